@@ -1,0 +1,54 @@
+"""Every error that a user can meet, each with its exit code.
+
+    EchoselfError
+    ├── InputError        2  an input, the configuration or the corpus is wrong
+    ├── CheckpointError   3  a checkpoint or a model folder can't be used
+    └── HubError          4  the Hub refused, or can't be reached
+
+A message says what was wrong, with the value and the place, and what was therefore not done; `hint` says what to change.
+Anything else that is raised is a bug of ours: exit 1, with a traceback.
+"""
+
+from collections.abc import Sequence
+
+
+class EchoselfError(Exception):
+    """Something the user can mend. `message` says what is wrong; `hint` says what to change."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class InputError(EchoselfError):
+    """An input is wrong. One error may carry several `problems`, so that all of them are mended in one go."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str = "", problems: Sequence["InputError"] = ()) -> None:
+        super().__init__(message, hint)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"- {problem}" for problem in self.problems)])
+
+
+class CheckpointError(EchoselfError):
+    """A checkpoint or a model folder that is missing, broken or of the wrong kind."""
+
+    exit_code = 3
+
+
+class HubError(EchoselfError):
+    """The Hub refused a request, or can't be reached."""
+
+    exit_code = 4
+
+
+INTERRUPTED = 130
