@@ -2,7 +2,8 @@
 
     EchoselfError
     ├── InputError        2  an input, the configuration or the corpus is wrong
-    ├── CheckpointError   3  a checkpoint or a model folder can't be used
+    ├── CheckpointError   3  a checkpoint or a model folder can't be used, or can't be written
+    ├── TrainingError     3  a run can't go on
     └── HubError          4  the Hub refused, or can't be reached
 
 A message says what was wrong, with the value and the place, and what was therefore not done; `hint` says what to change.
@@ -40,7 +41,13 @@ class InputError(EchoselfError):
 
 
 class CheckpointError(EchoselfError):
-    """A checkpoint or a model folder that is missing, broken or of the wrong kind."""
+    """A checkpoint or a model folder that is missing, broken, of the wrong kind, or that can't be written."""
+
+    exit_code = 3
+
+
+class TrainingError(EchoselfError):
+    """A run that can't go on, such as one whose loss is no longer a number. Its last good checkpoint is kept."""
 
     exit_code = 3
 

@@ -1,0 +1,87 @@
+"""The command line: `echoself MODE [--input value ...]`, and `echoself hub` for a Hub on this machine.
+
+Flags are made from `inputs.py`. Nothing heavy is imported before a mode is known.
+"""
+
+import argparse
+import errno
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+from .errors import INTERRUPTED, CheckpointError, EchoselfError
+from .inputs import MODES, Inputs, load_inputs, modes_of, shown_default
+from .report.github import report_problem
+
+DESCRIPTION = "Train GPT-2 models on a repository's own text, publish them to the Hugging Face Hub, and go on training."
+HELP = {
+    "train": "train a model, or go on training one",
+    "deploy": "publish a model folder to the Hub",
+    "pull": "fetch a model from the Hub",
+    "cycle": "pull, train and deploy in one go",
+}
+NEW_ISSUE = "https://github.com/9cog/echoself-action/issues/new"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] == "hub":
+        return int(import_module("echoself_action.localhub.__main__").main(arguments[1:]))
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in MODES:
+        return run({"mode": arguments[0]})
+    known, unknown = _parser().parse_known_args(arguments)
+    return run({name: value for name, value in vars(known).items() if value is not None}, unknown)
+
+
+def run(flags: dict[str, str], unknown_flags: Sequence[str] = ()) -> int:
+    """Run one mode with inputs from flags, environment and file; every failure ends here, with its exit code."""
+    try:
+        inputs = load_inputs(flags, unknown_flags)
+        code: int = import_module(f"echoself_action.modes.{inputs.mode}").run(inputs)
+        return code
+    except EchoselfError as error:
+        report_problem(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Interrupted. What was written before is whole.", file=sys.stderr)
+        return INTERRUPTED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            return _our_bug()
+        place = f" ({error.filename})" if error.filename else ""
+        report_problem(CheckpointError(f"A file could not be written: {error.strerror}{place}.", "Free disk space."))
+        return CheckpointError.exit_code
+    except Exception:
+        return _our_bug()
+
+
+def _our_bug() -> int:
+    traceback.print_exc()
+    print(f"This is a bug of echoself-action. Please report it with the lines above: {NEW_ISSUE}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="echoself", description=DESCRIPTION, allow_abbrev=False)
+    commands = parser.add_subparsers(title="modes", metavar="MODE", dest="mode")
+    for mode in MODES:
+        command = commands.add_parser(mode, help=HELP[mode], description=f"{HELP[mode].capitalize()}.", allow_abbrev=False)
+        for name, field in Inputs.model_fields.items():
+            if mode not in modes_of(name) or name in ("mode", "hf_token"):
+                continue
+            default = shown_default(name)
+            switch = {"nargs": "?", "const": "true"} if "bool" in str(field.annotation) else {}
+            command.add_argument(
+                f"--{name.replace('_', '-')}",
+                help=f"{field.description}{f' ({default})' if default else ''}".replace("%", "%%"),
+                metavar="VALUE",
+                **switch,  # type: ignore[arg-type]
+            )
+    commands.add_parser("hub", help="run a Hub on this machine", add_help=False)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

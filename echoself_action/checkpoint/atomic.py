@@ -1,0 +1,63 @@
+"""A folder that is there whole or not at all: written under a temporary name, synced, then renamed."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TEMPORARY_PREFIX = ".writing-"
+
+
+@contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `final` that becomes `final` when the block ends, and vanishes when it raises.
+
+    Raises FileExistsError where `final` is already there: nothing is overwritten (see `set_aside`).
+    """
+    if final.exists():
+        raise FileExistsError(f"{final} is already there")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{final.name}-", dir=final.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp makes it private; a model folder is an ordinary one
+        for folder, _, names in os.walk(temporary):
+            for name in names:
+                Path(folder, name).chmod(0o644)  # safetensors writes for its owner alone
+                _sync(Path(folder, name))
+            _sync(Path(folder))
+        temporary.rename(final)
+        _sync(final.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def set_aside(folder: Path) -> Path:
+    """Move `folder` out of the way, into a dated folder beside it, and return its new place. Nothing is deleted."""
+    place = folder.parent / f"superseded-{time.strftime('%Y%m%d-%H%M%S')}"
+    place.mkdir(exist_ok=True)
+    target = place / folder.name
+    number = 1
+    while target.exists():
+        number += 1
+        target = place / f"{folder.name}.{number}"
+    folder.rename(target)
+    return target
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Delete what writers that were killed left half done in `parent`. Only one run may write there at a time."""
+    for leftover in parent.glob(f"{TEMPORARY_PREFIX}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

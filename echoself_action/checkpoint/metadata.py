@@ -1,0 +1,72 @@
+"""training_metadata.json: how a model was made. The model card, the summary and the next run are written from it."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+METADATA_FILE = "training_metadata.json"
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class TokenizerFacts(_Facts):
+    """`name` is the spec that made it (`gpt2`, `bpe:1024`, ...), `digest` what determines its ids."""
+
+    name: str
+    digest: str
+    vocab_size: int
+
+
+class DataFacts(_Facts):
+    """The corpus of the last run. Sizes are tokens."""
+
+    digest: str
+    patterns: list[str]
+    documents: int | None = None
+    val_documents: int | None = None
+    train_tokens: int
+    val_tokens: int
+
+
+class Evaluation(_Facts):
+    """One evaluation: held-out loss at a step, beside the training loss since the one before. Nats per token."""
+
+    step: int
+    train_loss: float | None = None
+    val_loss: float
+
+
+class Metadata(_Facts):
+    """Facts about a checkpoint. `run_id` stays the same over all continuations of a model; losses are nats per token."""
+
+    format: Literal["echoself/1"] = "echoself/1"
+    run_id: str
+    step: int
+    tokens_seen: int
+    elapsed_s: float
+    train_loss: float | None
+    val_loss: float | None
+    best_val_loss: float | None
+    best_step: int | None
+    architecture: Literal["gpt2"] = "gpt2"
+    parameters: int
+    tokenizer: TokenizerFacts
+    data: DataFacts
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    evaluations: list[Evaluation]
+    weights_sha256: str
+
+    def write(self, folder: Path) -> None:
+        (folder / METADATA_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_metadata(folder: Path) -> Metadata | None:
+    """The facts in `folder`, or None where it has none of ours (a stock model, another tool's metadata)."""
+    try:
+        return Metadata.model_validate_json((folder / METADATA_FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None

@@ -1,0 +1,28 @@
+"""Text from a model, to look at."""
+
+import torch
+
+from ..corpus.tokenizer import Tokenizer
+from ..model.gpt2 import GPT2
+
+
+@torch.no_grad()
+def sample(
+    model: GPT2, tokenizer: Tokenizer, prompt: str = "", tokens: int = 100, temperature: float = 0.8, seed: int = 0
+) -> str:
+    """Up to `tokens` sampled tokens after `prompt` (none: the start of a document); ends early at end-of-text."""
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    ids = [tokenizer.end_of_text_id, *(int(i) for i in tokenizer.encode_batch([prompt])[0])]
+    prompt_length = len(ids)
+    was_training = model.training
+    model.eval()
+    for _ in range(tokens):
+        window = torch.tensor([ids[-model.config.block_size :]], device=device)
+        probabilities = (model(window)[0, -1].float().cpu() / temperature).softmax(-1)
+        ids.append(int(torch.multinomial(probabilities, 1, generator=generator)))
+        if ids[-1] == tokenizer.end_of_text_id:
+            ids.pop()
+            break
+    model.train(was_training)
+    return prompt + tokenizer.decode(ids[prompt_length:])

@@ -1,0 +1,131 @@
+"""The model card, written from the facts in training_metadata.json through huggingface_hub's card classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..checkpoint.folder import ModelFolder
+from ..checkpoint.metadata import Metadata
+from ..checkpoint.parity import Parity
+
+# A card on the Hub without this line was written or edited by a person, and is left alone.
+MARKER = "<!-- Written by echoself-action at every publish. Delete this line to keep your own text. -->"
+ACTION_URL = "https://github.com/9cog/echoself-action"
+
+
+@dataclass(frozen=True)
+class CardChoices:
+    """What the card can't know from the model. `license` and `language` as the Hub names them."""
+
+    license: str | None = None
+    language: Sequence[str] = ()
+
+
+def model_card(repo_id: str, folder: ModelFolder, parity: Parity, choices: CardChoices) -> str:
+    """The README.md of the repo: front matter that the Hub reads, and text for people."""
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+    facts = folder.metadata
+    name = repo_id.split("/")[-1]
+    results = None
+    if facts and facts.val_loss is not None:
+        results = [
+            EvalResult(
+                task_type="text-generation",
+                task_name="Text Generation",
+                dataset_type="held-out-documents",
+                dataset_name="Held-out documents of the training corpus",
+                dataset_args={"digest": facts.data.digest},
+                metric_type="loss",
+                metric_name="Validation loss (nats per token)",
+                metric_value=round(facts.val_loss, 6),
+            )
+        ]
+    data = ModelCardData(
+        language=list(choices.language) or None,
+        license=choices.license,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["gpt2", "echoself-action"],
+        model_name=name,
+        eval_results=results,
+    )
+    trained = _training(facts) if facts else "How this model was trained is not recorded.\n"
+    text = _TEMPLATE.format(
+        front_matter=data.to_yaml(),
+        marker=MARKER,
+        name=name,
+        repo_id=repo_id,
+        config=folder.config,
+        trained=trained,
+        action=ACTION_URL,
+        parity=f"{parity.max_abs_diff:.0e} at most over {parity.positions} positions",
+    )
+    return str(ModelCard(text))
+
+
+def is_ours(card: str | None) -> bool:
+    """Whether a card on the Hub may be replaced: there is none, or we wrote it."""
+    return card is None or MARKER in card
+
+
+_TEMPLATE = """---
+{front_matter}
+---
+
+{marker}
+
+# {name}
+
+A GPT-2 language model with {config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, a context of
+{config.block_size} tokens and a vocabulary of {config.vocab_size}. It was trained and published by
+[echoself-action]({action}).
+
+## How to use it
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{repo_id}")
+model = AutoModelForCausalLM.from_pretrained("{repo_id}")
+ids = tokenizer("Once upon a time", return_tensors="pt").input_ids
+print(tokenizer.decode(model.generate(ids, max_new_tokens=50, do_sample=True)[0]))
+```
+
+## How it was trained
+
+{trained}
+Before it was published, these files were loaded with stock transformers and their logits compared with the trainer's:
+largest difference {parity}.
+
+## Limits
+
+This is a small model of one corpus. It repeats what is in that corpus, its errors and biases included, states things that
+are not true, and has not been tuned to follow instructions or to be safe. Don't rely on its text for decisions.
+"""
+
+
+def _training(facts: Metadata) -> str:
+    data, settings = facts.data, facts.settings
+    rows = [
+        ("Steps", f"{facts.step:,}"),
+        ("Tokens seen", f"{facts.tokens_seen:,}"),
+        ("Parameters", f"{facts.parameters:,}"),
+        ("Training loss", _loss(facts.train_loss)),
+        ("Validation loss", _loss(facts.val_loss)),
+        (
+            "Lowest validation loss",
+            f"{_loss(facts.best_val_loss)} (step {facts.best_step})" if facts.best_step else "none",
+        ),
+        ("Corpus", f"{data.train_tokens:,} tokens, {data.val_tokens:,} held out, digest `{data.digest[:16]}`"),
+        ("Tokenizer", f"`{facts.tokenizer.name}`, {facts.tokenizer.vocab_size:,} entries"),
+        ("Sequences a step", f"{settings.get('batch_size')} x {settings.get('gradient_accumulation')}"),
+        ("Peak learning rate", f"{settings.get('learning_rate')}"),
+        ("Computed in", f"{settings.get('computed_in')}"),
+        ("Software", ", ".join(f"{name} {number}" for name, number in facts.versions.items())),
+    ]
+    lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    return "\n".join(lines) + "\n\nLosses are in nats per token. Documents are held out by a hash of their content.\n"
+
+
+def _loss(value: float | None) -> str:
+    return "not evaluated" if value is None else f"{value:.4f}"

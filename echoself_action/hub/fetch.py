@@ -1,0 +1,109 @@
+"""A model folder from the Hub: the files of one commit, each checked against what the Hub says of it."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..checkpoint.atomic import TEMPORARY_PREFIX, new_folder, set_aside
+from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder, check_weights, read_model_folder, sha256
+from ..checkpoint.metadata import METADATA_FILE, Metadata, read_metadata
+from ..errors import CheckpointError, HubError
+from .checksum import same_content
+from .client import Hub, asking
+from .repo import CARD_FILE, MAIN, MODEL_FILES, REQUIRED_FILES, STATE_FILES, Listing, Remote, RemoteFile
+
+_Files = dict[str, tuple[str, RemoteFile]]  # name -> the commit that it comes from, and what the Hub says of it
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """`model` is what the revision holds, at `commit`. `newest` is where its training stands: the same, or further on."""
+
+    model: ModelFolder
+    newest: ModelFolder
+    commit: str
+
+
+def fetch(hub: Hub, remote: Remote, output_dir: Path) -> Fetched:
+    """Fetch the model that was looked up into `output_dir`, as `checkpoint-<step>` folders.
+
+    With it comes the training state where the Hub keeps one: of the same weights, or, on the main branch, of the same run
+    further on. Raises HubError where the revision is not there or a file does not arrive whole, and CheckpointError where
+    what is there is no model folder. Nothing half-fetched gets a final name.
+    """
+    published, kept = remote.model, remote.state if remote.state and remote.state.has_state else None
+    if published is None:
+        raise HubError(
+            f"{remote.repo_id} on {hub.endpoint} is not there at revision {remote.revision}, or is private to this token. "
+            "Nothing was fetched.",
+            "Check repo_id and revision, and the access of the token.",
+        )
+    if not published.has_model:
+        if kept and remote.revision == MAIN:  # the first publish was cut off after the state, before the model
+            newest = _download(hub, remote.repo_id, _files(kept, (*MODEL_FILES, *STATE_FILES)), output_dir)
+            return Fetched(newest, newest, kept.commit)
+        missing = [name for name in REQUIRED_FILES if name not in published.files]
+        raise CheckpointError(
+            f"{remote.repo_id} at {published.commit} is no whole model folder: {', '.join(missing)} missing. "
+            "Nothing was fetched.",
+            "Publish it with mode: deploy, or with transformers' save_pretrained of a GPT-2 model and its tokenizer.",
+        )
+    wanted = _files(published, (*MODEL_FILES, CARD_FILE))
+    if kept and _weights(kept) == _weights(published):
+        wanted |= _files(kept, STATE_FILES)
+    model = newest = _download(hub, remote.repo_id, wanted, output_dir)
+    if kept and remote.revision == MAIN and model.metadata and not model.has_training_state:
+        facts = _remote_metadata(hub, remote.repo_id, kept.commit)
+        if facts and facts.run_id == model.metadata.run_id and facts.step > model.step:
+            newest = _download(hub, remote.repo_id, _files(kept, (*MODEL_FILES, *STATE_FILES)), output_dir)
+    return Fetched(model, newest, published.commit)
+
+
+def _files(listing: Listing, wanted: tuple[str, ...]) -> _Files:
+    return {name: (listing.commit, listing.files[name]) for name in wanted if name in listing.files}
+
+
+def _weights(listing: Listing) -> tuple[str | None, str | None]:
+    file = listing.files[WEIGHTS_FILE]
+    return file.sha256, file.blob_id
+
+
+def _remote_metadata(hub: Hub, repo_id: str, commit: str) -> Metadata | None:
+    with asking(hub, repo_id, "reading the training state"):
+        path = hub.api.hf_hub_download(repo_id, METADATA_FILE, revision=commit)
+    return read_metadata(Path(path).parent)
+
+
+def _download(hub: Hub, repo_id: str, files: _Files, output_dir: Path) -> ModelFolder:
+    output_dir.mkdir(parents=True, exist_ok=True)
+    incoming = output_dir / f"{TEMPORARY_PREFIX}{repo_id.replace('/', '--')}"
+    shutil.rmtree(incoming, ignore_errors=True)
+    try:
+        for name, (commit, remote) in files.items():
+            with asking(hub, repo_id, f"fetching {name}"):
+                hub.api.hf_hub_download(repo_id, name, revision=commit, local_dir=incoming)
+            if not same_content(incoming / name, remote):
+                raise HubError(
+                    f"{name} of {repo_id} arrived damaged: its checksum is not the Hub's. Nothing was kept.",
+                    "Run it again.",
+                )
+        shutil.rmtree(incoming / ".cache", ignore_errors=True)  # the client's own bookkeeping
+        arrived = read_model_folder(incoming)
+        check_weights(arrived)
+        return _place(arrived, output_dir / f"checkpoint-{arrived.step}")
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+
+
+def _place(arrived: ModelFolder, final: Path) -> ModelFolder:
+    """Give what arrived its final name. The same model with its state there already is kept; another is set aside."""
+    if final.exists():
+        here = read_model_folder(final)
+        same = sha256(final / WEIGHTS_FILE) == sha256(arrived.path / WEIGHTS_FILE)
+        if same and (here.has_training_state or not arrived.has_training_state):
+            return here
+        set_aside(final)
+    with new_folder(final) as folder:
+        for path in arrived.path.iterdir():
+            path.rename(folder / path.name)
+    return read_model_folder(final)

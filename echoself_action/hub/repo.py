@@ -1,0 +1,101 @@
+"""What lies in a model repo on the Hub: the files of a commit, and the two branches that we keep there."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..checkpoint.folder import CONFIG_FILE, GENERATION_FILE, TOKENIZER_FILES, TRAINING_STATE, WEIGHTS_FILE
+from ..checkpoint.metadata import METADATA_FILE
+from .client import Hub, asking
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
+
+MAIN, STATE_BRANCH = "main", "training-state"
+CARD_FILE = "README.md"
+# Everything that may ever be published or fetched; whatever else lies in a folder or a repo stays there.
+REQUIRED_FILES = (CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES)
+MODEL_FILES = (*REQUIRED_FILES, GENERATION_FILE, METADATA_FILE)
+STATE_FILES = (f"{TRAINING_STATE}/state.json", f"{TRAINING_STATE}/optimizer.safetensors")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file on the Hub: its size in bytes, and its sha256 (LFS) or git blob id (the rest)."""
+
+    path: str
+    size: int
+    sha256: str | None
+    blob_id: str | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a repo at a commit."""
+
+    commit: str
+    files: dict[str, RemoteFile]
+
+    @property
+    def has_model(self) -> bool:
+        return all(name in self.files for name in REQUIRED_FILES)
+
+    @property
+    def has_state(self) -> bool:
+        return self.has_model and all(name in self.files for name in STATE_FILES)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A repo as it was looked at: what `revision` holds and what the branch of the training state holds, None for neither.
+
+    Whoever publishes builds on these two commits, and is refused where one has moved on.
+    """
+
+    repo_id: str
+    revision: str
+    model: Listing | None
+    state: Listing | None
+
+    @property
+    def holds_a_model(self) -> bool:
+        """Whether there is something to fetch."""
+        return bool(self.model and (self.model.has_model or (self.revision == MAIN and self.state and self.state.has_state)))
+
+
+def look_up(hub: Hub, repo_id: str, revision: str) -> Remote:
+    """See what the Hub has, which may be nothing. Raises HubError where it can't be asked."""
+    return Remote(repo_id, revision, find_repo(hub, repo_id, revision), find_repo(hub, repo_id, STATE_BRANCH))
+
+
+def list_repo(hub: Hub, repo_id: str, revision: str) -> Listing:
+    """The files of `repo_id` at `revision`. Raises HubError where it is not there."""
+    with asking(hub, repo_id, f"looking up revision {revision}"):
+        return _listing(hub, repo_id, revision)
+
+
+def find_repo(hub: Hub, repo_id: str, revision: str) -> Listing | None:
+    """The same, or None where the Hub knows no such repo or revision, or doesn't say that it does."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    with asking(hub, repo_id, f"looking up revision {revision}"):
+        try:
+            return _listing(hub, repo_id, revision)
+        except GatedRepoError:  # one of a kind with the next, but it is there
+            raise
+        except (RepositoryNotFoundError, RevisionNotFoundError):
+            return None
+
+
+def _listing(hub: Hub, repo_id: str, revision: str) -> Listing:
+    info = hub.api.model_info(repo_id, revision=revision, files_metadata=True)
+    assert info.sha
+    return Listing(info.sha, {sibling.rfilename: _remote_file(sibling) for sibling in info.siblings or ()})
+
+
+def _remote_file(sibling: "RepoSibling") -> RemoteFile:
+    return RemoteFile(
+        path=sibling.rfilename,
+        size=sibling.size or 0,
+        sha256=sibling.lfs.sha256 if sibling.lfs else None,
+        blob_id=sibling.blob_id,
+    )

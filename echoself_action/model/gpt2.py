@@ -1,0 +1,151 @@
+"""GPT-2 on one page (Radford et al. 2019): token ids in, logits out.
+
+Parameters carry the names and the orientation of transformers' `GPT2LMHeadModel` (matrices are (in, out), the head is tied
+to the token embedding), so a state dict of this module is the content of a stock `model.safetensors`: nothing is renamed
+or transposed between training and publishing.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Activation = Literal["gelu_new", "gelu"]
+
+
+@dataclass(frozen=True)
+class GPT2Config:
+    """The shape of a model. `activation` is tanh-approximated GELU as OpenAI trained it (`gelu_new`), or the exact one."""
+
+    vocab_size: int
+    block_size: int
+    n_layer: int
+    n_head: int
+    n_embd: int
+    dropout: float = 0.0
+    bias: bool = True
+    activation: Activation = "gelu_new"
+    layer_norm_epsilon: float = 1e-5
+
+
+class Linear(nn.Module):
+    """y = x W + b with W of shape (in, out), as GPT-2's files store it (transformers calls this Conv1D)."""
+
+    def __init__(self, n_in: int, n_out: int, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_in, n_out))
+        self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.t(), self.bias)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation with an optional bias."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(config.n_embd))
+        self.bias = nn.Parameter(torch.zeros(config.n_embd)) if config.bias else None
+        self.epsilon = config.layer_norm_epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.c_attn = Linear(config.n_embd, 3 * config.n_embd, config.bias)
+        self.c_proj = Linear(config.n_embd, config.n_embd, config.bias)
+        self.n_head = config.n_head
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        heads = self.c_attn(x).view(batch, length, 3, self.n_head, width // self.n_head).permute(2, 0, 3, 1, 4)
+        query, key, value = heads.unbind(0)  # each (batch, head, length, width / head)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+        y = self.c_proj(y.transpose(1, 2).reshape(batch, length, width))
+        return F.dropout(y, self.dropout, self.training)
+
+
+class MLP(nn.Module):
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd, config.bias)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd, config.bias)
+        self.approximate = "tanh" if config.activation == "gelu_new" else "none"
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.c_proj(F.gelu(self.c_fc(x), approximate=self.approximate))
+        return F.dropout(x, self.dropout, self.training)
+
+
+class Block(nn.Module):
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.ln_1 = LayerNorm(config)
+        self.attn = Attention(config)
+        self.ln_2 = LayerNorm(config)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.ln_1(x))
+        x = x + self.mlp(self.ln_2(x))
+        return x
+
+
+class Transformer(nn.Module):
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = LayerNorm(config)
+        self.dropout = config.dropout
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.wte(ids) + self.wpe.weight[: ids.shape[1]]
+        x = F.dropout(x, self.dropout, self.training)
+        for block in self.h:
+            x = block(x)
+        normalised: Tensor = self.ln_f(x)
+        return normalised
+
+
+class GPT2(nn.Module):
+    """The language model. A new one is uninitialised memory: call `initialise`, or load a state dict."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = Transformer(config)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits (batch, length, vocab_size) for token ids (batch, length), length at most block_size."""
+        return F.linear(self.transformer(ids), self.transformer.wte.weight)
+
+    def loss(self, ids: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+        """Cross-entropy in nats of `targets` (batch, length), which are `ids` one position later."""
+        logits = self(ids)
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction=reduction)
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """GPT-2's initialisation: N(0, 0.02), the projections back into the residual stream scaled by 1/sqrt(2 n_layer)."""
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                residual = name.endswith("c_proj.weight")
+                std = 0.02 / math.sqrt(2 * self.config.n_layer) if residual else 0.02
+                parameter.normal_(0.0, std, generator=generator)
+
+    def parameter_count(self) -> int:
+        """Parameters, the tied head counted once."""
+        return sum(parameter.numel() for parameter in self.parameters())

@@ -1,0 +1,54 @@
+"""The corpus that the inputs name, as tokens of the model that is to learn from it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..checkpoint.folder import ModelFolder
+from ..corpus.find import find_files
+from ..corpus.sources import read_documents
+from ..corpus.token_files import Tokens, prepare_tokens, require_block
+from ..corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer
+from ..errors import InputError
+from ..inputs import Inputs
+from ..report.log import note, warn
+
+TOKEN_CACHE = Path(".echoself/tokens")
+
+
+def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
+    """Tokens of `data`, in the ids of the model that goes on from `start`, or of the tokenizer that is asked for.
+
+    Raises InputError where the corpus is missing, not what it says, too small, or asked for in other ids than `start`'s.
+    """
+    # checkpoints hold a README of their own, and no model is to be trained on its card
+    files = find_files([*inputs.data, f"!{inputs.output_dir}/**"], Path.cwd())
+    tokenizer = _tokenizer(inputs, start, files)
+    tokens = prepare_tokens(files, tokenizer, TOKEN_CACHE, inputs.val_fraction, inputs.on_bad_file, warn)
+    require_block(tokens, start.config.block_size if start else inputs.size("block_size"))
+    made = ", made before" if tokens.reused else ""
+    note(
+        f"{len(files)} files, {tokens.documents:,} documents, tokenizer {tokenizer.name}: {len(tokens.train):,} tokens to "
+        f"learn from, {len(tokens.val):,} held out{made}"
+    )
+    return tokens
+
+
+def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> Tokenizer:
+    if start is None:
+        return make_tokenizer(inputs.tokenizer or "gpt2", _texts(inputs, files))
+    tokenizer = load_tokenizer(start.path)
+    wanted = inputs.tokenizer or tokenizer.name
+    # `bpe:<size>` means the one that was trained for this model: the same size from a grown corpus is another tokenizer
+    same = wanted == tokenizer.name or (
+        wanted.endswith(".json") and make_tokenizer(wanted, _texts(inputs, files)).digest == tokenizer.digest
+    )
+    if not same:
+        raise InputError(
+            f"tokenizer: {wanted} was given, and {start.path} was trained with {tokenizer.name}. Nothing was trained.",
+            "Leave tokenizer out, or start fresh with resume: never and confirm_fresh_start: true.",
+        )
+    return tokenizer
+
+
+def _texts(inputs: Inputs, files: list[Path]) -> Callable[[], Iterator[str]]:
+    return lambda: (document.text for document in read_documents(files, inputs.on_bad_file, warn))

@@ -1,0 +1,35 @@
+"""cycle: pull, train and deploy in one job; the model gets better with every run."""
+
+import time
+from dataclasses import asdict
+
+from ..errors import INTERRUPTED
+from ..hub.client import open_hub, require_token
+from ..hub.fetch import fetch
+from ..hub.repo import look_up
+from ..inputs import Inputs, Outputs
+from ..report.github import write_outputs, write_summary
+from ..report.log import part
+from ..report.summary import training_summary
+from .deploy import deploy_model
+from .start import newest_of
+from .train import train_model, training_outputs
+
+
+def run(inputs: Inputs) -> int:
+    """The mode; returns the exit code. What was trained stays in output_dir where it can't be published."""
+    started = time.monotonic()
+    assert inputs.repo_id
+    with open_hub(inputs.hub, inputs.token) as hub:
+        require_token(hub)
+        with part("Pulling"):
+            remote = look_up(hub, inputs.repo_id, inputs.revision)
+            fetched = fetch(hub, remote, inputs.output_dir).newest if remote.holds_a_model else None
+            start = newest_of(inputs, fetched)
+        trained = train_model(inputs, start, started)
+        write_summary(training_summary(trained.result, trained.best, trained.sample))
+        outputs = training_outputs(trained)
+        if not trained.interrupted:
+            outputs |= deploy_model(inputs, hub, remote, trained.best, trained.result.latest)
+    write_outputs(asdict(Outputs(**outputs)))
+    return INTERRUPTED if trained.interrupted else 0

@@ -1,0 +1,112 @@
+"""deploy: check that the folder is the model, look at what is published, publish what differs, say what was done."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ..checkpoint.find import best, latest
+from ..checkpoint.folder import ModelFolder, check_weights, read_model_folder
+from ..checkpoint.parity import Parity, check_parity
+from ..errors import CheckpointError
+from ..hub.card import CardChoices, is_ours, model_card
+from ..hub.client import Hub, open_hub, require_token
+from ..hub.publish import (
+    Change,
+    Published,
+    changes,
+    ensure_repo,
+    model_files,
+    publish_model,
+    publish_state,
+    read_card,
+    set_tag,
+)
+from ..hub.repo import MAIN, Remote, look_up
+from ..inputs import Inputs, Outputs
+from ..report.github import write_outputs, write_summary
+from ..report.log import note, part
+from ..report.summary import loss_text, publishing_summary
+from .outputs import model_outputs
+
+
+def run(inputs: Inputs) -> int:
+    """The mode; returns the exit code."""
+    model, newest = _folders(inputs)
+    assert inputs.repo_id
+    with open_hub(inputs.hub, inputs.token) as hub:
+        if not inputs.dry_run:
+            require_token(hub)
+        remote = look_up(hub, inputs.repo_id, inputs.revision)
+        published = deploy_model(inputs, hub, remote, model, newest)
+    outputs = model_outputs(model) | {"checkpoint": str(newest.path)} | published
+    write_outputs(asdict(Outputs(**outputs)))
+    return 0
+
+
+def deploy_model(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, newest: ModelFolder) -> dict[str, str]:
+    """Publish `model` on top of `remote`, and `newest` for training to go on from; returns the outputs of publishing.
+
+    Raises CheckpointError where the folder is not the model, HubError where the Hub refuses or has moved on.
+    """
+    where = {"repo_url": hub.url(remote.repo_id), "revision": remote.revision}
+    with part("Publishing"):
+        parity = check_parity(model)
+        note(f"stock transformers loads {model.path}: largest difference of a logit {parity.max_abs_diff:.1e}")
+        files = model_files(model, _card(inputs, hub, remote, model, parity))
+        if inputs.dry_run:
+            _show_plan(changes(files, remote.model), where["repo_url"])
+            return where | {"deployed": "false"}
+        remote = ensure_repo(hub, remote, inputs.private)
+        if inputs.upload_training_state and newest.has_training_state and remote.revision == MAIN:
+            publish_state(hub, remote, newest, f"Training state at step {newest.step}")
+        loss = loss_text(model.metadata.val_loss if model.metadata else None)
+        published = publish_model(hub, remote, files, f"Step {model.step}, validation loss {loss}")
+        _say(published, where["repo_url"])
+        if inputs.tag:
+            set_tag(hub, remote.repo_id, inputs.tag, published.commit)
+            note(f"tag {inputs.tag} is on it")
+    write_summary(publishing_summary(where["repo_url"], published, parity.max_abs_diff))
+    return where | {
+        "deployed": str(published.deployed).lower(),
+        "commit_sha": published.commit,
+        "tag": inputs.tag or "",
+    }
+
+
+def _folders(inputs: Inputs) -> tuple[ModelFolder, ModelFolder]:
+    """What to publish, and the newest checkpoint of the same run."""
+    if inputs.checkpoint:
+        named = read_model_folder(Path(inputs.checkpoint))
+        check_weights(named)
+        return named, named
+    model, newest = best(inputs.output_dir), latest(inputs.output_dir)
+    if model is None or newest is None:
+        raise CheckpointError(
+            f"There is no checkpoint in {inputs.output_dir}. Nothing was published.",
+            "Train first, or give checkpoint: the path of a model folder.",
+        )
+    check_weights(model)
+    same_run = model.metadata and newest.metadata and model.metadata.run_id == newest.metadata.run_id
+    return model, newest if same_run else model
+
+
+def _card(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, parity: Parity) -> str | None:
+    if not is_ours(read_card(hub, remote)):
+        note("the model card on the Hub was written by a person, and is left as it is")
+        return None
+    choices = CardChoices(license=inputs.license, language=inputs.language or ())
+    return model_card(remote.repo_id, model, parity, choices)
+
+
+def _show_plan(planned: Sequence[Change], url: str) -> None:
+    note(f"dry run: this would go to {url}, and nothing else" if planned else f"dry run: {url} holds all of this already")
+    for change in planned:
+        note(f"  {'new' if change.is_new else 'changed'}  {change.size:>12,} bytes  {change.path}")
+
+
+def _say(published: Published, url: str) -> None:
+    if published.deployed:
+        size = sum(change.size for change in published.changes)
+        note(f"published {len(published.changes)} files, {size:,} bytes, to {url}: commit {published.commit}")
+    else:
+        note(f"{url} already holds this model at commit {published.commit}: nothing was sent")

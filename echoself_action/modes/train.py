@@ -1,0 +1,121 @@
+"""train: find where to start, make tokens of the corpus, take the steps, say what came of it."""
+
+import time
+from dataclasses import asdict, dataclass, replace
+
+from ..checkpoint.find import best
+from ..checkpoint.folder import ModelFolder
+from ..errors import INTERRUPTED, InputError
+from ..evaluation.samples import sample
+from ..inputs import Inputs, Outputs
+from ..model.gpt2 import GPT2Config
+from ..report.github import print_sample, write_outputs, write_summary
+from ..report.log import note, part
+from ..report.progress import ProgressPrinter
+from ..report.summary import loss_text, training_summary
+from ..training.loop import Result, train
+from ..training.run import Data, Run, continued, fresh
+from ..training.stop import stop_on_signals
+from .corpus import corpus_tokens
+from .outputs import model_outputs
+from .start import make_way, starting_point
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training left: the best model (it may be the newest checkpoint), and a text of it."""
+
+    result: Result
+    best: ModelFolder
+    sample: str
+
+    @property
+    def interrupted(self) -> bool:
+        return self.result.stopped_by == "signal"
+
+
+def run(inputs: Inputs) -> int:
+    """The mode; returns the exit code."""
+    started = time.monotonic()
+    trained = train_model(inputs, starting_point(inputs), started)
+    write_summary(training_summary(trained.result, trained.best, trained.sample))
+    write_outputs(asdict(Outputs(**training_outputs(trained))))
+    return INTERRUPTED if trained.interrupted else 0
+
+
+def train_model(inputs: Inputs, start: ModelFolder | None, started: float) -> Trained:
+    """Train on from `start`, or a fresh model where it is None. `started` is when the job began (time.monotonic())."""
+    settings = inputs.training_settings()
+    if start:
+        start = _fitting(inputs, start)
+    with part("Corpus"):
+        data = Data(corpus_tokens(inputs, start), inputs.data)
+    if start:
+        training = continued(start, data, settings, note)
+    else:
+        training = fresh(_new_config(inputs, data.tokens.tokenizer.vocab_size), data, settings)
+    make_way(inputs.output_dir, start)
+    with part("Training"), stop_on_signals() as stop, ProgressPrinter() as printer:
+        _introduce(training)
+        result = train(training, inputs.output_dir, stop, printer, started)
+    chosen = best(inputs.output_dir) or result.latest
+    text = "" if stop.requested else sample(chosen.load_model(), data.tokens.tokenizer)
+    _conclude(result, chosen, text)
+    return Trained(result, chosen, text)
+
+
+def training_outputs(trained: Trained) -> dict[str, str]:
+    """The outputs that training has."""
+    return model_outputs(trained.best) | {
+        "checkpoint": str(trained.result.latest.path),
+        "tokens_per_second": f"{trained.result.tokens_per_second:.0f}",
+        "stopped_by": trained.result.stopped_by,
+    }
+
+
+def _new_config(inputs: Inputs, vocab_size: int) -> GPT2Config:
+    return GPT2Config(
+        vocab_size=vocab_size,
+        block_size=inputs.size("block_size"),
+        n_layer=inputs.size("n_layer"),
+        n_head=inputs.size("n_head"),
+        n_embd=inputs.size("n_embd"),
+        dropout=inputs.size("dropout"),
+        bias=inputs.bias is not False,
+    )
+
+
+def _fitting(inputs: Inputs, start: ModelFolder) -> ModelFolder:
+    """Dropout may be another from now on; a size that was given may not."""
+    wrong = [
+        f"{name}: {getattr(inputs, name)} was given, and the model has {getattr(start.config, name)}"
+        for name in ("n_layer", "n_head", "n_embd", "block_size", "bias")
+        if getattr(inputs, name) not in (None, getattr(start.config, name))
+    ]
+    if wrong:
+        raise InputError(
+            f"{start.path} can't go on in another shape: {'; '.join(wrong)}. Nothing was trained.",
+            "Leave them out, or start fresh with resume: never and confirm_fresh_start: true.",
+        )
+    if inputs.dropout is None:
+        return start
+    return replace(start, config=replace(start.config, dropout=inputs.dropout))
+
+
+def _introduce(training: Run) -> None:
+    config, precision = training.model.config, training.precision
+    begins = f"going on at step {training.step}" if training.step else "a new model"
+    note(
+        f"{begins}: {training.model.parameter_count():,} parameters ({config.n_layer} layers, {config.n_head} heads, width "
+        f"{config.n_embd}, block {config.block_size}), {str(precision.dtype).removeprefix('torch.')} on {precision.device}"
+    )
+
+
+def _conclude(result: Result, chosen: ModelFolder, text: str) -> None:
+    facts = chosen.metadata
+    assert facts
+    note(f"\nstopped by {result.stopped_by} at step {result.latest.step}; newest checkpoint {result.latest.path}")
+    note(f"best model {chosen.path}, step {chosen.step}, validation loss {loss_text(facts.val_loss)}")
+    if text:
+        note("it writes:")
+        print_sample(text)

@@ -1,0 +1,65 @@
+"""What a training run needs to know, and the presets: sizes and budgets for a CI runner's four CPU cores."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of one run. Counts are optimizer steps unless they say otherwise.
+
+    A step sees `batch_size * gradient_accumulation` sequences of block_size tokens. `warmup` None is a twentieth of the
+    run; `max_minutes` 0 is no limit. `eval_tokens` is how much of the validation split an evaluation reads, 0 for all.
+    """
+
+    max_iters: int
+    max_minutes: float
+    batch_size: int
+    gradient_accumulation: int
+    learning_rate: float
+    warmup: int | None
+    weight_decay: float
+    grad_clip: float
+    seed: int
+    dtype: Dtype
+    device: Device
+    eval_interval: int
+    eval_tokens: int
+    checkpoint_interval: int
+    log_interval: int
+    keep_checkpoints: int
+
+    @property
+    def sequences_per_step(self) -> int:
+        return self.batch_size * self.gradient_accumulation
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Defaults for the inputs of the same names."""
+
+    n_layer: int
+    n_head: int
+    n_embd: int
+    block_size: int
+    dropout: float
+    batch_size: int
+    gradient_accumulation: int
+    learning_rate: float
+    max_iters: int
+    max_minutes: float
+    eval_interval: int
+    checkpoint_interval: int
+    log_interval: int
+
+
+# The learning rate falls with the width, as the square root of it does; the wall-clock budgets leave room for the rest
+# of a job (10 minutes, an hour, and 5.5 of the 6 hours that a hosted runner gives).
+PRESETS = {
+    "ci": Preset(4, 4, 256, 128, 0.0, 8, 1, 1e-3, 200, 8.0, 50, 100, 10),
+    "scheduled": Preset(6, 6, 384, 256, 0.1, 8, 2, 8e-4, 2000, 50.0, 200, 200, 20),
+    "full": Preset(8, 8, 512, 512, 0.1, 8, 4, 6e-4, 20000, 330.0, 500, 500, 50),
+}

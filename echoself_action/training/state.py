@@ -1,0 +1,66 @@
+"""What exact continuation needs beside the weights: `training_state/` in a checkpoint, as safetensors and JSON.
+
+Batches and dropout are pure functions of the seed and the position, so there is no random state to keep.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..checkpoint.folder import TRAINING_STATE
+from ..errors import CheckpointError
+from .schedule import Schedule
+
+STATE_FILE, OPTIMIZER_FILE = "state.json", "optimizer.safetensors"
+
+
+class TrainingState(BaseModel):
+    """Where a run stands, beside what the checkpoint's metadata says.
+
+    `sequences_seen` is its place in the stream of batches; `weights_sha256` is of the weights that the moments belong to;
+    the last four are there to tell what a continuation changes.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = 1
+    sequences_seen: int
+    schedule: Schedule
+    weights_sha256: str
+    seed: int
+    sequences_per_step: int
+    dtype: str
+    data_digest: str
+
+
+def write_state(folder: Path, state: TrainingState, moments: dict[str, Tensor]) -> None:
+    """Write `training_state/` into the checkpoint that is being made at `folder`."""
+    place = folder / TRAINING_STATE
+    place.mkdir()
+    (place / STATE_FILE).write_text(state.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    save_file({name: tensor.contiguous().cpu() for name, tensor in moments.items()}, place / OPTIMIZER_FILE)
+
+
+def read_state(folder: Path, weights_sha256: str) -> tuple[TrainingState, dict[str, Tensor]]:
+    """The state and the optimizer's moments in `folder`.
+
+    Raises CheckpointError where they are broken, or belong to other weights than those of `weights_sha256`.
+    """
+    place = folder / TRAINING_STATE
+    try:
+        state = TrainingState.model_validate_json((place / STATE_FILE).read_bytes())
+        moments = load_file(place / OPTIMIZER_FILE)
+    except (OSError, ValidationError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{place} can't be read: {error}. Training was not continued.",
+            "Delete that folder to go on from the weights alone, or use another checkpoint.",
+        ) from error
+    if state.weights_sha256 != weights_sha256:
+        raise CheckpointError(
+            f"{place} belongs to other weights than {folder / 'model.safetensors'}. Training was not continued.",
+            "Delete that folder to go on from the weights alone, or use another checkpoint.",
+        )
+    return state, moments
