@@ -1,0 +1,8 @@
+"""Text -> tokens.
+
+find_files        globs -> files
+read_documents    files -> documents: text in passages, one document a chat or row
+split             document -> train or validation
+tokenizer         text -> ids, and the tokenizer files of a model folder
+prepare_tokens    files -> train.bin and val.bin, memory-mapped, made once for each corpus and tokenizer
+"""

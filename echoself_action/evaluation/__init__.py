@@ -1,0 +1,1 @@
+"""Is it better? Held-out loss, and text to look at."""

@@ -97,8 +97,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.ln_1(x))
-        x = x + self.mlp(self.ln_2(x))
-        return x
+        y: Tensor = x + self.mlp(self.ln_2(x))
+        return y
 
 
 class Transformer(nn.Module):

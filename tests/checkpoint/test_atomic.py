@@ -1,0 +1,57 @@
+import contextlib
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from echoself_action.checkpoint.atomic import new_folder, remove_leftovers, set_aside
+
+
+def test_a_folder_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "final") as folder:
+        (folder / "file").write_text("content")
+        assert not (tmp_path / "final").exists()
+    assert (tmp_path / "final/file").read_text() == "content"
+    assert (tmp_path / "final/file").stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def test_a_folder_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with contextlib.suppress(RuntimeError), new_folder(tmp_path / "final") as folder:
+        (folder / "file").write_text("half")
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "final").mkdir()
+    (tmp_path / "final/file").write_text("old")
+    with pytest.raises(FileExistsError), new_folder(tmp_path / "final"):
+        pass
+    assert (tmp_path / "final/file").read_text() == "old"
+
+
+def test_a_killed_writer_leaves_no_final_name_and_its_rest_is_cleaned_up(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from echoself_action.checkpoint.atomic import new_folder\n"
+        "with new_folder(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'file').write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path / "final")], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert not (tmp_path / "final").exists()
+    assert list(tmp_path.iterdir())
+    remove_leftovers(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_setting_aside_keeps_everything(tmp_path: Path) -> None:
+    kept = []
+    for content in ("first", "second"):
+        (tmp_path / "checkpoint-1").mkdir()
+        (tmp_path / "checkpoint-1/file").write_text(content)
+        kept.append(set_aside(tmp_path / "checkpoint-1"))
+    assert [(place / "file").read_text() for place in kept] == ["first", "second"]
+    assert not (tmp_path / "checkpoint-1").exists()

@@ -1,0 +1,39 @@
+import pytest
+from safetensors.torch import load_file, save_file
+
+from echoself_action.checkpoint.folder import ModelFolder
+from echoself_action.checkpoint.parity import check_parity
+from echoself_action.errors import CheckpointError
+
+
+def test_a_folder_computes_the_same_logits_in_stock_transformers(model_folder: ModelFolder) -> None:
+    parity = check_parity(model_folder)
+    assert parity.max_abs_diff < 1e-5
+    assert parity.argmax_agreement == 1
+    assert parity.positions == 4 * 32
+
+
+def test_other_weights_than_those_of_the_trainer_are_refused(model_folder: ModelFolder) -> None:
+    trained = model_folder.load_model()
+    weights = load_file(model_folder.path / "model.safetensors")
+    weights["transformer.h.0.mlp.c_fc.weight"] *= 3
+    save_file(weights, model_folder.path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="computes other logits"):
+        check_parity(model_folder, trained)
+
+
+def test_weights_that_are_not_numbers_are_refused(model_folder: ModelFolder) -> None:
+    weights = load_file(model_folder.path / "model.safetensors")
+    weights["transformer.ln_f.weight"] *= float("nan")
+    save_file(weights, model_folder.path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="computes other logits"):
+        check_parity(model_folder)
+
+
+def test_a_folder_that_transformers_can_only_fill_up_with_random_weights_is_refused(model_folder: ModelFolder) -> None:
+    weights = load_file(model_folder.path / "model.safetensors")
+    del weights["transformer.h.0.ln_1.bias"]
+    trained = model_folder.load_model()
+    save_file(weights, model_folder.path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"does not load .* whole: .*ln_1\.bias"):
+        check_parity(model_folder, trained)

@@ -1,0 +1,89 @@
+"""Shared fixtures. The corpora and checkpoints in ../shared belong to the developers' machines: elsewhere their tests skip."""
+
+import os
+
+# before anything imports huggingface_hub: a local Hub speaks no Xet, and a test must not reach for a real one
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+# one thread a test process: pytest-xdist runs one on every core
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("HF_TOKEN", None)
+os.environ.pop("HF_ENDPOINT", None)
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from echoself_action.checkpoint.folder import ModelFolder
+from echoself_action.corpus.token_files import Tokens, prepare_tokens
+from echoself_action.corpus.tokenizer import make_tokenizer
+from echoself_action.model.gpt2 import GPT2Config
+from echoself_action.training.run import Data, fresh
+from echoself_action.training.settings import TrainingSettings
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+def training_settings(**changes: Any) -> TrainingSettings:
+    """Settings of a run that takes a second, on the CPU in fp32."""
+    values: dict[str, Any] = {
+        "max_iters": 20,
+        "max_minutes": 0,
+        "batch_size": 4,
+        "gradient_accumulation": 1,
+        "learning_rate": 1e-2,
+        "warmup": None,
+        "weight_decay": 0.1,
+        "grad_clip": 1.0,
+        "seed": 1,
+        "dtype": "float32",
+        "device": "cpu",
+        "eval_interval": 10,
+        "eval_tokens": 1024,
+        "checkpoint_interval": 10,
+        "log_interval": 5,
+        "keep_checkpoints": 3,
+    }
+    return TrainingSettings(**(values | changes))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real corpora and checkpoints. Skips where it is absent, except in CI, where it must be there."""
+    if SHARED.is_dir():
+        return SHARED
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{SHARED} is missing, and under CI=true its tests must run")
+    pytest.skip(f"{SHARED} is not on this machine")
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test sees the account, the cache or the job of whoever runs it."""
+    for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_ACTIONS", "ECHOSELF_INPUTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf")))
+    if SHARED.is_dir():
+        monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(SHARED / "tiktoken"))
+
+
+@pytest.fixture(scope="session")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
+    """This repository's own text, in bytes."""
+    cache = tmp_path_factory.mktemp("tokens")
+    files = [ROOT / "README.md", *sorted((ROOT / "echoself_action").rglob("*.py"))]
+    return prepare_tokens(files, make_tokenizer("bytes", lambda: iter(())), cache, 0.1, "skip", print)
+
+
+@pytest.fixture
+def small_config() -> GPT2Config:
+    return GPT2Config(vocab_size=257, block_size=32, n_layer=2, n_head=2, n_embd=16)
+
+
+@pytest.fixture
+def model_folder(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> ModelFolder:
+    """An untrained model with all that a checkpoint has."""
+    run = fresh(small_config, Data(tokens, ["**/*.md"]), training_settings())
+    return run.save(tmp_path / "model")

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+from echoself_action.corpus.sources import Document, read_documents
+from echoself_action.corpus.split import Stretch, is_validation, split_position, stretches
+
+
+def test_the_split_of_a_text_is_fixed_for_all_time() -> None:
+    """Should this fail, every published val_loss stops being comparable: mend the code, not the numbers."""
+    assert split_position("To be, or not to be") == 0.41546139753176214
+    assert split_position("é🙂") == 0.8765578688143417
+
+
+def test_about_the_fraction_is_held_out() -> None:
+    held_out = sum(is_validation(f"document {i}", 0.1) for i in range(20_000))
+    assert abs(held_out - 2_000) < 4 * (20_000 * 0.1 * 0.9) ** 0.5
+
+
+def test_raising_the_fraction_moves_documents_to_validation_only() -> None:
+    texts = [f"document {i}" for i in range(1_000)]
+    assert all(is_validation(text, 0.2) for text in texts if is_validation(text, 0.1))
+    assert not any(is_validation(text, 0.0) for text in texts)
+    assert all(is_validation(text, 1.0) for text in texts)
+
+
+def test_white_space_around_a_document_does_not_count() -> None:
+    assert split_position("text") == split_position("\n text\n\n")
+
+
+def test_documents_stay_in_their_split_as_a_file_grows(shakespeare: str, tmp_path: Path) -> None:
+    def held_out(text: str) -> set[str]:
+        path = tmp_path / "text.txt"
+        path.write_text(text, encoding="utf-8")
+        return {document.text for document in read_documents([path], "fail", print) if is_validation(document.text, 0.1)}
+
+    before, after = held_out(shakespeare[: len(shakespeare) // 2]), held_out(shakespeare)
+    assert len(before - after) <= 1  # the last passage of the shorter file is another text now
+    assert len(before) > 5
+
+
+def passages(*texts: str) -> list[Document]:
+    return [Document(text, "a.txt", continues=i > 0) for i, text in enumerate(texts)]
+
+
+def split_texts() -> tuple[list[str], list[str]]:
+    texts = [f"text {i}" for i in range(100)]
+    return (
+        [text for text in texts if not is_validation(text, 0.5)],
+        [text for text in texts if is_validation(text, 0.5)],
+    )
+
+
+def test_passages_of_one_split_flow_on_and_a_seam_ends_them() -> None:
+    (a, b, c, *_), (v, *_) = split_texts()
+    assert list(stretches(passages(a, b, v, c), 0.5)) == [
+        Stretch(a + b, validation=False, documents=2, ends=True),
+        Stretch(v, validation=True, documents=1, ends=True),
+        Stretch(c, validation=False, documents=1, ends=True),
+    ]
+
+
+def test_documents_never_flow_into_each_other() -> None:
+    (a, b, *_), _ = split_texts()
+    assert list(stretches([*passages(a), *passages(b)], 0.5)) == [
+        Stretch(a, validation=False, documents=1, ends=True),
+        Stretch(b, validation=False, documents=1, ends=True),
+    ]
+
+
+def test_a_long_flow_is_handed_on_in_pieces_without_an_end() -> None:
+    (a, *_), _ = split_texts()
+    flow = list(stretches(passages(*[a + "\n" * 10_000] * 250), 0.5))
+    assert [stretch.ends for stretch in flow] == [False, False, True]
+    assert sum(stretch.documents for stretch in flow) == 250
