@@ -63,7 +63,7 @@ class _WrongInputsError(Exception):
 class Inputs(BaseSettings):
     """The inputs, parsed and checked. None where an input was not given and its default depends on others."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
     mode: Mode = _input("What to do.", _ALL, shown="required")
     config: str | None = _input("YAML file with any of these inputs.", _ALL, shown=f"{DEFAULT_CONFIG} where present")
@@ -290,7 +290,8 @@ def _field_problem(detail: Any) -> tuple[str, str, str]:
     if kind == "extra_forbidden":
         return name, "there is no such input.", _closest(name)
     if name == "mode":
-        return name, f"{detail['input']!r} is no mode." if kind != "missing" else "not given.", f"Use {_either(MODES)}."
+        message = "not given." if detail["input"] is None else f"{detail['input']!r} is no mode."
+        return name, message, f"Use {_either(MODES)}."
     declared = Inputs.model_fields[name]
     value = "the value" if name == "hf_token" else repr(detail["input"])
     if kind == "literal_error":

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..checkpoint.folder import ModelFolder
+from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder
 from ..corpus.find import find_files
 from ..corpus.sources import read_documents
 from ..corpus.token_files import Tokens, prepare_tokens, require_block
@@ -20,8 +20,9 @@ def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
 
     Raises InputError where the corpus is missing, not what it says, too small, or asked for in other ids than `start`'s.
     """
-    # checkpoints hold a README of their own, and no model is to be trained on its card
-    files = find_files([*inputs.data, f"!{inputs.output_dir}/**"], Path.cwd())
+    found = find_files([*inputs.data, f"!{inputs.output_dir}/**"], Path.cwd())
+    # a model folder has a README of its own, and no model is to be trained on its card
+    files = [path for path in found if not (path.parent / WEIGHTS_FILE).exists()]
     tokenizer = _tokenizer(inputs, start, files)
     tokens = prepare_tokens(files, tokenizer, TOKEN_CACHE, inputs.val_fraction, inputs.on_bad_file, warn)
     require_block(tokens, start.config.block_size if start else inputs.size("block_size"))

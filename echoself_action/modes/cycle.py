@@ -24,7 +24,8 @@ def run(inputs: Inputs) -> int:
         require_token(hub)
         with part("Pulling"):
             remote = look_up(hub, inputs.repo_id, inputs.revision)
-            fetched = fetch(hub, remote, inputs.output_dir).newest if remote.holds_a_model else None
+            wanted = remote.holds_a_model and inputs.resume != "never"
+            fetched = fetch(hub, remote, inputs.output_dir).newest if wanted else None
             start = newest_of(inputs, fetched)
         trained = train_model(inputs, start, started)
         write_summary(training_summary(trained.result, trained.best, trained.sample))

@@ -1,0 +1,96 @@
+"""Who is asking, and what they may do."""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from starlette.requests import Request
+
+from .names import RepoName, parse_resource
+from .refusal import Refusal
+from .signing import SignatureError, verify
+
+EXCHANGED_PREFIX = "hf_jwt_"
+EXCHANGED = "exchanged token"
+INVALID_CREDENTIALS = "Invalid credentials in Authorization header"
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user, as one token shows them.
+
+    `owns`: the namespaces whose repos are theirs, None for every one. A `fineGrained` token reaches only `resources`
+    (`owner/name`, `datasets/owner/name`), which it may write; nothing else that is private.
+    """
+
+    name: str = "local"
+    role: Literal["read", "write", "fineGrained"] = "write"
+    owns: frozenset[str] | None = None
+    resources: frozenset[str] = frozenset()
+
+    def may_write(self, repo: RepoName) -> bool:
+        if self.role == "fineGrained":
+            return repo.resource in self.resources
+        return self.role == "write" and self._owns(repo.owner)
+
+    def may_read_private(self, repo: RepoName) -> bool:
+        return self.may_write(repo) or (self.role == "read" and self._owns(repo.owner))
+
+    def may_administer(self, repo: RepoName) -> bool:
+        """Create, move, delete, change settings: more than a token for one repo can do."""
+        return self.role == "write" and self._owns(repo.owner)
+
+    def _owns(self, namespace: str) -> bool:
+        return self.owns is None or namespace in self.owns
+
+
+class Accounts:
+    """The tokens of this Hub. With none at all everybody is its owner."""
+
+    def __init__(self, tokens: Mapping[str, Account], secret: bytes) -> None:
+        self._tokens = dict(tokens)
+        self._secret = secret
+
+    def identify(self, request: Request) -> Account | None:
+        """The account of a request, None for an anonymous one. Raises Refusal (401) for credentials that are no good."""
+        if not self._tokens:
+            return Account()
+        token = _token(request.headers.get("authorization"))
+        if token is None:
+            return None
+        if token.startswith(EXCHANGED_PREFIX):
+            return self._exchanged(token)
+        for known, account in self._tokens.items():
+            if hmac.compare_digest(known.encode(), token.encode()):
+                return account
+        raise _invalid_credentials()
+
+    def _exchanged(self, token: str) -> Account:
+        try:
+            claims = verify(self._secret, EXCHANGED, token.removeprefix(EXCHANGED_PREFIX))
+        except SignatureError:
+            raise _invalid_credentials() from None
+        repo = parse_resource(str(claims["resource"]))
+        return Account(repo.owner, "fineGrained", frozenset(), frozenset({repo.resource}))
+
+
+def _invalid_credentials() -> Refusal:
+    return Refusal(401, INVALID_CREDENTIALS, headers={"WWW-Authenticate": 'Basic realm="localhub"'})
+
+
+def _token(authorization: str | None) -> str | None:
+    """From `Bearer TOKEN`, or from `Basic`, where git sends it as the password."""
+    if not authorization:
+        return None
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            raise _invalid_credentials() from None
+    raise _invalid_credentials()

@@ -1,0 +1,113 @@
+"""The application: all routes, and around them what every request goes through."""
+
+import uuid
+from collections.abc import MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .refusal import Refusal, repo_not_found
+from .routes import account, browse, cards, clone, discussions, files, large_files, references, repos, uploads
+from .storage import RepoMissingError
+from .web import Hub
+
+LOOPBACK_NAMES = ("127.0.0.1", "localhost")
+
+
+_SUBJECTS = (account, cards, repos, uploads, references, discussions, browse, large_files, files, clone)
+
+
+def create_app(hub: Hub) -> ASGIApp:
+    """An ASGI application for one Hub."""
+    app = Starlette(
+        routes=[route for subject in _SUBJECTS for route in subject.routes],
+        exception_handlers={
+            Refusal: _refused,
+            RepoMissingError: _gone,
+            HTTPException: _no_such_route,
+            ClientDisconnect: _client_left,
+            Exception: _failed,
+        },
+    )
+    app.router.redirect_slashes = False
+    app.state.hub = hub
+    return _Door(app)
+
+
+class _Door:
+    """Every request comes in here.
+
+    - Paths are matched as they were sent: in `tree/refs%2Fpr%2F1` the revision is one part.
+    - A page in a browser must not reach a Hub without passwords on the user's own machine: neither by a name that it lets
+      point here (the Host header tells), nor by a form (the Origin header tells).
+    - Every answer carries X-Request-Id, which the client shows with an error.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        request_id = request.headers.get("x-request-id") or request.headers.get("x-amzn-trace-id") or str(uuid.uuid4())
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode("latin-1"))]
+            await send(message)
+
+        if not _is_from_here(request):
+            answer = _error(Refusal(403, "This Hub answers to programs on its own machine only"))
+            await answer(scope, receive, send_with_id)
+            return
+        inside: MutableMapping[str, Any] = {**scope, "path": scope["raw_path"].decode("latin-1")}
+        await self._app(inside, receive, send_with_id)
+
+
+def _is_from_here(request: Request) -> bool:
+    host = urlsplit(f"//{request.headers.get('host', '')}").hostname
+    origin = request.headers.get("origin")
+    return host in LOOPBACK_NAMES and (origin is None or urlsplit(origin).netloc == request.headers["host"])
+
+
+def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return _error(error)
+
+
+def _gone(_: Request, __: Exception) -> Response:
+    """The repo was deleted or moved while the request was under way."""
+    return _error(repo_not_found(True))
+
+
+def _no_such_route(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(Refusal(error.status_code, f"There is no such endpoint here: {error.detail}", None, error.headers))
+
+
+def _client_left(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)  # nobody reads it
+
+
+def _failed(_: Request, __: Exception) -> Response:
+    return _error(Refusal(500, "Internal error of the local Hub: its log says more"))
+
+
+def _error(refusal: Refusal) -> Response:
+    headers = {**refusal.headers, "X-Error-Message": _header_text(refusal.message)}
+    if refusal.code:
+        headers["X-Error-Code"] = refusal.code
+    if refusal.status == 401:
+        headers.setdefault("WWW-Authenticate", 'Basic realm="localhub"')  # git asks for a password only after this
+    return JSONResponse({"error": refusal.message}, status_code=refusal.status, headers=headers)
+
+
+def _header_text(message: str) -> str:
+    return " ".join(message.encode("latin-1", "replace").decode("latin-1").split())

@@ -1,0 +1,136 @@
+"""The YAML at the top of a README.md, and what the Hub says about it before it takes it."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+_FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
+_NAME = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*|code|multilingual")
+MAX_TAG_LENGTH = 100
+_LICENSES = """
+afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0
+bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0
+cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0
+cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0
+creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2
+fair-noncommercial-research-license gemma gfdl gpl gpl-2.0 gpl-3.0 grok2-community h-research intel-research isc lgpl
+lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by
+ofl-1.1 open-mdw openmdw-1.0 openrail openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib
+"""
+
+
+def read_front_matter(readme: str) -> dict[str, Any]:
+    """The card's data; empty where there is none that can be read."""
+    match = _FRONT_MATTER.match(readme)
+    try:
+        data = yaml.load(match[1], Loader=_PlainLoader) if match else None  # noqa: S506, a SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return {}
+    return data if isinstance(data, dict) and all(isinstance(key, str) for key in data) else {}
+
+
+def check_card(readme: str, kind: str) -> tuple[list[str], list[str]]:
+    """Errors, for which the Hub refuses the file, and warnings, which it shows. `kind`: model, dataset or space."""
+    match = _FRONT_MATTER.match(readme)
+    if match is None:
+        if readme.lstrip("\ufeff").startswith("---") and readme.count("\n---") == 0:
+            return ["YAML metadata block is not closed: a line with --- is missing"], []
+        return [], ["empty or missing yaml metadata in repo card"]
+    try:
+        data = yaml.load(match[1], Loader=_PlainLoader)  # noqa: S506, a SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        return [f"Invalid YAML metadata: {' '.join(str(error).split())}"], []
+    if data is None:
+        return [], ["empty or missing yaml metadata in repo card"]
+    if not isinstance(data, dict):
+        return ["YAML metadata must be a mapping of keys to values"], []
+    errors = [*_problems(data), *(_model_index_problems(data["model-index"]) if data.get("model-index") is not None else ())]
+    warnings = []
+    if kind != "space" and "license" not in data:
+        warnings.append("no license is given: add `license: ...`")
+    return errors, warnings
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Dates stay text: an answer is JSON, which has none. Aliases are refused, which a small file can blow up with."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, regex) for tag, regex in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _problems(data: dict[str, Any]) -> Iterator[str]:
+    for key in data:
+        if not isinstance(key, str):
+            yield f"keys must be text, not {key!r}"
+    for value in _texts(data.get("license")):
+        if value not in _LICENSES.split():
+            yield f'"license" must be one of the Hub\'s identifiers (such as mit, apache-2.0, other), not {value!r}'
+    for value in _texts(data.get("language")):
+        if not isinstance(value, str) or not _LANGUAGE.fullmatch(value):
+            # YAML reads `no`, Norwegian, as false
+            yield f'"language" must only contain ISO 639 codes such as en (quote "no"), not {value!r}'
+    if data.get("tags") is not None and not isinstance(data["tags"], list):
+        yield '"tags" must be an array'
+    for value in data["tags"] if isinstance(data.get("tags"), list) else ():
+        if not isinstance(value, str) or not 0 < len(value) <= MAX_TAG_LENGTH:
+            yield f'"tags" must contain text of up to {MAX_TAG_LENGTH} characters, not {value!r}'
+    for key in ("datasets", "base_model"):
+        for value in _texts(data.get(key)):
+            if not isinstance(value, str) or not _NAME.fullmatch(value):
+                yield f'"{key}" must contain repo ids such as owner/name, not {value!r}'
+    for key in ("pipeline_tag", "library_name", "license_name", "license_link"):
+        if data.get(key) is not None and not isinstance(data[key], str):
+            yield f'"{key}" must be a string, not {data[key]!r}'
+
+
+def _texts(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _model_index_problems(models: Any) -> Iterator[str]:
+    if not isinstance(models, list):
+        yield '"model-index" must be an array'
+        return
+    for number, model in enumerate(models):
+        place = f'"model-index[{number}]'
+        if not isinstance(model, dict):
+            yield f'{place}" must be an object'
+            continue
+        if not isinstance(model.get("name"), str):
+            yield f'{place}.name" is required'
+        results = model.get("results")
+        if not isinstance(results, list):
+            yield f'{place}.results" must be an array'
+            continue
+        for index, result in enumerate(results):
+            yield from _result_problems(result, f"{place}.results[{index}]")
+
+
+def _result_problems(result: Any, place: str) -> Iterator[str]:
+    if not isinstance(result, dict):
+        yield f'{place}" must be an object'
+        return
+    task, dataset, metrics = result.get("task"), result.get("dataset"), result.get("metrics")
+    if not isinstance(task, dict) or not isinstance(task.get("type"), str):
+        yield f'{place}.task.type" is required'
+    if dataset is not None and not (
+        isinstance(dataset, dict) and all(isinstance(dataset.get(k), str) for k in ("type", "name"))
+    ):
+        yield f'{place}.dataset" needs a type and a name'
+    if not isinstance(metrics, list) or not metrics:
+        yield f'{place}.metrics" must be an array with at least one metric'
+        return
+    for index, metric in enumerate(metrics):
+        if not isinstance(metric, dict) or not isinstance(metric.get("type"), str) or "value" not in metric:
+            yield f'{place}.metrics[{index}]" needs a type and a value'

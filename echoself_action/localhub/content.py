@@ -1,0 +1,58 @@
+"""Answers with the content of a file, whole or the range that was asked for, in blocks."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from starlette.concurrency import iterate_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from .lfs import BLOCK
+from .refusal import Refusal
+
+_RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)")
+
+
+def content_response(request: Request, content: bytes | Path, size: int, headers: dict[str, str]) -> Response:
+    """200, or 206 for one range. `size` in bytes. Raises Refusal (416) for a range outside the content."""
+    headers = {**headers, "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
+    start, stop = 0, size
+    status = 200
+    asked = request.headers.get("range")
+    # what resumes an interrupted download of another revision must get the whole file
+    if asked and request.headers.get("if-range", headers["ETag"]) == headers["ETag"] and _RANGE.fullmatch(asked.strip()):
+        start, stop = _parse_range(asked.strip(), size)
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+        status = 206
+    headers["Content-Length"] = str(stop - start)
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers)
+    if isinstance(content, bytes):
+        return Response(content[start:stop], status_code=status, headers=headers)
+    return StreamingResponse(_stream(content, start, stop), status_code=status, headers=headers)
+
+
+def _parse_range(text: str, size: int) -> tuple[int, int]:
+    match = _RANGE.fullmatch(text)
+    assert match is not None
+    first, last = match.groups()
+    if first:
+        start, stop = int(first), min(int(last) + 1, size) if last else size
+    else:
+        start, stop = max(size - int(last or 0), 0), size
+    if start >= stop:
+        raise Refusal(416, f"There is no {text} in {size} bytes", headers={"Content-Range": f"bytes */{size}"})
+    return start, stop
+
+
+def _stream(path: Path, start: int, stop: int) -> AsyncIterator[bytes]:
+    return iterate_in_threadpool(_blocks(path, start, stop))
+
+
+def _blocks(path: Path, start: int, stop: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(start)
+        while start < stop and (block := file.read(min(BLOCK, stop - start))):
+            start += len(block)
+            yield block

@@ -1,0 +1,128 @@
+"""One bare git repo: its revisions, its refs, and how a commit comes to be. History here is git's own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pygit2
+from pygit2.enums import FileMode, Option, SortMode
+
+from .gitattributes import INITIAL_GITATTRIBUTES
+from .names import COMMIT_ID, RepoName
+from .refusal import Refusal, revision_not_found
+
+MAIN = "refs/heads/main"
+
+# an acknowledged commit must survive a power cut: objects and refs are synced when they are written
+pygit2.option(Option.ENABLE_FSYNC_GITDIR, True)
+# the folder was named by whoever started the Hub; in a container it often belongs to another user id
+pygit2.option(Option.SET_OWNER_VALIDATION, False)
+pygit2.option(Option.SET_CACHE_MAX_SIZE, 16 * 1024 * 1024)
+
+
+@dataclass(frozen=True)
+class NamedRef:
+    name: str  # without its namespace
+    ref: str
+    commit: str
+
+
+def create_repository(path: Path, author: str) -> None:
+    """A bare repo with main at a first commit that holds .gitattributes, as the Hub makes it."""
+    git = pygit2.init_repository(str(path), bare=True, initial_head="main")
+    tree = git.TreeBuilder()
+    tree.insert(".gitattributes", git.create_blob(INITIAL_GITATTRIBUTES.encode()), FileMode.BLOB)
+    signature = pygit2.Signature(author, f"{author}@localhub.invalid")
+    git.create_commit(MAIN, signature, signature, "initial commit", tree.write(), [])
+
+
+class Repository:
+    """A repo that exists. Whoever changes a ref does it inside `Storage.change`, which keeps others out."""
+
+    def __init__(self, name: RepoName, path: Path) -> None:
+        self.name = name
+        self.path = path
+        self.git = pygit2.Repository(str(path))
+
+    def head(self, ref: str) -> pygit2.Commit | None:
+        """The commit that a full ref points at (through a tag's object, if it has one)."""
+        reference = self.git.references.get(ref)
+        return reference.peel(pygit2.Commit) if reference is not None else None
+
+    def resolve(self, revision: str) -> pygit2.Commit:
+        """The commit that a branch, tag, full ref or 40-digit commit id means. Raises Refusal (RevisionNotFound)."""
+        if COMMIT_ID.fullmatch(revision):
+            found = self.git.get(revision)
+            if isinstance(found, pygit2.Commit):
+                return found
+            raise revision_not_found(revision)
+        candidates = [revision] if revision.startswith("refs/") else [f"refs/heads/{revision}", f"refs/tags/{revision}"]
+        for ref in candidates:
+            if pygit2.reference_is_valid_name(ref) and (commit := self.head(ref)) is not None:
+                return commit
+        raise revision_not_found(revision)
+
+    def writable_ref(self, revision: str) -> str:
+        """The branch or pull request ref that a commit to `revision` goes to. Raises Refusal."""
+        if COMMIT_ID.fullmatch(revision):
+            raise Refusal(400, f"A commit goes to a branch, not to a commit: {revision}")
+        ref = revision if revision.startswith("refs/") else f"refs/heads/{revision}"
+        if not ref.startswith(("refs/heads/", "refs/pr/")):
+            raise Refusal(400, f"A commit goes to a branch or a pull request, not to {revision}")
+        if not pygit2.reference_is_valid_name(ref) or self.head(ref) is None:
+            raise revision_not_found(revision)
+        return ref
+
+    def refs(self, namespace: str) -> list[NamedRef]:
+        """All refs of a namespace such as `refs/heads/`, by name."""
+        found = []
+        for ref in sorted(self.git.references):
+            if ref.startswith(namespace) and (commit := self.head(ref)) is not None:
+                found.append(NamedRef(ref.removeprefix(namespace), ref, str(commit.id)))
+        return found
+
+    def set_ref(self, ref: str, target: str | pygit2.Oid) -> None:
+        """Point a ref at an object: the instant at which a change is there. Only inside `Storage.change`."""
+        self._clear_stale_lock(ref)
+        self.git.references.create(ref, target, force=True)
+
+    def delete_ref(self, ref: str) -> None:
+        """Only inside `Storage.change`."""
+        self._clear_stale_lock(ref)
+        self._clear_stale_lock("packed-refs")
+        self.git.references.delete(ref)
+
+    def write_commit(self, tree: pygit2.Oid, parents: list[pygit2.Oid], message: str, author: str) -> pygit2.Commit:
+        """A commit that no ref knows yet."""
+        signature = pygit2.Signature(author, f"{author}@localhub.invalid")
+        oid = self.git.create_commit(None, signature, signature, message, tree, parents)
+        return self.commit(oid)
+
+    def commit(self, oid: pygit2.Oid | str) -> pygit2.Commit:
+        found = self.git[oid]
+        assert isinstance(found, pygit2.Commit)
+        return found
+
+    def tree(self, oid: pygit2.Oid | str) -> pygit2.Tree:
+        found = self.git[oid]
+        assert isinstance(found, pygit2.Tree)
+        return found
+
+    def history(self, newest: pygit2.Commit, until: str | None = None) -> Iterator[pygit2.Commit]:
+        """Commits from `newest` back, without `until` and what is behind it."""
+        walker = self.git.walk(newest.id, SortMode.TOPOLOGICAL | SortMode.TIME)
+        if until is not None:
+            walker.hide(until)
+        return iter(walker)
+
+    def text(self, commit: pygit2.Commit, path: str) -> str:
+        """A small text file at a commit; empty if it isn't there."""
+        try:
+            found = commit.tree[path]
+        except KeyError:
+            return ""
+        return found.data.decode("utf-8", "replace") if isinstance(found, pygit2.Blob) else ""
+
+    def _clear_stale_lock(self, ref: str) -> None:
+        """git's own lock file outlives a killed server. We hold the repo's lock, so nobody alive holds this one."""
+        (self.path / f"{ref}.lock").unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The Hub's endpoints, a file a subject. Each offers `routes`."""

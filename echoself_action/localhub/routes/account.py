@@ -1,0 +1,51 @@
+"""Who am I, and the token exchange of trusted publishing."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ..refusal import Refusal, repo_not_found
+from ..storage import RepoMissingError
+from ..trusted_publishing import LIFETIME
+from ..web import Json, endpoint_of, hub_of, signed_in, with_json
+
+
+def whoami(request: Request) -> Response:
+    account = signed_in(request)
+    orgs = sorted((account.owns or frozenset()) - {account.name})
+    return JSONResponse(
+        {
+            "type": "user",
+            "id": account.name,
+            "name": account.name,
+            "fullname": account.name,
+            "isPro": False,
+            "orgs": [{"type": "org", "name": org} for org in orgs],
+            "auth": {"type": "access_token", "accessToken": {"displayName": account.name, "role": account.role}},
+        }
+    )
+
+
+def exchange_token(request: Request, body: Json) -> Response:
+    hub = hub_of(request)
+    if hub.publishing is None:
+        raise Refusal(401, "invalid_grant: this Hub has no trusted publishers")
+    repo, token = hub.publishing.exchange(body, endpoint_of(request), hub.storage.secret)
+    try:
+        hub.storage.open(repo)
+    except RepoMissingError:
+        raise repo_not_found(True) from None
+    return JSONResponse(
+        {
+            "access_token": token,
+            "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "token_type": "bearer",
+            "expires_in": LIFETIME,
+        }
+    )
+
+
+routes = [
+    Route("/api/whoami-v2", whoami, methods=["GET"]),
+    Route("/oauth/token", with_json(exchange_token), methods=["POST"]),
+]

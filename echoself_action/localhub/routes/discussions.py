@@ -1,0 +1,138 @@
+"""Discussions and pull requests: list, open, look at, comment, retitle, close, merge."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from .. import discussions
+from ..discussions import CLOSED, DRAFT, MERGED, OPEN, Discussion
+from ..names import RepoName
+from ..refusal import Refusal, bad_request
+from ..web import Access, Json, flag, hub_of, open_repo, repo_name, signed_in, text_field, with_json
+
+PAGE_SIZE = 50
+
+
+def listing(request: Request) -> Response:
+    repository = open_repo(request, "read")
+    query = request.query_params
+    chosen = [item for item in discussions.list_discussions(repository) if _wanted(item, dict(query))]
+    number = query.get("p", "0")
+    start = PAGE_SIZE * (int(number) if number.isascii() and number.isdigit() else 0)
+    shown = [_summary(repository.name, item) for item in chosen[start : start + PAGE_SIZE]]
+    return JSONResponse({"count": len(chosen), "start": start, "discussions": shown})
+
+
+def create(request: Request, body: Json) -> Response:
+    wants_pull_request = body.get("pullRequest") is True
+    open_repo(request, "write" if wants_pull_request else "discuss")
+    title, description = text_field(body, "title").strip(), text_field(body, "description", "")
+    if len(title) < 3:
+        raise bad_request("title: three characters at least")
+    author = signed_in(request).name
+    with hub_of(request).storage.change(repo_name(request)) as repository:
+        if wants_pull_request:
+            head = repository.resolve("main")
+            number = discussions.open_pull_request(repository, author, title, description, head, "main", draft=True)
+        else:
+            number = discussions.open_discussion(repository, author, title, description)
+    return JSONResponse({"num": number, "pullRequest": wants_pull_request})
+
+
+def details(request: Request) -> Response:
+    repository = open_repo(request, "read")
+    discussion = discussions.find_discussion(repository, request.path_params["number"])
+    answer = _summary(repository.name, discussion)
+    answer["events"] = discussion.events
+    if discussion.is_pull_request:
+        answer["events"] = sorted(
+            [*discussion.events, *discussions.commit_events(repository, discussion)], key=lambda event: str(event["createdAt"])
+        )
+        answer["changes"] = {"base": discussion.base, "mergeCommitId": discussion.merge_commit}
+        open_ones = discussion.status in (OPEN, DRAFT)
+        answer["filesWithConflicts"] = discussions.conflicts(repository, discussion) if open_ones else []
+        if flag(request, "diff"):
+            answer["diff"] = discussions.diff(repository, discussion)
+    return JSONResponse(answer)
+
+
+def comment(request: Request, body: Json) -> Response:
+    text = text_field(body, "comment")
+    return _change(request, "newMessage", "discuss", lambda found, author: found.with_comment(author, text))
+
+
+def retitle(request: Request, body: Json) -> Response:
+    title = text_field(body, "title").strip()
+
+    def changed(found: Discussion, author: str) -> Discussion:
+        return replace(found.with_event(author, "title-change", {"from": found.title, "to": title}), title=title)
+
+    return _change(request, "newTitle", "write", changed)
+
+
+def change_status(request: Request, body: Json) -> Response:
+    status, text = text_field(body, "status"), text_field(body, "comment", "")
+    if status not in (OPEN, CLOSED):
+        raise bad_request(f"status: open or closed expected, not {status!r}")
+
+    def changed(found: Discussion, author: str) -> Discussion:
+        if found.status == MERGED:
+            raise Refusal(409, f"Pull request {found.num} is merged")
+        return (found.with_comment(author, text) if text else found).with_status(author, status)
+
+    return _change(request, "newStatus", "write", changed)
+
+
+def merge(request: Request, body: Json) -> Response:
+    open_repo(request, "write")
+    author, text = signed_in(request).name, text_field(body, "comment", "")
+    with hub_of(request).storage.change(repo_name(request)) as repository:
+        found = discussions.find_discussion(repository, request.path_params["number"])
+        merged = discussions.merge(repository, found, author, text)
+    return JSONResponse({"mergeCommitId": merged.merge_commit})
+
+
+def _change(request: Request, key: str, access: Access, change: Callable[[Discussion, str], Discussion]) -> Response:
+    open_repo(request, access)
+    author = signed_in(request).name
+    with hub_of(request).storage.change(repo_name(request)) as repository:
+        found = discussions.find_discussion(repository, request.path_params["number"])
+        changed = change(found, author)
+        discussions.save(repository, changed)
+    return JSONResponse({key: changed.events[-1]})
+
+
+def _wanted(item: Discussion, query: dict[str, str]) -> bool:
+    kind, status = query.get("type", "all"), query.get("status", "all")
+    return (
+        (kind == "all" or (kind == "pull_request") == item.is_pull_request)
+        and (status == "all" or (status == OPEN) == (item.status in (OPEN, DRAFT)))
+        and query.get("author", item.author) == item.author
+    )
+
+
+def _summary(name: RepoName, item: Discussion) -> Json:
+    return {
+        "num": item.num,
+        "title": item.title,
+        "status": item.status,
+        "isPullRequest": item.is_pull_request,
+        "createdAt": item.created_at,
+        "author": {"name": item.author},
+        "repo": {"name": name.id, "type": name.kind},
+    }
+
+
+_API = "/api/{kind}/{owner}/{name}/discussions"
+routes = [
+    Route(_API, listing, methods=["GET"]),
+    Route(_API, with_json(create), methods=["POST"]),
+    Route(_API + "/{number:int}", details, methods=["GET"]),
+    Route(_API + "/{number:int}/comment", with_json(comment), methods=["POST"]),
+    Route(_API + "/{number:int}/title", with_json(retitle), methods=["POST"]),
+    Route(_API + "/{number:int}/status", with_json(change_status), methods=["POST"]),
+    Route(_API + "/{number:int}/merge", with_json(merge), methods=["POST"]),
+]

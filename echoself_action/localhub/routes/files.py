@@ -1,0 +1,33 @@
+"""Downloads: a file at a revision, with headers that belong to that revision and no other."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..content import content_response
+from ..lfs import object_path, object_size
+from ..names import parse_path
+from ..refusal import Refusal
+from ..tree import find_file
+from ..web import open_repo, parameter
+
+
+def resolve(request: Request) -> Response:
+    repository = open_repo(request, "files")
+    number = request.path_params.get("number")
+    commit = repository.resolve(f"refs/pr/{number}" if number else parameter(request, "revision"))
+    entry = find_file(repository, commit, parse_path(parameter(request, "path")))
+    headers = {"X-Repo-Commit": str(commit.id), "ETag": f'"{entry.content_oid}"'}
+    if entry.pointer is None:
+        return content_response(request, repository.git.odb.read(entry.oid)[1], entry.size, headers)
+    if object_size(repository, entry.pointer.oid) != entry.size:
+        raise Refusal(500, f"The content of {entry.path} is missing: {object_path(repository, entry.pointer.oid)}")
+    headers |= {"X-Linked-Etag": f'"{entry.pointer.oid}"', "X-Linked-Size": str(entry.size)}
+    return content_response(request, object_path(repository, entry.pointer.oid), entry.size, headers)
+
+
+routes = [
+    Route(prefix + "/{owner}/{name}/resolve/" + rest, resolve, methods=["GET", "HEAD"])
+    for prefix in ("/{kind:prefix}", "")
+    for rest in ("refs/pr/{number:int}/{path:path}", "{revision}/{path:path}")
+]

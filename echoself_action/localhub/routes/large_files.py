@@ -1,0 +1,208 @@
+"""The git-lfs protocol: where to put an object or fetch it (batch), the transfers themselves, and verify.
+
+A transfer comes without a token, as to a storage service: its URL is signed and short-lived, and says all about it.
+"""
+
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ..content import content_response
+from ..lfs import BLOCK, PartWriter, assembled, check_object, object_path, object_size, publish
+from ..names import OBJECT_ID, RepoName, parse_resource
+from ..refusal import Refusal, bad_request
+from ..signing import SignatureError, sign, verify
+from ..storage import Storage
+from ..tree import Pointer
+from ..web import Json, endpoint_of, hub_of, number_field, open_repo, parameter, repo_name, text_field, with_json
+
+UPLOAD, DOWNLOAD = "upload", "download"
+LIFETIME = 24 * 3600  # seconds: a large file on a slow line
+MAX_PARTS = 10_000
+_MEDIA_TYPE = "application/vnd.git-lfs+json"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a signed URL stands for. `upload`: names the file under `incoming/`; `chunk_size` in bytes, of each part."""
+
+    resource: str
+    oid: str
+    size: int
+    upload: str = ""
+    chunk_size: int = 0
+
+    @property
+    def repo(self) -> RepoName:
+        return parse_resource(self.resource)
+
+    @property
+    def pointer(self) -> Pointer:
+        return Pointer(self.oid, self.size)
+
+    def part(self, number: int) -> tuple[int, int]:
+        """Offset and length of part 1, 2, ... in bytes. Raises Refusal (400) for one that there isn't."""
+        offset = (number - 1) * self.chunk_size
+        if number < 1 or offset >= max(self.size, 1):
+            raise bad_request(f"There is no part {number}")
+        return offset, min(self.chunk_size, self.size - offset)
+
+
+def batch(request: Request, body: Json) -> Response:
+    operation = text_field(body, "operation")
+    if operation not in (UPLOAD, DOWNLOAD):
+        raise bad_request(f"Unknown operation {operation!r}")
+    repository = open_repo(request, "write" if operation == UPLOAD else "files")
+    objects = body.get("objects")
+    if not isinstance(objects, list) or not all(isinstance(item, dict) for item in objects):
+        raise bad_request("objects: a list expected")
+    if body.get("hash_algo", "sha256") != "sha256":
+        raise Refusal(409, "Only sha256 is supported here")
+    transfers = body.get("transfers") or ["basic"]
+    answers, multipart = [], False
+    for item in objects:
+        pointer = Pointer(text_field(item, "oid"), number_field(item, "size"))
+        if not OBJECT_ID.fullmatch(pointer.oid):
+            raise bad_request(f"oid: a sha256 expected, not {pointer.oid!r}")
+        answer: Json = asdict(pointer)
+        present = object_size(repository, pointer.oid)
+        if operation == DOWNLOAD and present is None:
+            answer["error"] = {"code": 404, "message": "The object does not exist"}
+        elif operation == DOWNLOAD:
+            transfer = Transfer(repository.name.resource, pointer.oid, present or 0)
+            answer["actions"] = {"download": {"href": _href(request, DOWNLOAD, transfer), "header": {}}}
+        elif present is not None and present != pointer.size:
+            answer["error"] = {"code": 422, "message": f"This object has {present} bytes, not {pointer.size}"}
+        elif present is None:
+            answer["actions"] = _upload_actions(request, pointer, "multipart" in transfers)
+            multipart = multipart or "chunk_size" in answer["actions"]["upload"]["header"]
+        # no `actions` at all tells the client that the object is here already
+        answers.append(answer)
+    answer = {"transfer": "multipart" if multipart else "basic", "objects": answers, "hash_algo": "sha256"}
+    return JSONResponse(answer, media_type=_MEDIA_TYPE)
+
+
+def verify_upload(request: Request, body: Json) -> Response:
+    repository = open_repo(request, "write")
+    oid = text_field(body, "oid")
+    if not OBJECT_ID.fullmatch(oid):
+        raise bad_request(f"oid: a sha256 expected, not {oid!r}")
+    check_object(repository, Pointer(oid, number_field(body, "size")))
+    return JSONResponse({})
+
+
+async def put_whole(request: Request) -> Response:
+    """The basic transfer: one PUT, which completes the upload too."""
+    hub, transfer = hub_of(request), _transfer(request, UPLOAD)
+    staged = hub.storage.incoming / transfer.upload
+    writer = await run_in_threadpool(PartWriter, staged, 0, transfer.size, whole=True)
+    try:
+        digest = await _receive(request, writer)
+        await run_in_threadpool(_publish, hub.storage, transfer, digest)
+    finally:
+        writer.close()
+    return Response(headers={"ETag": f'"{digest}"'})
+
+
+async def put_part(request: Request) -> Response:
+    hub, transfer = hub_of(request), _transfer(request, UPLOAD)
+    number = parameter(request, "part")
+    offset, length = transfer.part(int(number) if number.isascii() and number.isdigit() else 0)
+    writer = await run_in_threadpool(PartWriter, hub.storage.incoming / transfer.upload, offset, length, whole=False)
+    try:
+        digest = await _receive(request, writer)
+    finally:
+        writer.close()
+    return Response(headers={"ETag": f'"{digest}"'})
+
+
+def complete(request: Request, body: Json) -> Response:
+    """All parts are there. What counts is the sha256 of the whole, so the parts' ETags need no second look.
+
+    A completion that is sent again, because its answer was lost, finds the object in its place.
+    """
+    storage, transfer = hub_of(request).storage, _transfer(request, UPLOAD)
+    if body.get("oid") != transfer.oid:
+        raise bad_request("oid: not the one of this upload")
+    try:
+        with assembled(storage.incoming / transfer.upload) as digest:
+            _publish(storage, transfer, digest)
+    except FileNotFoundError:
+        check_object(storage.open(transfer.repo), transfer.pointer)
+    return JSONResponse({})
+
+
+def download(request: Request) -> Response:
+    transfer = _transfer(request, DOWNLOAD)
+    repository = hub_of(request).storage.open(transfer.repo)
+    return content_response(request, object_path(repository, transfer.oid), transfer.size, {"ETag": f'"{transfer.oid}"'})
+
+
+def _upload_actions(request: Request, pointer: Pointer, takes_multipart: bool) -> Json:
+    limits, name = hub_of(request).limits, repo_name(request)
+    upload = f"upload-{secrets.token_hex(16)}"
+    header: dict[str, str] = {}
+    if takes_multipart and pointer.size > limits.multipart_threshold:
+        # a larger file gets larger parts: their number is limited, by what fits into one answer
+        chunk_size = max(limits.chunk_size, -(-pointer.size // MAX_PARTS))
+        href = _href(request, UPLOAD, Transfer(name.resource, pointer.oid, pointer.size, upload, chunk_size))
+        count = -(-pointer.size // chunk_size)
+        header = {"chunk_size": str(chunk_size)} | {str(part): f"{href}/{part}" for part in range(1, count + 1)}
+    else:
+        href = _href(request, UPLOAD, Transfer(name.resource, pointer.oid, pointer.size, upload))
+    verify_href = f"{endpoint_of(request)}/{name.resource}.git/info/lfs/objects/verify"
+    return {"upload": {"href": href, "header": header}, "verify": {"href": verify_href, "header": {}}}
+
+
+async def _receive(request: Request, writer: PartWriter) -> str:
+    async for block in _blocks(request):
+        await run_in_threadpool(writer.write, block)
+    return await run_in_threadpool(writer.finish)
+
+
+async def _blocks(request: Request) -> AsyncIterator[bytes]:
+    """The body in blocks that are worth a trip to a thread."""
+    buffer = bytearray()
+    async for piece in request.stream():
+        buffer += piece
+        if len(buffer) >= BLOCK:
+            yield bytes(buffer)
+            buffer.clear()
+    if buffer:
+        yield bytes(buffer)
+
+
+def _publish(storage: Storage, transfer: Transfer, digest: str) -> None:
+    with storage.change(transfer.repo) as repository:
+        publish(repository, storage.incoming / transfer.upload, digest, transfer.pointer)
+
+
+def _href(request: Request, use: str, transfer: Transfer) -> str:
+    return f"{endpoint_of(request)}/lfs/{use}/{sign(hub_of(request).storage.secret, use, asdict(transfer), LIFETIME)}"
+
+
+def _transfer(request: Request, use: str) -> Transfer:
+    try:
+        claims: dict[str, Any] = verify(hub_of(request).storage.secret, use, parameter(request, "signed"))
+    except SignatureError as error:
+        raise Refusal(403, f"This URL is not valid: {error}") from None
+    return Transfer(**{key: value for key, value in claims.items() if key in Transfer.__dataclass_fields__})
+
+
+routes = [
+    Route("/lfs/upload/{signed}", put_whole, methods=["PUT"]),
+    Route("/lfs/upload/{signed}", with_json(complete), methods=["POST"]),
+    Route("/lfs/upload/{signed}/{part}", put_part, methods=["PUT"]),
+    Route("/lfs/download/{signed}", download, methods=["GET", "HEAD"]),
+    *(
+        Route(prefix + "/{owner}/{name}.git/info/lfs/objects/" + verb, with_json(handler), methods=["POST"])
+        for prefix in ("/{kind:prefix}", "")
+        for verb, handler in (("batch", batch), ("verify", verify_upload))
+    ),
+]

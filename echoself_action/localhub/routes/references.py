@@ -1,0 +1,85 @@
+"""Branches and tags, and the squash of a branch's history."""
+
+import time
+
+from pygit2.enums import ObjectType
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ..names import parse_ref
+from ..refusal import Refusal, revision_not_found
+from ..repository import MAIN
+from ..web import Json, hub_of, open_repo, parameter, repo_name, signed_in, text_field, with_json
+
+
+def create_branch(request: Request, body: Json) -> Response:
+    open_repo(request, "write")
+    ref = parse_ref("refs/heads/", parameter(request, "branch"))
+    with hub_of(request).storage.change(repo_name(request)) as repository:
+        if repository.head(ref) is not None:
+            raise Refusal(409, f"Reference {ref} already exists")
+        repository.set_ref(ref, repository.resolve(text_field(body, "startingPoint", "main")).id)
+    return JSONResponse({"ref": ref})
+
+
+def delete_branch(request: Request) -> Response:
+    open_repo(request, "write")
+    ref = parse_ref("refs/heads/", parameter(request, "branch"))
+    if ref == MAIN:
+        raise Refusal(400, f"Cannot delete {MAIN}")
+    return _delete(request, ref)
+
+
+def create_tag(request: Request, body: Json) -> Response:
+    open_repo(request, "write")
+    ref = parse_ref("refs/tags/", text_field(body, "tag"))
+    message = text_field(body, "message", "")
+    account = signed_in(request)
+    with hub_of(request).storage.change(repo_name(request)) as repository:
+        if repository.head(ref) is not None:
+            raise Refusal(409, f"Tag reference exists already: {ref}")
+        target = repository.resolve(parameter(request, "revision")).id
+        if message:
+            # the tag's object first, the ref as the last step, as with commits
+            tagger = f"{account.name} <{account.name}@localhub.invalid> {int(time.time())} +0000"
+            text = f"object {target}\ntype commit\ntag {ref.removeprefix('refs/tags/')}\ntagger {tagger}\n\n{message}\n"
+            target = repository.git.odb.write(ObjectType.TAG, text.encode())
+        repository.set_ref(ref, target)
+    return JSONResponse({"ref": ref})
+
+
+def delete_tag(request: Request) -> Response:
+    open_repo(request, "write")
+    return _delete(request, parse_ref("refs/tags/", parameter(request, "tag")))
+
+
+def super_squash(request: Request, body: Json) -> Response:
+    open_repo(request, "write")
+    ref = parse_ref("refs/heads/", parameter(request, "branch"))
+    message = text_field(body, "message", "") or "Super-squash history"
+    with hub_of(request).storage.change(repo_name(request)) as repository:
+        head = repository.head(ref)
+        if head is None:
+            raise revision_not_found(ref.removeprefix("refs/heads/"))
+        commit = repository.write_commit(head.tree.id, [], message, signed_in(request).name)
+        repository.set_ref(ref, commit.id)
+    return JSONResponse({"commitOid": str(commit.id)})
+
+
+def _delete(request: Request, ref: str) -> Response:
+    with hub_of(request).storage.change(repo_name(request)) as repository:
+        if repository.head(ref) is None:
+            raise revision_not_found(ref)
+        repository.delete_ref(ref)
+    return JSONResponse({})
+
+
+_API = "/api/{kind}/{owner}/{name}"
+routes = [
+    Route(_API + "/branch/{branch}", with_json(create_branch), methods=["POST"]),
+    Route(_API + "/branch/{branch}", delete_branch, methods=["DELETE"]),
+    Route(_API + "/tag/{revision}", with_json(create_tag), methods=["POST"]),
+    Route(_API + "/tag/{tag}", delete_tag, methods=["DELETE"]),
+    Route(_API + "/super-squash/{branch}", with_json(super_squash), methods=["POST"]),
+]

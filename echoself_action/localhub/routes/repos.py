@@ -1,0 +1,85 @@
+"""Repos as a whole: create, move, delete, settings, and whether one has access."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ..names import RepoName, parse_repo_id
+from ..refusal import Refusal, bad_request, forbidden
+from ..web import Json, endpoint_of, hub_of, open_named, open_repo, repo_name, signed_in, text_field, with_json
+
+
+def create(request: Request, body: Json) -> Response:
+    account = signed_in(request)
+    name = _named(body, account.name)
+    if not account.may_administer(name):
+        raise forbidden(f"You don't have the rights to create a {name.kind} under the namespace {name.owner!r}")
+    private = body.get("visibility") == "private" or body.get("private") is True
+    url = f"{endpoint_of(request)}/{name.resource}"
+    try:
+        hub_of(request).storage.create(name, private, account.name)
+    except FileExistsError:
+        # the client reads the url of an existing repo from this answer
+        return JSONResponse({"error": f"You already created this {name.kind} repo", "url": url}, status_code=409)
+    return JSONResponse({"url": url, "name": name.id, "id": name.id})
+
+
+def delete(request: Request, body: Json) -> Response:
+    name = _named(body, signed_in(request).name)
+    open_named(request, name, "administer")
+    hub_of(request).storage.delete(name)
+    return JSONResponse({})
+
+
+def move(request: Request, body: Json) -> Response:
+    kind = text_field(body, "type", "model")
+    source, target = (parse_repo_id(kind, text_field(body, key)) for key in ("fromRepo", "toRepo"))
+    open_named(request, source, "administer")
+    if not signed_in(request).may_administer(target):
+        raise forbidden(f"You don't have the rights to move a repo into the namespace {target.owner!r}")
+    try:
+        hub_of(request).storage.move(source, target)
+    except FileExistsError:
+        raise Refusal(409, f"A {kind} repo named {target.id} exists already") from None
+    return JSONResponse({"url": f"{endpoint_of(request)}/{target.resource}"})
+
+
+def change_settings(request: Request, body: Json) -> Response:
+    open_repo(request, "administer")
+    changes: dict[str, bool | str] = {}
+    if "gated" in body:
+        if body["gated"] not in (False, "auto", "manual"):
+            raise bad_request(f"gated: false, 'auto' or 'manual' expected, not {body['gated']!r}")
+        changes["gated"] = body["gated"]
+    if "visibility" in body:
+        if body["visibility"] not in ("public", "private"):
+            raise bad_request(f"visibility: 'public' or 'private' expected, not {body['visibility']!r}")
+        changes["private"] = body["visibility"] == "private"
+    hub_of(request).storage.change_settings(repo_name(request), **changes)
+    return JSONResponse(changes)
+
+
+def check_read(request: Request) -> Response:
+    open_repo(request, "files")
+    return JSONResponse({})
+
+
+def check_write(request: Request) -> Response:
+    open_repo(request, "write")
+    return JSONResponse({})
+
+
+def _named(body: Json, own_namespace: str) -> RepoName:
+    return RepoName(
+        text_field(body, "type", "model"), text_field(body, "organization", own_namespace), text_field(body, "name")
+    )
+
+
+routes = [
+    Route("/api/repos/create", with_json(create), methods=["POST"]),
+    Route("/api/repos/delete", with_json(delete), methods=["DELETE"]),
+    Route("/api/repos/move", with_json(move), methods=["POST"]),
+    Route("/api/{kind}/{owner}/{name}/settings", with_json(change_settings), methods=["PUT"]),
+    Route("/api/{kind}/{owner}/{name}/auth-check", check_read, methods=["GET"]),
+    Route("/api/{kind}/{owner}/{name}/auth-check/write", check_write, methods=["GET"]),
+]

@@ -1,0 +1,177 @@
+"""An upload: which files go which way (preupload), and the commit, parsed line by line as it streams in."""
+
+import base64
+import binascii
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pygit2
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ..commits import Delete, Operation, Proposal, PutFile, build_commit, commit_onto
+from ..discussions import check_pull_request_is_open, open_pull_request
+from ..gitattributes import MAX_REGULAR_SIZE, goes_to_lfs, is_ignored
+from ..lfs import check_object, object_size
+from ..names import COMMIT_ID, OBJECT_ID, parse_path
+from ..refusal import Refusal, bad_request
+from ..repository import Repository
+from ..tree import Pointer, find_entry
+from ..web import (
+    Json,
+    endpoint_of,
+    flag,
+    hub_of,
+    number_field,
+    open_repo,
+    parameter,
+    parse_json,
+    repo_name,
+    signed_in,
+    text_field,
+    with_json,
+)
+
+MAX_PREUPLOAD_FILES = 256
+# one line holds one file as base64, which takes 4 bytes for 3
+MAX_LINE = MAX_REGULAR_SIZE * 4 // 3 + 64 * 1024
+
+
+def preupload(request: Request, body: Json) -> Response:
+    repository = open_repo(request, "write")
+    commit = repository.resolve(parameter(request, "revision"))
+    files = body.get("files")
+    if not isinstance(files, list) or len(files) > MAX_PREUPLOAD_FILES or not all(isinstance(file, dict) for file in files):
+        raise bad_request(f"files: a list of up to {MAX_PREUPLOAD_FILES} expected")
+    gitattributes = repository.text(commit, ".gitattributes")
+    gitignore = text_field(body, "gitIgnore", repository.text(commit, ".gitignore"))
+    answers = []
+    for file in files:
+        path, size = parse_path(text_field(file, "path")), number_field(file, "size")
+        answer: Json = {
+            "path": path,
+            "uploadMode": "lfs" if goes_to_lfs(path, size, gitattributes) else "regular",
+            "shouldIgnore": is_ignored(path, gitignore),
+        }
+        entry = find_entry(repository, commit, path)
+        if entry and not entry.is_folder:
+            answer["oid"] = entry.content_oid
+        answers.append(answer)
+    return JSONResponse({"files": answers})
+
+
+async def commit(request: Request) -> Response:
+    """All of the request is read before a ref is touched; then parent check, tree, commit and ref under the repo's lock."""
+    repository = await run_in_threadpool(open_repo, request, "write")
+    header: Json | None = None
+    operations: list[Operation] = []
+    async for line in _lines(request):
+        entry = parse_json(line)
+        key, value = entry.get("key"), entry.get("value")
+        if not isinstance(value, dict):
+            raise bad_request(f"{key}: a value is missing")
+        if key == "header":
+            header = value
+        else:
+            operations.append(await run_in_threadpool(_operation, repository, str(key), value))
+    if header is None:
+        raise bad_request("The commit has no header line")
+    return await run_in_threadpool(_commit, request, header, operations)
+
+
+def _commit(request: Request, header: Json, operations: list[Operation]) -> Response:
+    account, revision = signed_in(request), parameter(request, "revision")
+    summary, description = text_field(header, "summary").strip(), text_field(header, "description", "").strip()
+    parent = header.get("parentCommit")
+    if not summary:
+        raise bad_request("summary: a commit needs one")
+    if parent is not None and not (isinstance(parent, str) and COMMIT_ID.fullmatch(parent)):
+        raise bad_request("parentCommit: the full 40-digit commit id expected")
+    message = f"{summary}\n\n{description}" if description else summary
+    proposal = Proposal(message, parent, operations, account.name)
+    pull_request_url = None
+    with hub_of(request).storage.change(repo_name(request)) as repository:
+        repo_url = f"{endpoint_of(request)}/{repository.name.resource}"
+        if flag(request, "create_pr"):
+            made = build_commit(repository, repository.resolve(revision), proposal)
+            number = open_pull_request(repository, account.name, summary, description, made, revision, draft=False)
+            pull_request_url = f"{repo_url}/discussions/{number}"
+        else:
+            ref = repository.writable_ref(revision)
+            check_pull_request_is_open(repository, ref)
+            made = commit_onto(repository, ref, proposal)
+    return JSONResponse(
+        {
+            "success": True,
+            "commitOid": str(made.id),
+            "commitUrl": f"{repo_url}/commit/{made.id}",
+            "hookOutput": "",
+            "pullRequestUrl": pull_request_url,
+        }
+    )
+
+
+def _operation(repository: Repository, key: str, value: dict[str, Any]) -> Operation:
+    """One line of a commit. What it brings is stored in the repo at once, where nothing points at it yet."""
+    path = parse_path(text_field(value, "path").removesuffix("/"))
+    if key == "file":
+        return PutFile(path, _store(repository, path, value))
+    if key == "lfsFile":
+        return PutFile(path, repository.git.create_blob(_pointer(repository, value).encode()))
+    if key in ("deletedFile", "deletedFolder"):
+        return Delete(path, is_folder=key == "deletedFolder")
+    raise bad_request(f"Unknown operation {key!r}")
+
+
+def _store(repository: Repository, path: str, value: Json) -> pygit2.Oid:
+    content, encoding = text_field(value, "content"), text_field(value, "encoding", "utf-8")
+    if encoding == "base64":
+        try:
+            data = base64.b64decode(content, validate=True)
+        except binascii.Error:
+            raise bad_request(f"{path}: the content is not base64") from None
+    elif encoding == "utf-8":
+        data = content.encode()
+    else:
+        raise bad_request(f"{path}: unknown encoding {encoding!r}")
+    if len(data) > MAX_REGULAR_SIZE:
+        raise bad_request(f"{path} is larger than {MAX_REGULAR_SIZE} bytes: files of that size go through LFS")
+    return repository.git.create_blob(data)
+
+
+def _pointer(repository: Repository, value: Json) -> Pointer:
+    oid = text_field(value, "oid")
+    if text_field(value, "algo", "sha256") != "sha256" or not OBJECT_ID.fullmatch(oid):
+        raise bad_request(f"An LFS object is named by its sha256, not by {oid!r}")
+    # the client copies a file within a repo without saying its size
+    size = number_field(value, "size") if "size" in value else object_size(repository, oid)
+    pointer = Pointer(oid, size or 0)
+    check_object(repository, pointer)
+    return pointer
+
+
+async def _lines(request: Request) -> AsyncIterator[bytes]:
+    buffer = bytearray()
+    searched = 0
+    async for block in request.stream():
+        buffer += block
+        while (end := buffer.find(b"\n", searched)) >= 0:
+            line = bytes(buffer[:end])
+            del buffer[: end + 1]
+            searched = 0
+            if line.strip():
+                yield line
+        searched = len(buffer)
+        if searched > MAX_LINE:
+            raise Refusal(413, f"A file is larger than {MAX_REGULAR_SIZE} bytes: files of that size go through LFS")
+    if buffer.strip():
+        yield bytes(buffer)
+
+
+_API = "/api/{kind}/{owner}/{name}"
+routes = [
+    Route(_API + "/preupload/{revision}", with_json(preupload), methods=["POST"]),
+    Route(_API + "/commit/{revision}", commit, methods=["POST"]),
+]

@@ -1,0 +1,142 @@
+"""The Hub's folder: which repos there are, and how one comes, moves and goes as a whole.
+
+    models/owner/name.git    a bare git repo; datasets/ and spaces/ alike. In it, next to git's own files:
+        lfs/objects/         large files, where git-lfs keeps them
+        hub/repo.json        settings;  hub/discussions/N.json
+    locks/                   one lock a repo: whoever changes refs or settings holds it
+    incoming/                what is not complete yet: uploads, repos being made or deleted
+    secret                   signs the URLs of uploads and the tokens of the exchange
+
+Several server processes may serve one folder.
+"""
+
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .durable import locked, make_folders, rename, sync_folder, sync_tree, write_file
+from .names import RepoName
+from .repository import Repository, create_repository
+
+ABANDONED_AFTER = 24 * 3600  # seconds
+
+
+@dataclass(frozen=True)
+class RepoSettings:
+    """Who may see a repo. `gated`: False, "auto" or "manual"; `disabled` is set by the Hub's operator, in repo.json."""
+
+    private: bool = False
+    gated: bool | str = False
+    disabled: bool = False
+    created_at: str = ""
+
+
+class RepoMissingError(Exception):
+    """There is no repo of that name."""
+
+
+class Storage:
+    """All repos under one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.incoming = self.folder / "incoming"
+        make_folders(self.incoming)
+        make_folders(self.folder / "locks")
+        self._sweep_incoming()
+        self.secret = self._read_secret()
+
+    def open(self, name: RepoName) -> Repository:
+        """Raises RepoMissingError."""
+        path = self.folder / name.git_folder
+        if not path.is_dir():
+            raise RepoMissingError(name.id)
+        return Repository(name, path)
+
+    @contextmanager
+    def change(self, name: RepoName) -> Iterator[Repository]:
+        """A repo that nobody else changes meanwhile. Raises RepoMissingError."""
+        with self._lock(name):
+            yield self.open(name)
+
+    def create(self, name: RepoName, private: bool, author: str) -> None:
+        """A repo with its first commit. Raises FileExistsError."""
+        with self._lock(name):
+            target = self.folder / name.git_folder
+            if target.exists():
+                raise FileExistsError(name.id)
+            make_folders(target.parent)
+            aside = self.incoming / f"create-{secrets.token_hex(8)}"
+            create_repository(aside, author)
+            (aside / "hub" / "discussions").mkdir(parents=True)
+            settings = RepoSettings(private=private, created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"))
+            write_file(aside / "hub" / "repo.json", json.dumps(asdict(settings)).encode())
+            sync_tree(aside)
+            rename(aside, target)
+
+    def move(self, source: RepoName, target: RepoName) -> None:
+        """Raises RepoMissingError, FileExistsError."""
+        with ExitStack() as locks:
+            for name in sorted({source, target}):  # in one order, so that two moves never wait for each other
+                locks.enter_context(self._lock(name))
+            repository = self.open(source)
+            destination = self.folder / target.git_folder
+            if destination.exists():
+                raise FileExistsError(target.id)
+            make_folders(destination.parent)
+            rename(repository.path, destination)
+            sync_folder(repository.path.parent)
+
+    def delete(self, name: RepoName) -> None:
+        """Gone at once, whole; its files are removed afterwards. Raises RepoMissingError."""
+        aside = self.incoming / f"delete-{secrets.token_hex(8)}"
+        with self.change(name) as repository:
+            repository.path.rename(aside)
+            sync_folder(repository.path.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def settings(self, name: RepoName) -> RepoSettings:
+        """Raises RepoMissingError."""
+        try:
+            return RepoSettings(**json.loads((self.folder / name.git_folder / "hub" / "repo.json").read_bytes()))
+        except (FileNotFoundError, NotADirectoryError):
+            raise RepoMissingError(name.id) from None
+
+    def change_settings(self, name: RepoName, **changes: bool | str) -> None:
+        """Raises RepoMissingError."""
+        with self.change(name) as repository:
+            settings = replace(self.settings(name), **changes)  # type: ignore[arg-type]
+            write_file(repository.path / "hub" / "repo.json", json.dumps(asdict(settings)).encode())
+
+    @contextmanager
+    def _lock(self, name: RepoName) -> Iterator[None]:
+        lock_file = self.folder / "locks" / name.git_folder.with_suffix(".lock")
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        with locked(lock_file):
+            yield
+
+    def _read_secret(self) -> bytes:
+        path = self.folder / "secret"
+        with locked(self.folder / "locks" / "secret.lock"):
+            if not path.exists():
+                write_file(path, secrets.token_bytes(32), mode=0o600)
+            return path.read_bytes()
+
+    def _sweep_incoming(self) -> None:
+        """What a killed server left. Only what is old: another server may be at work in the same folder."""
+        for entry in self.incoming.iterdir():
+            try:
+                if time.time() - entry.stat().st_mtime < ABANDONED_AFTER:
+                    continue
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink()
+            except FileNotFoundError:
+                continue  # the other server swept it

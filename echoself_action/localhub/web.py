@@ -1,0 +1,197 @@
+"""From a request to the repo it is about, and from Python values to answers: what all routes share."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import unquote, urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from .accounts import Account, Accounts
+from .names import RepoName, parse_kind
+from .refusal import Refusal, bad_request, forbidden, repo_not_found
+from .repository import Repository
+from .storage import RepoMissingError, Storage
+from .trusted_publishing import TrustedPublishing
+
+Json = dict[str, Any]
+Access = Literal["read", "files", "discuss", "write", "administer"]
+MAX_JSON_SIZE = 16 * 1024 * 1024
+
+
+class PrefixConvertor(Convertor[str]):
+    """`{kind:prefix}` in a route: what stands before the id of a dataset or Space in a URL. A model has nothing there."""
+
+    regex = "datasets|spaces"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("prefix", PrefixConvertor())
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes in bytes: above `multipart_threshold` an upload comes in parts of `chunk_size`; entries a listing page."""
+
+    multipart_threshold: int = 5 * 1024**3
+    chunk_size: int = 64 * 1024**2
+    page_size: int = 1000
+
+
+@dataclass(frozen=True)
+class Hub:
+    """What every route works with."""
+
+    storage: Storage
+    accounts: Accounts
+    limits: Limits
+    publishing: TrustedPublishing | None
+
+
+def hub_of(request: Request) -> Hub:
+    hub: Hub = request.app.state.hub
+    return hub
+
+
+def endpoint_of(request: Request) -> str:
+    return str(request.base_url).rstrip("/")
+
+
+def parameter(request: Request, name: str) -> str:
+    """A part of the path. Routes match the path as it was sent, so that `refs%2Fpr%2F1` stays one part."""
+    try:
+        return unquote(request.path_params[name], errors="strict")
+    except UnicodeDecodeError:
+        raise bad_request("The path is not UTF-8") from None
+
+
+def repo_name(request: Request) -> RepoName:
+    """The repo in the path. Raises Refusal."""
+    kind = parse_kind(parameter(request, "kind")) if "kind" in request.path_params else "model"
+    return RepoName(kind, parameter(request, "owner"), parameter(request, "name"))
+
+
+def signed_in(request: Request) -> Account:
+    """The account of a request. Raises Refusal (401) for an anonymous one."""
+    account = hub_of(request).accounts.identify(request)
+    if account is None:
+        raise Refusal(401, "Invalid username or password.")
+    return account
+
+
+def open_repo(request: Request, access: Access) -> Repository:
+    """The repo in the path, if it is there and the request may do that with it. Raises Refusal."""
+    return open_named(request, repo_name(request), access)
+
+
+def open_named(request: Request, name: RepoName, access: Access) -> Repository:
+    """The same for a repo named elsewhere in the request."""
+    storage, account = hub_of(request).storage, hub_of(request).accounts.identify(request)
+    try:
+        repository, settings = storage.open(name), storage.settings(name)
+    except RepoMissingError:
+        raise repo_not_found(account is not None) from None
+    if settings.private and not (account and account.may_read_private(name)):
+        raise repo_not_found(account is not None)
+    if settings.disabled:
+        raise forbidden("Access to this resource is disabled.")
+    if access == "read":
+        return repository
+    if access == "files":
+        if settings.gated and not (account and account.may_read_private(name)):
+            message = f"Access to {name.kind} {name.id} is restricted and you are not in the authorized list."
+            raise Refusal(403 if account else 401, message, "GatedRepo")
+        return repository
+    if account is None:
+        raise Refusal(401, "Invalid username or password.")
+    allowed = {
+        "discuss": account.role != "read",
+        "write": account.may_write(name),
+        "administer": account.may_administer(name),
+    }
+    if not allowed[access]:
+        raise forbidden(f"Forbidden: the token of {account.name} ({account.role}) does not allow this on {name.id}")
+    return repository
+
+
+def with_json(handler: Callable[[Request, Json], Response]) -> Callable[[Request], Awaitable[Response]]:
+    """A route that takes a JSON object. The handler runs in a thread: it reads and writes files and waits for locks."""
+
+    async def route(request: Request) -> Response:
+        return await run_in_threadpool(handler, request, await _json_body(request))
+
+    return route
+
+
+async def body_of(request: Request, limit: int = MAX_JSON_SIZE) -> bytes:
+    """The whole body. Raises Refusal (413) above the limit, in bytes."""
+    body = bytearray()
+    async for block in request.stream():
+        body += block
+        if len(body) > limit:
+            raise Refusal(413, f"The request is larger than {limit} bytes")
+    return bytes(body)
+
+
+async def _json_body(request: Request) -> Json:
+    return parse_json(await body_of(request) or b"{}")
+
+
+def parse_json(text: bytes) -> Json:
+    """Raises Refusal (400) for anything but an object (`null` counts as an empty one)."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise bad_request("The request is not valid JSON") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise bad_request("The request is not a JSON object")
+    return value
+
+
+def text_field(body: Mapping[str, Any], key: str, default: str | None = None) -> str:
+    """Raises Refusal (400) if it is missing without a default, or no text."""
+    value = body.get(key)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise bad_request(f"{key}: text expected")
+    return value
+
+
+def number_field(body: Mapping[str, Any], key: str) -> int:
+    """Raises Refusal (400) if it is missing, no whole number, or negative."""
+    value = body.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise bad_request(f"{key}: a whole number expected")
+    return value
+
+
+def flag(request: Request, name: str) -> bool:
+    return request.query_params.get(name, "").lower() in ("1", "true")
+
+
+def page(request: Request, items: list[Json], next_query: Mapping[str, str] | None, path: str) -> JSONResponse:
+    """One page of a listing; `next_query` leads to the next one, if there is one."""
+    if next_query is None:
+        return JSONResponse(items)
+    url = f"{endpoint_of(request)}{path}?{urlencode(next_query)}"
+    return JSONResponse(items, headers={"Link": f'<{url}>; rel="next"'})
+
+
+def start_of_page(request: Request) -> int:
+    """The cursor of a listing: how many entries came before. Raises Refusal (400)."""
+    cursor = request.query_params.get("cursor", "0")
+    if not cursor.isascii() or not cursor.isdigit():
+        raise bad_request("cursor: not one of this Hub's")
+    return int(cursor)

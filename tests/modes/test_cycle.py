@@ -1,0 +1,101 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from echoself_action.checkpoint.folder import read_model_folder
+from echoself_action.hub.client import open_hub
+from echoself_action.inputs import Outputs
+
+from .conftest import SMALL, Cli
+
+CYCLE = f"cycle --hub hub --repo-id me/model --tokenizer bytes {SMALL}"
+
+
+def test_the_second_cycle_goes_on_where_the_first_stopped_though_it_has_nothing_but_the_hub(
+    echoself: Cli, workspace: Path
+) -> None:
+    first = echoself(CYCLE, "--output-dir one")
+    assert set(first) == set(Outputs.__dataclass_fields__)
+    assert (first["deployed"], first["step"], first["stopped_by"]) == ("true", "20", "max_iters")
+    second = echoself(CYCLE, "--output-dir two")
+    assert (second["deployed"], second["step"]) == ("true", "40")
+    assert float(second["val_loss"]) < float(first["val_loss"])
+    assert second["commit_sha"] != first["commit_sha"]
+
+
+def test_cycles_over_the_hub_equal_training_in_one_folder(echoself: Cli, workspace: Path) -> None:
+    for name in ("one", "two"):
+        through_hub = echoself(CYCLE, f"--output-dir {name}")
+        in_place = echoself(f"train --tokenizer bytes {SMALL} --output-dir stays")
+    weights = [load_file(Path(outputs["checkpoint"]) / "model.safetensors") for outputs in (through_hub, in_place)]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_stock_transformers_computes_our_logits_from_the_hubs_files(echoself: Cli, workspace: Path, tmp_path: Path) -> None:
+    outputs = echoself(CYCLE)
+    with open_hub("hub", None) as hub:
+        folder = hub.api.snapshot_download("me/model", revision=outputs["commit_sha"], local_dir=tmp_path / "snapshot")
+    stock: Any = AutoModelForCausalLM.from_pretrained(folder)
+    ids = AutoTokenizer.from_pretrained(folder)("def main() -> None:", return_tensors="pt").input_ids
+    ours = read_model_folder(Path(outputs["model_dir"])).load_model().eval()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids), stock.eval()(ids).logits, atol=1e-5, rtol=0)
+
+
+def test_a_grown_corpus_keeps_the_models_tokenizer(echoself: Cli, workspace: Path) -> None:
+    bpe = CYCLE.replace("bytes", "bpe:300")
+    echoself(bpe)
+    (workspace / "docs/new.md").write_text("Something new to learn.\n" * 500)
+    assert echoself(bpe)["step"] == "40"
+
+
+def test_training_that_could_not_be_published_is_gone_on_with(echoself: Cli, workspace: Path) -> None:
+    echoself(CYCLE)
+    echoself(f"train {SMALL}")
+    assert echoself(CYCLE)["step"] == "60"
+
+
+def test_the_loser_of_a_race_is_told_and_keeps_its_work(
+    echoself: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody publishes while this cycle trains: it trains from a copy of the Hub that is put back in the meantime."""
+    echoself(CYCLE, "--output-dir first")
+    from echoself_action.modes import cycle
+
+    train = cycle.train_model
+
+    def publish_in_the_meantime(*arguments: Any) -> Any:
+        trained = train(*arguments)
+        with open_hub("hub", None) as hub:
+            hub.api.upload_file(path_or_fileobj=b"x", path_in_repo="x", repo_id="me/model", revision="training-state")
+        return trained
+
+    monkeypatch.setattr(cycle, "train_model", publish_in_the_meantime)
+    echoself(CYCLE, "--output-dir second", code=4)
+    assert (workspace / "second/checkpoint-40").is_dir()
+    with open_hub("hub", None) as hub:
+        assert "Step 20" in hub.api.list_repo_commits("me/model")[0].title
+
+
+def test_starting_over_has_to_be_confirmed_and_keeps_the_old_checkpoints(echoself: Cli, workspace: Path) -> None:
+    echoself(CYCLE)
+    echoself(CYCLE, "--resume never", code=2)
+    again = echoself(CYCLE, "--resume never --confirm-fresh-start")
+    assert again["step"] == "20"
+    assert list(workspace.glob("echoself-model/superseded-*/checkpoint-20"))
+
+
+def test_must_resume_fails_rather_than_starting_fresh(echoself: Cli, workspace: Path) -> None:
+    echoself(CYCLE, "--resume must", code=2)
+    assert not (workspace / "echoself-model").exists()
+
+
+def test_without_the_training_state_on_the_hub_it_goes_on_from_the_weights(echoself: Cli, workspace: Path) -> None:
+    echoself(CYCLE, "--upload-training-state false")
+    shutil.rmtree("echoself-model")
+    assert echoself(CYCLE, "--upload-training-state false")["step"] == "40"

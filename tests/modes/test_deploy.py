@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from echoself_action.hub.client import open_hub
+
+from .conftest import SMALL, Cli
+
+DEPLOY = "deploy --hub hub --repo-id me/model"
+
+
+@pytest.fixture
+def trained(echoself: Cli) -> dict[str, str]:
+    return echoself(f"train --tokenizer bytes {SMALL}")
+
+
+def test_it_publishes_the_best_checkpoint_and_says_so(echoself: Cli, trained: dict[str, str], tmp_path: Path) -> None:
+    outputs = echoself(DEPLOY, "--tag v1")
+    assert (outputs["deployed"], outputs["step"], outputs["tag"]) == ("true", "20", "v1")
+    with open_hub("hub", None) as hub:
+        assert hub.api.list_repo_refs("me/model").tags[0].target_commit == outputs["commit_sha"]
+    assert f"Commit `{outputs['commit_sha']}`" in (tmp_path / "summary.md").read_text()
+
+
+def test_again_it_does_nothing(echoself: Cli, trained: dict[str, str]) -> None:
+    first, second = echoself(DEPLOY), echoself(DEPLOY)
+    assert second["deployed"] == "false"
+    assert second["commit_sha"] == first["commit_sha"]
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(
+    echoself: Cli, trained: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = echoself(DEPLOY, "--dry-run")
+    assert outputs["deployed"] == "false"
+    assert "model.safetensors" in capsys.readouterr().out
+    with open_hub("hub", None) as hub:
+        assert not hub.api.repo_exists("me/model")
+
+
+def test_a_card_that_a_person_wrote_stays(echoself: Cli, trained: dict[str, str]) -> None:
+    with open_hub("hub", None) as hub:
+        hub.api.create_repo("me/model")
+        hub.api.upload_file(path_or_fileobj=b"# Mine\n", path_in_repo="README.md", repo_id="me/model")
+    echoself(DEPLOY)
+    with open_hub("hub", None) as hub:
+        assert Path(hub.api.hf_hub_download("me/model", "README.md")).read_text() == "# Mine\n"
+        assert hub.api.file_exists("me/model", "model.safetensors")
+
+
+def test_with_nothing_trained_there_is_nothing_to_publish(echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    echoself(DEPLOY, code=3)
+    assert "There is no checkpoint in echoself-model" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_not_published(
+    echoself: Cli, trained: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = Path(trained["model_dir"]) / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    echoself(DEPLOY, code=3)
+    assert "is damaged" in capsys.readouterr().err
+    with open_hub("hub", None) as hub:
+        assert not hub.api.repo_exists("me/model")

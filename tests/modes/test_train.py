@@ -1,0 +1,62 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from echoself_action.inputs import ACTION_VARIABLE
+
+from .conftest import SMALL, Cli
+
+TRAIN = f"train --tokenizer bytes {SMALL}"
+
+
+def test_outputs_and_summary_say_what_came_of_it(echoself: Cli, workspace: Path, tmp_path: Path) -> None:
+    outputs = echoself(TRAIN)
+    assert outputs["checkpoint"] == outputs["model_dir"] == "echoself-model/checkpoint-20"
+    assert outputs["stopped_by"] == "max_iters"
+    assert outputs["commit_sha"] == ""
+    summary = (tmp_path / "summary.md").read_text()
+    assert "Trained from step 0 to 20: validation loss" in summary
+    assert "```mermaid" in summary
+
+
+def test_it_goes_on_in_its_own_folder(echoself: Cli, workspace: Path) -> None:
+    echoself(TRAIN)
+    assert echoself(TRAIN)["step"] == "40"
+
+
+def test_it_goes_on_from_a_named_checkpoint_and_sets_later_ones_aside(echoself: Cli, workspace: Path) -> None:
+    echoself(TRAIN)
+    echoself(TRAIN)
+    outputs = echoself(TRAIN, "--checkpoint echoself-model/checkpoint-20 --max-iters 10")
+    assert outputs["step"] == "30"
+    assert sorted(path.name for path in workspace.glob("echoself-model/superseded-*/*")) == ["checkpoint-30", "checkpoint-40"]
+
+
+def test_inputs_of_the_action_reach_it(echoself: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"max_iters": "10", "output_dir": "there"}))
+    assert echoself(TRAIN.replace("--max-iters 20", ""))["checkpoint"] == "there/checkpoint-10"
+
+
+def test_a_model_card_in_the_output_folder_is_not_trained_on(
+    echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    echoself(TRAIN)
+    first = next(line for line in capsys.readouterr().out.splitlines() if "documents" in line)
+    (workspace / "echoself-model/checkpoint-20/README.md").write_text("# A card\n" * 1000)
+    echoself(TRAIN)
+    second = next(line for line in capsys.readouterr().out.splitlines() if "documents" in line)
+    assert second == f"{first}, made before"
+
+
+@pytest.mark.parametrize("change", ["--n-layer 3", "--n-embd 32", "--block-size 64", "--bias false", "--tokenizer bpe:300"])
+def test_another_shape_or_tokenizer_is_refused(echoself: Cli, workspace: Path, change: str) -> None:
+    echoself(TRAIN)
+    echoself(TRAIN, change, code=2)
+    assert sorted(path.name for path in workspace.glob("echoself-model/*")) == ["checkpoint-10", "checkpoint-20", "log.jsonl"]
+
+
+def test_another_dropout_is_taken_from_now_on(echoself: Cli, workspace: Path) -> None:
+    echoself(TRAIN)
+    outputs = echoself(TRAIN, "--dropout 0.2")
+    assert json.loads((Path(outputs["checkpoint"]) / "config.json").read_text())["resid_pdrop"] == 0.2

@@ -1,0 +1,151 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from echoself_action.errors import InputError
+from echoself_action.inputs import ACTION_VARIABLE, DEFAULT_CONFIG, Inputs, load_inputs
+from echoself_action.training.settings import PRESETS
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def problems(flags: dict[str, Any], unknown: tuple[str, ...] = ()) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        load_inputs(flags, unknown)
+    assert caught.value.exit_code == 2
+    assert all(problem.hint for problem in caught.value.problems)
+    return [problem.message for problem in caught.value.problems]
+
+
+def write_config(text: str, path: str = DEFAULT_CONFIG) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+
+
+def test_a_flag_beats_the_action_which_beats_the_file_which_beats_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config("seed: 1\nmax_iters: 1\nn_layer: 1\nmode: train\n")
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"seed": "2", "max_iters": "2"}))
+    inputs = load_inputs({"seed": "3"})
+    assert (inputs.seed, inputs.max_iters, inputs.n_layer, inputs.n_head) == (3, 2, 1, None)
+
+
+def test_an_empty_string_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config("seed: 1\n")
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"mode": "train", "seed": "", "repo_id": "", "data": ""}))
+    inputs = load_inputs({"tokenizer": ""})
+    assert (inputs.seed, inputs.repo_id, inputs.tokenizer, inputs.data) == (1, None, None, ["**/*.md"])
+
+
+def test_another_file_can_be_named_by_flag_or_by_the_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config("seed: 1")
+    write_config("seed: 2", "other.yml")
+    assert load_inputs({"mode": "train", "config": "other.yml"}).seed == 2
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"config": "other.yml"}))
+    assert load_inputs({"mode": "train"}).seed == 2
+
+
+def test_lists_come_as_commas_lines_or_yaml() -> None:
+    assert load_inputs({"mode": "train", "data": "a.md, b.txt\nc.jsonl"}).data == ["a.md", "b.txt", "c.jsonl"]
+    write_config("data:\n  - a.md\n  - b.txt\n")
+    assert load_inputs({"mode": "train"}).data == ["a.md", "b.txt"]
+
+
+def test_yaml_may_write_a_tag_as_a_number() -> None:
+    write_config("tag: 1.5\nrevision: 2024\nrepo_id: a/b")
+    inputs = load_inputs({"mode": "deploy"})
+    assert (inputs.tag, inputs.revision) == ("1.5", "2024")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"mode": "trian"}, "mode: 'trian' is no mode."),
+        ({}, "mode: not given."),
+        ({"mode": "train", "n_embd": "130"}, "--n-embd: 130 is not divisible by n_head, 4."),
+        ({"mode": "train", "n_layer": "zero"}, "--n-layer: 'zero': input should be a valid integer"),
+        ({"mode": "train", "learning_rate": "0"}, "--learning-rate: '0': input should be greater than 0"),
+        ({"mode": "train", "learning_rate": "nan"}, "--learning-rate: 'nan': input should be"),
+        ({"mode": "train", "val_fraction": "0.9"}, "--val-fraction: '0.9': input should be less than or equal to 0.5"),
+        ({"mode": "train", "preset": "huge"}, "--preset: 'huge' is none of its values."),
+        ({"mode": "train", "tokenizer": "bert"}, "--tokenizer: 'bert' has not the form"),
+        ({"mode": "train", "warmup": "200"}, "--warmup: 200 steps are no less than max_iters, 200."),
+        ({"mode": "train", "resume": "never"}, "--resume: never would leave the trained model behind."),
+        ({"mode": "train", "repo_id": "no-owner"}, "--repo-id: 'no-owner' has not the form"),
+        ({"mode": "train", "repo_id": "../x/y"}, "--repo-id: '../x/y' has not the form"),
+        ({"mode": "train", "revision": "../x"}, "--revision: '../x' has not the form"),
+        ({"mode": "deploy"}, "repo_id: not given, and deploy needs it."),
+        ({"mode": "train", "blok_size": "1"}, "--blok-size: there is no such input."),
+        ({"mode": "train", "private": "perhaps"}, "--private: 'perhaps': input should be a valid boolean"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(flags: dict[str, Any], said: str) -> None:
+    found = problems(flags)
+    assert len(found) == 1
+    assert found[0].startswith(said)
+
+
+def test_everything_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config("sead: 1")
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"n_embd": "130", "seed": "x"}))
+    found = problems({"mode": "cycle", "dtype": "float8"}, ("--colour=red",))
+    places = [message.split(" ")[0] if message[0] == "-" else message.split(":")[0] for message in found]
+    assert sorted(places) == ["--colour", "--dtype:", "input n_embd", "input seed", "repo_id", "sead"]
+
+
+def test_a_contradiction_with_a_wrong_value_is_not_said_twice() -> None:
+    assert len(problems({"mode": "train", "n_embd": "x", "n_head": "3"})) == 1
+
+
+def test_an_unknown_key_is_answered_with_the_closest_one() -> None:
+    with pytest.raises(InputError, match="Did you mean block_size"):
+        load_inputs({"mode": "train", "blok_size": "1"})
+
+
+def test_a_token_is_never_shown() -> None:
+    inputs = load_inputs({"mode": "train", "hf_token": "hf_secret"})
+    assert inputs.token == "hf_secret"
+    assert "hf_secret" not in f"{inputs!r} {inputs} {inputs.model_dump()} {inputs.model_dump_json()}"
+    for flags, unknown in (({"mode": "train", "hf_token": 5}, ()), ({"mode": "train"}, ("--hf-token=hf_secret",))):
+        with pytest.raises(InputError) as caught:
+            load_inputs(flags, unknown)
+        assert "hf_secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: [", "is no YAML"), ("- a\n- b", "holds no mapping"), ("\xff", "is no YAML")],
+)
+def test_a_broken_file_is_named(text: str, said: str) -> None:
+    Path("bad.yml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=f"bad.yml {said}"):
+        load_inputs({"mode": "train", "config": "bad.yml"})
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(InputError, match=r"config: none.yml can't be read"):
+        load_inputs({"mode": "train", "config": "none.yml"})
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '"x"'])
+def test_a_broken_action_variable_is_said(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ACTION_VARIABLE, text)
+    with pytest.raises(InputError, match=f"{ACTION_VARIABLE} is no JSON"):
+        load_inputs({"mode": "train"})
+
+
+def test_a_preset_fills_what_is_not_given() -> None:
+    settings = load_inputs({"mode": "train", "preset": "full", "batch_size": "3"}).training_settings()
+    assert settings.batch_size == 3
+    assert settings.learning_rate == PRESETS["full"].learning_rate
+
+
+def test_every_input_has_help_and_belongs_to_a_mode() -> None:
+    for name, declared in Inputs.model_fields.items():
+        assert declared.description, name
+        assert isinstance(declared.json_schema_extra, dict)
+        assert declared.json_schema_extra["modes"], name

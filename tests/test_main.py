@@ -1,0 +1,176 @@
+"""The command line as a user meets it when something is wrong: the right exit code, one clear message, nothing half done."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from echoself_action.localhub import LocalHub
+from echoself_action.reference import with_tables
+
+ROOT = Path(__file__).parent.parent
+Run = Callable[..., subprocess.CompletedProcess[str]]
+TEXT = "".join(
+    f"Paragraph {number} of a text to learn from, which is long enough to be cut into passages.\n\n" for number in range(900)
+)
+SMALL = "--tokenizer bytes --n-layer 1 --n-head 1 --n-embd 8 --block-size 16 --max-iters 5 --eval-interval 5 --device cpu"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    (folder / "text.md").write_text(TEXT)
+    return folder
+
+
+@pytest.fixture
+def run(workspace: Path, tmp_path: Path) -> Run:
+    def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_TOKEN", "GITHUB_", "ECHOSELF"))}
+        command = [sys.executable, "-m", "echoself_action", *(part for word in words for part in word.split())]
+        settings = clean | {"HF_HOME": str(tmp_path / "hf")} | environment
+        return subprocess.run(command, cwd=workspace, env=settings, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def refused(ended: subprocess.CompletedProcess[str], code: int, said: str) -> None:
+    """One clear message on stderr, no traceback."""
+    assert ended.returncode == code, ended.stderr
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr + ended.stdout
+
+
+def left(workspace: Path) -> list[str]:
+    """What a run left in the workspace, its caches aside."""
+    return sorted(path.name for path in workspace.iterdir() if path.name != ".echoself")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (f"train --data none/**/*.md {SMALL}", "'none/**/*.md' matches no file"),
+        ("cycle --repo-id not-a-repo", "--repo-id: 'not-a-repo' has not the form that is wanted"),
+        ("trian", "mode: 'trian' is no mode"),
+        ("train --colour red", "--colour is no flag of this mode"),
+        ("train --n-embd 130", "--n-embd: 130 is not divisible by n_head, 4"),
+        (f"train {SMALL} --block-size 100000", "block_size"),
+        ("cycle --repo-id me/model", "hf_token: none given, and writing to https://huggingface.co needs one"),
+        ("train --config none.yml", "config: none.yml can't be read"),
+        ("cycle --repo-id me/model --hub ftp://x", "is no http or https URL"),
+    ],
+)
+def test_a_wrong_input_ends_before_any_work(run: Run, workspace: Path, words: str, said: str) -> None:
+    refused(run(words), 2, said)
+    assert left(workspace) == ["text.md"]
+
+
+def test_an_unknown_key_in_the_file_is_named(run: Run, workspace: Path) -> None:
+    (workspace / "my.yml").write_text("blok_size: 3\n")
+    refused(run("train --config my.yml"), 2, "blok_size: there is no such input")
+
+
+def test_a_hub_that_cant_be_reached_is_said_before_training(run: Run, workspace: Path) -> None:
+    ended = run(f"cycle --repo-id me/model --hub http://127.0.0.1:9 {SMALL}", HF_TOKEN="hf_x")
+    refused(ended, 4, "http://127.0.0.1:9 can't be reached")
+    assert left(workspace) == ["text.md"]
+
+
+def test_a_private_repo_without_access_is_said(run: Run, workspace: Path, tmp_path: Path) -> None:
+    with LocalHub(tmp_path / "hub", token="right") as server:
+        made = run(f"cycle --repo-id me/model --private --hub {server.url} {SMALL} --output-dir made", HF_TOKEN="right")
+        assert made.returncode == 0, made.stderr
+        for environment in ({}, {"HF_TOKEN": "wrong"}):
+            ended = run(f"pull --repo-id me/model --hub {server.url}", **environment)
+            refused(ended, 4, "me/model")
+        refused(run(f"deploy --repo-id me/model --hub {server.url} --output-dir made", HF_TOKEN="wrong"), 4, "me/model")
+    assert left(workspace) == ["made", "text.md"]
+
+
+def test_a_wrong_revision_is_said(run: Run, workspace: Path) -> None:
+    assert run(f"cycle --repo-id me/model --hub hub --output-dir made {SMALL}").returncode == 0
+    refused(run("pull --repo-id me/model --hub hub --revision v9"), 4, "is not there at revision v9")
+    assert left(workspace) == ["hub", "made", "text.md"]
+
+
+def test_a_folder_that_is_no_model_is_said(run: Run, workspace: Path) -> None:
+    (workspace / "folder").mkdir()
+    for words in (f"train --checkpoint folder {SMALL}", "deploy --repo-id me/model --hub hub --checkpoint folder"):
+        refused(run(words), 3, "folder is no whole model folder: config.json, model.safetensors")
+    assert left(workspace) == ["folder", "text.md"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> list[str]:
+    """A command prefix that gives `full` in the current folder a disk of two megabytes, for the command alone."""
+    script = 'mkdir -p full && mount -t tmpfs -o size=2m none full && exec "$@"'
+    prefix = ["unshare", "--mount", *(["--user", "--map-root-user"] if os.getuid() else []), "sh", "-ec", script, "sh"]
+    if subprocess.run([*prefix, "true"], cwd=tmp_path, check=False, capture_output=True).returncode:
+        if os.environ.get("CI") == "true":
+            pytest.fail("a small disk can't be mounted here, and under CI=true this test must run")
+        pytest.skip("a small disk can't be mounted here")
+    return prefix
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(small_disk: list[str], workspace: Path) -> None:
+    command = [sys.executable, "-m", "echoself_action", "train", *SMALL.split(), "--n-embd", "256", "--output-dir", "full/out"]
+    check = "; code=$?; find full -mindepth 2; exit $code"
+    script = " ".join(command) + check
+    ended = subprocess.run([*small_disk, "sh", "-c", script], cwd=workspace, capture_output=True, text=True, check=False)
+    refused(ended, 3, "checkpoint-5 could not be written")
+    assert ended.stdout.splitlines()[-1] == "full/out/log.jsonl"
+
+
+def test_help_is_there_for_every_mode(run: Run) -> None:
+    assert "cycle" in run("--help").stdout
+    shown = run("train --help").stdout
+    assert "--learning-rate" in shown
+    assert "--tag" not in shown
+    assert "--hf-token" not in shown
+
+
+def test_a_token_reaches_no_output(run: Run, workspace: Path, tmp_path: Path) -> None:
+    token = "hf_neverseen123"
+    with LocalHub(tmp_path / "hub", token=token) as server:
+        inputs = {"repo_id": "me/model", "hub": server.url, "hf_token": token}
+        summary = tmp_path / "summary.md"
+        ended = run(f"cycle {SMALL}", ECHOSELF_INPUTS=json.dumps(inputs), GITHUB_STEP_SUMMARY=str(summary))
+    assert ended.returncode == 0, ended.stderr
+    assert token not in ended.stdout + ended.stderr + summary.read_text()
+    for folder in (workspace, tmp_path / "hf"):
+        for file in folder.rglob("*"):
+            assert file.is_dir() or token.encode() not in file.read_bytes(), file
+
+
+def test_an_interrupted_run_is_saved_and_goes_on(workspace: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "echoself_action",
+        "train",
+        *SMALL.split(),
+        "--max-iters",
+        "1000000",
+        "--log-interval",
+        "5",
+    ]
+    process = subprocess.Popen(command, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("step"):
+            process.send_signal(2)
+            break
+    rest = process.stdout.read()
+    assert process.wait() == 130
+    assert "stopped_by=signal" in rest
+    assert list(workspace.glob("echoself-model/checkpoint-*/training_state/state.json"))
+
+
+def test_the_readme_has_the_tables_of_today() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert readme == with_tables(readme), "./run docs writes them"
