@@ -88,7 +88,7 @@ def test_a_private_repo_without_access_is_said(run: Run, workspace: Path, tmp_pa
         for environment in ({}, {"HF_TOKEN": "wrong"}):
             ended = run(f"pull --repo-id me/model --hub {server.url}", **environment)
             refused(ended, 4, "me/model")
-        refused(run(f"deploy --repo-id me/model --hub {server.url} --output-dir made", HF_TOKEN="wrong"), 4, "me/model")
+        refused(run(f"deploy --repo-id me/model --hub {server.url} --output-dir made", HF_TOKEN="wrong"), 4, "looking up the token failed")
     assert left(workspace) == ["made", "text.md"]
 
 

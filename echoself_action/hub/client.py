@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from ..errors import HubError, InputError
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 LOCAL_FOLDER = Path(".echoself/hub")
 PUBLIC_ENDPOINT = "https://huggingface.co"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,20 @@ def open_hub(hub: str | None, token: str | None) -> Iterator[Hub]:
         yield _client(os.environ.get("HF_ENDPOINT", PUBLIC_ENDPOINT).rstrip("/"), token)
 
 
-def require_token(hub: Hub) -> None:
-    """Before any work: writing to a Hub that is not on this machine needs a token. Raises InputError."""
-    if hub.folder is None and not hub.api.token:
+def require_write_access(hub: Hub) -> None:
+    """Before any work: a token that may write, where the Hub is not on this machine.
+
+    Raises InputError where there is none, HubError where the Hub doesn't know it or it may only read.
+    """
+    if hub.api.token:
+        with asking(hub, "the account", "looking up the token"):
+            account = hub.api.whoami()
+        if account.get("auth", {}).get("accessToken", {}).get("role") == "read":
+            raise HubError(
+                f"The token of {account.get('name')} may only read on {hub.endpoint}. Nothing was done.",
+                "Make a token with write access, and set HF_TOKEN to it.",
+            )
+    elif urlsplit(hub.endpoint).hostname not in _LOOPBACK:
         raise InputError(
             f"hf_token: none given, and writing to {hub.endpoint} needs one. Nothing was done.",
             "Set HF_TOKEN to a token with write access (in a workflow: secrets.HF_TOKEN), or use hub: local to try things out.",

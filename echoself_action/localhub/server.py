@@ -57,7 +57,8 @@ class LocalHub:
         return f"http://{LOOPBACK}:{self._port}"
 
     def __enter__(self) -> "LocalHub":
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # asyncio turns Nagle's algorithm off (40 ms an answer) only for sockets that name their protocol
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((LOOPBACK, self._port))

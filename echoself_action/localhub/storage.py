@@ -3,6 +3,7 @@
     models/owner/name.git    a bare git repo; datasets/ and spaces/ alike. In it, next to git's own files:
         lfs/objects/         large files, where git-lfs keeps them
         hub/repo.json        settings;  hub/discussions/N.json
+    moved/                   under a repo's old name, its new one
     locks/                   one lock a repo: whoever changes refs or settings holds it
     incoming/                what is not complete yet: uploads, repos being made or deleted
     secret                   signs the URLs of uploads and the tokens of the exchange
@@ -21,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .durable import locked, make_folders, rename, sync_folder, sync_tree, write_file
-from .names import RepoName
+from .names import RepoName, parse_repo_id
 from .repository import Repository, create_repository
 
 ABANDONED_AFTER = 24 * 3600  # seconds
@@ -79,6 +80,7 @@ class Storage:
             write_file(aside / "hub" / "repo.json", json.dumps(asdict(settings)).encode())
             sync_tree(aside)
             rename(aside, target)
+            self._forwarding(name).unlink(missing_ok=True)
 
     def move(self, source: RepoName, target: RepoName) -> None:
         """Raises RepoMissingError, FileExistsError."""
@@ -90,8 +92,23 @@ class Storage:
             if destination.exists():
                 raise FileExistsError(target.id)
             make_folders(destination.parent)
+            make_folders(self._forwarding(source).parent)
+            write_file(self._forwarding(source), target.id.encode())
             rename(repository.path, destination)
             sync_folder(repository.path.parent)
+            self._forwarding(target).unlink(missing_ok=True)
+
+    def moved_to(self, name: RepoName) -> RepoName | None:
+        """Where a repo went that once had this name; None if there was none, or it is gone."""
+        seen = {name}
+        while (forwarding := self._forwarding(name)).is_file():
+            name = parse_repo_id(name.kind, forwarding.read_text())
+            if (self.folder / name.git_folder).is_dir():
+                return name
+            if name in seen:
+                break
+            seen.add(name)
+        return None
 
     def delete(self, name: RepoName) -> None:
         """Gone at once, whole; its files are removed afterwards. Raises RepoMissingError."""
@@ -113,6 +130,9 @@ class Storage:
         with self.change(name) as repository:
             settings = replace(self.settings(name), **changes)  # type: ignore[arg-type]
             write_file(repository.path / "hub" / "repo.json", json.dumps(asdict(settings)).encode())
+
+    def _forwarding(self, name: RepoName) -> Path:
+        return self.folder / "moved" / name.git_folder
 
     @contextmanager
     def _lock(self, name: RepoName) -> Iterator[None]:

@@ -99,7 +99,7 @@ def open_named(request: Request, name: RepoName, access: Access) -> Repository:
     try:
         repository, settings = storage.open(name), storage.settings(name)
     except RepoMissingError:
-        raise repo_not_found(account is not None) from None
+        raise _moved(request, name, account) or repo_not_found(account is not None) from None
     if settings.private and not (account and account.may_read_private(name)):
         raise repo_not_found(account is not None)
     if settings.disabled:
@@ -121,6 +121,19 @@ def open_named(request: Request, name: RepoName, access: Access) -> Repository:
     if not allowed[access]:
         raise forbidden(f"Forbidden: the token of {account.name} ({account.role}) does not allow this on {name.id}")
     return repository
+
+
+def _moved(request: Request, name: RepoName, account: Account | None) -> Refusal | None:
+    """A redirect to the new name of a repo that was moved, for those who may know of it."""
+    storage = hub_of(request).storage
+    target = storage.moved_to(name)
+    path = request.scope["raw_path"].decode("latin-1")
+    if target is None or name.id not in path:
+        return None
+    if storage.settings(target).private and not (account and account.may_read_private(target)):
+        return None
+    query = f"?{request.url.query}" if request.url.query else ""
+    return Refusal(307, f"Moved to {target.id}", headers={"Location": path.replace(name.id, target.id, 1) + query})
 
 
 def with_json(handler: Callable[[Request, Json], Response]) -> Callable[[Request], Awaitable[Response]]:

@@ -4,7 +4,7 @@ import time
 from dataclasses import asdict
 
 from ..errors import INTERRUPTED
-from ..hub.client import open_hub, require_token
+from ..hub.client import open_hub, require_write_access
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
 from ..inputs import Inputs, Outputs
@@ -21,7 +21,7 @@ def run(inputs: Inputs) -> int:
     started = time.monotonic()
     assert inputs.repo_id
     with open_hub(inputs.hub, inputs.token) as hub:
-        require_token(hub)
+        require_write_access(hub)
         with part("Pulling"):
             remote = look_up(hub, inputs.repo_id, inputs.revision)
             wanted = remote.holds_a_model and inputs.resume != "never"

@@ -9,7 +9,7 @@ from ..checkpoint.folder import ModelFolder, check_weights, read_model_folder
 from ..checkpoint.parity import Parity, check_parity
 from ..errors import CheckpointError
 from ..hub.card import CardChoices, is_ours, model_card
-from ..hub.client import Hub, open_hub, require_token
+from ..hub.client import Hub, open_hub, require_write_access
 from ..hub.publish import (
     Change,
     Published,
@@ -35,7 +35,7 @@ def run(inputs: Inputs) -> int:
     assert inputs.repo_id
     with open_hub(inputs.hub, inputs.token) as hub:
         if not inputs.dry_run:
-            require_token(hub)
+            require_write_access(hub)
         remote = look_up(hub, inputs.repo_id, inputs.revision)
         published = deploy_model(inputs, hub, remote, model, newest)
     outputs = model_outputs(model) | {"checkpoint": str(newest.path)} | published

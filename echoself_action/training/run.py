@@ -179,8 +179,9 @@ def continued(folder: ModelFolder, data: Data, settings: TrainingSettings, note:
 
 
 def _changes(before: TrainingState, now: TrainingState) -> list[str]:
-    names = ("seed", "sequences_per_step", "dtype", "data_digest", "schedule")
-    changed = [name for name in names if getattr(before, name) != getattr(now, name)]
-    if before.schedule.end == now.schedule.start and "schedule" in changed:
-        changed.remove("schedule")  # the last schedule was finished, and this is the next one
-    return [f"{name} was {getattr(before, name)} and is now {getattr(now, name)}" for name in changed]
+    changes = [
+        f"{name} was {getattr(before, name)} and is now {getattr(now, name)}"
+        for name in ("seed", "sequences_per_step", "dtype")
+        if getattr(before, name) != getattr(now, name)
+    ]
+    return changes + (["the corpus has changed"] if before.data_digest != now.data_digest else [])

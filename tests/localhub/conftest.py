@@ -6,11 +6,14 @@ os.environ["HF_HUB_DISABLE_XET"] = "1"  # before huggingface_hub is imported: it
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 import http.client
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,6 +21,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from echoself_action.localhub import Account, Limits, LocalHub
 
+ROOT = Path(__file__).parents[2]
 REPO = "me/model"
 OWNER, READER, STRANGER, SCOPED = "token-owner", "token-reader", "token-stranger", "token-scoped"
 ACCOUNTS = {
@@ -28,11 +32,20 @@ ACCOUNTS = {
 }
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[LocalHub]:
+@pytest.fixture(scope="session")
+def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
     """Open to everybody, with parts and pages small enough to see them."""
-    with LocalHub(tmp_path / "hub", limits=Limits(multipart_threshold=1_000_000, chunk_size=300_000, page_size=7)) as server:
+    limits = Limits(multipart_threshold=1_000_000, chunk_size=300_000, page_size=7)
+    with LocalHub(tmp_path_factory.mktemp("hub"), limits=limits) as server:
         yield server
+
+
+@pytest.fixture
+def hub(open_server: LocalHub) -> Iterator[LocalHub]:
+    """The server of all tests, with no repo in it: it keeps everything in its folder and nothing in memory."""
+    yield open_server
+    for name in ("models", "datasets", "spaces", "moved"):
+        shutil.rmtree(open_server.storage.folder / name, ignore_errors=True)
 
 
 @pytest.fixture
@@ -60,34 +73,52 @@ def as_who(guarded: LocalHub) -> Callable[[str | bool], HfApi]:
     return lambda token: HfApi(guarded.url, token=token)
 
 
-def put(api: HfApi, files: dict[str, bytes], repo_id: str = REPO, **options: object) -> str:
+@pytest.fixture(scope="session")
+def put() -> Callable[..., str]:
     """One commit with these files; its id."""
-    operations = [CommitOperationAdd(path, content) for path, content in files.items()]
-    options.setdefault("commit_message", f"Put {', '.join(files)}")
-    return str(api.create_commit(repo_id, operations, **options).oid)  # type: ignore[arg-type]
+
+    def commit(api: HfApi, files: dict[str, bytes], repo_id: str = REPO, **options: Any) -> str:
+        operations = [CommitOperationAdd(path, content) for path, content in files.items()]
+        return str(api.create_commit(repo_id, operations, **{"commit_message": f"Put {', '.join(files)}", **options}).oid)
+
+    return commit
 
 
-def ask(
-    url: str, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-) -> tuple[int, dict[str, str], bytes]:
-    """A request as it stands, for what the client would clean up or never send. Header names come back in lower case."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
-    try:
-        connection.request(method, path, body, headers or {})
-        response = connection.getresponse()
-        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
-    finally:
-        connection.close()
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]  # names in lower case
+    body: bytes
 
 
-@contextmanager
-def server_process(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The Hub as a program of its own, and its URL."""
-    command = [sys.executable, "-m", "echoself_action.localhub", "--dir", str(folder), *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+@pytest.fixture(scope="session")
+def ask() -> Callable[..., Answer]:
+    """A request as it stands, for what the client would clean up or never send."""
+
+    def send(url: str, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
         try:
-            assert process.stdout is not None
-            first = process.stdout.readline()
-            yield process, first.split()[2].rstrip(",")
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
         finally:
-            process.kill()
+            connection.close()
+
+    return send
+
+
+@pytest.fixture(scope="session")
+def start_server() -> Callable[..., AbstractContextManager[tuple[subprocess.Popen[str], str]]]:
+    """The Hub as a program of its own, and its URL."""
+
+    @contextmanager
+    def start(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+        command = [sys.executable, "-m", "echoself_action.localhub", "--dir", str(folder), *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+            try:
+                assert process.stdout is not None
+                yield process, process.stdout.readline().split()[2].rstrip(",")
+            finally:
+                process.kill()
+
+    return start

@@ -133,6 +133,17 @@ def test_what_a_continuation_changes_is_said(tokens: Tokens, small_config: GPT2C
     assert [note.split(":")[0] for note in notes] == ["seed was 1 and is now 2", "sequences_per_step was 4 and is now 8"]
 
 
+def test_a_changed_corpus_is_said_and_the_start_is_evaluated_on_it(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    first = train_fresh(tokens, small_config, tmp_path).latest
+    notes: list[str] = []
+    other = replace(tokens, digest="other", val=tokens.val[: len(tokens.val) // 2])
+    second = train_on(other, first, tmp_path, notes)
+    assert notes == ["the corpus has changed: this run is not the one that would have been."]
+    assert second.start_val_loss == HeldOut(other.val, 32, 1024).loss(first.load_model())
+
+
 def test_a_training_state_of_other_weights_is_refused(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     train_fresh(tokens, small_config, tmp_path)
     first, second = checkpoints(tmp_path)

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+
+from echoself_action.errors import HubError, InputError
+from echoself_action.hub.client import asking, open_hub, require_write_access
+from echoself_action.hub.repo import look_up
+from echoself_action.localhub import Account, LocalHub
+
+
+def test_a_hub_in_a_folder_is_there_inside_the_block_and_gone_after_it(tmp_path: Path) -> None:
+    with open_hub(str(tmp_path / "hub"), "hf_for_another_hub") as hub:
+        hub.api.create_repo("someone/model")
+        assert look_up(hub, "someone/model", "main").model
+        require_write_access(hub)
+    with pytest.raises(HubError, match="can't be reached"):
+        look_up(hub, "someone/model", "main")
+    with open_hub(str(tmp_path / "hub"), None) as again:
+        assert look_up(again, "someone/model", "main").model
+
+
+def test_the_environment_names_the_usual_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_hub(None, None) as hub:
+        assert hub.endpoint == "https://huggingface.co"
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1/")
+    with open_hub(None, None) as hub:
+        assert hub.endpoint == "http://127.0.0.1:1"
+
+
+def test_without_a_token_nothing_can_be_written_elsewhere() -> None:
+    with open_hub("https://hub.example", None) as hub, pytest.raises(InputError, match="hf_token: none given"):
+        require_write_access(hub)
+
+
+def test_a_token_that_is_unknown_or_may_only_read_is_found_before_any_work(tmp_path: Path) -> None:
+    with LocalHub(tmp_path / "hub", token="right", accounts={"reader": Account("someone", "read")}) as server:
+        with open_hub(server.url, "right") as hub:
+            require_write_access(hub)
+        for token, said in (("wrong", "looking up the token failed"), ("reader", "may only read")):
+            with open_hub(server.url, token) as hub, pytest.raises(HubError, match=said):
+                require_write_access(hub)
+
+
+def test_what_is_a_bug_is_not_taken_for_an_answer_of_the_hub(tmp_path: Path) -> None:
+    with open_hub(str(tmp_path / "hub"), None) as hub, pytest.raises(KeyError), asking(hub, "someone/model", "asking"):
+        raise KeyError

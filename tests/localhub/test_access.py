@@ -1,0 +1,132 @@
+"""Who may do what: tokens, private and gated repos."""
+
+import json
+
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+from echoself_action.localhub import LocalHub
+
+OWNER, READER, STRANGER, SCOPED = "token-owner", "token-reader", "token-stranger", "token-scoped"
+REPO = "me/model"
+
+
+def status_of(refused):
+    return refused.value.response.status_code
+
+
+def test_single_token_owns_every_namespace_and_the_rest_may_read(tmp_path, put):
+    with LocalHub(tmp_path, token="secret") as hub:
+        api, nobody = HfApi(hub.url, token="secret"), HfApi(hub.url, token=False)
+        api.create_repo("any/public")
+        api.create_repo("any/private", private=True)
+        put(api, {"a.txt": b"a"}, repo_id="any/public")
+        assert nobody.file_exists("any/public", "a.txt")
+        with pytest.raises(RepositoryNotFoundError) as refused:
+            nobody.model_info("any/private")
+        assert status_of(refused) == 401
+        with pytest.raises(HfHubHTTPError) as refused:
+            put(nobody, {"b.txt": b"b"}, repo_id="any/public")
+        assert status_of(refused) == 401
+        with pytest.raises(HfHubHTTPError) as refused:
+            nobody.create_repo("any/other")
+        assert status_of(refused) == 401
+
+
+def test_bad_token_is_told_from_a_missing_repo(as_who):
+    for question in (lambda api: api.whoami(), lambda api: api.model_info(REPO)):
+        with pytest.raises(HfHubHTTPError, match="Invalid credentials in Authorization header") as refused:
+            question(as_who("wrong"))
+        assert status_of(refused) == 401
+        assert not isinstance(refused.value, RepositoryNotFoundError)
+
+
+def test_whoami_tells_name_orgs_and_role(as_who):
+    me = as_who(OWNER).whoami()
+    assert (me["name"], [org["name"] for org in me["orgs"]], me["auth"]["accessToken"]["role"]) == ("me", ["my-org"], "write")
+    assert as_who(READER).whoami()["auth"]["accessToken"]["role"] == "read"
+
+
+def test_private_repo_does_not_exist_for_others(as_who):
+    as_who(OWNER).update_repo_settings(REPO, private=True)
+    assert as_who(READER).model_info(REPO).private
+    for who, status in ((STRANGER, 404), (False, 401)):
+        for question in (
+            lambda api: api.model_info(REPO),
+            lambda api: api.hf_hub_download(REPO, ".gitattributes"),
+            lambda api: api.auth_check(REPO),
+            lambda api: api.upload_file(repo_id=REPO, path_or_fileobj=b"x", path_in_repo="x"),
+            lambda api: api.delete_repo(REPO),
+        ):
+            with pytest.raises(RepositoryNotFoundError) as refused:
+                question(as_who(who))
+            assert status_of(refused) == status or "delete" in str(refused.value.request.url)
+
+
+@pytest.mark.parametrize("who", [READER, STRANGER])
+def test_write_without_the_right_is_refused_with_403(as_who, who, put):
+    api = as_who(who)
+    for change in (
+        lambda: api.create_commit(REPO, [CommitOperationAdd("a.txt", b"a")], commit_message="x"),
+        lambda: api.create_branch(REPO, branch="x"),
+        lambda: api.create_tag(REPO, tag="x"),
+        lambda: api.super_squash_history(REPO),
+        lambda: api.delete_repo(REPO),
+        lambda: api.update_repo_settings(REPO, private=True),
+        lambda: api.move_repo(REPO, "stranger/model"),
+        lambda: api.create_pull_request(REPO, title="Mine now"),
+        lambda: api.create_repo("me/other"),
+        lambda: api.auth_check(REPO, write=True),
+    ):
+        with pytest.raises(HfHubHTTPError) as refused:
+            change()
+        assert status_of(refused) == 403
+    assert len(as_who(OWNER).list_repo_commits(REPO)) == 1
+
+
+def test_refusal_of_a_large_request_reaches_the_client(as_who, guarded, ask):
+    line = json.dumps({"key": "file", "value": {"path": "a", "content": "A" * 8_000_000}}).encode()
+    answer = ask(guarded.url, "POST", f"/api/models/{REPO}/commit/main", line, {"Authorization": f"Bearer {STRANGER}"})
+    assert answer.status == 403
+
+
+def test_fine_grained_token_writes_its_repo_and_no_other(as_who, put):
+    owner, scoped = as_who(OWNER), as_who(SCOPED)
+    owner.update_repo_settings(REPO, private=True)
+    owner.create_repo("me/other")
+    owner.create_repo("me/hidden", private=True)
+    put(scoped, {"a.txt": b"a"})
+    scoped.auth_check(REPO, write=True)
+    with pytest.raises(HfHubHTTPError) as refused:
+        put(scoped, {"a.txt": b"a"}, repo_id="me/other")
+    assert status_of(refused) == 403
+    with pytest.raises(RepositoryNotFoundError):
+        scoped.model_info("me/hidden")
+    with pytest.raises(HfHubHTTPError) as refused:
+        scoped.delete_repo(REPO)
+    assert status_of(refused) == 403
+    # what a publisher with such a token does first
+    assert scoped.create_repo(REPO, exist_ok=True).repo_id == REPO
+
+
+def test_gated_repo_shows_its_list_and_not_its_files(as_who):
+    as_who(OWNER).update_repo_settings(REPO, gated="auto")
+    assert as_who(STRANGER).model_info(REPO).gated == "auto"
+    for who, status in ((STRANGER, 403), (False, 401)):
+        for question in (lambda api: api.hf_hub_download(REPO, ".gitattributes"), lambda api: api.auth_check(REPO)):
+            with pytest.raises(GatedRepoError) as refused:
+                question(as_who(who))
+            assert refused.value.response.status_code == status
+    assert as_who(READER).hf_hub_download(REPO, ".gitattributes")
+
+
+def test_anybody_signed_in_may_discuss(as_who):
+    assert as_who(STRANGER).create_discussion(REPO, title="Hello").author == "stranger"
+    with pytest.raises(HfHubHTTPError):
+        as_who(False).create_discussion(REPO, title="Hello")
+
+
+def test_commits_carry_the_name_of_who_made_them(as_who, put):
+    put(as_who(OWNER), {"a.txt": b"a"})
+    assert as_who(OWNER).list_repo_commits(REPO)[0].authors == ["me"]

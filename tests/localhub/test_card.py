@@ -1,0 +1,69 @@
+"""The check of a model card before it is taken."""
+
+import pytest
+from huggingface_hub.errors import BadRequestError
+
+from echoself_action.localhub.card import check_card
+
+GOOD = """---
+license: mit
+language: [en, "no"]
+tags: [gpt2]
+datasets: [me/corpus]
+base_model: me/base
+pipeline_tag: text-generation
+model-index:
+- name: model
+  results:
+  - task: {type: text-generation}
+    dataset: {type: me/corpus, name: Corpus}
+    metrics: [{type: loss, value: 1.5}]
+---
+# Model
+"""
+
+
+def test_good_card_has_nothing_said_about_it():
+    assert check_card(GOOD, "model") == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("front", "said"),
+    [
+        ("license: [", "Invalid YAML"),
+        ("license: my-own", '"license" must be one of'),
+        ("language: no", '"language" must only contain'),
+        ("language: English language", '"language" must only contain'),
+        ("tags: gpt2", '"tags" must be an array'),
+        ("tags: [1]", '"tags" must contain text'),
+        ("datasets: [a b]", '"datasets" must contain repo ids'),
+        ("pipeline_tag: [x]", '"pipeline_tag" must be a string'),
+        ("model-index: {}", '"model-index" must be an array'),
+        ("model-index: [{results: []}]", '.name" is required'),
+        ("model-index: [{name: x, results: [{metrics: []}]}]", '.task.type" is required'),
+        ("- a\n- b", "must be a mapping"),
+        ("a: &x [1]\nb: *x", "aliases are not allowed"),
+        ("1: x", "keys must be text"),
+    ],
+)
+def test_bad_card_is_told_what_is_wrong(front, said):
+    errors, _ = check_card(f"---\n{front}\n---\n# Model\n", "model")
+    assert any(said in error for error in errors), errors
+
+
+def test_card_that_is_not_closed():
+    assert check_card("---\nlicense: mit\n", "model")[0]
+
+
+def test_card_without_metadata_is_taken_with_a_warning():
+    assert check_card("# Model\n", "model") == ([], ["empty or missing yaml metadata in repo card"])
+
+
+def test_upload_of_a_readme_goes_through_the_check(api, repo, put):
+    with pytest.raises((BadRequestError, ValueError), match="license"):
+        put(api, {"README.md": b"---\nlicense: my-own\n---\n"})
+    assert not api.file_exists(repo, "README.md")
+    with pytest.warns(UserWarning, match="empty or missing yaml"):
+        put(api, {"README.md": b"# Model\n"})
+    put(api, {"README.md": GOOD.encode()})
+    assert api.model_info(repo).card_data.license == "mit"

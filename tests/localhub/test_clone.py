@@ -1,0 +1,56 @@
+"""`git clone` reads what was uploaded, and git itself finds nothing wrong with it."""
+
+import subprocess
+
+import pytest
+
+OWNER, STRANGER = "token-owner", "token-stranger"
+
+
+def git(*arguments, cwd=None, check=True):
+    environment = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_GLOBAL": "/dev/null", "PATH": "/usr/bin:/bin"}
+    return subprocess.run(
+        ["git", *arguments], cwd=cwd, check=check, capture_output=True, text=True, timeout=30, env=environment
+    )
+
+
+@pytest.mark.parametrize("version", ["0", "2"])
+def test_clone_has_files_history_branches_and_tags(api, repo, put, hub, tmp_path, version):
+    put(api, {"a.txt": b"1\n", "model.safetensors": b"weights"})
+    api.create_tag(repo, tag="v1", tag_message="First")
+    put(api, {"a.txt": b"2\n"}, commit_message="Second")
+    api.create_branch(repo, branch="state")
+    git("-c", f"protocol.version={version}", "clone", f"{hub.url}/{repo}", tmp_path / "clone")
+    assert (tmp_path / "clone" / "a.txt").read_text() == "2\n"
+    assert (tmp_path / "clone" / "model.safetensors").read_text().startswith("version https://git-lfs")
+    log = git("log", "--format=%s", cwd=tmp_path / "clone").stdout.split("\n")
+    assert log[:3] == ["Second", "Put a.txt, model.safetensors", "initial commit"]
+    assert git("tag", "-n", cwd=tmp_path / "clone").stdout.split() == ["v1", "First"]
+    assert "origin/state" in git("branch", "-r", cwd=tmp_path / "clone").stdout
+    git("fsck", "--strict", cwd=tmp_path / "clone")
+    put(api, {"a.txt": b"3\n"})
+    git("pull", cwd=tmp_path / "clone")
+    assert (tmp_path / "clone" / "a.txt").read_text() == "3\n"
+
+
+def test_clone_of_a_dataset(api, put, hub, tmp_path):
+    api.create_repo("me/data", repo_type="dataset")
+    put(api, {"a.txt": b"1\n"}, repo_id="me/data", repo_type="dataset")
+    git("clone", "--depth", "1", f"{hub.url}/datasets/me/data.git", tmp_path / "clone")
+    assert (tmp_path / "clone" / "a.txt").read_text() == "1\n"
+
+
+def test_push_is_refused(api, repo, put, hub, tmp_path):
+    git("clone", f"{hub.url}/{repo}", tmp_path / "clone")
+    push = git("push", "origin", "HEAD:refs/heads/x", cwd=tmp_path / "clone", check=False)
+    assert push.returncode != 0
+    assert [ref.name for ref in api.list_repo_refs(repo).branches] == ["main"]
+
+
+def test_clone_of_a_private_repo_needs_the_token(as_who, guarded, tmp_path):
+    as_who(OWNER).update_repo_settings("me/model", private=True)
+    host = guarded.url.removeprefix("http://")
+    assert git("clone", guarded.url + "/me/model", tmp_path / "no", check=False).returncode != 0
+    assert git("clone", f"http://x:{STRANGER}@{host}/me/model", tmp_path / "no", check=False).returncode != 0
+    git("clone", f"http://x:{OWNER}@{host}/me/model", tmp_path / "yes")
+    assert (tmp_path / "yes" / ".gitattributes").exists()

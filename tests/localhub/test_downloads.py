@@ -1,0 +1,120 @@
+"""A download gives the file of its revision, whole or from where it stopped."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+from huggingface_hub import get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+BIG = bytes(range(256)) * 2000
+
+
+def read(api, path, **options):
+    with open(api.hf_hub_download("me/model", path, **options), "rb") as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("path", ["config.json", "model.safetensors"])
+def test_two_tags_give_each_their_own_content_and_etag(api, repo, put, path):
+    etags = []
+    for content in (b"first", b"second"):
+        put(api, {path: content})
+        api.create_tag(repo, tag=content.decode())
+    for content in (b"first", b"second", b"first"):
+        assert read(api, path, revision=content.decode()) == content
+        etags.append(get_hf_file_metadata(hf_hub_url(repo, path, revision=content.decode(), endpoint=api.endpoint)).etag)
+    assert etags[0] == etags[2] != etags[1]
+    assert read(api, path) == b"second"
+
+
+def test_head_tells_commit_etag_and_size(api, repo, put):
+    commit = put(api, {"a.txt": b"abc", "model.safetensors": b"weights"})
+    plain = get_hf_file_metadata(hf_hub_url(repo, "a.txt", endpoint=api.endpoint))
+    large = get_hf_file_metadata(hf_hub_url(repo, "model.safetensors", endpoint=api.endpoint))
+    assert (plain.commit_hash, plain.size) == (large.commit_hash, 3) == (commit, 3)
+    assert plain.etag == hashlib.sha1(b"blob 3\0abc").hexdigest()  # noqa: S324, git's own
+    assert (large.etag, large.size) == (hashlib.sha256(b"weights").hexdigest(), 7)
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset", "space"])
+def test_snapshot_of_a_revision(api, put, kind, tmp_path):
+    api.create_repo("me/kind", repo_type=kind, space_sdk="static" if kind == "space" else None)
+    files = {"a.txt": b"1", "sub dir/ünï.txt": "2 ü".encode(), "sub/model.safetensors": b"weights"}
+    commit = put(api, files, repo_id="me/kind", repo_type=kind)
+    put(api, {"a.txt": b"newer"}, repo_id="me/kind", repo_type=kind)
+    folder = api.snapshot_download("me/kind", repo_type=kind, revision=commit, local_dir=tmp_path / "out")
+    for path, content in files.items():
+        assert (tmp_path / "out" / path).read_bytes() == content, folder
+
+
+def test_file_of_a_pull_request(api, repo, put):
+    put(api, {"a.txt": b"proposed"}, create_pr=True)
+    assert read(api, "a.txt", revision="refs/pr/1") == b"proposed"
+
+
+def test_missing_things_are_told_apart(api, repo):
+    with pytest.raises(EntryNotFoundError) as refused:
+        api.hf_hub_download(repo, "nothing.txt")
+    assert refused.value.response.headers["X-Repo-Commit"] == api.model_info(repo).sha
+    with pytest.raises(RevisionNotFoundError):
+        api.hf_hub_download(repo, ".gitattributes", revision="nothing")
+    with pytest.raises(RevisionNotFoundError):
+        api.hf_hub_download(repo, ".gitattributes", revision="0" * 40)
+    with pytest.raises(RepositoryNotFoundError):
+        api.hf_hub_download("me/nothing", "a.txt")
+
+
+@pytest.mark.parametrize("path", ["a.txt", "model.safetensors"])
+@pytest.mark.parametrize(
+    ("asked", "start", "stop"), [("0-9", 0, 10), ("100-", 100, None), ("-7", -7, None), ("5-99999999", 5, None)]
+)
+def test_range_is_answered_with_206(api, repo, put, ask, hub, path, asked, start, stop):
+    put(api, {path: BIG})
+    answer = ask(hub.url, "GET", f"/{repo}/resolve/main/{path}", headers={"Range": f"bytes={asked}"})
+    assert (answer.status, answer.body) == (206, BIG[start:stop])
+    assert answer.headers["content-range"].endswith(f"/{len(BIG)}")
+    assert int(answer.headers["content-length"]) == len(BIG[start:stop])
+
+
+@pytest.mark.parametrize("path", ["a.txt", "model.safetensors"])
+def test_range_beyond_the_end_is_answered_with_416(api, repo, put, ask, hub, path):
+    put(api, {path: b"short"})
+    answer = ask(hub.url, "GET", f"/{repo}/resolve/main/{path}", headers={"Range": "bytes=5-"})
+    assert (answer.status, answer.headers["content-range"]) == (416, "bytes */5")
+
+
+def test_range_of_another_revision_is_answered_whole(api, repo, put, ask, hub):
+    put(api, {"a.txt": b"new content"})
+    headers = {"Range": "bytes=4-", "If-Range": '"an older etag"'}
+    answer = ask(hub.url, "GET", f"/{repo}/resolve/main/a.txt", headers=headers)
+    assert (answer.status, answer.body) == (200, b"new content")
+
+
+def test_interrupted_download_goes_on_where_it_stopped(api, repo, put, tmp_path):
+    put(api, {"model.safetensors": BIG})
+    etag = hashlib.sha256(BIG).hexdigest()
+    blobs = tmp_path / "cache" / "models--me--model" / "blobs"
+    blobs.mkdir(parents=True)
+    # what the client keeps of a download that was cut
+    (blobs / f"{etag}.incomplete").write_bytes(b"?" * 1000)
+    got = read(api, "model.safetensors", cache_dir=tmp_path / "cache")
+    assert got == b"?" * 1000 + BIG[1000:]
+
+
+def test_file_whose_content_was_lost_is_an_error_and_no_empty_file(api, repo, put, ask, hub):
+    put(api, {"model.safetensors": b"weights"})
+    (lost,) = (hub.storage.folder / "models/me/model.git/lfs/objects").glob("*/*/*")
+    lost.unlink()
+    answer = ask(hub.url, "GET", f"/{repo}/resolve/main/model.safetensors")
+    assert (answer.status, b"missing" in answer.body) == (500, True)
+
+
+def test_transformers_loads_by_repo_id(repo, api, put, hub, tmp_path):
+    put(api, {"config.json": b'{"model_type": "gpt2", "n_layer": 3}'})
+    program = "import transformers; print(transformers.AutoConfig.from_pretrained('me/model').n_layer)"
+    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True)
+    assert run.stdout.split()[-1] == "3"

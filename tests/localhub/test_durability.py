@@ -1,0 +1,128 @@
+"""Killed at any moment, the Hub has every commit that it acknowledged, whole, and nothing half done."""
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+from echoself_action.localhub import LocalHub
+
+COMMITS = 50
+
+
+@pytest.mark.slow
+def test_kill_9_loses_nothing_that_was_acknowledged(start_server, put, tmp_path):
+    """A server is killed five times in the middle of 50 commits; each commit has a large file and a small one."""
+    acknowledged, number, dice = {}, 0, random.Random(5)
+    while number < COMMITS:
+        with start_server(tmp_path) as (process, url):
+            api = HfApi(url, token=False)
+            api.create_repo("me/model", exist_ok=True)
+            until = min(number + COMMITS // 5, COMMITS)
+            killer = threading.Timer(0.15 + dice.random() * 0.2, os.kill, (process.pid, signal.SIGKILL))
+            killer.start()
+            try:
+                while number < until:
+                    content = b"%d" % number * 20_000
+                    commit = put(api, {"number.txt": b"%d" % number, "model.safetensors": content})
+                    acknowledged[commit] = number
+                    number += 1
+            except Exception as error:
+                assert "httpx" in type(error).__module__, error
+                number += 1
+            killer.join()
+    repo = tmp_path / "models/me/model.git"
+    subprocess.run(["git", "-C", str(repo), "fsck", "--strict", "--no-dangling"], check=True, capture_output=True)
+    with LocalHub(tmp_path) as hub:
+        api = HfApi(hub.url, token=False)
+        history = [commit.commit_id for commit in api.list_repo_commits("me/model")]
+        assert [commit for commit in reversed(history) if commit in acknowledged] == list(acknowledged)
+        for commit in random.Random(1).sample(list(acknowledged), min(8, len(acknowledged))):
+            folder = api.snapshot_download("me/model", revision=commit, local_dir=tmp_path / "out" / commit)
+            number = acknowledged[commit]
+            assert open(f"{folder}/number.txt").read() == str(number)
+            assert open(f"{folder}/model.safetensors", "rb").read() == b"%d" % number * 20_000
+        put(api, {"after.txt": b"goes on"})
+        assert not list((repo / "lfs" / "objects").rglob("*upload*"))
+
+
+def test_two_servers_over_one_folder_let_one_of_two_rivals_win(tmp_path, put):
+    with LocalHub(tmp_path) as first, LocalHub(tmp_path) as second:
+        apis = [HfApi(first.url, token=False), HfApi(second.url, token=False)]
+        apis[0].create_repo("me/model")
+        for round_number in range(5):
+            base, outcomes, start = apis[0].model_info("me/model").sha, [], threading.Barrier(2)
+
+            def rival(api, content, base=base, outcomes=outcomes, start=start):
+                start.wait()
+                try:
+                    outcomes.append(put(api, {"a.txt": content}, parent_commit=base))
+                except HfHubHTTPError as error:
+                    outcomes.append(error.response.status_code)
+
+            threads = [
+                threading.Thread(target=rival, args=(api, b"%d %d" % (index, round_number))) for index, api in enumerate(apis)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert 412 in outcomes
+            assert apis[1].model_info("me/model").sha in outcomes
+
+
+def test_upload_begun_at_one_server_ends_at_another(tmp_path, ask):
+    import hashlib
+    import json
+
+    content = b"weights"
+    with LocalHub(tmp_path) as first, LocalHub(tmp_path) as second:
+        HfApi(first.url, token=False).create_repo("me/model")
+        request = {"operation": "upload", "objects": [{"oid": hashlib.sha256(content).hexdigest(), "size": 7}]}
+        answer = ask(first.url, "POST", "/me/model.git/info/lfs/objects/batch", json.dumps(request).encode())
+        href = json.loads(answer.body)["objects"][0]["actions"]["upload"]["href"]
+        assert ask(second.url, "PUT", href.removeprefix(first.url), content).status == 200
+
+
+def test_program_says_how_to_use_it_and_stops_when_told(start_server, tmp_path):
+    with start_server(tmp_path / "new" / "hub") as (process, url):
+        assert HfApi(url, token=False).create_repo("me/model")
+        rest = [process.stdout.readline() for _ in range(3)]
+        assert f"  export HF_ENDPOINT={url}\n" in rest
+        assert "  export HF_HUB_DISABLE_XET=1\n" in rest
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def test_program_takes_its_token_from_the_environment(start_server, tmp_path, monkeypatch):
+    monkeypatch.setenv("ECHOSELF_HUB_TOKEN", "secret")
+    with start_server(tmp_path) as (_, url):
+        with pytest.raises(HfHubHTTPError):
+            HfApi(url, token=False).create_repo("me/model")
+        assert HfApi(url, token="secret").create_repo("me/model")
+
+
+def test_taken_port_is_told(tmp_path, capsys):
+    from echoself_action.localhub.__main__ import main
+
+    with LocalHub(tmp_path) as hub:
+        assert main(["--dir", str(tmp_path), "--port", hub.url.rpartition(":")[2]]) == 1
+    assert "could not start" in capsys.readouterr().err
+
+
+def test_abandoned_uploads_are_swept_and_fresh_ones_kept(tmp_path):
+    with LocalHub(tmp_path) as hub:
+        old, fresh = hub.storage.incoming / "upload-old", hub.storage.incoming / "upload-fresh"
+        for path in (old, fresh):
+            path.write_bytes(b"part")
+        yesterday = time.time() - 25 * 3600
+        os.utime(old, (yesterday, yesterday))
+    with LocalHub(tmp_path):
+        assert not old.exists()
+        assert fresh.exists()

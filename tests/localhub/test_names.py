@@ -1,0 +1,85 @@
+"""Nothing from outside reaches beyond its repo, whatever it is called."""
+
+import json
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+
+ESCAPES = ["../x", "a/../../x", "/etc/passwd", "a//b", "./a", "a/.git/config", ".GIT/hooks/x", "a\0b", "a\\..\\b", "a\nb", ""]
+
+
+@pytest.mark.parametrize("path", ESCAPES)
+@pytest.mark.parametrize("key", ["file", "deletedFile", "deletedFolder"])
+def test_path_of_a_commit_stays_in_the_repo(ask, hub, api, repo, path, key):
+    lines = [
+        {"key": "header", "value": {"summary": "x"}},
+        {"key": key, "value": {"path": path, "content": "", "encoding": "base64"}},
+    ]
+    body = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    assert ask(hub.url, "POST", f"/api/models/{repo}/commit/main", body).status == 400
+    assert len(api.list_repo_commits(repo)) == 1
+
+
+@pytest.mark.parametrize("path", ["..%2f..%2fsecret", "%2e%2e/%2e%2e/secret", "a%00b", "%2fetc%2fpasswd", ".git/config", "../secret"])
+def test_path_of_a_download_stays_in_the_repo(ask, hub, repo, path):
+    for url in (f"/{repo}/resolve/main/{path}", f"/api/models/{repo}/tree/main/{path}"):
+        answer = ask(hub.url, "GET", url)
+        assert answer.status in (400, 404)
+        assert "x-repo-commit" not in answer.headers or b"Entry not found" in answer.body
+
+
+@pytest.mark.parametrize("repo_id", ["..%2f../x", "../..", "me/..", "me/model.git", "me/%00", "me/a%2fb", "%ff/x", "me/.."])
+def test_id_of_a_repo_stays_in_the_folder(ask, hub, repo_id):
+    for url in (f"/api/models/{repo_id}", f"/{repo_id}/resolve/main/a", f"/datasets/{repo_id}/info/refs?service=git-upload-pack"):
+        assert ask(hub.url, "GET", url).status in (400, 404)
+
+
+def test_preupload_refuses_such_paths_too(ask, hub, repo):
+    body = json.dumps({"files": [{"path": "../x", "sample": "", "size": 1}]}).encode()
+    assert ask(hub.url, "POST", f"/api/models/{repo}/preupload/main", body).status == 400
+
+
+@pytest.mark.parametrize("field", ["fromRepo", "toRepo"])
+def test_move_refuses_such_names_too(ask, hub, repo, field):
+    body = {"fromRepo": repo, "toRepo": "me/new", "type": "model", field: "../x"}
+    assert ask(hub.url, "POST", "/api/repos/move", json.dumps(body).encode()).status == 400
+
+
+def test_odd_file_names_come_back_as_they_went(api, repo, put):
+    names = ["a b.txt", "ü/ñ.txt", "100%.txt", "q?x=1#y.txt", "plus+.txt", "-dash", "deep/er/and/deeper.txt"]
+    put(api, {name: name.encode() for name in names})
+    for name in names:
+        with open(api.hf_hub_download(repo, name), "rb") as file:
+            assert file.read() == name.encode()
+
+
+def test_page_of_another_site_is_refused(ask, hub):
+    body = json.dumps({"name": "x", "type": "model"}).encode()
+    host = urlsplit(hub.url).netloc
+    assert ask(hub.url, "POST", "/api/repos/create", body, {"Origin": "https://evil.example"}).status == 403
+    assert ask(hub.url, "GET", "/api/whoami-v2", headers={"Host": "evil.example"}).status == 403
+    assert ask(hub.url, "POST", "/api/repos/create", body, {"Origin": f"http://{host}"}).status == 200
+
+
+def test_only_loopback_is_bound(hub):
+    port = urlsplit(hub.url).port
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(("127.0.0.2", port))
+            answered = True
+        except OSError:
+            answered = False
+    assert not answered
+
+
+def test_unknown_endpoint_and_method(ask, hub, repo):
+    assert ask(hub.url, "GET", "/api/surprise").status == 404
+    assert ask(hub.url, "GET", f"/api/surprises/{repo}").status == 404
+    assert ask(hub.url, "PATCH", "/api/repos/create").status == 405
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b'{"name": 5}', b'"x"', b"\xff"])
+def test_malformed_json_is_refused(ask, hub, body):
+    assert ask(hub.url, "POST", "/api/repos/create", body).status == 400

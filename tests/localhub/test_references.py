@@ -1,0 +1,100 @@
+"""Branches, tags, and the squash of a history."""
+
+import subprocess
+
+import pytest
+from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RevisionNotFoundError
+
+
+def names(refs):
+    return [ref.name for ref in refs]
+
+
+def test_branch_starts_where_it_is_told(api, repo, put):
+    first = put(api, {"a.txt": b"1"})
+    put(api, {"a.txt": b"2"})
+    api.create_branch(repo, branch="old", revision=first)
+    api.create_branch(repo, branch="feature/new")
+    branches = {ref.name: ref for ref in api.list_repo_refs(repo).branches}
+    assert list(branches) == ["feature/new", "main", "old"]
+    assert branches["old"].target_commit == first
+    assert branches["feature/new"].ref == "refs/heads/feature/new"
+    assert api.model_info(repo, revision="feature/new").sha == api.model_info(repo).sha
+    api.delete_branch(repo, branch="feature/new")
+    assert names(api.list_repo_refs(repo).branches) == ["main", "old"]
+
+
+def test_branch_errors_are_the_hubs(api, repo):
+    with pytest.raises(HfHubHTTPError, match="Reference refs/heads/main already exists") as refused:
+        api.create_branch(repo, branch="main")
+    assert refused.value.response.status_code == 409
+    api.create_branch(repo, branch="main", exist_ok=True)
+    with pytest.raises(BadRequestError, match="Invalid reference for a branch"):
+        api.create_branch(repo, branch="bad..name")
+    with pytest.raises(RevisionNotFoundError):
+        api.create_branch(repo, branch="x", revision="nothing")
+    with pytest.raises(HfHubHTTPError, match="Cannot delete refs/heads/main"):
+        api.delete_branch(repo, branch="main")
+    with pytest.raises(HfHubHTTPError, match="Invalid rev id"):
+        api.delete_branch(repo, branch="nothing")
+
+
+@pytest.mark.parametrize("name", ["a" * 40, "refs/pr/1", "HEAD", "-x"])
+def test_branch_that_would_hide_another_revision_is_refused(api, repo, name):
+    with pytest.raises(BadRequestError, match="Invalid reference for a branch"):
+        api.create_branch(repo, branch=name)
+
+
+@pytest.mark.parametrize("message", [None, "the first one\nwith two lines"])
+def test_tag_names_a_commit(api, repo, put, message):
+    commit = put(api, {"a.txt": b"1"})
+    api.create_tag(repo, tag="v1", tag_message=message)
+    put(api, {"a.txt": b"2"})
+    (tag,) = api.list_repo_refs(repo).tags
+    assert (tag.name, tag.ref, tag.target_commit) == ("v1", "refs/tags/v1", commit)
+    assert api.model_info(repo, revision="v1").sha == commit
+
+
+def test_tag_errors_are_the_hubs(api, repo):
+    api.create_tag(repo, tag="v1")
+    with pytest.raises(HfHubHTTPError) as refused:
+        api.create_tag(repo, tag="v1")
+    assert refused.value.response.status_code == 409
+    api.create_tag(repo, tag="v1", exist_ok=True)
+    with pytest.raises(RevisionNotFoundError):
+        api.create_tag(repo, tag="v2", revision="nothing")
+    with pytest.raises(RevisionNotFoundError):
+        api.delete_tag(repo, tag="v2")
+    with pytest.raises(BadRequestError):
+        api.create_tag(repo, tag="bad name")
+    api.delete_tag(repo, tag="v1")
+    assert api.list_repo_refs(repo).tags == []
+
+
+def test_squash_leaves_one_commit_with_all_files(api, repo, put):
+    put(api, {"a.txt": b"1", "model.safetensors": b"weights"})
+    old = put(api, {"a.txt": b"2"})
+    api.create_tag(repo, tag="before")
+    files = api.list_repo_files(repo)
+    api.super_squash_history(repo, commit_message="All in one")
+    (commit,) = api.list_repo_commits(repo)
+    assert commit.title == "All in one"
+    assert api.list_repo_files(repo) == files
+    assert api.model_info(repo, revision="before").sha == old
+
+
+def test_squash_of_an_unknown_branch_is_refused(api, repo):
+    with pytest.raises(RevisionNotFoundError):
+        api.super_squash_history(repo, branch="nothing")
+
+
+def test_deleted_branch_stays_away_after_git_packed_its_refs(api, repo, hub):
+    api.create_branch(repo, branch="packed")
+    subprocess.run(["git", "pack-refs", "--all"], cwd=hub.storage.folder / "models/me/model.git", check=True)
+    api.delete_branch(repo, branch="packed")
+    assert names(api.list_repo_refs(repo).branches) == ["main"]
+
+
+def test_lock_file_that_a_killed_server_left_does_not_stop_the_next_commit(api, repo, hub, put):
+    (hub.storage.folder / "models/me/model.git/refs/heads/main.lock").touch()
+    assert put(api, {"a.txt": b"a"}) == api.model_info(repo).sha

@@ -1,0 +1,131 @@
+"""Repos come, move and go as a whole."""
+
+import json
+
+import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RepositoryNotFoundError
+
+from echoself_action.localhub import LocalHub
+
+
+def test_created_repo_has_main_with_the_hubs_gitattributes(api, repo):
+    assert api.list_repo_files(repo) == [".gitattributes"]
+    assert [commit.title for commit in api.list_repo_commits(repo)] == ["initial commit"]
+    content = open(api.hf_hub_download(repo, ".gitattributes")).read()
+    assert "*.safetensors filter=lfs diff=lfs merge=lfs -text\n" in content
+
+
+def test_create_answers_with_an_absolute_url(api, hub):
+    url = api.create_repo("me/data", repo_type="dataset")
+    assert url == f"{hub.url}/datasets/me/data"
+    assert (url.repo_id, url.repo_type) == ("me/data", "dataset")
+
+
+def test_second_create_is_refused_with_409_unless_exist_ok(api, repo, hub):
+    with pytest.raises(HfHubHTTPError) as refused:
+        api.create_repo(repo)
+    assert refused.value.response.status_code == 409
+    assert refused.value.response.json()["url"] == f"{hub.url}/{repo}"
+    assert api.create_repo(repo, exist_ok=True) == f"{hub.url}/{repo}"
+
+
+def test_repo_without_an_owner_belongs_to_the_account(api):
+    assert api.create_repo("plain").repo_id == "local/plain"
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset", "space"])
+def test_kinds_do_not_share_names(api, kind):
+    api.create_repo("me/same", repo_type=kind, space_sdk="static" if kind == "space" else None)
+    assert api.repo_exists("me/same", repo_type=kind)
+    others = {"model", "dataset", "space"} - {kind}
+    assert not any(api.repo_exists("me/same", repo_type=other) for other in others)
+
+
+def test_moved_repo_keeps_its_history_and_its_large_files(api, repo, put):
+    commit = put(api, {"model.safetensors": b"weights"})
+    api.move_repo(repo, "you/renamed")
+    assert api.model_info("you/renamed").sha == commit
+    assert open(api.hf_hub_download("you/renamed", "model.safetensors"), "rb").read() == b"weights"
+
+
+def test_old_name_of_a_moved_repo_leads_to_the_new_one_until_it_is_taken(api, repo, put):
+    commit = put(api, {"model.safetensors": b"weights"})
+    api.move_repo(repo, "you/renamed")
+    assert api.model_info(repo).sha == commit
+    assert open(api.hf_hub_download(repo, "model.safetensors"), "rb").read() == b"weights"
+    api.create_repo(repo)
+    assert api.model_info(repo).sha != commit
+
+
+def test_move_onto_an_existing_repo_is_refused(api, repo):
+    api.create_repo("me/other")
+    with pytest.raises(HfHubHTTPError, match="exists already"):
+        api.move_repo(repo, "me/other")
+
+
+def test_deleted_repo_is_gone_and_its_name_is_free(api, repo, put):
+    put(api, {"old.txt": b"old"})
+    api.delete_repo(repo)
+    with pytest.raises(RepositoryNotFoundError):
+        api.model_info(repo)
+    api.create_repo(repo)
+    assert api.list_repo_files(repo) == [".gitattributes"]
+
+
+def test_delete_of_a_missing_repo_says_so_unless_missing_ok(api):
+    with pytest.raises(RepositoryNotFoundError):
+        api.delete_repo("me/nothing")
+    api.delete_repo("me/nothing", missing_ok=True)
+
+
+def test_settings_change_what_the_info_says(api, repo):
+    api.update_repo_settings(repo, private=True, gated="manual")
+    info = api.model_info(repo)
+    assert (info.private, info.gated) == (True, "manual")
+    api.update_repo_settings(repo, private=False, gated=False)
+    info = api.model_info(repo)
+    assert (info.private, info.gated) == (False, False)
+
+
+def test_private_repo_is_made_private(api):
+    api.create_repo("me/secret", private=True)
+    assert api.model_info("me/secret").private is True
+
+
+def test_disabled_repo_answers_as_disabled(api, repo, hub):
+    settings = hub.storage.folder / "models/me/model.git/hub/repo.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "disabled": True}))
+    with pytest.raises(HfHubHTTPError, match="Access to this resource is disabled") as refused:
+        api.model_info(repo)
+    assert type(refused.value).__name__ == "DisabledRepoError"
+
+
+def test_everything_is_there_again_after_a_restart(tmp_path, put):
+    with LocalHub(tmp_path) as hub:
+        api = HfApi(hub.url, token=False)
+        api.create_repo("me/model", private=True)
+        commit = put(api, {"model.safetensors": b"weights", "a.txt": b"a"})
+        api.create_tag("me/model", tag="v1")
+    with LocalHub(tmp_path) as hub:
+        api = HfApi(hub.url, token=False)
+        info = api.model_info("me/model", revision="v1")
+        assert (info.sha, info.private) == (commit, True)
+        assert open(api.hf_hub_download("me/model", "model.safetensors"), "rb").read() == b"weights"
+
+
+def test_bad_setting_is_refused(ask, hub, repo):
+    answer = ask(hub.url, "PUT", f"/api/models/{repo}/settings", b'{"gated": "maybe"}')
+    assert answer.status == 400
+    assert b"gated" in answer.body
+
+
+@pytest.mark.parametrize("name", ["..", "a..b", "a--b", ".hidden", "model.git", "a b", "x" * 97])
+def test_bad_name_of_a_repo_is_refused(ask, hub, name):
+    body = json.dumps({"name": name, "organization": "me", "type": "model"}).encode()
+    assert ask(hub.url, "POST", "/api/repos/create", body).status == 400
+
+
+def test_a_client_error_is_told_as_one(api):
+    with pytest.raises(BadRequestError, match="not available as an owner"):
+        api.create_repo("datasets/model")
