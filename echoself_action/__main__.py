@@ -5,14 +5,17 @@ Flags are made from `inputs.py`. Nothing heavy is imported before a mode is know
 
 import argparse
 import errno
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import import_module
+from types import FrameType
 
 from .errors import INTERRUPTED, CheckpointError, EchoselfError
-from .inputs import MODES, Inputs, load_inputs, modes_of, shown_default
-from .report.github import report_problem
+from .inputs import MODES, Inputs, Outputs, load_inputs, modes_of, shown_default
+from .report.github import mask, report_problem, write_outputs
 
 DESCRIPTION = "Train GPT-2 models on a repository's own text, publish them to the Hugging Face Hub, and go on training."
 HELP = {
@@ -38,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(flags: dict[str, str], unknown_flags: Sequence[str] = ()) -> int:
     """Run one mode with inputs from flags, environment and file; every failure ends here, with its exit code."""
     try:
+        signal.signal(signal.SIGTERM, _interrupt)  # training takes both signals over, to save first
         inputs = load_inputs(flags, unknown_flags)
+        mask(inputs.token)
         code: int = import_module(f"echoself_action.modes.{inputs.mode}").run(inputs)
         return code
     except EchoselfError as error:
@@ -46,6 +51,7 @@ def run(flags: dict[str, str], unknown_flags: Sequence[str] = ()) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print("Interrupted. What was written before is whole.", file=sys.stderr)
+        write_outputs(asdict(Outputs(stopped_by="signal")))
         return INTERRUPTED
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
@@ -55,6 +61,10 @@ def run(flags: dict[str, str], unknown_flags: Sequence[str] = ()) -> int:
         return CheckpointError.exit_code
     except Exception:
         return _our_bug()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _our_bug() -> int:

@@ -2,6 +2,7 @@
 
     EchoselfError
     ├── InputError        2  an input, the configuration or the corpus is wrong
+    │   └── MissingTokenError
     ├── CheckpointError   3  a checkpoint or a model folder can't be used, or can't be written
     ├── TrainingError     3  a run can't go on
     └── HubError          4  the Hub refused, or can't be reached
@@ -14,14 +15,19 @@ from collections.abc import Sequence
 
 
 class EchoselfError(Exception):
-    """Something the user can mend. `message` says what is wrong; `hint` says what to change."""
+    """Something the user can mend. `message` says what is wrong; `hint` says what to change.
+
+    `file` (and `line` in it, from 1) is where, if it is a file of the user's.
+    """
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, file: str | None = None, line: int | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.file = file
+        self.line = line
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
@@ -32,12 +38,24 @@ class InputError(EchoselfError):
 
     exit_code = 2
 
-    def __init__(self, message: str, hint: str = "", problems: Sequence["InputError"] = ()) -> None:
-        super().__init__(message, hint)
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        problems: Sequence["InputError"] = (),
+        *,
+        file: str | None = None,
+        line: int | None = None,
+    ) -> None:
+        super().__init__(message, hint, file=file, line=line)
         self.problems = tuple(problems)
 
     def __str__(self) -> str:
         return "\n".join([super().__str__(), *(f"- {problem}" for problem in self.problems)])
+
+
+class MissingTokenError(InputError):
+    """Something is to be written to a Hub that wants a token, and there is none."""
 
 
 class CheckpointError(EchoselfError):

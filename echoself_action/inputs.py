@@ -228,27 +228,33 @@ def load_inputs(flags: Mapping[str, Any], unknown_flags: Sequence[str] = ()) -> 
     """
     given = _given(flags)
     # the value after an unknown flag may be a secret: it is not repeated
-    unknown = [word.split("=")[0] for word in unknown_flags if word.startswith("-")] or ["A word without a flag"] * bool(
-        unknown_flags
-    )
+    unknown = [word.split("=")[0] for word in unknown_flags if word.startswith("-")]
+    if unknown_flags and not unknown:
+        unknown = ["A word without a flag"]
     problems = [InputError(f"{flag} is no flag of this mode.", _closest(flag)) for flag in unknown]
     try:
         inputs = Inputs(**given)
     except _WrongInputsError as wrong:
-        action = _action_inputs(os.environ)
-        for name, message, fix in wrong.problems:
-            place = (
-                f"--{name.replace('_', '-')}"
-                if name in given and name != "mode"
-                else f"input {name}"
-                if name in action
-                else name
-            )
-            problems.append(InputError(f"{place}: {message}", fix))
+        problems += [_placed(problem, given) for problem in wrong.problems]
     if problems:
         count = "1 input is" if len(problems) == 1 else f"{len(problems)} inputs are"
         raise InputError(f"{count} wrong. Nothing was done.", problems=problems)
     return inputs
+
+
+def _placed(problem: tuple[str, str, str], flags: Mapping[str, Any]) -> InputError:
+    """A problem, with where its value was given: a flag, an input of the action, or the file."""
+    name, message, fix = problem
+    action = _action_inputs(os.environ)
+    config = flags.get("config") or action.get("config")
+    if name in flags and name != "mode":
+        return InputError(f"--{name.replace('_', '-')}: {message}", fix)
+    if name in action:
+        return InputError(f"input {name}: {message}", fix)
+    if name in _config_file(config):
+        path = config or DEFAULT_CONFIG
+        return InputError(f"{name} in {path}: {message}", fix, file=path)
+    return InputError(f"{name}: {message}", fix)
 
 
 def _action_inputs(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -273,9 +279,11 @@ def _config_file(named: str | None) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"config: {path} can't be read: {error.strerror}.", "Give the path of a YAML file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"config: {path} is no YAML: {error}.", "Mend the file.") from error
+        raise InputError(f"config: {path} is no YAML: {error}.", "Mend the file.", file=str(path)) from error
     if not isinstance(values or {}, dict):
-        raise InputError(f"config: {path} holds no mapping of inputs.", "Write `name: value`, one input a line.")
+        raise InputError(
+            f"config: {path} holds no mapping of inputs.", "Write `name: value`, one input a line.", file=str(path)
+        )
     return _given(values or {})
 
 

@@ -3,7 +3,6 @@
 A table goes between the lines `<!-- inputs -->` and `<!-- /inputs -->` (and `outputs` likewise).
 """
 
-import re
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -32,8 +31,10 @@ def outputs_table() -> str:
 def with_tables(text: str) -> str:
     """`text` with its tables written anew."""
     for name, table in (("inputs", inputs_table()), ("outputs", outputs_table())):
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        text = re.sub(pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
+        before, opening, rest = text.partition(f"<!-- {name} -->\n")
+        _, closing, after = rest.partition(f"<!-- /{name} -->")
+        if opening and closing:
+            text = f"{before}{opening}{table}\n{closing}{after}"
     return text
 
 

@@ -94,7 +94,7 @@ def test_everything_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"n_embd": "130", "seed": "x"}))
     found = problems({"mode": "cycle", "dtype": "float8"}, ("--colour=red",))
     places = [message.split(" ")[0] if message[0] == "-" else message.split(":")[0] for message in found]
-    assert sorted(places) == ["--colour", "--dtype:", "input n_embd", "input seed", "repo_id", "sead"]
+    assert sorted(places) == ["--colour", "--dtype:", "input n_embd", "input seed", "repo_id", "sead in .github/echoself.yml"]
 
 
 def test_a_contradiction_with_a_wrong_value_is_not_said_twice() -> None:

@@ -72,7 +72,7 @@ def test_a_wrong_input_ends_before_any_work(run: Run, workspace: Path, words: st
 
 def test_an_unknown_key_in_the_file_is_named(run: Run, workspace: Path) -> None:
     (workspace / "my.yml").write_text("blok_size: 3\n")
-    refused(run("train --config my.yml"), 2, "blok_size: there is no such input")
+    refused(run("train --config my.yml"), 2, "blok_size in my.yml: there is no such input")
 
 
 def test_a_hub_that_cant_be_reached_is_said_before_training(run: Run, workspace: Path) -> None:
@@ -88,7 +88,8 @@ def test_a_private_repo_without_access_is_said(run: Run, workspace: Path, tmp_pa
         for environment in ({}, {"HF_TOKEN": "wrong"}):
             ended = run(f"pull --repo-id me/model --hub {server.url}", **environment)
             refused(ended, 4, "me/model")
-        refused(run(f"deploy --repo-id me/model --hub {server.url} --output-dir made", HF_TOKEN="wrong"), 4, "looking up the token failed")
+        ended = run(f"deploy --repo-id me/model --hub {server.url} --output-dir made", HF_TOKEN="wrong")
+        refused(ended, 4, "looking up the token failed")
     assert left(workspace) == ["made", "text.md"]
 
 

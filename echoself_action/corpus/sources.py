@@ -105,6 +105,7 @@ class _Skipped:
             raise InputError(
                 f"{self.path}{problem}, so the corpus was not read.",
                 "Mend the file, take it out of `data`, or set on_bad_file to skip.",
+                file=str(self.path),
             )
 
     def report(self, warn: Warn, documents: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..errors import HubError, InputError
+from ..errors import HubError, InputError, MissingTokenError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -64,7 +64,7 @@ def require_write_access(hub: Hub) -> None:
                 "Make a token with write access, and set HF_TOKEN to it.",
             )
     elif urlsplit(hub.endpoint).hostname not in _LOOPBACK:
-        raise InputError(
+        raise MissingTokenError(
             f"hf_token: none given, and writing to {hub.endpoint} needs one. Nothing was done.",
             "Set HF_TOKEN to a token with write access (in a workflow: secrets.HF_TOKEN), or use hub: local to try things out.",
         )

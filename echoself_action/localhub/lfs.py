@@ -50,7 +50,7 @@ class PartWriter:
     """
 
     def __init__(self, staged: Path, offset: int, length: int, whole: bool) -> None:
-        self._file = _open_locked(staged, fcntl.LOCK_EX if whole else fcntl.LOCK_SH)
+        self._file = _open_locked(staged, os.O_CREAT, fcntl.LOCK_EX if whole else fcntl.LOCK_SH)
         self._offset = offset
         self._length = length
         self._written = 0
@@ -84,8 +84,7 @@ def assembled(staged: Path) -> Iterator[str]:
 
     Raises Refusal (503) while parts are still coming in, FileNotFoundError if there is no such upload (any more).
     """
-    staged.stat()
-    with _open_locked(staged, fcntl.LOCK_EX) as file:
+    with _open_locked(staged, 0, fcntl.LOCK_EX) as file:
         yield hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -106,8 +105,8 @@ def publish(repository: Repository, staged: Path, oid: str, pointer: Pointer) ->
     rename(staged, target)
 
 
-def _open_locked(staged: Path, lock: int) -> io.FileIO:
-    file = io.FileIO(os.open(staged, os.O_RDWR | os.O_CREAT, 0o644), "r+")
+def _open_locked(staged: Path, create: int, lock: int) -> io.FileIO:
+    file = io.FileIO(os.open(staged, os.O_RDWR | create, 0o644), "r+")
     try:
         fcntl.flock(file, lock | fcntl.LOCK_NB)
         # between open and lock the file may have been completed and moved to where objects are

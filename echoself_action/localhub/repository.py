@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pygit2
-from pygit2.enums import FileMode, Option, SortMode
+from pygit2.enums import ConfigLevel, FileMode, Option, SortMode
 
+from .durable import sync_folder
 from .gitattributes import INITIAL_GITATTRIBUTES
 from .names import COMMIT_ID, RepoName
 from .refusal import Refusal, revision_not_found
@@ -18,6 +19,9 @@ pygit2.option(Option.ENABLE_FSYNC_GITDIR, True)
 # the folder was named by whoever started the Hub; in a container it often belongs to another user id
 pygit2.option(Option.SET_OWNER_VALIDATION, False)
 pygit2.option(Option.SET_CACHE_MAX_SIZE, 16 * 1024 * 1024)
+# how a repo behaves here doesn't depend on the settings of whoever runs the Hub
+for _level in (ConfigLevel.SYSTEM, ConfigLevel.XDG, ConfigLevel.GLOBAL):
+    pygit2.option(Option.SET_SEARCH_PATH, _level, "")
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,18 @@ class Repository:
         return found
 
     def set_ref(self, ref: str, target: str | pygit2.Oid) -> None:
-        """Point a ref at an object: the instant at which a change is there. Only inside `Storage.change`."""
+        """Point a ref at an object: the instant at which a change is there. Only inside `Storage.change`.
+
+        libgit2 syncs a file and its folder. The folder may be new (objects/d0, refs/heads/feature), so those above it
+        are synced here: the objects' before the ref is there, the ref's after.
+        """
         self._clear_stale_lock(ref)
+        sync_folder(self.path / "objects")
         self.git.references.create(ref, target, force=True)
+        for folder in (self.path / ref).parents:
+            if folder == self.path:
+                break
+            sync_folder(folder)
 
     def delete_ref(self, ref: str) -> None:
         """Only inside `Storage.change`."""

@@ -53,12 +53,14 @@ class Storage:
         self._sweep_incoming()
         self.secret = self._read_secret()
 
+    def exists(self, name: RepoName) -> bool:
+        return (self.folder / name.git_folder).is_dir()
+
     def open(self, name: RepoName) -> Repository:
         """Raises RepoMissingError."""
-        path = self.folder / name.git_folder
-        if not path.is_dir():
+        if not self.exists(name):
             raise RepoMissingError(name.id)
-        return Repository(name, path)
+        return Repository(name, self.folder / name.git_folder)
 
     @contextmanager
     def change(self, name: RepoName) -> Iterator[Repository]:
@@ -103,7 +105,7 @@ class Storage:
         seen = {name}
         while (forwarding := self._forwarding(name)).is_file():
             name = parse_repo_id(name.kind, forwarding.read_text())
-            if (self.folder / name.git_folder).is_dir():
+            if self.exists(name):
                 return name
             if name in seen:
                 break

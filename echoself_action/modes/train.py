@@ -9,8 +9,8 @@ from ..errors import INTERRUPTED, InputError
 from ..evaluation.samples import sample
 from ..inputs import Inputs, Outputs
 from ..model.gpt2 import GPT2Config
-from ..report.github import print_sample, write_outputs, write_summary
-from ..report.log import note, part
+from ..report.github import write_outputs, write_summary
+from ..report.log import note, part, show_sample
 from ..report.progress import ProgressPrinter
 from ..report.summary import loss_text, training_summary
 from ..training.loop import Result, train
@@ -118,4 +118,4 @@ def _conclude(result: Result, chosen: ModelFolder, text: str) -> None:
     note(f"best model {chosen.path}, step {chosen.step}, validation loss {loss_text(facts.val_loss)}")
     if text:
         note("it writes:")
-        print_sample(text)
+        show_sample(text)

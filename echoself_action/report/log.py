@@ -1,24 +1,30 @@
-"""What a run says while it works: notes, warnings, and groups that fold in a job log."""
+"""What a run says while it works: notes, warnings, samples, and groups that fold in a job log."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import github_action_utils as actions
 
-from .github import on_actions
+from .github import MAX_ANNOTATION, on_actions
+from .text import harmless
 
 
 def note(text: str) -> None:
     """Say something."""
-    print(text, flush=True)
+    print(harmless(text), flush=True)
 
 
 def warn(text: str) -> None:
     """Say something that should be looked at; on Actions it becomes an annotation."""
     if on_actions():
-        actions.warning(text[:4000], title="echoself-action")
+        actions.warning(text[:MAX_ANNOTATION], title="echoself-action")
     else:
         print(f"warning: {text}", flush=True)
+
+
+def show_sample(text: str) -> None:
+    """Text from a model, apart from our own by a bar."""
+    print("\n".join(f"  | {harmless(line)}" for line in text.splitlines()), flush=True)
 
 
 @contextmanager

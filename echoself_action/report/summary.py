@@ -1,11 +1,19 @@
 """The job summary: what happened in one line, the loss curve, the facts, a sample, and what to do next."""
 
+from collections.abc import Sequence
+
 from ..checkpoint.folder import ModelFolder
 from ..checkpoint.metadata import Evaluation
 from ..hub.publish import Published
 from ..training.loop import Result
+from .text import code, indented
 
 _POINTS = 40  # of a chart; more do not show
+_ENDED = {
+    "max_iters": "after all its steps",
+    "max_minutes": "when its time was up",
+    "signal": "when it was asked to stop",
+}
 
 
 def training_summary(result: Result, best: ModelFolder, text: str) -> str:
@@ -14,42 +22,36 @@ def training_summary(result: Result, best: ModelFolder, text: str) -> str:
     newest = result.latest.metadata
     assert facts
     assert newest
-    before = "" if result.start_val_loss is None else f" (it began at {result.start_val_loss:.4f})"
-    loss = loss_text(facts.val_loss) + before
-    reasons = {"max_iters": "all its steps", "max_minutes": "its time", "signal": "being asked to stop"}
     rows = [
-        ("Model", f"step {facts.step:,}, {facts.parameters:,} parameters, `{best.path}`"),
-        ("Newest checkpoint", f"step {newest.step:,}, `{result.latest.path}`"),
+        ("Best model", f"step {facts.step:,}: {code(best.path)}"),
+        ("Newest checkpoint", f"step {newest.step:,}: {code(result.latest.path)}"),
+        ("Parameters", f"{facts.parameters:,}"),
+        ("Tokens seen", f"{newest.tokens_seen:,}"),
         ("Speed", f"{result.tokens_per_second:,.0f} tokens/s, {result.elapsed_s / 60:.1f} minutes"),
         ("Corpus", f"{facts.data.train_tokens:,} tokens, {facts.data.val_tokens:,} held out"),
-        ("Tokenizer", f"`{facts.tokenizer.name}`, {facts.tokenizer.vocab_size:,} entries"),
+        ("Tokenizer", f"{code(facts.tokenizer.name)}, {facts.tokenizer.vocab_size:,} entries"),
     ]
-    return "\n".join(
-        [
-            f"## Trained from step {result.start_step:,} to {newest.step:,}: validation loss {loss}",
-            "",
-            f"The run ended after {reasons[result.stopped_by]}; everything is saved.",
-            "",
-            *_chart(newest.evaluations),
-            "| | |",
-            "|---|---|",
-            *(f"| {name} | {value} |" for name, value in rows),
-            "",
-            *_quoted(text),
-        ]
-    )
+    sections = [
+        f"## Trained from step {result.start_step:,} to {newest.step:,}: validation loss {loss_text(facts.val_loss)}",
+        f"The run ended {_ENDED[result.stopped_by]}; everything is saved. {_next_step(result)}",
+        _old_and_new(result, best),
+        _chart(newest.evaluations),
+        _table("| | |", rows),
+        f"The best model writes:\n\n{indented(text)}" if text else "",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def publishing_summary(repo_url: str, published: Published, parity_max_diff: float) -> str:
     """Markdown about a publish."""
     if not published.deployed:
         return f"## Nothing to publish: [{repo_url}]({repo_url}) already holds this model\n"
-    size = sum(change.size for change in published.changes)
-    files = ", ".join(f"`{change.path}`" for change in published.changes)
+    rows = [(code(change.path), f"{change.size:,}") for change in published.changes]
     return (
         f"## Published to [{repo_url}]({repo_url})\n\n"
-        f"Commit `{published.commit}`: {len(published.changes)} files, {size:,} bytes ({files}).\n\n"
-        f"Loaded with stock transformers first: largest difference of a logit {parity_max_diff:.1e}.\n"
+        f"Commit {code(published.commit)}. Loaded with stock transformers first: largest difference of a logit "
+        f"{parity_max_diff:.1e}.\n\n{_table('| file | bytes |', rows)}\n\n"
+        f"Load it with `AutoModelForCausalLM.from_pretrained`, or go on training it with `mode: cycle`.\n"
     )
 
 
@@ -57,7 +59,8 @@ def pulling_summary(repo_url: str, revision: str, commit: str, folder: ModelFold
     """Markdown about a pull."""
     return (
         f"## Pulled step {folder.step:,} of [{repo_url}]({repo_url})\n\n"
-        f"Revision `{revision}` is commit `{commit}`; it lies in `{folder.path}`.\n"
+        f"Revision {code(revision)} is commit {code(commit)}; it lies in {code(folder.path)}. "
+        "Load it from there with transformers, or go on training it with `mode: train`.\n"
     )
 
 
@@ -66,15 +69,39 @@ def loss_text(loss: float | None) -> str:
     return "not evaluated" if loss is None else f"{loss:.4f}"
 
 
-def _chart(evaluations: list[Evaluation]) -> list[str]:
+def _next_step(result: Result) -> str:
+    if result.stopped_by == "max_iters":
+        return "Run it again to go on training, or publish it with `mode: deploy`."
+    return "Run it again to go on exactly there."
+
+
+def _old_and_new(result: Result, best: ModelFolder) -> str:
+    """The model that the run began with beside the best one now, on the same held-out text."""
+    before, now = result.start_val_loss, best.metadata.val_loss if best.metadata else None
+    if before is None or now is None:
+        return ""
+    rows = [("step", f"{result.start_step:,}", f"{best.step:,}", ""), ("validation loss", *_compared(before, now))]
+    return _table("| | before | now | change |", rows)
+
+
+def _compared(before: float, now: float) -> tuple[str, str, str]:
+    return f"{before:.4f}", f"{now:.4f}", f"{now - before:+.4f}"
+
+
+def _table(head: str, rows: Sequence[Sequence[str]]) -> str:
+    columns = head.count("|") - 1
+    return "\n".join([head, "|---" * columns + "|", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def _chart(evaluations: list[Evaluation]) -> str:
     """A Mermaid line chart of the held-out loss, which GitHub draws."""
     if len(evaluations) < 2:
-        return []
+        return ""
     stride = -(-len(evaluations) // _POINTS)
     shown = evaluations[::-1][::stride][::-1]  # the last one always shows
     steps = ", ".join(str(evaluation.step) for evaluation in shown)
     losses = ", ".join(f"{evaluation.val_loss:.4f}" for evaluation in shown)
-    return [
+    lines = [
         "```mermaid",
         "xychart-beta",
         '    title "Validation loss"',
@@ -82,12 +109,5 @@ def _chart(evaluations: list[Evaluation]) -> list[str]:
         '    y-axis "nats per token"',
         f"    line [{losses}]",
         "```",
-        "",
     ]
-
-
-def _quoted(text: str) -> list[str]:
-    """A sample as an indented block: no text can end it."""
-    if not text:
-        return []
-    return ["A sample of the model:", "", *(f"    {line}" for line in text.splitlines()), ""]
+    return "\n".join(lines)

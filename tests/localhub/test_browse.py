@@ -20,7 +20,14 @@ datasets: [me/corpus]
 def test_info_says_what_is_there(api, repo, put):
     commit = put(api, {"README.md": CARD, "model.safetensors": b"weights"})
     info = api.repo_info(repo, files_metadata=True)
-    assert (info.id, info.author, info.sha, info.private, info.gated, info.disabled) == (repo, "me", commit, False, False, False)
+    assert (info.id, info.author, info.sha, info.private, info.gated, info.disabled) == (
+        repo,
+        "me",
+        commit,
+        False,
+        False,
+        False,
+    )
     assert (info.downloads, info.likes) == (0, 0)
     assert info.created_at <= info.last_modified
     assert (info.pipeline_tag, info.library_name) == ("text-generation", "transformers")
@@ -113,7 +120,10 @@ def test_history_is_newest_first_and_comes_in_pages(api, repo, put, hub):
     commits = api.list_repo_commits(repo, formatted=True)
     assert [commit.title for commit in commits] == [*(f"Step {number}" for number in reversed(range(105))), "initial commit"]
     assert (commits[0].message, commits[0].authors, commits[0].formatted_title) == ("More", ["local"], "Step 104")
-    assert [commit.title for commit in api.list_repo_commits(repo, revision=commits[-2].commit_id)] == ["Step 0", "initial commit"]
+    assert [commit.title for commit in api.list_repo_commits(repo, revision=commits[-2].commit_id)] == [
+        "Step 0",
+        "initial commit",
+    ]
 
 
 def test_refs_name_pull_requests_only_when_asked(api, repo, put):

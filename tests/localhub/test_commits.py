@@ -1,7 +1,9 @@
 """An upload becomes one commit, or none at all."""
 
+import base64
 import json
 import threading
+from pathlib import Path
 
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
@@ -9,8 +11,7 @@ from huggingface_hub.errors import BadRequestError, EntryNotFoundError, HfHubHTT
 
 
 def read(api, path, revision="main", repo_id="me/model"):
-    with open(api.hf_hub_download(repo_id, path, revision=revision), "rb") as file:
-        return file.read()
+    return Path(api.hf_hub_download(repo_id, path, revision=revision)).read_bytes()
 
 
 def commit_lines(*lines):
@@ -65,9 +66,7 @@ def test_of_two_clients_with_the_same_parent_exactly_one_wins(api, repo, hub, pu
 
 
 def test_racing_commits_without_a_parent_all_land(api, repo, hub, put):
-    threads = [
-        threading.Thread(target=put, args=(HfApi(hub.url, token=False), {f"{number}.txt": b"x"})) for number in range(6)
-    ]
+    threads = [threading.Thread(target=put, args=(HfApi(hub.url, token=False), {f"{number}.txt": b"x"})) for number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -177,6 +176,16 @@ def test_pointer_to_a_file_that_was_not_uploaded_is_refused(ask, hub, api, repo)
 def test_malformed_commit_is_refused_and_makes_nothing(ask, hub, api, repo, lines):
     assert ask(hub.url, "POST", f"/api/models/{repo}/commit/main", lines).status == 400
     assert len(api.list_repo_commits(repo)) == 1
+
+
+@pytest.mark.parametrize(("size", "status"), [(10_485_760, 200), (10_485_761, 400), (12_000_000, 413)])
+def test_file_that_is_too_large_for_git_is_refused(ask, hub, api, repo, size, status):
+    lines = commit_lines(
+        {"key": "header", "value": {"summary": "x"}},
+        {"key": "file", "value": {"path": "a.txt", "content": base64.b64encode(bytes(size)).decode(), "encoding": "base64"}},
+    )
+    assert ask(hub.url, "POST", f"/api/models/{repo}/commit/main", lines).status == status
+    assert api.file_exists(repo, "a.txt") == (status == 200)
 
 
 def test_upload_file_and_folder(api, repo, tmp_path):

@@ -1,19 +1,25 @@
 """Discussions, and pull requests from their first commit to the merge."""
 
+from pathlib import Path
+
 import pytest
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError
 
 
 def read(api, path, revision="main"):
-    with open(api.hf_hub_download("me/model", path, revision=revision)) as file:
-        return file.read()
+    return Path(api.hf_hub_download("me/model", path, revision=revision)).read_text()
 
 
 def test_create_pr_leaves_main_alone_until_the_merge(api, repo, put):
     put(api, {"a.txt": b"old\n"})
     base = api.model_info(repo).sha
     info = api.upload_file(
-        repo_id=repo, path_or_fileobj=b"new\n", path_in_repo="a.txt", create_pr=True, commit_message="New a", commit_description="Why"
+        repo_id=repo,
+        path_or_fileobj=b"new\n",
+        path_in_repo="a.txt",
+        create_pr=True,
+        commit_message="New a",
+        commit_description="Why",
     )
     assert (info.pr_num, info.pr_revision) == (1, "refs/pr/1")
     assert info.pr_url == f"{api.endpoint}/{repo}/discussions/1"

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -33,8 +34,7 @@ def send(ask, hub, url, content, method="PUT"):
 
 
 def read(api, path):
-    with open(api.hf_hub_download("me/model", path), "rb") as file:
-        return file.read()
+    return Path(api.hf_hub_download("me/model", path)).read_bytes()
 
 
 @pytest.mark.parametrize("size", [1, 1_000_000, 1_000_001, 2_500_000])

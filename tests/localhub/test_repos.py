@@ -1,6 +1,7 @@
 """Repos come, move and go as a whole."""
 
 import json
+from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
@@ -12,7 +13,7 @@ from echoself_action.localhub import LocalHub
 def test_created_repo_has_main_with_the_hubs_gitattributes(api, repo):
     assert api.list_repo_files(repo) == [".gitattributes"]
     assert [commit.title for commit in api.list_repo_commits(repo)] == ["initial commit"]
-    content = open(api.hf_hub_download(repo, ".gitattributes")).read()
+    content = Path(api.hf_hub_download(repo, ".gitattributes")).read_text()
     assert "*.safetensors filter=lfs diff=lfs merge=lfs -text\n" in content
 
 
@@ -46,14 +47,14 @@ def test_moved_repo_keeps_its_history_and_its_large_files(api, repo, put):
     commit = put(api, {"model.safetensors": b"weights"})
     api.move_repo(repo, "you/renamed")
     assert api.model_info("you/renamed").sha == commit
-    assert open(api.hf_hub_download("you/renamed", "model.safetensors"), "rb").read() == b"weights"
+    assert Path(api.hf_hub_download("you/renamed", "model.safetensors")).read_bytes() == b"weights"
 
 
 def test_old_name_of_a_moved_repo_leads_to_the_new_one_until_it_is_taken(api, repo, put):
     commit = put(api, {"model.safetensors": b"weights"})
     api.move_repo(repo, "you/renamed")
     assert api.model_info(repo).sha == commit
-    assert open(api.hf_hub_download(repo, "model.safetensors"), "rb").read() == b"weights"
+    assert Path(api.hf_hub_download(repo, "model.safetensors")).read_bytes() == b"weights"
     api.create_repo(repo)
     assert api.model_info(repo).sha != commit
 
@@ -111,7 +112,7 @@ def test_everything_is_there_again_after_a_restart(tmp_path, put):
         api = HfApi(hub.url, token=False)
         info = api.model_info("me/model", revision="v1")
         assert (info.sha, info.private) == (commit, True)
-        assert open(api.hf_hub_download("me/model", "model.safetensors"), "rb").read() == b"weights"
+        assert Path(api.hf_hub_download("me/model", "model.safetensors")).read_bytes() == b"weights"
 
 
 def test_bad_setting_is_refused(ask, hub, repo):

@@ -5,7 +5,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..refusal import Refusal, repo_not_found
-from ..storage import RepoMissingError
 from ..trusted_publishing import LIFETIME
 from ..web import Json, endpoint_of, hub_of, signed_in, with_json
 
@@ -31,10 +30,8 @@ def exchange_token(request: Request, body: Json) -> Response:
     if hub.publishing is None:
         raise Refusal(401, "invalid_grant: this Hub has no trusted publishers")
     repo, token = hub.publishing.exchange(body, endpoint_of(request), hub.storage.secret)
-    try:
-        hub.storage.open(repo)
-    except RepoMissingError:
-        raise repo_not_found(True) from None
+    if not hub.storage.exists(repo):
+        raise repo_not_found(True)
     return JSONResponse(
         {
             "access_token": token,

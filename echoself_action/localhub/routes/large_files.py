@@ -76,6 +76,7 @@ def batch(request: Request, body: Json) -> Response:
             answer["error"] = {"code": 404, "message": "The object does not exist"}
         elif operation == DOWNLOAD:
             transfer = Transfer(repository.name.resource, pointer.oid, present or 0)
+            answer["authenticated"] = True  # git-lfs would look for a password otherwise
             answer["actions"] = {"download": {"href": _href(request, DOWNLOAD, transfer), "header": {}}}
         elif present is not None and present != pointer.size:
             answer["error"] = {"code": 422, "message": f"This object has {present} bytes, not {pointer.size}"}

@@ -10,14 +10,18 @@ from ..web import Json, endpoint_of, hub_of, open_named, open_repo, repo_name, s
 
 
 def create(request: Request, body: Json) -> Response:
-    account = signed_in(request)
+    account, storage = signed_in(request), hub_of(request).storage
     name = _named(body, account.name)
-    if not account.may_administer(name):
-        raise forbidden(f"You don't have the rights to create a {name.kind} under the namespace {name.owner!r}")
     private = body.get("visibility") == "private" or body.get("private") is True
     url = f"{endpoint_of(request)}/{name.resource}"
     try:
-        hub_of(request).storage.create(name, private, account.name)
+        if account.may_administer(name):
+            storage.create(name, private, account.name)
+        # who may write a repo that exists is told so, though a token for one repo can't make any
+        elif not (account.may_write(name) and storage.exists(name)):
+            raise forbidden(f"You don't have the rights to create a {name.kind} under the namespace {name.owner!r}")
+        else:
+            raise FileExistsError(name.id)
     except FileExistsError:
         # the client reads the url of an existing repo from this answer
         return JSONResponse({"error": f"You already created this {name.kind} repo", "url": url}, status_code=409)

@@ -158,7 +158,8 @@ async def _lines(request: Request) -> AsyncIterator[bytes]:
     async for block in request.stream():
         buffer += block
         while (end := buffer.find(b"\n", searched)) >= 0:
-            line = bytes(buffer[:end])
+            with memoryview(buffer) as view:  # a line may be 14 MB: no second copy of it
+                line = bytes(view[:end])
             del buffer[: end + 1]
             searched = 0
             if line.strip():

@@ -1,0 +1,152 @@
+"""What a local Hub takes and gives: a 300 MB file up and down, and 50 commits under kill -9.
+
+    python benchmarks/localhub.py [--megabytes 300]
+
+The server runs as a process of its own; its peak memory is what the kernel counted (VmHWM). The rates include the
+client's own work: it hashes a file before it sends it.
+"""
+
+import argparse
+import base64
+import http.client
+import json
+import os
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from echoself_action.localhub import Limits
+
+MEGABYTE = 1024 * 1024
+REPO = "me/model"
+# the limits can't be set from the command line of the Hub: nobody but a measurement needs other ones
+SERVER = """
+import sys, threading
+from pathlib import Path
+from echoself_action.localhub import Limits, LocalHub
+with LocalHub(Path(sys.argv[1]), limits=Limits(multipart_threshold=int(sys.argv[2]))) as hub:
+    print(hub.url, flush=True)
+    threading.Event().wait()
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=300)
+    size = parser.parse_args().megabytes * MEGABYTE
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        source = folder / "model.safetensors"
+        with source.open("wb") as file:
+            for _ in range(size // MEGABYTE):
+                file.write(random.randbytes(MEGABYTE))
+        measure_transfer(folder, source, "basic", Limits().multipart_threshold)
+        measure_transfer(folder, source, "multipart", MEGABYTE)
+        measure_regular_files(folder)
+        measure_kills(folder)
+
+
+def measure_transfer(folder: Path, source: Path, name: str, threshold: int) -> None:
+    size = source.stat().st_size
+    with server(folder / name, threshold) as (process, url):
+        api = HfApi(url, token=False)
+        api.create_repo(REPO)
+        start = time.perf_counter()
+        api.upload_file(repo_id=REPO, path_or_fileobj=source, path_in_repo=source.name)
+        up = time.perf_counter() - start
+        start = time.perf_counter()
+        got = api.hf_hub_download(REPO, source.name, local_dir=folder / f"{name}-got")
+        down = time.perf_counter() - start
+        if subprocess.run(["cmp", str(source), got]).returncode:
+            sys.exit(f"{name}: what came back is not what went up")
+        rates = f"up {size / up / MEGABYTE:.0f} MB/s, down {size / down / MEGABYTE:.0f} MB/s"
+        print(f"{name}, {size // MEGABYTE} MB: {rates}, server peak {peak_memory(process)} MB")
+
+
+def measure_regular_files(folder: Path) -> None:
+    """The worst case for memory: files that go through git, as large as those may be."""
+    with server(folder / "regular", MEGABYTE) as (process, url):
+        api = HfApi(url, token=False)
+        api.create_repo(REPO)
+        operations = [CommitOperationAdd(f"{number}.txt", random.randbytes(5 * MEGABYTE).hex().encode()) for number in range(8)]
+        api.create_commit(REPO, operations, commit_message="Eight files of 10 MB in git")
+        print(f"eight regular files of 10 MB in one commit: server peak {peak_memory(process)} MB")
+
+
+def measure_kills(folder: Path) -> None:
+    """The last of every ten commits meets a kill; after it another server takes over the folder."""
+    place, dice = folder / "killed", random.Random(0)
+    acknowledged: list[str] = []
+    latencies: list[float] = []
+    for _ in range(5):
+        with server(place, MEGABYTE) as (process, url):
+            HfApi(url, token=False).create_repo(REPO, exist_ok=True)
+            for number in range(10):
+                if number == 9:
+                    threading.Timer(dice.random() * 0.01, os.kill, (process.pid, signal.SIGKILL)).start()
+                start = time.perf_counter()
+                with suppress(OSError, http.client.HTTPException):
+                    acknowledged.append(commit_once(url, len(latencies)))
+                latencies.append(time.perf_counter() - start)
+            process.wait()
+    git = ["git", "-C", str(place / "models" / f"{REPO}.git"), "fsck", "--strict", "--no-dangling"]
+    fsck = "clean" if subprocess.run(git, capture_output=True).returncode == 0 else "FAILED"
+    with server(place, MEGABYTE) as (_, url):
+        known = {commit.commit_id for commit in HfApi(url, token=False).list_repo_commits(REPO)}
+    missing = len(set(acknowledged) - known)
+    print(f"50 commits, 5 kills: {len(acknowledged)} acknowledged, of them {missing} missing; git fsck {fsck}")
+    print(f"one commit of a small file: median {statistics.median(latencies) * 1000:.1f} ms")
+
+
+def commit_once(url: str, number: int) -> str:
+    """One commit of a small file in one request, without the client's retries; its id. Raises if the server dies."""
+    content = base64.b64encode(b"%d" % number * 1000).decode()
+    lines = [
+        {"key": "header", "value": {"summary": f"Step {number}"}},
+        {"key": "file", "value": {"path": "number.txt", "content": content, "encoding": "base64"}},
+    ]
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+    try:
+        body = "".join(json.dumps(line) + "\n" for line in lines)
+        connection.request("POST", f"/api/models/{REPO}/commit/main", body)
+        answer = connection.getresponse()
+        return str(json.load(answer)["commitOid"])
+    finally:
+        connection.close()
+
+
+@contextmanager
+def server(folder: Path, threshold: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [sys.executable, "-c", SERVER, str(folder), str(threshold)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def peak_memory(process: "subprocess.Popen[str]") -> int:
+    """In MB."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) // 1024
+
+
+if __name__ == "__main__":
+    main()

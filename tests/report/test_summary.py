@@ -1,0 +1,50 @@
+from echoself_action.checkpoint.folder import ModelFolder
+from echoself_action.checkpoint.metadata import Evaluation
+from echoself_action.hub.publish import Change, Published
+from echoself_action.report.summary import publishing_summary, pulling_summary, training_summary
+from echoself_action.training.loop import Result
+
+
+def trained(folder: ModelFolder, evaluations: int = 2, begun_at: float | None = 3.0) -> tuple[Result, ModelFolder]:
+    assert folder.metadata
+    measured = [Evaluation(step=10 * number, val_loss=3 - number / 1000) for number in range(evaluations)]
+    facts = folder.metadata.model_copy(update={"step": 1000, "val_loss": 2.5, "evaluations": measured})
+    best = ModelFolder(folder.path, folder.config, facts)
+    return Result(best, 500, begun_at, 1234.5, 60.0, "max_iters"), best
+
+
+def test_it_says_what_happened_first_and_what_to_do_next(model_folder: ModelFolder) -> None:
+    text = training_summary(*trained(model_folder), "Once upon a time")
+    assert text.splitlines()[0] == "## Trained from step 500 to 1,000: validation loss 2.5000"
+    assert "Run it again to go on training" in text
+    assert "| validation loss | 3.0000 | 2.5000 | -0.5000 |" in text
+    assert "    Once upon a time" in text
+
+
+def test_a_first_run_has_nothing_to_compare(model_folder: ModelFolder) -> None:
+    assert "| before |" not in training_summary(*trained(model_folder, begun_at=None), "")
+
+
+def test_a_long_history_makes_a_short_chart_that_ends_today(model_folder: ModelFolder) -> None:
+    text = training_summary(*trained(model_folder, evaluations=1001), "")
+    [axis] = [line for line in text.splitlines() if "x-axis" in line]
+    assert axis.endswith(", 10000]")
+    assert axis.count(",") <= 40
+    assert len(text) < 5000
+
+
+def test_a_hostile_sample_stays_a_sample(model_folder: ModelFolder) -> None:
+    text = training_summary(*trained(model_folder), "```\n# Hacked\n</pre>")
+    assert "\n# Hacked" not in text
+
+
+def test_a_publish_lists_its_files(model_folder: ModelFolder) -> None:
+    published = Published("c0ffee", True, (Change("model.safetensors", b"", 1234, True),))
+    text = publishing_summary("http://hub/a/b", published, 1e-6)
+    assert "| `model.safetensors` | 1,234 |" in text
+    assert "[http://hub/a/b](http://hub/a/b)" in text
+    assert "already holds this model" in publishing_summary("http://hub/a/b", Published("c0ffee", False, ()), 0.0)
+
+
+def test_a_pull_says_where_it_lies(model_folder: ModelFolder) -> None:
+    assert str(model_folder.path) in pulling_summary("http://hub/a/b", "main", "c0ffee", model_folder)
