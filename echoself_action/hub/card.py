@@ -58,6 +58,7 @@ def model_card(repo_id: str, folder: ModelFolder, parity: Parity, choices: CardC
         config=folder.config,
         trained=trained,
         action=ACTION_URL,
+        new_tokens=min(50, folder.config.block_size // 2),  # the context has no room for more than a block
         parity=f"{parity.max_abs_diff:.0e} at most over {parity.positions} positions",
     )
     return str(ModelCard(text))
@@ -87,8 +88,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{repo_id}")
 model = AutoModelForCausalLM.from_pretrained("{repo_id}")
-ids = tokenizer("Once upon a time", return_tensors="pt").input_ids
-print(tokenizer.decode(model.generate(ids, max_new_tokens=50, do_sample=True)[0]))
+ids = tokenizer("The", return_tensors="pt").input_ids
+print(tokenizer.decode(model.generate(ids, max_new_tokens={new_tokens}, do_sample=True)[0]))
 ```
 
 ## How it was trained
