@@ -17,8 +17,6 @@ from .storage import RepoMissingError
 from .web import Hub
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost")
-
-
 _SUBJECTS = (account, cards, repos, uploads, references, discussions, browse, large_files, files, clone)
 
 

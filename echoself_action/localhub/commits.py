@@ -94,9 +94,14 @@ def _apply(repository: Repository, base: pygit2.Commit, operations: Sequence[Ope
     for step in operations:
         if isinstance(step, Delete):
             _delete(repository, index, base, step)
+    folders = {folder for item in index for folder in _folders(item.path)}
     for step in operations:
         if isinstance(step, PutFile):
-            _refuse_a_file_in_a_file(index, step.path)
+            above = _folders(step.path)
+            # libgit2 would take both, and write a tree in which one hides the other
+            if step.path in folders or any(folder in index for folder in above):
+                raise bad_request(f"{step.path}: a file and a folder can't have the same path")
+            folders.update(above)
             index.add(pygit2.IndexEntry(step.path, step.blob, FileMode.BLOB))
     return index.write_tree(repository.git)
 
@@ -110,7 +115,7 @@ def _delete(repository: Repository, index: pygit2.Index, base: pygit2.Commit, st
         index.remove(path)
 
 
-def _refuse_a_file_in_a_file(index: pygit2.Index, path: str) -> None:
+def _folders(path: str) -> list[str]:
+    """`a/b/c.txt` -> `a`, `a/b`."""
     parts = path.split("/")
-    if any("/".join(parts[:count]) in index for count in range(1, len(parts))):
-        raise bad_request(f"{path}: a part of this path is a file")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]

@@ -92,7 +92,7 @@ class _Loop:
         remove_leftovers(self.output_dir)
         if run.step and run.val_loss is None:
             run.val_loss = self._held_out_loss()
-            run.best_val_loss, run.best_step = run.val_loss, run.step
+            self._note_if_best(run.val_loss)
         start_val_loss = run.val_loss if run.step else None
         run.model.train()
         stopped_by: StoppedBy | None = None
@@ -152,13 +152,12 @@ class _Loop:
         run, settings = self.run, self.run.settings
         began = time.monotonic()
         improved = False
-        evaluate = (last and not self.stop.requested) or run.step % settings.eval_interval == 0
+        # whoever asks a run to stop gives it seconds: they are for the save
+        evaluate = not self.stop.requested and (last or run.step % settings.eval_interval == 0)
         train_loss = self._mean_loss()
         val_loss = self._held_out_loss() if evaluate else None
         if val_loss is not None:
-            improved = run.best_val_loss is None or val_loss < run.best_val_loss
-            if improved:
-                run.best_val_loss, run.best_step = val_loss, run.step
+            improved = self._note_if_best(val_loss)
             run.evaluations.append(Evaluation(step=run.step, train_loss=train_loss, val_loss=val_loss))
         run.val_loss = val_loss
         self._log(val_loss)
@@ -167,6 +166,13 @@ class _Loop:
             self.saved = run.save(self.output_dir)
             prune(self.output_dir, settings.keep_checkpoints)
         self.longest_end_s = max(self.longest_end_s, time.monotonic() - began)
+
+    def _note_if_best(self, val_loss: float) -> bool:
+        run = self.run
+        if run.best_val_loss is not None and val_loss >= run.best_val_loss:
+            return False
+        run.best_val_loss, run.best_step = val_loss, run.step
+        return True
 
     def _held_out_loss(self) -> float:
         return self._finite(self.held_out.loss(self.run.model), "validation loss")

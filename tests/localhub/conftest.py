@@ -9,6 +9,7 @@ import http.client
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -33,11 +34,16 @@ ACCOUNTS = {
 
 
 @pytest.fixture(scope="session")
-def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
-    """Open to everybody, with parts and pages small enough to see them."""
-    limits = Limits(multipart_threshold=1_000_000, chunk_size=300_000, page_size=7)
-    with LocalHub(tmp_path_factory.mktemp("hub"), limits=limits) as server:
-        yield server
+def open_server() -> Iterator[LocalHub]:
+    """Open to everybody, with parts and pages small enough to see them.
+
+    In memory where there is such a place: what survives a crash is tested elsewhere, and here a sync only takes time.
+    """
+    memory = Path("/dev/shm")  # noqa: S108
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        limits = Limits(multipart_threshold=1_000_000, chunk_size=300_000, page_size=7)
+        with LocalHub(Path(folder), limits=limits) as server:
+            yield server
 
 
 @pytest.fixture

@@ -127,10 +127,19 @@ def test_a_file_takes_the_place_of_a_deleted_folder(api, repo, put):
     assert read(api, "x") == b"file"
 
 
-def test_a_file_below_a_file_is_refused(api, repo, put):
-    put(api, {"x": b"file"})
-    with pytest.raises(BadRequestError, match="part of this path is a file"):
-        put(api, {"x/a.txt": b"a"})
+@pytest.mark.parametrize(("there", "put_there"), [("x", "x/a.txt"), ("x/a.txt", "x"), ("x/y/a.txt", "x/y")])
+def test_a_file_and_a_folder_of_the_same_path_are_refused(api, repo, put, there, put_there):
+    commit = put(api, {there: b"file"})
+    with pytest.raises(BadRequestError, match="can't have the same path"):
+        put(api, {put_there: b"a"})
+    assert api.model_info(repo).sha == commit
+
+
+@pytest.mark.filterwarnings("ignore:About to update multiple times")
+def test_a_file_and_a_folder_of_the_same_path_in_one_commit_are_refused(api, repo, put):
+    for order in (["x", "x/a.txt"], ["x/a.txt", "x"]):
+        with pytest.raises(BadRequestError, match="can't have the same path"):
+            put(api, dict.fromkeys(order, b"a"))
 
 
 def test_commit_goes_to_its_branch_only(api, repo, put):

@@ -10,7 +10,6 @@ import subprocess
 import threading
 import time
 
-import httpx2
 import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
@@ -44,22 +43,24 @@ class KilledServer:
         self._context.__exit__(None, None, None)
 
 
-def test_kill_9_during_50_commits_loses_nothing_that_was_acknowledged(start_server, put, tmp_path):
-    """The server is killed in the middle of five of them. The client retries what it can; a commit that fails, failed."""
+def test_kill_9_during_50_commits_loses_nothing_that_was_acknowledged(start_server, put, ask, tmp_path):
+    """The server is killed in the middle of three of them. The client retries what it can; a commit that fails, failed."""
     acknowledged, failed, dice = {}, [], random.Random(5)
     server = KilledServer(start_server, tmp_path)
     api = HfApi(server.url, token=False)
     api.create_repo("me/model")
     for number in range(COMMITS):
         killer = threading.Thread(target=server.kill_and_start_again, args=(dice.random() * 0.03,))
-        if number % 10 == 5:
+        if number % 17 == 8:
             killer.start()
         try:
             files = {"number.txt": b"%d" % number, "model.safetensors": b"%d" % number * 20_000}
             acknowledged[put(api, files)] = number
-        except httpx2.TransportError:  # the commit itself is sent once
+        except Exception as error:  # the commit itself is sent once; httpx is the client's in 1.x, httpx2 in 2.x
+            if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2"):
+                raise
             failed.append(number)
-        if number % 10 == 5:
+        if number % 17 == 8:
             killer.join()
     server.stop()
 
@@ -74,8 +75,8 @@ def test_kill_9_during_50_commits_loses_nothing_that_was_acknowledged(start_serv
         assert len(history) - 1 - len(acknowledged) <= len(failed)
         for commit, number in acknowledged.items():
             for path, content in (("number.txt", b"%d" % number), ("model.safetensors", b"%d" % number * 20_000)):
-                answer = httpx2.get(f"{hub.url}/me/model/resolve/{commit}/{path}")
-                assert (answer.status_code, answer.content) == (200, content)
+                answer = ask(hub.url, "GET", f"/me/model/resolve/{commit}/{path}")
+                assert (answer.status, answer.body) == (200, content)
         put(api, {"after.txt": b"goes on"})
 
 

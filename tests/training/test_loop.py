@@ -77,6 +77,7 @@ def test_a_stopped_and_resumed_run_equals_one_long_run(
     assert long.latest.metadata
     assert resumed.latest.metadata.val_loss == long.latest.metadata.val_loss
     assert resumed.latest.metadata.tokens_seen == long.latest.metadata.tokens_seen
+    assert resumed.latest.metadata.best_val_loss == min(e.val_loss for e in resumed.latest.metadata.evaluations)
 
 
 def test_the_model_learns(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:

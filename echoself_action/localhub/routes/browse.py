@@ -79,12 +79,12 @@ def commits(request: Request) -> Response:
     repository = open_repo(request, "read")
     newest = repository.resolve(parameter(request, "revision"))
     formatted = "formatted" in request.query_params.getlist("expand[]")
-    start = start_of_page(request)
-    history = list(islice(repository.history(newest), start, start + COMMITS_PAGE + 1))
+    start, size = start_of_page(request), min(hub_of(request).limits.page_size, COMMITS_PAGE)
+    history = list(islice(repository.history(newest), start, start + size + 1))
     path = f"/api/{repository.name.kind}s/{repository.name.id}/commits/{newest.id}"
-    query = {"cursor": str(start + COMMITS_PAGE)} | ({"expand[]": "formatted"} if formatted else {})
-    items = [_commit(commit, formatted) for commit in history[:COMMITS_PAGE]]
-    return page(request, items, query if len(history) > COMMITS_PAGE else None, path)
+    query = {"cursor": str(start + size)} | ({"expand[]": "formatted"} if formatted else {})
+    items = [_commit(commit, formatted) for commit in history[:size]]
+    return page(request, items, query if len(history) > size else None, path)
 
 
 def refs(request: Request) -> Response:
