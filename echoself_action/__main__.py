@@ -77,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="echoself", description=DESCRIPTION, allow_abbrev=False)
     commands = parser.add_subparsers(title="modes", metavar="MODE", dest="mode")
     for mode in MODES:
-        command = commands.add_parser(mode, help=HELP[mode], description=f"{HELP[mode][0].upper()}{HELP[mode][1:]}.", allow_abbrev=False)
+        command = commands.add_parser(
+            mode, help=HELP[mode], description=f"{HELP[mode][0].upper()}{HELP[mode][1:]}.", allow_abbrev=False
+        )
         for name, field in Inputs.model_fields.items():
             if mode not in modes_of(name) or name in ("mode", "hf_token"):
                 continue
