@@ -19,10 +19,10 @@ from .report.github import mask, report_problem, write_outputs
 
 DESCRIPTION = "Train GPT-2 models on a repository's own text, publish them to the Hugging Face Hub, and go on training."
 HELP = {
-    "train": "train a model, or go on training one",
-    "deploy": "publish a model folder to the Hub",
-    "pull": "fetch a model from the Hub",
-    "cycle": "pull, train and deploy in one go",
+    "train": "Train a model, or go on training one.",
+    "deploy": "Publish a model folder to the Hub.",
+    "pull": "Fetch a model from the Hub.",
+    "cycle": "Pull, train and deploy in one go.",
 }
 NEW_ISSUE = "https://github.com/9cog/echoself-action/issues/new"
 
@@ -77,9 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="echoself", description=DESCRIPTION, allow_abbrev=False)
     commands = parser.add_subparsers(title="modes", metavar="MODE", dest="mode")
     for mode in MODES:
-        command = commands.add_parser(
-            mode, help=HELP[mode], description=f"{HELP[mode][0].upper()}{HELP[mode][1:]}.", allow_abbrev=False
-        )
+        command = commands.add_parser(mode, help=HELP[mode], description=HELP[mode], allow_abbrev=False)
         for name, field in Inputs.model_fields.items():
             if mode not in modes_of(name) or name in ("mode", "hf_token"):
                 continue
@@ -91,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="VALUE",
                 **switch,  # type: ignore[arg-type]
             )
-    commands.add_parser("hub", help="run a Hub on this machine", add_help=False)
+    commands.add_parser("hub", help="Run a Hub on this machine.", add_help=False)
     return parser
 
 
