@@ -67,7 +67,7 @@ class Run:
         try:
             with new_folder(final) as folder:
                 digest = write_model(folder, self.model.config, self.model.state_dict(), tokenizer.end_of_text_id)
-                tokenizer.save(folder)
+                tokenizer.save(folder, self.model.config.block_size)
                 self._metadata(digest).write(folder)
                 write_state(folder, self._state(digest), moments(self.model, self.optimizer))
         except (OSError, SafetensorError) as error:
