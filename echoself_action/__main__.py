@@ -14,7 +14,7 @@ from importlib import import_module
 from types import FrameType
 
 from .errors import INTERRUPTED, CheckpointError, EchoselfError
-from .inputs import MODES, Inputs, Outputs, load_inputs, modes_of, shown_default
+from .inputs import MODES, NO_FLAGS, Inputs, Outputs, load_inputs, modes_of, shown_default
 from .report.github import mask, report_problem, write_outputs
 
 DESCRIPTION = "Train GPT-2 models on a repository's own text, publish them to the Hugging Face Hub, and go on training."
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     for mode in MODES:
         command = commands.add_parser(mode, help=HELP[mode], description=HELP[mode], allow_abbrev=False)
         for name, field in Inputs.model_fields.items():
-            if mode not in modes_of(name) or name in ("mode", "hf_token"):
+            if mode not in modes_of(name) or name in NO_FLAGS:
                 continue
             default = shown_default(name)
             switch = {"nargs": "?", "const": "true"} if "bool" in str(field.annotation) else {}

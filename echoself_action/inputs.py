@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from .errors import InputError
@@ -25,6 +35,8 @@ Mode = Literal["train", "deploy", "pull", "cycle"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 ACTION_VARIABLE = "ECHOSELF_INPUTS"
 DEFAULT_CONFIG = ".github/echoself.yml"
+LAUNCH_INPUTS = ("runtime", "image")  # launch.sh reads them, before there is a Python that could read flags or a file
+NO_FLAGS = ("mode", "hf_token", *LAUNCH_INPUTS)
 
 _ALL = MODES
 _TRAINS: tuple[Mode, ...] = ("train", "cycle")
@@ -47,7 +59,16 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _nameable(value: str) -> str:
+    """Checked here, because a file system says it only after the work, and of a path that nobody wants to read."""
+    if "\0" in value or len(value) > 4000 or any(len(part.encode()) > 255 for part in value.split("/")):
+        raise PydanticCustomError("no_name", "no file or folder can have such a name")
+    return value
+
+
 Text = Annotated[str, BeforeValidator(_text)]
+LanguageCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,12}(-[A-Za-z0-9]{1,8}){0,3}$")]
+PathText = Annotated[str, AfterValidator(_nameable)]
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _REVISION = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
 
@@ -69,16 +90,18 @@ class Inputs(BaseSettings):
     config: str | None = _input("YAML file with any of these inputs.", _ALL, shown=f"{DEFAULT_CONFIG} where present")
     repo_id: Text | None = _input("Model repo on the Hub, owner/name.", _ALL, pattern=f"^{_NAME}/{_NAME}$", max_length=96)
     revision: Text = _input("Branch, tag or commit of the repo.", _ALL, "main", pattern=f"^{_REVISION}$")
-    hub: str | None = _input(
+    hub: PathText | None = _input(
         "Which Hub: a URL, or `local` or a folder for a Hub on this machine.",
         _ALL,
         shown="HF_ENDPOINT or huggingface.co",
     )
     hf_token: SecretStr | None = _input("Token of the Hub; never a flag.", _ALL, shown="HF_TOKEN")
-    checkpoint: str | None = _input("Model folder to deploy, or to go on from.", ("train", "deploy"), shown="the best one")
-    output_dir: Path = _input("Where checkpoints go.", _ALL, Path("echoself-model"))
+    checkpoint: PathText | None = _input("Model folder to deploy, or to go on from.", ("train", "deploy"), shown="the best one")
+    output_dir: Annotated[Path, BeforeValidator(lambda value: _nameable(str(value)))] = _input(
+        "Where checkpoints go.", _ALL, Path("echoself-model")
+    )
 
-    data: Annotated[list[str], BeforeValidator(_split)] = _input(
+    data: Annotated[list[PathText], BeforeValidator(_split)] = _input(
         "Globs of text, Markdown, code, JSONL or JSON (`text` or chat `messages`), Parquet, or nanoGPT .bin files.",
         _TRAINS,
         ["**/*.md"],
@@ -86,7 +109,7 @@ class Inputs(BaseSettings):
     )
     val_fraction: float = _input("Share of the documents that is held out.", _TRAINS, 0.1, gt=0, le=0.5)
     on_bad_file: Literal["fail", "skip"] = _input("What to do with a file that is not what its name says.", _TRAINS, "fail")
-    tokenizer: str | None = _input(
+    tokenizer: PathText | None = _input(
         "`gpt2`, `bpe:<size>` trained on the corpus, `bytes`, or the path of a tokenizer.json.",
         _TRAINS,
         pattern=r"^(gpt2|bytes|bpe:[1-9][0-9]*|.+\.json)$",
@@ -126,9 +149,21 @@ class Inputs(BaseSettings):
     upload_training_state: bool = _input("Keep exact continuation on the Hub, on branch training-state.", _HUB, True)
     tag: Text | None = _input("Tag for the published commit.", _HUB, pattern=f"^{_REVISION}$")
     private: bool = _input("Make the repo private when it is created.", _HUB, False)
-    license: str | None = _input("License of the model, as the Hub names it.", _HUB)
-    language: Annotated[list[str], BeforeValidator(_split)] | None = _input("Language codes for the card.", _HUB)
+    license: str | None = _input("License of the model, as the Hub names it.", _HUB, pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}$")
+    language: Annotated[list[LanguageCode], BeforeValidator(_split)] | None = _input("Language codes for the card.", _HUB)
     dry_run: bool = _input("Print what would be published, upload nothing.", _HUB, False)
+
+    runtime: Literal["docker", "host"] = _input(
+        "Where the action runs: in a container, or in a venv on a runner without Docker. Only as an input of the action.",
+        _ALL,
+        "docker",
+    )
+    image: str | None = _input(
+        "Image to run, as registry/name:tag or registry/name@digest. Only as an input of the action.",
+        _ALL,
+        shown="the one of the action's version",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -232,6 +267,7 @@ def load_inputs(flags: Mapping[str, Any], unknown_flags: Sequence[str] = ()) -> 
     if unknown_flags and not unknown:
         unknown = ["A word without a flag"]
     problems = [InputError(f"{flag} is no flag of this mode.", _closest(flag)) for flag in unknown]
+    problems += _too_late(given)
     try:
         inputs = Inputs(**given)
     except _WrongInputsError as wrong:
@@ -240,6 +276,15 @@ def load_inputs(flags: Mapping[str, Any], unknown_flags: Sequence[str] = ()) -> 
         count = "1 input is" if len(problems) == 1 else f"{len(problems)} inputs are"
         raise InputError(f"{count} wrong. Nothing was done.", problems=problems)
     return inputs
+
+
+def _too_late(flags: Mapping[str, Any]) -> list[InputError]:
+    """What the file says and nobody heeds: it is read when the container or the venv is running."""
+    config = flags.get("config") or _action_inputs(os.environ).get("config")
+    path = config or DEFAULT_CONFIG
+    fix = "Give it as an input of the action, under `with:`."
+    found = [name for name in LAUNCH_INPUTS if name in _config_file(config)]
+    return [InputError(f"{name} in {path}: the file is read too late for it.", fix, file=path) for name in found]
 
 
 def _placed(problem: tuple[str, str, str], flags: Mapping[str, Any]) -> InputError:
@@ -298,10 +343,10 @@ def _field_problem(detail: Any) -> tuple[str, str, str]:
     if kind == "extra_forbidden":
         return name, "there is no such input.", _closest(name)
     if name == "mode":
-        message = "not given." if detail["input"] is None else f"{detail['input']!r} is no mode."
+        message = "not given." if detail["input"] is None else f"{_shortened(repr(detail['input']))} is no mode."
         return name, message, f"Use {_either(MODES)}."
     declared = Inputs.model_fields[name]
-    value = "the value" if name == "hf_token" else repr(detail["input"])
+    value = "the value" if name == "hf_token" else _shortened(repr(detail["input"]))
     if kind == "literal_error":
         return name, f"{value} is none of its values.", f"Use {context['expected']}."
     if kind == "string_pattern_mismatch":
@@ -309,7 +354,14 @@ def _field_problem(detail: Any) -> tuple[str, str, str]:
     return name, f"{value}: {detail['msg'][0].lower()}{detail['msg'][1:]}.", f"It is: {declared.description}"
 
 
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text):,} characters)"
+
+
+_SHOWN = 200  # characters of a wrong value: enough to find it by
 _FORMS = {
+    "license": "Write it as the Hub does, such as mit or cc-by-4.0.",
+    "language": "Write codes such as en or pt-BR.",
     "repo_id": "Write owner/name, such as my-org/my-model.",
     "tokenizer": "Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json.",
     "revision": "Write the name of a branch, a tag or a commit.",

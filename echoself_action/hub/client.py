@@ -24,6 +24,7 @@ class Hub:
 
     api: "HfApi"
     endpoint: str
+    has_token: bool
     folder: Path | None = None
 
     def url(self, repo_id: str) -> str:
@@ -55,7 +56,10 @@ def require_write_access(hub: Hub) -> None:
 
     Raises InputError where there is none, HubError where the Hub doesn't know it or it may only read.
     """
-    if hub.api.token:
+    keyless = hub.api.token is None and "HF_OIDC_RESOURCE" in os.environ
+    if keyless:
+        return  # the exchange has shown who we are, and its token is for writing
+    if hub.has_token:
         with asking(hub, "the account", "looking up the token"):
             account = hub.api.whoami()
         if account.get("auth", {}).get("accessToken", {}).get("role") == "read":
@@ -81,7 +85,7 @@ def asking(hub: Hub, repo_id: str, doing: str) -> Iterator[None]:
     except errors.GatedRepoError as error:
         raise HubError(f"{where} is gated: {doing} failed.", "Accept its conditions on its page, with this account.") from error
     except errors.RepositoryNotFoundError as error:
-        who = "the token given has no access to it" if hub.api.token else "it is private and no token was given"
+        who = "the token given has no access to it" if hub.has_token else "it is private and no token was given"
         raise HubError(
             f"There is no repo {where}, or {who}: {doing} failed.", "Check repo_id, and the access of the token."
         ) from error
@@ -120,10 +124,23 @@ def _client(endpoint: str, token: str | None, folder: Path | None = None) -> Hub
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import OIDCError
 
+    anonymous = Hub(HfApi(endpoint, token=False), endpoint, has_token=False, folder=folder)
     if folder is not None:
-        return Hub(HfApi(endpoint, token=False), endpoint, folder)  # a token of another Hub is not for this one
-    return Hub(HfApi(endpoint, token=token or get_token() or False), endpoint)
+        return anonymous  # a token of another Hub is not for this one
+    if token:
+        return Hub(HfApi(endpoint, token=token), endpoint, has_token=True)
+    with asking(anonymous, "the account", "looking for a token"):
+        try:
+            found = get_token()
+        except OIDCError as error:
+            raise MissingTokenError(
+                f"HF_OIDC_RESOURCE asks for keyless access, and there is none: {_first_line(error)}. Nothing was done.",
+                "Give the job `permissions: id-token: write`, or drop HF_OIDC_RESOURCE and set HF_TOKEN.",
+            ) from error
+    # with None the client asks for its token at every request: a keyless one lives for an hour
+    return Hub(HfApi(endpoint, token=None), endpoint, has_token=True) if found else anonymous
 
 
 def _is_network_error(error: BaseException) -> bool:

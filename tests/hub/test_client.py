@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from echoself_action.errors import HubError, InputError
+from echoself_action.errors import HubError, InputError, MissingTokenError
 from echoself_action.hub.client import asking, open_hub, require_write_access
 from echoself_action.hub.repo import look_up
 from echoself_action.localhub import Account, LocalHub
@@ -44,3 +44,18 @@ def test_a_token_that_is_unknown_or_may_only_read_is_found_before_any_work(tmp_p
 def test_what_is_a_bug_is_not_taken_for_an_answer_of_the_hub(tmp_path: Path) -> None:
     with open_hub(str(tmp_path / "hub"), None) as hub, pytest.raises(KeyError), asking(hub, "someone/model", "asking"):
         raise KeyError
+
+
+def test_keyless_access_without_an_id_token_says_what_the_job_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_OIDC_RESOURCE", "someone/model")
+    with pytest.raises(MissingTokenError, match="HF_OIDC_RESOURCE asks for keyless access") as caught, open_hub(None, None):
+        pass
+    assert "id-token: write" in caught.value.hint
+
+
+def test_a_token_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "right")
+    with LocalHub(tmp_path / "hub", token="right") as server, open_hub(server.url, None) as hub:
+        require_write_access(hub)
+        hub.api.create_repo("someone/model", private=True)
+        assert look_up(hub, "someone/model", "main").model
