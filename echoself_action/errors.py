@@ -76,4 +76,5 @@ class HubError(EchoselfError):
     exit_code = 4
 
 
+GATE_REFUSED = 5  # the exit code of a run whose model was not good enough to publish
 INTERRUPTED = 130

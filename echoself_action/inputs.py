@@ -146,6 +146,13 @@ class Inputs(BaseSettings):
     log_interval: int | None = _input("Steps between logged losses.", _TRAINS, shown="preset", ge=1)
     keep_checkpoints: int = _input("Checkpoints that stay; the best and the latest always do.", _TRAINS, 3, ge=1)
 
+    gate: str = _input(
+        "What a model must reach to be published: `none`, or `max_val_loss=X`, in nats per token.",
+        _HUB,
+        "none",
+        pattern=r"^(none|max_val_loss=[0-9]+(\.[0-9]+)?)$",
+    )
+    gate_fails_job: bool = _input("Whether a model that the gate refuses fails the job.", _HUB, True)
     upload_training_state: bool = _input("Keep exact continuation on the Hub, on branch training-state.", _HUB, True)
     tag: Text | None = _input("Tag for the published commit.", _HUB, pattern=f"^{_REVISION}$")
     private: bool = _input("Make the repo private when it is created.", _HUB, False)
@@ -230,6 +237,7 @@ class Outputs:
     best_val_loss: str = _output("Lowest held-out loss so far.")
     tokens_per_second: str = _output("Training speed.")
     stopped_by: str = _output("max_iters, max_minutes or signal.")
+    gate_result: str = _output("passed or refused, where there is a gate.")
     deployed: str = _output("true where a new commit was published, false where nothing had changed.")
     repo_url: str = _output("Page of the repo on the Hub.")
     commit_sha: str = _output("Commit on the Hub that holds the model.")
@@ -366,6 +374,7 @@ _FORMS = {
     "tokenizer": "Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json.",
     "revision": "Write the name of a branch, a tag or a commit.",
     "tag": "Write a tag name such as v1.0.",
+    "gate": "Use none, or max_val_loss=X such as max_val_loss=3.5.",
 }
 
 

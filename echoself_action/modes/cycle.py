@@ -11,7 +11,7 @@ from ..inputs import Inputs, Outputs
 from ..report.github import write_outputs, write_summary
 from ..report.log import part
 from ..report.summary import training_summary
-from .deploy import deploy_model
+from .deploy import deploy_model, exit_code
 from .start import newest_of
 from .train import train_model, training_outputs
 
@@ -33,4 +33,4 @@ def run(inputs: Inputs) -> int:
         if not trained.interrupted:
             outputs |= deploy_model(inputs, hub, remote, trained.best, trained.result.latest)
     write_outputs(asdict(Outputs(**outputs)))
-    return INTERRUPTED if trained.interrupted else 0
+    return INTERRUPTED if trained.interrupted else exit_code(inputs, outputs)

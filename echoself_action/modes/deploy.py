@@ -1,13 +1,14 @@
 """deploy: check that the folder is the model, look at what is published, publish what differs, say what was done."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from ..checkpoint.find import best, latest
 from ..checkpoint.folder import ModelFolder, check_weights, read_model_folder
 from ..checkpoint.parity import Parity, check_parity
-from ..errors import CheckpointError
+from ..errors import GATE_REFUSED, CheckpointError
+from ..evaluation.gate import judge
 from ..hub.card import CardChoices, is_ours, model_card
 from ..hub.client import Hub, open_hub, require_write_access
 from ..hub.publish import (
@@ -24,8 +25,8 @@ from ..hub.publish import (
 from ..hub.repo import MAIN, Remote, look_up
 from ..inputs import Inputs, Outputs
 from ..report.github import write_outputs, write_summary
-from ..report.log import note, part
-from ..report.summary import loss_text, publishing_summary
+from ..report.log import note, part, warn
+from ..report.summary import loss_text, publishing_summary, refusal_summary
 from .outputs import model_outputs
 
 
@@ -40,15 +41,23 @@ def run(inputs: Inputs) -> int:
         published = deploy_model(inputs, hub, remote, model, newest)
     outputs = model_outputs(model) | {"checkpoint": str(newest.path)} | published
     write_outputs(asdict(Outputs(**outputs)))
-    return 0
+    return exit_code(inputs, outputs)
 
 
 def deploy_model(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, newest: ModelFolder) -> dict[str, str]:
     """Publish `model` on top of `remote`, and `newest` for training to go on from; returns the outputs of publishing.
 
-    Raises CheckpointError where the folder is not the model, HubError where the Hub refuses or has moved on.
+    Where the gate refuses, nothing is published. Raises CheckpointError where the folder is not the model, HubError where
+    the Hub refuses or has moved on.
     """
     where = {"repo_url": hub.url(remote.repo_id), "revision": remote.revision}
+    verdict = judge(inputs.gate, model)
+    if inputs.gate != "none":
+        where["gate_result"] = "passed" if verdict.passed else "refused"
+    if not verdict.passed:
+        warn(f"gate: {verdict.reason}. Nothing was published; the model stays in {model.path}.")
+        write_summary(refusal_summary(where["repo_url"], verdict))
+        return where | {"deployed": "false"}
     with part("Publishing"):
         parity = check_parity(model)
         note(f"stock transformers loads {model.path}: largest difference of a logit {parity.max_abs_diff:.1e}")
@@ -71,6 +80,11 @@ def deploy_model(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, n
         "commit_sha": published.commit,
         "tag": inputs.tag or "",
     }
+
+
+def exit_code(inputs: Inputs, outputs: Mapping[str, str]) -> int:
+    """Of a run that published, or was refused by the gate."""
+    return GATE_REFUSED if outputs.get("gate_result") == "refused" and inputs.gate_fails_job else 0
 
 
 def _folders(inputs: Inputs) -> tuple[ModelFolder, ModelFolder]:

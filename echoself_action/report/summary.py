@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ..checkpoint.folder import ModelFolder
 from ..checkpoint.metadata import Evaluation
+from ..evaluation.gate import Verdict
 from ..hub.publish import Published
 from ..training.loop import Result
 from .text import code, indented
@@ -52,6 +53,14 @@ def publishing_summary(repo_url: str, published: Published, parity_max_diff: flo
         f"Commit {code(published.commit)}. Loaded with stock transformers first: largest difference of a logit "
         f"{parity_max_diff:.1e}.\n\n{_table('| file | bytes |', rows)}\n\n"
         f"Load it with `AutoModelForCausalLM.from_pretrained`, or go on training it with `mode: cycle`.\n"
+    )
+
+
+def refusal_summary(repo_url: str, verdict: Verdict) -> str:
+    """Markdown about a model that the gate refused."""
+    return (
+        f"## Not published to [{repo_url}]({repo_url}): the gate said no\n\n"
+        f"{indented(verdict.reason)}\n\nTrain it further, or give another `gate`; what is published stays as it is.\n"
     )
 
 

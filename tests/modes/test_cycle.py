@@ -82,6 +82,14 @@ def test_the_loser_of_a_race_is_told_and_keeps_its_work(
         assert "Step 20" in hub.api.list_repo_commits("me/model")[0].title
 
 
+def test_a_cycle_whose_model_the_gate_refuses_keeps_it_and_publishes_nothing(echoself: Cli, workspace: Path) -> None:
+    outputs = echoself(CYCLE, "--gate max_val_loss=0.5", code=5)
+    assert (outputs["step"], outputs["gate_result"], outputs["deployed"]) == ("20", "refused", "false")
+    assert Path(outputs["model_dir"]).is_dir()
+    with open_hub("hub", None) as hub:
+        assert not hub.api.repo_exists("me/model")
+
+
 def test_starting_over_has_to_be_confirmed_and_keeps_the_old_checkpoints(echoself: Cli, workspace: Path) -> None:
     echoself(CYCLE)
     echoself(CYCLE, "--resume never", code=2)

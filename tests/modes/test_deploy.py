@@ -48,6 +48,22 @@ def test_a_card_that_a_person_wrote_stays(echoself: Cli, trained: dict[str, str]
         assert hub.api.file_exists("me/model", "model.safetensors")
 
 
+@pytest.mark.parametrize(("more", "code"), [("", 5), ("--gate-fails-job false", 0)])
+def test_a_model_that_the_gate_refuses_is_not_published(
+    echoself: Cli, trained: dict[str, str], tmp_path: Path, more: str, code: int
+) -> None:
+    outputs = echoself(DEPLOY, "--gate max_val_loss=0.5", more, code=code)
+    assert (outputs["gate_result"], outputs["deployed"], outputs["commit_sha"]) == ("refused", "false", "")
+    assert "the gate said no" in (tmp_path / "summary.md").read_text()
+    with open_hub("hub", None) as hub:
+        assert not hub.api.repo_exists("me/model")
+
+
+def test_a_model_that_passes_the_gate_is_published(echoself: Cli, trained: dict[str, str]) -> None:
+    outputs = echoself(DEPLOY, "--gate max_val_loss=9.5")
+    assert (outputs["gate_result"], outputs["deployed"]) == ("passed", "true")
+
+
 def test_with_nothing_trained_there_is_nothing_to_publish(echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     echoself(DEPLOY, code=3)
     assert "There is no checkpoint in echoself-model" in capsys.readouterr().err
