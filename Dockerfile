@@ -48,7 +48,7 @@ COPY entrypoint.py /app/
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="echoself-action" \
-      org.opencontainers.image.description="Trains GPT-2 models on a repository's own text and publishes them to the Hugging Face Hub" \
+      org.opencontainers.image.description="Trains GPT-2 models on a repository's own text, and publishes them" \
       org.opencontainers.image.source="https://github.com/9cog/echoself-action" \
       org.opencontainers.image.licenses="MIT"
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1

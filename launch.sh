@@ -31,25 +31,29 @@ has_gpu() { nvidia-smi -L >/dev/null 2>&1; }
 
 # A venv for this action and this Python; kept where the runner keeps its tools.
 run_on_host() {
-  local found venv torch
+  local found venv
   found=$(python3 -c 'import sys; print(sys.executable, sys.version); sys.exit(sys.version_info < (3, 11))') ||
     refuse "runtime: host needs Python 3.11 or newer as python3. Nothing was done." "Put actions/setup-python before this step."
   venv=${RUNNER_TOOL_CACHE:-$RUNNER_TEMP}/echoself-action/$({ echo "$found"; cat "$action/pyproject.toml"; } | cksum | tr ' ' -)
   if [[ ! -e $venv/complete ]]; then
     echo "::group::Installing into $venv"
     rm -rf "$venv"
-    python3 -m venv "$venv"
-    if [[ $(uname -s) == Linux ]] && ! has_gpu; then
-      torch=$(sed -n 's/^ *"\(torch==[0-9.]*\)",$/\1/p' "$action/pyproject.toml")
-      # PyTorch's plain package brings CUDA along; where this index can't be reached, pip's own settings decide
-      "$venv/bin/pip" install -q --no-deps --retries 0 --timeout 15 --index-url https://download.pytorch.org/whl/cpu "$torch" || true
-    fi
-    "$venv/bin/pip" install -q "$action" ||
-      refuse "runtime: host: the packages can't be installed. Nothing was done." "The step's log says what pip met."
+    { python3 -m venv "$venv" && install "$venv/bin/pip"; } ||
+      refuse "runtime: host: the packages can't be installed. Nothing was done." "The step's log says what Python met."
     touch "$venv/complete"
     echo "::endgroup::"
   fi
   exec "$venv/bin/python" "$action/entrypoint.py"
+}
+
+# The package and what it needs, with the pip $1.
+install() {
+  if [[ $(uname -s) == Linux ]] && ! has_gpu; then
+    # PyTorch's plain package brings CUDA along; where this index can't be reached, pip's own settings decide
+    "$1" install -q --no-deps --retries 0 --timeout 15 --index-url https://download.pytorch.org/whl/cpu \
+      "$(sed -n 's/^ *"\(torch==[0-9.]*\)",$/\1/p' "$action/pyproject.toml")" || true
+  fi
+  "$1" install -q "$action"
 }
 
 # Sets `image` for the flavour $1: the one that is named, else the one made for this version of the action, else one made here.
@@ -58,16 +62,16 @@ find_image() {
   image=$(input image)
   if [[ -n $image ]]; then
     [[ $image =~ ^[A-Za-z0-9][A-Za-z0-9._/:@-]*$ ]] ||
-      refuse "image: its value is no reference of an image. Nothing was done." "Write registry/name:tag or registry/name@sha256:digest."
+      refuse "image: its value is no reference of an image. Nothing was done." \
+        "Write registry/name:tag or registry/name@sha256:digest."
     docker image inspect "$image" >/dev/null 2>&1 || docker pull --quiet "$image" ||
-      refuse "image: $image can't be pulled. Nothing was done." "Check the reference, and log in to its registry before this step."
+      refuse "image: $image can't be pulled. Nothing was done." \
+        "Check the reference, and log in to its registry before this step."
     return 0
   fi
+  tag=$(tr / - <<<"${ECHOSELF_REF-}")
   # v1 and v1.2.3 are releases, whose images carry the version; anything else is a commit or a branch
-  case ${ECHOSELF_REF-} in
-    v[0-9]*) tag=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$action/pyproject.toml") ;;
-    *) tag=$(tr / - <<<"${ECHOSELF_REF-}") ;;
-  esac
+  [[ ! $tag =~ ^v[0-9]+(\.[0-9]+)*$ ]] || tag=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$action/pyproject.toml")
   if [[ -n $tag && -n ${ECHOSELF_REPOSITORY-} ]]; then
     image=ghcr.io/$(tr '[:upper:]' '[:lower:]' <<<"$ECHOSELF_REPOSITORY"):$tag-$1
     echo "pulling $image"
@@ -75,7 +79,8 @@ find_image() {
   fi
   echo "::group::Building the image ($1)"
   docker build --build-arg "FLAVOR=$1" --iidfile "$RUNNER_TEMP/echoself-image" "$action" ||
-    refuse "The image could be neither pulled nor built. Nothing was done." "The step's log says what Docker met; or use runtime: host."
+    refuse "The image could be neither pulled nor built. Nothing was done." \
+      "The step's log says what Docker met; or use runtime: host."
   echo "::endgroup::"
   image=$(<"$RUNNER_TEMP/echoself-image")
 }
@@ -96,10 +101,9 @@ run_in_container() {
   fi
   find_image "$flavor"
   # by name, because values on a command line can be read by everybody on the machine; what is not set stays so
-  for name in ECHOSELF_INPUTS HOME CI HF_TOKEN HF_ENDPOINT HF_OIDC_RESOURCE \
-    ACTIONS_ID_TOKEN_REQUEST_URL ACTIONS_ID_TOKEN_REQUEST_TOKEN \
-    GITHUB_ACTIONS GITHUB_OUTPUT GITHUB_STEP_SUMMARY GITHUB_EVENT_PATH GITHUB_SERVER_URL GITHUB_REPOSITORY GITHUB_SHA \
-    GITHUB_RUN_ID HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy; do
+  for name in ECHOSELF_INPUTS HOME GITHUB_ACTIONS GITHUB_OUTPUT GITHUB_STEP_SUMMARY GITHUB_EVENT_PATH \
+    HF_TOKEN HF_ENDPOINT HF_OIDC_RESOURCE HF_OIDC_ID_TOKEN ACTIONS_ID_TOKEN_REQUEST_URL ACTIONS_ID_TOKEN_REQUEST_TOKEN \
+    HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy; do
     options+=(--env "$name")
   done
   export DOCKER_CONFIG=${DOCKER_CONFIG:-$HOME/.docker} HOME=$RUNNER_TEMP/echoself-home

@@ -1,0 +1,314 @@
+"""A runner of composite actions, as small as action.yml allows, that runs the real action.yml: once with `runtime: host`, and
+under `-m container` in containers, as an ordinary user (.ci/container makes the image and an engine for that)."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sysconfig
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+ACTION_FILES = (
+    "action.yml",
+    "launch.sh",
+    "entrypoint.py",
+    "Dockerfile",
+    ".dockerignore",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+)
+USER = 1001  # of the job, where the tests themselves are root's: files of another user must not come about
+PATH = f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
+TEXT = "".join(
+    f"Paragraph {number} of a text to learn from, which is long enough to be cut into passages.\n\n" for number in range(900)
+)
+SMALL = {
+    "data": "text.md",
+    "tokenizer": "bytes",
+    "n_layer": "1",
+    "n_head": "1",
+    "n_embd": "8",
+    "block_size": "16",
+    "max_iters": "5",
+    "eval_interval": "5",
+    "log_interval": "5",
+    "device": "cpu",
+}
+ENDLESS = SMALL | {"max_iters": "10000000", "eval_interval": "10000000", "checkpoint_interval": "10000000", "max_minutes": "0"}
+
+
+@dataclass
+class Job:
+    """A job whose only step uses the action. `outputs` and `summary` are what the runner has read when it has ended."""
+
+    process: subprocess.Popen[bytes] | None = None
+    log_file: Path = Path()
+    code: int = 0
+    outputs: dict[str, str] = field(default_factory=dict)
+    summary: str = ""
+    thread: threading.Thread | None = None
+
+    @property
+    def raw_log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    @property
+    def log(self) -> str:
+        """As a reader sees it: the runner takes masks out."""
+        return "\n".join(line for line in self.raw_log.split("\n") if not line.lstrip().startswith("::add-mask"))
+
+    @property
+    def commands(self) -> list[str]:
+        """The names of the commands that the runner obeys: `::name ...::` at a line's start, else `##[name` anywhere."""
+        lines = re.split(r"[\r\n]+", self.raw_log)
+        found = [re.match(r"\s*::([\w-]+).*?::", line) or re.search(r"##\[([\w-]+)", line) for line in lines]
+        return [match[1] for match in found if match and match[1] != "add-mask"]
+
+    @property
+    def masks(self) -> int:
+        return len(re.findall(r"^\s*::add-mask ?::", self.raw_log, re.MULTILINE))
+
+    def wait_for(self, text: str, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while text not in self.raw_log:
+            assert time.monotonic() < end, self.raw_log
+            assert self.thread
+            assert self.thread.is_alive(), self.raw_log
+            time.sleep(0.05)
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal to the step's entry process and nobody else, which is how a runner cancels."""
+        assert self.process
+        self.process.send_signal(number)
+
+    def end(self, seconds: float = 120) -> "Job":
+        assert self.thread
+        self.thread.join(seconds)
+        if self.thread.is_alive():
+            assert self.process
+            os.killpg(self.process.pid, signal.SIGKILL)
+            pytest.fail(self.raw_log)
+        return self
+
+
+@dataclass
+class Runner:
+    """A runner's folders on disk. `always` are inputs of every job, `environment` what its machine adds to every step."""
+
+    root: Path
+    action: Path
+    tools: Path
+    always: dict[str, str]
+    environment: dict[str, str]
+    user: dict[str, Any]
+    repository: str = ""
+    ref: str = ""
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4().int)[:11])
+
+    def __post_init__(self) -> None:
+        for folder in (self.workspace, self.temp / "_runner_file_commands", self.temp / "_github_workflow", self.root / "home"):
+            folder.mkdir(parents=True)
+        (self.workspace / "text.md").write_text(TEXT)
+        (self.temp / "_github_workflow" / "event.json").write_text("{}")
+        self.own()
+
+    @property
+    def workspace(self) -> Path:
+        return self.root / "work" / "repo" / "repo"
+
+    @property
+    def temp(self) -> Path:
+        return self.root / "work" / "_temp"
+
+    def own(self) -> None:
+        if self.user:
+            subprocess.run(["chown", "-R", f"{USER}:{USER}", self.root], check=True)
+
+    def run(self, inputs: dict[str, str], **environment: str) -> Job:
+        return self.start(inputs, **environment).end()
+
+    def start(self, inputs: dict[str, str], **environment: str) -> Job:
+        job = Job(log_file=self.root / f"log-{uuid.uuid4()}")
+        job.log_file.touch()
+        job.thread = threading.Thread(target=self._execute, args=(job, self.always | inputs, environment), daemon=True)
+        job.thread.start()
+        return job
+
+    def _execute(self, job: Job, given: dict[str, str], environment: dict[str, str]) -> None:
+        action = yaml.safe_load((self.action / "action.yml").read_text())
+        contexts: dict[str, Any] = {
+            "inputs": {name: given.get(name, declared.get("default", "")) for name, declared in action["inputs"].items()},
+            "github": {"action_repository": self.repository, "action_ref": self.ref},
+            "steps": {},
+        }
+        unknown = given.keys() - action["inputs"].keys()
+        assert not unknown, f"the runner warns of inputs that are not declared: {unknown}"
+        for step in action["runs"]["steps"]:
+            if job.code and step.get("if") != "always()":
+                continue
+            assert step["shell"] == "bash"
+            variables = {name: evaluated(value, contexts) for name, value in step.get("env", {}).items()}
+            code, outputs = self._step(job, evaluated(step["run"], contexts), environment | variables)
+            job.code = job.code or code
+            contexts["steps"][step.get("id", "")] = {"outputs": outputs}
+        job.outputs = {name: evaluated(output["value"], contexts) for name, output in action["outputs"].items()}
+
+    def _step(self, job: Job, script: str, environment: dict[str, str]) -> tuple[int, dict[str, str]]:
+        name = str(uuid.uuid4())
+        commands = self.temp / "_runner_file_commands"
+        files = {kind: commands / f"{kind}_{name}" for kind in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_ENV")}
+        (script_file := self.temp / f"{name}.sh").write_text(script)
+        for path in files.values():
+            path.touch()
+        self.own()
+        settings = {
+            "PATH": PATH,
+            "HOME": str(self.root / "home"),
+            "CI": "true",
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_ACTION_PATH": str(self.action),
+            "GITHUB_EVENT_PATH": str(self.temp / "_github_workflow" / "event.json"),
+            "GITHUB_REPOSITORY": "someone/repo",
+            "GITHUB_RUN_ATTEMPT": "1",
+            "GITHUB_RUN_ID": self.run_id,
+            "GITHUB_WORKSPACE": str(self.workspace),
+            "RUNNER_NAME": "a runner",
+            "RUNNER_TEMP": str(self.temp),
+            "RUNNER_TOOL_CACHE": str(self.tools),
+            **{kind: str(path) for kind, path in files.items()},
+        }
+        with job.log_file.open("ab") as log:
+            job.process = subprocess.Popen(
+                ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", str(script_file)],
+                cwd=self.workspace,
+                env=settings | self.environment | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # to end all of it where a test fails
+                **self.user,
+            )
+            code = job.process.wait()
+        job.summary += files["GITHUB_STEP_SUMMARY"].read_text()
+        assert not files["GITHUB_ENV"].read_text()
+        return code if code >= 0 else 128 - code, parsed(files["GITHUB_OUTPUT"].read_text())
+
+
+def evaluated(text: str, contexts: dict[str, Any]) -> str:
+    """`text` with its expressions evaluated: those that action.yml has; another one is an error here."""
+
+    def value(match: re.Match[str]) -> str:
+        expression = match[1]
+        if expression == "toJSON(inputs)":
+            return json.dumps(contexts["inputs"], indent=2, ensure_ascii=False)
+        context, *names = expression.split(".")
+        found: Any = contexts[context]
+        for name in names:
+            found = found.get(name, {})
+        return found or ""  # what is not there is null, which is written as nothing
+
+    return re.sub(r"\$\{\{ *(.+?) *\}\}", value, text)
+
+
+def parsed(text: str) -> dict[str, str]:
+    """The file of a file command: `name=value`, or `name<<delimiter`, lines, and the delimiter alone."""
+    found, lines = {}, iter(text.split("\n"))
+    for line in lines:
+        heredoc = re.match(r"([^=]+?)<<(.+)", line)
+        if heredoc:
+            value = []
+            for inner in lines:
+                if inner == heredoc[2]:
+                    break
+                value.append(inner)
+            else:
+                raise AssertionError(f"the delimiter of {heredoc[1]} never comes")
+            found[heredoc[1]] = "\n".join(value)
+        elif line:
+            name, _, found_value = line.partition("=")
+            found[name] = found_value
+    return found
+
+
+@pytest.fixture(scope="session")
+def action() -> Iterator[Path]:
+    """The action's files where a runner puts them, readable for everybody."""
+    with tempfile.TemporaryDirectory() as root:
+        Path(root).chmod(0o755)
+        folder = Path(root) / "_actions" / "9cog" / "echoself-action" / "v1"
+        folder.mkdir(parents=True)
+        for name in ACTION_FILES:
+            shutil.copy(ROOT / name, folder)
+        shutil.copytree(ROOT / "echoself_action", folder / "echoself_action", ignore=shutil.ignore_patterns("__pycache__"))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory: pytest.TempPathFactory, action: Path) -> Path:
+    """A tool cache as an earlier job leaves it: with a venv that has the packages, which are those of this Python."""
+    folder = tmp_path_factory.mktemp("tools")
+    say = "import sys; print(sys.executable, sys.version)"
+    found = subprocess.run(["python3", "-c", say], env={"PATH": PATH}, capture_output=True, check=True).stdout
+    key = subprocess.run(["cksum"], input=found + (action / "pyproject.toml").read_bytes(), capture_output=True, check=True)
+    venv = folder / "echoself-action" / key.stdout.decode().strip().replace(" ", "-")
+    subprocess.run(["python3", "-m", "venv", "--without-pip", venv], env={"PATH": PATH}, check=True)
+    (packages,) = venv.glob("lib/python3*/site-packages")
+    (packages / "installed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (venv / "complete").touch()
+    return folder
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A folder that any user may reach; pytest's own is closed to others."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder) / "runner"
+
+
+@pytest.fixture
+def on_host(root: Path, action: Path, tools: Path) -> Runner:
+    return Runner(root, action, tools, {"runtime": "host"}, {"OMP_NUM_THREADS": "1"}, {})
+
+
+@pytest.fixture
+def in_container(root: Path, action: Path) -> Iterator[Runner]:
+    docker = {name: os.environ[name] for name in ("DOCKER_HOST", "DOCKER_CONFIG") if name in os.environ}
+    runner = Runner(root, action, root / "tools", {"image": os.environ["ECHOSELF_IMAGE"]}, docker, ordinary_user())
+    yield runner
+    assert not [name for name in containers() if runner.run_id in name], "no container is left"
+    assert {path.lstat().st_uid for path in runner.workspace.rglob("*")} <= {USER if runner.user else os.getuid()}
+
+
+@pytest.fixture(params=["on_host", pytest.param("in_container", marks=pytest.mark.container)])
+def runner(request: pytest.FixtureRequest) -> Runner:
+    """A runner of each kind, with a workspace that holds a text."""
+    found: Runner = request.getfixturevalue(request.param)
+    return found
+
+
+def ordinary_user() -> dict[str, Any]:
+    """Who runs the job: like the user of a runner, in the group that may speak to Docker, and nobody special else."""
+    if os.getuid():
+        return {}
+    socket = Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))
+    return {"user": USER, "group": USER, "extra_groups": [socket.stat().st_gid]}
+
+
+def containers() -> list[str]:
+    command = ["docker", "ps", "--all", "--format", "{{.Names}}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

@@ -1,0 +1,170 @@
+"""The action as a runner runs it: each mode, each way to end, and inputs from people who mean harm."""
+
+import base64
+import json
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+import yaml
+
+from echoself_action.inputs import Inputs, Outputs
+from echoself_action.reference import with_tables
+
+from .conftest import ENDLESS, ROOT, SMALL, Job, Runner
+
+HARM = (
+    "$(touch pwned)`touch pwned`;touch pwned|\"'\\\n::set-output name=step::9\n::add-mask::x\n%0A::error::y\n##[error]z\nEOF\n"
+    "日本\u202e é"
+)
+TEXT_INPUTS = [
+    name for name, declared in Inputs.model_fields.items() if name == "output_dir" or "str" in str(declared.annotation).lower()
+]
+OURS = {"group", "endgroup", "error", "warning"}
+
+
+def all_empty(job: Job) -> bool:
+    return job.outputs == dict.fromkeys(job.outputs, "")
+
+
+def test_action_yml_is_in_step_with_the_inputs() -> None:
+    text = (ROOT / "action.yml").read_text()
+    assert text == with_tables(text), "./run docs writes it"
+    action = yaml.safe_load(text)
+    assert list(action["inputs"]) == list(Inputs.model_fields)
+    assert list(action["outputs"]) == list(Outputs.__dataclass_fields__)
+    assert not [step for step in action["runs"]["steps"] if "${{" in step["run"] or "uses" in step]
+
+
+def test_train_deploy_and_pull_share_nothing_but_the_workspace(runner: Runner) -> None:
+    trained = runner.run(SMALL | {"mode": "train"})
+    assert trained.code == 0, trained.log
+    assert (trained.outputs["step"], trained.outputs["stopped_by"]) == ("5", "max_iters")
+    assert "## Trained from step 0 to 5" in trained.summary
+
+    deployed = runner.run({"mode": "deploy", "repo_id": "me/model", "hub": "hub"})
+    assert deployed.code == 0, deployed.log
+    assert deployed.outputs["deployed"] == "true"
+    assert "## Published to" in deployed.summary
+
+    pulled = runner.run({"mode": "pull", "repo_id": "me/model", "hub": "hub", "output_dir": "pulled"})
+    assert pulled.code == 0, pulled.log
+    assert pulled.outputs["commit_sha"] == deployed.outputs["commit_sha"]
+    assert "## Pulled step 5" in pulled.summary
+    weights = [(runner.workspace / job.outputs["model_dir"] / "model.safetensors").read_bytes() for job in (trained, pulled)]
+    assert weights[0] == weights[1]
+
+
+def test_cycle_goes_on_where_the_last_job_stopped(runner: Runner) -> None:
+    for step in ("5", "10"):
+        job = runner.run(SMALL | {"mode": "cycle", "repo_id": "me/model", "hub": "local"})
+        assert job.code == 0, job.log
+        assert (job.outputs["step"], job.outputs["deployed"]) == (step, "true")
+        shutil.rmtree(runner.workspace / "echoself-model")
+
+
+def test_the_yaml_file_of_the_repository_is_read(runner: Runner) -> None:
+    (runner.workspace / "my.yml").write_text(json.dumps(SMALL | {"mode": "train"}))
+    assert runner.run({"config": "my.yml", "max_iters": "6"}).outputs["step"] == "6"
+
+
+def test_a_wrong_input_is_exit_2_with_an_annotation_and_a_summary(runner: Runner) -> None:
+    job = runner.run({"mode": "train", "n_embd": "130", "seed": "x"})
+    assert job.code == 2
+    assert job.commands == ["error", "error"]
+    assert "input n_embd: 130 is not divisible by n_head" in job.summary
+    assert all_empty(job)
+
+
+@pytest.mark.parametrize("name", ["runtime", "image"])
+def test_what_is_read_before_the_file_may_not_be_in_it(runner: Runner, name: str) -> None:
+    (runner.workspace / "my.yml").write_text(f"mode: train\n{name}: docker\n")
+    job = runner.run({"config": "my.yml"})
+    assert job.code == 2
+    assert f"{name} in my.yml: the file is read too late for it" in job.summary
+
+
+def test_a_gpu_that_is_asked_for_and_absent_is_exit_2(runner: Runner) -> None:
+    if shutil.which("nvidia-smi"):
+        pytest.skip("there is a GPU")
+    job = runner.run(SMALL | {"mode": "train", "device": "cuda"})
+    assert job.code == 2
+    assert "device: cuda was asked for" in job.summary
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_cancelled_run_is_saved_within_six_seconds_and_goes_on(runner: Runner, number: signal.Signals) -> None:
+    job = runner.start(ENDLESS | {"mode": "train"})
+    job.wait_for("step ")
+    job.send(number)
+    asked = time.monotonic()
+    job.end()
+    assert time.monotonic() - asked < 6
+    assert job.code == 130, job.log
+    assert job.outputs["stopped_by"] == "signal"
+    assert (runner.workspace / job.outputs["checkpoint"] / "training_state" / "state.json").exists()
+    assert "The run ended when it was asked to stop" in job.summary
+    again = runner.run(SMALL | {"mode": "train", "resume": "must"})
+    assert int(again.outputs["step"]) > 0, again.log
+
+
+def test_a_client_that_is_killed_leaves_no_container_and_loses_no_work(runner: Runner) -> None:
+    job = runner.start(ENDLESS | {"mode": "train"})
+    job.wait_for("step ")
+    job.send(signal.SIGKILL)
+    job.end()
+    assert job.code == 137
+    assert all_empty(job)
+    if "image" in runner.always:  # on the host the killed process is the one that trains
+        assert "## echoself-action: cut off" in job.summary
+        assert list(runner.workspace.glob("echoself-model/checkpoint-*/training_state/state.json"))
+
+
+def harmless(runner: Runner, job: Job) -> None:
+    """Nothing of what the inputs say was done, neither by a shell nor by the runner."""
+    assert job.code in (0, 2, 3, 4), job.log
+    assert not list(runner.root.rglob("pwned*"))
+    assert set(job.commands) <= OURS, job.log
+    assert job.masks <= 1, "only hf_token is a secret"
+    assert "::error::y" not in [line.strip() for line in job.log.splitlines()]
+    assert job.outputs["step"] != "9"
+    assert job.code == 0 or job.summary
+    assert "Traceback" not in job.log
+
+
+@pytest.mark.parametrize("name", TEXT_INPUTS)
+def test_hostile_text_in_an_input_is_only_text(runner: Runner, name: str) -> None:
+    hub = {"repo_id": "me/model", "hub": "local"}
+    harmless(runner, runner.run(SMALL | hub | {"mode": "cycle", name: HARM}))
+
+
+@pytest.mark.parametrize("name", TEXT_INPUTS)
+def test_a_very_long_input_breaks_nothing(runner: Runner, name: str) -> None:
+    hub = {"repo_id": "me/model", "hub": "local"}
+    job = runner.run(SMALL | hub | {"mode": "cycle", name: "é" * 50_000})
+    harmless(runner, job)
+    assert len(job.summary.encode()) < 2**20
+
+
+def test_no_value_looks_like_another_input(runner: Runner) -> None:
+    forged = '", "runtime": "x", "mode": "pull", "image": "evil'
+    job = runner.run(SMALL | {"mode": "train", "hf_token": forged})
+    assert job.code == 0, job.log
+
+
+def test_a_token_shows_nowhere(runner: Runner) -> None:
+    token = "hf_neverSeenAnywhere12345"
+    job = runner.start(ENDLESS | {"mode": "cycle", "repo_id": "me/model", "hub": "local", "hf_token": token}, HF_TOKEN=token)
+    job.wait_for("step ")
+    processes = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    job.send(signal.SIGINT)
+    job.end()
+    assert job.code == 130, job.log
+    encoded = base64.b64encode(token.encode()).decode().rstrip("=")
+    files = [path for path in runner.root.rglob("*") if path.is_file() and path != job.log_file]
+    shown = [processes, job.log, job.summary, *job.outputs.values()]
+    for secret in (token, encoded):
+        assert not [text for text in shown if secret in text]
+        assert not [path for path in files if secret.encode() in path.read_bytes()]

@@ -1,0 +1,268 @@
+"""Which image the action takes, what it asks Docker for, and what is in the image."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from .conftest import PATH, SMALL, Runner
+
+MAX_BYTES = 1_500_000_000
+# A client that writes down what it is asked, for what no machine of ours has: a published image, and a GPU.
+RECORDER = """#!/bin/sh
+echo "$*" >>"$RECORD"
+case $1 in
+  pull) [ -n "$PUBLISHED" ] && sleep "${SLOW:-0}" ;;
+  build) while [ "$1" != --iidfile ]; do shift; done; echo sha256:built >"$2" ;;
+  container) exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def asked(action: Path, tmp_path: Path) -> Runner:
+    """A runner with the recorder for a Docker client."""
+    (tmp_path / "bin").mkdir()
+    for name, script in (("docker", RECORDER), ("nvidia-smi", '#!/bin/sh\n[ -n "$GPU" ]\n')):
+        (tmp_path / "bin" / name).write_text(script)
+        (tmp_path / "bin" / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path / 'bin'}:{PATH}", "RECORD": str(tmp_path / "record"), "GPU": "", "PUBLISHED": ""}
+    return Runner(tmp_path / "runner", action, tmp_path, {}, environment, {}, "9Cog/echoself-action", "v1")
+
+
+def recorded(runner: Runner) -> list[list[str]]:
+    lines = Path(runner.environment["RECORD"]).read_text().splitlines()
+    return [words for line in lines if (words := line.split())[0] in ("pull", "build", "run")]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "gpu", "flavor"),
+    [
+        ({"mode": "deploy"}, "yes", "cpu"),
+        ({"mode": "pull"}, "yes", "cpu"),
+        ({"mode": "train"}, "yes", "cuda"),
+        ({"mode": "cycle"}, "yes", "cuda"),
+        ({"mode": "train", "device": "cpu"}, "yes", "cpu"),
+        ({"mode": "train"}, "", "cpu"),
+        ({"config": "my.yml"}, "yes", "cuda"),  # which mode that is, nobody knows yet
+    ],
+)
+def test_the_cuda_image_is_only_for_training_on_a_gpu(asked: Runner, inputs: dict[str, str], gpu: str, flavor: str) -> None:
+    assert asked.run(inputs, GPU=gpu, PUBLISHED="yes").code == 0
+    pull, run = recorded(asked)
+    assert pull[-1] == run[-1]
+    assert re.fullmatch(rf"ghcr\.io/9cog/echoself-action:\d+\.\d+\.\d+-{flavor}", pull[-1])
+    assert ("--gpus" in run, "--shm-size" in run) == (flavor == "cuda",) * 2
+
+
+@pytest.mark.parametrize(("ref", "tag"), [("0123abc", "0123abc-cpu"), ("a/Branch", "a-Branch-cpu"), ("v2-dev", "v2-dev-cpu")])
+def test_a_commit_or_a_branch_never_takes_the_image_of_a_release(asked: Runner, ref: str, tag: str) -> None:
+    asked.ref = ref
+    asked.run({"mode": "pull"}, PUBLISHED="yes")
+    assert recorded(asked)[0][-1] == f"ghcr.io/9cog/echoself-action:{tag}"
+
+
+def test_where_no_image_is_published_it_is_built(asked: Runner) -> None:
+    assert asked.run({"mode": "pull"}).code == 0
+    pull, build, run = recorded(asked)
+    assert (pull[0], build[0], build[2], run[-1]) == ("pull", "build", "FLAVOR=cpu", "sha256:built")
+
+
+def test_a_checkout_of_the_action_is_built_and_nothing_is_pulled(asked: Runner) -> None:
+    asked.ref = asked.repository = ""
+    asked.run({"mode": "pull"})
+    assert [words[0] for words in recorded(asked)] == ["build", "run"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_cancel_while_an_image_is_pulled_starts_nothing(asked: Runner, number: signal.Signals) -> None:
+    job = asked.start({"mode": "pull"}, PUBLISHED="yes", SLOW="1")
+    job.wait_for("pulling")
+    job.send(number)
+    assert job.end().code == 130
+    assert [words[0] for words in recorded(asked)] == ["pull"]
+
+
+def test_no_value_is_on_the_command_line_and_the_container_may_little(asked: Runner) -> None:
+    secrets = {"HF_TOKEN": "secret-1", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "secret-2"}
+    asked.run({"mode": "pull", "hf_token": "secret-3", "data": "secret-4"}, PUBLISHED="yes", **secrets)
+    run = recorded(asked)[-1]
+    assert "secret" not in " ".join(run)
+    assert all("=" not in name for option, name in pairwise(run) if option == "--env")
+    assert {"HF_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL", "ECHOSELF_INPUTS"} <= set(run)
+    said = " ".join(run)
+    assert "--cap-drop ALL --security-opt no-new-privileges" in said
+    assert f"--user {os.getuid()}:{os.getgid()}" in said
+    assert "docker.sock" not in said
+    assert "--network" not in said
+
+
+@pytest.mark.parametrize("image", ["--privileged", "a b", "$(touch pwned)", 'x"y', "a\nb", "é"])
+def test_an_image_that_is_none_is_refused(asked: Runner, image: str) -> None:
+    job = asked.run({"mode": "pull", "image": image})
+    assert job.code == 2
+    assert "image: its value is no reference" in job.summary
+    assert "run" not in Path(asked.environment["RECORD"]).read_text()
+
+
+def test_a_machine_without_docker_is_told_of_the_other_way(action: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "docker"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    job = Runner(tmp_path / "runner", action, tmp_path, {}, {"PATH": f"{tmp_path}:{PATH}"}, {}).run({"mode": "pull"})
+    assert job.code == 2
+    assert "Use runtime: host" in job.summary
+
+
+# --- for real, in .ci/container
+
+container = pytest.mark.container
+
+
+def inside(script: str) -> str:
+    command = ["docker", "run", "--rm", "--entrypoint", "sh", os.environ["ECHOSELF_IMAGE"], "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@container
+def test_the_cpu_image_is_small() -> None:
+    sizes = subprocess.run(
+        ["docker", "image", "inspect", "--format", "{{.Size}}", os.environ["ECHOSELF_IMAGE"]],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(sizes.stdout) <= MAX_BYTES
+
+
+@container
+def test_the_image_has_no_root_no_compiler_and_no_cache() -> None:
+    assert inside("id -u").strip() == "65534"
+    assert inside("command -v gcc cc make git || true") == ""
+    assert inside("ls -d /root/.cache /opt/venv/lib/python3*/site-packages/pip 2>/dev/null || true") == ""
+    assert re.fullmatch(
+        r"\d+\.\d+\.\d+\n", inside("python -c 'from importlib.metadata import version as v; print(v(\"echoself-action\"))'")
+    )
+
+
+@container
+def test_nothing_that_was_left_out_is_needed() -> None:
+    """Every module of ours and what the parts of torch, pyarrow and transformers that we use import."""
+    inside(
+        "cd /tmp && python -c 'import importlib, pkgutil, echoself_action as package\n"
+        'for found in pkgutil.walk_packages(package.__path__, "echoself_action."):\n'
+        '    found.name.endswith("__main__") or importlib.import_module(found.name)\n'
+        "import torch._dynamo, torch.distributed, torch.multiprocessing, pyarrow.parquet, pyarrow.dataset\n"
+        "from transformers import GPT2LMHeadModel, AutoTokenizer'"
+    )
+
+
+@container
+def test_the_container_is_ready_within_a_second(in_container: Runner) -> None:
+    """What the door costs over the same Python started in the image by hand: the least of three."""
+    in_python = inside(
+        'cd /tmp; for i in 1 2 3; do s=$(date +%s%N); ECHOSELF_INPUTS=\'{"mode": "x"}\' python /app/entrypoint.py '
+        ">/dev/null 2>&1; e=$(date +%s%N); echo $(((e - s) / 1000000)); done"
+    )
+    plain = min(int(line) for line in in_python.split()) / 1000
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        assert in_container.run({"mode": "x"}).code == 2
+        took.append(time.monotonic() - began)
+    print(f"plain python {plain:.2f} s, the action's steps {min(took):.2f} s")
+    assert min(took) - plain <= 1
+
+
+@container
+def test_the_vocabulary_of_gpt2_is_in_the_image_where_it_could_be_had(in_container: Runner) -> None:
+    if not inside("ls /tmp/data-gym-cache"):
+        pytest.skip("this image was built without a network")
+    job = in_container.run(SMALL | {"mode": "train", "tokenizer": "gpt2"})
+    assert job.code == 0, job.log
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """Debian's docker-registry on loopback: the address of an empty registry."""
+    program = shutil.which("docker-registry")
+    if not program:
+        pytest.skip("there is no docker-registry here (apt-get install docker-registry)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    settings = {
+        "version": 0.1,
+        "storage": {"filesystem": {"rootdirectory": str(tmp_path / "images")}},
+        "http": {"addr": address},
+    }
+    (tmp_path / "registry.yml").write_text(json.dumps(settings))
+    process = subprocess.Popen(
+        [program, "serve", tmp_path / "registry.yml"], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+    )
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) == 0:
+                break
+        time.sleep(0.1)
+    yield address
+    process.terminate()
+    process.wait()
+
+
+@container
+@pytest.mark.timeout(600)
+def test_a_published_image_is_pulled_by_its_digest(in_container: Runner, registry: str) -> None:
+    tag = f"{registry}/echoself-action:published"
+    subprocess.run(["docker", "tag", os.environ["ECHOSELF_IMAGE"], tag], check=True)
+    pushed = subprocess.run(["docker", "push", tag], check=True, capture_output=True, text=True).stdout
+    subprocess.run(["docker", "rmi", tag], check=True, capture_output=True)
+    digest = re.search(r"digest: (sha256:\w+)", pushed)
+    assert digest
+    reference = f"{registry}/echoself-action@{digest[1]}"
+    job = in_container.run(SMALL | {"mode": "train", "image": reference})
+    subprocess.run(["docker", "rmi", reference], check=False, capture_output=True)
+    assert job.code == 0, job.log
+    assert job.outputs["step"] == "5"
+    missing = in_container.run({"mode": "train", "image": f"{registry}/echoself-action:none"})
+    assert missing.code == 2
+    assert "can't be pulled" in missing.summary
+
+
+@container
+@pytest.mark.timeout(600)
+def test_without_an_image_the_action_builds_its_own(action: Path, tmp_path: Path) -> None:
+    """As whoever runs the tests: some engines build for their owner alone."""
+    runner = Runner(tmp_path / "runner", action, tmp_path, {}, whole_environment(), {})
+    job = runner.start(SMALL | {"mode": "train"}).end(600)
+    assert job.code == 0, job.log
+    assert "Building the image (cpu)" in job.log
+    assert job.outputs["step"] == "5"
+
+
+@container
+@pytest.mark.timeout(900)
+def test_on_the_host_the_packages_are_installed_once(action: Path, tmp_path: Path) -> None:
+    inputs = SMALL | {"mode": "train", "runtime": "host"}
+    runner = Runner(tmp_path / "runner", action, tmp_path / "tools", {}, whole_environment(), {})
+    first = runner.start(inputs).end(800)
+    assert first.code == 0, first.log
+    assert "Installing into" in first.log
+    second = runner.run(inputs)
+    assert (second.code, second.outputs["step"]) == (0, "10"), second.log
+    assert "Installing into" not in second.log
+
+
+def whole_environment() -> dict[str, str]:
+    """Everything but what a runner sets: pip's settings and those of an engine that builds."""
+    own = ("GITHUB_", "RUNNER_", "ECHOSELF_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(own)}
