@@ -78,6 +78,16 @@ def test_a_wrong_input_is_exit_2_with_an_annotation_and_a_summary(runner: Runner
     assert all_empty(job)
 
 
+def test_a_model_that_the_gate_refuses_is_exit_5_and_stays_in_the_workspace(runner: Runner) -> None:
+    hub = {"repo_id": "me/model", "hub": "hub"}
+    job = runner.run(SMALL | hub | {"mode": "cycle", "gate": "max_val_loss=0.5"})
+    assert job.code == 5, job.log
+    assert (job.outputs["gate_result"], job.outputs["deployed"]) == ("refused", "false")
+    assert "the gate said no" in job.summary
+    assert (runner.workspace / job.outputs["model_dir"] / "model.safetensors").exists()
+    assert not (runner.workspace / "hub/models/me").exists()
+
+
 @pytest.mark.parametrize("name", ["runtime", "image"])
 def test_what_is_read_before_the_file_may_not_be_in_it(runner: Runner, name: str) -> None:
     (runner.workspace / "my.yml").write_text(f"mode: train\n{name}: docker\n")
@@ -152,6 +162,18 @@ def test_no_value_looks_like_another_input(runner: Runner) -> None:
     forged = '", "runtime": "x", "mode": "pull", "image": "evil'
     job = runner.run(SMALL | {"mode": "train", "hf_token": forged})
     assert job.code == 0, job.log
+
+
+def test_a_token_shows_in_no_file_on_the_hub(runner: Runner) -> None:
+    token = "hf_neverSeenAnywhere12345"
+    job = runner.run(SMALL | {"mode": "cycle", "repo_id": "me/model", "hub": "hub", "hf_token": token}, HF_TOKEN=token)
+    assert job.outputs["deployed"] == "true", job.log
+    show = ["git", "-c", "safe.directory=*", "--git-dir", runner.workspace / "hub/models/me/model.git", "cat-file"]
+    objects = subprocess.run([*show, "--batch-all-objects", "--batch"], capture_output=True, check=True).stdout
+    large = [path.read_bytes() for path in (runner.workspace / "hub").rglob("*") if path.is_file()]
+    for secret in (token.encode(), base64.b64encode(token.encode()).rstrip(b"=")):
+        assert not [content for content in (objects, *large) if secret in content]
+    assert b"model.safetensors" in objects
 
 
 def test_a_token_shows_nowhere(runner: Runner) -> None:
