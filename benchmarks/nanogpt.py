@@ -1,11 +1,12 @@
 """The same small model trained by this package and by nanoGPT's own train.py: held-out loss, speed, memory.
 
-    python benchmarks/nanogpt.py --nanogpt PATH_OF_A_CHECKOUT [--text FILE] [--steps 2000] [--rounds 3]
+    python benchmarks/nanogpt.py --nanogpt PATH_OF_A_CHECKOUT [--text FILE] [--steps 2000] [--turns 12]
 
 Both see the same bytes of the same text, split at 90%, the same sizes (4 layers, 4 heads, width 128, block 64, batch 12,
 no biases, no dropout), steps, learning-rate schedule and fp32, eager, on the CPU. Both final models are evaluated by the
-same function on the whole held-out text. Speed is measured in short runs that take turns; a step's time is the program's
-own figure, without evaluations and start-up.
+same function on the whole held-out text. For speed both programs run at the same time and take turns of a few seconds, the
+other one stopped meanwhile, so that whatever else the machine does meets both alike; a step's time is the program's own figure,
+without evaluations and start-up.
 """
 
 import argparse
@@ -14,13 +15,13 @@ import json
 import os
 import pickle
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -39,40 +40,82 @@ def main() -> None:
     parser.add_argument("--nanogpt", type=Path, default=os.environ.get("NANOGPT"), help="a checkout of karpathy/nanoGPT")
     parser.add_argument("--text", type=Path, default=Path("../shared/corpora/tinyshakespeare.txt"))
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--round-steps", type=int, default=300)
+    parser.add_argument("--turns", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=5, help="of a turn")
     given = parser.parse_args()
     if not given.nanogpt:
         print("not run: check out karpathy/nanoGPT and give its path with --nanogpt or NANOGPT")
         return
     with tempfile.TemporaryDirectory() as folder:
-        benchmark(given.nanogpt.resolve(), given.text.resolve(), given.steps, given.rounds, given.round_steps, Path(folder))
+        benchmark(given, Path(folder))
 
 
-def benchmark(nanogpt: Path, text: Path, steps: int, rounds: int, round_steps: int, work: Path) -> None:
-    data = write_data(text, work)
-    speeds: dict[str, list[float]] = {"ours": [], "nanogpt": []}
-    for number in range(rounds):
-        speeds["nanogpt"].append(run_nanogpt(nanogpt, work, round_steps, work / f"nano{number}"))
-        speeds["ours"].append(run_ours(data, round_steps, work / f"ours{number}")[0])
-    run_nanogpt(nanogpt, work, steps, work / "nano")
-    _, memory = run_ours(data, steps, work / "ours")
+def benchmark(given: argparse.Namespace, work: Path) -> None:
+    nanogpt = given.nanogpt.resolve()
+    data = write_data(given.text.resolve(), work)
+    peers = {
+        "ours": Peer(our_command(data, 10**6, work / "ours-speed"), work, r'"tokens_per_second": ([0-9.]+)', 1.0),
+        "nanogpt": Peer(
+            nanogpt_command(nanogpt, work, 10**6, work / "nano-speed"), work, r"time ([0-9.]+)ms", -BATCH * BLOCK * 1e3
+        ),
+    }
+    peers["ours"].log = work / "ours-speed/log.jsonl"
+    speeds = take_turns(peers, given.turns, given.seconds)
+    subprocess.run(nanogpt_command(nanogpt, work, given.steps, work / "nano"), cwd=work, check=True, stdout=subprocess.DEVNULL)
+    early, late = run_ours(our_command(data, given.steps, work / "ours"), work / "ours")
     held_out = HeldOut(np.fromfile(data / "val.bin", np.uint16), BLOCK)
     theirs = held_out.loss(NanoGPT(nanogpt, work / "nano"))  # type: ignore[arg-type]
     folder = latest(work / "ours")
     assert folder
     ours = held_out.loss(folder.load_model())
     ratios = [mine / peer for mine, peer in zip(speeds["ours"], speeds["nanogpt"], strict=True)]
-    early, late = memory
     figures = {
         "machine": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}",
-        "steps": steps,
+        "steps": given.steps,
         "val_loss": {"ours": round(ours, 4), "nanogpt": round(theirs, 4), "ratio": round(ours / theirs, 4)},
         "tokens_per_second": {name: [round(value) for value in values] for name, values in speeds.items()},
         "speed_ratio": {"median": round(statistics.median(ratios), 3), "each": [round(ratio, 3) for ratio in ratios]},
         "resident_mb": {"at a quarter of the run": round(early), "at its end": round(late)},
     }
     print(json.dumps(figures, indent=2))
+
+
+class Peer:
+    """A training program that is let run and stopped again. Its log has a line a step, with a speed or a time in it."""
+
+    def __init__(self, command: list[str], work: Path, pattern: str, scale: float) -> None:
+        """`scale` is what the figure is multiplied by to give tokens a second; negative: what is divided by it."""
+        self.log = work / f"{len(command)}.log"
+        self.pattern, self.scale = pattern, scale
+        with self.log.open("w") as output:
+            settings = os.environ | {"PYTHONUNBUFFERED": "1"}
+            self.process = subprocess.Popen(command, cwd=work, stdout=output, stderr=subprocess.STDOUT, env=settings)
+
+    def speeds(self) -> list[float]:
+        found = re.findall(self.pattern, self.log.read_text()) if self.log.exists() else []
+        return [-self.scale / float(value) if self.scale < 0 else self.scale * float(value) for value in found]
+
+
+def take_turns(peers: dict[str, Peer], turns: int, seconds: float) -> dict[str, list[float]]:
+    """Of each turn the median tokens a second of the steps that began and ended in it."""
+    for peer in peers.values():
+        while len(peer.speeds()) < 20:
+            if peer.process.poll() is not None:
+                raise SystemExit(peer.log.read_text())
+            time.sleep(0.2)
+        peer.process.send_signal(signal.SIGSTOP)
+    medians: dict[str, list[float]] = {name: [] for name in peers}
+    for _ in range(turns):
+        for name, peer in peers.items():
+            before = len(peer.speeds())
+            peer.process.send_signal(signal.SIGCONT)
+            time.sleep(seconds)
+            peer.process.send_signal(signal.SIGSTOP)
+            medians[name].append(statistics.median(peer.speeds()[before + 1 :]))
+    for peer in peers.values():
+        peer.process.kill()
+        peer.process.wait()
+    return medians
 
 
 def write_data(text: Path, work: Path) -> Path:
@@ -88,44 +131,42 @@ def write_data(text: Path, work: Path) -> Path:
     return data
 
 
-def run_nanogpt(checkout: Path, work: Path, steps: int, out: Path) -> float:
-    """Tokens a second, from the median time that its train.py prints of a step."""
+def nanogpt_command(checkout: Path, work: Path, steps: int, out: Path) -> list[str]:
     settings = SIZES | {
         "dataset": "bytes", "out_dir": str(out), "device": "cpu", "compile": False, "dtype": "float32", "bias": False,
         "gradient_accumulation_steps": 1, "max_iters": steps, "lr_decay_iters": steps, "learning_rate": RATE,
         "min_lr": RATE / 10, "warmup_iters": WARMUP, "weight_decay": 0.1, "eval_interval": steps, "eval_iters": 1,
         "log_interval": 1, "always_save_checkpoint": True,
     }  # fmt: skip
-    link = work / "train.py"
-    if not link.exists():
-        for name in ("train.py", "model.py", "configurator.py"):
+    for name in ("train.py", "model.py", "configurator.py"):
+        if not (work / name).exists():
             (work / name).symlink_to(checkout / name)
-    flags = [f"--{name}={value}" for name, value in settings.items()]
-    printed = subprocess.run([sys.executable, "train.py", *flags], cwd=work, check=True, capture_output=True, text=True).stdout
-    times = [float(found) for found in re.findall(r"time ([0-9.]+)ms", printed)][10:-1]
-    return BATCH * BLOCK / statistics.median(times) * 1000
+    return [sys.executable, "train.py", *(f"--{name}={value}" for name, value in settings.items())]
 
 
-def run_ours(data: Path, steps: int, out: Path) -> tuple[float, tuple[float, float]]:
-    """Tokens a second, from the median of the log's lines, and resident MB at a quarter of the run and at its end."""
+def our_command(data: Path, steps: int, out: Path) -> list[str]:
     settings = SIZES | {
         "data": f"{data}/train.bin,{data}/val.bin", "tokenizer": f"{data}/tokenizer.json", "output_dir": out,
         "dtype": "float32", "device": "cpu", "bias": False, "gradient_accumulation": 1, "max_iters": steps, "max_minutes": 0,
         "learning_rate": RATE, "warmup": WARMUP, "weight_decay": 0.1, "eval_interval": steps, "eval_tokens": BLOCK * BATCH,
-        "checkpoint_interval": steps, "log_interval": 10,
+        "checkpoint_interval": steps, "log_interval": 1,
     }  # fmt: skip
     flags = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    process = subprocess.Popen([sys.executable, "-m", "echoself_action", "train", *flags], stdout=subprocess.DEVNULL)
-    resident: dict[int, float] = {}
+    return [sys.executable, "-m", "echoself_action", "train", *flags]
+
+
+def run_ours(command: list[str], out: Path) -> tuple[float, float]:
+    """Resident MB at a quarter of the run and at its end."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    resident: list[tuple[int, float]] = []
     while process.poll() is None:
         time.sleep(0.1)
-        resident[lines_of(out)] = resident_mb(process.pid) or resident.get(lines_of(out), 0.0)
+        resident.append((lines_of(out), resident_mb(process.pid)))
     if process.returncode:
         raise SystemExit(f"our run ended with {process.returncode}")
-    log: list[dict[str, Any]] = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    quarter = [value for lines, value in resident.items() if lines >= len(log) // 4]
-    speed = statistics.median(line["tokens_per_second"] for line in log[1:])
-    return speed, (quarter[0], [value for value in quarter if value][-1])
+    total = lines_of(out)
+    later = [value for lines, value in resident if lines >= total // 4 and value]
+    return later[0], later[-1]
 
 
 def lines_of(out: Path) -> int:

@@ -96,9 +96,17 @@ class Inputs(BaseSettings):
         shown="HF_ENDPOINT or huggingface.co",
     )
     hf_token: SecretStr | None = _input("Token of the Hub; never a flag.", _ALL, shown="HF_TOKEN")
-    checkpoint: PathText | None = _input("Model folder to deploy, or to go on from.", ("train", "deploy"), shown="the best one")
+    checkpoint: PathText | None = _input(
+        "Model folder, or nanoGPT's `ckpt.pt`, to deploy or to go on from; a glob that matches one.",
+        ("train", "deploy"),
+        shown="the best one",
+    )
     output_dir: Annotated[Path, BeforeValidator(lambda value: _nameable(str(value)))] = _input(
         "Where checkpoints go.", _ALL, Path("echoself-model")
+    )
+
+    formats: Annotated[list[Literal["nanogpt"]], BeforeValidator(_split)] = _input(
+        "Further exports: `nanogpt`, a ckpt.pt that its train.py resumes from, in output_dir/nanogpt.", ("pull",), []
     )
 
     data: Annotated[list[PathText], BeforeValidator(_split)] = _input(
@@ -110,9 +118,9 @@ class Inputs(BaseSettings):
     val_fraction: float = _input("Share of the documents that is held out.", _TRAINS, 0.1, gt=0, le=0.5)
     on_bad_file: Literal["fail", "skip"] = _input("What to do with a file that is not what its name says.", _TRAINS, "fail")
     tokenizer: PathText | None = _input(
-        "`gpt2`, `bpe:<size>` trained on the corpus, `bytes`, or the path of a tokenizer.json.",
-        _TRAINS,
-        pattern=r"^(gpt2|bytes|bpe:[1-9][0-9]*|.+\.json)$",
+        "`gpt2`, `bpe:<size>` trained on the corpus, `bytes`, or the path of a tokenizer.json or of nanoGPT's meta.pkl.",
+        (*_TRAINS, "deploy"),
+        pattern=r"^(gpt2|bytes|bpe:[1-9][0-9]*|.+\.(json|pkl))$",
         shown="the continued model's, else gpt2",
     )
 
@@ -371,7 +379,7 @@ _FORMS = {
     "license": "Write it as the Hub does, such as mit or cc-by-4.0.",
     "language": "Write codes such as en or pt-BR.",
     "repo_id": "Write owner/name, such as my-org/my-model.",
-    "tokenizer": "Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json.",
+    "tokenizer": "Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json or a meta.pkl.",
     "revision": "Write the name of a branch, a tag or a commit.",
     "tag": "Write a tag name such as v1.0.",
     "gate": "Use none, or max_val_loss=X such as max_val_loss=3.5.",

@@ -1,4 +1,4 @@
-"""A folder that is there whole or not at all: written under a temporary name, synced, then renamed."""
+"""A folder, or a file, that is there whole or not at all: written under a temporary name, synced, then renamed."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 TEMPORARY_PREFIX = ".writing-"
 
@@ -34,6 +35,24 @@ def new_folder(final: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextmanager
+def new_file(final: Path) -> Iterator[IO[bytes]]:
+    """Yield an empty file that takes the place of `final` when the block ends, and vanishes when it raises."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(prefix=TEMPORARY_PREFIX, dir=final.parent, delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            yield file
+            file.flush()
+            temporary.chmod(0o644)
+            _sync(temporary)
+            temporary.replace(final)
+            _sync(final.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def set_aside(folder: Path) -> Path:

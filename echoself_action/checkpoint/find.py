@@ -30,10 +30,11 @@ def best(output_dir: Path) -> ModelFolder | None:
     if not found:
         return None
     last = found[-1].metadata
+    data = last.data.digest if last and last.data else None
     comparable = [
         folder
         for folder in found
-        if last and folder.metadata and folder.metadata.val_loss is not None and folder.metadata.data.digest == last.data.digest
+        if (facts := folder.metadata) and facts.val_loss is not None and facts.data and facts.data.digest == data
     ]
     return min(comparable, key=_val_loss, default=found[-1])
 

@@ -4,21 +4,21 @@ Reading checks before anything is believed: the files that must be there, a conf
 every tensor's name and shape against that config.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
 from ..model.gpt2 import GPT2, GPT2Config
 from .metadata import Metadata, read_metadata
+from .tensors import save_tensors
 
 CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE = "config.json", "generation_config.json", "model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -64,10 +64,17 @@ class ModelFolder:
         return model
 
 
-def write_model(folder: Path, model_config: GPT2Config, weights: Mapping[str, Tensor], end_of_text_id: int) -> str:
+def write_model(
+    folder: Path,
+    model_config: GPT2Config,
+    weights: Mapping[str, Tensor],
+    end_of_text_id: int | None,
+    release: Callable[[], None] = lambda: None,
+) -> str:
     """Write config.json, generation_config.json and model.safetensors into `folder`; returns the weights' sha256.
 
-    `weights` is a state dict of `GPT2`. A model without biases gets zeros, because a stock GPT-2 has them.
+    `weights` is a state dict of `GPT2`. A model without biases gets zeros, because a stock GPT-2 has them. `end_of_text_id`
+    None: the vocabulary has no such token. `release` is called after each tensor.
     """
     config = _transformers_config(model_config, end_of_text_id)
     _write_json(folder / CONFIG_FILE, config)
@@ -75,12 +82,13 @@ def write_model(folder: Path, model_config: GPT2Config, weights: Mapping[str, Te
         folder / GENERATION_FILE,
         {key: config[key] for key in ("bos_token_id", "eos_token_id")} | {"do_sample": True, "_from_model_config": True},
     )
-    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
-    for name, tensor in list(tensors.items()):
+    tensors = dict(weights)
+    for name, tensor in weights.items():
         if name.endswith(".weight") and name not in ("transformer.wte.weight", "transformer.wpe.weight"):
             tensors.setdefault(name.removesuffix("weight") + "bias", torch.zeros(tensor.shape[-1]))
-    save_file(dict(sorted(tensors.items())), folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    return sha256(folder / WEIGHTS_FILE)
+    digest = hashlib.sha256()
+    save_tensors(folder / WEIGHTS_FILE, tensors, {"format": "pt"}, release, digest.update)
+    return digest.hexdigest()
 
 
 def read_model_folder(path: Path) -> ModelFolder:
@@ -114,10 +122,10 @@ def check_weights(folder: ModelFolder) -> None:
 def sha256(path: Path) -> str:
     """The sha256 of a file, in hex."""
     with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _transformers_config(config: GPT2Config, end_of_text_id: int) -> dict[str, Any]:
+def _transformers_config(config: GPT2Config, end_of_text_id: int | None) -> dict[str, Any]:
     """The config.json of transformers' GPT2LMHeadModel. `bias` is ours: whether training touches biases at all."""
     return {
         "architectures": ["GPT2LMHeadModel"],

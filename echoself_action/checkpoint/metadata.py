@@ -31,6 +31,17 @@ class DataFacts(_Facts):
     val_tokens: int
 
 
+class ImportFacts(_Facts):
+    """Where an imported model came from, and how far its logits in transformers are from the source's own arithmetic."""
+
+    layout: str
+    file: str
+    fingerprint: str
+    max_abs_diff: float
+    argmax_agreement: float
+    positions: int
+
+
 class Evaluation(_Facts):
     """One evaluation: held-out loss at a step, beside the training loss since the one before. Nats per token."""
 
@@ -40,7 +51,10 @@ class Evaluation(_Facts):
 
 
 class Metadata(_Facts):
-    """Facts about a checkpoint. `run_id` stays the same over all continuations of a model; losses are nats per token."""
+    """Facts about a checkpoint. `run_id` stays the same over all continuations of a model; losses are nats per token.
+
+    `imported_from` is where a model came from that was not trained here; nobody knows its `data`.
+    """
 
     format: Literal["echoself/1"] = "echoself/1"
     run_id: str
@@ -54,7 +68,8 @@ class Metadata(_Facts):
     architecture: Literal["gpt2"] = "gpt2"
     parameters: int
     tokenizer: TokenizerFacts
-    data: DataFacts
+    data: DataFacts | None
+    imported_from: ImportFacts | None = None
     settings: dict[str, Any]
     versions: dict[str, str]
     evaluations: list[Evaluation]

@@ -14,7 +14,7 @@ _CHUNK = 1 << 22  # ids counted at a time
 
 
 def nanogpt_tokens(files: Sequence[Path], tokenizer: Tokenizer) -> Tokens:
-    """nanoGPT's `train.bin` and `val.bin`, used where they lie. A document is what an end-of-text id ends."""
+    """nanoGPT's `train.bin` and `val.bin`, used where they lie. A document is what an end-of-text id ends, or all."""
     folders = {path.parent for path in files}
     if len(folders) > 1 or sorted(path.name for path in files) != ["train.bin", "val.bin"]:
         raise InputError(
@@ -25,15 +25,16 @@ def nanogpt_tokens(files: Sequence[Path], tokenizer: Tokenizer) -> Tokens:
     folder = folders.pop()
     train, train_counts = _counted(folder / "train.bin", tokenizer)
     val, val_counts = _counted(folder / "val.bin", tokenizer)
-    lengths = tokenizer.token_bytes
+    lengths, ending = tokenizer.token_bytes, tokenizer.end_of_text_id
+    documents, val_documents = (1 if ending is None else int(counts[ending]) for counts in (train_counts, val_counts))
     contents = [hash_file(folder / "train.bin"), hash_file(folder / "val.bin")]
     return Tokens(
         train=train,
         val=val,
         digest=hash_text([FORMAT, "nanoGPT", tokenizer.digest, *contents]),
         tokenizer=tokenizer,
-        documents=int(train_counts[tokenizer.end_of_text_id] + val_counts[tokenizer.end_of_text_id]),
-        val_documents=int(val_counts[tokenizer.end_of_text_id]),
+        documents=documents + val_documents,
+        val_documents=val_documents,
         bytes_train=None if lengths is None else int(lengths @ train_counts),
         bytes_val=None if lengths is None else int(lengths @ val_counts),
         reused=True,

@@ -136,13 +136,14 @@ def _tokenise(
 ) -> tuple[_Split, _Split]:
     train, val = _Split(), _Split()
     dtype = id_dtype(tokenizer)
-    end_of_text = np.array([tokenizer.end_of_text_id], dtype).tobytes()
+    ending = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
+    end_of_text = np.array(ending, dtype).tobytes()
     for batch in _batches(texts):
         all_ids = tokenizer.encode_batch([stretch.text for stretch in batch])
         for stretch, ids in zip(batch, all_ids, strict=True):
             split, file = (val, val_file) if stretch.validation else (train, train_file)
             file.write(ids.astype(dtype).tobytes())
-            split.tokens += len(ids) + stretch.ends
+            split.tokens += len(ids) + stretch.ends * len(ending)
             split.documents += stretch.documents
             split.bytes += len(stretch.text.encode())
             if stretch.ends:

@@ -1,7 +1,8 @@
 """Text <-> token ids, and the tokenizer files of a model folder.
 
 Every tokenizer here IS a `tokenizer.json`: what trains the model, what is published and what stock `transformers` loads
-give the same ids. Made from a spec: `gpt2`, `bpe:<size>` (trained on the corpus), `bytes`, or a tokenizer.json's path.
+give the same ids. Made from a spec: `gpt2`, `bpe:<size>` (trained on the corpus), `bytes`, or the path of a tokenizer.json or
+of nanoGPT's meta.pkl.
 """
 
 import hashlib
@@ -20,11 +21,13 @@ import tokenizers
 
 from ..errors import CheckpointError, InputError
 from .byte_level import BYTE_OF_CHARACTER, END_OF_TEXT, byte_level_tokenizer, fast_encoder, train_ranks
+from .characters import character_tokenizer, id_tokenizer, read_meta, unknown_pieces
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 
 # The digests of the tokenizers that are the same for everyone.
+CHARACTERS, IDS = "characters", "ids"
 _NAMES = {
     "72d2e5ef6a4bec2ceddd5805cb3d366b3da1ea04cd47111e2f8bf057c42c41db": "gpt2",
     "5867e54de2f804bf0e8a76c12f28e6000dfbaffeac6a75a4d33585cdfd91e4d1": "bytes",
@@ -38,18 +41,22 @@ class Tokenizer:
     document from within. Nothing is added before or after a text.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, end_of_text: str, name: str) -> None:
-        """`name` is the spec, for people. Raises ValueError where `end_of_text` is no token of the vocabulary."""
-        end_of_text_id = backend.token_to_id(end_of_text)
-        if end_of_text_id is None:
+    def __init__(self, backend: tokenizers.Tokenizer, end_of_text: str | None, name: str) -> None:
+        """`name` is the spec, for people. `end_of_text` None: the vocabulary has none, and documents follow each other.
+
+        Raises ValueError where `end_of_text` is no token of the vocabulary.
+        """
+        end_of_text_id = None if end_of_text is None else backend.token_to_id(end_of_text)
+        if end_of_text is not None and end_of_text_id is None:
             raise ValueError(f"has no end-of-text token ({end_of_text!r} is not in its vocabulary)")
         # A template that adds tokens, truncation and padding would make ids depend on who loads the file.
         parts = json.loads(backend.to_str()) | {"post_processor": None, "truncation": None, "padding": None}
         self._backend = tokenizers.Tokenizer.from_str(json.dumps(parts))
         self._backend.encode_special_tokens = True
+        self._byte_level = (parts["decoder"] or {}).get("type") == "ByteLevel"
         self.name = name
         self.end_of_text = end_of_text
-        self.end_of_text_id = end_of_text_id
+        self.end_of_text_id: int | None = end_of_text_id
         self.vocab_size: int = max(self._backend.get_vocab().values()) + 1
 
     @cached_property
@@ -68,6 +75,8 @@ class Tokenizer:
     @cached_property
     def token_bytes(self) -> npt.NDArray[np.int64] | None:
         """(vocab_size,) how many UTF-8 bytes of text each id stands for, 0 for special ones; None if not byte-level."""
+        if not self._byte_level:
+            return None
         lengths = np.zeros(self.vocab_size, np.int64)
         for token, i in self._backend.get_vocab(with_added_tokens=False).items():
             if not BYTE_OF_CHARACTER.keys() >= set(token):
@@ -82,16 +91,33 @@ class Tokenizer:
         return fast_encoder(self._backend)
 
     def encode_batch(self, texts: Sequence[str]) -> list[npt.NDArray[np.unsignedinteger[Any]]]:
-        """The ids of each text, on all cores."""
+        """The ids of each text, on all cores. Raises InputError for text that a vocabulary of characters can't spell."""
         if self._fast_encoder is None:
-            return [
-                np.array(encoding.ids, np.uint32)
-                for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)
-            ]
+            try:
+                encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+            except Exception as error:  # `tokenizers` has no class of its own
+                raise self._unknown(texts, error) from None
+            return [np.array(encoding.ids, np.uint32) for encoding in encodings]
         if len(texts) == 1:
             return [self._fast_encoder(texts[0])]
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             return list(threads.map(self._fast_encoder, texts))
+
+    def _unknown(self, texts: Sequence[str], error: Exception) -> Exception:
+        if self.name not in (CHARACTERS, IDS):
+            return error
+        pieces = next(filter(None, (unknown_pieces(self._backend, text) for text in texts)), [])
+        shown = ", ".join(repr(piece[:40]) for piece in pieces)
+        if self.name == IDS:
+            return InputError(
+                f"Nobody knows this model's vocabulary: its text is token ids, and {shown} are none. Nothing was tokenised.",
+                "Give `tokenizer` (gpt2, a tokenizer.json or nanoGPT's meta.pkl) where the model is imported, or nanoGPT's "
+                "train.bin and val.bin as `data`.",
+            )
+        return InputError(
+            f"The text has what is not among the {self.vocab_size} characters of this model: {shown}. Nothing was tokenised.",
+            "Leave these characters out of the corpus, or start fresh with another tokenizer.",
+        )
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; an end-of-text token shows as its name. Ids that split a character give U+FFFD."""
@@ -129,10 +155,12 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterator[str]]) -> Tokenizer:
         return Tokenizer(byte_level_tokenizer(ranks, words=False), END_OF_TEXT, spec)
     if spec.startswith("bpe:"):
         return _trained(spec, texts)
+    if spec.endswith(".pkl"):
+        return _from_meta(Path(spec))
     if not spec.endswith(".json"):
         raise InputError(
             f"'{spec}' names no tokenizer, so nothing was tokenised.",
-            "Write gpt2, bytes, bpe:<size> (bpe:4096, say), or the path of a tokenizer.json.",
+            "Write gpt2, bytes, bpe:<size> (bpe:4096, say), or the path of a tokenizer.json or a meta.pkl.",
         )
     try:
         return _from_file(Path(spec), spec)
@@ -146,7 +174,7 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterator[str]]) -> Tokenizer:
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a model folder: gives the ids that stock `transformers` gives to ordinary text.
 
-    Its `name` is told from what it holds: `gpt2`, `bytes`, `bpe:<size>`, else `tokenizer.json`.
+    Its `name` is told from what it holds: `gpt2`, `bytes`, `bpe:<size>`, `characters`, `ids`, else `tokenizer.json`.
     Raises CheckpointError where the folder has no tokenizer.json that can be read, or no end-of-text token.
     """
     try:
@@ -155,6 +183,21 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         raise CheckpointError(
             f"The tokenizer {folder / TOKENIZER_FILE} {error}, so the model's token ids have no meaning.",
             "Use a model folder that was saved whole, with tokenizer.json and tokenizer_config.json.",
+        ) from None
+
+
+def ids_tokenizer(size: int) -> Tokenizer:
+    """For a model of `size` ids that nobody knows the text of: it reads and writes them as numbers."""
+    return Tokenizer(id_tokenizer(size), None, IDS)
+
+
+def _from_meta(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer(character_tokenizer(read_meta(path)), None, CHARACTERS)
+    except ValueError as error:
+        raise InputError(
+            f"The vocabulary {path} {error}, so nothing was tokenised.",
+            "Name the meta.pkl that nanoGPT's prepare.py wrote beside the train.bin of this model.",
         ) from None
 
 
@@ -201,22 +244,28 @@ def _from_file(path: Path, name: str | None) -> Tokenizer:
     return tokenizer if name else _named(tokenizer)
 
 
-def _end_of_text(config: Path) -> str:
-    """The `eos_token` that a tokenizer_config.json names; GPT-2's where it names none, as GPT-2's own file does."""
+def _end_of_text(config: Path) -> str | None:
+    """The `eos_token` that a tokenizer_config.json names; GPT-2's where it names none, as GPT-2's own file does.
+
+    None where it says that there is none.
+    """
     try:
-        token = json.loads(config.read_text(encoding="utf-8")).get("eos_token")
+        token = json.loads(config.read_text(encoding="utf-8")).get("eos_token", END_OF_TEXT)
     except FileNotFoundError:
-        token = None
+        token = END_OF_TEXT
     except (OSError, ValueError, AttributeError) as error:
         raise ValueError(f"has a {CONFIG_FILE} beside it that can't be read ({error})") from None
     if isinstance(token, dict):  # an AddedToken, as transformers 4 writes one
         token = token.get("content")
-    return END_OF_TEXT if token is None else str(token)
+    return None if token is None else str(token)
 
 
 def _named(tokenizer: Tokenizer) -> Tokenizer:
     if tokenizer.token_bytes is not None:
         tokenizer.name = _NAMES.get(tokenizer.digest, f"bpe:{tokenizer.vocab_size}")
+    elif isinstance(tokenizer._backend.model, tokenizers.models.WordLevel) and tokenizer.end_of_text is None:
+        by_character = isinstance(tokenizer._backend.pre_tokenizer, tokenizers.pre_tokenizers.Split)
+        tokenizer.name = CHARACTERS if by_character else IDS
     return tokenizer
 
 

@@ -13,7 +13,9 @@ def sample(
     """Up to `tokens` sampled tokens after `prompt` (none: the start of a document); ends early at end-of-text."""
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    ids = [tokenizer.end_of_text_id, *(int(i) for i in tokenizer.encode_batch([prompt])[0])]
+    # the first character of nanoGPT's vocabularies, which have no end of text, is a line break: its sample.py begins so too
+    start = 0 if tokenizer.end_of_text_id is None else tokenizer.end_of_text_id
+    ids = [start, *(int(i) for i in tokenizer.encode_batch([prompt])[0])]
     prompt_length = len(ids)
     was_training = model.training
     model.eval()

@@ -27,7 +27,7 @@ def model_card(repo_id: str, folder: ModelFolder, parity: Parity, choices: CardC
     facts = folder.metadata
     name = repo_id.split("/")[-1]
     results = None
-    if facts and facts.val_loss is not None:
+    if facts and facts.data and facts.val_loss is not None:
         results = [
             EvalResult(
                 task_type="text-generation",
@@ -106,7 +106,7 @@ are not true, and has not been tuned to follow instructions or to be safe. Don't
 
 
 def _training(facts: Metadata) -> str:
-    data, settings = facts.data, facts.settings
+    data, settings, origin = facts.data, facts.settings, facts.imported_from
     rows = [
         ("Steps", f"{facts.step:,}"),
         ("Tokens seen", f"{facts.tokens_seen:,}"),
@@ -117,13 +117,18 @@ def _training(facts: Metadata) -> str:
             "Lowest validation loss",
             f"{_loss(facts.best_val_loss)} (step {facts.best_step})" if facts.best_step else "none",
         ),
-        ("Corpus", f"{data.train_tokens:,} tokens, {data.val_tokens:,} held out, digest `{data.digest[:16]}`"),
+        (
+            "Corpus",
+            f"{data.train_tokens:,} tokens, {data.val_tokens:,} held out, digest `{data.digest[:16]}`" if data else "unknown",
+        ),
         ("Tokenizer", f"`{facts.tokenizer.name}`, {facts.tokenizer.vocab_size:,} entries"),
         ("Sequences a step", f"{settings.get('batch_size')} x {settings.get('gradient_accumulation')}"),
         ("Peak learning rate", f"{settings.get('learning_rate')}"),
         ("Computed in", f"{settings.get('computed_in')}"),
         ("Software", ", ".join(f"{name} {number}" for name, number in facts.versions.items())),
     ]
+    if origin:
+        rows.append(("Imported from", f"a {origin.layout} checkpoint; logits differ from its own by {origin.max_abs_diff:.1e}"))
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
     return "\n".join(lines) + "\n\nLosses are in nats per token. Documents are held out by a hash of their content.\n"
 

@@ -41,7 +41,7 @@ def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> 
     wanted = inputs.tokenizer or tokenizer.name
     # `bpe:<size>` means the one that was trained for this model: the same size from a grown corpus is another tokenizer
     same = wanted == tokenizer.name or (
-        wanted.endswith(".json") and make_tokenizer(wanted, _texts(inputs, files)).digest == tokenizer.digest
+        wanted.endswith((".json", ".pkl")) and make_tokenizer(wanted, _texts(inputs, files)).digest == tokenizer.digest
     )
     if not same:
         raise InputError(

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from ..checkpoint.find import best, latest
-from ..checkpoint.folder import ModelFolder, check_weights, read_model_folder
+from ..checkpoint.folder import ModelFolder, check_weights
 from ..checkpoint.parity import Parity, check_parity
 from ..errors import GATE_REFUSED, CheckpointError
 from ..evaluation.gate import judge
@@ -27,6 +26,7 @@ from ..inputs import Inputs, Outputs
 from ..report.github import write_outputs, write_summary
 from ..report.log import note, part, warn
 from ..report.summary import loss_text, publishing_summary, refusal_summary
+from .named import named_checkpoint
 from .outputs import model_outputs
 
 
@@ -90,7 +90,7 @@ def exit_code(inputs: Inputs, outputs: Mapping[str, str]) -> int:
 def _folders(inputs: Inputs) -> tuple[ModelFolder, ModelFolder]:
     """What to publish, and the newest checkpoint of the same run."""
     if inputs.checkpoint:
-        named = read_model_folder(Path(inputs.checkpoint))
+        named = named_checkpoint(inputs)
         check_weights(named)
         return named, named
     model, newest = best(inputs.output_dir), latest(inputs.output_dir)

@@ -9,6 +9,7 @@ from ..inputs import Inputs, Outputs
 from ..report.github import write_outputs, write_summary
 from ..report.log import note, part
 from ..report.summary import pulling_summary
+from ..training.nanogpt import export_nanogpt
 from .outputs import model_outputs
 
 
@@ -22,6 +23,10 @@ def run(inputs: Inputs) -> int:
     note(f"pulled {url} at {fetched.commit}: step {fetched.model.step}, {fetched.model.path}")
     if fetched.newest != fetched.model:
         note(f"its training stands at step {fetched.newest.step}: {fetched.newest.path}")
+    if "nanogpt" in inputs.formats:
+        exported = inputs.output_dir / "nanogpt" / "ckpt.pt"
+        export_nanogpt(fetched.newest, exported)
+        note(f"for nanoGPT, step {fetched.newest.step}: {exported}; train.py --init_from=resume --out_dir={exported.parent}")
     write_summary(pulling_summary(url, inputs.revision, fetched.commit, fetched.model))
     where = {"repo_url": url, "commit_sha": fetched.commit, "revision": inputs.revision}
     outputs = model_outputs(fetched.model) | {"checkpoint": str(fetched.newest.path)} | where

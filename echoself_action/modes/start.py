@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..checkpoint.atomic import set_aside
 from ..checkpoint.find import checkpoints, latest
-from ..checkpoint.folder import ModelFolder, check_weights, read_model_folder
+from ..checkpoint.folder import ModelFolder, check_weights
 from ..errors import InputError
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
@@ -12,6 +12,7 @@ from ..hub.repo import look_up
 from ..inputs import Inputs
 from ..report.log import note
 from ..training.loop import LOG_FILE
+from .named import named_checkpoint
 
 
 def starting_point(inputs: Inputs) -> ModelFolder | None:
@@ -69,5 +70,5 @@ def make_way(output_dir: Path, start: ModelFolder | None) -> None:
 
 def _named_or_here(inputs: Inputs) -> ModelFolder | None:
     if inputs.checkpoint:
-        return read_model_folder(Path(inputs.checkpoint))
+        return named_checkpoint(inputs)
     return None if inputs.resume == "never" else latest(inputs.output_dir)

@@ -22,6 +22,7 @@ def training_summary(result: Result, best: ModelFolder, text: str) -> str:
     facts = best.metadata
     newest = result.latest.metadata
     assert facts
+    assert facts.data
     assert newest
     rows = [
         ("Best model", f"step {facts.step:,}: {code(best.path)}"),

@@ -156,7 +156,7 @@ def continued(folder: ModelFolder, data: Data, settings: TrainingSettings, note:
     if known:
         run.run_id, run.tokens_seen, run.elapsed_s = known.run_id, known.tokens_seen, known.elapsed_s
         run.train_loss, run.evaluations = known.train_loss, list(known.evaluations)
-        if known.data.digest == data.tokens.digest:
+        if known.data and known.data.digest == data.tokens.digest:
             run.val_loss, run.best_val_loss, run.best_step = known.val_loss, known.best_val_loss, known.best_step
     if not folder.has_training_state or not known:
         run.sequences_seen = run.tokens_seen // model.config.block_size

@@ -3,14 +3,16 @@
 Batches and dropout are pure functions of the seed and the position, so there is no random state to keep.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..checkpoint.folder import TRAINING_STATE
+from ..checkpoint.tensors import save_tensors
 from ..errors import CheckpointError
 from .schedule import Schedule
 
@@ -36,12 +38,14 @@ class TrainingState(BaseModel):
     data_digest: str
 
 
-def write_state(folder: Path, state: TrainingState, moments: dict[str, Tensor]) -> None:
-    """Write `training_state/` into the checkpoint that is being made at `folder`."""
+def write_state(
+    folder: Path, state: TrainingState, moments: Mapping[str, Tensor], release: Callable[[], None] = lambda: None
+) -> None:
+    """Write `training_state/` into the checkpoint that is being made at `folder`; `release` is called after each tensor."""
     place = folder / TRAINING_STATE
     place.mkdir()
     (place / STATE_FILE).write_text(state.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    save_file({name: tensor.contiguous().cpu() for name, tensor in moments.items()}, place / OPTIMIZER_FILE)
+    save_tensors(place / OPTIMIZER_FILE, moments, None, release)
 
 
 def read_state(folder: Path, weights_sha256: str) -> tuple[TrainingState, dict[str, Tensor]]:

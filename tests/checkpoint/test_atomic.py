@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from echoself_action.checkpoint.atomic import new_folder, remove_leftovers, set_aside
+from echoself_action.checkpoint.atomic import new_file, new_folder, remove_leftovers, set_aside
 
 
 def test_a_folder_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
@@ -31,6 +31,19 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError), new_folder(tmp_path / "final"):
         pass
     assert (tmp_path / "final/file").read_text() == "old"
+
+
+def test_a_file_takes_the_place_of_the_old_one_when_it_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "final").write_text("old")
+    with contextlib.suppress(RuntimeError), new_file(tmp_path / "final") as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert (tmp_path / "final").read_text() == "old"
+    with new_file(tmp_path / "final") as file:
+        file.write(b"new")
+        assert (tmp_path / "final").read_text() == "old"
+    assert (tmp_path / "final").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
 
 
 def test_a_killed_writer_leaves_no_final_name_and_its_rest_is_cleaned_up(tmp_path: Path) -> None:

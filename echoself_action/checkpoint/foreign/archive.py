@@ -1,0 +1,129 @@
+"""Is this file what `torch.save` writes: a zip of plain records? Looked at before PyTorch is, and without unpacking.
+
+torch.save stores every record uncompressed, so a file can't hold more than its own size, and one that says so is refused.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import mmap
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NoReturn
+
+from ...errors import CheckpointError
+
+_LIBC = ctypes.CDLL(None)
+_ZIP = b"PK\x03\x04"
+_LARGEST_PICKLE = 4 << 20  # bytes: it names the tensors, whose content lies beside it
+_MOST_RECORDS = 100_000
+# How other files begin that end up under a checkpoint's name.
+_OTHERS = {
+    b"<": "a web page, or another text with markup: probably the error page of a download",
+    b"version https://git-lfs": "a Git LFS pointer, and not the file that it points to (`git lfs pull` gets that)",
+    b"\x80": "a bare pickle, as PyTorch wrote them before version 1.6",
+    b"\x1f\x8b": "compressed with gzip",
+    b"GGUF": "a GGUF model",
+    b"\x89HDF": "an HDF5 file",
+}
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file that torch.save may have written. `fingerprint` is equal for files of equal content (by their CRCs)."""
+
+    path: Path
+    size: int
+    pickle: bytes
+    fingerprint: str
+
+    def release(self) -> None:
+        """Let go of the pages of the mapped file that are in memory. They are read again when they are needed."""
+        for start, size in self._mappings:
+            _LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
+
+    @cached_property
+    def _mappings(self) -> list[tuple[int, int]]:
+        """Where the kernel has mapped the file: (address, size) each. None where it keeps no list, as Linux does."""
+        here, found = str(self.path.resolve()), []
+        with contextlib.suppress(OSError):
+            for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
+                if line.endswith(f" {here}"):
+                    start, end = (int(address, 16) for address in line.split()[0].split("-"))
+                    found.append((start, end - start))
+        return found
+
+
+def open_archive(path: Path) -> Archive:
+    """Check the zip at `path`, reading its directory and its pickle. Raises CheckpointError where it is none of PyTorch's."""
+    if path.is_dir():
+        refuse(path, "is a folder, and no .pt file", "Give a model folder as it is, or the .pt file itself.")
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            begins = file.read(512)
+        if not begins.startswith(_ZIP):
+            refuse(path, f"is no checkpoint of PyTorch: it is {_what_it_is(begins)}")
+        with zipfile.ZipFile(path) as archive:
+            return _checked(path, size, archive)
+    except OSError as error:
+        refuse(path, f"can't be read: {error.strerror or error}", "Check the path.")
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
+        refuse(path, f"is damaged: {_one_line(error)} ({size:,} bytes are there). It was probably cut short")
+
+
+def refuse(path: Path, why: str, hint: str = "Download or copy it again, or use another checkpoint.") -> NoReturn:
+    """The one error of a file that is not used. `why` may have names out of the file: they stay on one line."""
+    why = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in why)
+    raise CheckpointError(f"{path} {why}. It was not used, and no code in it was run.", hint)
+
+
+def _checked(path: Path, size: int, archive: zipfile.ZipFile) -> Archive:
+    records = archive.infolist()
+    names = [record.filename for record in records]
+    if len(records) > _MOST_RECORDS:
+        refuse(path, f"has {len(records):,} records, more than any checkpoint")
+    if any(name.endswith("/constants.pkl") for name in names):
+        refuse(path, "is a TorchScript program, and no checkpoint")
+    packed = next((record for record in records if record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1), None)
+    if packed:
+        refuse(path, f"has a packed record ({packed.filename[:80]!r}), and torch.save packs none")
+    declared = sum(record.file_size for record in records)
+    if declared > size or any(record.file_size != record.compress_size for record in records):
+        refuse(path, f"says that it holds {declared:,} bytes, and the file has {size:,}")
+    if len(set(names)) < len(names):
+        refuse(path, "has two records of one name")
+    pickles = [record for record in records if record.filename.endswith("/data.pkl") and record.filename.count("/") == 1]
+    if len(pickles) != 1:
+        refuse(path, "is no checkpoint that torch.save wrote, but a zip without a `data.pkl`")
+    root = pickles[0].filename.removesuffix("data.pkl")
+    if root + "byteorder" in names and archive.read(root + "byteorder") != b"little":
+        refuse(path, "was written on a big-endian machine")
+    if pickles[0].file_size > _LARGEST_PICKLE:
+        refuse(path, f"has a pickle of {pickles[0].file_size:,} bytes, more than any checkpoint ({_LARGEST_PICKLE:,})")
+    content = archive.read(pickles[0])
+    listing = hashlib.sha256(content)
+    for record in records:
+        listing.update(f"{record.filename.removeprefix(root)}\0{record.file_size}\0{record.CRC}\n".encode())
+    return Archive(path, size, content, listing.hexdigest())
+
+
+def _what_it_is(begins: bytes) -> str:
+    if not begins:
+        return "empty"
+    for start, what in _OTHERS.items():
+        if begins.lstrip().startswith(start):
+            return what
+    if begins[8:9] == b"{" and int.from_bytes(begins[:8], "little") < 1 << 30:
+        return "a safetensors file, which is read as part of a model folder"
+    try:
+        begins.decode("utf-8")
+    except UnicodeDecodeError:
+        return f"a file of another kind (it begins with {begins[:4].hex(' ')})"
+    return "a text"
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,74 @@
+"""Vocabularies of nanoGPT data that are not byte-level: characters as its meta.pkl lists them, or bare ids.
+
+nanoGPT's character vocabularies have no end-of-text token, so these tokenizers have none either: one more id would be one
+more row in the model, and a softmax over one more row is another model.
+"""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import Regex, decoders, models, pre_tokenizers
+
+_LARGEST_META = 4 << 20  # bytes; the vocabulary of all of Unicode is no larger
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Dicts, strings and numbers. Whatever else a pickle asks for is refused by its name, before it is looked up."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}, and a vocabulary asks for nothing")
+
+
+def read_meta(path: Path) -> list[str]:
+    """The characters that a nanoGPT `meta.pkl` gives to ids 0, 1, 2, ... No code in it is run.
+
+    Raises ValueError, with a message that follows the path, where it is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_META + 1)
+        if len(content) > _LARGEST_META:
+            raise ValueError(f"is larger than any vocabulary ({_LARGEST_META:,} bytes)")
+        meta = _PlainUnpickler(io.BytesIO(content)).load()
+    except OSError as error:
+        raise ValueError(f"can't be read ({error.strerror})") from None
+    except ValueError:
+        raise
+    except Exception as error:  # a broken pickle raises nearly anything
+        raise ValueError(f"is no nanoGPT vocabulary ({str(error) or type(error).__name__})") from None
+    names = meta.get("itos") if isinstance(meta, dict) else None
+    if not isinstance(names, dict) or not names:
+        raise ValueError("is no nanoGPT vocabulary (it has no `itos`)")
+    characters = [names.get(i) for i in range(len(names))]
+    if not all(isinstance(one, str) and len(one) == 1 and not 0xD800 <= ord(one) < 0xE000 for one in characters):
+        raise ValueError("is no vocabulary of characters (its `itos` is not one character for each id from 0 on)")
+    if len(set(characters)) < len(characters):
+        raise ValueError("has a character with two ids")
+    ids = {one: i for i, one in names.items()}
+    if meta.get("vocab_size", len(names)) != len(names) or meta.get("stoi", ids) != ids:
+        raise ValueError("contradicts itself (`itos`, `stoi` and `vocab_size` don't agree)")
+    return [str(one) for one in characters]
+
+
+def character_tokenizer(characters: list[str]) -> tokenizers.Tokenizer:
+    """One id for each character; a text with any other character is an error, as it is in nanoGPT."""
+    backend = tokenizers.Tokenizer(models.WordLevel({one: i for i, one in enumerate(characters)}))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    backend.decoder = decoders.Fuse()
+    return backend
+
+
+def id_tokenizer(size: int) -> tokenizers.Tokenizer:
+    """For a model whose vocabulary nobody knows: its text is its ids, as numbers between spaces."""
+    backend = tokenizers.Tokenizer(models.WordLevel({str(i): i for i in range(size)}))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return backend
+
+
+def unknown_pieces(backend: tokenizers.Tokenizer, text: str) -> list[str]:
+    """The first few pieces of `text` that have no id."""
+    pieces = (piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(text))
+    return list(dict.fromkeys(piece for piece in pieces if backend.token_to_id(piece) is None))[:5]
