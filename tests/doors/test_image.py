@@ -1,5 +1,6 @@
 """Which image the action takes, what it asks Docker for, and what is in the image."""
 
+import base64
 import json
 import os
 import re
@@ -241,13 +242,29 @@ def test_a_published_image_is_pulled_by_its_digest(in_container: Runner, registr
 
 @container
 @pytest.mark.timeout(600)
-def test_without_an_image_the_action_builds_its_own(action: Path, tmp_path: Path) -> None:
+def test_without_an_image_the_action_builds_its_own_and_no_layer_of_it_holds_the_token(action: Path, tmp_path: Path) -> None:
     """As whoever runs the tests: some engines build for their owner alone."""
+    token = "hf_neverSeenAnywhere12345"
     runner = Runner(tmp_path / "runner", action, tmp_path, {}, whole_environment(), {})
-    job = runner.start(SMALL | {"mode": "train"}).end(600)
+    job = runner.start(SMALL | {"mode": "train", "hf_token": token}, HF_TOKEN=token).end(600)
     assert job.code == 0, job.log
     assert "Building the image (cpu)" in job.log
     assert job.outputs["step"] == "5"
+    image = (runner.temp / "echoself-image").read_text()
+    encoded = base64.b64encode(token.encode()).rstrip(b"=")
+    assert found_in_image(image, [token.encode(), encoded, b"echoself_action/__main__.py"]) == [b"echoself_action/__main__.py"]
+
+
+def found_in_image(image: str, wanted: list[bytes]) -> list[bytes]:
+    """Which of these the layers, settings and history of an image hold."""
+    with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saving:
+        assert saving.stdout
+        found, before = set(), b""
+        while block := saving.stdout.read(1 << 24):
+            found |= {secret for secret in wanted if secret in before + block}
+            before = block[-100:]
+    assert saving.returncode == 0
+    return [secret for secret in wanted if secret in found]
 
 
 @container
