@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,12 @@ def benchmark(given: argparse.Namespace, work: Path) -> None:
     nanogpt = given.nanogpt.resolve()
     data = write_data(given.text.resolve(), work)
     peers = {
-        "ours": Peer(our_command(data, 10**6, work / "ours-speed"), work, r'"tokens_per_second": ([0-9.]+)', 1.0),
+        "ours": Peer(our_command(data, 10**6, work / "ours-speed"), work, r'"tokens_per_second": ([0-9.]+)', float),
         "nanogpt": Peer(
-            nanogpt_command(nanogpt, work, 10**6, work / "nano-speed"), work, r"time ([0-9.]+)ms", -BATCH * BLOCK * 1e3
+            nanogpt_command(nanogpt, work, 10**6, work / "nano-speed"),
+            work,
+            r"time ([0-9.]+)ms",
+            lambda ms: BATCH * BLOCK * 1000 / float(ms),
         ),
     }
     peers["ours"].log = work / "ours-speed/log.jsonl"
@@ -83,38 +87,40 @@ def benchmark(given: argparse.Namespace, work: Path) -> None:
 class Peer:
     """A training program that is let run and stopped again. Its log has a line a step, with a speed or a time in it."""
 
-    def __init__(self, command: list[str], work: Path, pattern: str, scale: float) -> None:
-        """`scale` is what the figure is multiplied by to give tokens a second; negative: what is divided by it."""
+    def __init__(self, command: list[str], work: Path, pattern: str, speed: Callable[[str], float]) -> None:
+        """`pattern` finds the figure of a step in the log, and `speed` makes tokens a second of it."""
         self.log = work / f"{len(command)}.log"
-        self.pattern, self.scale = pattern, scale
+        self.pattern, self.speed = pattern, speed
         with self.log.open("w") as output:
             settings = os.environ | {"PYTHONUNBUFFERED": "1"}
             self.process = subprocess.Popen(command, cwd=work, stdout=output, stderr=subprocess.STDOUT, env=settings)
 
     def speeds(self) -> list[float]:
         found = re.findall(self.pattern, self.log.read_text()) if self.log.exists() else []
-        return [-self.scale / float(value) if self.scale < 0 else self.scale * float(value) for value in found]
+        return [self.speed(figure) for figure in found]
 
 
 def take_turns(peers: dict[str, Peer], turns: int, seconds: float) -> dict[str, list[float]]:
     """Of each turn the median tokens a second of the steps that began and ended in it."""
-    for peer in peers.values():
-        while len(peer.speeds()) < 20:
-            if peer.process.poll() is not None:
-                raise SystemExit(peer.log.read_text())
-            time.sleep(0.2)
-        peer.process.send_signal(signal.SIGSTOP)
     medians: dict[str, list[float]] = {name: [] for name in peers}
-    for _ in range(turns):
-        for name, peer in peers.items():
-            before = len(peer.speeds())
-            peer.process.send_signal(signal.SIGCONT)
-            time.sleep(seconds)
+    try:
+        for peer in peers.values():
+            while len(peer.speeds()) < 20:
+                if peer.process.poll() is not None:
+                    raise SystemExit(peer.log.read_text())
+                time.sleep(0.2)
             peer.process.send_signal(signal.SIGSTOP)
-            medians[name].append(statistics.median(peer.speeds()[before + 1 :]))
-    for peer in peers.values():
-        peer.process.kill()
-        peer.process.wait()
+        for _ in range(turns):
+            for name, peer in peers.items():
+                before = len(peer.speeds())
+                peer.process.send_signal(signal.SIGCONT)
+                time.sleep(seconds)
+                peer.process.send_signal(signal.SIGSTOP)
+                medians[name].append(statistics.median(peer.speeds()[before + 1 :]))
+    finally:
+        for peer in peers.values():  # a stopped program would stay for ever
+            peer.process.kill()
+            peer.process.wait()
     return medians
 
 
