@@ -24,16 +24,16 @@ import sys
 from pathlib import Path
 from echoself_action.checkpoint.atomic import new_folder
 from echoself_action.checkpoint.folder import write_model
-from echoself_action.checkpoint.foreign.nanogpt import read_nanogpt, turned
+from echoself_action.checkpoint.foreign.nanogpt import read_nanogpt
 from echoself_action.checkpoint.foreign.reader import read_foreign
-from echoself_action.training.nanogpt import _state
+from echoself_action.training.imports import _state
 from echoself_action.training.state import write_state
 foreign = read_foreign(Path(sys.argv[1]))
 source = read_nanogpt(foreign)
 with new_folder(Path(sys.argv[2])) as folder:
-    digest = write_model(folder, source.config, turned(source.weights), 50256, foreign.archive.release)
+    digest = write_model(folder, source.config, source.weights, 50256, foreign.archive.release)
     if len(sys.argv) == 3:
-        write_state(folder, _state(source, digest), turned(source.moments), foreign.archive.release)
+        write_state(folder, _state(source, digest), source.moments, foreign.archive.release)
 """
 WAYS = {
     "weights alone": f"import sys; sys.argv.append('weights alone'){_CONVERSION}",
@@ -41,7 +41,7 @@ WAYS = {
     "with parity": """
 import sys
 from pathlib import Path
-from echoself_action.training.nanogpt import import_checkpoint
+from echoself_action.training.imports import import_checkpoint
 import_checkpoint(Path(sys.argv[1]), Path(sys.argv[2]), "bytes", print)
 """,
     "theirs": """

@@ -32,7 +32,10 @@ class DataFacts(_Facts):
 
 
 class ImportFacts(_Facts):
-    """Where an imported model came from, and how far its logits in transformers are from the source's own arithmetic."""
+    """Where an imported model came from, and how far its logits in transformers are from the source's own arithmetic.
+
+    `remarks` are what whoever uses it has to know.
+    """
 
     layout: str
     file: str
@@ -40,6 +43,7 @@ class ImportFacts(_Facts):
     max_abs_diff: float
     argmax_agreement: float
     positions: int
+    remarks: list[str] = []
 
 
 class Evaluation(_Facts):

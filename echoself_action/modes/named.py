@@ -7,7 +7,7 @@ from ..checkpoint.folder import ModelFolder, read_model_folder
 from ..errors import CheckpointError
 from ..inputs import Inputs
 from ..report.log import note, part
-from ..training.nanogpt import import_checkpoint
+from ..training.imports import import_checkpoint
 
 
 def named_checkpoint(inputs: Inputs) -> ModelFolder:

@@ -20,7 +20,8 @@ from echoself_action.corpus.token_files import prepare_tokens
 from echoself_action.corpus.tokenizer import load_tokenizer, make_tokenizer
 from echoself_action.errors import CheckpointError
 from echoself_action.model.gpt2 import GPT2, GPT2Config
-from echoself_action.training.nanogpt import export_nanogpt, import_checkpoint
+from echoself_action.training.imports import import_checkpoint
+from echoself_action.training.nanogpt import export_nanogpt
 from echoself_action.training.run import Data, continued
 
 from ..checkpoint.foreign_files import nanogpt_checkpoint, save

@@ -5,7 +5,7 @@ head is tied. Its AdamW numbers parameters in the order of `named_parameters`: f
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from ...model.gpt2 import GPT2Config
 from .layouts import number
 from .reader import Foreign, check_tensor
+from .source import Source
 
 _TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 _HEAD, _TOKENS = "lm_head.weight", "transformer.wte.weight"
@@ -28,45 +29,7 @@ _SETTINGS = (
 )
 
 
-@dataclass(frozen=True)
-class NanoGPT:
-    """A checked `ckpt.pt`. `weights` and `moments` have nanoGPT's orientation; `moments` is <moment>.<name> -> tensor, and
-    `steps.<name>`, empty where there is no optimizer state."""
-
-    config: GPT2Config
-    weights: dict[str, Tensor]
-    moments: dict[str, Tensor]
-    step: int
-    best_val_loss: float | None
-    settings: dict[str, Any]
-
-    @torch.no_grad()
-    def logits(self, ids: Tensor) -> Tensor:
-        """nanoGPT's own arithmetic on its own tensors, in fp32: (batch, length) -> (batch, length, vocab_size)."""
-        weights, config = self.weights, self.config
-
-        def linear(x: Tensor, name: str) -> Tensor:
-            bias = weights.get(f"{name}.bias")
-            return F.linear(x, weights[f"{name}.weight"].float(), None if bias is None else bias.float())
-
-        def norm(x: Tensor, name: str) -> Tensor:
-            bias = weights.get(f"{name}.bias")
-            scale = weights[f"{name}.weight"].float()
-            return F.layer_norm(x, scale.shape, scale, None if bias is None else bias.float(), 1e-5)
-
-        tokens = weights[_TOKENS].float()
-        x = tokens[ids] + weights["transformer.wpe.weight"][: ids.shape[1]].float()
-        for i in range(config.n_layer):
-            block = f"transformer.h.{i}"
-            heads = linear(norm(x, f"{block}.ln_1"), f"{block}.attn.c_attn").chunk(3, dim=2)
-            query, key, value = (part.view(*ids.shape, config.n_head, -1).transpose(1, 2) for part in heads)
-            y = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-            x = x + linear(y.transpose(1, 2).flatten(2), f"{block}.attn.c_proj")
-            x = x + linear(F.gelu(linear(norm(x, f"{block}.ln_2"), f"{block}.mlp.c_fc")), f"{block}.mlp.c_proj")
-        return F.linear(norm(x, "transformer.ln_f"), tokens)
-
-
-def read_nanogpt(foreign: Foreign) -> NanoGPT:
+def read_nanogpt(foreign: Foreign) -> Source:
     """Check everything against `model_args`. Raises CheckpointError where the file contradicts itself or holds no numbers."""
     content = foreign.content
     config = _config(foreign, content["model_args"])
@@ -79,7 +42,16 @@ def read_nanogpt(foreign: Foreign) -> NanoGPT:
     if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 1 << 53:
         foreign.refuse("has an iter_num that is no count of steps")
     loss = number(content.get("best_val_loss"))
-    return NanoGPT(config, weights, moments, step, None if loss == _UNTRAINED else loss, kept | groups)
+    return Source(
+        foreign,
+        config,
+        turned(weights),
+        partial(_logits, config, weights),
+        turned(moments),
+        step,
+        None if loss == _UNTRAINED else loss,
+        kept | groups,
+    )
 
 
 def turned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -184,6 +156,31 @@ def _moments(foreign: Foreign, weights: Mapping[str, Tensor], optimizer: object)
     if any(step is None or step < 0 for step in steps.values()):
         foreign.refuse("has an optimizer state that counts no steps")
     return {**found, **{key: torch.tensor(step) for key, step in steps.items()}}, settings
+
+
+@torch.no_grad()
+def _logits(config: GPT2Config, weights: Mapping[str, Tensor], ids: Tensor) -> Tensor:
+    """nanoGPT's own arithmetic on its own tensors, in fp32: (batch, length) -> (batch, length, vocab_size)."""
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        bias = weights.get(f"{name}.bias")
+        return F.linear(x, weights[f"{name}.weight"].float(), None if bias is None else bias.float())
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        bias = weights.get(f"{name}.bias")
+        scale = weights[f"{name}.weight"].float()
+        return F.layer_norm(x, scale.shape, scale, None if bias is None else bias.float(), 1e-5)
+
+    tokens = weights[_TOKENS].float()
+    x = tokens[ids] + weights["transformer.wpe.weight"][: ids.shape[1]].float()
+    for i in range(config.n_layer):
+        block = f"transformer.h.{i}"
+        heads = linear(norm(x, f"{block}.ln_1"), f"{block}.attn.c_attn").chunk(3, dim=2)
+        query, key, value = (part.view(*ids.shape, config.n_head, -1).transpose(1, 2) for part in heads)
+        y = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        x = x + linear(y.transpose(1, 2).flatten(2), f"{block}.attn.c_proj")
+        x = x + linear(F.gelu(linear(norm(x, f"{block}.ln_2"), f"{block}.mlp.c_fc")), f"{block}.mlp.c_proj")
+    return F.linear(norm(x, "transformer.ln_f"), tokens)
 
 
 def _require_numbers(foreign: Foreign, name: str, tensor: Tensor) -> None:
