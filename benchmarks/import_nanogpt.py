@@ -3,9 +3,10 @@
     python benchmarks/import_nanogpt.py [--rounds 3] [--layers 12]
 
 The file is what nanoGPT's train.py saves for 124M parameters (vocabulary 50304, no biases, with optimizer state: 1.5 GB),
-filled with random numbers. Each way runs as whole processes that take turns: wall time with all imports, and peak resident
-memory. "conversion" is ours without the parity check; "weights alone" leaves out the optimizer state, too; "with parity" is
-the whole import. "theirs" is torch.load, GPT2LMHeadModel, save_pretrained: the weights alone, and unchecked.
+filled with random numbers. Each way runs as whole processes that take turns: wall time with all imports, processor time
+(user and system), and peak resident memory. "conversion" is ours without the parity check; "weights alone" leaves out the
+optimizer state, too; "with parity" is the whole import. "theirs" is torch.load, GPT2LMHeadModel, save_pretrained: the weights
+alone, unchecked and not synced.
 """
 
 import argparse
@@ -21,19 +22,22 @@ import torch
 
 _CONVERSION = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from echoself_action.checkpoint.atomic import new_folder
 from echoself_action.checkpoint.folder import write_model
 from echoself_action.checkpoint.foreign.nanogpt import read_nanogpt
 from echoself_action.checkpoint.foreign.reader import read_foreign
 from echoself_action.training.imports import _state
-from echoself_action.training.state import write_state
+from echoself_action.training.state import write_moments, write_state
 foreign = read_foreign(Path(sys.argv[1]))
 source = read_nanogpt(foreign)
-with new_folder(Path(sys.argv[2])) as folder:
+with new_folder(Path(sys.argv[2])) as folder, ThreadPoolExecutor(1) as beside:
+    written = beside.submit(write_moments, folder, source.moments, foreign.archive.release) if len(sys.argv) == 3 else None
     digest = write_model(folder, source.config, source.weights, 50256, foreign.archive.release)
-    if len(sys.argv) == 3:
-        write_state(folder, _state(source, digest), source.moments, foreign.archive.release)
+    if written:
+        written.result()
+        write_state(folder, _state(source, digest))
 """
 WAYS = {
     "weights alone": f"import sys; sys.argv.append('weights alone'){_CONVERSION}",
@@ -74,30 +78,36 @@ def main() -> None:
         writer.start()
         writer.join()
         print(f"ckpt.pt has {(work / 'ckpt.pt').stat().st_size / 1e9:.2f} GB")
-        figures: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
+        figures: dict[str, list[tuple[float, float, float]]] = {name: [] for name in WAYS}
         for number in range(given.rounds):
             for name in WAYS:
                 figures[name].append(measured(name, work / "ckpt.pt", work / f"{name}-{number}"))
         base = [statistics.median(values) for values in zip(*figures["theirs"], strict=True)]
-        for name, pairs in figures.items():
-            seconds, memory = (statistics.median(values) for values in zip(*pairs, strict=True))
-            spread = f"{min(pairs)[0]:.1f} to {max(pairs)[0]:.1f}"
+        for name, rows in figures.items():
+            seconds, processor, memory = (statistics.median(values) for values in zip(*rows, strict=True))
+            ratios = ", ".join(f"{ours / his:.2f}" for ours, his in zip((seconds, processor, memory), base, strict=True))
             print(
-                f"{name:13} {seconds:6.2f} s ({spread}), {memory / 1e9:5.2f} GB: "
-                f"{seconds / base[0]:.2f} of their time, {memory / base[1]:.2f} of their memory"
+                f"{name:13} {seconds:6.2f} s ({min(rows)[0]:.2f} to {max(rows)[0]:.2f}), processor {processor:5.2f} s, "
+                f"{memory / 1e9:.2f} GB; of theirs: {ratios}"
             )
 
 
-def measured(name: str, checkpoint: Path, output: Path) -> tuple[float, float]:
-    """Wall time in s, peak resident memory in bytes, of one process."""
-    code = f"{WAYS[name]}\nimport resource\nprint('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+_TELL = """
+import resource
+used = resource.getrusage(resource.RUSAGE_SELF)
+print("used", used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+"""
+
+
+def measured(name: str, checkpoint: Path, output: Path) -> tuple[float, float, float]:
+    """Wall time and processor time in s, peak resident memory in bytes, of one process."""
+    command = [sys.executable, "-c", WAYS[name] + _TELL, str(checkpoint), str(output)]
     began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(checkpoint), str(output)], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     seconds = time.monotonic() - began
     subprocess.run(["rm", "-rf", str(output)], check=True)
-    return seconds, float(done.stdout.rpartition("peak ")[2])
+    processor, memory = done.stdout.rpartition("used ")[2].split()
+    return seconds, float(processor), float(memory)
 
 
 def write_checkpoint(path: Path, n_layer: int) -> None:

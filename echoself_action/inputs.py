@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from .checkpoint.metadata import Architecture
 from .errors import InputError
 from .training.settings import PRESETS, Device, Dtype, TrainingSettings
 
@@ -35,6 +36,7 @@ Mode = Literal["train", "deploy", "pull", "cycle"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 ACTION_VARIABLE = "ECHOSELF_INPUTS"
 DEFAULT_CONFIG = ".github/echoself.yml"
+AUTO = "auto"  # as `checkpoint`: look for one
 LAUNCH_INPUTS = ("runtime", "image")  # launch.sh reads them, before there is a Python that could read flags or a file
 NO_FLAGS = ("mode", "hf_token", *LAUNCH_INPUTS)
 
@@ -68,6 +70,7 @@ def _nameable(value: str) -> str:
 
 Text = Annotated[str, BeforeValidator(_text)]
 LanguageCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,12}(-[A-Za-z0-9]{1,8}){0,3}$")]
+DimensionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 PathText = Annotated[str, AfterValidator(_nameable)]
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _REVISION = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
@@ -97,16 +100,19 @@ class Inputs(BaseSettings):
     )
     hf_token: SecretStr | None = _input("Token of the Hub; never a flag.", _ALL, shown="HF_TOKEN")
     checkpoint: PathText | None = _input(
-        "Model folder, or nanoGPT's `ckpt.pt`, to deploy or to go on from; a glob that matches one.",
-        ("train", "deploy"),
-        shown="the best one",
+        "Model folder or `.pt` file to deploy, to go on from or to take in; a glob that matches one; `auto` to look for one.",
+        ("train", "deploy", "pull"),
+        shown="the best one; for pull, the Hub's",
     )
     output_dir: Annotated[Path, BeforeValidator(lambda value: _nameable(str(value)))] = _input(
         "Where checkpoints go.", _ALL, Path("echoself-model")
     )
 
-    formats: Annotated[list[Literal["nanogpt"]], BeforeValidator(_split)] = _input(
-        "Further exports: `nanogpt`, a ckpt.pt that its train.py resumes from, in output_dir/nanogpt.", ("pull",), []
+    formats: Annotated[list[Literal["nanogpt", "nanecho"]], BeforeValidator(_split)] = _input(
+        "Further exports into output_dir: `nanogpt`, a nanogpt/ckpt.pt that its train.py resumes from; `nanecho`, a "
+        "nanecho/cache that its trainer resumes from.",
+        ("pull",),
+        [],
     )
 
     data: Annotated[list[PathText], BeforeValidator(_split)] = _input(
@@ -119,14 +125,24 @@ class Inputs(BaseSettings):
     on_bad_file: Literal["fail", "skip"] = _input("What to do with a file that is not what its name says.", _TRAINS, "fail")
     tokenizer: PathText | None = _input(
         "`gpt2`, `bpe:<size>` trained on the corpus, `bytes`, or the path of a tokenizer.json or of nanoGPT's meta.pkl.",
-        (*_TRAINS, "deploy"),
+        (*_TRAINS, "deploy", "pull"),
         pattern=r"^(gpt2|bytes|bpe:[1-9][0-9]*|.+\.(json|pkl))$",
         shown="the continued model's, else gpt2",
     )
 
     preset: Literal["ci", "scheduled", "full"] = _input("Sizes and budgets for the inputs below.", _TRAINS, "ci")
+    architecture: Architecture | None = _input(
+        "`gpt2`; or `nanecho`, which transformers loads only with trust_remote_code=True.",
+        _TRAINS,
+        shown="the continued model's, else gpt2",
+    )
+    persona_dimensions: Annotated[list[DimensionName], BeforeValidator(_split)] | None = _input(
+        "Names of a new NanEcho's persona dimensions.", _TRAINS, shown="the eight of Echo Self", min_length=1
+    )
     n_layer: int | None = _input("Transformer blocks.", _TRAINS, shown="preset", ge=1)
-    n_head: int | None = _input("Attention heads.", _TRAINS, shown="preset", ge=1)
+    n_head: int | None = _input(
+        "Attention heads; of a checkpoint, where its file does not say.", (*_TRAINS, "deploy", "pull"), shown="preset", ge=1
+    )
     n_embd: int | None = _input("Width.", _TRAINS, shown="preset", ge=1)
     block_size: int | None = _input("Tokens that the model sees at once.", _TRAINS, shown="preset", ge=1)
     dropout: float | None = _input("Dropout rate.", _TRAINS, shown="preset", ge=0, lt=1)
@@ -376,6 +392,7 @@ def _shortened(text: str) -> str:
 
 _SHOWN = 200  # characters of a wrong value: enough to find it by
 _FORMS = {
+    "persona_dimensions": "Write names of letters, digits and underscores.",
     "license": "Write it as the Hub does, such as mit or cc-by-4.0.",
     "language": "Write codes such as en or pt-BR.",
     "repo_id": "Write owner/name, such as my-org/my-model.",
@@ -399,6 +416,10 @@ def _contradictions(inputs: Inputs) -> list[tuple[tuple[str, ...], tuple[str, st
             near = max(heads, width // heads * heads)
             fix = f"Use a multiple of {heads}, such as {near}, or another n_head."
             add(("n_embd", "n_head"), f"{width} is not divisible by n_head, {heads}.", fix)
+        if inputs.architecture == "nanecho" and width % 4:
+            add(("n_embd", "architecture"), f"{width} is not divisible by 4.", "A NanEcho's hypergraph attention has 4 heads.")
+        if inputs.persona_dimensions and inputs.architecture != "nanecho":
+            add(("persona_dimensions", "architecture"), "only a new NanEcho has them.", "Add architecture: nanecho.")
         if inputs.warmup is not None and inputs.warmup >= steps:
             message = f"{inputs.warmup} steps are no less than max_iters, {steps}."
             add(("warmup", "max_iters"), message, "Lower it, or leave it out.")
@@ -407,7 +428,7 @@ def _contradictions(inputs: Inputs) -> list[tuple[tuple[str, ...], tuple[str, st
             add(("resume", "confirm_fresh_start"), "never would leave the trained model behind.", fix)
         if inputs.resume == "never" and inputs.checkpoint:
             add(("resume", "checkpoint"), "never, but checkpoint names one to go on from.", "Leave out one of the two.")
-    if inputs.mode != "train" and not inputs.repo_id:
+    if not inputs.repo_id and inputs.mode != "train" and not (inputs.mode == "pull" and inputs.checkpoint):
         add(("repo_id",), f"not given, and {inputs.mode} needs it.", _FORMS["repo_id"])
     return found
 

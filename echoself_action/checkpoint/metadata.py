@@ -5,7 +5,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from .atomic import new_file
+
 METADATA_FILE = "training_metadata.json"
+Architecture = Literal["gpt2", "nanecho"]
 
 
 class _Facts(BaseModel):
@@ -32,18 +35,24 @@ class DataFacts(_Facts):
 
 
 class ImportFacts(_Facts):
-    """Where an imported model came from, and how far its logits in transformers are from the source's own arithmetic.
-
-    `remarks` are what whoever uses it has to know.
-    """
+    """Where an imported model came from. `remarks` are what whoever uses it has to know."""
 
     layout: str
     file: str
     fingerprint: str
+    remarks: list[str] = []
+
+
+class ParityFacts(_Facts):
+    """What stock transformers made of these files: tensors that it loaded (none missing, none left over), and its logits.
+
+    They are compared with the trainer's; of an imported model, with those of the source's own arithmetic.
+    """
+
+    tensors: int
     max_abs_diff: float
     argmax_agreement: float
     positions: int
-    remarks: list[str] = []
 
 
 class Evaluation(_Facts):
@@ -57,7 +66,8 @@ class Evaluation(_Facts):
 class Metadata(_Facts):
     """Facts about a checkpoint. `run_id` stays the same over all continuations of a model; losses are nats per token.
 
-    `imported_from` is where a model came from that was not trained here; nobody knows its `data`.
+    `imported_from` is where a model came from that was not trained here; nobody knows its `data`. `parity` is there once the
+    files were compared with the model: at an import, or at the first publish.
     """
 
     format: Literal["echoself/1"] = "echoself/1"
@@ -69,18 +79,20 @@ class Metadata(_Facts):
     val_loss: float | None
     best_val_loss: float | None
     best_step: int | None
-    architecture: Literal["gpt2"] = "gpt2"
+    architecture: Architecture = "gpt2"
     parameters: int
     tokenizer: TokenizerFacts
     data: DataFacts | None
     imported_from: ImportFacts | None = None
+    parity: ParityFacts | None = None
     settings: dict[str, Any]
     versions: dict[str, str]
     evaluations: list[Evaluation]
     weights_sha256: str
 
     def write(self, folder: Path) -> None:
-        (folder / METADATA_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        with new_file(folder / METADATA_FILE) as file:
+            file.write(self.model_dump_json(indent=2).encode() + b"\n")
 
 
 def read_metadata(folder: Path) -> Metadata | None:

@@ -2,39 +2,31 @@
 
 import contextlib
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .folder import ModelFolder
+from .folder import WEIGHTS_FILE, ModelFolder, loadable
+from .gpt2_folder import HEAD, stored_names
+from .metadata import METADATA_FILE, ParityFacts
 
 TOLERANCE = 1e-4  # max |delta logits| in fp32
 _TIE = 1e-5  # of two logits that float noise may rank either way
 
 
-@dataclass(frozen=True)
-class Parity:
-    """Largest difference of a logit, and the share of positions where both models rank the same token first.
-
-    Two tokens within float noise of each other are both first.
-    """
-
-    max_abs_diff: float
-    argmax_agreement: float
-    positions: int
-
-
 @torch.no_grad()
-def check_parity(folder: ModelFolder, source: Callable[[Tensor], Tensor] | None = None) -> Parity:
+def check_parity(folder: ModelFolder, source: Callable[[Tensor], Tensor] | None = None) -> ParityFacts:
     """Compare transformers' reading of `folder` with `source` (default: our own reading of it) on fixed ids.
 
     `source` gives logits (batch, length, vocab_size) for token ids (batch, length).
 
-    Raises CheckpointError where a tensor is missing, unexpected or of another shape, or the logits differ.
+    Two tokens within float noise of each other are both ranked first. Raises CheckpointError where a tensor is missing,
+    unexpected or of another shape, or the logits differ.
     """
     # loading transformers takes seconds: only this check pays for it
     from transformers import AutoModelForCausalLM  # type: ignore[attr-defined,unused-ignore]
@@ -42,21 +34,29 @@ def check_parity(folder: ModelFolder, source: Callable[[Tensor], Tensor] | None 
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     notes = io.StringIO()
-    with contextlib.redirect_stderr(notes):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder.path, output_loading_info=True, local_files_only=True, dtype=torch.float32
+    with contextlib.redirect_stderr(notes), loadable(folder) as place:
+        result: Any = AutoModelForCausalLM.from_pretrained(
+            place,
+            output_loading_info=True,
+            local_files_only=True,
+            dtype=torch.float32,
+            trust_remote_code=place != folder.path,  # then it is our own
         )
-    stock, info = loaded
+    stock, info = result
     odd = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
+    loaded, stored = _names(stock.state_dict()), _stored(folder)
+    if loaded != stored:
+        odd |= {"not_loaded": sorted(stored - loaded), "not_stored": sorted(loaded - stored)}
     if odd:
         raise CheckpointError(f"transformers does not load {folder.path} whole: {odd}. It was not used.")
-    expect = source or folder.load_model().eval()
+    expect = source or folder.load_model().eval().logits
     generator = torch.Generator().manual_seed(0)
     shape = (4, min(folder.config.block_size, 256))
     ids = torch.randint(folder.config.vocab_size, shape, generator=generator)
     expected, found = expect(ids), stock.eval()(ids).logits
     first = expected.gather(-1, found.argmax(-1, keepdim=True)).squeeze(-1)
-    parity = Parity(
+    parity = ParityFacts(
+        tensors=len(loaded),
         max_abs_diff=(expected - found).abs().max().item(),
         argmax_agreement=(expected.amax(-1) - first <= _TIE).float().mean().item(),
         positions=ids.numel(),
@@ -67,3 +67,38 @@ def check_parity(folder: ModelFolder, source: Callable[[Tensor], Tensor] | None 
             f"(at most {TOLERANCE:g}), same first choice at {parity.argmax_agreement:.2%}. It was not used."
         )
     return parity
+
+
+def record(folder: ModelFolder, parity: ParityFacts) -> ModelFolder:
+    """Write the figures into the folder's metadata, where it has metadata and none yet: so a re-deploy changes nothing.
+
+    Raises CheckpointError where it can't be written.
+    """
+    if folder.metadata is None or folder.metadata.parity is not None:
+        return folder
+    facts = folder.metadata.model_copy(update={"parity": parity})
+    try:
+        facts.write(folder.path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder.path / METADATA_FILE} could not be written: {error}.", "Free disk space, or make the folder writable."
+        ) from error
+    return replace(folder, metadata=facts)
+
+
+def in_words(parity: ParityFacts) -> str:
+    """The figures, for people."""
+    return (
+        f"{parity.tensors} tensors, none missing and none left over; the largest difference of a logit is "
+        f"{parity.max_abs_diff:.1e}, the same first choice at {parity.argmax_agreement:.0%} of {parity.positions} positions"
+    )
+
+
+def _stored(folder: ModelFolder) -> set[str]:
+    with safe_open(folder.path / WEIGHTS_FILE, "pt") as file:
+        return _names(stored_names(file.keys()) if folder.architecture == "gpt2" else file.keys())
+
+
+def _names(names: Iterable[str]) -> set[str]:
+    """Without the tied head, which files have or leave out."""
+    return set(names) - {HEAD}

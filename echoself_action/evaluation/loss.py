@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..model.gpt2 import GPT2
+from ..model import Model
 
 _TOKENS_AT_ONCE = 8192  # bounds the memory that the logits take
 
@@ -30,7 +30,7 @@ class HeldOut:
         self._starts = starts
 
     @torch.no_grad()
-    def loss(self, model: GPT2) -> float:
+    def loss(self, model: Model) -> float:
         """Mean negative log-likelihood in nats per token. Leaves the model in the mode it was in."""
         device = next(model.parameters()).device
         was_training = model.training
@@ -38,7 +38,7 @@ class HeldOut:
         total, count = 0.0, 0
         for ids, targets in self._batches():
             total += model.loss(ids.to(device), targets.to(device), reduction="sum").item()
-            count += targets.numel()
+            count += ids.shape[0] * (ids.shape[1] + 1 - model.label_shift)
         model.train(was_training)
         return total / count
 

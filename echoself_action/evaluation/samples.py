@@ -3,12 +3,12 @@
 import torch
 
 from ..corpus.tokenizer import Tokenizer
-from ..model.gpt2 import GPT2
+from ..model import Model
 
 
 @torch.no_grad()
 def sample(
-    model: GPT2, tokenizer: Tokenizer, prompt: str = "", tokens: int = 100, temperature: float = 0.8, seed: int = 0
+    model: Model, tokenizer: Tokenizer, prompt: str = "", tokens: int = 100, temperature: float = 0.8, seed: int = 0
 ) -> str:
     """Up to `tokens` sampled tokens after `prompt` (none: the start of a document); ends early at end-of-text."""
     device = next(model.parameters()).device
@@ -21,7 +21,7 @@ def sample(
     model.eval()
     for _ in range(tokens):
         window = torch.tensor([ids[-model.config.block_size :]], device=device)
-        probabilities = (model(window)[0, -1].float().cpu() / temperature).softmax(-1)
+        probabilities = (model.logits(window)[0, -1].float().cpu() / temperature).softmax(-1)
         ids.append(int(torch.multinomial(probabilities, 1, generator=generator)))
         if ids[-1] == tokenizer.end_of_text_id:
             ids.pop()

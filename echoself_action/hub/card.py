@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..checkpoint.folder import ModelFolder
-from ..checkpoint.metadata import Metadata
-from ..checkpoint.parity import Parity
+from ..checkpoint.metadata import Metadata, ParityFacts
+from ..checkpoint.parity import in_words
 
 # A card on the Hub without this line was written or edited by a person, and is left alone.
 MARKER = "<!-- Written by echoself-action at every publish. Delete this line to keep your own text. -->"
@@ -20,7 +21,7 @@ class CardChoices:
     language: Sequence[str] = ()
 
 
-def model_card(repo_id: str, folder: ModelFolder, parity: Parity, choices: CardChoices) -> str:
+def model_card(repo_id: str, folder: ModelFolder, parity: ParityFacts, choices: CardChoices) -> str:
     """The README.md of the repo: front matter that the Hub reads, and text for people."""
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -45,7 +46,7 @@ def model_card(repo_id: str, folder: ModelFolder, parity: Parity, choices: CardC
         license=choices.license,
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=["gpt2", "echoself-action"],
+        tags=[folder.architecture, "echoself-action"],
         model_name=name,
         eval_results=results,
     )
@@ -56,10 +57,13 @@ def model_card(repo_id: str, folder: ModelFolder, parity: Parity, choices: CardC
         name=name,
         repo_id=repo_id,
         config=folder.config,
+        kind="GPT-2" if folder.architecture == "gpt2" else "NanEcho",
+        about=_about_nanecho(folder.config) if folder.architecture == "nanecho" else "",
+        trust="" if folder.architecture == "gpt2" else ", trust_remote_code=True",
         trained=trained,
         action=ACTION_URL,
         new_tokens=min(50, folder.config.block_size // 2),  # the context has no room for more than a block
-        parity=f"{parity.max_abs_diff:.0e} at most over {parity.positions} positions",
+        parity=in_words((facts and facts.parity) or parity),
     )
     return str(ModelCard(text))
 
@@ -77,17 +81,17 @@ _TEMPLATE = """---
 
 # {name}
 
-A GPT-2 language model with {config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, a context of
+A {kind} language model with {config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, a context of
 {config.block_size} tokens and a vocabulary of {config.vocab_size}. It was trained and published by
 [echoself-action]({action}).
-
+{about}
 ## How to use it
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{repo_id}")
-model = AutoModelForCausalLM.from_pretrained("{repo_id}")
+model = AutoModelForCausalLM.from_pretrained("{repo_id}"{trust})
 ids = tokenizer("The", return_tensors="pt").input_ids
 print(tokenizer.decode(model.generate(ids, max_new_tokens={new_tokens}, do_sample=True)[0]))
 ```
@@ -95,14 +99,37 @@ print(tokenizer.decode(model.generate(ids, max_new_tokens={new_tokens}, do_sampl
 ## How it was trained
 
 {trained}
-Before it was published, these files were loaded with stock transformers and their logits compared with the trainer's:
-largest difference {parity}.
+Before it was published, these files were loaded with stock transformers and compared with the model that was trained:
+{parity}.
 
 ## Limits
 
 This is a small model of one corpus. It repeats what is in that corpus, its errors and biases included, states things that
 are not true, and has not been tuned to follow instructions or to be safe. Don't rely on its text for decisions.
 """
+
+
+def _about_nanecho(config: Any) -> str:
+    """What a reader has to know of this architecture: that its code is run, and what it computes."""
+    depth = f"recursive reasoning, {config.recursion_depth} deep at step {config.current_iteration}"
+    parts = {
+        "adaptive attention": config.enable_adaptive_attention,
+        f"persona dimensions ({', '.join(config.persona_dimensions)})": config.enable_persona_dimensions,
+        depth: config.enable_recursive_reasoning,
+        "hypergraph patterns": config.enable_hypergraph_patterns,
+    }
+    text = f"""
+NanEcho is no architecture of transformers: the model comes with its code, `modeling_nanecho.py`, and loading it needs
+`trust_remote_code=True`, which runs that file. Read it first; it imports torch and transformers alone.
+
+It has {", ".join(name for name, on in parts.items() if on) or "none of its extras"}.
+"""
+    if config.legacy:
+        text += """
+**It keeps the arithmetic of the program that trained it** (`legacy: true`): it is not causal, so its logits depend on later
+tokens, and it was trained to predict the token after the next one. Its text is worse than its loss.
+"""
+    return text
 
 
 def _training(facts: Metadata) -> str:
@@ -128,7 +155,9 @@ def _training(facts: Metadata) -> str:
         ("Software", ", ".join(f"{name} {number}" for name, number in facts.versions.items())),
     ]
     if origin:
-        rows.append(("Imported from", f"a {origin.layout} checkpoint; logits differ from its own by {origin.max_abs_diff:.1e}"))
+        differ = f"; logits differ from its own by {facts.parity.max_abs_diff:.1e}" if facts.parity else ""
+        rows.append(("Imported from", f"a {origin.layout} checkpoint{differ}"))
+        rows += [("Note", remark) for remark in origin.remarks]
     lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
     return "\n".join(lines) + "\n\nLosses are in nats per token. Documents are held out by a hash of their content.\n"
 

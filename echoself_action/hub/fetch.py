@@ -1,17 +1,34 @@
 """A model folder from the Hub: the files of one commit, each checked against what the Hub says of it."""
 
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..checkpoint.atomic import TEMPORARY_PREFIX, new_folder, set_aside
-from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder, check_weights, read_model_folder, sha256
+from ..checkpoint.diagnosis import diagnose
+from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder, check_weights, read_model_folder, remote_code, sha256
 from ..checkpoint.metadata import METADATA_FILE, Metadata, read_metadata
 from ..errors import CheckpointError, HubError
-from .checksum import same_content
-from .client import Hub, asking
-from .repo import CARD_FILE, MAIN, MODEL_FILES, REQUIRED_FILES, STATE_FILES, Listing, Remote, RemoteFile
+from ..training.imports import import_checkpoint
+from .client import Hub
+from .download import download
+from .repo import (
+    CARD_FILE,
+    MAIN,
+    MODEL_FILES,
+    PICKLED_FILES,
+    REQUIRED_FILES,
+    SPARE_STATE_FILES,
+    STATE_FILES,
+    Listing,
+    Remote,
+    RemoteFile,
+)
 
+_STATE_FILES = (*STATE_FILES, *SPARE_STATE_FILES)
 _Files = dict[str, tuple[str, RemoteFile]]  # name -> the commit that it comes from, and what the Hub says of it
 
 
@@ -24,12 +41,13 @@ class Fetched:
     commit: str
 
 
-def fetch(hub: Hub, remote: Remote, output_dir: Path) -> Fetched:
+def fetch(hub: Hub, remote: Remote, output_dir: Path, note: Callable[[str], None] = lambda _: None) -> Fetched:
     """Fetch the model that was looked up into `output_dir`, as `checkpoint-<step>` folders.
 
     With it comes the training state where the Hub keeps one: of the same weights, or, on the main branch, of the same run
     further on. Raises HubError where the revision is not there or a file does not arrive whole, and CheckpointError where
-    what is there is no model folder. Nothing half-fetched gets a final name.
+    what is there is no model folder. Nothing half-fetched gets a final name. A whole GPT-2 whose weights are a pickle becomes a
+    model folder on the way, saying what was assumed through `note`.
     """
     published, kept = remote.model, remote.state if remote.state and remote.state.has_state else None
     if published is None:
@@ -40,8 +58,11 @@ def fetch(hub: Hub, remote: Remote, output_dir: Path) -> Fetched:
         )
     if not published.has_model:
         if kept and remote.revision == MAIN:  # the first publish was cut off after the state, before the model
-            newest = _download(hub, remote.repo_id, _files(kept, (*MODEL_FILES, *STATE_FILES)), output_dir)
+            newest = _download(hub, remote.repo_id, _files(kept, (*MODEL_FILES, *_STATE_FILES)), output_dir)
             return Fetched(newest, newest, kept.commit)
+        if published.has_pickled_model:
+            model = _converted(hub, remote.repo_id, published, output_dir, note)
+            return Fetched(model, model, published.commit)
         missing = [name for name in REQUIRED_FILES if name not in published.files]
         raise CheckpointError(
             f"{remote.repo_id} at {published.commit} is no whole model folder: {', '.join(missing)} missing. "
@@ -50,12 +71,12 @@ def fetch(hub: Hub, remote: Remote, output_dir: Path) -> Fetched:
         )
     wanted = _files(published, (*MODEL_FILES, CARD_FILE))
     if kept and _weights(kept) == _weights(published):
-        wanted |= _files(kept, STATE_FILES)
+        wanted |= _files(kept, _STATE_FILES)
     model = newest = _download(hub, remote.repo_id, wanted, output_dir)
     if kept and remote.revision == MAIN and model.metadata and not model.has_training_state:
-        facts = _remote_metadata(hub, remote.repo_id, kept.commit)
+        facts = _remote_metadata(hub, remote.repo_id, kept)
         if facts and facts.run_id == model.metadata.run_id and facts.step > model.step:
-            newest = _download(hub, remote.repo_id, _files(kept, (*MODEL_FILES, *STATE_FILES)), output_dir)
+            newest = _download(hub, remote.repo_id, _files(kept, (*MODEL_FILES, *_STATE_FILES)), output_dir)
     return Fetched(model, newest, published.commit)
 
 
@@ -68,29 +89,45 @@ def _weights(listing: Listing) -> tuple[str | None, str | None]:
     return file.sha256, file.blob_id
 
 
-def _remote_metadata(hub: Hub, repo_id: str, commit: str) -> Metadata | None:
-    with asking(hub, repo_id, "reading the training state"):
-        path = hub.api.hf_hub_download(repo_id, METADATA_FILE, revision=commit)
-    return read_metadata(Path(path).parent)
+def _remote_metadata(hub: Hub, repo_id: str, kept: Listing) -> Metadata | None:
+    if METADATA_FILE not in kept.files:
+        return None
+    with TemporaryDirectory() as folder:
+        return read_metadata(download(hub, repo_id, kept.commit, kept.files[METADATA_FILE], Path(folder)).parent)
 
 
 def _download(hub: Hub, repo_id: str, files: _Files, output_dir: Path) -> ModelFolder:
+    with _incoming(hub, repo_id, files, output_dir) as incoming:
+        arrived = read_model_folder(incoming)
+        for name, code in remote_code(arrived.config).items():
+            (incoming / name).write_bytes(code)  # our own: what lies on the Hub may be anybody's
+        check_weights(arrived)
+        return _place(arrived, output_dir / f"checkpoint-{arrived.step}")
+
+
+def _converted(hub: Hub, repo_id: str, published: Listing, output_dir: Path, note: Callable[[str], None]) -> ModelFolder:
+    """A model folder of the GPT-2 in `pytorch_model.bin`, which is read with nothing in it run.
+
+    Raises CheckpointError where it is not the whole model, with what is wrong and what of it can be saved.
+    """
+    saved = repo_id.rpartition("/")[2]
+    first = f"hf download {repo_id} --revision {published.commit} --local-dir {saved}"
+    with _incoming(hub, repo_id, _files(published, PICKLED_FILES), output_dir) as incoming:
+        pickled = diagnose(incoming, f"{repo_id} at {published.commit}", first, saved)
+        return import_checkpoint(pickled, output_dir, None, note)
+
+
+@contextmanager
+def _incoming(hub: Hub, repo_id: str, files: _Files, output_dir: Path) -> Iterator[Path]:
+    """A folder with these files, as the Hub says they are; it is gone after the block."""
     output_dir.mkdir(parents=True, exist_ok=True)
     incoming = output_dir / f"{TEMPORARY_PREFIX}{repo_id.replace('/', '--')}"
     shutil.rmtree(incoming, ignore_errors=True)
     try:
-        for name, (commit, remote) in files.items():
-            with asking(hub, repo_id, f"fetching {name}"):
-                hub.api.hf_hub_download(repo_id, name, revision=commit, local_dir=incoming)
-            if not same_content(incoming / name, remote):
-                raise HubError(
-                    f"{name} of {repo_id} arrived damaged: its checksum is not the Hub's. Nothing was kept.",
-                    "Run it again.",
-                )
+        for commit, remote in files.values():
+            download(hub, repo_id, commit, remote, incoming)
         shutil.rmtree(incoming / ".cache", ignore_errors=True)  # the client's own bookkeeping
-        arrived = read_model_folder(incoming)
-        check_weights(arrived)
-        return _place(arrived, output_dir / f"checkpoint-{arrived.step}")
+        yield incoming
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
 

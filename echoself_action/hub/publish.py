@@ -2,13 +2,32 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from ..checkpoint.folder import ModelFolder
+from ..checkpoint.folder import ModelFolder, remote_code
 from ..errors import HubError
+from .asking import ask, asking
 from .checksum import Content, same_content, size_of
-from .client import Hub, asking
-from .repo import CARD_FILE, MAIN, MODEL_FILES, STATE_BRANCH, STATE_FILES, Listing, Remote, find_repo, list_repo
+from .client import Hub
+from .download import download
+from .repo import (
+    CARD_FILE,
+    MAIN,
+    MODEL_FILES,
+    SPARE_STATE_FILES,
+    STATE_BRANCH,
+    STATE_FILES,
+    Listing,
+    Remote,
+    find_repo,
+    list_repo,
+)
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import GitCommitInfo
 
 
 @dataclass(frozen=True)
@@ -32,13 +51,19 @@ class Published:
 
 def model_files(folder: ModelFolder, card: str | None) -> dict[str, Content]:
     """What the main branch gets: the model and its card."""
-    files: dict[str, Content] = {name: folder.path / name for name in MODEL_FILES if (folder.path / name).is_file()}
-    return files | ({CARD_FILE: card.encode()} if card else {})
+    return _files(folder, MODEL_FILES) | ({CARD_FILE: card.encode()} if card else {})
 
 
 def state_files(folder: ModelFolder) -> dict[str, Content]:
     """What the branch of the training state gets: the newest checkpoint, whole."""
-    return {name: folder.path / name for name in (*MODEL_FILES, *STATE_FILES) if (folder.path / name).is_file()}
+    return _files(folder, (*MODEL_FILES, *STATE_FILES, *SPARE_STATE_FILES))
+
+
+def _files(folder: ModelFolder, names: tuple[str, ...]) -> dict[str, Content]:
+    """Those of `names` that are there, and our own code where transformers runs some: never a file that lay in the folder."""
+    there: dict[str, Content] = {name: folder.path / name for name in names if (folder.path / name).is_file()}
+    there.update(remote_code(folder.config))
+    return there
 
 
 def changes(files: Mapping[str, Content], published: Listing | None) -> tuple[Change, ...]:
@@ -55,10 +80,10 @@ def ensure_repo(hub: Hub, remote: Remote, private: bool) -> Remote:
     """Create the repo, or the branch that is to be published to, where it is missing."""
     if remote.model:
         return remote
-    with asking(hub, remote.repo_id, "creating the repo"):
-        hub.api.create_repo(remote.repo_id, private=private, exist_ok=True)
-        if remote.revision != MAIN:
-            hub.api.create_branch(remote.repo_id, branch=remote.revision, exist_ok=True)
+    name = remote.repo_id
+    ask(hub, name, "creating the repo", lambda: hub.api.create_repo(name, private=private, exist_ok=True))
+    if remote.revision != MAIN:
+        _make_branch(hub, name, remote.revision, None)
     made = list_repo(hub, remote.repo_id, remote.revision)
     if made.has_model and remote.revision == MAIN:
         raise _moved_on(remote.repo_id, MAIN)
@@ -84,8 +109,7 @@ def publish_state(hub: Hub, remote: Remote, newest: ModelFolder, message: str) -
     if parent is None:
         if find_repo(hub, remote.repo_id, STATE_BRANCH):
             raise _moved_on(remote.repo_id, STATE_BRANCH)
-        with asking(hub, remote.repo_id, f"making the branch {STATE_BRANCH}"):
-            hub.api.create_branch(remote.repo_id, branch=STATE_BRANCH, revision=MAIN, exist_ok=True)
+        _make_branch(hub, remote.repo_id, STATE_BRANCH, MAIN)
         parent = list_repo(hub, remote.repo_id, STATE_BRANCH)
         if parent.has_state:
             raise _moved_on(remote.repo_id, STATE_BRANCH)
@@ -94,8 +118,7 @@ def publish_state(hub: Hub, remote: Remote, newest: ModelFolder, message: str) -
 
 def set_tag(hub: Hub, repo_id: str, tag: str, commit: str) -> None:
     """Tag a commit. Raises HubError where the tag is on another commit already: tags don't move."""
-    with asking(hub, repo_id, "looking up the tags"):
-        tags = {ref.name: ref.target_commit for ref in hub.api.list_repo_refs(repo_id).tags}
+    tags = _tags(hub, repo_id)
     if tags.get(tag) == commit:
         return
     if tag in tags:
@@ -103,17 +126,20 @@ def set_tag(hub: Hub, repo_id: str, tag: str, commit: str) -> None:
             f"Tag {tag} of {repo_id} is on commit {tags[tag]} already. The model was published, but not tagged.",
             "Give another tag.",
         )
-    with asking(hub, repo_id, f"setting tag {tag}"):
-        hub.api.create_tag(repo_id, tag=tag, revision=commit)
+
+    def set_already() -> bool | None:
+        return _tags(hub, repo_id).get(tag) == commit or None
+
+    ask(hub, repo_id, f"setting tag {tag}", lambda: hub.api.create_tag(repo_id, tag=tag, revision=commit), set_already)
 
 
 def read_card(hub: Hub, remote: Remote) -> str | None:
     """The card on the Hub, or None."""
     if not remote.model or CARD_FILE not in remote.model.files:
         return None
-    with asking(hub, remote.repo_id, "reading the model card"):
-        path = hub.api.hf_hub_download(remote.repo_id, CARD_FILE, revision=remote.model.commit)
-    return Path(path).read_text(encoding="utf-8")
+    with TemporaryDirectory() as folder:
+        card = download(hub, remote.repo_id, remote.model.commit, remote.model.files[CARD_FILE], Path(folder))
+        return card.read_text(encoding="utf-8")
 
 
 def _commit(hub: Hub, repo_id: str, branch: str, files: Mapping[str, Content], message: str, parent: Listing) -> Published:
@@ -123,11 +149,40 @@ def _commit(hub: Hub, repo_id: str, branch: str, files: Mapping[str, Content], m
     if not changed:
         return Published(parent.commit, False, ())
     operations = [CommitOperationAdd(change.path, change.content) for change in changed]
-    with asking(hub, repo_id, f"publishing to {branch}"):
-        commit = hub.api.create_commit(
-            repo_id, operations, commit_message=message, revision=branch, parent_commit=parent.commit
+    with asking(hub, repo_id, f"uploading to {branch}"):
+        hub.api.preupload_lfs_files(repo_id, operations, revision=branch)  # the client tries these requests again itself
+
+    def commit() -> str:
+        made = hub.api.create_commit(repo_id, operations, commit_message=message, revision=branch, parent_commit=parent.commit)
+        return made.oid
+
+    def commit_that_landed() -> str | None:
+        """A head with our files, straight on top of what we looked at. A blind repeat would be refused by our own commit."""
+        history = [made.commit_id for made in _history(hub, repo_id, branch)[:2]]
+        there = history[1:] == [parent.commit] and not changes(files, list_repo(hub, repo_id, history[0]))
+        return history[0] if there else None
+
+    made = ask(hub, repo_id, f"publishing to {branch}", commit, commit_that_landed)
+    if damaged := [change.path for change in changes(files, list_repo(hub, repo_id, made))]:
+        raise HubError(
+            f"{repo_id} has other content than was sent at commit {made}: {', '.join(damaged)}. It was damaged on the way.",
+            "Run it again: it publishes these files anew. Nobody should use that commit.",
         )
-    return Published(commit.oid, True, changed)
+    return Published(made, True, changed)
+
+
+def _history(hub: Hub, repo_id: str, branch: str) -> "list[GitCommitInfo]":
+    return ask(hub, repo_id, f"looking at {branch}", lambda: hub.api.list_repo_commits(repo_id, revision=branch))
+
+
+def _make_branch(hub: Hub, repo_id: str, branch: str, start: str | None) -> None:
+    make = partial(hub.api.create_branch, repo_id, branch=branch, revision=start, exist_ok=True)
+    ask(hub, repo_id, f"making the branch {branch}", make)
+
+
+def _tags(hub: Hub, repo_id: str) -> dict[str, str]:
+    refs = ask(hub, repo_id, "looking up the tags", lambda: hub.api.list_repo_refs(repo_id))
+    return {ref.name: ref.target_commit for ref in refs.tags}
 
 
 def _moved_on(repo_id: str, branch: str) -> HubError:

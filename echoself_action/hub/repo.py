@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..checkpoint.diagnosis import PICKLE_FILE
 from ..checkpoint.folder import CONFIG_FILE, GENERATION_FILE, TOKENIZER_FILES, TRAINING_STATE, WEIGHTS_FILE
 from ..checkpoint.metadata import METADATA_FILE
-from .client import Hub, asking
+from .asking import ask, silence
+from .client import Hub
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
@@ -15,7 +17,9 @@ CARD_FILE = "README.md"
 # Everything that may ever be published or fetched; whatever else lies in a folder or a repo stays there.
 REQUIRED_FILES = (CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES)
 MODEL_FILES = (*REQUIRED_FILES, GENERATION_FILE, METADATA_FILE)
+PICKLED_FILES = (CONFIG_FILE, PICKLE_FILE, *TOKENIZER_FILES, METADATA_FILE)
 STATE_FILES = (f"{TRAINING_STATE}/state.json", f"{TRAINING_STATE}/optimizer.safetensors")
+SPARE_STATE_FILES = (f"{TRAINING_STATE}/spare.safetensors",)  # of some imported models
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class Listing:
         return all(name in self.files for name in REQUIRED_FILES)
 
     @property
+    def has_pickled_model(self) -> bool:
+        """Whether transformers would look for a model here, and find it in a pickle."""
+        return CONFIG_FILE in self.files and PICKLE_FILE in self.files and WEIGHTS_FILE not in self.files
+
+    @property
     def has_state(self) -> bool:
         return self.has_model and all(name in self.files for name in STATE_FILES)
 
@@ -58,8 +67,11 @@ class Remote:
 
     @property
     def holds_a_model(self) -> bool:
-        """Whether there is something to fetch."""
-        return bool(self.model and (self.model.has_model or (self.revision == MAIN and self.state and self.state.has_state)))
+        """Whether there is something to fetch, or a model that can't be used and must not be overwritten unseen."""
+        if self.model is None:
+            return False
+        kept = self.revision == MAIN and self.state is not None and self.state.has_state
+        return self.model.has_model or self.model.has_pickled_model or kept
 
 
 def look_up(hub: Hub, repo_id: str, revision: str) -> Remote:
@@ -69,25 +81,30 @@ def look_up(hub: Hub, repo_id: str, revision: str) -> Remote:
 
 def list_repo(hub: Hub, repo_id: str, revision: str) -> Listing:
     """The files of `repo_id` at `revision`. Raises HubError where it is not there."""
-    with asking(hub, repo_id, f"looking up revision {revision}"):
-        return _listing(hub, repo_id, revision)
+    return ask(hub, repo_id, f"looking up revision {revision}", lambda: _listing(hub, repo_id, revision))
 
 
 def find_repo(hub: Hub, repo_id: str, revision: str) -> Listing | None:
     """The same, or None where the Hub knows no such repo or revision, or doesn't say that it does."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    with asking(hub, repo_id, f"looking up revision {revision}"):
+    def find() -> Listing | None:
         try:
             return _listing(hub, repo_id, revision)
         except GatedRepoError:  # one of a kind with the next, but it is there
             raise
-        except (RepositoryNotFoundError, RevisionNotFoundError):
+        except RevisionNotFoundError:
             return None
+        except RepositoryNotFoundError as error:
+            if hub.has_token and error.response.status_code == 401:  # a token that has expired says nothing of the repo
+                raise
+            return None
+
+    return ask(hub, repo_id, f"looking up revision {revision}", find)
 
 
 def _listing(hub: Hub, repo_id: str, revision: str) -> Listing:
-    info = hub.api.model_info(repo_id, revision=revision, files_metadata=True)
+    info = hub.api.model_info(repo_id, revision=revision, files_metadata=True, timeout=silence())
     assert info.sha
     return Listing(info.sha, {sibling.rfilename: _remote_file(sibling) for sibling in info.siblings or ()})
 

@@ -6,7 +6,7 @@ or transposed between training and publishing.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -29,6 +29,10 @@ class GPT2Config:
     bias: bool = True
     activation: Activation = "gelu_new"
     layer_norm_epsilon: float = 1e-5
+
+    def with_dropout(self, dropout: float) -> "GPT2Config":
+        """The same model with another rate of dropout."""
+        return replace(self, dropout=dropout)
 
 
 class Linear(nn.Module):
@@ -122,19 +126,26 @@ class Transformer(nn.Module):
 class GPT2(nn.Module):
     """The language model. A new one is uninitialised memory: call `initialise`, or load a state dict."""
 
+    label_shift = 1  # how many tokens ahead it predicts
+
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.config = config
         self.transformer = Transformer(config)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def logits(self, ids: Tensor) -> Tensor:
         """Logits (batch, length, vocab_size) for token ids (batch, length), length at most block_size."""
         return F.linear(self.transformer(ids), self.transformer.wte.weight)
 
+    forward = logits
+
     def loss(self, ids: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
         """Cross-entropy in nats of `targets` (batch, length), which are `ids` one position later."""
-        logits = self(ids)
+        logits = self.logits(ids)
         return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction=reduction)
+
+    def advance(self, step: int) -> None:
+        """Say where training stands: nothing in a GPT-2 depends on it."""
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:

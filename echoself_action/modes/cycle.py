@@ -9,7 +9,7 @@ from ..hub.fetch import fetch
 from ..hub.repo import look_up
 from ..inputs import Inputs, Outputs
 from ..report.github import write_outputs, write_summary
-from ..report.log import part
+from ..report.log import note, part
 from ..report.summary import training_summary
 from .deploy import deploy_model, exit_code
 from .start import newest_of
@@ -20,12 +20,12 @@ def run(inputs: Inputs) -> int:
     """The mode; returns the exit code. What was trained stays in output_dir where it can't be published."""
     started = time.monotonic()
     assert inputs.repo_id
-    with open_hub(inputs.hub, inputs.token) as hub:
+    with open_hub(inputs.hub, inputs.token, note) as hub:
         require_write_access(hub)
         with part("Pulling"):
             remote = look_up(hub, inputs.repo_id, inputs.revision)
             wanted = remote.holds_a_model and inputs.resume != "never"
-            fetched = fetch(hub, remote, inputs.output_dir).newest if wanted else None
+            fetched = fetch(hub, remote, inputs.output_dir, note).newest if wanted else None
             start = newest_of(inputs, fetched)
         trained = train_model(inputs, start, started)
         write_summary(training_summary(trained.result, trained.best, trained.sample))

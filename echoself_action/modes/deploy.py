@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from ..checkpoint.find import best, latest
-from ..checkpoint.folder import ModelFolder, check_weights
-from ..checkpoint.parity import Parity, check_parity
+from ..checkpoint.folder import ModelFolder, check_weights, remote_code
+from ..checkpoint.metadata import ParityFacts
+from ..checkpoint.parity import check_parity, in_words, record
 from ..errors import GATE_REFUSED, CheckpointError
 from ..evaluation.gate import judge
 from ..hub.card import CardChoices, is_ours, model_card
@@ -34,7 +35,7 @@ def run(inputs: Inputs) -> int:
     """The mode; returns the exit code."""
     model, newest = _folders(inputs)
     assert inputs.repo_id
-    with open_hub(inputs.hub, inputs.token) as hub:
+    with open_hub(inputs.hub, inputs.token, note) as hub:
         if not inputs.dry_run:
             require_write_access(hub)
         remote = look_up(hub, inputs.repo_id, inputs.revision)
@@ -60,7 +61,11 @@ def deploy_model(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, n
         return where | {"deployed": "false"}
     with part("Publishing"):
         parity = check_parity(model)
-        note(f"stock transformers loads {model.path}: largest difference of a logit {parity.max_abs_diff:.1e}")
+        note(f"stock transformers loads {model.path}: {in_words(parity)}")
+        if not inputs.dry_run:
+            model = record(model, parity)
+        if remote_code(model.config):
+            note("whoever loads it needs trust_remote_code=True: NanEcho is no architecture of transformers")
         files = model_files(model, _card(inputs, hub, remote, model, parity))
         if inputs.dry_run:
             _show_plan(changes(files, remote.model), where["repo_url"])
@@ -74,7 +79,7 @@ def deploy_model(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, n
         if inputs.tag:
             set_tag(hub, remote.repo_id, inputs.tag, published.commit)
             note(f"tag {inputs.tag} is on it")
-    write_summary(publishing_summary(where["repo_url"], published, parity.max_abs_diff))
+    write_summary(publishing_summary(where["repo_url"], published, parity))
     return where | {
         "deployed": str(published.deployed).lower(),
         "commit_sha": published.commit,
@@ -104,7 +109,7 @@ def _folders(inputs: Inputs) -> tuple[ModelFolder, ModelFolder]:
     return model, newest if same_run else model
 
 
-def _card(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, parity: Parity) -> str | None:
+def _card(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, parity: ParityFacts) -> str | None:
     if not is_ours(read_card(hub, remote)):
         note("the model card on the Hub was written by a person, and is left as it is")
         return None

@@ -1,23 +1,29 @@
-"""The checkpoint that `checkpoint` names: a model folder, or a foreign file that becomes one in output_dir."""
+"""The checkpoint that `checkpoint` names: a model folder, a foreign file that becomes one, or what `auto` finds."""
 
 from glob import glob
 from pathlib import Path
 
+from ..checkpoint.diagnosis import diagnose, holds_pickled_model
 from ..checkpoint.folder import ModelFolder, read_model_folder
 from ..errors import CheckpointError
-from ..inputs import Inputs
+from ..inputs import AUTO, Inputs
 from ..report.log import note, part
 from ..training.imports import import_checkpoint
+from .auto import discover
 
 
 def named_checkpoint(inputs: Inputs) -> ModelFolder:
     """Raises CheckpointError where `checkpoint` is not one thing, or not one that can be used."""
     assert inputs.checkpoint
+    if inputs.checkpoint == AUTO:
+        return discover(inputs)
     path = _only(inputs.checkpoint)
+    if holds_pickled_model(path):
+        path = diagnose(path, str(path), tokenizer=inputs.tokenizer)
     if not path.is_file():
         return read_model_folder(path)
     with part("Importing"):
-        return import_checkpoint(path, inputs.output_dir, inputs.tokenizer, note)
+        return import_checkpoint(path, inputs.output_dir, inputs.tokenizer, note, inputs.n_head)
 
 
 def _only(pattern: str) -> Path:

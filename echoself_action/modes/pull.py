@@ -1,34 +1,68 @@
-"""pull: fetch a model from the Hub, checked, as a folder to use or to go on training from."""
+"""pull: a model from the Hub, or the checkpoint that is named, checked, as a folder to use or to go on training from."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 
+from ..checkpoint.adopt import take_in
+from ..checkpoint.folder import ModelFolder
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
 from ..inputs import Inputs, Outputs
 from ..report.github import write_outputs, write_summary
 from ..report.log import note, part
-from ..report.summary import pulling_summary
+from ..report.summary import pulling_summary, taking_in_summary
+from ..training.nanecho import export_nanecho
 from ..training.nanogpt import export_nanogpt
+from .named import named_checkpoint
 from .outputs import model_outputs
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """`model` is the one to use, `newest` where its training stands; `origin` are the outputs that say where it is from."""
+
+    model: ModelFolder
+    newest: ModelFolder
+    summary: str
+    origin: dict[str, str] = field(default_factory=dict)
 
 
 def run(inputs: Inputs) -> int:
     """The mode; returns the exit code."""
+    pulled = _taken_in(inputs) if inputs.checkpoint else _fetched(inputs)
+    _export(inputs, pulled.newest)
+    write_summary(pulled.summary)
+    outputs = model_outputs(pulled.model) | {"checkpoint": str(pulled.newest.path)} | pulled.origin
+    write_outputs(asdict(Outputs(**outputs)))
+    return 0
+
+
+def _fetched(inputs: Inputs) -> Pulled:
     assert inputs.repo_id
-    with open_hub(inputs.hub, inputs.token) as hub, part("Pulling"):
+    with open_hub(inputs.hub, inputs.token, note) as hub, part("Pulling"):
         remote = look_up(hub, inputs.repo_id, inputs.revision)
-        fetched = fetch(hub, remote, inputs.output_dir)
+        fetched = fetch(hub, remote, inputs.output_dir, note)
         url = hub.url(inputs.repo_id)
     note(f"pulled {url} at {fetched.commit}: step {fetched.model.step}, {fetched.model.path}")
     if fetched.newest != fetched.model:
         note(f"its training stands at step {fetched.newest.step}: {fetched.newest.path}")
+    summary = pulling_summary(url, inputs.revision, fetched.commit, fetched.model)
+    origin = {"repo_url": url, "commit_sha": fetched.commit, "revision": inputs.revision}
+    return Pulled(fetched.model, fetched.newest, summary, origin)
+
+
+def _taken_in(inputs: Inputs) -> Pulled:
+    named = named_checkpoint(inputs)
+    model = take_in(named, inputs.output_dir)
+    note(f"taken in: step {model.step}, {model.path}")
+    return Pulled(model, model, taking_in_summary(named, model))
+
+
+def _export(inputs: Inputs, model: ModelFolder) -> None:
     if "nanogpt" in inputs.formats:
         exported = inputs.output_dir / "nanogpt" / "ckpt.pt"
-        export_nanogpt(fetched.newest, exported)
-        note(f"for nanoGPT, step {fetched.newest.step}: {exported}; train.py --init_from=resume --out_dir={exported.parent}")
-    write_summary(pulling_summary(url, inputs.revision, fetched.commit, fetched.model))
-    where = {"repo_url": url, "commit_sha": fetched.commit, "revision": inputs.revision}
-    outputs = model_outputs(fetched.model) | {"checkpoint": str(fetched.newest.path)} | where
-    write_outputs(asdict(Outputs(**outputs)))
-    return 0
+        export_nanogpt(model, exported)
+        note(f"for nanoGPT, step {model.step}: {exported}; train.py --init_from=resume --out_dir={exported.parent}")
+    if "nanecho" in inputs.formats:
+        exported = export_nanecho(model, inputs.output_dir / "nanecho" / "cache")
+        note(f"for NanEcho, step {model.step}: {exported}; train_cached.py --out_dir={inputs.output_dir / 'nanecho'}")

@@ -22,10 +22,10 @@ def starting_point(inputs: Inputs) -> ModelFolder | None:
     """
     start = _named_or_here(inputs)
     if start is None and inputs.repo_id and inputs.resume != "never":
-        with open_hub(inputs.hub, inputs.token) as hub:
+        with open_hub(inputs.hub, inputs.token, note) as hub:
             remote = look_up(hub, inputs.repo_id, inputs.revision)
             if remote.holds_a_model:
-                start = fetch(hub, remote, inputs.output_dir).newest
+                start = fetch(hub, remote, inputs.output_dir, note).newest
     return confirmed(inputs, start)
 
 

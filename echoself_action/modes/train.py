@@ -2,12 +2,14 @@
 
 import time
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from ..checkpoint.find import best
 from ..checkpoint.folder import ModelFolder
 from ..errors import INTERRUPTED, InputError
 from ..evaluation.samples import sample
 from ..inputs import Inputs, Outputs
+from ..model import ModelConfig
 from ..model.gpt2 import GPT2Config
 from ..report.github import write_outputs, write_summary
 from ..report.log import note, part, show_sample
@@ -73,16 +75,14 @@ def training_outputs(trained: Trained) -> dict[str, str]:
     }
 
 
-def _new_config(inputs: Inputs, vocab_size: int) -> GPT2Config:
-    return GPT2Config(
-        vocab_size=vocab_size,
-        block_size=inputs.size("block_size"),
-        n_layer=inputs.size("n_layer"),
-        n_head=inputs.size("n_head"),
-        n_embd=inputs.size("n_embd"),
-        dropout=inputs.size("dropout"),
-        bias=inputs.bias is not False,
-    )
+def _new_config(inputs: Inputs, vocab_size: int) -> ModelConfig:
+    shape: dict[str, Any] = {name: inputs.size(name) for name in ("block_size", "n_layer", "n_head", "n_embd", "dropout")}
+    shape |= {"vocab_size": vocab_size, "bias": inputs.bias is not False}
+    if inputs.architecture != "nanecho":
+        return GPT2Config(**shape)
+    from ..model.nanecho import NanEchoConfig  # loads transformers, which takes seconds
+
+    return NanEchoConfig(**shape, persona_dimensions=inputs.persona_dimensions).growing_over(inputs.size("max_iters"))
 
 
 def _fitting(inputs: Inputs, start: ModelFolder) -> ModelFolder:
@@ -92,6 +92,8 @@ def _fitting(inputs: Inputs, start: ModelFolder) -> ModelFolder:
         for name in ("n_layer", "n_head", "n_embd", "block_size", "bias")
         if getattr(inputs, name) not in (None, getattr(start.config, name))
     ]
+    if inputs.architecture not in (None, start.architecture):
+        wrong.append(f"architecture: {inputs.architecture} was given, and the model is {start.architecture}")
     if wrong:
         raise InputError(
             f"{start.path} can't go on in another shape: {'; '.join(wrong)}. Nothing was trained.",
@@ -99,7 +101,7 @@ def _fitting(inputs: Inputs, start: ModelFolder) -> ModelFolder:
         )
     if inputs.dropout is None:
         return start
-    return replace(start, config=replace(start.config, dropout=inputs.dropout))
+    return replace(start, config=start.config.with_dropout(inputs.dropout))
 
 
 def _introduce(training: Run) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from ..checkpoint.folder import ModelFolder
-from ..checkpoint.metadata import Evaluation
+from ..checkpoint.metadata import Evaluation, ParityFacts
+from ..checkpoint.parity import in_words
 from ..evaluation.gate import Verdict
 from ..hub.publish import Published
 from ..training.loop import Result
@@ -44,15 +45,15 @@ def training_summary(result: Result, best: ModelFolder, text: str) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def publishing_summary(repo_url: str, published: Published, parity_max_diff: float) -> str:
+def publishing_summary(repo_url: str, published: Published, parity: ParityFacts) -> str:
     """Markdown about a publish."""
     if not published.deployed:
         return f"## Nothing to publish: [{repo_url}]({repo_url}) already holds this model\n"
     rows = [(code(change.path), f"{change.size:,}") for change in published.changes]
     return (
         f"## Published to [{repo_url}]({repo_url})\n\n"
-        f"Commit {code(published.commit)}. Loaded with stock transformers first: largest difference of a logit "
-        f"{parity_max_diff:.1e}.\n\n{_table('| file | bytes |', rows)}\n\n"
+        f"Commit {code(published.commit)}. Loaded with stock transformers first: {in_words(parity)}.\n\n"
+        f"{_table('| file | bytes |', rows)}\n\n"
         f"Load it with `AutoModelForCausalLM.from_pretrained`, or go on training it with `mode: cycle`.\n"
     )
 
@@ -71,6 +72,16 @@ def pulling_summary(repo_url: str, revision: str, commit: str, folder: ModelFold
         f"## Pulled step {folder.step:,} of [{repo_url}]({repo_url})\n\n"
         f"Revision {code(revision)} is commit {code(commit)}; it lies in {code(folder.path)}. "
         "Load it from there with transformers, or go on training it with `mode: train`.\n"
+    )
+
+
+def taking_in_summary(named: ModelFolder, folder: ModelFolder) -> str:
+    """Markdown about a checkpoint that became a model folder in output_dir, with no Hub asked."""
+    origin = folder.metadata.imported_from.file if folder.metadata and folder.metadata.imported_from else named.path
+    return (
+        f"## Took in step {folder.step:,} of {code(origin)}\n\n"
+        f"It lies in {code(folder.path)}. Load it from there with transformers, go on training it with `mode: train`, or "
+        "publish it with `mode: deploy`.\n"
     )
 
 

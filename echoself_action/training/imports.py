@@ -5,33 +5,39 @@ The folder gets its name only when transformers computes from it what the progra
 
 import platform
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
 from ..checkpoint.atomic import new_folder, set_aside
 from ..checkpoint.folder import ModelFolder, read_model_folder, write_model
-from ..checkpoint.foreign.layouts import NANOGPT
+from ..checkpoint.foreign.gpt2 import holds_gpt2, read_gpt2
+from ..checkpoint.foreign.layouts import LAYOUTS, NANOGPT, RAW, holds_nanecho, shown
+from ..checkpoint.foreign.nanecho import read_nanecho
 from ..checkpoint.foreign.nanogpt import read_nanogpt
 from ..checkpoint.foreign.reader import read_foreign
 from ..checkpoint.foreign.source import Source
-from ..checkpoint.metadata import ImportFacts, Metadata, TokenizerFacts, read_metadata
-from ..checkpoint.parity import Parity, check_parity
-from ..corpus.tokenizer import Tokenizer, ids_tokenizer, make_tokenizer
+from ..checkpoint.metadata import ImportFacts, Metadata, ParityFacts, TokenizerFacts, read_metadata
+from ..checkpoint.parity import check_parity, in_words
+from ..corpus.tokenizer import Tokenizer, ids_tokenizer, load_tokenizer, make_tokenizer
 from ..errors import CheckpointError
 from .schedule import FLOOR, Schedule
-from .state import TrainingState, write_state
+from .state import TrainingState, write_moments, write_spare, write_state
 
 _GPT2_VOCABULARY, _PADDED = 50257, 50432  # nanoGPT pads to 64; others to 128 and 256
 _SEED = 1337  # of nanoGPT's train.py, which does not write it down
 
 
-def import_checkpoint(path: Path, output_dir: Path, tokenizer: str | None, note: Callable[[str], None]) -> ModelFolder:
+def import_checkpoint(
+    path: Path, output_dir: Path, tokenizer: str | None, note: Callable[[str], None], n_head: int | None = None
+) -> ModelFolder:
     """The `.pt` at `path` as `checkpoint-<step>` in `output_dir`; the one that is there already, where it is of this file.
 
-    `tokenizer` is a spec, or None to find the vocabulary. Another checkpoint of the same step is set aside.
+    `tokenizer` is a spec, or None to find the vocabulary; `n_head` is for files that do not say it. Another checkpoint of the
+    same step is set aside.
     Raises CheckpointError where the file can't be used, is of a layout that can't be converted, or fails parity.
     """
-    source = read_source(path, note)
+    source = read_source(path, note, n_head)
     foreign = source.foreign
     vocabulary = _vocabulary(path, source, tokenizer, note)
     final = output_dir / f"checkpoint-{source.step}"
@@ -39,8 +45,10 @@ def import_checkpoint(path: Path, output_dir: Path, tokenizer: str | None, note:
         facts = read_metadata(final)
         origin = facts.imported_from.fingerprint if facts and facts.imported_from else None
         if facts and origin == foreign.archive.fingerprint and facts.tokenizer.digest == vocabulary.digest:
-            note(f"it was imported before: {final}")
-            return read_model_folder(final)
+            here = read_model_folder(final)
+            if here.config == source.config:
+                note(f"it was imported before: {final}")
+                return here
         note(f"set aside {final}: {set_aside(final)}")
     try:
         return _write(source, vocabulary, final, note)
@@ -50,30 +58,42 @@ def import_checkpoint(path: Path, output_dir: Path, tokenizer: str | None, note:
         ) from error
 
 
-def read_source(path: Path, note: Callable[[str], None]) -> Source:
-    """The `.pt` at `path`, checked. Raises CheckpointError where it can't be used, or not be converted."""
+def read_source(path: Path, note: Callable[[str], None], n_head: int | None = None) -> Source:
+    """The `.pt` at `path`, checked. Raises CheckpointError where it can't be used, or not be converted.
+
+    Which model it is, the names of its tensors say: every trainer's layout has held more than one.
+    """
     foreign = read_foreign(path)
     note(foreign.description)
     if foreign.layout == NANOGPT:
         return read_nanogpt(foreign)
-    raise CheckpointError(
-        f"{path} is of the layout '{foreign.layout.name}', which can't be converted yet. Nothing was written.",
-        "nanoGPT's ckpt.pt can be; so can what transformers' save_pretrained writes, as a model folder.",
-    )
+    if holds_gpt2(foreign.weights):
+        return read_gpt2(foreign, n_head)
+    if not holds_nanecho(foreign.weights):
+        foreign.refuse(
+            f"is of the layout '{foreign.layout.name}', and its tensors are of no model that is known here: "
+            f"{shown(list(foreign.weights))}",
+            "Known are GPT-2 (`transformer.wte.weight`, `transformer.h.0.attn.c_attn.weight`, with or without `transformer.`) "
+            "and NanEcho (`token_embedding.weight`, `blocks.0.attn.qkv.weight`), in these layouts: "
+            f"{', '.join(dict.fromkeys(layout.name for layout in (*LAYOUTS, RAW)))}.",
+        )
+    return read_nanecho(foreign, n_head)
 
 
 def _write(source: Source, tokenizer: Tokenizer, final: Path, note: Callable[[str], None]) -> ModelFolder:
-    with new_folder(final) as folder:
-        digest = write_model(folder, source.config, source.weights, tokenizer.end_of_text_id, source.foreign.archive.release)
+    release = source.foreign.archive.release
+    with new_folder(final) as folder, ThreadPoolExecutor(1) as beside:
+        written = beside.submit(write_moments, folder, source.moments, release) if source.has_state else None
+        digest = write_model(folder, source.config, source.weights, tokenizer.end_of_text_id, release)
         tokenizer.save(folder, source.config.block_size)
         parity = check_parity(read_model_folder(folder), source.logits)
         _metadata(source, tokenizer, digest, parity).write(folder)
-        if source.moments:
-            write_state(folder, _state(source, digest), source.moments, source.foreign.archive.release)
-    note(
-        f"imported as {final}: in stock transformers, the largest difference of a logit from the file's own arithmetic is "
-        f"{parity.max_abs_diff:.1e}, same first choice at {parity.argmax_agreement:.0%} of {parity.positions} positions"
-    )
+        if written:
+            written.result()
+            write_state(folder, _state(source, digest))
+            if source.spare:
+                write_spare(folder, source.spare)
+    note(f"imported as {final}; stock transformers against the file's own arithmetic: {in_words(parity)}")
     for remark in source.remarks:
         note(remark)
     if not source.moments:
@@ -84,6 +104,9 @@ def _write(source: Source, tokenizer: Tokenizer, final: Path, note: Callable[[st
 def _vocabulary(path: Path, source: Source, spec: str | None, note: Callable[[str], None]) -> Tokenizer:
     """The vocabulary that is named, that lies where nanoGPT keeps it, or GPT-2's by its size; else bare ids."""
     size, dataset = source.config.vocab_size, str(source.settings.get("dataset", ""))
+    if spec is None and (path.parent / "tokenizer.json").is_file():  # as in a folder of transformers
+        note(f"its vocabulary is in {path.parent / 'tokenizer.json'}")
+        return _fitting(path, load_tokenizer(path.parent), size, note)
     # train.py takes data/<dataset>/ beside the folder of ckpt.pt; the name is a stranger's, and leads nowhere else
     places = [path.parent / "meta.pkl"]
     if dataset.replace("_", "").replace("-", "").isalnum():
@@ -101,10 +124,13 @@ def _vocabulary(path: Path, source: Source, spec: str | None, note: Callable[[st
             "The model is exact, and its text is its ids, as numbers; give `tokenizer` to import it with its own"
         )
         return ids_tokenizer(size)
-    tokenizer = make_tokenizer(spec, lambda: iter(()))
+    return _fitting(path, make_tokenizer(spec, lambda: iter(())), size, note)
+
+
+def _fitting(path: Path, tokenizer: Tokenizer, size: int, note: Callable[[str], None]) -> Tokenizer:
     if tokenizer.vocab_size > size:
         raise CheckpointError(
-            f"{path} has {size:,} ids, and the tokenizer {spec} has {tokenizer.vocab_size:,}. Nothing was written.",
+            f"{path} has {size:,} ids, and the tokenizer {tokenizer.name} has {tokenizer.vocab_size:,}. Nothing was written.",
             "Give the tokenizer that the model was trained with.",
         )
     if tokenizer.vocab_size < size:
@@ -116,14 +142,14 @@ def _vocabulary(path: Path, source: Source, spec: str | None, note: Callable[[st
     return tokenizer
 
 
-def _metadata(source: Source, tokenizer: Tokenizer, digest: str, parity: Parity) -> Metadata:
+def _metadata(source: Source, tokenizer: Tokenizer, digest: str, parity: ParityFacts) -> Metadata:
     foreign, dtype = source.foreign, source.settings.get("dtype")
     return Metadata(
         run_id=foreign.archive.fingerprint[:32],  # the same file is the same run
         step=source.step,
         tokens_seen=_sequences(source) * source.config.block_size,
         elapsed_s=0.0,
-        train_loss=None,
+        train_loss=source.train_loss,
         val_loss=None,  # nobody knows on which text: train measures it on the corpus that it is given
         best_val_loss=source.best_val_loss,
         best_step=None,
@@ -134,11 +160,9 @@ def _metadata(source: Source, tokenizer: Tokenizer, digest: str, parity: Parity)
             layout=foreign.layout.name,
             file=foreign.path.name,
             fingerprint=foreign.archive.fingerprint,
-            max_abs_diff=parity.max_abs_diff,
-            argmax_agreement=parity.argmax_agreement,
-            positions=parity.positions,
             remarks=list(source.remarks),
         ),
+        parity=parity,
         settings=dict(source.settings) | {"computed_in": dtype},
         versions={name: version(name) for name in ("echoself-action", "torch", "tokenizers")}
         | {"python": platform.python_version()},

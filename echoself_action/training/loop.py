@@ -121,10 +121,10 @@ class _Loop:
         if run.step >= run.schedule.end:
             run.schedule = plan(run.step, self.end_step - run.step, settings.warmup, settings.learning_rate)
         device = run.precision.device
+        run.model.advance(run.step)
         for _ in range(settings.gradient_accumulation):
             ids, targets = self.batches.at(run.sequences_seen, settings.batch_size)
-            if run.model.config.dropout:
-                torch.manual_seed(_dropout_seed(settings.seed, run.sequences_seen))
+            torch.manual_seed(_random_seed(settings.seed, run.sequences_seen))
             with run.precision.autocast():
                 loss = run.model.loss(ids.to(device), targets.to(device)) / settings.gradient_accumulation
             loss.backward()  # type: ignore[no-untyped-call]
@@ -217,6 +217,6 @@ class _Loop:
         self.on_progress(progress)
 
 
-def _dropout_seed(seed: int, position: int) -> int:
+def _random_seed(seed: int, position: int) -> int:
     """Dropout, too, is a function of where the run stands, so there is no random state to save."""
     return int.from_bytes(hashlib.blake2b(f"dropout {seed} {position}".encode(), digest_size=7).digest())

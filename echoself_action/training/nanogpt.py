@@ -7,8 +7,10 @@ import torch
 
 from ..checkpoint.atomic import new_file
 from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder, sha256
-from ..checkpoint.foreign.nanogpt import optimizer_order, shapes, turned
+from ..checkpoint.foreign.nanogpt import optimizer_order
+from ..checkpoint.foreign.weights import shapes, turned
 from ..errors import CheckpointError
+from ..model.gpt2 import GPT2Config
 from .optimizer import BETAS
 from .state import read_state
 
@@ -19,6 +21,11 @@ def export_nanogpt(folder: ModelFolder, path: Path) -> None:
     Raises CheckpointError where nanoGPT can't compute this model exactly.
     """
     config = folder.config
+    if not isinstance(config, GPT2Config):
+        raise CheckpointError(
+            f"{folder.path} can't become a nanoGPT checkpoint: it is a {folder.architecture} model. No ckpt.pt was written.",
+            "Leave nanogpt out of formats.",
+        )
     odd = [f"activation {config.activation}"] if config.activation != "gelu" else []
     odd += [f"layer norm epsilon {config.layer_norm_epsilon}"] if config.layer_norm_epsilon != 1e-5 else []
     if odd:

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from ..model.gpt2 import GPT2
+from ..model import Model
 
 BETAS = (0.9, 0.95)
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def make_optimizer(model: GPT2, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+def make_optimizer(model: Model, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
     """Matrices and embeddings decay; biases and layer norms do not."""
     parameters = list(model.parameters())
     groups = [
@@ -19,7 +19,7 @@ def make_optimizer(model: GPT2, learning_rate: float, weight_decay: float) -> to
     return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, fused=True)
 
 
-def moments(model: GPT2, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
+def moments(model: Model, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
     """`<moment>.<parameter name>` -> tensor of the parameter's shape, and `steps.<parameter name>`: a scalar."""
     state: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
@@ -30,12 +30,14 @@ def moments(model: GPT2, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
     return state
 
 
-def restore_moments(model: GPT2, optimizer: torch.optim.AdamW, state: dict[str, Tensor]) -> None:
+def restore_moments(model: Model, optimizer: torch.optim.AdamW, state: dict[str, Tensor]) -> None:
     """Put back what `moments` gave. Raises KeyError or ValueError where it is of another model."""
     expected = {f"{kind}.{name}" for kind in (*_MOMENTS, "steps") for name, _ in model.named_parameters()}
     if state.keys() - expected:
         raise ValueError(f"{sorted(state.keys() - expected)[0]} is no optimizer state of this model")
     for name, parameter in model.named_parameters():
+        if not any(f"{kind}.{name}" in state for kind in (*_MOMENTS, "steps")):
+            continue  # it has had no gradient yet
         held = {moment: state[f"{moment}.{name}"] for moment in _MOMENTS}
         for moment, tensor in held.items():
             if tensor.shape != parameter.shape:

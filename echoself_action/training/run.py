@@ -14,17 +14,17 @@ import torch
 from safetensors import SafetensorError
 
 from ..checkpoint.atomic import new_folder
-from ..checkpoint.folder import ModelFolder, read_model_folder, sha256, write_model
+from ..checkpoint.folder import ModelFolder, architecture_of, new_model, read_model_folder, sha256, write_model
 from ..checkpoint.metadata import DataFacts, Evaluation, Metadata, TokenizerFacts
 from ..corpus.token_files import Tokens
 from ..errors import CheckpointError
-from ..model.gpt2 import GPT2, GPT2Config
+from ..model import Model, ModelConfig
 from .batches import Batches
 from .device import Precision, choose_precision
 from .optimizer import make_optimizer, moments, restore_moments
 from .schedule import Schedule, plan
 from .settings import TrainingSettings
-from .state import TrainingState, read_state, write_state
+from .state import TrainingState, read_state, write_moments, write_state
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Run:
     """A model in training, and where it stands. Losses are nats per token; `elapsed_s` counts all runs of the model."""
 
     run_id: str
-    model: GPT2
+    model: Model
     optimizer: torch.optim.AdamW
     precision: Precision
     settings: TrainingSettings
@@ -69,7 +69,8 @@ class Run:
                 digest = write_model(folder, self.model.config, self.model.state_dict(), tokenizer.end_of_text_id)
                 tokenizer.save(folder, self.model.config.block_size)
                 self._metadata(digest).write(folder)
-                write_state(folder, self._state(digest), moments(self.model, self.optimizer))
+                write_moments(folder, moments(self.model, self.optimizer))
+                write_state(folder, self._state(digest))
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
                 f"{final} could not be written: {error}. The checkpoints before it are untouched.",
@@ -99,6 +100,7 @@ class Run:
             val_loss=self.val_loss,
             best_val_loss=self.best_val_loss,
             best_step=self.best_step,
+            architecture=architecture_of(self.model.config),
             parameters=self.model.parameter_count(),
             tokenizer=TokenizerFacts(name=tokenizer.name, digest=tokenizer.digest, vocab_size=tokenizer.vocab_size),
             data=DataFacts(
@@ -117,12 +119,12 @@ class Run:
         )
 
 
-def fresh(config: GPT2Config, data: Data, settings: TrainingSettings) -> Run:
+def fresh(config: ModelConfig, data: Data, settings: TrainingSettings) -> Run:
     """A new model, initialised from the seed."""
     precision = choose_precision(settings)
-    model = GPT2(config)
+    model = new_model(config)
     model.initialise(settings.seed)
-    model.to(precision.device)
+    torch.nn.Module.to(model, precision.device)
     return Run(
         run_id=uuid.uuid4().hex,
         model=model,
@@ -140,7 +142,8 @@ def continued(folder: ModelFolder, data: Data, settings: TrainingSettings, note:
     A schedule that was cut short is finished first. Raises CheckpointError where the folder is damaged.
     """
     precision = choose_precision(settings)
-    model = folder.load_model().to(precision.device)
+    model = folder.load_model()
+    torch.nn.Module.to(model, precision.device)
     optimizer = make_optimizer(model, settings.learning_rate, settings.weight_decay)
     run = Run(
         run_id=uuid.uuid4().hex,

@@ -16,7 +16,7 @@ from ..checkpoint.tensors import save_tensors
 from ..errors import CheckpointError
 from .schedule import Schedule
 
-STATE_FILE, OPTIMIZER_FILE = "state.json", "optimizer.safetensors"
+STATE_FILE, OPTIMIZER_FILE, SPARE_FILE = "state.json", "optimizer.safetensors", "spare.safetensors"
 
 
 class TrainingState(BaseModel):
@@ -38,14 +38,29 @@ class TrainingState(BaseModel):
     data_digest: str
 
 
-def write_state(
-    folder: Path, state: TrainingState, moments: Mapping[str, Tensor], release: Callable[[], None] = lambda: None
-) -> None:
-    """Write `training_state/` into the checkpoint that is being made at `folder`; `release` is called after each tensor."""
-    place = folder / TRAINING_STATE
-    place.mkdir()
-    (place / STATE_FILE).write_text(state.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    save_tensors(place / OPTIMIZER_FILE, moments, None, release)
+def write_moments(folder: Path, moments: Mapping[str, Tensor], release: Callable[[], None] = lambda: None) -> None:
+    """Write the optimizer's moments into the checkpoint that is being made at `folder`; `release` as in `save_tensors`."""
+    (folder / TRAINING_STATE).mkdir()
+    save_tensors(folder / TRAINING_STATE / OPTIMIZER_FILE, moments, None, release)
+
+
+def write_state(folder: Path, state: TrainingState) -> None:
+    """Write what belongs to the moments, after them: it names the weights that they are of."""
+    (folder / TRAINING_STATE / STATE_FILE).write_text(state.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def write_spare(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Keep what an imported model's own program wants back and the model here has no place for, beside the training state."""
+    save_tensors(folder / TRAINING_STATE / SPARE_FILE, tensors)
+
+
+def read_spare(folder: Path) -> dict[str, Tensor]:
+    """What `write_spare` kept, by the other program's names; empty where there is nothing."""
+    path = folder / TRAINING_STATE / SPARE_FILE
+    try:
+        return load_file(path) if path.is_file() else {}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} can't be read: {error}. It was not used.", "Delete it to go on without.") from error
 
 
 def read_state(folder: Path, weights_sha256: str) -> tuple[TrainingState, dict[str, Tensor]]:

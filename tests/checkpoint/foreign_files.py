@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -56,3 +57,90 @@ def nanogpt_checkpoint(
         "best_val_loss": torch.tensor(2.5),
         "config": config,
     }
+
+
+def gpt2_weights(*, linear: bool, prefix: str = "", root: str = "transformer.", seed: int = 0) -> dict[str, torch.Tensor]:
+    """A GPT-2 of the sizes of `nanogpt_checkpoint`, its matrices in nn.Linear's order or in GPT-2's own."""
+    matrices = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+    return {
+        prefix + name.replace("transformer.", root): tensor
+        if linear or not name.endswith(matrices)
+        else tensor.t().contiguous()
+        for name, tensor in nanogpt_checkpoint(seed=seed)["model"].items()
+    }
+
+
+SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 64, "bias": True, "dropout": 0.0}
+
+# Every layout of the table but nanoGPT's own: what lies beside the weights, the key of the weights last. Step 7 each.
+LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "NanEcho train_nanecho": (
+        "model_state_dict",
+        {
+            **{"format": "nanecho-pytorch-v1", "iteration": 7, "optimizer_state_dict": {"state": {}}, "model_config": SIZES},
+            **{"config": {"batch_size": 4}, "training_run_config": {}, "metrics": {}, "connection_ratio": 1.0},
+            "tokenizer": {"name": "unknown"},
+        },
+    ),
+    "NanEcho cache": (
+        "model_state_dict",
+        {
+            **{"optimizer_state_dict": {"state": {}}, "scheduler_state_dict": None, "iteration": 7, "epoch": 0},
+            **{"train_loss": 1.75, "val_loss": np.float64(2.5), "learning_rate": 1e-3, "model_config": SIZES},
+            **{"training_config": {"batch_size": 4}, "data_config": {}, "metrics": {}, "timestamp": "now"},
+            **{"checkpoint_id": "ckpt_1", "format": "nanecho-pytorch-v1", "connection_ratio": 1.0, "current_iteration": 7},
+            "tokenizer": {},
+        },
+    ),
+    "NanEcho best_model_export": (
+        "model_state_dict",
+        {
+            **{"model_config": SIZES, "training_config": {}, "exported_at": "now"},
+            "metadata": {"iteration": 7, "val_loss": np.float64(2.5)},
+        },
+    ),
+    "NanEcho fallback export": ("model_state_dict", {"model_config": SIZES, "exported_at": "now", "fallback": True}),
+    "NanEcho native export": (
+        "model_state_dict",
+        {
+            **{"format": "nanecho-pytorch-v1", "config": SIZES, "tokenizer": {}, "iteration": 7, "connection_ratio": 1.0},
+            "metrics": {"val_loss": 2.5},
+        },
+    ),
+    "echoself pull": (
+        "model",
+        {
+            "config": SIZES,
+            "metadata": {"source": "cache", "original_checkpoint_id": "ckpt_1", "val_loss": 2.5, "iteration": 7},
+        },
+    ),
+    "netrain": (
+        "model_state_dict",
+        {
+            **{"optimizer_state_dict": {}, "scheduler_state_dict": {}, "global_step": 7, "epoch": 1, "best_val_loss": 2.5},
+            **{"config": SIZES, "metrics": {}},
+        },
+    ),
+    "another EchoSelf trainer, by steps": ("model_state_dict", {"step": 7, "loss": 1.75, "config": SIZES}),
+    "another EchoSelf trainer, by epochs": (
+        "model_state_dict",
+        {"epoch": 2, "optimizer_state_dict": {}, "loss": 1.75, "history": [3.0, 1.75]},
+    ),
+    "another EchoSelf trainer, with its losses": (
+        "model_state_dict",
+        {"optimizer_state_dict": {}, "step": 7, "epoch": 1, "best_loss": 1.5, "loss_history": [3.0]},
+    ),
+    "older export": ("model_state", {"metadata": {"model_config": SIZES, "iteration": 7}}),
+    "a state dict and nothing else": ("", {}),
+}
+
+
+def of_layout(name: str, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """What that writer saves with these weights."""
+    key, others = LAYOUTS[name]
+    return {**others, key: weights} if key else weights
+
+
+def declares_heads(name: str) -> bool:
+    """Whether files of this layout say how many heads the model has."""
+    return "n_head" in str(LAYOUTS[name])

@@ -1,12 +1,10 @@
 """Files from strangers: every one is a checkpoint or a clear sentence; none runs code, none costs memory beyond its size."""
 
-import builtins
 import importlib
 import io
 import os
 import pickle
-import shutil
-import struct
+import socket
 import subprocess
 import sys
 import zipfile
@@ -20,15 +18,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from echoself_action.checkpoint.foreign.layouts import LAYOUTS as LAYOUTS_KNOWN
 from echoself_action.checkpoint.foreign.nanogpt import read_nanogpt
 from echoself_action.checkpoint.foreign.reader import read_foreign
 from echoself_action.errors import CheckpointError
 
 from .foreign_files import nanogpt_checkpoint, save
-
-CANARY = "canary-of-the-reader"
-RUN = f"touch {CANARY}"
-CODE = f"open({CANARY!r}, 'w')"
+from .hostile_pickles import CANARY, CODE, PICKLES, RUN, Asks
 
 
 def read(path: Path) -> None:
@@ -42,89 +38,6 @@ def with_pickle(path: Path, content: bytes, more: dict[str, bytes] | None = None
         for name, data in {"ckpt/data.pkl": content, "ckpt/version": b"3\n", **(more or {})}.items():
             archive.writestr(name, data)
     return path
-
-
-class Asks:
-    """An object whose pickle calls `function`."""
-
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
-        self.reduced = function, arguments
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return self.reduced
-
-
-def text(value: str) -> bytes:
-    return b"X" + struct.pack("<I", len(value)) + value.encode()
-
-
-def short(value: str) -> bytes:
-    return b"\x8c" + bytes([len(value)]) + value.encode()
-
-
-def called(module: str, name: str, argument: str) -> bytes:
-    """GLOBAL and REDUCE, in protocol 2."""
-    return b"\x80\x02c" + f"{module}\n{name}\n".encode() + text(argument) + b"\x85R."
-
-
-PICKLES: dict[str, bytes] = {
-    "os.system": called("os", "system", RUN),
-    "posix.system": called("posix", "system", RUN),
-    "os.popen": called("os", "popen", RUN),
-    "builtins.eval": called("builtins", "eval", CODE),
-    "builtins.exec": called("builtins", "exec", CODE),
-    "__builtin__.eval": called("__builtin__", "eval", CODE),
-    "builtins.__import__": called("builtins", "__import__", "antigravity"),
-    "builtins.open": called("builtins", "open", CANARY),
-    "builtins.bytearray of much": b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\x00\x00\x00\x00\x10\x85R.",
-    "importlib": called("importlib", "import_module", "antigravity"),
-    "subprocess": called("subprocess", "getoutput", RUN),
-    "runpy": called("runpy", "run_path", CANARY),
-    "pty.spawn": called("pty", "spawn", RUN),
-    "code": called("code", "interact", "x"),
-    "torch.load": called("torch.serialization", "load", CANARY),
-    "torch.hub": called("torch.hub", "load", "a/b"),
-    "numpy.load": called("numpy", "load", CANARY),
-    "pickle.loads": called("_pickle", "loads", RUN),
-    "webbrowser": called("webbrowser", "open", "x"),
-    "a dotted name": called("torch.serialization", "os.system", RUN),
-    "a name under an allowed module": called("torch", "compile", RUN),
-    "torch.Tensor of much": b"\x80\x02ctorch\nTensor\nJ\x00\xca\x9a\x3bJ\x00\xca\x9a\x3b\x86R.",
-    "reduce, protocol 2": pickle.dumps({"model": Asks(os.system, RUN)}, 2),
-    "reduce, protocol 4": pickle.dumps({"model": Asks(os.system, RUN)}, 4),
-    "reduce, protocol 5": pickle.dumps({"model": Asks(os.system, RUN)}, 5),
-    "reduce, protocol 0": pickle.dumps({"model": Asks(os.system, RUN)}, 0),
-    "in a key": pickle.dumps({("a", Asks(builtins.eval, CODE)): 1}, 2),
-    "nested": pickle.dumps({"model": {}, "config": [[{"a": (Asks(shutil.rmtree, "nowhere"),)}]]}, 2),
-    "getattr chain": pickle.dumps(Asks(getattr, Asks(importlib.import_module, "os"), "system"), 2),
-    "STACK_GLOBAL": b"\x80\x04" + short("os") + short("system") + b"\x93" + short(RUN) + b"\x85R.",
-    "a name with line breaks": b"\x80\x04" + short("os") + short("a\n::error::b\x1b[2J") + b"\x93" + short(RUN) + b"\x85R.",
-    "STACK_GLOBAL from the memo": b"\x80\x04"
-    + short("system") + b"\x940" + short("os") + b"\x940" + b"h\x01h\x00\x93" + short(RUN) + b"\x85R.",
-    "a name out of the memo": b"\x80\x02"
-    + text("os") + b"q\x000" + b"h\x00" + text("system") + b"\x93" + text(RUN) + b"\x85R.",
-    "INST": b"(" + text(RUN) + b"ios\nsystem\n.",
-    "OBJ": b"(cos\nsystem\n" + text(RUN) + b"o.",
-    "NEWOBJ": b"\x80\x02cos\nsystem\n" + text(RUN) + b"\x85\x81.",
-    "NEWOBJ_EX": b"\x80\x04cos\nsystem\n" + text(RUN) + b"\x85}\x92.",
-    "BUILD on a class": b"\x80\x02ccollections\nOrderedDict\n}" + text("__reduce__") + b"cos\nsystem\nsb.",
-    "BUILD on a tensor function": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}" + text("__code__") + text("x") + b"sb.",
-    "EXT1": b"\x80\x02\x82\x01.",
-    "PERSID": b"Pos.system\n.",
-    "a persistent id that is none": b"\x80\x02" + text("storage") + b"Q.",
-    "memo of what is not there": b"\x80\x02h\x63.",
-    "nothing on the stack": b"\x80\x02R.",
-    "no end": b"\x80\x02}",
-    "empty pickle": b"",
-    "a string": b"\x80\x02" + text("a string") + b".",
-    "an opcode that is none": b"\x80\x02\xff.",
-    "a length beyond the file": b"\x80\x02X\xff\xff\xff\x7fa.",
-    "tuples in tuples": b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s.",
-    "more lists than any checkpoint": b"\x80\x02" + b"]" * (5 << 20) + b".",
-    "an allowed function with nonsense": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x02K\x03tR.",
-    "a NumPy array of much": b"\x80\x02cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\n\x8a\x05\x00\x00\x00\x00\x10\x85"
-    + b"U\x01b\x87R.",
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PICKLES)
@@ -165,6 +78,46 @@ def test_the_pickles_here_would_do_what_they_say(tmp_path: Path, monkeypatch: py
         (tmp_path / CANARY).unlink()
 
 
+def test_no_hostile_value_under_any_layouts_keys_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = {"system": (os.system, RUN), "eval": (eval, CODE), "import": (importlib.import_module, "antigravity")}
+    for layout in LAYOUTS_KNOWN:
+        for key in layout.keys:
+            for name, reduced in values.items():
+                content = {one: {} for one in layout.keys} | {key: {"a": Asks(*reduced)}}
+                with pytest.raises(CheckpointError, match="asks for") as caught:
+                    read(with_pickle(tmp_path / "ckpt.pt", pickle.dumps(content, 2)))
+                assert name in caught.value.message
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
+
+
+def test_no_file_no_process_no_connection_no_variable_is_touched(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        touches = {
+            "a file": (open, str(tmp_path / "canary"), "w"),
+            "a process": (subprocess.check_call, ["touch", str(tmp_path / "canary")]),
+            "a connection": (socket.create_connection, server.getsockname()),
+            "a variable": (os.putenv, "CANARY_OF_THE_READER", "1"),
+        }
+        pickles = {name: pickle.dumps({"model": Asks(*touch)}, 2) for name, touch in touches.items()}
+        for content in pickles.values():
+            with pytest.raises(CheckpointError, match="asks for"):
+                read(with_pickle(tmp_path / "ckpt.pt", content))
+        echo = ["sh", "-c", "echo $CANARY_OF_THE_READER"]
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        assert not (tmp_path / "canary").exists()
+        assert subprocess.check_output(echo) == b"\n"
+
+        for content in pickles.values():
+            pickle.loads(content)  # noqa: S301  # the test of the test: each would have
+        server.accept()[0].close()
+        assert (tmp_path / "canary").exists()
+        assert subprocess.check_output(echo) == b"1\n"
+        os.unsetenv("CANARY_OF_THE_READER")
+
+
 def bomb(path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("ckpt/data.pkl", b"\x80\x02" + b"0" * (200 << 20))
@@ -180,6 +133,15 @@ def overlapping(path: Path) -> None:
             copy.header_offset, copy.file_size, copy.compress_size, copy.CRC = largest.header_offset, 10_000, 10_000, 0
             archive.filelist.append(copy)
         archive._didModify = True  # type: ignore[attr-defined]
+
+
+def two_directories(path: Path) -> None:
+    """Python finds the second by counting back from the end; PyTorch the first, by the place that is written there."""
+    parts = []
+    for content in (b"\x80\x02cos\nsystem\n" + b"0" * 20 + b".", b"\x80\x02}." + b"0" * 30):
+        with_pickle(path, content)
+        parts.append(path.read_bytes())
+    path.write_bytes(parts[0] + parts[1][:-22] + parts[0][-22:])
 
 
 def nested(path: Path) -> None:
@@ -250,6 +212,15 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "two records of one name": (
         lambda path: with_pickle(path, b"\x80\x02}.") and zipfile.ZipFile(path, "a").writestr("ckpt/data.pkl", b""),
         "two records of one name",
+    ),
+    "two records of nearly one name": (
+        lambda path: with_pickle(path, b"\x80\x02}.", {"ckpt/DATA.PKL": b"\x80\x02}."}),
+        "two records of one name",
+    ),
+    "two directories": (two_directories, "readers do not agree on what is in it"),
+    "a zip behind another": (
+        lambda path: path.write_bytes(2 * save(nanogpt_checkpoint(), path).read_bytes()),
+        "readers do not agree on what is in it",
     ),
     "big-endian": (lambda path: with_pickle(path, b"\x80\x02}.", {"ckpt/byteorder": b"big"}), "big-endian"),
     "a list": (lambda path: save([torch.ones(1)], path), "holds a list"),
@@ -387,3 +358,10 @@ def test_the_real_files_of_the_trainers_are_recognised(shared: Path) -> None:
     assert found["train_nanecho_best_model.pt"] == "NanEcho train_nanecho"
     assert found["best_model_export.pt"] == "NanEcho best_model_export"
     assert [layout for name, layout in found.items() if name.startswith("ckpt_")] == ["NanEcho cache"]
+
+
+def test_files_that_nobody_wrote(tmp_path: Path) -> None:
+    fuzzer = Path(__file__).parents[2] / "benchmarks/fuzz_reader.py"
+    command = [sys.executable, str(fuzzer), "--minutes", "0.1", "--keep", str(tmp_path / "found")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

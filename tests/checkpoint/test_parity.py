@@ -1,8 +1,8 @@
 import pytest
 from safetensors.torch import load_file, save_file
 
-from echoself_action.checkpoint.folder import ModelFolder
-from echoself_action.checkpoint.parity import check_parity
+from echoself_action.checkpoint.folder import ModelFolder, read_model_folder
+from echoself_action.checkpoint.parity import check_parity, record
 from echoself_action.errors import CheckpointError
 
 
@@ -11,6 +11,24 @@ def test_a_folder_computes_the_same_logits_in_stock_transformers(model_folder: M
     assert parity.max_abs_diff < 1e-5
     assert parity.argmax_agreement == 1
     assert parity.positions == 4 * 32
+    assert parity.tensors == 28 == len(load_file(model_folder.path / "model.safetensors"))
+
+
+def test_the_figures_are_written_once(model_folder: ModelFolder) -> None:
+    parity = check_parity(model_folder)
+    recorded = record(model_folder, parity)
+    assert recorded == read_model_folder(model_folder.path)
+    assert recorded.metadata
+    assert recorded.metadata.parity == parity
+    before = (model_folder.path / "training_metadata.json").stat().st_ino
+    assert record(recorded, parity.model_copy(update={"max_abs_diff": 1e-9})) == recorded
+    assert (model_folder.path / "training_metadata.json").stat().st_ino == before
+
+
+def test_no_figures_are_written_into_a_folder_that_is_not_ours(model_folder: ModelFolder) -> None:
+    (model_folder.path / "training_metadata.json").write_text("{}")
+    assert record(read_model_folder(model_folder.path), check_parity(model_folder)).metadata is None
+    assert (model_folder.path / "training_metadata.json").read_text() == "{}"
 
 
 def test_other_weights_than_those_of_the_trainer_are_refused(model_folder: ModelFolder) -> None:

@@ -37,3 +37,12 @@ def test_what_is_hashed_is_the_file_and_each_tensor_can_be_let_go(tmp_path: Path
 def test_a_file_that_cant_be_written_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         save_tensors(tmp_path / "nowhere/ours", TENSORS)
+
+
+def test_tensors_that_are_larger_than_a_piece_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echoself_action.checkpoint.tensors._PIECE", 5)
+    turned = {f"{i}": torch.randn(3 + i, 4).t() for i in range(6)}  # each in the memory of the one before the last
+    digest = sha256()
+    save_tensors(tmp_path / "ours", TENSORS | turned, hashed=digest.update)
+    assert all(torch.equal(tensor, (TENSORS | turned)[name]) for name, tensor in load_file(tmp_path / "ours").items())
+    assert digest.hexdigest() == sha256((tmp_path / "ours").read_bytes()).hexdigest()

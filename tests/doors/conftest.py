@@ -31,6 +31,7 @@ ACTION_FILES = (
     "README.md",
     "LICENSE",
 )
+JOB_TOKEN = "ghs_token-of-the-job"
 USER = 1001  # of the job, where the tests themselves are root's: files of another user must not come about
 PATH = f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
 TEXT = "".join(
@@ -152,7 +153,7 @@ class Runner:
         action = yaml.safe_load((self.action / "action.yml").read_text())
         contexts: dict[str, Any] = {
             "inputs": {name: given.get(name, declared.get("default", "")) for name, declared in action["inputs"].items()},
-            "github": {"action_repository": self.repository, "action_ref": self.ref},
+            "github": {"action_repository": self.repository, "action_ref": self.ref, "token": JOB_TOKEN},
             "steps": {},
         }
         unknown = given.keys() - action["inputs"].keys()

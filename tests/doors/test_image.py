@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import PATH, SMALL, Runner
+from .conftest import JOB_TOKEN, PATH, SMALL, Runner
 
 MAX_BYTES = 1_500_000_000
 # A client that writes down what it is asked, for what no machine of ours has: a published image, and a GPU.
@@ -25,6 +25,7 @@ case $1 in
   pull) [ -n "$PUBLISHED" ] && sleep "${SLOW:-0}" ;;
   build) while [ "$1" != --iidfile ]; do shift; done; echo sha256:built >"$2" ;;
   container) exit 1 ;;
+  run) echo "token: ${GITHUB_TOKEN-none}" >>"$RECORD" ;;
 esac
 """
 
@@ -105,6 +106,14 @@ def test_no_value_is_on_the_command_line_and_the_container_may_little(asked: Run
     assert f"--user {os.getuid()}:{os.getgid()}" in said
     assert "docker.sock" not in said
     assert "--network" not in said
+
+
+@pytest.mark.parametrize(("event", "token"), [("workflow_run", JOB_TOKEN), ("push", "none"), ("pull_request_target", "none")])
+def test_the_jobs_own_token_is_passed_in_a_workflow_run_event_only_and_by_name(asked: Runner, event: str, token: str) -> None:
+    job = asked.run({"mode": "pull"}, PUBLISHED="yes", GITHUB_EVENT_NAME=event)
+    assert f"token: {token}" in Path(asked.environment["RECORD"]).read_text().splitlines()
+    assert "GITHUB_TOKEN" in recorded(asked)[-1]
+    assert JOB_TOKEN not in " ".join(recorded(asked)[-1]) + job.raw_log
 
 
 @pytest.mark.parametrize("image", ["--privileged", "a b", "$(touch pwned)", 'x"y', "a\nb", "é"])

@@ -6,13 +6,13 @@ import torch
 import yaml
 
 from echoself_action.checkpoint.folder import ModelFolder
-from echoself_action.checkpoint.parity import Parity
+from echoself_action.checkpoint.metadata import ParityFacts
 from echoself_action.hub.card import CardChoices, is_ours, model_card
 from echoself_action.hub.client import Hub
 from echoself_action.hub.publish import ensure_repo, model_files, publish_model
 from echoself_action.hub.repo import look_up
 
-PARITY = Parity(max_abs_diff=2e-7, argmax_agreement=1.0, positions=128)
+PARITY = ParityFacts(tensors=28, max_abs_diff=2e-7, argmax_agreement=1.0, positions=128)
 
 
 @pytest.fixture
@@ -34,7 +34,14 @@ def test_the_front_matter_says_what_the_hub_shows(card: str) -> None:
 
 
 def test_the_text_says_how_it_was_trained_and_where_its_limits_are(card: str) -> None:
-    for fact in ("| Steps | 100 |", "| Validation loss | 1.5000 |", "`bytes`, 257 entries", "2e-07", "## Limits"):
+    for fact in (
+        "| Steps | 100 |",
+        "| Validation loss | 1.5000 |",
+        "`bytes`, 257 entries",
+        "28 tensors, none missing",
+        "2.0e-07",
+        "## Limits",
+    ):
         assert fact in card
 
 

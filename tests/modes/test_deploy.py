@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,23 @@ def test_it_publishes_the_best_checkpoint_and_says_so(echoself: Cli, trained: di
     with open_hub("hub", None) as hub:
         assert hub.api.list_repo_refs("me/model").tags[0].target_commit == outputs["commit_sha"]
     assert f"Commit `{outputs['commit_sha']}`" in (tmp_path / "summary.md").read_text()
+
+
+def test_the_figures_of_the_check_go_wherever_the_model_goes(echoself: Cli, trained: dict[str, str], tmp_path: Path) -> None:
+    echoself(DEPLOY, "--dry-run")
+    facts = Path(trained["model_dir"]) / "training_metadata.json"
+    assert json.loads(facts.read_text())["parity"] is None
+    echoself(DEPLOY)
+    here = json.loads(facts.read_text())["parity"]
+    assert (here["tensors"], here["argmax_agreement"], here["positions"]) == (28, 1, 4 * 32)
+    with open_hub("hub", None) as hub:
+        assert Path(hub.api.hf_hub_download("me/model", "training_metadata.json")).read_bytes() == facts.read_bytes()
+        card = Path(hub.api.hf_hub_download("me/model", "README.md")).read_text()
+    for text in (card, (tmp_path / "summary.md").read_text()):
+        assert (
+            f"28 tensors, none missing and none left over; the largest difference of a logit is {here['max_abs_diff']:.1e}"
+            in text
+        )
 
 
 def test_again_it_does_nothing(echoself: Cli, trained: dict[str, str]) -> None:

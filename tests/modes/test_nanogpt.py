@@ -74,11 +74,14 @@ def test_text_for_a_model_whose_vocabulary_nobody_knows_is_refused(
     assert "Nobody knows this model's vocabulary" in capsys.readouterr().err
 
 
-def test_other_layouts_are_recognised_and_refused(
-    echoself: Cli, workspace: Path, shared: Path, capsys: pytest.CaptureFixture[str]
+def test_a_checkpoint_of_no_known_model_is_refused_by_its_tensors(
+    echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    echoself(f"deploy {ROUND} --checkpoint {shared}/fixtures/nanecho/best_model_export.pt", code=3)
-    assert "layout 'NanEcho best_model_export', which can't be converted yet" in capsys.readouterr().err
+    torch.save({"step": 3, "loss": 1.5, "model_state_dict": {"encoder.weight": torch.ones(2)}}, "model.pt")
+    echoself(f"deploy {ROUND} --checkpoint model.pt", code=3)
+    said = capsys.readouterr().err
+    assert "its tensors are of no model that is known here: 'encoder.weight'" in said
+    assert "older export" in said  # the layouts that are known
     assert not (workspace / "echoself-model").exists()
 
 

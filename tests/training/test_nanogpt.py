@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echoself_action.checkpoint.folder import read_model_folder, write_model
-from echoself_action.checkpoint.foreign.nanogpt import turned
+from echoself_action.checkpoint.foreign.weights import turned
 from echoself_action.corpus.token_files import prepare_tokens
 from echoself_action.corpus.tokenizer import load_tokenizer, make_tokenizer
 from echoself_action.errors import CheckpointError
@@ -55,9 +55,9 @@ def test_it_keeps_where_the_run_stood_and_how_far_the_logits_are(shared: Path, t
     assert facts.step == 40
     assert facts.best_val_loss == load(source)["best_val_loss"].item()
     assert facts.val_loss is None  # on the text of this job, nobody has measured it yet
-    assert facts.imported_from.max_abs_diff <= 1e-5
-    assert facts.imported_from.argmax_agreement == 1
-    assert facts.imported_from.positions == 4 * 64
+    assert facts.parity
+    assert facts.parity.max_abs_diff <= 1e-5
+    assert (facts.parity.argmax_agreement, facts.parity.positions, facts.parity.tensors) == (1, 4 * 64, 28)
 
 
 @pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module.", "_orig_mod.module.", "module._orig_mod."])

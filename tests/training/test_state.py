@@ -7,7 +7,7 @@ import torch
 from echoself_action.checkpoint.folder import ModelFolder, sha256
 from echoself_action.errors import CheckpointError
 from echoself_action.training.schedule import plan
-from echoself_action.training.state import TrainingState, read_state, write_state
+from echoself_action.training.state import TrainingState, read_state, write_moments, write_state
 
 STATE = TrainingState(
     sequences_seen=8,
@@ -22,7 +22,8 @@ STATE = TrainingState(
 
 def test_what_is_read_is_what_was_written_to_the_last_bit(tmp_path: Path) -> None:
     moments = {"exp_avg.x": torch.randn(3, 3), "steps.x": torch.tensor(5.0)}
-    write_state(tmp_path, STATE, moments)
+    write_moments(tmp_path, moments)
+    write_state(tmp_path, STATE)
     state, stored = read_state(tmp_path, "abc")
     assert state == STATE
     assert stored.keys() == moments.keys()

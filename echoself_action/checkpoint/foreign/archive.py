@@ -7,6 +7,8 @@ import contextlib
 import ctypes
 import hashlib
 import mmap
+import os
+import struct
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +19,8 @@ from ...errors import CheckpointError
 
 _LIBC = ctypes.CDLL(None)
 _ZIP = b"PK\x03\x04"
+_END, _LOCATOR = 22, 20  # bytes of the record that ends a zip, and of that before it which finds zip64's
+_FAR_END = 56 + _LOCATOR
 _LARGEST_PICKLE = 4 << 20  # bytes: it names the tensors, whose content lies beside it
 _MOST_RECORDS = 100_000
 # How other files begin that end up under a checkpoint's name.
@@ -64,13 +68,17 @@ def open_archive(path: Path) -> Archive:
         size = path.stat().st_size
         with path.open("rb") as file:
             begins = file.read(512)
+            file.seek(-min(size, _END + _FAR_END), os.SEEK_END)
+            ends = file.read()
         if not begins.startswith(_ZIP):
             refuse(path, f"is no checkpoint of PyTorch: it is {_what_it_is(begins)}")
         with zipfile.ZipFile(path) as archive:
+            if not _ends_with_its_directory(size, ends):
+                refuse(path, "is a zip whose directory is not at its end, and readers do not agree on what is in it")
             return _checked(path, size, archive)
     except OSError as error:
         refuse(path, f"can't be read: {error.strerror or error}", "Check the path.")
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error) as error:
         refuse(path, f"is damaged: {_one_line(error)} ({size:,} bytes are there). It was probably cut short")
 
 
@@ -93,12 +101,14 @@ def _checked(path: Path, size: int, archive: zipfile.ZipFile) -> Archive:
     declared = sum(record.file_size for record in records)
     if declared > size or any(record.file_size != record.compress_size for record in records):
         refuse(path, f"says that it holds {declared:,} bytes, and the file has {size:,}")
-    if len(set(names)) < len(names):
+    if len({name.lower() for name in names}) < len(names):  # PyTorch looks for them without regard to case
         refuse(path, "has two records of one name")
-    pickles = [record for record in records if record.filename.endswith("/data.pkl") and record.filename.count("/") == 1]
+    pickles = [
+        record for record in records if record.filename.lower().endswith("/data.pkl") and record.filename.count("/") == 1
+    ]
     if len(pickles) != 1:
         refuse(path, "is no checkpoint that torch.save wrote, but a zip without a `data.pkl`")
-    root = pickles[0].filename.removesuffix("data.pkl")
+    root = pickles[0].filename[: -len("data.pkl")]
     if root + "byteorder" in names and archive.read(root + "byteorder") != b"little":
         refuse(path, "was written on a big-endian machine")
     if pickles[0].file_size > _LARGEST_PICKLE:
@@ -108,6 +118,21 @@ def _checked(path: Path, size: int, archive: zipfile.ZipFile) -> Archive:
     for record in records:
         listing.update(f"{record.filename.removeprefix(root)}\0{record.file_size}\0{record.CRC}\n".encode())
     return Archive(path, size, content, listing.hexdigest())
+
+
+def _ends_with_its_directory(size: int, ends: bytes) -> bool:
+    """Does the directory lie where the last bytes say, just before them? Else Python, which counts back from the end, and
+    PyTorch, which counts from the beginning, could be shown two."""
+    far, end = ends[:-_END], ends[-_END:]
+    length, offset = struct.unpack("<12x2I2x", end)
+    behind = size - _END
+    if far[-_LOCATOR:].startswith(b"PK\x06\x07"):  # zip64, which torch.save always writes
+        behind -= _FAR_END
+        (place,) = struct.unpack("<8xQ4x", far[-_LOCATOR:])
+        length, offset = struct.unpack("<40x2Q", far[:-_LOCATOR])
+        if place != behind or not far.startswith(b"PK\x06\x06"):
+            return False
+    return end.startswith(b"PK\x05\x06") and offset + length == behind
 
 
 def _what_it_is(begins: bytes) -> str:

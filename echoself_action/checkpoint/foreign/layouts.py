@@ -56,7 +56,7 @@ def recognise(archive: Archive, content: object) -> tuple[Layout, dict[str, Tens
         known = ", ".join(dict.fromkeys(layout.name for layout in (*LAYOUTS, RAW)))
         refuse(
             archive.path,
-            f"is of no layout that is known here. Its top-level keys are: {_shown(list(content))}. Known layouts are: {known}",
+            f"is of no layout that is known here. Its top-level keys are: {shown(list(content))}. Known layouts are: {known}",
             "Give the checkpoint of one of these, or a model folder.",
         )
     return layout, _state_dict(archive, content[layout.weights] if layout.weights else content)
@@ -68,7 +68,7 @@ def _state_dict(archive: Archive, weights: object) -> dict[str, Tensor]:
     plain: dict[str, Tensor] = {}
     for key, tensor in weights.items():
         if not isinstance(key, str) or not isinstance(tensor, Tensor):
-            refuse(archive.path, f"has {_shown([key])} in its state dict, which is no tensor by a name")
+            refuse(archive.path, f"has {shown([key])} in its state dict, which is no tensor by a name")
         name = key
         while name.startswith(PREFIXES):
             name = name.removeprefix(PREFIXES[0]).removeprefix(PREFIXES[1])
@@ -80,11 +80,11 @@ def _state_dict(archive: Archive, weights: object) -> dict[str, Tensor]:
 
 def describe(archive: Archive, layout: Layout, content: Mapping[Any, Any], weights: Mapping[str, Tensor]) -> str:
     """One line: layout, architecture, step, loss, size."""
-    places = [content, *(content[key] for key in ("metadata", "metrics") if isinstance(content.get(key), Mapping))]
-    step = _first(places, ("iter_num", "iteration", "global_step", "step", "epoch"))
-    loss = number(_first(places, ("best_val_loss", "val_loss", "best_loss", "loss")))
+    found = places(content)
+    step = first(found, ("iter_num", "iteration", "global_step", "step", "epoch"))
+    loss = number(first(found, ("best_val_loss", "val_loss", "best_loss", "loss")))
     architecture = "another architecture"
-    if "token_embedding.weight" in weights:
+    if holds_nanecho(weights):
         architecture = "NanEcho"
     elif any(name.endswith("wte.weight") for name in weights):
         architecture = "GPT-2"
@@ -98,8 +98,19 @@ def describe(archive: Archive, layout: Layout, content: Mapping[Any, Any], weigh
     return f"{archive.path}: {layout.name}; {'; '.join(facts)}"
 
 
-def _first(places: list[Mapping[Any, Any]], keys: tuple[str, ...]) -> object:
-    return next((place[key] for place in places for key in keys if key in place), None)
+def holds_nanecho(weights: Mapping[str, Tensor]) -> bool:
+    """Whether these are NanEcho's tensors, whatever layout they lie in."""
+    return "token_embedding.weight" in weights
+
+
+def places(content: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
+    """Where a layout keeps its step and its losses."""
+    return [content, *(content[key] for key in ("metadata", "metrics") if isinstance(content.get(key), Mapping))]
+
+
+def first(found: list[Mapping[Any, Any]], keys: tuple[str, ...]) -> object:
+    """What the first place has under the first of `keys`, or None."""
+    return next((place[key] for place in found for key in keys if key in place), None)
 
 
 def number(value: object) -> float | None:
@@ -113,7 +124,7 @@ def number(value: object) -> float | None:
     return found if torch.isfinite(torch.tensor(found)) else None
 
 
-def _shown(keys: list[object]) -> str:
+def shown(keys: list[object]) -> str:
     """Keys for a message. Those that are no strings are not looked into: they may be anything, and of any size."""
     names = [repr(key[:60]) if isinstance(key, str) else f"a {type(key).__name__}" for key in keys[:20]]
     return (", ".join(names) or "none") + (f" and {len(keys) - 20} more" if len(keys) > 20 else "")

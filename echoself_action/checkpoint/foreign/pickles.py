@@ -5,14 +5,15 @@ more than checkpoints need, some of which (`bytearray(10**11)`) costs memory: so
 through first, to name what is refused.
 """
 
-import codecs
 import pickletools
+import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from .archive import Archive, refuse
+from .rehearsal import rehearse
 
 _STORAGES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _ALLOWED = {
@@ -35,6 +36,7 @@ _OPCODES = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
 }
 _CALLS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID"}
+_KINDS = "?bBhHiIlLqQefdUS"  # of NumPy's numbers and text
 _MOST_TUPLES = 50_000  # they can be nested, and C's stack ends where a hash of 100,000 of them would
 
 
@@ -42,6 +44,8 @@ def check_pickle(archive: Archive) -> None:
     """Raises CheckpointError where the pickle asks for what is not allowed, naming it."""
     try:
         refused = list(dict.fromkeys(_wishes(archive.pickle)))
+        if not refused:
+            rehearse(archive.pickle)
     except Exception as error:  # pickletools raises nearly anything for a broken one
         refuse(archive.path, f"has a pickle that can't be read ({type(error).__name__}: {str(error)[:100]})")
     if refused:
@@ -54,13 +58,35 @@ def check_pickle(archive: Archive) -> None:
 
 
 def numpy_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """NumPy's share of the allowed names, for `torch.serialization.safe_globals`, under both names of its core."""
+    """NumPy's share of the allowed names, for `torch.serialization.safe_globals`, under both names of its core.
+
+    Where the real one does more than a checkpoint needs, the name stands for one of ours.
+    """
     from numpy._core import multiarray
 
-    functions: list[Any] = [multiarray.scalar, multiarray._reconstruct]  # type: ignore[attr-defined,unused-ignore]
-    both = [(function, f"numpy.{core}.multiarray.{function.__name__}") for function in functions for core in ("core", "_core")]
-    kinds = [type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdUS"]
-    return [*both, np.dtype, np.ndarray, codecs.encode, *dict.fromkeys(kinds)]
+    functions: list[tuple[Any, str]] = [(multiarray.scalar, "scalar"), (_empty_array, "_reconstruct")]  # type: ignore[attr-defined,unused-ignore]
+    cores = ("numpy.core.multiarray", "numpy._core.multiarray")
+    both: list[Any] = [(function, f"{core}.{name}") for function, name in functions for core in cores]
+    named = [(_dtype, "numpy.dtype"), (_no_array, "numpy.ndarray")]
+    # the types of what these make: they may be given their content, and can't be called, because no pickle can name them
+    made = [(kind, f" {kind}") for kind in (np.ndarray, *dict.fromkeys(type(np.dtype(kind)) for kind in _KINDS))]
+    return [*both, *named, *made]
+
+
+def _empty_array(*_: object) -> Any:
+    """`numpy._core.multiarray._reconstruct`: shape and content come later. The real one takes what memory it is asked for."""
+    return np.empty(0, "b")
+
+
+def _no_array(*_: object) -> NoReturn:
+    raise ValueError("an array that is made without its content")
+
+
+def _dtype(name: str, *_: object) -> Any:
+    """`numpy.dtype` of a plain name: the real one evaluates expressions."""
+    if not re.fullmatch(f"[<|=]?[{_KINDS}u][0-9]{{0,4}}", name):
+        raise ValueError("a dtype that is none of numbers or text")
+    return np.dtype(name, copy=True)
 
 
 def _wishes(pickle: bytes) -> Iterator[str]:

@@ -31,9 +31,9 @@ class Foreign:
     def path(self) -> Path:
         return self.archive.path
 
-    def refuse(self, why: str) -> NoReturn:
-        """Raises CheckpointError: the file was read, and contradicts itself."""
-        refuse(self.path, why)
+    def refuse(self, why: str, *hint: str) -> NoReturn:
+        """Raises CheckpointError: the file was read, and contradicts itself, or says too little. `hint` is what to change."""
+        refuse(self.path, why, *hint)
 
 
 def read_foreign(path: Path) -> Foreign:
@@ -48,8 +48,9 @@ def read_foreign(path: Path) -> Foreign:
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a pickle that passed the look at its names can still be nonsense
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        refuse(path, f"can't be put together ({type(error).__name__}: {reason[:200]})")
+        told = error.__context__ or error  # PyTorch's own words around it advise to read it with code and all
+        reason = next((line.strip() for line in str(told).splitlines() if line.strip()), "")
+        refuse(path, f"can't be put together ({type(told).__name__}: {reason[:200]})")
     layout, weights = recognise(archive, content)
     for name, tensor in weights.items():
         check_tensor(archive, name, tensor)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...model.gpt2 import GPT2Config
+from ...model import ModelConfig
 from .reader import Foreign
 
 
@@ -17,11 +17,11 @@ class Source:
     `moments` is AdamW's state as `training.optimizer.moments` gives it, empty where there is none. `logits` is the writer's
     own arithmetic on the writer's own tensors, in fp32: (batch, length) -> (batch, length, vocab_size). `settings` are those
     of the training, under nanoGPT's names; `vocabulary` is the tokenizer that the file itself names. `remarks` are what
-    whoever uses the model has to know.
+    whoever uses the model has to know; `spare` are tensors that our model has no place for, and their own program wants back.
     """
 
     foreign: Foreign
-    config: GPT2Config
+    config: ModelConfig
     weights: Mapping[str, Tensor]
     logits: Callable[[Tensor], Tensor]
     moments: Mapping[str, Tensor] = field(default_factory=dict)
@@ -30,3 +30,10 @@ class Source:
     settings: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: str | None = None
     remarks: tuple[str, ...] = ()
+    train_loss: float | None = None
+    spare: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is more to keep than the model."""
+        return bool(self.moments or self.spare)

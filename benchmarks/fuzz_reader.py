@@ -1,0 +1,159 @@
+"""Files that nobody wrote, for the reader of foreign checkpoints: does each become a checkpoint, or one clear sentence?
+
+    python benchmarks/fuzz_reader.py [--minutes 10] [--seed 1] [--keep FOLDER]
+
+Each file is a real checkpoint, or a hostile pickle, changed in a way that knows its structure (by mutations.py of
+tests/checkpoint). It is read in a process of its own, which has as much more address space as MEMORY, ALLOWED_S seconds, and
+an audit hook: executing, compiling, importing, a process, a socket, a file that is opened to write are violations. Ends with 1
+where a file was anything but read or refused, and keeps those files in FOLDER. Same seed and number, same file.
+"""
+
+import argparse
+import codecs
+import collections
+import contextlib
+import importlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import torch
+
+from echoself_action.errors import CheckpointError
+from echoself_action.training.imports import read_source
+from tests.checkpoint.mutations import MUTATIONS, seeds
+
+MEMORY = 512 << 20
+ALLOWED_S = 10.0
+_LONGEST_MESSAGE = 2000
+# of https://docs.python.org/3/library/audit_events.html; "open" is looked at more closely
+FORBIDDEN = (
+    *("exec", "compile", "import", "code.__new__", "function.__new__", "marshal.", "pickle.", "cpython.run_"),
+    *("os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.startfile", "subprocess.", "pty.", "shutil."),
+    *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link", "os.symlink", "os.truncate"),
+    *("os.putenv", "os.unsetenv", "os.kill", "os.listdir", "socket.", "urllib.", "http.", "ftplib.", "smtplib.", "webbrowser."),
+    *("ctypes.dlopen", "ctypes.dlsym", "ctypes.call_function", "ctypes.string_at", "builtins.input", "sys.settrace"),
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    counts: collections.Counter[str] = collections.Counter()
+    ways: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in MUTATIONS}
+    slowest = most = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ckpt.pt"
+        starts = seeds(Path(folder))
+        warm(starts, path)
+        path.write_bytes(starts[0])
+        _, _, base = read_apart(path)  # what a child has of its parent
+        end, number = time.monotonic() + 60 * given.minutes, 0
+        while time.monotonic() < end:
+            chance = random.Random(f"{given.seed} {number}")  # any file can be made again without those before it
+            way = chance.choice(list(MUTATIONS))
+            path.write_bytes(MUTATIONS[way](chance, starts))
+            outcome, seconds, memory = read_apart(path)
+            kind = outcome.partition(":")[0]
+            counts[kind] += 1
+            ways[way][kind] += 1
+            slowest, most = max(slowest, seconds), max(most, memory - base)
+            if kind not in ("read", "refused"):
+                given.keep.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, given.keep / f"{given.seed}-{number}.pt")
+                print(f"{given.seed}-{number} ({way}): {outcome}", flush=True)
+            number += 1
+    print(f"{number:,} files in {given.minutes:g} minutes, seed {given.seed}: {dict(counts)}")
+    for way, found in ways.items():
+        print(f"  {way:36} {dict(found)}")
+    print(f"slowest {slowest:.2f} s; at most {most / 1e6:.0f} MB above the process that reads a good file")
+    return int(any(kind not in ("read", "refused") for kind in counts))
+
+
+def warm(starts: list[bytes], path: Path) -> None:
+    """Read and refuse a few, so that every module that reading needs is there before importing one is a violation."""
+    for encoding in ("cp437", "latin-1", "raw_unicode_escape"):  # of names in a zip, and of text and bytes in a pickle
+        codecs.lookup(encoding)
+    for part in ("torch.nested._internal.ops", "torch._subclasses.schema_check_mode"):  # PyTorch loads them to compare tensors
+        importlib.import_module(part)
+    for content in (*starts, starts[0][:-30], b""):
+        path.write_bytes(content)
+        with contextlib.suppress(CheckpointError):
+            read_source(path, lambda _: None)
+
+
+def read_apart(path: Path) -> tuple[str, float, float]:
+    """What came of it, and seconds, and the peak resident memory in bytes, of a process that reads `path`."""
+    reading, writing = os.pipe()
+    began = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        outcome = b"failed: the child ended early"
+        try:
+            outcome = json.dumps(_read(path)).encode()
+        finally:
+            os.write(writing, outcome)
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        told = pipe.read()
+    _, status, used = os.wait4(child, 0)
+    seconds, memory = time.monotonic() - began, used.ru_maxrss * 1024.0
+    if os.WIFSIGNALED(status):
+        ended = os.WTERMSIG(status)
+        return (f"hang: {ALLOWED_S:g} s" if ended == signal.SIGALRM else f"crash: signal {ended}"), seconds, memory
+    try:
+        return json.loads(told), seconds, memory
+    except ValueError:
+        return f"crash: {told!r}", seconds, memory
+
+
+def _read(path: Path) -> str:
+    violations: list[str] = []
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event.startswith(FORBIDDEN) or (event == "open" and _writes(arguments)):
+            violations.append(f"{event} {str(arguments)[:200]}")
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, ALLOWED_S)
+    sys.addaudithook(watch)
+    try:
+        read_source(path, lambda _: None)
+        outcome = "read"
+    except CheckpointError as error:
+        outcome = f"refused: {error.message}"
+        if "MemoryError" in outcome or "allocate" in outcome:
+            outcome = f"memory: {error.message}"
+        elif len(error.message) > _LONGEST_MESSAGE or not error.message.isprintable():
+            outcome = f"unclear: {error.message[:500]!r}"
+    except BaseException as error:
+        outcome = f"failed: {type(error).__name__}: {str(error)[:300]}"
+    return f"violation: {violations[:3]}" if violations else outcome
+
+
+def _writes(arguments: tuple[Any, ...]) -> bool:
+    _, mode, flags = arguments
+    named = isinstance(mode, str) and set(mode) & set("wax+")
+    return bool(named) or bool(isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Stock GPT-2 in a model folder: transformers' config.json to and from our config, and which tensors the file may hold."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..model.gpt2 import GPT2, GPT2Config
+
+TOKENS = "transformer.wte.weight"
+HEAD = "lm_head.weight"  # tied to the token embedding: a second copy adds nothing, but must fit
+REMOTE_CODE: Mapping[str, bytes] = {}  # transformers has GPT-2 itself
+
+# What GPT2Config of transformers may say that changes the arithmetic, and the one value that ours has.
+_FIXED = {
+    "model_type": "gpt2",
+    "tie_word_embeddings": True,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": False,
+}
+
+
+def new_model(config: GPT2Config) -> GPT2:
+    """The model, its weights still unset."""
+    return GPT2(config)
+
+
+def write_config(config: GPT2Config, end_of_text_id: int | None) -> dict[str, Any]:
+    """The config.json of transformers' GPT2LMHeadModel. `bias` is ours: whether training touches biases at all."""
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        **_FIXED,
+        "activation_function": config.activation,
+        "attn_pdrop": config.dropout,
+        "embd_pdrop": config.dropout,
+        "resid_pdrop": config.dropout,
+        "bias": config.bias,
+        "bos_token_id": end_of_text_id,
+        "eos_token_id": end_of_text_id,
+        "dtype": "float32",
+        "initializer_range": 0.02,
+        "layer_norm_epsilon": config.layer_norm_epsilon,
+        "n_embd": config.n_embd,
+        "n_head": config.n_head,
+        "n_inner": None,
+        "n_layer": config.n_layer,
+        "n_positions": config.block_size,
+        "use_cache": True,
+        "vocab_size": config.vocab_size,
+    }
+
+
+def read_config(path: Path, values: Mapping[str, Any]) -> GPT2Config:
+    """Raises CheckpointError where `values`, the config.json at `path`, are of a model that ours can't compute exactly."""
+    try:
+        config = GPT2Config(
+            vocab_size=int(values["vocab_size"]),
+            block_size=int(values["n_positions"]),
+            n_layer=int(values["n_layer"]),
+            n_head=int(values["n_head"]),
+            n_embd=int(values["n_embd"]),
+            dropout=float(values.get("resid_pdrop", 0.1)),
+            bias=bool(values.get("bias", True)),
+            activation=values.get("activation_function", "gelu_new"),
+            layer_norm_epsilon=float(values.get("layer_norm_epsilon", 1e-5)),
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} is no GPT-2 config: {error!r}. The folder was not used.") from error
+    odd = [f"{key}={values[key]!r}" for key, ours in _FIXED.items() if values.get(key, ours) != ours]
+    if config.activation not in ("gelu_new", "gelu"):
+        odd.append(f"activation_function={config.activation!r}")
+    if values.get("n_inner") not in (None, 4 * config.n_embd):
+        odd.append(f"n_inner={values['n_inner']}")
+    if min(config.n_head, config.n_layer, config.n_embd, config.block_size, config.vocab_size) < 1:
+        odd.append("a size below 1")
+    elif config.n_embd % config.n_head:
+        odd.append(f"n_embd={config.n_embd} not divisible by n_head={config.n_head}")
+    if odd:
+        raise CheckpointError(
+            f"{path} describes a model that this architecture can't compute exactly: {', '.join(odd)}. It was not used.",
+            "Only stock GPT-2 models can be trained and published.",
+        )
+    return config
+
+
+def stored_names(keys: Iterable[str]) -> dict[str, str]:
+    """Our name of each tensor in a file -> its name there. Older files lack the prefix and hold mask buffers."""
+    names = {}
+    for key in keys:
+        if key.endswith((".attn.bias", ".attn.masked_bias")):
+            continue  # the causal mask, not a weight
+        names[key if key.startswith(("transformer.", "lm_head.")) else f"transformer.{key}"] = key
+    return names
+
+
+def is_spare(config: GPT2Config, name: str) -> bool:
+    """Whether a file may hold this tensor beside the model's: the tied head, and zeros for biases that the model has not."""
+    return name == HEAD or (not config.bias and name.endswith(".bias"))
+
+
+def completed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """With zeros for the biases that the model has not, because a stock GPT-2 has them."""
+    tensors = dict(weights)
+    for name, tensor in weights.items():
+        if name.endswith(".weight") and name not in (TOKENS, "transformer.wpe.weight"):
+            tensors.setdefault(name.removesuffix("weight") + "bias", torch.zeros(tensor.shape[-1]))
+    return tensors

@@ -1,0 +1,140 @@
+"""Pickles that would run something, or cost much, if they were read as pickles are."""
+
+import builtins
+import importlib
+import os
+import pickle
+import shutil
+import struct
+from collections.abc import Callable
+from typing import Any
+
+CANARY = "canary-of-the-reader"
+RUN = f"touch {CANARY}"
+CODE = f"open({CANARY!r}, 'w')"
+
+
+class Asks:
+    """An object whose pickle calls `function`."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.reduced = function, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.reduced
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def short(value: str) -> bytes:
+    return b"\x8c" + bytes([len(value)]) + value.encode()
+
+
+def called(module: str, name: str, argument: str) -> bytes:
+    """GLOBAL and REDUCE, in protocol 2."""
+    return b"\x80\x02c" + f"{module}\n{name}\n".encode() + text(argument) + b"\x85R."
+
+
+DOUBLED = b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(60))
+
+PICKLES: dict[str, bytes] = {
+    "os.system": called("os", "system", RUN),
+    "posix.system": called("posix", "system", RUN),
+    "os.popen": called("os", "popen", RUN),
+    "builtins.eval": called("builtins", "eval", CODE),
+    "builtins.exec": called("builtins", "exec", CODE),
+    "__builtin__.eval": called("__builtin__", "eval", CODE),
+    "builtins.__import__": called("builtins", "__import__", "antigravity"),
+    "builtins.open": called("builtins", "open", CANARY),
+    "builtins.bytearray of much": b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\x00\x00\x00\x00\x10\x85R.",
+    "importlib": called("importlib", "import_module", "antigravity"),
+    "subprocess": called("subprocess", "getoutput", RUN),
+    "runpy": called("runpy", "run_path", CANARY),
+    "pty.spawn": called("pty", "spawn", RUN),
+    "code": called("code", "interact", "x"),
+    "torch.load": called("torch.serialization", "load", CANARY),
+    "torch.hub": called("torch.hub", "load", "a/b"),
+    "numpy.load": called("numpy", "load", CANARY),
+    "pickle.loads": called("_pickle", "loads", RUN),
+    "webbrowser": called("webbrowser", "open", "x"),
+    "a dotted name": called("torch.serialization", "os.system", RUN),
+    "a name under an allowed module": called("torch", "compile", RUN),
+    "torch.Tensor of much": b"\x80\x02ctorch\nTensor\nJ\x00\xca\x9a\x3bJ\x00\xca\x9a\x3b\x86R.",
+    "reduce, protocol 2": pickle.dumps({"model": Asks(os.system, RUN)}, 2),
+    "reduce, protocol 4": pickle.dumps({"model": Asks(os.system, RUN)}, 4),
+    "reduce, protocol 5": pickle.dumps({"model": Asks(os.system, RUN)}, 5),
+    "reduce, protocol 0": pickle.dumps({"model": Asks(os.system, RUN)}, 0),
+    "in a key": pickle.dumps({("a", Asks(builtins.eval, CODE)): 1}, 2),
+    "nested": pickle.dumps({"model": {}, "config": [[{"a": (Asks(shutil.rmtree, "nowhere"),)}]]}, 2),
+    "getattr chain": pickle.dumps(Asks(getattr, Asks(importlib.import_module, "os"), "system"), 2),
+    "STACK_GLOBAL": b"\x80\x04" + short("os") + short("system") + b"\x93" + short(RUN) + b"\x85R.",
+    "a name with line breaks": b"\x80\x04" + short("os") + short("a\n::error::b\x1b[2J") + b"\x93" + short(RUN) + b"\x85R.",
+    "STACK_GLOBAL from the memo": b"\x80\x04"
+    + short("system") + b"\x940" + short("os") + b"\x940" + b"h\x01h\x00\x93" + short(RUN) + b"\x85R.",
+    "a name out of the memo": b"\x80\x02"
+    + text("os") + b"q\x000" + b"h\x00" + text("system") + b"\x93" + text(RUN) + b"\x85R.",
+    "INST": b"(" + text(RUN) + b"ios\nsystem\n.",
+    "OBJ": b"(cos\nsystem\n" + text(RUN) + b"o.",
+    "NEWOBJ": b"\x80\x02cos\nsystem\n" + text(RUN) + b"\x85\x81.",
+    "NEWOBJ_EX": b"\x80\x04cos\nsystem\n" + text(RUN) + b"\x85}\x92.",
+    "BUILD on a class": b"\x80\x02ccollections\nOrderedDict\n}" + text("__reduce__") + b"cos\nsystem\nsb.",
+    "BUILD on a tensor function": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}" + text("__code__") + text("x") + b"sb.",
+    "EXT1": b"\x80\x02\x82\x01.",
+    "PERSID": b"Pos.system\n.",
+    "a persistent id that is none": b"\x80\x02" + text("storage") + b"Q.",
+    "memo of what is not there": b"\x80\x02h\x63.",
+    "nothing on the stack": b"\x80\x02R.",
+    "no end": b"\x80\x02}",
+    "empty pickle": b"",
+    "a string": b"\x80\x02" + text("a string") + b".",
+    "an opcode that is none": b"\x80\x02\xff.",
+    "a length beyond the file": b"\x80\x02X\xff\xff\xff\x7fa.",
+    "tuples in tuples": b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s.",
+    "more lists than any checkpoint": b"\x80\x02" + b"]" * (5 << 20) + b".",
+    "an allowed function with nonsense": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x02K\x03tR.",
+    "a NumPy array of much": b"\x80\x02cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\n\x8a\x05\x00\x00\x00\x00\x10\x85"
+    + b"U\x01b\x87R.",
+    "a NumPy array of much, called": b"\x80\x02cnumpy\nndarray\n\x8a\x05\x00\x00\x00\x00\x10\x85R.",
+    "a NumPy array of much, made new": b"\x80\x02cnumpy\nndarray\n\x8a\x05\x00\x00\x00\x00\x10\x85\x81.",
+    "a dtype that is evaluated": b"\x80\x02cnumpy\ndtype\n" + text("(" * 50 + "2" + ")" * 50 + "f8") + b"\x85R.",
+    "a dtype of objects": b"\x80\x02cnumpy\ndtype\n" + text("O8") + b"\x85R.",
+    "a codec that loads a module": b"\x80\x02c_codecs\nencode\n" + text("a" * 9) + text("idna") + b"\x86R.",
+    "a codec with a name that leads out": b"\x80\x02c_codecs\nencode\n" + text("a") + text("..antigravity") + b"\x86R.",
+    "getattr by NumPy's name": called("numpy._core.multiarray", "scalar.__class__", RUN),
+    "a tensor as function": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n" + text(RUN) + b"\x85R)R.",
+    "operator.attrgetter": called("operator", "attrgetter", "system"),
+    "operator.methodcaller": called("operator", "methodcaller", "system"),
+    "functools.partial": called("functools", "partial", RUN),
+    "types.CodeType": called("types", "CodeType", RUN),
+    "marshal.loads": called("marshal", "loads", RUN),
+    "ctypes.CDLL": called("ctypes", "CDLL", "libc.so.6"),
+    "socket.create_connection": called("socket", "create_connection", "127.0.0.1"),
+    "urllib.request.urlopen": called("urllib.request", "urlopen", "http://127.0.0.1:9/"),
+    "asyncio subprocess": called("asyncio", "create_subprocess_shell", RUN),
+    "multiprocessing": called("multiprocessing.util", "spawnv_passfds", RUN),
+    "timeit": called("timeit", "timeit", CODE),
+    "cProfile": called("cProfile", "run", CODE),
+    "pdb": called("pdb", "run", CODE),
+    "bdb": called("bdb.Bdb", "run", CODE),
+    "doctest": called("doctest", "debug_script", CODE),
+    "logging.config": called("logging.config", "fileConfig", CANARY),
+    "torch's own exec": called("torch.fx.graph_module", "_exec_with_source", CODE),
+    "torch.utils.collect_env": called("torch.utils.collect_env", "run", RUN),
+    "torch.jit": called("torch.jit", "load", CANARY),
+    "torch.ops": called("torch", "ops.load_library", CANARY),
+    "torch's old unpickler": called("torch._utils", "_rebuild_tensor", RUN),
+    "a sparse tensor": called("torch._utils", "_rebuild_sparse_tensor", RUN),
+    "an attribute of an allowed function": called("torch._utils", "_rebuild_tensor_v2.__globals__", RUN),
+    "the memo, overwritten": b"\x80\x02ccollections\nOrderedDict\nq\x000cos\nsystem\nq\x000h\x00" + text(RUN) + b"\x85R.",
+    "after the end": b"\x80\x02}.cos\nsystem\n" + text(RUN) + b"\x85R.",
+    "popped": b"\x80\x02cos\nsystem\n" + text(RUN) + b"\x85R0}.",
+    "two protocols": b"\x80\x02}0\x80\x04" + short("os") + short("system") + b"\x93" + short(RUN) + b"\x85R.",
+    "a tuple of twice a tuple": b"\x80\x02})" + DOUBLED + b"K\x01s.",
+    "a tuple of twice a tuple, called": b"\x80\x02)" + DOUBLED + b")R.",
+    "a list in itself": b"\x80\x02]q\x00h\x00a)R.",
+    "a state dict whose items are none": b"\x80\x02}" + text("model_state_dict") + b"ccollections\nOrderedDict\n)R}"
+    + text("items") + b"K\x01sb" + text("step") + b"K\x01" + text("loss") + b"K\x01" + b"u.".replace(b"u", b"ss"),
+    "OrderedDict of attributes": b"\x80\x02ccollections\nOrderedDict\n)R}" + text("items") + b"cos\nsystem\nsb.",
+}  # fmt: skip

@@ -1,0 +1,130 @@
+"""GitHub as far as artifacts go, on loopback: its REST API on one port, and the storage that it redirects to on another."""
+
+import hashlib
+import io
+import json
+import socket
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+REPOSITORY, RUN_ID, TOKEN = "me/repo", 77, "ghs_secret"
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """A zip as upload-artifact makes one."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+@dataclass
+class GitHub:
+    """`artifacts` maps names to zips. `refuse` maps an endpoint (`list`, `zip`) to a status and headers of an error."""
+
+    artifacts: dict[str, bytes] = field(default_factory=dict)
+    expired: set[str] = field(default_factory=set)
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # of an artifact's row
+    refuse: dict[str, tuple[int, dict[str, str]]] = field(default_factory=dict)
+    requests: list[tuple[str, str | None]] = field(default_factory=list)  # path, Authorization
+    url: str = ""
+    storage: str = ""
+
+    def api(self) -> Starlette:
+        base = "/api/v3/repos/{owner}/{name}/actions"
+        return Starlette(
+            routes=[
+                Route(f"{base}/runs/{{id:int}}/artifacts", self._list),
+                Route(f"{base}/artifacts/{{id:int}}/zip", self._zip),
+            ]
+        )
+
+    def blobs(self) -> Starlette:
+        return Starlette(routes=[Route("/blob/{id:int}", self._blob)])
+
+    def _seen(self, request: Request, endpoint: str) -> Response | None:
+        self.requests.append((request.url.path, request.headers.get("authorization")))
+        if endpoint in self.refuse:
+            status, headers = self.refuse[endpoint]
+            return JSONResponse({"message": "no"}, status, headers)
+        if endpoint != "blob" and request.headers.get("authorization") != f"Bearer {TOKEN}":
+            return JSONResponse({"message": "Bad credentials"}, 401)
+        return None
+
+    async def _list(self, request: Request) -> Response:
+        if refusal := self._seen(request, "list"):
+            return refusal
+        rows = [self._row(number, name) for number, name in enumerate(self.artifacts)]
+        size, page = int(request.query_params["per_page"]), int(request.query_params["page"])
+        return JSONResponse({"total_count": len(rows), "artifacts": rows[(page - 1) * size : page * size]})
+
+    def _row(self, number: int, name: str) -> dict[str, Any]:
+        content = self.artifacts[name]
+        return {
+            "id": number,
+            "name": name,
+            "size_in_bytes": len(content),
+            "expired": name in self.expired,
+            "digest": f"sha256:{hashlib.sha256(content).hexdigest()}",
+            "archive_download_url": "http://127.0.0.1:1/not-to-be-asked",
+            "workflow_run": {"id": RUN_ID, "repository_id": 1, "head_repository_id": 1},
+        } | self.changes.get(name, {})
+
+    async def _zip(self, request: Request) -> Response:
+        return self._seen(request, "zip") or RedirectResponse(f"{self.storage}/blob/{request.path_params['id']}", 302)
+
+    async def _blob(self, request: Request) -> Response:
+        return self._seen(request, "blob") or Response(list(self.artifacts.values())[request.path_params["id"]])
+
+
+@contextmanager
+def served(app: Starlette) -> Iterator[str]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.002)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+
+
+@contextmanager
+def running() -> Iterator[GitHub]:
+    server = GitHub()
+    with served(server.api()) as api, served(server.blobs()) as storage:
+        server.url, server.storage = f"{api}/api/v3", storage
+        yield server
+
+
+def workflow_run_event(**changes: Any) -> dict[str, Any]:
+    """What GitHub writes down for a workflow_run job, as far as it is read."""
+    repository = {"full_name": REPOSITORY}
+    run = {"id": RUN_ID, "name": "training", "event": "push", "conclusion": "success"}
+    return {"workflow_run": run | {"repository": repository, "head_repository": repository} | changes}
+
+
+def job_environment(github: GitHub, folder: Path) -> dict[str, str]:
+    """The variables of a job that a run of its own repository triggered."""
+    event = folder / "event.json"
+    event.write_text(json.dumps(workflow_run_event()))
+    return {
+        "GITHUB_EVENT_PATH": str(event),
+        "GITHUB_REPOSITORY": REPOSITORY,
+        "GITHUB_API_URL": github.url,
+        "GITHUB_TOKEN": TOKEN,
+    }

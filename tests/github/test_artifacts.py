@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import pytest
+
+from echoself_action.errors import HubError
+from echoself_action.github.artifacts import download, list_artifacts
+from echoself_action.github.event import triggering_run
+
+from .server import TOKEN, GitHub, zipped
+
+
+def test_what_was_uploaded_arrives(github: GitHub, environment: dict[str, str], tmp_path: Path) -> None:
+    github.artifacts = {"model": zipped({"a.txt": b"a"})}
+    run = triggering_run(environment)
+    (artifact,) = list_artifacts(run)
+    assert download(run, artifact, tmp_path / "model.zip", 10_000)
+    assert (tmp_path / "model.zip").read_bytes() == github.artifacts["model"]
+
+
+def test_the_token_goes_to_github_and_not_to_the_storage_that_it_redirects_to(
+    github: GitHub, environment: dict[str, str], tmp_path: Path
+) -> None:
+    github.artifacts = {"model": zipped({"a.txt": b"a"})}
+    run = triggering_run(environment)
+    download(run, list_artifacts(run)[0], tmp_path / "model.zip", 10_000)
+    assert [token for path, token in github.requests if path.startswith("/blob/")] == [None]
+    assert {token for path, token in github.requests if not path.startswith("/blob/")} == {f"Bearer {TOKEN}"}
+
+
+def test_every_page_is_read(github: GitHub, environment: dict[str, str]) -> None:
+    github.artifacts = {f"artifact {number}": b"" for number in range(205)}
+    assert len(list_artifacts(triggering_run(environment))) == 205
+    assert len(github.requests) == 3
+
+
+def test_an_artifact_of_a_forks_code_is_left_out(github: GitHub, environment: dict[str, str]) -> None:
+    github.artifacts = {"ours": b"", "theirs": b"", "of another run": b""}
+    origin = {"id": 77, "repository_id": 1, "head_repository_id": 1}
+    github.changes = {
+        "theirs": {"workflow_run": origin | {"head_repository_id": 2}},
+        "of another run": {"workflow_run": origin | {"id": 78}},
+    }
+    assert [artifact.name for artifact in list_artifacts(triggering_run(environment))] == ["ours"]
+
+
+def test_a_deleted_one_is_no_error(github: GitHub, environment: dict[str, str], tmp_path: Path) -> None:
+    github.artifacts, github.expired = {"model": b"x"}, {"model"}
+    run = triggering_run(environment)
+    (artifact,) = list_artifacts(run)
+    assert artifact.expired
+    github.refuse["zip"] = (410, {})
+    assert not download(run, artifact, tmp_path / "model.zip", 10)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "hint"),
+    [
+        (401, {}, "Leave GITHUB_TOKEN as GitHub sets it"),
+        (403, {}, "permissions: actions: read"),
+        (403, {"x-ratelimit-remaining": "0"}, "rate limit"),
+        (403, {"retry-after": "60"}, "rate limit"),
+        (429, {}, "rate limit"),
+        (404, {}, "permissions: actions: read"),
+        (500, {}, "later"),
+    ],
+)
+def test_a_refusal_is_exit_4_and_says_what_to_change(
+    github: GitHub, environment: dict[str, str], status: int, headers: dict[str, str], hint: str
+) -> None:
+    github.refuse["list"] = (status, headers)
+    with pytest.raises(HubError) as refused:
+        list_artifacts(triggering_run(environment))
+    assert f"GitHub refused ({status}): listing its artifacts failed for run 77 (training, success)" in refused.value.message
+    assert hint in refused.value.hint
+    assert refused.value.exit_code == 4
+    assert TOKEN not in str(refused.value)
+
+
+def test_github_out_of_reach_is_exit_4(environment: dict[str, str]) -> None:
+    with pytest.raises(HubError, match=r"GitHub can't be reached at http://127\.0\.0\.1:1"):
+        list_artifacts(triggering_run(environment | {"GITHUB_API_URL": "http://127.0.0.1:1"}))
+
+
+def test_an_answer_that_is_not_githubs_is_exit_4(github: GitHub, environment: dict[str, str]) -> None:
+    github.artifacts, github.changes = {"model": b""}, {"model": {"id": None}}
+    with pytest.raises(HubError, match="is not GitHub's"):
+        list_artifacts(triggering_run(environment))
+
+
+@pytest.mark.parametrize(("room", "why"), [(10_000, "its sha256 is not the one"), (3, "it has more than 3 bytes")])
+def test_what_is_not_what_was_uploaded_or_too_much_is_not_used(
+    github: GitHub, environment: dict[str, str], tmp_path: Path, room: int, why: str
+) -> None:
+    github.artifacts = {"model": zipped({"a.txt": b"a"})}
+    run = triggering_run(environment)
+    (artifact,) = list_artifacts(run)
+    github.artifacts = {"model": zipped({"b.txt": b"b"})}
+    with pytest.raises(HubError, match=why):
+        download(run, artifact, tmp_path / "model.zip", room)

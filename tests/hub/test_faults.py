@@ -1,0 +1,259 @@
+"""What goes wrong between here and the Hub ends in success after another try, or in exit 4 with the Hub and the disk whole.
+
+Every case goes through the command line and a proxy that breaks some of its requests (faults.py), then looks at what is on the
+Hub and on the disk, and ends with a second run without faults, which has to complete the job.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from echoself_action.__main__ import main
+from echoself_action.checkpoint.find import latest
+from echoself_action.checkpoint.folder import check_weights, read_model_folder
+from echoself_action.hub.client import open_hub
+from echoself_action.hub.fetch import fetch
+from echoself_action.hub.publish import changes, model_files
+from echoself_action.hub.repo import look_up
+from echoself_action.localhub import Account, LocalHub
+
+from . import faults
+from .faults import Effect, Fault, FaultyHub, status
+
+REPO, TOKEN, READER = "me/model", "hf_writes", "hf_reads"
+SMALL = "--n-layer 2 --n-head 2 --n-embd 16 --block-size 32 --batch-size 2 --max-iters 2 --eval-interval 2 --device cpu"
+TRAINING = f"--data docs/*.md --tokenizer bytes {SMALL}"
+WORDS = {"deploy": "", "pull": "--output-dir pulled", "cycle": TRAINING}
+
+LOOK, LIST = ("GET", "/api/models/me/model/revision/main$"), ("HEAD", r"/model\.safetensors$")
+FILE = ("GET", r"/resolve/.*/model\.safetensors$")
+UPLOAD, COMMIT = ("PUT", "/lfs/upload/"), ("POST", "/commit/main$")
+ALWAYS = 99
+
+
+@dataclass
+class Site:
+    """A workspace with a model that is two steps further on than the Hub's."""
+
+    workspace: Path
+    server: LocalHub
+    before: list[str]  # the commits of main, newest first
+    capsys: pytest.CaptureFixture[str]
+
+    def run(self, mode: str, *plan: Fault, seed: int = 0) -> tuple[int, str]:
+        """The exit code, and all that was said. Every fault of the plan has struck."""
+        with FaultyHub(self.server.url, plan, seed) as proxy:
+            code = main([mode, "--hub", proxy.url, "--repo-id", REPO, *WORDS[mode].split()])
+        captured = self.capsys.readouterr()
+        said = captured.out + captured.err
+        assert proxy.broken == []
+        assert [fault for fault in plan if not fault.struck] == [], proxy.requests
+        assert "Traceback" not in said
+        assert TOKEN not in said
+        self.is_whole()
+        return code, said
+
+    def is_refused(self, mode: str, message: str, *plan: Fault) -> None:
+        """It ends in exit 4 with one message, the Hub is as it was, and the next run completes the job."""
+        code, said = self.run(mode, *plan)
+        assert code == 4, said
+        [told] = re.findall(r"^echoself: (.*)", said, re.MULTILINE)
+        assert message in told
+        assert self.history() == self.before
+        assert self.run(mode)[0] == 0
+        self.is_done(mode)
+
+    def is_whole(self) -> None:
+        """What the Hub holds is a whole model, each folder here is one too, and nothing half-made lies about."""
+        with open_hub(self.server.url, TOKEN) as hub:
+            fetched = fetch(hub, look_up(hub, REPO, "main"), self.workspace / "check").model
+        shutil.rmtree(self.workspace / "check")
+        assert fetched.metadata
+        for folder in [*self.workspace.glob("echoself-model/*/"), *self.workspace.glob("pulled/*/")]:
+            assert re.fullmatch(r"checkpoint-\d+", folder.name)
+            check_weights(read_model_folder(folder))
+
+    def history(self) -> list[str]:
+        """The commits of main, newest first."""
+        with open_hub(self.server.url, TOKEN) as hub:
+            return [commit.commit_id for commit in hub.api.list_repo_commits(REPO)]
+
+    def is_done(self, mode: str) -> None:
+        """The Hub has what is newest here, in one commit more; or what it had is here."""
+        if mode == "pull":
+            assert read_model_folder(self.workspace / "pulled/checkpoint-2").has_training_state
+            return
+        newest = latest(self.workspace / "echoself-model")
+        assert newest
+        with open_hub(self.server.url, TOKEN) as hub:
+            assert not changes(model_files(newest, None), look_up(hub, REPO, "main").model)
+        assert self.history()[1:] == self.before
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`hub/` holds step 2 of a model, `workspace/` steps 2 and 4."""
+    root = tmp_path_factory.mktemp("prepared")
+    docs = root / "workspace/docs"
+    docs.mkdir(parents=True)
+    for module in sorted((Path(__file__).parents[2] / "echoself_action").glob("[cehlm]*/*.py")):
+        (docs / f"{module.parent.name}-{module.stem}.md").write_text(module.read_text())
+    before = Path.cwd()
+    os.chdir(root / "workspace")
+    try:
+        with LocalHub(root / "hub") as server:
+            assert main(["cycle", "--hub", server.url, "--repo-id", REPO, *TRAINING.split()]) == 0
+        assert main(["train", *TRAINING.split()]) == 0
+    finally:
+        os.chdir(before)
+    return root
+
+
+@pytest.fixture
+def site(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Site]:
+    shutil.copytree(prepared, tmp_path / "site")
+    monkeypatch.chdir(tmp_path / "site/workspace")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    accounts = {READER: Account("someone", "read")}
+    with LocalHub(tmp_path / "site/hub", token=TOKEN, accounts=accounts) as server:
+        here = Site(tmp_path / "site/workspace", server, [], capsys)
+        here.before = here.history()
+        yield here
+
+
+PASSING: dict[str, tuple[Effect, int]] = {
+    "429-and-when-to-come-back": (status(429, Retry_After="0"), 2),
+    "429": (status(429), 1),
+    "500": (status(500), 1),
+    "502": (status(502), 1),
+    "503-twice": (status(503, Retry_After="0"), 2),
+    "504": (status(504), 1),
+    "silence": (faults.silent, 1),
+    "reset": (faults.reset, 1),
+    "reset-mid-body": (faults.reset_mid_body, 1),
+    "cut-short": (faults.truncated, 1),
+    "lost-answer": (faults.lost_answer, 1),
+    "gateway-timeout": (faults.timed_out_behind, 1),
+    "trickle": (faults.trickle(0.05), 1),
+    "trickle-that-stops": (faults.trickle(1, pieces=2), 1),
+}
+# in a cycle something strikes while it pulls, and again while it publishes
+PLACES = {"deploy": (UPLOAD, COMMIT), "pull": (LOOK, FILE), "cycle": (FILE, COMMIT)}
+
+
+@pytest.mark.parametrize("mode", PLACES)
+@pytest.mark.parametrize("name", PASSING)
+def test_what_passes_is_got_over(site: Site, mode: str, name: str) -> None:
+    effect, times = PASSING[name]
+    code, said = site.run(mode, *(Fault(*place, effect, times=times) for place in PLACES[mode]))
+    assert code == 0, said
+    site.is_done(mode)
+
+
+LASTING: dict[str, tuple[Effect, str]] = {
+    "429-for-an-hour": (status(429, Retry_After="3600"), "asks for a pause of 3600 s"),
+    "429-by-the-window": (status(429, RateLimit='"api";r=0;t=900'), "asks for a pause of 901 s"),
+    "503": (status(503, Retry_After="0"), "refused (503)"),
+    "silence": (faults.silent, "can't be reached"),
+    "reset": (faults.reset, "can't be reached"),
+    "no-answer-of-a-hub": (faults.login_page, "gave an answer that can't be read"),
+    "401": (status(401), "does not accept the token, or no longer does"),
+    "token-that-expired": (faults.as_token("hf_expired"), "does not accept the token, or no longer does"),
+    "403": (status(403), "refused (403)"),
+    "409": (status(409), "refused (409)"),
+    "412": (status(412), "refused (412)"),
+}
+
+
+@pytest.mark.parametrize(("mode", "place"), [("deploy", COMMIT), ("pull", LOOK), ("cycle", COMMIT)], ids=PLACES)
+@pytest.mark.parametrize("name", LASTING)
+def test_what_lasts_is_said_and_does_no_harm(site: Site, mode: str, place: tuple[str, str], name: str) -> None:
+    effect, message = LASTING[name]
+    site.is_refused(mode, message, Fault(*place, effect, times=ALWAYS))
+
+
+@pytest.mark.parametrize(
+    ("mode", "place", "effect", "message"),
+    [
+        ("deploy", UPLOAD, status(503, Retry_After="0"), "refused (503): uploading to training-state failed"),
+        ("deploy", UPLOAD, status(403), "refused (403): uploading to training-state failed"),
+        ("deploy", UPLOAD, faults.corrupted_upload, "failed: What came is not what was announced"),
+        ("deploy", UPLOAD, faults.login_page, "failed: LFS pointer pointed to a file that does not exist"),
+        ("deploy", COMMIT, faults.as_token(READER), "refused (403): publishing to main failed"),
+        ("pull", LOOK, faults.truncated, "can't be reached: looking up revision main failed"),
+        ("pull", LIST, status(503, Retry_After="0"), "refused (503): fetching model.safetensors failed"),
+        ("pull", LIST, status(403), "refused (403): fetching model.safetensors failed"),
+        ("pull", LIST, faults.as_token("hf_expired"), "does not accept the token"),
+        ("pull", FILE, status(503, Retry_After="0"), "refused (503): fetching model.safetensors failed"),
+        ("pull", FILE, faults.corrupted, "model.safetensors of me/model arrived damaged, twice"),
+        ("cycle", FILE, faults.corrupted, "model.safetensors of me/model arrived damaged, twice"),
+        ("cycle", LOOK, faults.as_token("hf_expired"), "does not accept the token"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_lasts_is_said_wherever_it_strikes(
+    site: Site, mode: str, place: tuple[str, str], effect: Effect, message: str
+) -> None:
+    site.is_refused(mode, message, Fault(*place, effect, times=ALWAYS))
+
+
+@pytest.mark.parametrize("mode", ["pull", "cycle"])
+def test_a_file_that_arrives_damaged_is_fetched_once_more(site: Site, mode: str) -> None:
+    code, said = site.run(mode, Fault(*FILE, faults.corrupted))
+    assert code == 0
+    assert "model.safetensors of me/model arrived damaged. It is fetched once more." in said
+    site.is_done(mode)
+
+
+def test_what_is_damaged_on_its_way_to_the_hub_is_found_and_mended_by_the_next_run(site: Site) -> None:
+    code, said = site.run("deploy", Fault(*COMMIT, faults.damaged_card))
+    assert code == 4
+    assert "has other content than was sent at commit" in said
+    assert site.run("deploy")[0] == 0
+    assert len(site.history()) == len(site.before) + 2
+
+
+def test_every_step_of_a_first_publish_is_got_over_when_its_answer_is_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = ("/repos/create", "/branch/training-state", "/commit/training-state", "/commit/main", "/tag/")
+    plan = [Fault("POST", step, faults.lost_answer) for step in steps]
+    monkeypatch.setitem(WORDS, "deploy", "--repo-id me/other --tag v1")
+    code, said = site.run("deploy", *plan)
+    assert code == 0, said
+    with open_hub(site.server.url, TOKEN) as hub:
+        head, _ = hub.api.list_repo_commits("me/other")
+        assert hub.api.list_repo_refs("me/other").tags[0].target_commit == head.commit_id
+        assert len(hub.api.list_repo_commits("me/other", revision="training-state")) == 2
+
+
+def test_of_two_deploys_one_wins_and_the_other_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one, in a process of its own, does all its work between our last look and our commit."""
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "60")
+    words = [sys.executable, "-m", "echoself_action", "deploy", "--repo-id", REPO, "--license", "mit", "--hub", site.server.url]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    other = partial(subprocess.run, words, check=True, capture_output=True, env=environment)
+    code, said = site.run("deploy", Fault(*COMMIT, faults.meanwhile(other)))
+    assert code == 4
+    assert "refused (412): publishing to main failed" in said
+    assert "nothing of theirs was overwritten" in said
+    assert site.history()[1:] == site.before
+    with open_hub(site.server.url, TOKEN) as hub:
+        assert "license: mit" in Path(hub.api.hf_hub_download(REPO, "README.md")).read_text()
+    assert site.run("deploy")[0] == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_strikes_wherever_in_a_cycle_nothing_is_half_there(site: Site, seed: int) -> None:
+    random = Random(seed)
+    effects = [effect for effect, _ in PASSING.values()] + [faults.corrupted, faults.corrupted_upload]
+    plan = [Fault(".*", ".", random.choice(effects), nth=nth) for nth in random.sample(range(1, 25), 3)]
+    assert site.run("cycle", *plan, seed=seed)[0] in (0, 4)
+    assert site.run("cycle")[0] == 0
