@@ -152,6 +152,14 @@ class Inputs(BaseSettings):
     batch_size: int | None = _input("Sequences at once.", _TRAINS, shown="preset", ge=1)
     gradient_accumulation: int | None = _input("Batches a step.", _TRAINS, shown="preset", ge=1)
     learning_rate: float | None = _input("Peak learning rate.", _TRAINS, shown="preset", gt=0)
+    total_iters: int | None = _input(
+        "Steps over all runs that the learning rate falls over, as a cosine; without it the rate is constant, and falls at the "
+        "end of every run, on a branch.",
+        _TRAINS,
+        shown="open-ended",
+        ge=1,
+    )
+    decay: float = _input("Share of a run's steps that the rate falls over, without total_iters.", _TRAINS, 0.2, ge=0, lt=1)
     warmup: int | None = _input("Steps of linear warmup.", _TRAINS, shown="a twentieth of the run", ge=0)
     weight_decay: float = _input("Weight decay of matrices.", _TRAINS, 0.1, ge=0)
     grad_clip: float = _input("Largest gradient norm, 0 for no clipping.", _TRAINS, 1.0, ge=0)
@@ -167,6 +175,7 @@ class Inputs(BaseSettings):
     eval_interval: int | None = _input("Steps between evaluations.", _TRAINS, shown="preset", ge=1)
     eval_tokens: int = _input("Held-out tokens that an evaluation reads, 0 for all.", _TRAINS, 65536, ge=0)
     checkpoint_interval: int | None = _input("Steps between checkpoints.", _TRAINS, shown="preset", ge=1)
+    checkpoint_minutes: float = _input("Minutes between checkpoints, 0: by steps alone.", _TRAINS, 15, ge=0)
     log_interval: int | None = _input("Steps between logged losses.", _TRAINS, shown="preset", ge=1)
     keep_checkpoints: int = _input("Checkpoints that stay; the best and the latest always do.", _TRAINS, 3, ge=1)
 

@@ -31,6 +31,8 @@ def training_settings(**changes: Any) -> TrainingSettings:
     values: dict[str, Any] = {
         "max_iters": 20,
         "max_minutes": 0,
+        "total_iters": None,
+        "decay": 0.2,
         "batch_size": 4,
         "gradient_accumulation": 1,
         "learning_rate": 1e-2,
@@ -43,6 +45,7 @@ def training_settings(**changes: Any) -> TrainingSettings:
         "eval_interval": 10,
         "eval_tokens": 1024,
         "checkpoint_interval": 10,
+        "checkpoint_minutes": 0,
         "log_interval": 5,
         "keep_checkpoints": 3,
     }
@@ -86,4 +89,4 @@ def small_config() -> GPT2Config:
 def model_folder(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> ModelFolder:
     """An untrained model with all that a checkpoint has."""
     run = fresh(small_config, Data(tokens, ["**/*.md"]), training_settings())
-    return run.save(tmp_path / "model")
+    return run.snapshot(tmp_path / "model", {}).write()

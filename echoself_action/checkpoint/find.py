@@ -4,21 +4,56 @@ import re
 import shutil
 from pathlib import Path
 
+from ..errors import CheckpointError
 from .folder import ModelFolder, read_model_folder
 
 
 def checkpoints(output_dir: Path) -> list[ModelFolder]:
-    """The complete `checkpoint-<step>` folders in `output_dir`, by rising step.
+    """The whole `checkpoint-<step>` folders in `output_dir`, by rising step; `broken` has the others."""
+    return [found for path in _numbered(output_dir) if isinstance(found := _read(path), ModelFolder)]
 
-    Raises CheckpointError where one with a final name is broken.
-    """
-    return [read_model_folder(path) for _, path in _numbered(output_dir)]
+
+def broken(output_dir: Path) -> list[CheckpointError]:
+    """What is wrong with those that have a final name and are no model folders."""
+    return [found for path in _numbered(output_dir) if isinstance(found := _read(path), CheckpointError)]
 
 
 def latest(output_dir: Path) -> ModelFolder | None:
     """The checkpoint with the most steps, or None."""
-    numbered = _numbered(output_dir)
-    return read_model_folder(numbered[-1][1]) if numbered else None
+    found = checkpoints(output_dir)
+    return found[-1] if found else None
+
+
+def resumable(output_dir: Path, max_iters: int | None = None) -> list[ModelFolder]:
+    """The checkpoints that training may go on from, the first choice first.
+
+    That is the newest on the line of a constant rate, then those before it; those on branches, which have begun to decay,
+    come last. A branch whose end is just `max_iters` steps away is what a run was in the middle of, and comes first.
+    """
+    found = checkpoints(output_dir)[::-1]
+    line = [folder for folder in found if branched_from(folder) is None]
+    branches = [folder for folder in found if branched_from(folder) is not None]
+    newest = line[0].step if line else None
+    unfinished = [
+        folder
+        for folder in branches
+        if branched_from(folder) == newest and folder.metadata and folder.metadata.branch_end == folder.step + (max_iters or -1)
+    ]
+    return [*unfinished, *line, *(folder for folder in branches if folder not in unfinished)]
+
+
+def branched_from(folder: ModelFolder) -> int | None:
+    """The step of the checkpoint whose rate began to decay to give this one; None where it is on the line itself."""
+    return folder.metadata.branched_from if folder.metadata else None
+
+
+def line_of(folder: ModelFolder) -> ModelFolder:
+    """The checkpoint that this one's rate fell from, where it lies beside it; else the same."""
+    origin = folder.path.parent / f"checkpoint-{branched_from(folder)}"
+    found = _read(origin)
+    if not isinstance(found, ModelFolder) or not found.metadata or not folder.metadata:
+        return folder
+    return found if found.metadata.run_id == folder.metadata.run_id else folder
 
 
 def best(output_dir: Path) -> ModelFolder | None:
@@ -29,7 +64,8 @@ def best(output_dir: Path) -> ModelFolder | None:
     found = checkpoints(output_dir)
     if not found:
         return None
-    last = found[-1].metadata
+    evaluated = [folder for folder in found if folder.metadata and folder.metadata.data]
+    last = evaluated[-1].metadata if evaluated else None
     data = last.data.digest if last and last.data else None
     comparable = [
         folder
@@ -40,10 +76,10 @@ def best(output_dir: Path) -> ModelFolder | None:
 
 
 def prune(output_dir: Path, keep: int) -> None:
-    """Delete the oldest checkpoints until `keep` are left; the best and the latest always stay."""
+    """Delete the oldest checkpoints until `keep` are left; the best, the latest and what training goes on from always stay."""
     found = checkpoints(output_dir)
-    chosen = best(output_dir)
-    spare = [folder for folder in found[:-1] if chosen is None or folder.path != chosen.path]
+    needed = [folder for folder in (best(output_dir), *found[-1:], *resumable(output_dir)[:1]) if folder]
+    spare = [folder for folder in found if folder not in needed]
     for folder in spare[: max(0, len(found) - keep)]:
         shutil.rmtree(folder.path)
 
@@ -54,6 +90,13 @@ def _val_loss(folder: ModelFolder) -> float:
     return folder.metadata.val_loss
 
 
-def _numbered(output_dir: Path) -> list[tuple[int, Path]]:
+def _read(path: Path) -> ModelFolder | CheckpointError:
+    try:
+        return read_model_folder(path)
+    except CheckpointError as error:
+        return error
+
+
+def _numbered(output_dir: Path) -> list[Path]:
     found = ((re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in output_dir.glob("checkpoint-*"))
-    return sorted((int(match[1]), path) for match, path in found if match and path.is_dir())
+    return [path for _, path in sorted((int(match[1]), path) for match, path in found if match and path.is_dir())]

@@ -66,8 +66,9 @@ class Evaluation(_Facts):
 class Metadata(_Facts):
     """Facts about a checkpoint. `run_id` stays the same over all continuations of a model; losses are nats per token.
 
-    `imported_from` is where a model came from that was not trained here; nobody knows its `data`. `parity` is there once the
-    files were compared with the model: at an import, or at the first publish.
+    `branched_from` is the step at which its learning rate began to fall, to nothing at step `branch_end`: training goes on
+    from the checkpoint of that step. `imported_from` is where a model came from that was not trained here; nobody knows its
+    `data`. `parity` is there once the folder was held to what transformers computes from it.
     """
 
     format: Literal["echoself/1"] = "echoself/1"
@@ -88,6 +89,8 @@ class Metadata(_Facts):
     settings: dict[str, Any]
     versions: dict[str, str]
     evaluations: list[Evaluation]
+    branched_from: int | None = None
+    branch_end: int | None = None
     weights_sha256: str
 
     def write(self, folder: Path) -> None:

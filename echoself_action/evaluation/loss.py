@@ -29,6 +29,11 @@ class HeldOut:
             starts = [starts[index * whole // wanted] for index in range(wanted)]
         self._starts = starts
 
+    @property
+    def positions(self) -> int:
+        """How many tokens an evaluation predicts, about."""
+        return len(self._starts) * self._block_size
+
     @torch.no_grad()
     def loss(self, model: Model) -> float:
         """Mean negative log-likelihood in nats per token. Leaves the model in the mode it was in."""

@@ -34,7 +34,8 @@ _Files = dict[str, tuple[str, RemoteFile]]  # name -> the commit that it comes f
 
 @dataclass(frozen=True)
 class Fetched:
-    """`model` is what the revision holds, at `commit`. `newest` is where its training stands: the same, or further on."""
+    """`model` is what the revision holds, at `commit`. `newest` is where its training stands: the same, the checkpoint that
+    the model's learning rate fell from, or further on."""
 
     model: ModelFolder
     newest: ModelFolder
@@ -75,7 +76,9 @@ def fetch(hub: Hub, remote: Remote, output_dir: Path, note: Callable[[str], None
     model = newest = _download(hub, remote.repo_id, wanted, output_dir)
     if kept and remote.revision == MAIN and model.metadata and not model.has_training_state:
         facts = _remote_metadata(hub, remote.repo_id, kept)
-        if facts and facts.run_id == model.metadata.run_id and facts.step > model.step:
+        branched_from = model.metadata.branched_from
+        further = model.step + 1 if branched_from is None else branched_from
+        if facts and facts.run_id == model.metadata.run_id and facts.step >= further:
             newest = _download(hub, remote.repo_id, _files(kept, (*MODEL_FILES, *_STATE_FILES)), output_dir)
     return Fetched(model, newest, published.commit)
 

@@ -31,6 +31,6 @@ def run(inputs: Inputs) -> int:
         write_summary(training_summary(trained.result, trained.best, trained.sample))
         outputs = training_outputs(trained)
         if not trained.interrupted:
-            outputs |= deploy_model(inputs, hub, remote, trained.best, trained.result.latest)
+            outputs |= deploy_model(inputs, hub, remote, trained.best, trained.resumable)
     write_outputs(asdict(Outputs(**outputs)))
     return INTERRUPTED if trained.interrupted else exit_code(inputs, outputs)

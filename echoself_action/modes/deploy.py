@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from ..checkpoint.find import best, latest
+from ..checkpoint.find import best, resumable
 from ..checkpoint.folder import ModelFolder, check_weights, remote_code
 from ..checkpoint.metadata import ParityFacts
 from ..checkpoint.parity import check_parity, in_words, record
@@ -93,12 +93,12 @@ def exit_code(inputs: Inputs, outputs: Mapping[str, str]) -> int:
 
 
 def _folders(inputs: Inputs) -> tuple[ModelFolder, ModelFolder]:
-    """What to publish, and the newest checkpoint of the same run."""
+    """What to publish, and the checkpoint of the same run that training goes on from."""
     if inputs.checkpoint:
         named = named_checkpoint(inputs)
         check_weights(named)
         return named, named
-    model, newest = best(inputs.output_dir), latest(inputs.output_dir)
+    model, newest = best(inputs.output_dir), next(iter(resumable(inputs.output_dir)), None)
     if model is None or newest is None:
         raise CheckpointError(
             f"There is no checkpoint in {inputs.output_dir}. Nothing was published.",

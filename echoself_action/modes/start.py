@@ -3,15 +3,16 @@
 from pathlib import Path
 
 from ..checkpoint.atomic import set_aside
-from ..checkpoint.find import checkpoints, latest
+from ..checkpoint.find import branched_from, broken, checkpoints, line_of, resumable
 from ..checkpoint.folder import ModelFolder, check_weights
-from ..errors import InputError
+from ..errors import CheckpointError, InputError
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
 from ..inputs import Inputs
-from ..report.log import note
+from ..report.log import note, warn
 from ..training.loop import LOG_FILE
+from ..training.state import check_state
 from .named import named_checkpoint
 
 
@@ -61,7 +62,8 @@ def make_way(output_dir: Path, start: ModelFolder | None) -> None:
     run_id = start.metadata.run_id if start and start.metadata else None
     for folder in checkpoints(output_dir):
         ours = start and (folder.path.samefile(start.path) or (folder.metadata and folder.metadata.run_id == run_id))
-        if not (start and ours and folder.step <= start.step):
+        branched = branched_from(folder)
+        if not (start and ours and (folder.step if branched is None else branched) <= start.step):
             note(f"set aside {folder.path}: {set_aside(folder.path)}")
     log = output_dir / LOG_FILE
     if start is None and log.exists():
@@ -70,5 +72,29 @@ def make_way(output_dir: Path, start: ModelFolder | None) -> None:
 
 def _named_or_here(inputs: Inputs) -> ModelFolder | None:
     if inputs.checkpoint:
-        return named_checkpoint(inputs)
-    return None if inputs.resume == "never" else latest(inputs.output_dir)
+        return line_of(named_checkpoint(inputs))
+    return None if inputs.resume == "never" else _newest_sound(inputs.output_dir, inputs.size("max_iters"))
+
+
+def _newest_sound(output_dir: Path, max_iters: int) -> ModelFolder | None:
+    """The first choice of those that are whole, by their checksums; None where there is no checkpoint.
+
+    Raises CheckpointError where there are some, and none is whole.
+    """
+    damaged = broken(output_dir)
+    for folder in resumable(output_dir, max_iters):
+        try:
+            check_weights(folder)
+            check_state(folder)
+        except CheckpointError as error:
+            damaged.append(error)
+            continue
+        for one in damaged:
+            warn(f"{one.message} {folder.path} is used instead, of step {folder.step}.")
+        return folder
+    if damaged:
+        raise CheckpointError(
+            f"No checkpoint in {output_dir} is whole: {' '.join(error.message for error in damaged)} Nothing was trained.",
+            "Pull the model again; or move them away, or use resume: never with confirm_fresh_start: true, to start over.",
+        )
+    return None

@@ -4,7 +4,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..checkpoint.find import best
+from ..checkpoint.find import best, resumable
 from ..checkpoint.folder import ModelFolder
 from ..errors import INTERRUPTED, InputError
 from ..evaluation.samples import sample
@@ -12,10 +12,10 @@ from ..inputs import Inputs, Outputs
 from ..model import ModelConfig
 from ..model.gpt2 import GPT2Config
 from ..report.github import write_outputs, write_summary
-from ..report.log import note, part, show_sample
+from ..report.log import note, part, show_sample, warn
 from ..report.progress import ProgressPrinter
 from ..report.summary import loss_text, training_summary
-from ..training.loop import Result, train
+from ..training.loop import Listeners, Result, train
 from ..training.run import Data, Run, continued, fresh
 from ..training.stop import stop_on_signals
 from .corpus import corpus_tokens
@@ -25,10 +25,11 @@ from .start import make_way, starting_point
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left: the best model (it may be the newest checkpoint), and a text of it."""
+    """What training left: the best model (it may be the newest checkpoint), what training goes on from, and a text."""
 
     result: Result
     best: ModelFolder
+    resumable: ModelFolder
     sample: str
 
     @property
@@ -59,11 +60,11 @@ def train_model(inputs: Inputs, start: ModelFolder | None, started: float) -> Tr
     make_way(inputs.output_dir, start)
     with part("Training"), stop_on_signals() as stop, ProgressPrinter() as printer:
         _introduce(training)
-        result = train(training, inputs.output_dir, stop, printer, started)
+        result = train(training, inputs.output_dir, stop, Listeners(printer, warn), started)
     chosen = best(inputs.output_dir) or result.latest
     text = "" if stop.requested else sample(chosen.load_model(), data.tokens.tokenizer)
     _conclude(result, chosen, text)
-    return Trained(result, chosen, text)
+    return Trained(result, chosen, resumable(inputs.output_dir)[0], text)
 
 
 def training_outputs(trained: Trained) -> dict[str, str]:

@@ -21,7 +21,7 @@ from ..checkpoint.metadata import ImportFacts, Metadata, ParityFacts, TokenizerF
 from ..checkpoint.parity import check_parity, in_words
 from ..corpus.tokenizer import Tokenizer, ids_tokenizer, load_tokenizer, make_tokenizer
 from ..errors import CheckpointError
-from .schedule import FLOOR, Schedule
+from .schedule import FLOOR, Schedule, over_total
 from .state import TrainingState, write_moments, write_spare, write_state
 
 _GPT2_VOCABULARY, _PADDED = 50257, 50432  # nanoGPT pads to 64; others to 128 and 256
@@ -176,6 +176,7 @@ def _state(source: Source, digest: str) -> TrainingState:
         sequences_seen=_sequences(source),
         schedule=_schedule(source),
         weights_sha256=digest,
+        moments_sha256=None,  # hashing them would take as long as the rest of the import
         seed=_SEED,
         sequences_per_step=_sequences_per_step(source),
         dtype=str(source.settings.get("dtype", "float32")),
@@ -192,7 +193,7 @@ def _schedule(source: Source) -> Schedule:
         same = settings["decay_lr"] is True and abs(least - FLOOR * peak) <= 1e-6 * peak and 0 <= warmup < end
     except (KeyError, ValueError, TypeError):
         same = False
-    return Schedule(0, end, warmup, peak) if same else Schedule(0, source.step, 0, 0.0)
+    return over_total(0, end, warmup, peak) if same else over_total(0, source.step, 0, 0.0)
 
 
 def _sequences_per_step(source: Source) -> int:

@@ -12,17 +12,19 @@ from typing import Literal
 import torch
 
 from ..checkpoint.atomic import remove_leftovers
-from ..checkpoint.find import prune
 from ..checkpoint.folder import ModelFolder
 from ..checkpoint.metadata import Evaluation
 from ..errors import TrainingError
 from ..evaluation.loss import HeldOut
+from .memory import is_out_of_memory, out_of_memory, smaller_batches
 from .run import Run
-from .schedule import plan
+from .saver import Saver
+from .schedule import planned
 from .stop import StopRequest
 
 StoppedBy = Literal["max_iters", "max_minutes", "signal"]
 LOG_FILE = "log.jsonl"
+_SPARE = 1.5  # how much longer than before the end of a run may take
 
 
 @dataclass(frozen=True)
@@ -44,50 +46,63 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves. `start_val_loss` is of the model it began with, on the same text; None for a fresh one."""
+    """What a run leaves. `start_val_loss` is of the model it began with, on the same text; None for a fresh one.
+
+    `saving_s` is how long the run waited for its checkpoints, of `elapsed_s`.
+    """
 
     latest: ModelFolder
     start_step: int
     start_val_loss: float | None
     tokens_per_second: float
     elapsed_s: float
+    saving_s: float
     stopped_by: StoppedBy
 
 
-def train(
-    run: Run, output_dir: Path, stop: StopRequest, on_progress: Callable[[Progress], None], started: float | None = None
-) -> Result:
+@dataclass(frozen=True)
+class Listeners:
+    """Who hears of a run: of each logged step, and of what should be looked at."""
+
+    progress: Callable[[Progress], None]
+    warn: Callable[[str], None]
+
+
+def train(run: Run, output_dir: Path, stop: StopRequest, listeners: Listeners, started: float | None = None) -> Result:
     """Take `run` on by `max_iters` steps, or until `max_minutes` since `started` (time.monotonic(); default: now).
 
-    Raises TrainingError where the loss is no longer finite, and CheckpointError where a checkpoint can't be written; the
-    checkpoints written before stay.
+    Raises TrainingError where the loss is no longer finite or a step needs more memory than there is, and CheckpointError
+    where the last checkpoint can't be written; the checkpoints written before stay.
     """
-    return _Loop(run, output_dir, stop, on_progress, time.monotonic() if started is None else started).train()
+    return _Loop(run, output_dir, stop, listeners, time.monotonic() if started is None else started).train()
 
 
 class _Loop:
-    def __init__(
-        self, run: Run, output_dir: Path, stop: StopRequest, on_progress: Callable[[Progress], None], started: float
-    ) -> None:
-        self.run, self.output_dir, self.stop, self.on_progress = run, output_dir, stop, on_progress
+    def __init__(self, run: Run, output_dir: Path, stop: StopRequest, listeners: Listeners, started: float) -> None:
+        self.run, self.output_dir, self.stop, self.listeners = run, output_dir, stop, listeners
+        settings = run.settings
         self.started = time.monotonic()
-        self.deadline = started + run.settings.max_minutes * 60 if run.settings.max_minutes else math.inf
-        self.start_step, self.end_step = run.step, run.step + run.settings.max_iters
+        self.deadline = started + settings.max_minutes * 60 if settings.max_minutes else math.inf
+        self.start_step, self.end_step = run.step, run.step + settings.max_iters
+        run.schedule = planned(run.schedule, run.step, settings.max_iters, settings.decay)
+        if run.schedule.branched_from(run.step) is not None:
+            self.end_step = min(self.end_step, run.schedule.end)
         self.elapsed_before = run.elapsed_s
         self.batches = run.batches()
-        self.tokens_per_step = run.settings.sequences_per_step * run.model.config.block_size
-        tokens = run.data.tokens
-        self.held_out = HeldOut(tokens.val, run.model.config.block_size, run.settings.eval_tokens)
+        self.tokens_per_step = settings.sequences_per_step * run.model.config.block_size
+        self.held_out = HeldOut(run.data.tokens.val, run.model.config.block_size, settings.eval_tokens)
+        self.saver = Saver(output_dir, settings.keep_checkpoints, listeners.warn)
         self.loss_sum = torch.zeros((), device=run.precision.device)  # on the device: reading it makes a GPU wait
         self.norm_sum = torch.zeros((), device=run.precision.device)
         self.steps_summed = 0
         self.seconds_summed = 0.0  # spent in those steps, without evaluations and saves
         self.stepping_s = 0.0  # the same over the whole run
-        self.longest_end_s = 0.0  # of an evaluation and a save, to be kept back from the budget
-        self.saved: ModelFolder | None = None
+        self.evaluating_s = 0.0  # of the longest evaluation
+        self.saved_step = run.step if run.step else None
+        self.out_of_time = False
 
     def train(self) -> Result:
-        run, settings = self.run, self.run.settings
+        run = self.run
         self.output_dir.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.output_dir)
         if run.step and run.val_loss is None:
@@ -97,30 +112,69 @@ class _Loop:
         run.model.train()
         stopped_by: StoppedBy | None = None
         while stopped_by is None:
+            self._branch_where_it_is_time()
             began = time.monotonic()
             self._step()
             self.seconds_summed += time.monotonic() - began
             stopped_by = self._reason_to_stop()
-            last = stopped_by is not None
-            if last or run.step % settings.eval_interval == 0 or run.step % settings.checkpoint_interval == 0:
-                self._evaluate_and_save(last)
-            elif run.step % settings.log_interval == 0:
-                self._log(None)
-        assert self.saved is not None
+            self._look_up(last=stopped_by is not None)
+        latest = self.saver.finish()
         return Result(
-            latest=self.saved,
+            latest=latest,
             start_step=self.start_step,
             start_val_loss=start_val_loss,
             tokens_per_second=(run.step - self.start_step) * self.tokens_per_step / self.stepping_s,
             elapsed_s=time.monotonic() - self.started,
+            saving_s=self.saver.waited_s,
             stopped_by=stopped_by,
         )
 
-    def _step(self) -> None:
+    def _branch_where_it_is_time(self) -> None:
+        """Leave the line of a constant rate where its end was planned, or where the time left is what the decay takes."""
         run, settings = self.run, self.run.settings
-        if run.step >= run.schedule.end:
-            run.schedule = plan(run.step, self.end_step - run.step, settings.warmup, settings.learning_rate)
-        device = run.precision.device
+        if run.schedule.shape != "linear" or run.step > run.schedule.decay_start:
+            return
+        done = run.step - self.start_step
+        if done and run.step < run.schedule.decay_start and math.isfinite(self.deadline):
+            affordable = int(self._time_left() / self._seconds_per_step())
+            if affordable <= done * settings.decay / (1 - settings.decay):
+                self.end_step = run.step + max(1, affordable)
+                self.out_of_time = True
+                run.schedule = run.schedule.branching(run.step, self.end_step)
+        if run.step == run.schedule.decay_start and self.saved_step != run.step:
+            self._save()  # the next run goes on from here
+
+    def _step(self) -> None:
+        run = self.run
+        position = run.sequences_seen
+        before = self.loss_sum.clone()
+        try:
+            self._gradients()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            run.optimizer.zero_grad(set_to_none=True)
+            run.sequences_seen, self.loss_sum = position, before
+            run.settings = smaller_batches(run, error)
+            self.listeners.warn(
+                f"a step needed more memory than there is; batches of {run.settings.batch_size} from now on, "
+                f"{run.settings.gradient_accumulation} a step: the same sequences, and the same result"
+            )
+            try:
+                self._gradients()
+            except Exception as again:
+                raise out_of_memory(run, again) if is_out_of_memory(again) else again from error
+        self.norm_sum += torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.settings.grad_clip or math.inf)
+        for group in run.optimizer.param_groups:
+            group["lr"] = run.schedule.learning_rate(run.step)
+        run.optimizer.step()
+        run.optimizer.zero_grad(set_to_none=True)
+        run.step += 1
+        run.tokens_seen += self.tokens_per_step
+        self.steps_summed += 1
+
+    def _gradients(self) -> None:
+        run, settings, device = self.run, self.run.settings, self.run.precision.device
         run.model.advance(run.step)
         for _ in range(settings.gradient_accumulation):
             ids, targets = self.batches.at(run.sequences_seen, settings.batch_size)
@@ -130,42 +184,54 @@ class _Loop:
             loss.backward()  # type: ignore[no-untyped-call]
             self.loss_sum += loss.detach()
             run.sequences_seen += settings.batch_size
-        self.norm_sum += torch.nn.utils.clip_grad_norm_(run.model.parameters(), settings.grad_clip or math.inf)
-        for group in run.optimizer.param_groups:
-            group["lr"] = run.schedule.learning_rate(run.step)
-        run.optimizer.step()
-        run.optimizer.zero_grad(set_to_none=True)
-        run.step += 1
-        run.tokens_seen += self.tokens_per_step
-        self.steps_summed += 1
 
     def _reason_to_stop(self) -> StoppedBy | None:
         if self.stop.requested:
             return "signal"
         if self.run.step >= self.end_step:
-            return "max_iters"
-        if time.monotonic() + 1.5 * self.longest_end_s >= self.deadline:
-            return "max_minutes"
-        return None
+            return "max_minutes" if self.out_of_time else "max_iters"
+        return "max_minutes" if self._time_left() <= self._seconds_per_step() else None
 
-    def _evaluate_and_save(self, last: bool) -> None:
+    def _look_up(self, last: bool) -> None:
+        """After a step: evaluate, save and log what is due."""
         run, settings = self.run, self.run.settings
-        began = time.monotonic()
-        improved = False
+        evaluates = last or run.step % settings.eval_interval == 0
+        saves = last or run.step % settings.checkpoint_interval == 0
+        if settings.checkpoint_minutes:
+            saves = saves or time.monotonic() - self.saver.last_at >= 60 * settings.checkpoint_minutes
         # whoever asks a run to stop gives it seconds: they are for the save
-        evaluate = not self.stop.requested and (last or run.step % settings.eval_interval == 0)
-        train_loss = self._mean_loss()
-        val_loss = self._held_out_loss() if evaluate else None
-        if val_loss is not None:
+        if evaluates and not self.stop.requested:
+            began = time.monotonic()
+            train_loss, val_loss = self._mean_loss(), self._held_out_loss()
             improved = self._note_if_best(val_loss)
             run.evaluations.append(Evaluation(step=run.step, train_loss=train_loss, val_loss=val_loss))
-        run.val_loss = val_loss
-        self._log(val_loss)
-        if last or improved or run.step % settings.checkpoint_interval == 0:
-            run.elapsed_s = self.elapsed_before + time.monotonic() - self.started
-            self.saved = run.save(self.output_dir)
-            prune(self.output_dir, settings.keep_checkpoints)
-        self.longest_end_s = max(self.longest_end_s, time.monotonic() - began)
+            run.val_loss = val_loss
+            self.evaluating_s = max(self.evaluating_s, time.monotonic() - began)
+            self._log(val_loss)
+            saves = saves or improved
+        else:
+            run.val_loss = None
+            if saves or run.step % settings.log_interval == 0:
+                self._log(None)
+        if saves:
+            self._save()
+
+    def _save(self) -> None:
+        run = self.run
+        run.elapsed_s = self.elapsed_before + time.monotonic() - self.started
+        self.saver.save(run)
+        self.saved_step = run.step
+
+    def _time_left(self) -> float:
+        """Seconds for steps: without what the last evaluation and the last save will take, by those before them."""
+        speed = self.tokens_per_step / self._seconds_per_step()
+        evaluating = self.evaluating_s or self.held_out.positions / (2 * speed)  # a third of a step's work, and then some
+        saving = self.saver.longest_s or self.run.model.parameter_count() * 12 / 1e8  # weights and moments at 100 MB/s
+        return self.deadline - time.monotonic() - _SPARE * (evaluating + saving)
+
+    def _seconds_per_step(self) -> float:
+        done = self.run.step - self.start_step
+        return (self.stepping_s + self.seconds_summed) / max(1, done)
 
     def _note_if_best(self, val_loss: float) -> bool:
         run = self.run
@@ -179,12 +245,14 @@ class _Loop:
 
     def _mean_loss(self) -> float:
         self._finite(self.norm_sum.item(), "gradient norm")
-        return self._finite(self.loss_sum.item() / self.steps_summed, "training loss")
+        return self._finite(self.loss_sum.item() / max(1, self.steps_summed), "training loss")
 
     def _finite(self, value: float, name: str) -> float:
         if math.isfinite(value):
             return value
-        kept = f"{self.saved.path} is the last good checkpoint" if self.saved else "No checkpoint was written by this run"
+        self.saver.wait()
+        saved = self.saver.saved
+        kept = f"{saved.path} is the last good checkpoint" if saved else "No checkpoint was written by this run"
         raise TrainingError(
             f"The {name} became {value} at or before step {self.run.step}; training was ended. {kept}.",
             "Lower learning_rate, set grad_clip, or use dtype: float32, and start the run again.",
@@ -214,7 +282,7 @@ class _Loop:
         self.norm_sum.zero_()
         self.steps_summed = 0
         self.seconds_summed = 0.0
-        self.on_progress(progress)
+        self.listeners.progress(progress)
 
 
 def _random_seed(seed: int, position: int) -> int:

@@ -12,11 +12,15 @@ class TrainingSettings:
     """Settings of one run. Counts are optimizer steps unless they say otherwise.
 
     A step sees `batch_size * gradient_accumulation` sequences of block_size tokens. `warmup` None is a twentieth of the
-    run; `max_minutes` 0 is no limit. `eval_tokens` is how much of the validation split an evaluation reads, 0 for all.
+    run; `max_minutes` 0 is no limit. `total_iters` None is an open-ended schedule, where the last `decay` of a run's steps
+    (a share) are on a branch. `eval_tokens` is how much of the validation split an evaluation reads, 0 for all.
+    `checkpoint_minutes` 0 is by steps alone.
     """
 
     max_iters: int
     max_minutes: float
+    total_iters: int | None
+    decay: float
     batch_size: int
     gradient_accumulation: int
     learning_rate: float
@@ -29,6 +33,7 @@ class TrainingSettings:
     eval_interval: int
     eval_tokens: int
     checkpoint_interval: int
+    checkpoint_minutes: float
     log_interval: int
     keep_checkpoints: int
 

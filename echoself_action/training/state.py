@@ -5,43 +5,52 @@ Batches and dropout are pure functions of the seed and the position, so there is
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..checkpoint.folder import TRAINING_STATE
+from ..checkpoint.folder import TRAINING_STATE, ModelFolder, sha256
 from ..checkpoint.tensors import save_tensors
 from ..errors import CheckpointError
 from .schedule import Schedule
 
+_WITHOUT = "Delete that folder to go on from the weights alone, or use another checkpoint."
 STATE_FILE, OPTIMIZER_FILE, SPARE_FILE = "state.json", "optimizer.safetensors", "spare.safetensors"
 
 
 class TrainingState(BaseModel):
     """Where a run stands, beside what the checkpoint's metadata says.
 
-    `sequences_seen` is its place in the stream of batches; `weights_sha256` is of the weights that the moments belong to;
+    `sequences_seen` is its place in the stream of batches; `weights_sha256` is of the weights that the moments belong to,
+    `moments_sha256` of their file (None where nobody took it);
     the last four are there to tell what a continuation changes.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    format: int = 1
+    format: Literal[2] = 2
     sequences_seen: int
     schedule: Schedule
     weights_sha256: str
+    moments_sha256: str | None
     seed: int
     sequences_per_step: int
     dtype: str
     data_digest: str
 
 
-def write_moments(folder: Path, moments: Mapping[str, Tensor], release: Callable[[], None] = lambda: None) -> None:
-    """Write the optimizer's moments into the checkpoint that is being made at `folder`; `release` as in `save_tensors`."""
+def write_moments(
+    folder: Path,
+    moments: Mapping[str, Tensor],
+    release: Callable[[], None] = lambda: None,
+    hashed: Callable[[bytes | memoryview], None] = lambda _: None,
+) -> None:
+    """Write the optimizer's moments into the checkpoint that is being made at `folder`; the others as in `save_tensors`."""
     (folder / TRAINING_STATE).mkdir()
-    save_tensors(folder / TRAINING_STATE / OPTIMIZER_FILE, moments, None, release)
+    save_tensors(folder / TRAINING_STATE / OPTIMIZER_FILE, moments, None, release, hashed)
 
 
 def write_state(folder: Path, state: TrainingState) -> None:
@@ -63,23 +72,50 @@ def read_spare(folder: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} can't be read: {error}. It was not used.", "Delete it to go on without.") from error
 
 
+def check_state(folder: ModelFolder) -> None:
+    """Compare the moments with the sha256 that the state has of them, where there is one. Raises CheckpointError."""
+    if folder.has_training_state:
+        _check_moments(folder.path / TRAINING_STATE, _read(folder.path / TRAINING_STATE))
+
+
 def read_state(folder: Path, weights_sha256: str) -> tuple[TrainingState, dict[str, Tensor]]:
     """The state and the optimizer's moments in `folder`.
 
     Raises CheckpointError where they are broken, or belong to other weights than those of `weights_sha256`.
     """
     place = folder / TRAINING_STATE
-    try:
-        state = TrainingState.model_validate_json((place / STATE_FILE).read_bytes())
-        moments = load_file(place / OPTIMIZER_FILE)
-    except (OSError, ValidationError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{place} can't be read: {error}. Training was not continued.",
-            "Delete that folder to go on from the weights alone, or use another checkpoint.",
-        ) from error
+    state = _read(place)
+    _check_moments(place, state)
     if state.weights_sha256 != weights_sha256:
         raise CheckpointError(
             f"{place} belongs to other weights than {folder / 'model.safetensors'}. Training was not continued.",
-            "Delete that folder to go on from the weights alone, or use another checkpoint.",
+            _WITHOUT,
         )
-    return state, moments
+    try:
+        return state, load_file(place / OPTIMIZER_FILE)
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(place, error) from error
+
+
+def _read(place: Path) -> TrainingState:
+    try:
+        return TrainingState.model_validate_json((place / STATE_FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise _unreadable(place, error) from error
+
+
+def _check_moments(place: Path, state: TrainingState) -> None:
+    try:
+        found = sha256(place / OPTIMIZER_FILE) if state.moments_sha256 else None
+    except OSError as error:
+        raise _unreadable(place, error) from error
+    if found != state.moments_sha256:
+        raise CheckpointError(
+            f"{place / OPTIMIZER_FILE} is damaged: its sha256 is {found}, and {STATE_FILE} says {state.moments_sha256}. "
+            "Training was not continued.",
+            _WITHOUT,
+        )
+
+
+def _unreadable(place: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{place} can't be read: {error}. Training was not continued.", _WITHOUT)

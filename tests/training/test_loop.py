@@ -1,9 +1,11 @@
 import json
 import math
 import os
+import resource
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from echoself_action.checkpoint.find import best, checkpoints, latest
+from echoself_action.checkpoint.find import best, branched_from, checkpoints, latest, resumable
 from echoself_action.checkpoint.folder import ModelFolder
 from echoself_action.corpus.token_files import Tokens
 from echoself_action.errors import CheckpointError, TrainingError
 from echoself_action.evaluation.loss import HeldOut
 from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.loop import Progress, Result, train
+from echoself_action.training.loop import Listeners, Progress, Result, train
 from echoself_action.training.run import Data, continued, fresh
 from echoself_action.training.stop import StopRequest, stop_on_signals
 from tests.conftest import training_settings
@@ -38,13 +40,16 @@ def ignore(_: Progress) -> None:
     pass
 
 
+QUIET = Listeners(ignore, pytest.fail)
+
+
 def train_fresh(tokens: Tokens, config: GPT2Config, output_dir: Path, **changes: Any) -> Result:
-    return train(fresh(config, Data(tokens, []), training_settings(**changes)), output_dir, StopRequest(), ignore)
+    return train(fresh(config, Data(tokens, []), training_settings(**changes)), output_dir, StopRequest(), QUIET)
 
 
 def train_on(tokens: Tokens, start: ModelFolder, output_dir: Path, notes: list[str] | None = None, **changes: Any) -> Result:
     say = notes.append if notes is not None else pytest.fail
-    return train(continued(start, Data(tokens, []), training_settings(**changes), say), output_dir, StopRequest(), ignore)
+    return train(continued(start, Data(tokens, []), training_settings(**changes), say), output_dir, StopRequest(), QUIET)
 
 
 def weights(folder: ModelFolder) -> dict[str, torch.Tensor]:
@@ -55,29 +60,73 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-@pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16"}, {"gradient_accumulation": 3}], ids=str)
+def stopped_and_resumed(
+    tokens: Tokens, config: GPT2Config, output_dir: Path, stops: Sequence[int], **changes: Any
+) -> ModelFolder:
+    """A run of `max_iters` steps that somebody stops after each of `stops`, and that goes on each time."""
+    settings = training_settings(**changes)
+    run = fresh(config, Data(tokens, []), settings)
+    for at in (*stops, settings.max_iters):
+        stop = StopAt(at - 1 if at < settings.max_iters else at + 1)
+        train(run, output_dir, stop, Listeners(stop.watch, pytest.fail))
+        found = resumable(output_dir, settings.max_iters - at)[0]
+        assert found.step == at or at == settings.max_iters
+        if at < settings.max_iters:
+            run = continued(found, Data(tokens, []), replace(settings, max_iters=settings.max_iters - at), pytest.fail)
+    newest = latest(output_dir)
+    assert newest
+    return newest
+
+
+@pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16"}, {"gradient_accumulation": 3}, {"total_iters": 25}], ids=str)
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("stops", [(6, 11), (15, 17), (16,), (18,)], ids=str)
 def test_a_stopped_and_resumed_run_equals_one_long_run(
-    tokens: Tokens, small_config: GPT2Config, tmp_path: Path, changes: dict[str, Any], dropout: float
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path, changes: dict[str, Any], dropout: float, stops: Sequence[int]
 ) -> None:
     config = replace(small_config, dropout=dropout)
-    long = train_fresh(tokens, config, tmp_path / "long", **changes)
-    stop = StopAt(5)
-    settings = training_settings(**changes)
-    stopped = train(fresh(config, Data(tokens, []), settings), tmp_path / "short", stop, stop.watch)
-    assert stopped.stopped_by == "signal"
-    assert stopped.latest.step == 6
-    middle = train_on(tokens, stopped.latest, tmp_path / "short", max_iters=5, **changes)
-    resumed = train_on(tokens, middle.latest, tmp_path / "short", max_iters=9, **changes)
-    assert resumed.latest.step == long.latest.step == 20
-    assert same(weights(resumed.latest), weights(long.latest))
+    every = {"log_interval": 1, **changes}
+    long = train_fresh(tokens, config, tmp_path / "long", **every).latest
+    resumed = stopped_and_resumed(tokens, config, tmp_path / "short", stops, **every)
+    assert resumed.step == long.step == 20
+    assert same(weights(resumed), weights(long))
     state = "training_state/optimizer.safetensors"
-    assert same(load_file(resumed.latest.path / state), load_file(long.latest.path / state))
-    assert resumed.latest.metadata
-    assert long.latest.metadata
-    assert resumed.latest.metadata.val_loss == long.latest.metadata.val_loss
-    assert resumed.latest.metadata.tokens_seen == long.latest.metadata.tokens_seen
-    assert resumed.latest.metadata.best_val_loss == min(e.val_loss for e in resumed.latest.metadata.evaluations)
+    assert same(load_file(resumed.path / state), load_file(long.path / state))
+    assert resumed.metadata
+    assert long.metadata
+    assert resumed.metadata.val_loss == long.metadata.val_loss
+    assert resumed.metadata.tokens_seen == long.metadata.tokens_seen
+
+
+def test_a_run_ends_on_a_branch_and_the_next_goes_on_from_the_line(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    first = train_fresh(tokens, small_config, tmp_path / "a", log_interval=1)
+    rates = [json.loads(line)["lr"] for line in (tmp_path / "a/log.jsonl").read_text().splitlines()]
+    assert rates[1:16] == [1e-2] * 15  # a twentieth of 20 steps is one step of warmup
+    assert rates[16:] == pytest.approx([1e-2, 0.75e-2, 0.5e-2, 0.25e-2])
+    line = resumable(tmp_path / "a")[0]
+    assert (line.step, first.latest.step) == (16, 20)
+    assert first.latest.metadata
+    assert (first.latest.metadata.branched_from, first.latest.metadata.branch_end) == (16, 20)
+    second = train_on(tokens, line, tmp_path / "a", log_interval=1)
+    assert (second.start_step, second.latest.step) == (16, 36)
+    assert resumable(tmp_path / "a")[0].step == 32
+    # the line is that of one run that never branched before
+    other = train_fresh(tokens, small_config, tmp_path / "b", max_iters=36, decay=4 / 36, warmup=1)
+    assert resumable(tmp_path / "b")[0].step == 32
+    assert same(weights(resumable(tmp_path / "a")[0]), weights(resumable(tmp_path / "b")[0]))
+    assert same(weights(second.latest), weights(other.latest))
+
+
+def test_a_branch_that_is_left_lies_aside_when_the_line_comes_by(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    train_fresh(tokens, small_config, tmp_path)
+    train_on(tokens, resumable(tmp_path)[0], tmp_path, checkpoint_interval=20, keep_checkpoints=9)
+    assert latest(tmp_path).step == 36  # type: ignore[union-attr]
+    assert [folder.step for folder in checkpoints(tmp_path) if branched_from(folder) is None] == [10, 16, 20, 32]
+    assert next(tmp_path.glob("superseded-*/checkpoint-20"))
 
 
 def test_the_model_learns(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
@@ -102,7 +151,7 @@ def test_the_recorded_loss_is_that_of_the_published_weights(tokens: Tokens, smal
     assert HeldOut(tokens.val, 32, 1024).loss(folder.load_model()) == pytest.approx(folder.metadata.val_loss, abs=1e-6)
 
 
-def test_going_on_takes_additional_steps_on_a_new_schedule(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+def test_going_on_takes_additional_steps(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     first = train_fresh(tokens, small_config, tmp_path)
     second = train_on(tokens, first.latest, tmp_path)
     assert (second.start_step, second.latest.step) == (20, 40)
@@ -112,8 +161,6 @@ def test_going_on_takes_additional_steps_on_a_new_schedule(tokens: Tokens, small
     assert second.latest.metadata.run_id == first.latest.metadata.run_id
     assert second.latest.metadata.tokens_seen == 40 * 4 * 32
     assert [evaluation.step for evaluation in second.latest.metadata.evaluations] == [10, 20, 30, 40]
-    rates = [json.loads(line)["lr"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert rates[4] > rates[3]
 
 
 def test_without_a_training_state_it_goes_on_from_the_weights_and_says_so(
@@ -140,14 +187,14 @@ def test_a_changed_corpus_is_said_and_the_start_is_evaluated_on_it(
     first = train_fresh(tokens, small_config, tmp_path).latest
     notes: list[str] = []
     other = replace(tokens, digest="other", val=tokens.val[: len(tokens.val) // 2])
-    second = train_on(other, first, tmp_path, notes)
+    second = train_on(other, first, tmp_path, notes, keep_checkpoints=9)
     assert notes == ["the corpus has changed: this run is not the one that would have been."]
     assert second.start_val_loss == HeldOut(other.val, 32, 1024).loss(first.load_model())
 
 
 def test_a_training_state_of_other_weights_is_refused(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     train_fresh(tokens, small_config, tmp_path)
-    first, second = checkpoints(tmp_path)
+    first, second = checkpoints(tmp_path)[:2]
     shutil.rmtree(second.path / "training_state")
     shutil.copytree(first.path / "training_state", second.path / "training_state")
     with pytest.raises(CheckpointError, match="belongs to other weights"):
@@ -203,9 +250,17 @@ def test_a_checkpoint_that_cant_be_written_is_said_and_those_before_stay(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
     first = train_fresh(tokens, small_config, tmp_path)
-    (tmp_path / "checkpoint-30").write_text("in the way")
-    with pytest.raises(CheckpointError, match="checkpoint-30 could not be written"):
-        train_on(tokens, first.latest, tmp_path)
+    settings, warnings = training_settings(checkpoint_interval=5), list[str]()
+    run = continued(first.latest, Data(tokens, []), settings, pytest.fail)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # no file may grow larger: as on a full disk
+    try:
+        with pytest.raises(CheckpointError, match="checkpoint-40 could not be written"):
+            train(run, tmp_path, StopRequest(), Listeners(ignore, warnings.append))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "checkpoint-25 could not be written" in warnings[0]
+    assert warnings[0].endswith("Training goes on.")
     newest = latest(tmp_path)
     assert newest
     assert newest.step == 20

@@ -1,0 +1,45 @@
+"""When a step needs more memory than there is: smaller batches once, and else the numbers and what to change."""
+
+from dataclasses import replace
+
+import torch
+
+from ..errors import TrainingError
+from .run import Run
+from .settings import TrainingSettings
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether PyTorch could not get memory, from a GPU or from the system."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def smaller_batches(run: Run, error: BaseException) -> TrainingSettings:
+    """Settings whose step sees the same sequences in smaller batches. Raises TrainingError where they are of one already."""
+    settings = run.settings
+    smaller = next((size for size in range(settings.batch_size // 2, 0, -1) if settings.batch_size % size == 0), 0)
+    if not smaller:
+        raise out_of_memory(run, error) from error
+    times = settings.batch_size // smaller
+    return replace(settings, batch_size=smaller, gradient_accumulation=settings.gradient_accumulation * times)
+
+
+def out_of_memory(run: Run, error: BaseException) -> TrainingError:
+    """What was asked for, in numbers."""
+    config, settings = run.model.config, run.settings
+    parameters = run.model.parameter_count()
+    logits = settings.batch_size * config.block_size * config.vocab_size * 4
+    first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return TrainingError(
+        f"Step {run.step + 1} needs more memory than there is ({first}): {parameters:,} parameters with gradients and AdamW's "
+        f"moments take {_gigabytes(16 * parameters)}, and the logits of {settings.batch_size} sequences of {config.block_size} "
+        f"tokens over {config.vocab_size:,} words {_gigabytes(logits)}. Training was ended; its checkpoints stay.",
+        "Lower batch_size (and raise gradient_accumulation, for the same result), block_size, n_embd or n_layer, or use a "
+        "smaller vocabulary, such as tokenizer: bpe:4096.",
+    )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
