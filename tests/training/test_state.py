@@ -6,13 +6,14 @@ import torch
 
 from echoself_action.checkpoint.folder import ModelFolder, sha256
 from echoself_action.errors import CheckpointError
-from echoself_action.training.schedule import plan
+from echoself_action.training.schedule import over_total
 from echoself_action.training.state import TrainingState, read_state, write_moments, write_state
 
 STATE = TrainingState(
     sequences_seen=8,
-    schedule=plan(0, 10, None, 0.1 + 0.2),
+    schedule=over_total(0, 10, 0, 0.1 + 0.2),
     weights_sha256="abc",
+    moments_sha256=None,
     seed=1,
     sequences_per_step=4,
     dtype="float32",
