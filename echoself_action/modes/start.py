@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
-from ..inputs import Inputs
+from ..inputs import AUTO, Inputs
 from ..report.log import note
 from ..training.loop import LOG_FILE
 from .named import named_checkpoint
@@ -30,14 +30,18 @@ def starting_point(inputs: Inputs) -> ModelFolder | None:
 
 
 def newest_of(inputs: Inputs, fetched: ModelFolder | None) -> ModelFolder | None:
-    """The Hub's checkpoint, or a later one of the same run in output_dir, which a job left that could not publish it."""
+    """The Hub's checkpoint, or a later one of the same run in output_dir, which a job left that could not publish it.
+
+    One that `checkpoint` names is gone on from, unless the Hub's is of its run and further on.
+    """
     if inputs.resume == "never":
         return None
     here = _named_or_here(inputs)
     if fetched is None or here is None:
         return confirmed(inputs, fetched or here)
     same_run = here.metadata and fetched.metadata and here.metadata.run_id == fetched.metadata.run_id
-    return confirmed(inputs, here if same_run and here.step > fetched.step else fetched)
+    named = inputs.checkpoint not in (None, AUTO)
+    return confirmed(inputs, here if (here.step > fetched.step if same_run else named) else fetched)
 
 
 def confirmed(inputs: Inputs, start: ModelFolder | None) -> ModelFolder | None:

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echoself_action.checkpoint.folder import read_model_folder
+from echoself_action.checkpoint.metadata import read_metadata
 from echoself_action.hub.client import open_hub
-from echoself_action.inputs import Outputs
+from echoself_action.inputs import ACTION_VARIABLE, Outputs
 
+from ..checkpoint.foreign_files import save
+from ..checkpoint.nanecho_files import nanecho_checkpoint, state_dict
 from .conftest import SMALL, Cli
 
 CYCLE = f"cycle --hub hub --repo-id me/model --tokenizer bytes {SMALL}"
@@ -107,3 +111,28 @@ def test_without_the_training_state_on_the_hub_it_goes_on_from_the_weights(echos
     echoself(CYCLE, "--upload-training-state false")
     shutil.rmtree("echoself-model")
     assert echoself(CYCLE, "--upload-training-state false")["step"] == "40"
+
+
+def test_a_cycle_begins_with_the_nanecho_that_it_finds_and_then_goes_on_with_the_hubs(
+    echoself: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = {"vocab_size": 257}
+    save(nanecho_checkpoint("cache", state_dict(**wide), **wide), Path("nanecho/cache/checkpoints/ckpt_1.pt"))
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"checkpoint": "auto", "tokenizer": "bytes"}))
+    cycle = "cycle --hub hub --repo-id me/echo --max-iters 5 --eval-interval 5 --batch-size 4 --device cpu"
+    first = echoself(cycle, "--output-dir one")
+    assert (first["deployed"], first["checkpoint"]) == ("true", "one/checkpoint-45")
+    assert "because it states the lowest held-out loss, 2.5000" in capsys.readouterr().out
+    second = echoself(cycle, "--output-dir two")
+    assert second["checkpoint"] == "two/checkpoint-50"
+    facts = read_metadata(Path(second["checkpoint"]))
+    assert facts
+    assert facts.architecture == "nanecho"
+
+
+def test_a_cycle_goes_on_from_the_checkpoint_that_is_named_whatever_the_hub_has(echoself: Cli, workspace: Path) -> None:
+    echoself(CYCLE)
+    echoself(f"train --tokenizer bytes {SMALL} --max-iters 30 --output-dir other")
+    named = echoself(CYCLE, "--checkpoint other/checkpoint-30 --output-dir two")
+    assert (named["step"], named["deployed"]) == ("50", "true")
+    assert echoself(CYCLE, "--checkpoint other/checkpoint-30 --output-dir three")["step"] == "70"  # the Hub's, of its run
