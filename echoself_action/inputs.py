@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from .checkpoint.metadata import Architecture
+from .checkpoint.metadata import Architecture, DimensionNames
 from .errors import InputError
 from .training.settings import PRESETS, Device, Dtype, TrainingSettings
 
@@ -70,7 +70,6 @@ def _nameable(value: str) -> str:
 
 Text = Annotated[str, BeforeValidator(_text)]
 LanguageCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,12}(-[A-Za-z0-9]{1,8}){0,3}$")]
-DimensionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 PathText = Annotated[str, AfterValidator(_nameable)]
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _REVISION = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
@@ -101,7 +100,7 @@ class Inputs(BaseSettings):
     hf_token: SecretStr | None = _input("Token of the Hub; never a flag.", _ALL, shown="HF_TOKEN")
     checkpoint: PathText | None = _input(
         "Model folder or `.pt` file to deploy, to go on from or to take in; a glob that matches one; `auto` to look for one.",
-        ("train", "deploy", "pull"),
+        _ALL,
         shown="the best one; for pull, the Hub's",
     )
     output_dir: Annotated[Path, BeforeValidator(lambda value: _nameable(str(value)))] = _input(
@@ -136,8 +135,8 @@ class Inputs(BaseSettings):
         _TRAINS,
         shown="the continued model's, else gpt2",
     )
-    persona_dimensions: Annotated[list[DimensionName], BeforeValidator(_split)] | None = _input(
-        "Names of a new NanEcho's persona dimensions.", _TRAINS, shown="the eight of Echo Self", min_length=1
+    persona_dimensions: Annotated[DimensionNames, BeforeValidator(_split)] | None = _input(
+        "Names of a new NanEcho's persona dimensions.", _TRAINS, shown="the eight of Echo Self"
     )
     n_layer: int | None = _input("Transformer blocks.", _TRAINS, shown="preset", ge=1)
     n_head: int | None = _input(

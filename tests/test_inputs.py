@@ -67,6 +67,18 @@ def test_yaml_may_write_a_tag_as_a_number() -> None:
         ({"mode": "trian"}, "mode: 'trian' is no mode."),
         ({}, "mode: not given."),
         ({"mode": "train", "n_embd": "130"}, "--n-embd: 130 is not divisible by n_head, 4."),
+        ({"mode": "train", "n_embd": "66", "n_head": "3", "architecture": "nanecho"}, "--n-embd: 66 is not divisible by 4."),
+        ({"mode": "train", "persona_dimensions": "calm"}, "--persona-dimensions: only a new NanEcho has them."),
+        ({"mode": "train", "persona_dimensions": "c.d", "architecture": "nanecho"}, "--persona-dimensions: 'c.d' has not the"),
+        (
+            {"mode": "train", "persona_dimensions": "half", "architecture": "nanecho"},
+            "--persona-dimensions: 'half': that name is",
+        ),
+        (
+            {"mode": "train", "persona_dimensions": "a,b,a", "architecture": "nanecho"},
+            "--persona-dimensions: ['a', 'b', 'a']: a",
+        ),
+        ({"mode": "train", "architecture": "llama"}, "--architecture: 'llama' is none of its values."),
         ({"mode": "train", "n_layer": "zero"}, "--n-layer: 'zero': input should be a valid integer"),
         ({"mode": "train", "learning_rate": "0"}, "--learning-rate: '0': input should be greater than 0"),
         ({"mode": "train", "learning_rate": "nan"}, "--learning-rate: 'nan': input should be"),

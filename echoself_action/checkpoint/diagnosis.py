@@ -11,9 +11,10 @@ from typing import Any
 
 from ..errors import CheckpointError
 from .folder import CONFIG_FILE, WEIGHTS_FILE
+from .foreign.checks import HEAD
 from .foreign.declared import read_json
 from .foreign.reader import Foreign, read_foreign
-from .foreign.weights import HEAD, TOKENS, gpt2_names, is_turned, shapes
+from .foreign.weights import TOKENS, gpt2_names, is_turned, shapes
 from .gpt2_folder import read_config
 from .metadata import METADATA_FILE
 

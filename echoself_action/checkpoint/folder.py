@@ -71,6 +71,13 @@ def new_model(config: ModelConfig) -> Model:
     return model
 
 
+def same_model(one: ModelConfig, other: ModelConfig) -> bool:
+    """Whether two configs are of the same model; which token ends a text is the vocabulary's."""
+    kind = architecture_of(one)
+    files = _files(kind)
+    return kind == architecture_of(other) and bool(files.write_config(one, None) == files.write_config(other, None))
+
+
 def architecture_of(config: ModelConfig) -> Architecture:
     """The name that its folders have."""
     return "gpt2" if isinstance(config, GPT2Config) else "nanecho"
@@ -165,7 +172,7 @@ def _read_config(path: Path) -> ModelConfig:
     try:
         values = json.loads(path.read_bytes())
         kind = values["model_type"] if isinstance(values, dict) else None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path} is no config of a model: {error!r}. The folder was not used.") from error
     if kind not in ("gpt2", "nanecho"):
         raise CheckpointError(
@@ -178,14 +185,19 @@ def _read_config(path: Path) -> ModelConfig:
 
 def _check_shapes(path: Path, config: ModelConfig) -> None:
     files = _files(architecture_of(config))
-    with torch.device("meta"):
-        expected = {name: list(tensor.shape) for name, tensor in new_model(config).state_dict().items()}
     try:
         with safe_open(path, "pt") as file:
             stored = files.stored_names(file.keys())
             shapes = {name: file.get_slice(key).get_shape() for name, key in stored.items()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} can't be read: {error}. It was not used.", "The file is damaged.") from error
+    if (fewest := files.fewest_tensors(config)) > len(shapes):  # a model of a million layers is not even outlined
+        raise CheckpointError(
+            f"{path} has {len(shapes):,} tensors, and its config.json describes one of {fewest:,} or more. It was not used.",
+            "Weights and config.json are of different models: use a folder that was saved whole.",
+        )
+    with torch.device("meta"):
+        expected = {name: list(tensor.shape) for name, tensor in new_model(config).state_dict().items()}
     fits = expected | ({gpt2_folder.HEAD: expected[gpt2_folder.TOKENS]} if gpt2_folder.TOKENS in expected else {})
     problems = [f"{name} is missing" for name in expected if name not in shapes]
     problems += [

@@ -13,6 +13,7 @@ from ..model.gpt2 import GPT2, GPT2Config
 TOKENS = "transformer.wte.weight"
 HEAD = "lm_head.weight"  # tied to the token embedding: a second copy adds nothing, but must fit
 REMOTE_CODE: Mapping[str, bytes] = {}  # transformers has GPT-2 itself
+LARGEST_SIZE = 1 << 24  # PyTorch can't count the numbers of a matrix with sides far above it
 
 # What GPT2Config of transformers may say that changes the arithmetic, and the one value that ours has.
 _FIXED = {
@@ -75,8 +76,9 @@ def read_config(path: Path, values: Mapping[str, Any]) -> GPT2Config:
         odd.append(f"activation_function={config.activation!r}")
     if values.get("n_inner") not in (None, 4 * config.n_embd):
         odd.append(f"n_inner={values['n_inner']}")
-    if min(config.n_head, config.n_layer, config.n_embd, config.block_size, config.vocab_size) < 1:
-        odd.append("a size below 1")
+    sizes = (config.n_head, config.n_layer, config.n_embd, config.block_size, config.vocab_size)
+    if not 1 <= min(sizes) <= max(sizes) <= LARGEST_SIZE:
+        odd.append(f"a size below 1 or above {LARGEST_SIZE:,}")
     elif config.n_embd % config.n_head:
         odd.append(f"n_embd={config.n_embd} not divisible by n_head={config.n_head}")
     if odd:
@@ -85,6 +87,11 @@ def read_config(path: Path, values: Mapping[str, Any]) -> GPT2Config:
             "Only stock GPT-2 models can be trained and published.",
         )
     return config
+
+
+def fewest_tensors(config: GPT2Config) -> int:
+    """At least as many tensors has a file of this model, told without making anything of it."""
+    return config.n_layer
 
 
 def stored_names(keys: Iterable[str]) -> dict[str, str]:

@@ -2,21 +2,69 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from ..errors import CheckpointError
 from ..model import nanecho
 from ..model.nanecho import NanEchoConfig, NanEchoForCausalLM
+from .gpt2_folder import LARGEST_SIZE
+from .metadata import DimensionNames
 
 MODELING_FILE = "modeling_nanecho.py"
 REMOTE_CODE: Mapping[str, bytes] = {MODELING_FILE: Path(nanecho.__file__).read_bytes()}
 _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
 _AUTO_MAP = {"AutoConfig": "modeling_nanecho.NanEchoConfig", "AutoModelForCausalLM": "modeling_nanecho.NanEchoForCausalLM"}
-_OWN = [field.name for field in fields(NanEchoConfig) if field.name in NanEchoConfig.__annotations__]
+_SHOWN = 60  # characters of a wrong value
+_Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
+_Steps = Annotated[int, Field(ge=0, lt=1 << 53)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Settings(BaseModel):
+    """Of what kind each setting of NanEchoConfig is. transformers takes any: a config.json may say anything."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, from_attributes=True)
+
+    vocab_size: _Size
+    n_embd: _Size
+    n_head: _Size
+    n_layer: _Size
+    block_size: _Size
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    bias: bool
+    initial_connections: Annotated[float, Field(gt=0, le=1)]
+    connection_growth_rate: _Share
+    connection_growth_interval: Annotated[_Steps, Field(ge=1)]
+    max_connections: _Share
+    connection_seed: int
+    enable_adaptive_attention: bool
+    enable_persona_dimensions: bool
+    enable_recursive_reasoning: bool
+    enable_hypergraph_patterns: bool
+    persona_dimensions: DimensionNames
+    dimension_weights: dict[str, float]
+    attention_threshold_min: float
+    attention_threshold_max: float
+    cognitive_load_factor: float
+    min_recursion_depth: _Size
+    max_recursion_depth: _Size
+    recursion_decay: float
+    recursion_growth_steps: Annotated[_Steps, Field(ge=1)]
+    pattern_injection_rate: _Share
+    pattern_complexity_scaling: bool
+    current_iteration: _Steps
+    legacy: bool
+    use_cache: bool
+    tie_word_embeddings: Literal[False]
+    bos_token_id: int | None
+    eos_token_id: int | list[int] | None
+
+
+_OWN = list(_Settings.model_fields)
 
 
 def new_model(config: NanEchoConfig) -> NanEchoForCausalLM:
@@ -60,18 +108,28 @@ def read_config(path: Path, values: Mapping[str, Any]) -> NanEchoConfig:
 
 def config_problems(config: NanEchoConfig) -> list[str]:
     """What in `config` contradicts itself, in words; none where it describes a model."""
-    problems = [f"{name}={getattr(config, name)}" for name in _SIZES if getattr(config, name) < 1]
-    if not problems and config.n_embd % config.n_head:
+    try:
+        _Settings.model_validate(config)
+    except ValidationError as error:
+        return [f"{wrong['loc'][0]}={str(wrong['input'])[:_SHOWN]}: {_lowered(wrong['msg'])}" for wrong in error.errors()]
+    problems = []
+    if config.n_embd % config.n_head:
         problems.append(f"n_embd={config.n_embd} not divisible by n_head={config.n_head}")
-    if not problems and config.enable_hypergraph_patterns and config.n_embd % 4:
+    if config.enable_hypergraph_patterns and config.n_embd % 4:
         problems.append(f"n_embd={config.n_embd} not divisible by the 4 heads of the hypergraph's attention")
-    if not 1 <= config.min_recursion_depth <= config.max_recursion_depth:
+    if config.min_recursion_depth > config.max_recursion_depth:
         problems.append(f"recursion depths {config.min_recursion_depth} to {config.max_recursion_depth}")
-    if config.recursion_growth_steps < 1 or config.connection_growth_interval < 1:
-        problems.append("a schedule of no steps")
-    if not 0 < config.initial_connections <= config.max_connections <= 1:
+    if config.initial_connections > config.max_connections:
         problems.append(f"connections from {config.initial_connections} to {config.max_connections}")
     return problems
+
+
+def fewest_tensors(config: NanEchoConfig) -> int:
+    """At least as many tensors has a file of this model, told without making anything of it."""
+    layers = config.n_layer
+    recursive = (layers - layers // 2) * config.max_recursion_depth if config.enable_recursive_reasoning else 0
+    persona = (layers - layers // 4) * len(config.persona_dimensions or []) if config.enable_persona_dimensions else 0
+    return layers + recursive + persona
 
 
 def stored_names(keys: Iterable[str]) -> dict[str, str]:
@@ -87,6 +145,10 @@ def is_spare(config: NanEchoConfig, name: str) -> bool:  # noqa: ARG001  # as fo
 def completed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of the file: those of the model."""
     return dict(weights)
+
+
+def _lowered(message: str) -> str:
+    return message[0].lower() + message[1:]
 
 
 def _one_line(error: Exception) -> str:

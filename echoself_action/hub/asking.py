@@ -128,7 +128,7 @@ def _in_words(hub: "Hub", where: str, doing: str, error: BaseException) -> HubEr
         return HubError(f"{where} is gated: {doing} failed.", "Accept its conditions on its page, with this account.")
     if status == 401 and hub.has_token:
         return HubError(
-            f"{hub.endpoint} does not accept the token, or no longer does: {doing} failed: {said}.",
+            f"{where} does not accept the token, or no longer does: {doing} failed: {said}.",
             "It is wrong, revoked or expired: make a new one, set HF_TOKEN to it, and run it again.",
         )
     if isinstance(error, errors.RepositoryNotFoundError):

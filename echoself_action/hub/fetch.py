@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..checkpoint.atomic import TEMPORARY_PREFIX, new_folder, set_aside
+from ..checkpoint.adopt import move_in
+from ..checkpoint.atomic import TEMPORARY_PREFIX
 from ..checkpoint.diagnosis import diagnose
-from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder, check_weights, read_model_folder, remote_code, sha256
+from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder, read_model_folder
 from ..checkpoint.metadata import METADATA_FILE, Metadata, read_metadata
 from ..errors import CheckpointError, HubError
 from ..training.imports import import_checkpoint
@@ -74,7 +75,8 @@ def fetch(hub: Hub, remote: Remote, output_dir: Path, note: Callable[[str], None
     if kept and _weights(kept) == _weights(published):
         wanted |= _files(kept, _STATE_FILES)
     model = newest = _download(hub, remote.repo_id, wanted, output_dir)
-    if kept and remote.revision == MAIN and model.metadata and not model.has_training_state:
+    on_branch = model.metadata is not None and model.metadata.branched_from is not None
+    if kept and remote.revision == MAIN and model.metadata and (on_branch or not model.has_training_state):
         facts = _remote_metadata(hub, remote.repo_id, kept)
         branched_from = model.metadata.branched_from
         further = model.step + 1 if branched_from is None else branched_from
@@ -101,11 +103,7 @@ def _remote_metadata(hub: Hub, repo_id: str, kept: Listing) -> Metadata | None:
 
 def _download(hub: Hub, repo_id: str, files: _Files, output_dir: Path) -> ModelFolder:
     with _incoming(hub, repo_id, files, output_dir) as incoming:
-        arrived = read_model_folder(incoming)
-        for name, code in remote_code(arrived.config).items():
-            (incoming / name).write_bytes(code)  # our own: what lies on the Hub may be anybody's
-        check_weights(arrived)
-        return _place(arrived, output_dir / f"checkpoint-{arrived.step}")
+        return move_in(read_model_folder(incoming), output_dir)
 
 
 def _converted(hub: Hub, repo_id: str, published: Listing, output_dir: Path, note: Callable[[str], None]) -> ModelFolder:
@@ -133,17 +131,3 @@ def _incoming(hub: Hub, repo_id: str, files: _Files, output_dir: Path) -> Iterat
         yield incoming
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
-
-
-def _place(arrived: ModelFolder, final: Path) -> ModelFolder:
-    """Give what arrived its final name. The same model with its state there already is kept; another is set aside."""
-    if final.exists():
-        here = read_model_folder(final)
-        same = sha256(final / WEIGHTS_FILE) == sha256(arrived.path / WEIGHTS_FILE)
-        if same and (here.has_training_state or not arrived.has_training_state):
-            return here
-        set_aside(final)
-    with new_folder(final) as folder:
-        for path in arrived.path.iterdir():
-            path.rename(folder / path.name)
-    return read_model_folder(final)

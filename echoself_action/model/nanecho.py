@@ -430,7 +430,7 @@ class NanEchoForCausalLM(PreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
-        """GPT-2's initialisation: N(0, 0.02), the projections back into the residual stream scaled by 1/sqrt(2 n_layer)."""
+        """GPT-2's: N(0, 0.02), the projections back into the residual stream scaled by 1/sqrt(2 n_layer), no biases."""
         self.config.connection_seed = seed
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
@@ -438,6 +438,8 @@ class NanEchoForCausalLM(PreTrainedModel, GenerationMixin):
                 residual = name.endswith(("attn.out_proj.weight", "mlp.2.weight"))
                 std = 0.02 / math.sqrt(2 * self.config.n_layer) if residual else 0.02
                 parameter.normal_(0.0, 1.0 if name.endswith("pattern_templates") else std, generator=generator)
+            elif name.endswith("bias"):
+                parameter.zero_()
         for _, mask in self._connections():
             mask.mask.copy_(torch.rand(mask.mask.shape, generator=generator) < self.config.initial_connections)
 

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from ..checkpoint.atomic import set_aside
-from ..checkpoint.find import branched_from, broken, checkpoints, line_of, resumable
+from ..checkpoint.find import branched_from, broken, checkpoints, latest, line_of, resumable
 from ..checkpoint.folder import ModelFolder, check_weights
 from ..errors import CheckpointError, InputError
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
-from ..inputs import Inputs
+from ..inputs import AUTO, Inputs
 from ..report.log import note, warn
 from ..training.loop import LOG_FILE
 from ..training.state import check_state
@@ -31,14 +31,18 @@ def starting_point(inputs: Inputs) -> ModelFolder | None:
 
 
 def newest_of(inputs: Inputs, fetched: ModelFolder | None) -> ModelFolder | None:
-    """The Hub's checkpoint, or a later one of the same run in output_dir, which a job left that could not publish it."""
+    """The Hub's checkpoint, or a later one of the same run in output_dir, which a job left that could not publish it.
+
+    One that `checkpoint` names is gone on from, unless the Hub's is of its run and further on.
+    """
     if inputs.resume == "never":
         return None
     here = _named_or_here(inputs)
     if fetched is None or here is None:
         return confirmed(inputs, fetched or here)
     same_run = here.metadata and fetched.metadata and here.metadata.run_id == fetched.metadata.run_id
-    return confirmed(inputs, here if same_run and here.step > fetched.step else fetched)
+    named = inputs.checkpoint not in (None, AUTO)
+    return confirmed(inputs, here if (here.step > fetched.step if same_run else named) else fetched)
 
 
 def confirmed(inputs: Inputs, start: ModelFolder | None) -> ModelFolder | None:
@@ -72,8 +76,19 @@ def make_way(output_dir: Path, start: ModelFolder | None) -> None:
 
 def _named_or_here(inputs: Inputs) -> ModelFolder | None:
     if inputs.checkpoint:
-        return line_of(named_checkpoint(inputs))
+        named = named_checkpoint(inputs)
+        line = line_of(named)
+        if line.step != named.step:
+            note(_left_out(named, line))
+        return line
     return None if inputs.resume == "never" else _newest_sound(inputs.output_dir, inputs.size("max_iters"))
+
+
+def _left_out(branch: ModelFolder, line: ModelFolder) -> str:
+    return (
+        f"from step {line.step} to {branch.step} the learning rate fell to nothing, for a model to publish; training goes on "
+        f"from before that: {line.path}"
+    )
 
 
 def _newest_sound(output_dir: Path, max_iters: int) -> ModelFolder | None:
@@ -89,6 +104,9 @@ def _newest_sound(output_dir: Path, max_iters: int) -> ModelFolder | None:
         except CheckpointError as error:
             damaged.append(error)
             continue
+        newest = latest(output_dir)
+        if newest and branched_from(newest) == folder.step:
+            note(_left_out(newest, folder))
         for one in damaged:
             warn(f"{one.message} {folder.path} is used instead, of step {folder.step}.")
         return folder

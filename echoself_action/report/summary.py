@@ -77,9 +77,11 @@ def pulling_summary(repo_url: str, revision: str, commit: str, folder: ModelFold
 
 def taking_in_summary(named: ModelFolder, folder: ModelFolder) -> str:
     """Markdown about a checkpoint that became a model folder in output_dir, with no Hub asked."""
-    origin = folder.metadata.imported_from.file if folder.metadata and folder.metadata.imported_from else named.path
+    facts = folder.metadata
+    origin = facts.imported_from.file if facts and facts.imported_from else named.path
+    exact = f"Stock transformers against its own arithmetic: {in_words(facts.parity)}.\n\n" if facts and facts.parity else ""
     return (
-        f"## Took in step {folder.step:,} of {code(origin)}\n\n"
+        f"## Took in step {folder.step:,} of {code(origin)}\n\n{exact}"
         f"It lies in {code(folder.path)}. Load it from there with transformers, go on training it with `mode: train`, or "
         "publish it with `mode: deploy`.\n"
     )

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..checkpoint.atomic import new_folder, set_aside
-from ..checkpoint.folder import ModelFolder, read_model_folder, write_model
+from ..checkpoint.folder import ModelFolder, read_model_folder, same_model, write_model
 from ..checkpoint.foreign.gpt2 import holds_gpt2, read_gpt2
 from ..checkpoint.foreign.layouts import LAYOUTS, NANOGPT, RAW, holds_nanecho, shown
 from ..checkpoint.foreign.nanecho import read_nanecho
@@ -46,7 +46,7 @@ def import_checkpoint(
         origin = facts.imported_from.fingerprint if facts and facts.imported_from else None
         if facts and origin == foreign.archive.fingerprint and facts.tokenizer.digest == vocabulary.digest:
             here = read_model_folder(final)
-            if here.config == source.config:
+            if same_model(here.config, source.config):
                 note(f"it was imported before: {final}")
                 return here
         note(f"set aside {final}: {set_aside(final)}")

@@ -13,17 +13,18 @@ import torch
 from torch import Tensor
 
 from ..checkpoint.atomic import new_file
-from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder, sha256
-from ..checkpoint.foreign.nanecho import FLAGS, HEAD, TOKENS, gpt2_names, shapes, turned
+from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder
+from ..checkpoint.foreign.checks import HEAD
+from ..checkpoint.foreign.nanecho import FLAGS, TOKENS, gpt2_names, shapes, turned
 from ..errors import CheckpointError
 from ..model.gpt2 import GPT2Config
-from .optimizer import BETAS
-from .state import read_spare, read_state
+from .export import kept_moments, plain_settings, save_pt
+from .optimizer import BETAS, MOMENTS
+from .state import read_spare
 
 if TYPE_CHECKING:
     from ..model.nanecho import NanEchoConfig
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 _UNKNOWN_LOSS = 1e9
 # What the trainer's own checkpoints say of their model, and what its NanEchoConfig can be told besides.
 _CONFIG = (
@@ -42,7 +43,7 @@ def export_nanecho(folder: ModelFolder, place: Path) -> Path:
     """
     config, held, moments = _in_their_names(folder)
     facts = folder.metadata
-    settings: dict[str, Any] = dict(facts.settings) if facts else {}
+    settings = plain_settings(folder)
     order = shapes(config)[1]
     loss = next((loss for loss in (facts.val_loss, facts.best_val_loss) if loss is not None), None) if facts else None
     model_config = {name: getattr(config, name) for name in _CONFIG}
@@ -61,7 +62,7 @@ def export_nanecho(folder: ModelFolder, place: Path) -> Path:
         "val_loss": _UNKNOWN_LOSS if loss is None else loss,
         "learning_rate": settings.get("learning_rate", 1e-4),
         "model_config": model_config,
-        "training_config": {key: value for key, value in settings.items() if isinstance(value, bool | int | float | str)},
+        "training_config": settings,
         "data_config": data_config,
         "metrics": {"connection_ratio": ratio},
         "checkpoint_id": name,
@@ -84,14 +85,14 @@ def export_nanecho(folder: ModelFolder, place: Path) -> Path:
         "notes": f"Exported at step {folder.step}",
         "quality_score": 0.7 / (1 + both["val_loss"]) + 0.3 * ratio,
     }
+    save_pt(checkpoint, path)
+    entry["file_size_mb"] = path.stat().st_size / (1 << 20)
+    index = place / "metadata.json"
     try:
-        with new_file(path) as file:
-            torch.save(checkpoint, file)
-        entry["file_size_mb"] = path.stat().st_size / (1 << 20)
-        with new_file(place / "metadata.json") as file:
+        with new_file(index) as file:
             file.write(json.dumps({name: entry}, indent=2).encode())
-    except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into a RuntimeError
-        raise CheckpointError(f"{path} could not be written: {error}.", "Free disk space.") from error
+    except OSError as error:
+        raise CheckpointError(f"{index} could not be written: {error}.", "Free disk space.") from error
     return path
 
 
@@ -99,7 +100,7 @@ def _in_their_names(folder: ModelFolder) -> tuple["NanEchoConfig", dict[str, Ten
     """The config, the whole state dict and the optimizer's moments as NanEcho has them."""
     from ..model.nanecho import NanEchoConfig  # loads transformers
 
-    ours, weights, moments = folder.config, folder.load_model().state_dict(), _moments(folder)
+    ours, weights, moments = folder.config, folder.load_model().state_dict(), kept_moments(folder)
     if isinstance(ours, GPT2Config):
         if ours.activation != "gelu" or ours.layer_norm_epsilon != 1e-5:
             raise _inexact(folder, f"its activation is {ours.activation} and its layer norm epsilon {ours.layer_norm_epsilon}")
@@ -118,7 +119,7 @@ def _in_their_names(folder: ModelFolder) -> tuple["NanEchoConfig", dict[str, Ten
         moments = {
             f"{kind}.{name}": turned(moments[f"{kind}.{gpt2}"], turn and kind != "steps").contiguous()
             for name, gpt2, turn in names
-            for kind in (*_MOMENTS, "steps")
+            for kind in (*MOMENTS, "steps")
             if f"{kind}.{gpt2}" in moments
         }
     elif ours.legacy:
@@ -137,10 +138,6 @@ def _inexact(folder: ModelFolder, why: str) -> CheckpointError:
     )
 
 
-def _moments(folder: ModelFolder) -> dict[str, Tensor]:
-    return read_state(folder.path, sha256(folder.path / WEIGHTS_FILE))[1] if folder.has_training_state else {}
-
-
 def _optimizer(
     order: list[str], held: dict[str, Tensor], moments: dict[str, Tensor], settings: dict[str, Any]
 ) -> dict[str, Any]:
@@ -149,7 +146,7 @@ def _optimizer(
     parameters = [torch.empty(0) for _ in order]
     plain = torch.optim.AdamW(parameters, lr=rate, betas=BETAS, weight_decay=decay).state_dict()
     state = {
-        index: {"step": moments[f"steps.{name}"]} | {moment: moments[f"{moment}.{name}"] for moment in _MOMENTS}
+        index: {"step": moments[f"steps.{name}"]} | {moment: moments[f"{moment}.{name}"] for moment in MOMENTS}
         for index, name in enumerate(order)
         if f"steps.{name}" in moments and moments[f"exp_avg.{name}"].shape == held[name].shape
     }

@@ -5,14 +5,13 @@ from typing import Any
 
 import torch
 
-from ..checkpoint.atomic import new_file
-from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder, sha256
+from ..checkpoint.folder import ModelFolder
 from ..checkpoint.foreign.nanogpt import optimizer_order
 from ..checkpoint.foreign.weights import shapes, turned
 from ..errors import CheckpointError
 from ..model.gpt2 import GPT2Config
-from .optimizer import BETAS
-from .state import read_state
+from .export import kept_moments, plain_settings, save_pt
+from .optimizer import BETAS, MOMENTS
 
 
 def export_nanogpt(folder: ModelFolder, path: Path) -> None:
@@ -37,7 +36,7 @@ def export_nanogpt(folder: ModelFolder, path: Path) -> None:
     held = turned(folder.load_model().state_dict())
     model = {name: held[name].contiguous() for name in shapes(config)}
     facts = folder.metadata
-    settings = facts.settings if facts else {}
+    settings = plain_settings(folder)
     content = {
         "model": {**model, "lm_head.weight": model["transformer.wte.weight"]},
         "optimizer": _optimizer(folder, model, settings),
@@ -45,13 +44,9 @@ def export_nanogpt(folder: ModelFolder, path: Path) -> None:
         | {"vocab_size": config.vocab_size, "dropout": config.dropout},
         "iter_num": folder.step,
         "best_val_loss": 1e9 if facts is None or facts.best_val_loss is None else facts.best_val_loss,
-        "config": {name: value for name, value in settings.items() if isinstance(value, bool | int | float | str)},
+        "config": settings,
     }
-    try:
-        with new_file(path) as file:
-            torch.save(content, file)
-    except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into a RuntimeError
-        raise CheckpointError(f"{path} could not be written: {error}.", "Free disk space.") from error
+    save_pt(content, path)
 
 
 def _optimizer(folder: ModelFolder, model: dict[str, torch.Tensor], settings: dict[str, Any]) -> dict[str, Any]:
@@ -63,12 +58,9 @@ def _optimizer(folder: ModelFolder, model: dict[str, torch.Tensor], settings: di
     ]
     betas = (settings.get("beta1", BETAS[0]), settings.get("beta2", BETAS[1]))
     plain = torch.optim.AdamW(groups, lr=settings.get("learning_rate", 1e-3), betas=betas).state_dict()
-    if not folder.has_training_state:
-        return plain
-    _, stored = read_state(folder.path, sha256(folder.path / WEIGHTS_FILE))
-    moments = {name: tensor.contiguous() for name, tensor in turned(stored).items()}
+    moments = {name: tensor.contiguous() for name, tensor in turned(kept_moments(folder)).items()}
     state = {
-        i: {"step": moments[f"steps.{name}"]} | {moment: moments[f"{moment}.{name}"] for moment in ("exp_avg", "exp_avg_sq")}
+        i: {"step": moments[f"steps.{name}"]} | {moment: moments[f"{moment}.{name}"] for moment in MOMENTS}
         for i, name in enumerate([*decayed, *rest])
         if f"steps.{name}" in moments
     }

@@ -6,7 +6,7 @@ from torch import Tensor
 from ..model import Model
 
 BETAS = (0.9, 0.95)
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def make_optimizer(model: Model, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
@@ -25,20 +25,20 @@ def moments(model: Model, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
     for name, parameter in model.named_parameters():
         held = optimizer.state.get(parameter)
         if held:
-            state |= {f"{moment}.{name}": held[moment] for moment in _MOMENTS}
+            state |= {f"{moment}.{name}": held[moment] for moment in MOMENTS}
             state[f"steps.{name}"] = held["step"]
     return state
 
 
 def restore_moments(model: Model, optimizer: torch.optim.AdamW, state: dict[str, Tensor]) -> None:
     """Put back what `moments` gave. Raises KeyError or ValueError where it is of another model."""
-    expected = {f"{kind}.{name}" for kind in (*_MOMENTS, "steps") for name, _ in model.named_parameters()}
+    expected = {f"{kind}.{name}" for kind in (*MOMENTS, "steps") for name, _ in model.named_parameters()}
     if state.keys() - expected:
         raise ValueError(f"{sorted(state.keys() - expected)[0]} is no optimizer state of this model")
     for name, parameter in model.named_parameters():
-        if not any(f"{kind}.{name}" in state for kind in (*_MOMENTS, "steps")):
+        if not any(f"{kind}.{name}" in state for kind in (*MOMENTS, "steps")):
             continue  # it has had no gradient yet
-        held = {moment: state[f"{moment}.{name}"] for moment in _MOMENTS}
+        held = {moment: state[f"{moment}.{name}"] for moment in MOMENTS}
         for moment, tensor in held.items():
             if tensor.shape != parameter.shape:
                 raise ValueError(f"{moment}.{name} has shape {tuple(tensor.shape)}, not {tuple(parameter.shape)}")

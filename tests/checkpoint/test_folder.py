@@ -110,7 +110,7 @@ def change_config(**values: Any) -> Callable[[Path], None]:
     [
         (drop_a_tensor, "transformer.h.1.mlp.c_fc.weight is missing"),
         (transpose_a_tensor, r"c_fc.weight has shape \[64, 16\], the config says \[16, 64\]"),
-        (add_a_tensor, "transformer.other is not a tensor of GPT-2"),
+        (add_a_tensor, "transformer.other is not a tensor of this model"),
         (cut_the_file, "can't be read"),
         (change_config(n_layer=3), "transformer.h.2"),
         (change_config(n_head=3), "n_embd=16 not divisible by n_head=3"),
@@ -118,8 +118,11 @@ def change_config(**values: Any) -> Callable[[Path], None]:
         (change_config(model_type="llama"), "model_type='llama'"),
         (change_config(activation_function="relu"), "activation_function='relu'"),
         (change_config(scale_attn_by_inverse_layer_idx=True), "scale_attn_by_inverse_layer_idx=True"),
-        (lambda path: (path / "config.json").write_text("{"), "no GPT-2 config"),
-        (lambda path: (path / "config.json").write_text("[]"), "no GPT-2 config"),
+        (lambda path: (path / "config.json").write_text("{"), "no config of a model"),
+        (lambda path: (path / "config.json").write_text("[]"), "model_type=None"),
+        (lambda path: (path / "config.json").write_text("[" * 100_000), "no config of a model"),
+        (change_config(n_embd=10**12), "a size below 1 or above"),
+        (change_config(n_layer=10**7), "has 28 tensors, and its config.json describes one of 10,000,000 or more"),
         (lambda path: (path / "tokenizer.json").unlink(), "tokenizer.json missing"),
     ],
 )

@@ -246,7 +246,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "negative": (size("n_head", -2), "no whole number for n_head"),
     "a size that is none": (size("n_layer", "2"), "no whole number for n_layer"),
     "dropout": (size("dropout", float("nan")), "a bias or a dropout"),
-    "an untied head": (tensor("lm_head.weight", torch.ones(64, 16)), "has an lm_head.weight that is not its wte.weight"),
+    "an untied head": (tensor("lm_head.weight", torch.ones(64, 16)), "has an lm_head.weight that is not its "),
     "whole numbers": (tensor("transformer.ln_f.bias", torch.ones(16, dtype=torch.int64)), "is of torch.int64"),
     "a terabyte in a number": (
         tensor("transformer.wte.weight", torch.zeros(1).expand(10**6, 10**6)),

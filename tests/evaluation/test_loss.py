@@ -4,6 +4,7 @@ import torch
 
 from echoself_action.evaluation.loss import HeldOut
 from echoself_action.model.gpt2 import GPT2, GPT2Config
+from echoself_action.model.nanecho import NanEchoConfig, NanEchoForCausalLM
 
 
 @pytest.fixture
@@ -47,3 +48,18 @@ def test_evaluation_has_no_dropout_and_leaves_training_as_it_was(small_config: G
     held_out = HeldOut(tokens(1000), 32)
     assert held_out.loss(model) == held_out.loss(model)
     assert model.training
+
+
+@pytest.mark.parametrize("length", [3, 12, 34, 100])
+def test_a_legacy_nanecho_is_held_to_the_token_after_the_next(length: int) -> None:
+    """The mean over every token that has one two places before it in its window of 8 and the token after it."""
+    model = NanEchoForCausalLM(NanEchoConfig(vocab_size=257, block_size=8, n_layer=4, n_head=2, n_embd=16, legacy=True))
+    model.initialise(0)
+    ids = torch.from_numpy(tokens(length).astype(np.int64))
+    losses = []
+    for start in range(0, length - 1, 8):
+        window = ids[start : start + 9]
+        with torch.no_grad():
+            probabilities = model.eval().logits(window[None, :-1])[0].softmax(-1)
+        losses += [-torch.log(probabilities[place, window[place + 2]]).item() for place in range(len(window) - 2)]
+    assert HeldOut(tokens(length), 8).loss(model) == pytest.approx(sum(losses) / len(losses), rel=1e-4)

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,12 @@ def test_a_token_that_is_unknown_or_may_only_read_is_found_before_any_work(tmp_p
 def test_what_is_a_bug_is_not_taken_for_an_answer_of_the_hub(tmp_path: Path) -> None:
     with open_hub(str(tmp_path / "hub"), None) as hub, pytest.raises(KeyError), asking(hub, "someone/model", "asking"):
         raise KeyError
+    with (
+        open_hub(str(tmp_path / "hub"), None) as hub,
+        pytest.raises(OSError, match="full"),
+        asking(hub, "someone/model", "asking"),
+    ):
+        raise OSError(errno.ENOSPC, "full")
 
 
 def test_keyless_access_without_an_id_token_says_what_the_job_lacks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,18 @@ def test_patterns_are_injected_in_training_alone() -> None:
     assert not torch.equal(ours.logits(text), ours.logits(text))
 
 
+def test_a_seed_makes_the_same_model_every_time() -> None:
+    def made(seed: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(torch.initial_seed() + 1)  # of whatever ran before
+        new = NanEchoForCausalLM(NanEchoConfig(vocab_size=50, n_embd=16, n_head=2, n_layer=2, block_size=32))
+        new.initialise(seed)
+        return new.state_dict()
+
+    first, again, other = made(3), made(3), made(4)
+    assert [name for name in first if not torch.equal(first[name], again[name])] == []
+    assert not torch.equal(first["token_embedding.weight"], other["token_embedding.weight"])
+
+
 def test_connections_grow_by_schedule_to_all_of_them_and_the_same_way_every_time() -> None:
     def grown(steps: range) -> dict[str, torch.Tensor]:
         ours = NanEchoForCausalLM(NanEchoConfig(vocab_size=50, n_embd=16, n_head=2, n_layer=2, block_size=32).growing_over(90))

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echoself_action.checkpoint.folder import read_model_folder
+from echoself_action.checkpoint.metadata import read_metadata
 from echoself_action.hub.client import open_hub
-from echoself_action.inputs import Outputs
+from echoself_action.inputs import ACTION_VARIABLE, Outputs
 
+from ..checkpoint.foreign_files import save
+from ..checkpoint.nanecho_files import nanecho_checkpoint, state_dict
 from .conftest import SMALL, Cli
 
 CYCLE = f"cycle --hub hub --repo-id me/model --tokenizer bytes {SMALL}"
@@ -23,7 +27,7 @@ def test_the_second_cycle_goes_on_where_the_first_stopped_though_it_has_nothing_
     assert set(first) == set(Outputs.__dataclass_fields__)
     assert (first["deployed"], first["step"], first["stopped_by"]) == ("true", "20", "max_iters")
     second = echoself(CYCLE, "--output-dir two")
-    assert (second["deployed"], second["step"]) == ("true", "40")
+    assert (second["deployed"], second["step"]) == ("true", "36")
     assert float(second["val_loss"]) < float(first["val_loss"])
     assert second["commit_sha"] != first["commit_sha"]
 
@@ -51,13 +55,13 @@ def test_a_grown_corpus_keeps_the_models_tokenizer(echoself: Cli, workspace: Pat
     bpe = CYCLE.replace("bytes", "bpe:300")
     echoself(bpe)
     (workspace / "docs/new.md").write_text("Something new to learn.\n" * 500)
-    assert echoself(bpe)["step"] == "40"
+    assert echoself(bpe)["step"] == "36"
 
 
 def test_training_that_could_not_be_published_is_gone_on_with(echoself: Cli, workspace: Path) -> None:
     echoself(CYCLE)
     echoself(f"train {SMALL}")
-    assert echoself(CYCLE)["step"] == "60"
+    assert echoself(CYCLE)["step"] == "52"
 
 
 def test_the_loser_of_a_race_is_told_and_keeps_its_work(
@@ -77,7 +81,7 @@ def test_the_loser_of_a_race_is_told_and_keeps_its_work(
 
     monkeypatch.setattr(cycle, "train_model", publish_in_the_meantime)
     echoself(CYCLE, "--output-dir second", code=4)
-    assert (workspace / "second/checkpoint-40").is_dir()
+    assert (workspace / "second/checkpoint-36").is_dir()
     with open_hub("hub", None) as hub:
         assert "Step 20" in hub.api.list_repo_commits("me/model")[0].title
 
@@ -107,3 +111,28 @@ def test_without_the_training_state_on_the_hub_it_goes_on_from_the_weights(echos
     echoself(CYCLE, "--upload-training-state false")
     shutil.rmtree("echoself-model")
     assert echoself(CYCLE, "--upload-training-state false")["step"] == "40"
+
+
+def test_a_cycle_begins_with_the_nanecho_that_it_finds_and_then_goes_on_with_the_hubs(
+    echoself: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = {"vocab_size": 257}
+    save(nanecho_checkpoint("cache", state_dict(**wide), **wide), Path("nanecho/cache/checkpoints/ckpt_1.pt"))
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"checkpoint": "auto", "tokenizer": "bytes"}))
+    cycle = "cycle --hub hub --repo-id me/echo --max-iters 5 --eval-interval 5 --batch-size 4 --device cpu"
+    first = echoself(cycle, "--output-dir one")
+    assert (first["deployed"], first["checkpoint"]) == ("true", "one/checkpoint-45")
+    assert "because it states the lowest held-out loss, 2.5000" in capsys.readouterr().out
+    second = echoself(cycle, "--output-dir two")
+    assert second["checkpoint"] == "two/checkpoint-49"
+    facts = read_metadata(Path(second["checkpoint"]))
+    assert facts
+    assert facts.architecture == "nanecho"
+
+
+def test_a_cycle_goes_on_from_the_checkpoint_that_is_named_whatever_the_hub_has(echoself: Cli, workspace: Path) -> None:
+    echoself(CYCLE)
+    echoself(f"train --tokenizer bytes {SMALL} --max-iters 30 --output-dir other")
+    named = echoself(CYCLE, "--checkpoint other/checkpoint-30 --output-dir two")
+    assert (named["step"], named["deployed"]) == ("44", "true")
+    assert echoself(CYCLE, "--checkpoint other/checkpoint-30 --output-dir three")["step"] == "60"  # the Hub's, of its run

@@ -22,15 +22,24 @@ def test_outputs_and_summary_say_what_came_of_it(echoself: Cli, workspace: Path,
 
 def test_it_goes_on_in_its_own_folder(echoself: Cli, workspace: Path) -> None:
     echoself(TRAIN)
-    assert echoself(TRAIN)["step"] == "40"
+    assert echoself(TRAIN)["step"] == "36"
 
 
 def test_it_goes_on_from_a_named_checkpoint_and_sets_later_ones_aside(echoself: Cli, workspace: Path) -> None:
-    echoself(TRAIN)
-    echoself(TRAIN)
+    echoself(TRAIN, "--decay 0")
+    echoself(TRAIN, "--decay 0")
     outputs = echoself(TRAIN, "--checkpoint echoself-model/checkpoint-20 --max-iters 10")
     assert outputs["step"] == "30"
     assert sorted(path.name for path in workspace.glob("echoself-model/superseded-*/*")) == ["checkpoint-30", "checkpoint-40"]
+
+
+def test_a_named_checkpoint_whose_rate_fell_leads_to_the_one_before_that(
+    echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    echoself(TRAIN)
+    outputs = echoself(TRAIN, "--checkpoint echoself-model/checkpoint-20 --max-iters 10")
+    assert outputs["step"] == "26"
+    assert "from step 16 to 20 the learning rate fell to nothing, for a model to publish" in capsys.readouterr().out
 
 
 def test_inputs_of_the_action_reach_it(echoself: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,11 +58,14 @@ def test_a_model_card_in_the_output_folder_is_not_trained_on(
     assert second == f"{first}, made before"
 
 
+KEPT = ["checkpoint-10", "checkpoint-16", "checkpoint-20", "log.jsonl"]
+
+
 @pytest.mark.parametrize("change", ["--n-layer 3", "--n-embd 32", "--block-size 64", "--bias false", "--tokenizer bpe:300"])
 def test_another_shape_or_tokenizer_is_refused(echoself: Cli, workspace: Path, change: str) -> None:
     echoself(TRAIN)
     echoself(TRAIN, change, code=2)
-    assert sorted(path.name for path in workspace.glob("echoself-model/*")) == ["checkpoint-10", "checkpoint-20", "log.jsonl"]
+    assert sorted(path.name for path in workspace.glob("echoself-model/*")) == KEPT
 
 
 def test_another_dropout_is_taken_from_now_on(echoself: Cli, workspace: Path) -> None:

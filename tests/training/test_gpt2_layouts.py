@@ -72,8 +72,16 @@ def test_the_logits_are_those_of_transformers_own_model(tmp_path: Path) -> None:
         assert torch.equal(again.eval()(ids).logits, stock(ids).logits)
 
 
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "_orig_mod.module.", "module._orig_mod."])
-@pytest.mark.parametrize("root", ["transformer.", ""])
+@pytest.mark.parametrize(
+    ("prefix", "root"),
+    [
+        ("_orig_mod.", "transformer."),
+        ("module.", ""),
+        ("_orig_mod.module.", ""),
+        ("module._orig_mod.", "transformer."),
+        ("", ""),
+    ],
+)
 def test_prefixes_make_no_difference(tmp_path: Path, prefix: str, root: str) -> None:
     plain = imported(LINEAR, tmp_path / "plain", 2)
     other = imported(gpt2_weights(linear=True, prefix=prefix, root=root), tmp_path / "other", 2)
@@ -139,7 +147,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"model": LINEAR, "config": SIZES, "metadata": {"model_config": {"n_head": 4}}},
         "contradicts itself: n_head=2 in its config, n_head=4 in its metadata",
     ),
-    "an untied head": (replaced("lm_head.weight", torch.ones(64, 16)), "lm_head.weight that is not its wte.weight"),
+    "an untied head": (replaced("lm_head.weight", torch.ones(64, 16)), "lm_head.weight that is not its transformer.wte.weight"),
     "NaN": (replaced("transformer.ln_f.bias", torch.full((16,), torch.nan)), "ln_f.bias holds NaN or infinity"),
     "a missing tensor": (without("h.1.mlp.c_fc.bias"), "h.1.mlp.c_fc.bias is missing"),
     "a missing block": (

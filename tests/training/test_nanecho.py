@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,14 @@ def test_a_real_checkpoint_goes_there_and_back(shared: Path, name: str, tmp_path
             same({key: torch.as_tensor(value) for key, value in held.items()}, ours["state"][index])
 
 
-@pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module.", "_orig_mod.module."])
-@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "raw"])
+@pytest.mark.parametrize(
+    ("layout", "prefix"),
+    [
+        *zip(
+            (name for name in LAYOUTS if name != "raw"), cycle(("", "_orig_mod.", "module.", "_orig_mod.module.")), strict=False
+        )
+    ],
+)
 def test_every_layout_is_imported_exactly(layout: str, prefix: str, tmp_path: Path) -> None:
     weights = state_dict()
     content = nanecho_checkpoint(layout, {prefix + name: tensor for name, tensor in weights.items()})

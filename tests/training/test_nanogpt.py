@@ -60,8 +60,17 @@ def test_it_keeps_where_the_run_stood_and_how_far_the_logits_are(shared: Path, t
     assert (facts.parity.argmax_agreement, facts.parity.positions, facts.parity.tensors) == (1, 4 * 64, 28)
 
 
-@pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module.", "_orig_mod.module.", "module._orig_mod."])
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("prefix", "bias"),
+    [
+        ("", True),
+        ("", False),
+        ("_orig_mod.", True),
+        ("module.", False),
+        ("_orig_mod.module.", True),
+        ("module._orig_mod.", False),
+    ],
+)
 def test_back_again_every_number_is_the_same(tmp_path: Path, prefix: str, bias: bool) -> None:
     content = nanogpt_checkpoint(bias=bias)
     content["model"] = {prefix + name: tensor for name, tensor in content["model"].items()}

@@ -1,12 +1,15 @@
 """Are a file's tensors those of the model that it declares, and numbers?"""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .reader import Foreign
+from .reader import Foreign, check_tensor
 
+HEAD = "lm_head.weight"
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter, beside its count of steps
 _SHOWN = 4  # problems in a message
 
 
@@ -28,6 +31,26 @@ def check_weights(
     for name in expected:
         require_numbers(foreign, name, stored[name])
     return {name: stored[name] for name in expected}
+
+
+def tie(foreign: Foreign, stored: dict[str, Tensor], tokens: str) -> None:
+    """Take the head out, which is the token embedding again; of a file that has one of the two, it becomes that.
+
+    Raises CheckpointError where it is another matrix.
+    """
+    head = stored.pop(HEAD, None)
+    if head is not None and not torch.equal(head, stored.setdefault(tokens, head)):
+        foreign.refuse(f"has an {HEAD} that is not its {tokens}, and this model ties the two")
+
+
+def check_moments(foreign: Foreign, found: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointError where one, by `<moment>.<name>`, is not of its parameter's shape, or holds what is no number."""
+    for key, tensor in found.items():
+        shape = weights[key.partition(".")[2]].shape
+        if not isinstance(tensor, Tensor) or tensor.shape != shape or not tensor.is_floating_point():
+            foreign.refuse(f"has an optimizer state that does not fit the model: {key}")
+        check_tensor(foreign.archive, key, tensor)
+        require_numbers(foreign, key, tensor)
 
 
 def require_numbers(foreign: Foreign, name: str, tensor: Tensor) -> None:

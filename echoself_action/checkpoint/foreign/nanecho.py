@@ -13,19 +13,18 @@ import torch
 from torch import Tensor
 
 from ...model.gpt2 import GPT2Config
-from .checks import check_weights, require_numbers
+from .checks import MOMENTS, check_moments, check_weights, tie
 from .declared import beside, inside, losses_of, step_of, training_settings
 from .layouts import number
 from .nanecho_logits import nanecho_logits
-from .reader import Foreign, check_tensor
+from .reader import Foreign
 from .source import Source
 
 if TYPE_CHECKING:
     from ...model.nanecho import NanEchoConfig
 
-TOKENS, HEAD = "token_embedding.weight", "lm_head.weight"
+TOKENS = "token_embedding.weight"
 CAUSAL_MASKS = ".attn.mask"  # a buffer of ones: it is made anew
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 _BLOCK = re.compile(r"blocks\.(\d{1,6})\.")
 FLAGS = {
     "enable_persona_dimensions": "persona_dims",
@@ -64,13 +63,9 @@ def read_nanecho(foreign: Foreign, n_head: int | None = None) -> Source:
     content = foreign.content
     declared = _declared(foreign, n_head)
     stored = {name: tensor for name, tensor in foreign.weights.items() if not name.endswith(CAUSAL_MASKS)}
-    head = stored.pop(HEAD, None)
-    if head is not None:
-        stored.setdefault(TOKENS, head)
+    tie(foreign, stored, TOKENS)
     config = _config(foreign, declared, stored)
     weights = check_weights(foreign, stored, shapes(config)[0], "its config")
-    if head is not None and not torch.equal(head, weights[TOKENS]):
-        foreign.refuse("has an lm_head.weight that is not its token_embedding.weight, and NanEcho ties the two")
     moments = _moments(foreign, weights, content.get("optimizer_state_dict"))
     run = [content.get(key) for key in ("config", "training_config", "training_run_config", "data_config")]
     settings = {name: value for place in run for name, value in training_settings(place).items()}
@@ -94,7 +89,7 @@ def read_nanecho(foreign: Foreign, n_head: int | None = None) -> Source:
     carried = {
         f"{kind}.{ours}": turned(moments[f"{kind}.{name}"], turn and kind != "steps")
         for name, ours, turn in gpt2_names(config)
-        for kind in (*_MOMENTS, "steps")
+        for kind in (*MOMENTS, "steps")
         if f"{kind}.{name}" in moments
     }
     places = {name for name, _, _ in gpt2_names(config)}
@@ -204,27 +199,22 @@ def _moments(foreign: Foreign, weights: Mapping[str, Tensor], optimizer: object)
         return {}
     order = [name for name in weights if not name.endswith((".mask", "._current_ratio_tensor"))]
     state: Any = optimizer["state"]
-    found: dict[str, Tensor] = {}
+    found: dict[str, Any] = {}
+    counts: dict[str, Tensor] = {}
     try:
         fits = [list(group["params"]) for group in optimizer["param_groups"]] == [list(range(len(order)))]
         for index, held in state.items():
             name = order[index]
-            found |= {f"{moment}.{name}": held[moment] for moment in _MOMENTS}
+            found |= {f"{moment}.{name}": held[moment] for moment in MOMENTS}
             steps = number(held["step"])
             fits = fits and steps is not None and steps >= 0
-            found[f"steps.{name}"] = torch.tensor(steps or 0.0)
+            counts[f"steps.{name}"] = torch.tensor(steps or 0.0)
     except (TypeError, KeyError, ValueError, IndexError):
         fits = False
     if not fits:
         foreign.refuse("has an optimizer state that is not NanEcho's AdamW of this model")
-    for key, tensor in found.items():
-        moment, _, name = key.partition(".")
-        if moment in _MOMENTS:
-            if not isinstance(tensor, Tensor) or tensor.shape != weights[name].shape or not tensor.is_floating_point():
-                foreign.refuse(f"has an optimizer state that does not fit the model: {key}")
-            check_tensor(foreign.archive, key, tensor)
-            require_numbers(foreign, key, tensor)
-    return found
+    check_moments(foreign, found, weights)
+    return found | counts
 
 
 def _is_gpt2(config: "NanEchoConfig", weights: Mapping[str, Tensor]) -> bool:

@@ -12,15 +12,14 @@ import torch
 from torch import Tensor
 
 from ...model.gpt2 import GPT2Config
-from .checks import require_numbers
+from .checks import HEAD, MOMENTS, check_moments
 from .declared import training_settings
 from .layouts import number
-from .reader import Foreign, check_tensor
+from .reader import Foreign
 from .source import Source
-from .weights import HEAD, checked, logits, turned
+from .weights import checked, logits, turned
 
 _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 _UNTRAINED = 1e9  # best_val_loss of a run that was never evaluated
 
 
@@ -82,18 +81,13 @@ def _moments(foreign: Foreign, weights: Mapping[str, Tensor], optimizer: object)
         beta1, beta2 = groups[0]["betas"]
         settings = {"weight_decay": float(groups[0]["weight_decay"]), "beta1": float(beta1), "beta2": float(beta2)}
         fits = positions == [list(range(len(decayed))), list(range(len(decayed), len(order)))] and set(state) == set(order)
-        found = {f"{moment}.{name}": state[i][moment] for i, name in order.items() for moment in _MOMENTS}
+        found = {f"{moment}.{name}": state[i][moment] for i, name in order.items() for moment in MOMENTS}
         steps = {f"steps.{name}": number(state[i]["step"]) for i, name in order.items()}
     except (TypeError, KeyError, ValueError, IndexError):
         fits = False
     if not fits:
         foreign.refuse("has an optimizer state that is not nanoGPT's AdamW of this model")
-    for key, tensor in found.items():
-        shape = weights[key.partition(".")[2]].shape
-        if not isinstance(tensor, Tensor) or tensor.shape != shape or not tensor.is_floating_point():
-            foreign.refuse(f"has an optimizer state that does not fit the model: {key}")
-        check_tensor(foreign.archive, key, tensor)
-        require_numbers(foreign, key, tensor)
+    check_moments(foreign, found, weights)
     if any(step is None or step < 0 for step in steps.values()):
         foreign.refuse("has an optimizer state that counts no steps")
     return {**found, **{key: torch.tensor(step) for key, step in steps.items()}}, settings

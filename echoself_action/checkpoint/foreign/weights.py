@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...model.gpt2 import GPT2Config
-from .checks import check_weights
+from .checks import check_weights, tie
 from .reader import Foreign
 
-HEAD, TOKENS, POSITIONS = "lm_head.weight", "transformer.wte.weight", "transformer.wpe.weight"
+TOKENS, POSITIONS = "transformer.wte.weight", "transformer.wpe.weight"
 _TURNED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 _BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask, where PyTorch had no flash attention
 
@@ -76,13 +76,8 @@ def checked(foreign: Foreign, config: GPT2Config, linear: bool, where: str) -> d
     `where` is what says the sizes. Raises CheckpointError where a tensor is missing, another one, or no number.
     """
     stored = gpt2_names(foreign)
-    head, expected = stored.pop(HEAD, None), shapes(config, linear)
-    if head is not None:
-        stored.setdefault(TOKENS, head)
-    weights = check_weights(foreign, stored, expected, where)
-    if head is not None and not torch.equal(head, stored[TOKENS]):
-        foreign.refuse("has an lm_head.weight that is not its wte.weight, and GPT-2 ties the two")
-    return weights
+    tie(foreign, stored, TOKENS)
+    return check_weights(foreign, stored, shapes(config, linear), where)
 
 
 @torch.no_grad()
