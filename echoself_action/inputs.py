@@ -116,12 +116,12 @@ class Inputs(BaseSettings):
 
     data: Annotated[list[PathText], BeforeValidator(_split)] = _input(
         "Globs of text, Markdown, code, JSONL or JSON (`text` or chat `messages`), Parquet, or nanoGPT .bin files.",
-        _TRAINS,
+        (*_TRAINS, "deploy"),
         ["**/*.md"],
         min_length=1,
     )
-    val_fraction: float = _input("Share of the documents that is held out.", _TRAINS, 0.1, gt=0, le=0.5)
-    on_bad_file: Literal["fail", "skip"] = _input("What to do with a file that is not what its name says.", _TRAINS, "fail")
+    val_fraction: float = _input("Share of the documents that is held out.", (*_TRAINS, "deploy"), 0.1, gt=0, le=0.5)
+    on_bad_file: Literal["fail", "skip"] = _input("What to do with a file that is not what its name says.", (*_TRAINS, "deploy"), "fail")
     tokenizer: PathText | None = _input(
         "`gpt2`, `bpe:<size>` trained on the corpus, `bytes`, or the path of a tokenizer.json or of nanoGPT's meta.pkl.",
         (*_TRAINS, "deploy", "pull"),
@@ -172,17 +172,18 @@ class Inputs(BaseSettings):
     )
     confirm_fresh_start: bool = _input("Needed with `resume: never`.", _TRAINS, False)
     eval_interval: int | None = _input("Steps between evaluations.", _TRAINS, shown="preset", ge=1)
-    eval_tokens: int = _input("Held-out tokens that an evaluation reads, 0 for all.", _TRAINS, 65536, ge=0)
+    eval_tokens: int = _input("Held-out tokens that an evaluation reads, 0 for all.", (*_TRAINS, "deploy"), 65536, ge=0)
     checkpoint_interval: int | None = _input("Steps between checkpoints.", _TRAINS, shown="preset", ge=1)
     checkpoint_minutes: float = _input("Minutes between checkpoints, 0: by steps alone.", _TRAINS, 15, ge=0)
     log_interval: int | None = _input("Steps between logged losses.", _TRAINS, shown="preset", ge=1)
     keep_checkpoints: int = _input("Checkpoints that stay; the best and the latest always do.", _TRAINS, 3, ge=1)
 
     gate: str = _input(
-        "What a model must reach to be published: `none`, or `max_val_loss=X`, in nats per token.",
+        "What a model must be to be published: `improved` on what is published, on the same held-out text; `not_worse=X` by more "
+        "than X; `max_val_loss=X`, in nats per token; or `none`.",
         _HUB,
-        "none",
-        pattern=r"^(none|max_val_loss=[0-9]+(\.[0-9]+)?)$",
+        "improved",
+        pattern=r"^(none|improved|(not_worse|max_val_loss)=[0-9]+(\.[0-9]+)?)$",
     )
     gate_fails_job: bool = _input("Whether a model that the gate refuses fails the job.", _HUB, True)
     upload_training_state: bool = _input("Keep exact continuation on the Hub, on branch training-state.", _HUB, True)
@@ -407,7 +408,7 @@ _FORMS = {
     "tokenizer": "Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json or a meta.pkl.",
     "revision": "Write the name of a branch, a tag or a commit.",
     "tag": "Write a tag name such as v1.0.",
-    "gate": "Use none, or max_val_loss=X such as max_val_loss=3.5.",
+    "gate": "Use improved, not_worse=X such as not_worse=0.01, max_val_loss=X such as max_val_loss=3.5, or none.",
 }
 
 

@@ -60,7 +60,7 @@ def _adopt(source: ModelFolder, output_dir: Path, put: Callable[[Path, Path], No
 
 
 def _copy(source: Path, folder: Path) -> None:
-    for name in (*_FILES, *_STATE_FILES):
+    for name in (*_FILES, *_STATE_FILES, "held_out.safetensors"):
         if (source / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source / name, folder / name)

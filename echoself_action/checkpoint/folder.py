@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +21,7 @@ from ..errors import CheckpointError
 from ..model import Model, ModelConfig
 from ..model.gpt2 import GPT2Config
 from . import gpt2_folder
-from .metadata import Architecture, Metadata, read_metadata
+from .metadata import METADATA_FILE, Architecture, Metadata, read_metadata
 from .tensors import save_tensors
 
 CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE = "config.json", "generation_config.json", "model.safetensors"
@@ -125,6 +125,27 @@ def read_model_folder(path: Path) -> ModelFolder:
     config = _read_config(path / CONFIG_FILE)
     _check_shapes(path / WEIGHTS_FILE, config)
     return ModelFolder(path, config, read_metadata(path))
+
+
+def record(folder: ModelFolder, **facts: object) -> ModelFolder:
+    """Write facts into the folder's metadata, where it has metadata and those are not known yet: a re-deploy changes nothing.
+
+    Raises CheckpointError where they can't be written.
+    """
+    known = folder.metadata
+    if known is None:
+        return folder
+    new = {name: fact for name, fact in facts.items() if fact is not None and getattr(known, name) is None}
+    if not new:
+        return folder
+    metadata = known.model_copy(update=new)
+    try:
+        metadata.write(folder.path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder.path / METADATA_FILE} could not be written: {error}.", "Free disk space, or make the folder writable."
+        ) from error
+    return replace(folder, metadata=metadata)
 
 
 def check_weights(folder: ModelFolder) -> None:

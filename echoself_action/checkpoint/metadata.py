@@ -74,6 +74,22 @@ class ParityFacts(_Facts):
     positions: int
 
 
+class Comparison(_Facts):
+    """A model beside the one that was published before it, at `against` (a commit), on the same held-out text.
+
+    `candidate` and `published` are losses in `unit`; `low` to `high` is the 95% interval of their difference.
+    """
+
+    against: str
+    candidate: float
+    published: float
+    low: float
+    high: float
+    unit: str
+    windows: int
+    tokens: int
+
+
 class Evaluation(_Facts):
     """One evaluation: held-out loss at a step, beside the training loss since the one before. Nats per token."""
 
@@ -108,6 +124,7 @@ class Metadata(_Facts):
     settings: dict[str, Any]
     versions: dict[str, str]
     evaluations: list[Evaluation]
+    compared: Comparison | None = None
     branched_from: int | None = None
     branch_end: int | None = None
     weights_sha256: str

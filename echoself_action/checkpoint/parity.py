@@ -3,7 +3,6 @@
 import contextlib
 import io
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .folder import WEIGHTS_FILE, ModelFolder, loadable
 from .gpt2_folder import HEAD, stored_names
-from .metadata import METADATA_FILE, ParityFacts
+from .metadata import ParityFacts
 
 TOLERANCE = 1e-4  # max |delta logits| in fp32
 _TIE = 1e-5  # of two logits that float noise may rank either way
@@ -67,23 +66,6 @@ def check_parity(folder: ModelFolder, source: Callable[[Tensor], Tensor] | None 
             f"(at most {TOLERANCE:g}), same first choice at {parity.argmax_agreement:.2%}. It was not used."
         )
     return parity
-
-
-def record(folder: ModelFolder, parity: ParityFacts) -> ModelFolder:
-    """Write the figures into the folder's metadata, where it has metadata and none yet: so a re-deploy changes nothing.
-
-    Raises CheckpointError where it can't be written.
-    """
-    if folder.metadata is None or folder.metadata.parity is not None:
-        return folder
-    facts = folder.metadata.model_copy(update={"parity": parity})
-    try:
-        facts.write(folder.path)
-    except OSError as error:
-        raise CheckpointError(
-            f"{folder.path / METADATA_FILE} could not be written: {error}.", "Free disk space, or make the folder writable."
-        ) from error
-    return replace(folder, metadata=facts)
 
 
 def in_words(parity: ParityFacts) -> str:

@@ -1,31 +1,51 @@
 """May this model be published? The gate that `gate` asks for, and its verdict."""
 
+import re
 from dataclasses import dataclass
 
 from ..checkpoint.folder import ModelFolder
-
-_ABSOLUTE = "max_val_loss="
+from .compare import Difference
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the model may be published, and why, in one sentence."""
+    """Whether the model may be published, and why, in one sentence; with the figures, where two models were compared."""
 
     passed: bool
     reason: str
+    difference: Difference | None = None
 
 
-def judge(gate: str, model: ModelFolder) -> Verdict:
-    """The verdict of `gate`: `none` lets everything pass, `max_val_loss=X` what has a held-out loss of at most X.
+def is_relative(gate: str) -> bool:
+    """Whether this gate compares with the published model."""
+    return gate == "improved" or gate.startswith("not_worse")
+
+
+def judge_loss(gate: str, model: ModelFolder) -> Verdict:
+    """The verdict of an absolute gate: `none` lets everything pass, `max_val_loss=X` a held-out loss of at most X.
 
     A model whose held-out loss is unknown passes no gate. Losses are nats per token.
     """
     if gate == "none":
         return Verdict(True, "no gate was asked for")
-    limit = float(gate.removeprefix(_ABSOLUTE))
+    limit = _number(gate)
     loss = model.metadata.val_loss if model.metadata else None
     if loss is None:
         return Verdict(False, f"the held-out loss of {model.path} is unknown, and the gate wants at most {limit:g}")
     if loss > limit:
         return Verdict(False, f"the held-out loss is {loss:.4f}, and the gate wants at most {limit:g}")
     return Verdict(True, f"the held-out loss is {loss:.4f}, at most {limit:g} as the gate wants")
+
+
+def judge_difference(gate: str, difference: Difference) -> Verdict:
+    """The verdict of a relative gate: the whole interval below zero (`improved`), or below a margin (`not_worse=X`)."""
+    margin = 0.0 if gate == "improved" else _number(gate)
+    passed = difference.high < margin
+    wanted = "better than what is published" if gate == "improved" else f"worse by less than {margin:g}"
+    return Verdict(passed, f"it is {'' if passed else 'not surely '}{wanted}: {difference}", difference)
+
+
+def _number(gate: str) -> float:
+    found = re.search(r"[0-9.]+$", gate)
+    assert found
+    return float(found[0])

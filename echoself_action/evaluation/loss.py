@@ -34,6 +34,10 @@ class HeldOut:
         """How many tokens an evaluation predicts, about."""
         return len(self._starts) * self._block_size
 
+    def windows(self) -> list[npt.NDArray[np.unsignedinteger]]:
+        """The windows themselves, each with a first token that nobody predicts."""
+        return [self._tokens[start : start + self._block_size + 1] for start in self._starts]
+
     @torch.no_grad()
     def loss(self, model: Model) -> float:
         """Mean negative log-likelihood in nats per token. Leaves the model in the mode it was in."""

@@ -8,7 +8,7 @@ from ..checkpoint.folder import ModelFolder, check_weights, remote_code
 from ..checkpoint.metadata import ParityFacts
 from ..checkpoint.parity import check_parity, in_words, record
 from ..errors import GATE_REFUSED, CheckpointError
-from ..evaluation.gate import judge
+from ..evaluation.gate import Verdict
 from ..hub.card import CardChoices, is_ours, model_card
 from ..hub.client import Hub, open_hub, require_write_access
 from ..hub.publish import (
@@ -27,6 +27,7 @@ from ..inputs import Inputs, Outputs
 from ..report.github import write_outputs, write_summary
 from ..report.log import note, part, warn
 from ..report.summary import loss_text, publishing_summary, refusal_summary
+from .gate import verdict_on
 from .named import named_checkpoint
 from .outputs import model_outputs
 
@@ -52,7 +53,7 @@ def deploy_model(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, n
     the Hub refuses or has moved on.
     """
     where = {"repo_url": hub.url(remote.repo_id), "revision": remote.revision}
-    verdict = judge(inputs.gate, model)
+    verdict = verdict_on(inputs, hub, remote, model)
     if inputs.gate != "none":
         where["gate_result"] = "passed" if verdict.passed else "refused"
     if not verdict.passed:
@@ -66,7 +67,7 @@ def deploy_model(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, n
             model = record(model, parity)
         if remote_code(model.config):
             note("whoever loads it needs trust_remote_code=True: NanEcho is no architecture of transformers")
-        files = model_files(model, _card(inputs, hub, remote, model, parity))
+        files = model_files(model, _card(inputs, hub, remote, model, parity, verdict))
         if inputs.dry_run:
             _show_plan(changes(files, remote.model), where["repo_url"])
             return where | {"deployed": "false"}
@@ -79,7 +80,7 @@ def deploy_model(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, n
         if inputs.tag:
             set_tag(hub, remote.repo_id, inputs.tag, published.commit)
             note(f"tag {inputs.tag} is on it")
-    write_summary(publishing_summary(where["repo_url"], published, parity))
+    write_summary(publishing_summary(where["repo_url"], published, parity, verdict))
     return where | {
         "deployed": str(published.deployed).lower(),
         "commit_sha": published.commit,
@@ -109,12 +110,12 @@ def _folders(inputs: Inputs) -> tuple[ModelFolder, ModelFolder]:
     return model, newest if same_run else model
 
 
-def _card(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, parity: ParityFacts) -> str | None:
+def _card(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, parity: ParityFacts, verdict: Verdict) -> str | None:
     if not is_ours(read_card(hub, remote)):
         note("the model card on the Hub was written by a person, and is left as it is")
         return None
     choices = CardChoices(license=inputs.license, language=inputs.language or ())
-    return model_card(remote.repo_id, model, parity, choices)
+    return model_card(remote.repo_id, model, parity, choices, verdict.difference)
 
 
 def _show_plan(planned: Sequence[Change], url: str) -> None:

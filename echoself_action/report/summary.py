@@ -45,13 +45,14 @@ def training_summary(result: Result, best: ModelFolder, text: str) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def publishing_summary(repo_url: str, published: Published, parity: ParityFacts) -> str:
+def publishing_summary(repo_url: str, published: Published, parity: ParityFacts, verdict: Verdict) -> str:
     """Markdown about a publish."""
     if not published.deployed:
         return f"## Nothing to publish: [{repo_url}]({repo_url}) already holds this model\n"
     rows = [(code(change.path), f"{change.size:,}") for change in published.changes]
     return (
         f"## Published to [{repo_url}]({repo_url})\n\n"
+        f"Gate: {verdict.reason}.\n\n"
         f"Commit {code(published.commit)}. Loaded with stock transformers first: {in_words(parity)}.\n\n"
         f"{_table('| file | bytes |', rows)}\n\n"
         f"Load it with `AutoModelForCausalLM.from_pretrained`, or go on training it with `mode: cycle`.\n"

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -23,13 +25,17 @@ from ..checkpoint.metadata import DataFacts, Evaluation, Metadata, TokenizerFact
 from ..corpus.token_files import Tokens
 from ..corpus.tokenizer import Tokenizer
 from ..errors import CheckpointError
+from ..evaluation.loss import HeldOut
 from ..model import Model, ModelConfig
 from .batches import Batches
 from .device import Precision, choose_precision
+from .held_out import write_held_out
 from .optimizer import make_optimizer, moments, restore_moments
 from .schedule import Schedule, open_ended, over_total
 from .settings import TrainingSettings
 from .state import TrainingState, read_state, write_moments, write_state
+
+_MOST_KEPT = 1 << 20  # held-out tokens that lie with a checkpoint, where evaluations read all
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Snapshot:
     tokenizer: Tokenizer
     metadata: Metadata
     state: TrainingState
+    held_out: Sequence[npt.NDArray[np.integer]]
 
     def write(self) -> ModelFolder:
         """Write the checkpoint, whole or not at all. Raises CheckpointError where it can't be written.
@@ -65,6 +72,7 @@ class Snapshot:
             with new_folder(self.path) as folder:
                 digest = write_model(folder, self.config, self.weights, self.tokenizer.end_of_text_id)
                 self.tokenizer.save(folder, self.config.block_size)
+                write_held_out(folder, self.held_out)
                 self.metadata.model_copy(update={"weights_sha256": digest}).write(folder)
                 hashed = hashlib.sha256()
                 write_moments(folder, self.moments, hashed=hashed.update)
@@ -108,7 +116,7 @@ class Run:
 
         A snapshot is good until the next one with the same `copies`.
         """
-        weights = self.model.state_dict()
+        tokens, weights = self.data.tokens, self.model.state_dict()
         held = moments(self.model, self.optimizer)
         for name, tensor in (weights | held).items():
             copy = copies.get(name)
@@ -123,6 +131,7 @@ class Run:
             tokenizer=self.data.tokens.tokenizer,
             metadata=self._metadata(),
             state=self._state(),
+            held_out=HeldOut(tokens.val, self.model.config.block_size, self.settings.eval_tokens or _MOST_KEPT).windows(),
         )
 
     def _state(self) -> TrainingState:

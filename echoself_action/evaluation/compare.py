@@ -1,0 +1,127 @@
+"""Is one model better than another? Both read the same held-out text, window by window, and the difference gets an interval.
+
+Windows are resampled in pairs (a paired bootstrap: Efron & Tibshirani 1993; Koehn 2004, for translation), so what makes one
+window harder than another cancels out. Models with one tokenizer are compared in nats per token, others in bits per byte.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..corpus.tokenizer import Tokenizer
+from ..model import Model
+
+RESAMPLES, _SEED = 10_000, 0
+_LOGITS_AT_ONCE = 1 << 26  # numbers, which bounds the memory that they take
+
+Ids = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A model and the tokenizer of its ids."""
+
+    model: Model
+    tokenizer: Tokenizer
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Candidate minus published: below zero is better. `low` to `high` is the 95% interval; `windows` were resampled.
+
+    `candidate` and `published` are the losses, in `unit`; `tokens` is how many the candidate predicted.
+    """
+
+    candidate: float
+    published: float
+    low: float
+    high: float
+    unit: Literal["nats per token", "bits per byte"]
+    windows: int
+    tokens: int
+
+    @property
+    def mean(self) -> float:
+        return self.candidate - self.published
+
+    def __str__(self) -> str:
+        return (
+            f"{self.candidate:.4f} against {self.published:.4f} {self.unit}, a difference of {self.mean:+.4f} (95% interval "
+            f"{self.low:+.4f} to {self.high:+.4f}, from {self.windows} windows with {self.tokens:,} tokens)"
+        )
+
+
+def compare(candidate: Reader, published: Reader, windows: Sequence[Ids]) -> Difference:
+    """Compare on `windows`: 1-D ids of the candidate's tokenizer, each with a first token that nobody predicts."""
+    same = candidate.tokenizer.digest == published.tokenizer.digest
+    if same:
+        ours, theirs = _scores(candidate.model, windows), _scores(published.model, windows)
+    else:
+        texts = [_text(candidate, window) for window in windows]
+        others = [np.asarray(ids, np.int64) for ids in published.tokenizer.encode_batch(texts)]
+        usable = [index for index, ids in enumerate(others) if len(ids) > 1]
+        ours = _per_byte(candidate, [windows[index] for index in usable])
+        theirs = _per_byte(published, [others[index] for index in usable])
+    counts = np.random.default_rng(_SEED).multinomial(len(ours), np.full(len(ours), 1 / len(ours)), RESAMPLES)
+    drawn = _ratio(counts @ ours) - _ratio(counts @ theirs)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Difference(
+        candidate=float(_ratio(ours.sum(0))),
+        published=float(_ratio(theirs.sum(0))),
+        low=float(low),
+        high=float(high),
+        unit="nats per token" if same else "bits per byte",
+        windows=len(ours),
+        tokens=sum(len(window) - candidate.model.label_shift for window in windows),
+    )
+
+
+def _per_byte(reader: Reader, windows: Sequence[Ids]) -> npt.NDArray[np.float64]:
+    """As `_scores`, in bits, by the bytes of what was predicted."""
+    scores = _scores(reader.model, windows)
+    shift = reader.model.label_shift
+    sizes = [len(_text(reader, window[shift:]).encode("utf-8", "replace")) for window in windows]
+    return np.column_stack([scores[:, 0] / math.log(2), np.maximum(sizes, 1)])
+
+
+def _text(reader: Reader, ids: Ids) -> str:
+    """Without what ends a document: another tokenizer writes that differently."""
+    return reader.tokenizer.decode(int(i) for i in ids if i != reader.tokenizer.end_of_text_id)
+
+
+def _ratio(pairs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.asarray(pairs[..., 0] / pairs[..., 1])
+
+
+@torch.no_grad()
+def _scores(model: Model, windows: Sequence[Ids]) -> npt.NDArray[np.float64]:
+    """For every window: the summed negative log-likelihood in nats, and how many tokens were predicted."""
+    size, device = model.config.block_size, next(model.parameters()).device
+    pieces = [
+        (index, window[start : start + size + 1])
+        for index, window in enumerate(windows)
+        for start in range(0, len(window) - 1, size)
+    ]
+    pieces.sort(key=lambda piece: len(piece[1]))
+    result = np.zeros((len(windows), 2))
+    at_once = max(1, _LOGITS_AT_ONCE // (size * model.config.vocab_size))
+    was_training = model.training
+    model.eval()
+    while pieces:
+        length = len(pieces[0][1])
+        batch = [piece for piece in pieces[:at_once] if len(piece[1]) == length]
+        pieces = pieces[len(batch) :]
+        predicted = length - model.label_shift
+        if predicted < 1:
+            continue
+        rows = torch.from_numpy(np.stack([ids.astype(np.int64) for _, ids in batch])).to(device)
+        losses = model.loss(rows[:, :-1], rows[:, 1:], reduction="none").view(len(batch), predicted).double().sum(1)
+        for (index, _), loss in zip(batch, losses.tolist(), strict=True):
+            result[index] += (loss, predicted)
+    model.train(was_training)
+    return result

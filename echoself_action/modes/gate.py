@@ -1,0 +1,57 @@
+"""The gate of a publish: the candidate beside what is published, on the same held-out text."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder
+from ..corpus.tokenizer import load_tokenizer
+from ..errors import InputError
+from ..evaluation.compare import Ids, Reader, compare
+from ..evaluation.gate import Verdict, is_relative, judge_difference, judge_loss
+from ..evaluation.loss import HeldOut
+from ..hub.checksum import same_content
+from ..hub.client import Hub
+from ..hub.fetch import fetch
+from ..hub.repo import Remote
+from ..inputs import Inputs
+from ..report.log import note, part
+from ..training.held_out import read_held_out
+from .corpus import corpus_tokens
+
+
+def verdict_on(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder) -> Verdict:
+    """What the gate says of `model`. Raises HubError or CheckpointError where what is published can't be looked at."""
+    if not is_relative(inputs.gate):
+        return judge_loss(inputs.gate, model)
+    if remote.model is None or not remote.model.has_model:
+        return Verdict(True, "nothing is published yet")
+    if same_content(model.path / WEIGHTS_FILE, remote.model.files[WEIGHTS_FILE]):
+        return Verdict(True, "these weights are the published ones")
+    with part("Comparing"):
+        windows = _held_out(inputs, model)
+        if not windows:
+            return Verdict(False, "there is no held-out text to compare it on: neither with the checkpoint nor by `data`")
+        with TemporaryDirectory() as folder:
+            published = fetch(hub, remote, Path(folder), note).model
+            difference = compare(_reader(model), _reader(published), windows)
+        verdict = judge_difference(inputs.gate, difference)
+        note(f"gate {inputs.gate}: {verdict.reason}")
+    return verdict
+
+
+def _reader(folder: ModelFolder) -> Reader:
+    return Reader(folder.load_model(), load_tokenizer(folder.path))
+
+
+def _held_out(inputs: Inputs, model: ModelFolder) -> Sequence[Ids]:
+    """The text that the checkpoint was evaluated on, which lies with it; else what `data` holds out now."""
+    kept = read_held_out(model.path)
+    if kept is not None:
+        return kept
+    try:
+        tokens = corpus_tokens(inputs, model)
+    except InputError as error:
+        note(f"no held-out text by data: {error.message}")
+        return []
+    return HeldOut(tokens.val, model.config.block_size, inputs.eval_tokens).windows()
