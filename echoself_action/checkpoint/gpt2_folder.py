@@ -23,6 +23,7 @@ _FIXED = {
     "scale_attn_by_inverse_layer_idx": False,
     "add_cross_attention": False,
 }
+_IMPLEMENTATIONS = (None, "eager", "sdpa")  # of attention: PyTorch's own
 
 
 def new_model(config: GPT2Config) -> GPT2:
@@ -72,6 +73,7 @@ def read_config(path: Path, values: Mapping[str, Any]) -> GPT2Config:
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} is no GPT-2 config: {error!r}. The folder was not used.") from error
     odd = [f"{key}={values[key]!r}" for key, ours in _FIXED.items() if values.get(key, ours) != ours]
+    odd += other_code(values)
     if config.activation not in ("gelu_new", "gelu"):
         odd.append(f"activation_function={config.activation!r}")
     if values.get("n_inner") not in (None, 4 * config.n_embd):
@@ -92,6 +94,11 @@ def read_config(path: Path, values: Mapping[str, Any]) -> GPT2Config:
 def fewest_tensors(config: GPT2Config) -> int:
     """At least as many tensors has a file of this model, told without making anything of it."""
     return config.n_layer
+
+
+def other_code(values: Mapping[str, Any]) -> list[str]:
+    """Settings of a config.json for which transformers downloads a kernel and runs it, whether code is trusted or not."""
+    return [f"{key}={values[key]!r}" for key in values if "_implementation" in key and values[key] not in _IMPLEMENTATIONS]
 
 
 def stored_names(keys: Iterable[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..model import nanecho
 from ..model.nanecho import NanEchoConfig, NanEchoForCausalLM
-from .gpt2_folder import LARGEST_SIZE
+from .gpt2_folder import LARGEST_SIZE, other_code
 from .metadata import DimensionNames
 
 MODELING_FILE = "modeling_nanecho.py"
@@ -88,9 +88,11 @@ def read_config(path: Path, values: Mapping[str, Any]) -> NanEchoConfig:
     """Raises CheckpointError where `values`, the config.json at `path`, are no NanEcho model's."""
     if missing := [name for name in _SIZES if name not in values]:
         raise CheckpointError(f"{path} has no {', '.join(missing)}, which a NanEcho model needs. The folder was not used.")
-    if values.get("auto_map", _AUTO_MAP) != _AUTO_MAP:
+    other = other_code(values)
+    other += [f"auto_map={values['auto_map']}"] if values.get("auto_map", _AUTO_MAP) != _AUTO_MAP else []
+    if other:
         raise CheckpointError(
-            f"{path} asks transformers to run other code than NanEcho's: {str(values['auto_map'])[:200]}. It was not used, and "
+            f"{path} asks transformers to run other code than NanEcho's: {', '.join(other)[:200]}. It was not used, and "
             "nothing was run.",
             "Use a model that this program published.",
         )

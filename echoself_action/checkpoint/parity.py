@@ -33,14 +33,18 @@ def check_parity(folder: ModelFolder, source: Callable[[Tensor], Tensor] | None 
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     notes = io.StringIO()
-    with contextlib.redirect_stderr(notes), loadable(folder) as place:
-        result: Any = AutoModelForCausalLM.from_pretrained(
-            place,
-            output_loading_info=True,
-            local_files_only=True,
-            dtype=torch.float32,
-            trust_remote_code=place != folder.path,  # then it is our own
-        )
+    try:
+        with contextlib.redirect_stderr(notes), loadable(folder) as place:
+            result: Any = AutoModelForCausalLM.from_pretrained(
+                place,
+                output_loading_info=True,
+                local_files_only=True,
+                dtype=torch.float32,
+                trust_remote_code=place != folder.path,  # then it is our own
+            )
+    except Exception as error:  # a config.json may ask transformers for anything: a quantizer, a package that is not there
+        told = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise CheckpointError(f"transformers does not load {folder.path} whole: {told}. It was not used.") from error
     stock, info = result
     odd = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
     loaded, stored = _names(stock.state_dict()), _stored(folder)

@@ -121,6 +121,8 @@ def change_config(**values: Any) -> Callable[[Path], None]:
         (lambda path: (path / "config.json").write_text("{"), "no config of a model"),
         (lambda path: (path / "config.json").write_text("[]"), "model_type=None"),
         (lambda path: (path / "config.json").write_text("[" * 100_000), "no config of a model"),
+        (change_config(attn_implementation="somebody/kernels"), "attn_implementation='somebody/kernels'"),
+        (change_config(_attn_implementation="somebody/kernels"), "_attn_implementation='somebody/kernels'"),
         (change_config(n_embd=10**12), "a size below 1 or above"),
         (change_config(n_layer=10**7), "has 28 tensors, and its config.json describes one of 10,000,000 or more"),
         (lambda path: (path / "tokenizer.json").unlink(), "tokenizer.json missing"),

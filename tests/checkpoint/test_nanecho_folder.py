@@ -74,6 +74,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"auto_map": {}}, "asks transformers to run other code"),
     ({"auto_map": {"AutoConfig": "configuration_other.Config"}}, "asks transformers to run other code"),
     ({"auto_map": {"AutoModelForCausalLM": "somebody/else--modeling_nanecho.NanEchoForCausalLM"}}, "run other code"),
+    ({"attn_implementation": "somebody/kernels"}, "run other code than NanEcho's: attn_implementation='somebody/kernels'"),
     ({"model_type": ["nanecho"]}, "model_type="),
 ]
 
@@ -109,11 +110,6 @@ def test_code_that_lies_in_a_folder_is_never_run(folder: Path, tmp_path: Path, a
     words = ["pull", "--checkpoint", str(folder), "--output-dir", str(tmp_path / "out")]
     assert main(words) == (3 if auto_map else 0)
     assert not canary.exists()
-
-
-def test_settings_of_transformers_that_would_load_other_code_are_left_out(folder: Path) -> None:
-    change_config(folder, attn_implementation="somebody/kernels", _attn_implementation="somebody/kernels", pruned_heads={})
-    assert check_parity(read_model_folder(folder)).argmax_agreement == 1
 
 
 def test_it_is_read_as_it_was_written(saved: ModelFolder) -> None:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -55,3 +57,10 @@ def test_a_folder_that_transformers_can_only_fill_up_with_random_weights_is_refu
     save_file(weights, model_folder.path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"does not load .* whole: .*ln_1\.bias"):
         check_parity(model_folder, trained)
+
+
+def test_what_a_config_asks_transformers_for_is_no_crash(model_folder: ModelFolder) -> None:
+    config = json.loads((model_folder.path / "config.json").read_text()) | {"quantization_config": {"quant_method": "awq"}}
+    (model_folder.path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"transformers does not load .* whole: \w+Error: "):
+        check_parity(read_model_folder(model_folder.path))

@@ -58,7 +58,7 @@ def test_two_entries_in_one_place_are_refused(tmp_path: Path, files: dict[str, b
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", zipped({"a": b"a" * 50})[:40]])
+@pytest.mark.parametrize("content", [b"", b"<html>", zipped({"a": b"a" * 50})[:40]], ids=["empty", "a page", "cut short"])
 def test_what_is_no_zip_is_said(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(UnsafeZipError, match="damaged zip"):
