@@ -42,6 +42,7 @@ NO_FLAGS = ("mode", "hf_token", *LAUNCH_INPUTS)
 
 _ALL = MODES
 _TRAINS: tuple[Mode, ...] = ("train", "cycle")
+_READS: tuple[Mode, ...] = (*_TRAINS, "deploy")
 _HUB: tuple[Mode, ...] = ("deploy", "cycle")
 
 
@@ -116,12 +117,12 @@ class Inputs(BaseSettings):
 
     data: Annotated[list[PathText], BeforeValidator(_split)] = _input(
         "Globs of text, Markdown, code, JSONL or JSON (`text` or chat `messages`), Parquet, or nanoGPT .bin files.",
-        (*_TRAINS, "deploy"),
+        _READS,
         ["**/*.md"],
         min_length=1,
     )
-    val_fraction: float = _input("Share of the documents that is held out.", (*_TRAINS, "deploy"), 0.1, gt=0, le=0.5)
-    on_bad_file: Literal["fail", "skip"] = _input("What to do with a file that is not what its name says.", (*_TRAINS, "deploy"), "fail")
+    val_fraction: float = _input("Share of the documents that is held out.", _READS, 0.1, gt=0, le=0.5)
+    on_bad_file: Literal["fail", "skip"] = _input("What to do with a file that is not what its name says.", _READS, "fail")
     tokenizer: PathText | None = _input(
         "`gpt2`, `bpe:<size>` trained on the corpus, `bytes`, or the path of a tokenizer.json or of nanoGPT's meta.pkl.",
         (*_TRAINS, "deploy", "pull"),
@@ -172,15 +173,15 @@ class Inputs(BaseSettings):
     )
     confirm_fresh_start: bool = _input("Needed with `resume: never`.", _TRAINS, False)
     eval_interval: int | None = _input("Steps between evaluations.", _TRAINS, shown="preset", ge=1)
-    eval_tokens: int = _input("Held-out tokens that an evaluation reads, 0 for all.", (*_TRAINS, "deploy"), 65536, ge=0)
+    eval_tokens: int = _input("Held-out tokens that an evaluation reads, 0 for all.", _READS, 65536, ge=0)
     checkpoint_interval: int | None = _input("Steps between checkpoints.", _TRAINS, shown="preset", ge=1)
     checkpoint_minutes: float = _input("Minutes between checkpoints, 0: by steps alone.", _TRAINS, 15, ge=0)
     log_interval: int | None = _input("Steps between logged losses.", _TRAINS, shown="preset", ge=1)
     keep_checkpoints: int = _input("Checkpoints that stay; the best and the latest always do.", _TRAINS, 3, ge=1)
 
     gate: str = _input(
-        "What a model must be to be published: `improved` on what is published, on the same held-out text; `not_worse=X` by more "
-        "than X; `max_val_loss=X`, in nats per token; or `none`.",
+        "What a model must be to be published: `improved`, compared with what is published on the same held-out text; "
+        "`not_worse=X` by more than X; `max_val_loss=X`, in nats per token; or `none`.",
         _HUB,
         "improved",
         pattern=r"^(none|improved|(not_worse|max_val_loss)=[0-9]+(\.[0-9]+)?)$",

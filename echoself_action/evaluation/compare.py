@@ -67,18 +67,23 @@ def compare(candidate: Reader, published: Reader, windows: Sequence[Ids]) -> Dif
         usable = [index for index, ids in enumerate(others) if len(ids) > 1]
         ours = _per_byte(candidate, [windows[index] for index in usable])
         theirs = _per_byte(published, [others[index] for index in usable])
-    counts = np.random.default_rng(_SEED).multinomial(len(ours), np.full(len(ours), 1 / len(ours)), RESAMPLES)
-    drawn = _ratio(counts @ ours) - _ratio(counts @ theirs)
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    low, high = interval(ours, theirs)
     return Difference(
         candidate=float(_ratio(ours.sum(0))),
         published=float(_ratio(theirs.sum(0))),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         unit="nats per token" if same else "bits per byte",
         windows=len(ours),
         tokens=sum(len(window) - candidate.model.label_shift for window in windows),
     )
+
+
+def interval(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], resamples: int = RESAMPLES) -> tuple[float, float]:
+    """The 95% interval of the difference of two losses, each given by window: (summed loss, what it is divided by)."""
+    counts = np.random.default_rng(_SEED).multinomial(len(ours), np.full(len(ours), 1 / len(ours)), resamples)
+    low, high = np.quantile(_ratio(counts @ ours) - _ratio(counts @ theirs), [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _per_byte(reader: Reader, windows: Sequence[Ids]) -> npt.NDArray[np.float64]:

@@ -1,9 +1,10 @@
 """May this model be published? The gate that `gate` asks for, and its verdict."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from ..checkpoint.folder import ModelFolder
+from ..checkpoint.metadata import Comparison
 from .compare import Difference
 
 
@@ -13,7 +14,7 @@ class Verdict:
 
     passed: bool
     reason: str
-    difference: Difference | None = None
+    compared: Comparison | None = None
 
 
 def is_relative(gate: str) -> bool:
@@ -37,12 +38,19 @@ def judge_loss(gate: str, model: ModelFolder) -> Verdict:
     return Verdict(True, f"the held-out loss is {loss:.4f}, at most {limit:g} as the gate wants")
 
 
-def judge_difference(gate: str, difference: Difference) -> Verdict:
-    """The verdict of a relative gate: the whole interval below zero (`improved`), or below a margin (`not_worse=X`)."""
+def judge_difference(gate: str, difference: Difference, against: str) -> Verdict:
+    """The verdict of a relative gate: the whole interval below zero (`improved`), or below a margin (`not_worse=X`).
+
+    `against` is the commit that the published model is of.
+    """
     margin = 0.0 if gate == "improved" else _number(gate)
     passed = difference.high < margin
     wanted = "better than what is published" if gate == "improved" else f"worse by less than {margin:g}"
-    return Verdict(passed, f"it is {'' if passed else 'not surely '}{wanted}: {difference}", difference)
+    return Verdict(
+        passed,
+        f"it is {'' if passed else 'not surely '}{wanted}: {difference}",
+        Comparison(against=against, **asdict(difference)),
+    )
 
 
 def _number(gate: str) -> float:

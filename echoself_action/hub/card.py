@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..checkpoint.folder import ModelFolder
-from ..checkpoint.metadata import Metadata, ParityFacts
+from ..checkpoint.metadata import Comparison, Metadata, ParityFacts
 from ..checkpoint.parity import in_words
 
 # A card on the Hub without this line was written or edited by a person, and is left alone.
@@ -61,6 +61,7 @@ def model_card(repo_id: str, folder: ModelFolder, parity: ParityFacts, choices: 
         about=_about_nanecho(folder.config) if folder.architecture == "nanecho" else "",
         trust="" if folder.architecture == "gpt2" else ", trust_remote_code=True",
         trained=trained,
+        compared=_compared(facts.compared) if facts and facts.compared else "",
         action=ACTION_URL,
         new_tokens=min(50, folder.config.block_size // 2),  # the context has no room for more than a block
         parity=in_words((facts and facts.parity) or parity),
@@ -99,13 +100,22 @@ print(tokenizer.decode(model.generate(ids, max_new_tokens={new_tokens}, do_sampl
 ## How it was trained
 
 {trained}
-Before it was published, these files were loaded with stock transformers and compared with the model that was trained:
+{compared}Before it was published, these files were loaded with stock transformers and compared with the model that was trained:
 {parity}.
 
 ## Limits
 
 This is a small model of one corpus. It repeats what is in that corpus, its errors and biases included, states things that
 are not true, and has not been tuned to follow instructions or to be safe. Don't rely on its text for decisions.
+"""
+
+
+def _compared(facts: Comparison) -> str:
+    difference = facts.candidate - facts.published
+    return f"""On the same held-out text its loss is {facts.candidate:.4f} {facts.unit}, and that of the model which was
+published before (commit `{facts.against[:12]}`) {facts.published:.4f}: a difference of {difference:+.4f}, with a 95% interval
+of {facts.low:+.4f} to {facts.high:+.4f} (paired bootstrap over {facts.windows} windows with {facts.tokens:,} tokens).
+
 """
 
 

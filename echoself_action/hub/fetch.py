@@ -77,7 +77,7 @@ def fetch(hub: Hub, remote: Remote, output_dir: Path, note: Callable[[str], None
     model = newest = _download(hub, remote.repo_id, wanted, output_dir)
     on_branch = model.metadata is not None and model.metadata.branched_from is not None
     if kept and remote.revision == MAIN and model.metadata and (on_branch or not model.has_training_state):
-        facts = _remote_metadata(hub, remote.repo_id, kept)
+        facts = read_facts(hub, remote.repo_id, kept)
         branched_from = model.metadata.branched_from
         further = model.step + 1 if branched_from is None else branched_from
         if facts and facts.run_id == model.metadata.run_id and facts.step >= further:
@@ -94,7 +94,8 @@ def _weights(listing: Listing) -> tuple[str | None, str | None]:
     return file.sha256, file.blob_id
 
 
-def _remote_metadata(hub: Hub, repo_id: str, kept: Listing) -> Metadata | None:
+def read_facts(hub: Hub, repo_id: str, kept: Listing) -> Metadata | None:
+    """The training_metadata.json of a commit, or None where it has none of ours."""
     if METADATA_FILE not in kept.files:
         return None
     with TemporaryDirectory() as folder:

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from ..checkpoint.find import best, resumable
-from ..checkpoint.folder import ModelFolder, check_weights, remote_code
+from ..checkpoint.folder import ModelFolder, check_weights, record, remote_code
 from ..checkpoint.metadata import ParityFacts
-from ..checkpoint.parity import check_parity, in_words, record
+from ..checkpoint.parity import check_parity, in_words
 from ..errors import GATE_REFUSED, CheckpointError
-from ..evaluation.gate import Verdict
 from ..hub.card import CardChoices, is_ours, model_card
 from ..hub.client import Hub, open_hub, require_write_access
 from ..hub.publish import (
@@ -27,7 +26,7 @@ from ..inputs import Inputs, Outputs
 from ..report.github import write_outputs, write_summary
 from ..report.log import note, part, warn
 from ..report.summary import loss_text, publishing_summary, refusal_summary
-from .gate import verdict_on
+from .gate import known_of, verdict_on
 from .named import named_checkpoint
 from .outputs import model_outputs
 
@@ -64,10 +63,11 @@ def deploy_model(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, n
         parity = check_parity(model)
         note(f"stock transformers loads {model.path}: {in_words(parity)}")
         if not inputs.dry_run:
-            model = record(model, parity)
+            model = record(model, **known_of(hub, remote, model))  # the same weights have the same figures
+            model = record(model, parity=parity, compared=verdict.compared)
         if remote_code(model.config):
             note("whoever loads it needs trust_remote_code=True: NanEcho is no architecture of transformers")
-        files = model_files(model, _card(inputs, hub, remote, model, parity, verdict))
+        files = model_files(model, _card(inputs, hub, remote, model, parity))
         if inputs.dry_run:
             _show_plan(changes(files, remote.model), where["repo_url"])
             return where | {"deployed": "false"}
@@ -110,12 +110,12 @@ def _folders(inputs: Inputs) -> tuple[ModelFolder, ModelFolder]:
     return model, newest if same_run else model
 
 
-def _card(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, parity: ParityFacts, verdict: Verdict) -> str | None:
+def _card(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, parity: ParityFacts) -> str | None:
     if not is_ours(read_card(hub, remote)):
         note("the model card on the Hub was written by a person, and is left as it is")
         return None
     choices = CardChoices(license=inputs.license, language=inputs.language or ())
-    return model_card(remote.repo_id, model, parity, choices, verdict.difference)
+    return model_card(remote.repo_id, model, parity, choices)
 
 
 def _show_plan(planned: Sequence[Change], url: str) -> None:

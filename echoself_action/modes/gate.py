@@ -12,7 +12,7 @@ from ..evaluation.gate import Verdict, is_relative, judge_difference, judge_loss
 from ..evaluation.loss import HeldOut
 from ..hub.checksum import same_content
 from ..hub.client import Hub
-from ..hub.fetch import fetch
+from ..hub.fetch import fetch, read_facts
 from ..hub.repo import Remote
 from ..inputs import Inputs
 from ..report.log import note, part
@@ -26,7 +26,7 @@ def verdict_on(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder) -> 
         return judge_loss(inputs.gate, model)
     if remote.model is None or not remote.model.has_model:
         return Verdict(True, "nothing is published yet")
-    if same_content(model.path / WEIGHTS_FILE, remote.model.files[WEIGHTS_FILE]):
+    if _is_published(model, remote):
         return Verdict(True, "these weights are the published ones")
     with part("Comparing"):
         windows = _held_out(inputs, model)
@@ -35,9 +35,20 @@ def verdict_on(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder) -> 
         with TemporaryDirectory() as folder:
             published = fetch(hub, remote, Path(folder), note).model
             difference = compare(_reader(model), _reader(published), windows)
-        verdict = judge_difference(inputs.gate, difference)
+        verdict = judge_difference(inputs.gate, difference, remote.model.commit)
         note(f"gate {inputs.gate}: {verdict.reason}")
     return verdict
+
+
+def known_of(hub: Hub, remote: Remote, model: ModelFolder) -> dict[str, object]:
+    """The figures that were published with these very weights, so that publishing them again changes nothing."""
+    facts = read_facts(hub, remote.repo_id, remote.model) if remote.model and _is_published(model, remote) else None
+    return {"parity": facts.parity, "compared": facts.compared} if facts else {}
+
+
+def _is_published(model: ModelFolder, remote: Remote) -> bool:
+    published = remote.model.files.get(WEIGHTS_FILE) if remote.model else None
+    return published is not None and same_content(model.path / WEIGHTS_FILE, published)
 
 
 def _reader(folder: ModelFolder) -> Reader:

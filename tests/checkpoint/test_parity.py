@@ -3,8 +3,8 @@ import json
 import pytest
 from safetensors.torch import load_file, save_file
 
-from echoself_action.checkpoint.folder import ModelFolder, read_model_folder
-from echoself_action.checkpoint.parity import check_parity, record
+from echoself_action.checkpoint.folder import ModelFolder, read_model_folder, record
+from echoself_action.checkpoint.parity import check_parity
 from echoself_action.errors import CheckpointError
 
 
@@ -18,18 +18,18 @@ def test_a_folder_computes_the_same_logits_in_stock_transformers(model_folder: M
 
 def test_the_figures_are_written_once(model_folder: ModelFolder) -> None:
     parity = check_parity(model_folder)
-    recorded = record(model_folder, parity)
+    recorded = record(model_folder, parity=parity)
     assert recorded == read_model_folder(model_folder.path)
     assert recorded.metadata
     assert recorded.metadata.parity == parity
     before = (model_folder.path / "training_metadata.json").stat().st_ino
-    assert record(recorded, parity.model_copy(update={"max_abs_diff": 1e-9})) == recorded
+    assert record(recorded, parity=parity.model_copy(update={"max_abs_diff": 1e-9})) == recorded
     assert (model_folder.path / "training_metadata.json").stat().st_ino == before
 
 
 def test_no_figures_are_written_into_a_folder_that_is_not_ours(model_folder: ModelFolder) -> None:
     (model_folder.path / "training_metadata.json").write_text("{}")
-    assert record(read_model_folder(model_folder.path), check_parity(model_folder)).metadata is None
+    assert record(read_model_folder(model_folder.path), parity=check_parity(model_folder)).metadata is None
     assert (model_folder.path / "training_metadata.json").read_text() == "{}"
 
 

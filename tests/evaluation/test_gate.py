@@ -1,7 +1,7 @@
 import pytest
 
 from echoself_action.checkpoint.folder import ModelFolder
-from echoself_action.evaluation.gate import judge
+from echoself_action.evaluation.gate import judge_loss
 
 
 def evaluated(folder: ModelFolder, val_loss: float | None) -> ModelFolder:
@@ -13,14 +13,14 @@ def evaluated(folder: ModelFolder, val_loss: float | None) -> ModelFolder:
 def test_an_absolute_gate_wants_a_known_loss_at_or_below_its_limit(
     model_folder: ModelFolder, val_loss: float | None, passed: bool
 ) -> None:
-    verdict = judge("max_val_loss=2.5", evaluated(model_folder, val_loss))
+    verdict = judge_loss("max_val_loss=2.5", evaluated(model_folder, val_loss))
     assert verdict.passed is passed
     assert "2.5" in verdict.reason
 
 
 def test_without_a_gate_everything_passes(model_folder: ModelFolder) -> None:
-    assert judge("none", evaluated(model_folder, None)).passed
+    assert judge_loss("none", evaluated(model_folder, None)).passed
 
 
 def test_a_model_without_metadata_passes_no_gate(model_folder: ModelFolder) -> None:
-    assert not judge("max_val_loss=9", ModelFolder(model_folder.path, model_folder.config, None)).passed
+    assert not judge_loss("max_val_loss=9", ModelFolder(model_folder.path, model_folder.config, None)).passed

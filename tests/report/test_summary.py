@@ -1,5 +1,6 @@
 from echoself_action.checkpoint.folder import ModelFolder
 from echoself_action.checkpoint.metadata import Evaluation, ParityFacts
+from echoself_action.evaluation.gate import Verdict
 from echoself_action.hub.publish import Change, Published
 from echoself_action.report.summary import publishing_summary, pulling_summary, training_summary
 from echoself_action.training.loop import Result
@@ -41,12 +42,15 @@ def test_a_hostile_sample_stays_a_sample(model_folder: ModelFolder) -> None:
 def test_a_publish_lists_its_files(model_folder: ModelFolder) -> None:
     published = Published("c0ffee", True, (Change("model.safetensors", b"", 1234, True),))
     parity = ParityFacts(tensors=28, max_abs_diff=1e-6, argmax_agreement=1.0, positions=1024)
-    text = publishing_summary("http://hub/a/b", published, parity)
+    text = publishing_summary("http://hub/a/b", published, parity, Verdict(True, "nothing is published yet"))
+    assert "Gate: nothing is published yet." in text
     assert "| `model.safetensors` | 1,234 |" in text
     assert "[http://hub/a/b](http://hub/a/b)" in text
     assert "28 tensors, none missing" in text
     assert "logit is 1.0e-06, the same first choice at 100% of 1024 positions" in text
-    assert "already holds this model" in publishing_summary("http://hub/a/b", Published("c0ffee", False, ()), parity)
+    assert "already holds this model" in publishing_summary(
+        "http://hub/a/b", Published("c0ffee", False, ()), parity, Verdict(True, "")
+    )
 
 
 def test_a_pull_says_where_it_lies(model_folder: ModelFolder) -> None:
