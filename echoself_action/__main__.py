@@ -8,13 +8,14 @@ import errno
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from types import FrameType
 
 from .errors import INTERRUPTED, CheckpointError, EchoselfError
-from .inputs import MODES, NO_FLAGS, Inputs, Outputs, load_inputs, modes_of, shown_default
+from .inputs import MODES, NO_FLAGS, Inputs, Outputs, modes_of, shown_default
+from .inputs_merge import load_models
 from .report.github import mask, report_problem, write_outputs
 
 DESCRIPTION = "Train GPT-2 models on a repository's own text, publish them to the Hugging Face Hub, and go on training."
@@ -23,6 +24,7 @@ HELP = {
     "deploy": "Publish a model folder to the Hub.",
     "pull": "Fetch a model from the Hub.",
     "cycle": "Pull, train and deploy in one go.",
+    "compare": "Find out which of two or more models is better.",
 }
 NEW_ISSUE = "https://github.com/9cog/echoself-action/issues/new"
 
@@ -40,12 +42,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(flags: dict[str, str], unknown_flags: Sequence[str] = ()) -> int:
     """Run one mode with inputs from flags, environment and file; every failure ends here, with its exit code."""
-    try:
-        signal.signal(signal.SIGTERM, _interrupt)  # training takes both signals over, to save first
-        inputs = load_inputs(flags, unknown_flags)
+    return attempt(lambda: _run(flags, unknown_flags))
+
+
+def _run(flags: dict[str, str], unknown_flags: Sequence[str]) -> int:
+    signal.signal(signal.SIGTERM, _interrupt)  # training takes both signals over, to save first
+    models = load_models(flags, unknown_flags)
+    for inputs in models.values():
         mask(inputs.token)
-        code: int = import_module(f"echoself_action.modes.{inputs.mode}").run(inputs)
-        return code
+    if len(models) > 1:
+        return int(import_module("echoself_action.modes.many").run(models, attempt))
+    (inputs,) = models.values()
+    return int(import_module(f"echoself_action.modes.{inputs.mode}").run(inputs))
+
+
+def attempt(work: Callable[[], int]) -> int:
+    """The exit code of `work`; what it raises is told, and becomes the code that it stands for."""
+    try:
+        return work()
     except EchoselfError as error:
         report_problem(error)
         return error.exit_code

@@ -6,6 +6,7 @@
     ├── CheckpointError   3  a checkpoint or a model folder can't be used, or can't be written
     ├── TrainingError     3  a run can't go on
     └── HubError          4  the Hub refused, or can't be reached
+        └── MovedOnError
 
 A message says what was wrong, with the value and the place, and what was therefore not done; `hint` says what to change.
 Anything else that is raised is a bug of ours: exit 1, with a traceback.
@@ -74,6 +75,10 @@ class HubError(EchoselfError):
     """The Hub refused a request, or can't be reached."""
 
     exit_code = 4
+
+
+class MovedOnError(HubError):
+    """Somebody else published since the Hub was looked at, and nothing of theirs was overwritten."""
 
 
 GATE_REFUSED = 5  # the exit code of a run whose model was not good enough to publish

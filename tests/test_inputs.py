@@ -5,13 +5,19 @@ from typing import Any
 import pytest
 
 from echoself_action.errors import InputError
-from echoself_action.inputs import ACTION_VARIABLE, DEFAULT_CONFIG, Inputs, load_inputs
+from echoself_action.inputs import DEFAULT_CONFIG, Inputs
+from echoself_action.inputs_merge import ACTION_VARIABLE, load_models
 from echoself_action.training.settings import PRESETS
 
 
 @pytest.fixture(autouse=True)
 def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+def load_inputs(flags: dict[str, Any], unknown: tuple[str, ...] = ()) -> Inputs:
+    (inputs,) = load_models(flags, unknown).values()
+    return inputs
 
 
 def problems(flags: dict[str, Any], unknown: tuple[str, ...] = ()) -> list[str]:
@@ -161,3 +167,71 @@ def test_every_input_has_help_and_belongs_to_a_mode() -> None:
         assert declared.description, name
         assert isinstance(declared.json_schema_extra, dict)
         assert declared.json_schema_extra["modes"], name
+
+
+MODELS = """
+preset: ci
+n_embd: 128
+models:
+  docs: {data: "docs/*.md", repo_id: me/docs}
+  code: {data: "src/*.py", repo_id: me/code, n_layer: 2, output_dir: elsewhere}
+"""
+
+
+def test_each_model_has_the_inputs_of_all_its_own_over_them_and_a_folder_for_itself() -> None:
+    write_config(MODELS)
+    docs, code = load_models({"mode": "train", "seed": "5"}).values()
+    assert (docs.data, docs.repo_id, docs.n_layer, docs.n_embd, docs.seed) == (["docs/*.md"], "me/docs", None, 128, 5)
+    assert (code.data, code.repo_id, code.n_layer, code.n_embd, code.seed) == (["src/*.py"], "me/code", 2, 128, 5)
+    assert (docs.output_dir, code.output_dir) == (Path("echoself-model/docs"), Path("elsewhere"))
+    given = load_models({"mode": "train", "output_dir": "out"}).values()
+    assert [inputs.output_dir for inputs in given] == [Path("out/docs"), Path("out/code")]
+
+
+def test_one_model_is_picked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config(MODELS)
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"mode": "train", "model": "code"}))
+    assert list(load_models({})) == ["code"]
+    assert list(load_models({"model": "docs"})) == ["docs"]
+    assert load_inputs({"model": "docs"}).repo_id == "me/docs"
+
+
+def test_what_is_wrong_with_any_model_is_said_at_once_with_its_name_and_key() -> None:
+    write_config(
+        "n_embd: 128\nlog_interval: none\nmodels:\n  a: {n_layer: zero, mode: pull}\n  b: {sead: 1, repo_id: me/b}\n"
+        "  c: {n_head: 3, repo_id: me/b}\n"
+    )
+    found = [message.partition(f" in {DEFAULT_CONFIG}: ") for message in problems({"mode": "cycle", "model": "d"})]
+    assert sorted((place, said[:20]) for place, _, said in found) == [
+        ("log_interval", "'none': input should"),
+        ("mode of models.a", "it is one for all mo"),
+        ("model: 'd' is none of the models in .github/echoself.yml.", ""),
+        ("models.b and models.c", "both would be publis"),
+        ("n_embd of models.c", "128 is not divisible"),
+        ("n_layer of models.a", "'zero': input should"),
+        ("repo_id of models.a", "not given, and cycle"),
+        ("sead of models.b", "there is no such inp"),
+    ]
+
+
+def test_two_models_never_share_a_folder() -> None:
+    write_config("models:\n  a: {output_dir: x}\n  b: {output_dir: x}\n")
+    assert "both have the output_dir x." in problems({"mode": "train"})[0]
+
+
+@pytest.mark.parametrize("text", ["models: docs", "models: {}", "models: [a]", "models: {a/b: {}}", "models: {a: b}"])
+def test_models_that_are_no_mapping_are_refused(text: str) -> None:
+    write_config(text)
+    with pytest.raises(InputError, match=r"models.* in .*: no .*mapping of inputs|no mapping of names to inputs"):
+        load_models({"mode": "train"})
+
+
+def test_a_name_without_models_in_the_file_is_refused() -> None:
+    assert problems({"mode": "train", "model": "docs"}) == [f"model: 'docs' is none of the models in {DEFAULT_CONFIG}."]
+
+
+def test_compare_needs_two_candidates_or_a_repo() -> None:
+    assert problems({"mode": "compare"}) == ["repo_id: not given, and compare needs it."]
+    assert problems({"mode": "compare", "candidates": "a"})[0].startswith("--candidates: 'a': value should have at least 2")
+    assert problems({"mode": "compare", "candidates": "a, a"})[0].startswith("--candidates: 'a, a': one stands in it twice")
+    assert load_inputs({"mode": "compare", "candidates": "a,b/c@v1"}).candidates == ["a", "b/c@v1"]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from echoself_action.inputs import ACTION_VARIABLE, Outputs, load_inputs
+from echoself_action.inputs import Outputs
+from echoself_action.inputs_merge import ACTION_VARIABLE, load_models
 
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -74,7 +75,7 @@ def test_what_the_action_is_given_is_accepted(job: Job, tmp_path: Path, monkeypa
     for step in filter(is_ours, job.steps):
         given = {name: filled(name, value, job.matrix) for name, value in step["with"].items()}
         monkeypatch.setenv(ACTION_VARIABLE, json.dumps(given))
-        load_inputs({})
+        load_models({})
 
 
 @each_job

@@ -127,16 +127,16 @@ def read_model_folder(path: Path) -> ModelFolder:
     return ModelFolder(path, config, read_metadata(path))
 
 
-def record(folder: ModelFolder, **facts: object) -> ModelFolder:
+def record(folder: ModelFolder, *, anew: bool = False, **facts: object) -> ModelFolder:
     """Write facts into the folder's metadata, where it has metadata and those are not known yet: a re-deploy changes nothing.
 
-    Raises CheckpointError where they can't be written.
+    `anew`: also where others are known, which hold no longer. Raises CheckpointError where they can't be written.
     """
     known = folder.metadata
     if known is None:
         return folder
-    new = {name: fact for name, fact in facts.items() if fact is not None and getattr(known, name) is None}
-    if not new:
+    new = {name: fact for name, fact in facts.items() if fact is not None and (anew or getattr(known, name) is None)}
+    if all(getattr(known, name) == fact for name, fact in new.items()):
         return folder
     metadata = known.model_copy(update=new)
     try:

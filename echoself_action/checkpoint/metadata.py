@@ -103,7 +103,8 @@ class Metadata(_Facts):
 
     `branched_from` is the step at which its learning rate began to fall, to nothing at step `branch_end`: training goes on
     from the checkpoint of that step. `imported_from` is where a model came from that was not trained here; nobody knows its
-    `data`. `parity` is there once the folder was held to what transformers computes from it.
+    `data`. `device` is what it was trained on, by name. `parity` is there once the folder was held to what transformers
+    computes from it.
     """
 
     format: Literal["echoself/1"] = "echoself/1"
@@ -123,6 +124,7 @@ class Metadata(_Facts):
     parity: ParityFacts | None = None
     settings: dict[str, Any]
     versions: dict[str, str]
+    device: str | None = None
     evaluations: list[Evaluation]
     compared: Comparison | None = None
     branched_from: int | None = None

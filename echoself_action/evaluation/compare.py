@@ -5,6 +5,7 @@ window harder than another cancels out. Models with one tokenizer are compared i
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -56,17 +57,54 @@ class Difference:
         )
 
 
-def compare(candidate: Reader, published: Reader, windows: Sequence[Ids]) -> Difference:
-    """Compare on `windows`: 1-D ids of the candidate's tokenizer, each with a first token that nobody predicts."""
-    same = candidate.tokenizer.digest == published.tokenizer.digest
-    if same:
-        ours, theirs = _scores(candidate.model, windows), _scores(published.model, windows)
-    else:
-        texts = [_text(candidate, window) for window in windows]
-        others = [np.asarray(ids, np.int64) for ids in published.tokenizer.encode_batch(texts)]
-        usable = [index for index, ids in enumerate(others) if len(ids) > 1]
-        ours = _per_byte(candidate, [windows[index] for index in usable])
-        theirs = _per_byte(published, [others[index] for index in usable])
+@dataclass(frozen=True)
+class Reading:
+    """What a model made of the held-out text: for each window, what it lost in nats, over how many tokens and how many bytes.
+
+    `seconds` is how long the model took.
+    """
+
+    nats: npt.NDArray[np.float64]
+    tokens: npt.NDArray[np.float64]
+    bytes: npt.NDArray[np.float64]
+    seconds: float
+    tokenizer: str  # its digest
+
+    @property
+    def loss(self) -> float:
+        """Nats per token."""
+        return float(self.nats.sum() / self.tokens.sum())
+
+    @property
+    def bits_per_byte(self) -> float:
+        return float(self.nats.sum() / math.log(2) / self.bytes.sum())
+
+    @property
+    def tokens_per_second(self) -> float:
+        return float(self.tokens.sum() / self.seconds)
+
+
+def read(reader: Reader, windows: Sequence[Ids], tokenizer: Tokenizer) -> Reading:
+    """Read `windows`: 1-D ids of `tokenizer`, each with a first token that nobody predicts.
+
+    A reader with another tokenizer reads the same text in its own ids.
+    """
+    if reader.tokenizer.digest != tokenizer.digest:
+        texts = [_text(tokenizer, window) for window in windows]
+        windows = [np.asarray(ids, np.int64) for ids in reader.tokenizer.encode_batch(texts)]
+    started = time.perf_counter()
+    scores = _scores(reader.model, windows)
+    seconds = time.perf_counter() - started
+    shift = reader.model.label_shift
+    sizes = [len(_text(reader.tokenizer, window[shift:]).encode("utf-8", "replace")) for window in windows]
+    return Reading(scores[:, 0], scores[:, 1], np.maximum(sizes, 1.0), seconds, reader.tokenizer.digest)
+
+
+def difference(candidate: Reading, published: Reading) -> Difference:
+    """Between two readings of the same windows."""
+    same = candidate.tokenizer == published.tokenizer
+    usable = (candidate.tokens > 0) & (published.tokens > 0)
+    ours, theirs = (_pairs(reading, same)[usable] for reading in (candidate, published))
     low, high = interval(ours, theirs)
     return Difference(
         candidate=float(_ratio(ours.sum(0))),
@@ -75,8 +113,14 @@ def compare(candidate: Reader, published: Reader, windows: Sequence[Ids]) -> Dif
         high=high,
         unit="nats per token" if same else "bits per byte",
         windows=len(ours),
-        tokens=sum(len(window) - candidate.model.label_shift for window in windows),
+        tokens=int(candidate.tokens[usable].sum()),
     )
+
+
+def compare(candidate: Reader, published: Reader, windows: Sequence[Ids]) -> Difference:
+    """Compare on `windows`, in ids of the candidate's tokenizer; see `read`."""
+    ours, theirs = (read(reader, windows, candidate.tokenizer) for reader in (candidate, published))
+    return difference(ours, theirs)
 
 
 def interval(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], resamples: int = RESAMPLES) -> tuple[float, float]:
@@ -86,17 +130,16 @@ def interval(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], res
     return float(low), float(high)
 
 
-def _per_byte(reader: Reader, windows: Sequence[Ids]) -> npt.NDArray[np.float64]:
-    """As `_scores`, in bits, by the bytes of what was predicted."""
-    scores = _scores(reader.model, windows)
-    shift = reader.model.label_shift
-    sizes = [len(_text(reader, window[shift:]).encode("utf-8", "replace")) for window in windows]
-    return np.column_stack([scores[:, 0] / math.log(2), np.maximum(sizes, 1)])
+def _pairs(reading: Reading, by_token: bool) -> npt.NDArray[np.float64]:
+    """By window: the loss, and what it is divided by."""
+    if by_token:
+        return np.column_stack([reading.nats, reading.tokens])
+    return np.column_stack([reading.nats / math.log(2), reading.bytes])
 
 
-def _text(reader: Reader, ids: Ids) -> str:
+def _text(tokenizer: Tokenizer, ids: Ids) -> str:
     """Without what ends a document: another tokenizer writes that differently."""
-    return reader.tokenizer.decode(int(i) for i in ids if i != reader.tokenizer.end_of_text_id)
+    return tokenizer.decode(int(i) for i in ids if i != tokenizer.end_of_text_id)
 
 
 def _ratio(pairs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -7,24 +7,34 @@ from ..model import Model
 
 
 @torch.no_grad()
-def sample(
-    model: Model, tokenizer: Tokenizer, prompt: str = "", tokens: int = 100, temperature: float = 0.8, seed: int = 0
-) -> str:
-    """Up to `tokens` sampled tokens after `prompt` (none: the start of a document); ends early at end-of-text."""
+def sample_ids(model: Model, ids: list[int], end: int | None, tokens: int, temperature: float, seed: int) -> list[int]:
+    """Up to `tokens` sampled ids after `ids`; ends early, and without it, at the id `end`."""
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    # the first character of nanoGPT's vocabularies, which have no end of text, is a line break: its sample.py begins so too
-    start = 0 if tokenizer.end_of_text_id is None else tokenizer.end_of_text_id
-    ids = [start, *(int(i) for i in tokenizer.encode_batch([prompt])[0])]
-    prompt_length = len(ids)
+    ids, prompt_length = list(ids), len(ids)
     was_training = model.training
     model.eval()
     for _ in range(tokens):
         window = torch.tensor([ids[-model.config.block_size :]], device=device)
         probabilities = (model.logits(window)[0, -1].float().cpu() / temperature).softmax(-1)
         ids.append(int(torch.multinomial(probabilities, 1, generator=generator)))
-        if ids[-1] == tokenizer.end_of_text_id:
+        if ids[-1] == end:
             ids.pop()
             break
     model.train(was_training)
-    return prompt + tokenizer.decode(ids[prompt_length:])
+    return ids[prompt_length:]
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """What a model is given to go on from: the start of a document, and `prompt`."""
+    # the first character of nanoGPT's vocabularies, which have no end of text, is a line break: its sample.py begins so too
+    start = 0 if tokenizer.end_of_text_id is None else tokenizer.end_of_text_id
+    return [start, *(int(i) for i in tokenizer.encode_batch([prompt])[0])]
+
+
+def sample(
+    model: Model, tokenizer: Tokenizer, prompt: str = "", tokens: int = 100, temperature: float = 0.8, seed: int = 0
+) -> str:
+    """Up to `tokens` sampled tokens after `prompt` (none: the start of a document); ends early at end-of-text."""
+    begun = prompt_ids(tokenizer, prompt)
+    return prompt + tokenizer.decode(sample_ids(model, begun, tokenizer.end_of_text_id, tokens, temperature, seed))

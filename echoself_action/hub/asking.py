@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import HubError
+from ..errors import HubError, MovedOnError
 
 if TYPE_CHECKING:
     import httpx2
@@ -138,6 +138,8 @@ def _in_words(hub: "Hub", where: str, doing: str, error: BaseException) -> HubEr
         return HubError(f"{where} has no such revision: {doing} failed.", "Give an existing branch, tag or commit.")
     if isinstance(error, errors.RemoteEntryNotFoundError):
         return HubError(f"{where}: {doing} failed: {said}.", "Check the repo's files.")
+    if status in (409, 412):
+        return MovedOnError(f"{where} refused ({status}): {doing} failed: {said}.", _MOVED_ON)
     if status:
         hint = _HINTS.get(status, "If the message does not help, run it again later.")
         return HubError(f"{where} refused ({status}): {doing} failed: {said}.", hint)
@@ -156,8 +158,6 @@ _MOVED_ON = "Somebody published in the meantime: nothing of theirs was overwritt
 _HINTS = {
     401: "Set HF_TOKEN to a token that has access.",
     403: "The token may not do that here: give it access to this repo, to write where it is to publish.",
-    409: _MOVED_ON,
-    412: _MOVED_ON,
     429: "The Hub asks for a pause: run it again later.",
 }
 

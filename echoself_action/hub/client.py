@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..errors import HubError, InputError, MissingTokenError
-from .asking import ask, asking, first_line, set_timeouts
+from .asking import ask, asking, set_timeouts
+from .keyless import RESOURCE, sign_in
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -60,8 +61,7 @@ def require_write_access(hub: Hub) -> None:
 
     Raises InputError where there is none, HubError where the Hub doesn't know it or it may only read.
     """
-    keyless = hub.api.token is None and "HF_OIDC_RESOURCE" in os.environ
-    if keyless:
+    if hub.api.token is None and os.environ.get(RESOURCE):
         return  # the exchange has shown who we are, and its token is for writing
     if hub.has_token:
         account = ask(hub, "the account", "looking up the token", hub.api.whoami)
@@ -83,21 +83,20 @@ def _client(endpoint: str, token: str | None, say: Callable[[str], None], folder
         os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import OIDCError
 
     set_timeouts()
     anonymous = Hub(HfApi(endpoint, token=False), endpoint, has_token=False, folder=folder, say=say)
     if folder is not None:
         return anonymous  # a token of another Hub is not for this one
+    resource = os.environ.get(RESOURCE)
     if token:
+        if resource:
+            say(f"hf_token is used; the keyless access to {resource} that {RESOURCE} asks for is not")
         return Hub(HfApi(endpoint, token=token), endpoint, has_token=True, say=say)
+    if resource:
+        sign_in(anonymous, resource)
+        say(f"keyless access to {resource} is used{'; HF_TOKEN is not' if os.environ.get('HF_TOKEN') else ''}")
     with asking(anonymous, "the account", "looking for a token"):
-        try:
-            found = get_token()
-        except OIDCError as error:
-            raise MissingTokenError(
-                f"HF_OIDC_RESOURCE asks for keyless access, and there is none: {first_line(error)}. Nothing was done.",
-                "Give the job `permissions: id-token: write`, or drop HF_OIDC_RESOURCE and set HF_TOKEN.",
-            ) from error
+        found = get_token()
     # with None the client asks for its token at every request: a keyless one lives for an hour
     return Hub(HfApi(endpoint, token=None), endpoint, has_token=True, say=say) if found else anonymous

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,11 +17,14 @@ from ..errors import CheckpointError, HubError
 from ..training.imports import import_checkpoint
 from .client import Hub
 from .download import download
+from .provenance import Verify, verify_files
 from .repo import (
     CARD_FILE,
+    HISTORY_FILE,
     MAIN,
     MODEL_FILES,
     PICKLED_FILES,
+    PROVENANCE_FILE,
     REQUIRED_FILES,
     SPARE_STATE_FILES,
     STATE_FILES,
@@ -43,15 +47,20 @@ class Fetched:
     commit: str
 
 
-def fetch(hub: Hub, remote: Remote, output_dir: Path, note: Callable[[str], None] = lambda _: None) -> Fetched:
+def fetch(
+    hub: Hub, remote: Remote, output_dir: Path, note: Callable[[str], None] = lambda _: None, verify: Verify = "off"
+) -> Fetched:
     """Fetch the model that was looked up into `output_dir`, as `checkpoint-<step>` folders.
 
     With it comes the training state where the Hub keeps one: of the same weights, or, on the main branch, of the same run
     further on. Raises HubError where the revision is not there or a file does not arrive whole, and CheckpointError where
     what is there is no model folder. Nothing half-fetched gets a final name. A whole GPT-2 whose weights are a pickle becomes a
-    model folder on the way, saying what was assumed through `note`.
+    model folder on the way, saying what was assumed through `note`. `verify`: hold the model's files to the repo's
+    provenance.json, `auto` where it has one; `require` fetches no training state, for it has none.
     """
     published, kept = remote.model, remote.state if remote.state and remote.state.has_state else None
+    if verify == "require":
+        kept = None
     if published is None:
         raise HubError(
             f"{remote.repo_id} on {hub.endpoint} is not there at revision {remote.revision}, or is private to this token. "
@@ -71,10 +80,12 @@ def fetch(hub: Hub, remote: Remote, output_dir: Path, note: Callable[[str], None
             "Nothing was fetched.",
             "Publish it with mode: deploy, or with transformers' save_pretrained of a GPT-2 model and its tokenizer.",
         )
-    wanted = _files(published, (*MODEL_FILES, CARD_FILE))
+    wanted = _files(published, (*MODEL_FILES, CARD_FILE, HISTORY_FILE, PROVENANCE_FILE))
     if kept and _weights(kept) == _weights(published):
         wanted |= _files(kept, _STATE_FILES)
-    model = newest = _download(hub, remote.repo_id, wanted, output_dir)
+    where = f"{remote.repo_id} at {published.commit}"
+    check = partial(verify_files, where=where, required=verify == "require", say=note) if verify != "off" else _unchecked
+    model = newest = _download(hub, remote.repo_id, wanted, output_dir, check)
     on_branch = model.metadata is not None and model.metadata.branched_from is not None
     if kept and remote.revision == MAIN and model.metadata and (on_branch or not model.has_training_state):
         facts = read_facts(hub, remote.repo_id, kept)
@@ -102,8 +113,15 @@ def read_facts(hub: Hub, repo_id: str, kept: Listing) -> Metadata | None:
         return read_metadata(download(hub, repo_id, kept.commit, kept.files[METADATA_FILE], Path(folder)).parent)
 
 
-def _download(hub: Hub, repo_id: str, files: _Files, output_dir: Path) -> ModelFolder:
+def _unchecked(_: Path) -> None:
+    """Of files that nothing is known of but what the Hub says."""
+
+
+def _download(
+    hub: Hub, repo_id: str, files: _Files, output_dir: Path, check: Callable[[Path], None] = _unchecked
+) -> ModelFolder:
     with _incoming(hub, repo_id, files, output_dir) as incoming:
+        check(incoming)
         return move_in(read_model_folder(incoming), output_dir)
 
 

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ..checkpoint.folder import ModelFolder, remote_code
-from ..errors import HubError
+from ..errors import HubError, MovedOnError
 from .asking import ask, asking
 from .checksum import Content, same_content, size_of
 from .client import Hub
@@ -25,6 +25,7 @@ from .repo import (
     find_repo,
     list_repo,
 )
+from .staging import refuse_secrets, stage
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import GitCommitInfo
@@ -42,28 +43,30 @@ class Change:
 
 @dataclass(frozen=True)
 class Published:
-    """`commit` is the branch's head afterwards; `deployed` is False where nothing had changed and nothing was sent."""
+    """`commit` is the branch's head afterwards; `deployed` is False where nothing had changed and nothing was sent.
+
+    Of a pull request `commit` is its head, and `deployed` is False: nothing is on the branch yet.
+    """
 
     commit: str
     deployed: bool
     changes: tuple[Change, ...]
+    pr_url: str = ""
 
 
 def model_files(folder: ModelFolder, card: str | None) -> dict[str, Content]:
-    """What the main branch gets: the model and its card."""
+    """What the main branch gets: the model and its card. Raises CheckpointError for a file that must not be published."""
     return _files(folder, MODEL_FILES) | ({CARD_FILE: card.encode()} if card else {})
 
 
 def state_files(folder: ModelFolder) -> dict[str, Content]:
-    """What the branch of the training state gets: the newest checkpoint, whole."""
+    """What the branch of the training state gets: the newest checkpoint, whole. Raises CheckpointError likewise."""
     return _files(folder, (*MODEL_FILES, *STATE_FILES, *SPARE_STATE_FILES))
 
 
 def _files(folder: ModelFolder, names: tuple[str, ...]) -> dict[str, Content]:
     """Those of `names` that are there, and our own code where transformers runs some: never a file that lay in the folder."""
-    there: dict[str, Content] = {name: folder.path / name for name in names if (folder.path / name).is_file()}
-    there.update(remote_code(folder.config))
-    return there
+    return stage(folder, names) | dict(remote_code(folder.config))
 
 
 def changes(files: Mapping[str, Content], published: Listing | None) -> tuple[Change, ...]:
@@ -148,6 +151,7 @@ def _commit(hub: Hub, repo_id: str, branch: str, files: Mapping[str, Content], m
     changed = changes(files, parent)
     if not changed:
         return Published(parent.commit, False, ())
+    refuse_secrets({change.path: change.content for change in changed})
     operations = [CommitOperationAdd(change.path, change.content) for change in changed]
     with asking(hub, repo_id, f"uploading to {branch}"):
         hub.api.preupload_lfs_files(repo_id, operations, revision=branch)  # the client tries these requests again itself
@@ -185,8 +189,8 @@ def _tags(hub: Hub, repo_id: str) -> dict[str, str]:
     return {ref.name: ref.target_commit for ref in refs.tags}
 
 
-def _moved_on(repo_id: str, branch: str) -> HubError:
-    return HubError(
+def _moved_on(repo_id: str, branch: str) -> MovedOnError:
+    return MovedOnError(
         f"Somebody published to {branch} of {repo_id} in the meantime. Nothing was published, nothing overwritten.",
         "Pull, and run it again.",
     )

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
 MAIN, STATE_BRANCH = "main", "training-state"
-CARD_FILE = "README.md"
+CARD_FILE, PROVENANCE_FILE = "README.md", "provenance.json"
+HISTORY_FILE, CHART_FILE = "metrics/history.jsonl", "metrics/history.png"
 # Everything that may ever be published or fetched; whatever else lies in a folder or a repo stays there.
 REQUIRED_FILES = (CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES)
 MODEL_FILES = (*REQUIRED_FILES, GENERATION_FILE, METADATA_FILE)

@@ -11,6 +11,7 @@ from ..inputs import Inputs, Outputs
 from ..report.github import write_outputs, write_summary
 from ..report.log import note, part
 from ..report.summary import training_summary
+from .account import write_report
 from .deploy import deploy_model, exit_code
 from .start import newest_of
 from .train import train_model, training_outputs
@@ -29,8 +30,8 @@ def run(inputs: Inputs) -> int:
             start = newest_of(inputs, fetched)
         trained = train_model(inputs, start, started)
         write_summary(training_summary(trained.result, trained.best, trained.sample))
-        outputs = training_outputs(trained)
+        outputs = training_outputs(trained) | write_report(inputs, trained.best, trained.sample)
         if not trained.interrupted:
-            outputs |= deploy_model(inputs, hub, remote, trained.best, trained.resumable)
+            outputs |= deploy_model(inputs, hub, remote, trained.best, trained.resumable, trained.sample)
     write_outputs(asdict(Outputs(**outputs)))
     return INTERRUPTED if trained.interrupted else exit_code(inputs, outputs)

@@ -1,31 +1,40 @@
 """deploy: check that the folder is the model, look at what is published, publish what differs, say what was done."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from ..checkpoint.find import best, resumable
 from ..checkpoint.folder import ModelFolder, check_weights, record, remote_code
 from ..checkpoint.metadata import ParityFacts
 from ..checkpoint.parity import check_parity, in_words
-from ..errors import GATE_REFUSED, CheckpointError
-from ..hub.card import CardChoices, is_ours, model_card
+from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
+from ..evaluation.gate import Verdict, is_relative
+from ..hub.checksum import Content
 from ..hub.client import Hub, open_hub, require_write_access
+from ..hub.fetch import read_facts
+from ..hub.plan import plan
+from ..hub.propose import propose_model
+from ..hub.provenance import provenance_of
 from ..hub.publish import (
-    Change,
     Published,
     changes,
     ensure_repo,
     model_files,
     publish_model,
     publish_state,
-    read_card,
     set_tag,
+    state_files,
 )
-from ..hub.repo import MAIN, Remote, look_up
+from ..hub.repo import MAIN, PROVENANCE_FILE, STATE_BRANCH, Remote, look_up
+from ..hub.staging import refuse_secrets
 from ..inputs import Inputs, Outputs
 from ..report.github import write_outputs, write_summary
 from ..report.log import note, part, warn
+from ..report.page import Publishing
+from ..report.proposal import proposal_summary, proposal_text
 from ..report.summary import loss_text, publishing_summary, refusal_summary
+from .account import account_of, write_report
 from .gate import known_of, verdict_on
 from .named import named_checkpoint
 from .outputs import model_outputs
@@ -45,12 +54,29 @@ def run(inputs: Inputs) -> int:
     return exit_code(inputs, outputs)
 
 
-def deploy_model(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, newest: ModelFolder) -> dict[str, str]:
+def deploy_model(
+    inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, newest: ModelFolder, text: str | None = None
+) -> dict[str, str]:
     """Publish `model` on top of `remote`, and `newest` for training to go on from; returns the outputs of publishing.
 
-    Where the gate refuses, nothing is published. Raises CheckpointError where the folder is not the model, HubError where
-    the Hub refuses or has moved on.
+    `text` is a sample of the model for the page, where one is drawn already.
+
+    Where the gate refuses, nothing is published. Where somebody else was first, the model is held to theirs, once. Raises
+    CheckpointError where the folder is not the model or must not be published, HubError where the Hub refuses or has moved on.
     """
+    try:
+        return _deploy(inputs, hub, remote, model, newest, text)
+    except MovedOnError:
+        ahead = _theirs(hub, remote) if is_relative(inputs.gate) else None
+        if ahead is None:
+            raise
+    warn(f"somebody published to {remote.repo_id} in the meantime: the model is compared with theirs now")
+    return _deploy(inputs, hub, ahead, model, newest, text)
+
+
+def _deploy(
+    inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, newest: ModelFolder, text: str | None
+) -> dict[str, str]:
     where = {"repo_url": hub.url(remote.repo_id), "revision": remote.revision}
     verdict = verdict_on(inputs, hub, remote, model)
     if inputs.gate != "none":
@@ -58,34 +84,48 @@ def deploy_model(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, n
     if not verdict.passed:
         warn(f"gate: {verdict.reason}. Nothing was published; the model stays in {model.path}.")
         write_summary(refusal_summary(where["repo_url"], verdict))
-        return where | {"deployed": "false"}
+        return where | {"deployed": "false"} | write_report(inputs, model, text, Publishing(where["repo_url"], verdict))
     with part("Publishing"):
         parity = check_parity(model)
         note(f"stock transformers loads {model.path}: {in_words(parity)}")
         if not inputs.dry_run:
-            model = record(model, **known_of(hub, remote, model))  # the same weights have the same figures
-            model = record(model, parity=parity, compared=verdict.compared)
+            model = record(model, anew=True, **known_of(hub, remote, model))  # the same weights have the same figures
+            model = record(model, parity=parity)
+            model = record(model, anew=True, compared=verdict.compared)
         if remote_code(model.config):
             note("whoever loads it needs trust_remote_code=True: NanEcho is no architecture of transformers")
-        files = model_files(model, _card(inputs, hub, remote, model, parity))
+        account = account_of(inputs, hub, remote, model, parity)
+        files = model_files(model, account.card) | account.history_files
+        files |= _provenance(inputs, remote, files)
+        keeps_state = inputs.upload_training_state and newest.has_training_state and remote.revision == MAIN
+        state = state_files(newest) if keeps_state and not inputs.create_pr else {}
+        refuse_secrets(state | files)
         if inputs.dry_run:
-            _show_plan(changes(files, remote.model), where["repo_url"])
+            _show_plan(hub, remote, files, state)
             return where | {"deployed": "false"}
+        if inputs.create_pr:
+            proposed = _propose(inputs, hub, remote, model, files, verdict, parity)
+            publishing = Publishing(where["repo_url"], verdict, pr_url=proposed["pr_url"], history=account.history)
+            return where | proposed | write_report(inputs, model, text, publishing)
         remote = ensure_repo(hub, remote, inputs.private)
-        if inputs.upload_training_state and newest.has_training_state and remote.revision == MAIN:
+        if state:
             publish_state(hub, remote, newest, f"Training state at step {newest.step}")
-        loss = loss_text(model.metadata.val_loss if model.metadata else None)
-        published = publish_model(hub, remote, files, f"Step {model.step}, validation loss {loss}")
+        published = publish_model(hub, remote, files, _title(model))
         _say(published, where["repo_url"])
         if inputs.tag:
             set_tag(hub, remote.repo_id, inputs.tag, published.commit)
             note(f"tag {inputs.tag} is on it")
-    write_summary(publishing_summary(where["repo_url"], published, parity, verdict))
-    return where | {
-        "deployed": str(published.deployed).lower(),
-        "commit_sha": published.commit,
-        "tag": inputs.tag or "",
-    }
+    write_summary(publishing_summary(where["repo_url"], published, parity, verdict, account.history))
+    publishing = Publishing(where["repo_url"], verdict, published.commit if published.deployed else "", account.history)
+    return (
+        where
+        | write_report(inputs, model, text, publishing)
+        | {
+            "deployed": str(published.deployed).lower(),
+            "commit_sha": published.commit,
+            "tag": inputs.tag or "",
+        }
+    )
 
 
 def exit_code(inputs: Inputs, outputs: Mapping[str, str]) -> int:
@@ -110,18 +150,65 @@ def _folders(inputs: Inputs) -> tuple[ModelFolder, ModelFolder]:
     return model, newest if same_run else model
 
 
-def _card(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, parity: ParityFacts) -> str | None:
-    if not is_ours(read_card(hub, remote)):
-        note("the model card on the Hub was written by a person, and is left as it is")
-        return None
-    choices = CardChoices(license=inputs.license, language=inputs.language or ())
-    return model_card(remote.repo_id, model, parity, choices)
+def _theirs(hub: Hub, lost: Remote) -> Remote | None:
+    """The repo with what the winner of a race published; None where it is not the model that moved.
+
+    A winner publishes its training state first, so the model is waited for a little.
+    """
+    for wait in _WAITS:
+        ahead = look_up(hub, lost.repo_id, lost.revision)
+        before = lost.model.commit if lost.model else None
+        if ahead.model and ahead.model.has_model and ahead.model.commit != before:
+            return ahead
+        time.sleep(wait)
+    return None
 
 
-def _show_plan(planned: Sequence[Change], url: str) -> None:
-    note(f"dry run: this would go to {url}, and nothing else" if planned else f"dry run: {url} holds all of this already")
-    for change in planned:
-        note(f"  {'new' if change.is_new else 'changed'}  {change.size:>12,} bytes  {change.path}")
+_WAITS = (1, 2, 4, 0)  # seconds
+
+
+def _title(model: ModelFolder) -> str:
+    return f"Step {model.step}, validation loss {loss_text(model.metadata.val_loss if model.metadata else None)}"
+
+
+def _provenance(inputs: Inputs, remote: Remote, files: Mapping[str, Content]) -> dict[str, Content]:
+    """Nothing where the rest is published already: another run that publishes the same makes no commit."""
+    if not changes(files, remote.model):
+        return {}
+    return {PROVENANCE_FILE: provenance_of(files, inputs.model_dump(mode="json", exclude={"hf_token"}))}
+
+
+def _propose(
+    inputs: Inputs,
+    hub: Hub,
+    remote: Remote,
+    model: ModelFolder,
+    files: Mapping[str, Content],
+    verdict: Verdict,
+    parity: ParityFacts,
+) -> dict[str, str]:
+    """Open a pull request in place of a commit; the training state stays here."""
+    before = read_facts(hub, remote.repo_id, remote.model) if remote.model else None
+    text = proposal_text(inputs.gate, verdict, parity, changes(files, remote.model), before, model.metadata)
+    proposed = propose_model(hub, remote, files, _title(model), text)
+    note(
+        f"pull request: {proposed.pr_url}" if proposed.pr_url else f"{remote.repo_id} already holds this model: no pull request"
+    )
+    write_summary(proposal_summary(hub.url(remote.repo_id), proposed.pr_url, text))
+    return {"deployed": "false", "pr_url": proposed.pr_url, "commit_sha": proposed.commit}
+
+
+def _show_plan(hub: Hub, remote: Remote, files: Mapping[str, Content], state: Mapping[str, Content]) -> None:
+    url = hub.url(remote.repo_id)
+    for branch, wanted, published in ((remote.revision, files, remote.model), (STATE_BRANCH, state, remote.state)):
+        planned = changes(wanted, published)
+        note(
+            f"dry run: {url} would get this on {branch}, and nothing else:"
+            if planned
+            else f"dry run: {url} holds all of {branch}"
+        )
+        for line in plan(hub, remote.repo_id, planned, published):
+            note(line)
 
 
 def _say(published: Published, url: str) -> None:

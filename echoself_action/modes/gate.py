@@ -26,7 +26,7 @@ def verdict_on(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder) -> 
         return judge_loss(inputs.gate, model)
     if remote.model is None or not remote.model.has_model:
         return Verdict(True, "nothing is published yet")
-    if _is_published(model, remote):
+    if is_published(model, remote):
         return Verdict(True, "these weights are the published ones")
     with part("Comparing"):
         windows = _held_out(inputs, model)
@@ -42,11 +42,12 @@ def verdict_on(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder) -> 
 
 def known_of(hub: Hub, remote: Remote, model: ModelFolder) -> dict[str, object]:
     """The figures that were published with these very weights, so that publishing them again changes nothing."""
-    facts = read_facts(hub, remote.repo_id, remote.model) if remote.model and _is_published(model, remote) else None
+    facts = read_facts(hub, remote.repo_id, remote.model) if remote.model and is_published(model, remote) else None
     return {"parity": facts.parity, "compared": facts.compared} if facts else {}
 
 
-def _is_published(model: ModelFolder, remote: Remote) -> bool:
+def is_published(model: ModelFolder, remote: Remote) -> bool:
+    """Whether these very weights are what the revision holds."""
     published = remote.model.files.get(WEIGHTS_FILE) if remote.model else None
     return published is not None and same_content(model.path / WEIGHTS_FILE, published)
 

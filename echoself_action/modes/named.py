@@ -17,13 +17,17 @@ def named_checkpoint(inputs: Inputs) -> ModelFolder:
     assert inputs.checkpoint
     if inputs.checkpoint == AUTO:
         return discover(inputs)
-    path = _only(inputs.checkpoint)
+    return local_checkpoint(inputs, _only(inputs.checkpoint), inputs.output_dir)
+
+
+def local_checkpoint(inputs: Inputs, path: Path, output_dir: Path) -> ModelFolder:
+    """The model folder at `path`, or what becomes of a foreign file there, in `output_dir`. Raises CheckpointError."""
     if holds_pickled_model(path):
         path = diagnose(path, str(path), tokenizer=inputs.tokenizer)
     if not path.is_file():
         return read_model_folder(path)
     with part("Importing"):
-        return import_checkpoint(path, inputs.output_dir, inputs.tokenizer, note, inputs.n_head)
+        return import_checkpoint(path, output_dir, inputs.tokenizer, note, inputs.n_head)
 
 
 def _only(pattern: str) -> Path:

@@ -41,7 +41,7 @@ def _fetched(inputs: Inputs) -> Pulled:
     assert inputs.repo_id
     with open_hub(inputs.hub, inputs.token, note) as hub, part("Pulling"):
         remote = look_up(hub, inputs.repo_id, inputs.revision)
-        fetched = fetch(hub, remote, inputs.output_dir, note)
+        fetched = fetch(hub, remote, inputs.output_dir, note, inputs.verify)
         url = hub.url(inputs.repo_id)
     note(f"pulled {url} at {fetched.commit}: step {fetched.model.step}, {fetched.model.path}")
     if fetched.newest != fetched.model:

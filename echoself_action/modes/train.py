@@ -18,6 +18,7 @@ from ..report.summary import loss_text, training_summary
 from ..training.loop import Listeners, Result, train
 from ..training.run import Data, Run, continued, fresh
 from ..training.stop import stop_on_signals
+from .account import write_report
 from .corpus import corpus_tokens
 from .outputs import model_outputs
 from .start import make_way, starting_point
@@ -42,7 +43,7 @@ def run(inputs: Inputs) -> int:
     started = time.monotonic()
     trained = train_model(inputs, starting_point(inputs), started)
     write_summary(training_summary(trained.result, trained.best, trained.sample))
-    write_outputs(asdict(Outputs(**training_outputs(trained))))
+    write_outputs(asdict(Outputs(**training_outputs(trained), **write_report(inputs, trained.best, trained.sample))))
     return INTERRUPTED if trained.interrupted else 0
 
 

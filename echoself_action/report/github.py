@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import github_action_utils as actions
@@ -26,8 +27,24 @@ def mask(secret: str | None) -> None:
         actions.add_mask(secret)
 
 
+_apart: list[dict[str, str]] = []  # the innermost place that outputs go to instead
+
+
+@contextmanager
+def outputs_apart() -> Iterator[dict[str, str]]:
+    """Inside, outputs go into this mapping alone: of several models in one step, each would write over the one before."""
+    _apart.append({})
+    try:
+        yield _apart[-1]
+    finally:
+        _apart.pop()
+
+
 def write_outputs(outputs: Mapping[str, str]) -> None:
     """All outputs of a run; on a terminal those that say something."""
+    if _apart:
+        _apart[-1].update(outputs)
+        return
     if os.environ.get("GITHUB_OUTPUT"):
         for name, value in outputs.items():
             actions.set_output(name, value)

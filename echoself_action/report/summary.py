@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 
 from ..checkpoint.folder import ModelFolder
-from ..checkpoint.metadata import Evaluation, ParityFacts
+from ..checkpoint.metadata import ParityFacts
 from ..checkpoint.parity import in_words
 from ..evaluation.gate import Verdict
+from ..hub.card_text import history_table
+from ..hub.history import Publish
 from ..hub.publish import Published
+from ..hub.trend import FEWEST
 from ..training.loop import Result
 from .text import code, indented
 
@@ -38,15 +41,17 @@ def training_summary(result: Result, best: ModelFolder, text: str) -> str:
         f"## Trained from step {result.start_step:,} to {newest.step:,}: validation loss {loss_text(facts.val_loss)}",
         f"The run ended {_ENDED[result.stopped_by]}; everything is saved. {_next_step(result)}",
         _old_and_new(result, best),
-        _chart(newest.evaluations),
+        _chart("step", [(one.step, one.val_loss) for one in newest.evaluations]),
         _table("| | |", rows),
         f"The best model writes:\n\n{indented(text)}" if text else "",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def publishing_summary(repo_url: str, published: Published, parity: ParityFacts, verdict: Verdict) -> str:
-    """Markdown about a publish."""
+def publishing_summary(
+    repo_url: str, published: Published, parity: ParityFacts, verdict: Verdict, history: Sequence[Publish] = ()
+) -> str:
+    """Markdown about a publish; `history` are all of the repo, this one included."""
     if not published.deployed:
         return f"## Nothing to publish: [{repo_url}]({repo_url}) already holds this model\n"
     rows = [(code(change.path), f"{change.size:,}") for change in published.changes]
@@ -55,6 +60,7 @@ def publishing_summary(repo_url: str, published: Published, parity: ParityFacts,
         f"Gate: {verdict.reason}.\n\n"
         f"Commit {code(published.commit)}. Loaded with stock transformers first: {in_words(parity)}.\n\n"
         f"{_table('| file | bytes |', rows)}\n\n"
+        f"{_trend(history)}"
         f"Load it with `AutoModelForCausalLM.from_pretrained`, or go on training it with `mode: cycle`.\n"
     )
 
@@ -117,21 +123,27 @@ def _table(head: str, rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, "|---" * columns + "|", *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def _chart(evaluations: list[Evaluation]) -> str:
-    """A Mermaid line chart of the held-out loss, which GitHub draws."""
-    if len(evaluations) < 2:
+def _trend(history: Sequence[Publish]) -> str:
+    """The publishes of the repo, as a chart and a table."""
+    if len(history) < FEWEST:
         return ""
-    stride = -(-len(evaluations) // _POINTS)
-    shown = evaluations[::-1][::stride][::-1]  # the last one always shows
-    steps = ", ".join(str(evaluation.step) for evaluation in shown)
-    losses = ", ".join(f"{evaluation.val_loss:.4f}" for evaluation in shown)
+    points = [(number, publish.val_loss) for number, publish in enumerate(history, 1) if publish.val_loss is not None]
+    return "\n\n".join(part for part in ("### History", _chart("publish", points), history_table(history)) if part) + "\n\n"
+
+
+def _chart(x_axis: str, points: Sequence[tuple[int, float]]) -> str:
+    """A Mermaid line chart of the held-out loss, which GitHub draws."""
+    if len(points) < FEWEST:
+        return ""
+    stride = -(-len(points) // _POINTS)
+    shown = points[::-1][::stride][::-1]  # the last one always shows
     lines = [
         "```mermaid",
         "xychart-beta",
         '    title "Validation loss"',
-        f'    x-axis "step" [{steps}]',
+        f'    x-axis "{x_axis}" [{", ".join(str(x) for x, _ in shown)}]',
         '    y-axis "nats per token"',
-        f"    line [{losses}]",
+        f"    line [{', '.join(f'{loss:.4f}' for _, loss in shown)}]",
         "```",
     ]
     return "\n".join(lines)

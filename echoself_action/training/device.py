@@ -15,6 +15,11 @@ class Precision:
     device: torch.device
     dtype: torch.dtype
 
+    @property
+    def device_name(self) -> str:
+        """`CPU`, or what the GPU calls itself."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type.upper()
+
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
 

@@ -171,6 +171,7 @@ class Run:
             settings=asdict(self.settings) | {"computed_in": str(self.precision.dtype).removeprefix("torch.")},
             versions={name: version(name) for name in ("echoself-action", "torch", "numpy", "tokenizers")}
             | {"python": platform.python_version()},
+            device=self.precision.device_name,
             evaluations=list(self.evaluations),
             branched_from=(branch := self.schedule.branched_from(self.step)),
             branch_end=None if branch is None else self.schedule.end,

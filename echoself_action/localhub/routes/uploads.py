@@ -20,6 +20,7 @@ from ..refusal import Refusal, bad_request
 from ..repository import Repository
 from ..tree import Pointer, find_entry
 from ..web import (
+    Access,
     Json,
     endpoint_of,
     flag,
@@ -40,7 +41,7 @@ MAX_LINE = MAX_REGULAR_SIZE * 4 // 3 + 64 * 1024
 
 
 def preupload(request: Request, body: Json) -> Response:
-    repository = open_repo(request, "write")
+    repository = open_repo(request, _access(request))
     commit = repository.resolve(parameter(request, "revision"))
     files = body.get("files")
     if not isinstance(files, list) or len(files) > MAX_PREUPLOAD_FILES or not all(isinstance(file, dict) for file in files):
@@ -64,7 +65,7 @@ def preupload(request: Request, body: Json) -> Response:
 
 async def commit(request: Request) -> Response:
     """All of the request is read before a ref is touched; then parent check, tree, commit and ref under the repo's lock."""
-    repository = await run_in_threadpool(open_repo, request, "write")
+    repository = await run_in_threadpool(open_repo, request, _access(request))
     header: Json | None = None
     operations: list[Operation] = []
     async for line in _lines(request):
@@ -111,6 +112,11 @@ def _commit(request: Request, header: Json, operations: list[Operation]) -> Resp
             "pullRequestUrl": pull_request_url,
         }
     )
+
+
+def _access(request: Request) -> Access:
+    """A pull request may come from whoever takes part in discussions; a commit only from who may write."""
+    return "discuss" if flag(request, "create_pr") else "write"
 
 
 def _operation(repository: Repository, key: str, value: dict[str, Any]) -> Operation:

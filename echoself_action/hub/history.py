@@ -1,0 +1,130 @@
+"""metrics/history.jsonl: what was published when, and how good it was. One line a publish, in the commit of the model.
+
+Lines are only ever added. One that is damaged, or that another program wrote, stays as it is and is skipped by whoever reads.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder, sha256
+from ..checkpoint.metadata import Comparison
+from .client import Hub
+from .download import download
+from .repo import HISTORY_FILE, Remote
+
+
+class Publish(BaseModel):
+    """A line. Losses are nats per token; `elapsed_s` and `tokens_seen` are of all training behind the model.
+
+    `duration_s` and `tokens_per_second` are of the training since the publish before: evaluations and saves count.
+    `repository` and `commit` are of the code and text that it was trained on, `run_url` of the job that published it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    published_at: AwareDatetime
+    run_id: str
+    step: int
+    tokens_seen: int
+    elapsed_s: float
+    weights_sha256: str
+    train_loss: float | None = None
+    val_loss: float | None = None
+    bits_per_byte: float | None = None
+    parity_max_abs_diff: float | None = None
+    compared: Comparison | None = None
+    data_digest: str | None = None
+    settings_digest: str | None = None
+    duration_s: float | None = None
+    tokens_per_second: float | None = None
+    device: str | None = None
+    repository: str | None = None
+    commit: str | None = None
+    run_url: str | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """`content` is the file, byte for byte; `publishes` are the lines of it that can be read, oldest first."""
+
+    content: bytes
+    publishes: tuple[Publish, ...]
+
+    def followed_by(self, publish: Publish) -> "History":
+        """With one more line."""
+        before = self.content if not self.content or self.content.endswith(b"\n") else self.content + b"\n"
+        return History(before + publish.model_dump_json(exclude_none=True).encode() + b"\n", (*self.publishes, publish))
+
+
+def parse_history(content: bytes) -> History:
+    """The history in a file of this content."""
+    return History(content, tuple(publish for line in content.split(b"\n") if (publish := _publish(line))))
+
+
+def read_history(folder: Path) -> History:
+    """The history in a model folder that was fetched; empty where it has none."""
+    try:
+        return parse_history((folder / HISTORY_FILE).read_bytes())
+    except OSError:
+        return parse_history(b"")
+
+
+def fetch_history(hub: Hub, remote: Remote) -> History:
+    """The history in the commit that was looked up; empty where it has none. Raises HubError."""
+    if not remote.model or HISTORY_FILE not in remote.model.files:
+        return parse_history(b"")
+    with TemporaryDirectory() as folder:
+        download(hub, remote.repo_id, remote.model.commit, remote.model.files[HISTORY_FILE], Path(folder))
+        return read_history(Path(folder))
+
+
+def publish_of(
+    folder: ModelFolder, history: History, run: Mapping[str, str], bits_per_byte: float | None, now: datetime
+) -> Publish | None:
+    """The line for a publish of `folder` on top of `history`, by the job `run`; None where nothing is known of the model."""
+    facts = folder.metadata
+    if facts is None:
+        return None
+    before = next((publish for publish in reversed(history.publishes) if publish.run_id == facts.run_id), None)
+    duration = facts.elapsed_s - (before.elapsed_s if before else 0)
+    tokens = facts.tokens_seen - (before.tokens_seen if before else 0)
+    measured = duration > 0 and tokens > 0  # not so where an older checkpoint is published again
+    return Publish(
+        published_at=now.replace(microsecond=0),
+        run_id=facts.run_id,
+        step=facts.step,
+        tokens_seen=facts.tokens_seen,
+        elapsed_s=facts.elapsed_s,
+        weights_sha256=facts.weights_sha256 or sha256(folder.path / WEIGHTS_FILE),
+        train_loss=facts.train_loss,
+        val_loss=facts.val_loss,
+        bits_per_byte=None if bits_per_byte is None else round(bits_per_byte, 6),
+        parity_max_abs_diff=facts.parity.max_abs_diff if facts.parity else None,
+        compared=facts.compared,
+        data_digest=facts.data.digest if facts.data else None,
+        settings_digest=_digest(facts.settings),
+        duration_s=round(duration, 3) if measured else None,
+        tokens_per_second=round(tokens / duration, 1) if measured else None,
+        device=facts.device,
+        repository=run.get("repository"),
+        commit=run.get("commit"),
+        run_url=run.get("run_url"),
+    )
+
+
+def _publish(line: bytes) -> Publish | None:
+    try:
+        return Publish.model_validate_json(line)
+    except ValidationError:
+        return None
+
+
+def _digest(settings: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()

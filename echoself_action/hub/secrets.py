@@ -1,0 +1,94 @@
+"""What looks like a secret in text that is about to be published, told by detect-secrets and a few formats more.
+
+Only detectors of tokens that have a form of their own: those that judge by entropy, or by a word such as `password`, take every
+digest and every vocabulary for secrets. Nothing here verifies a find with whoever issued it: no network.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from detect_secrets.plugins.base import RegexBasedDetector
+
+ALLOWED = "pragma: allowlist secret"  # in a line: detect-secrets' own word for a false alarm
+_DETECTORS = (
+    "AWSKeyDetector",
+    "AzureStorageKeyDetector",
+    "BasicAuthDetector",
+    "DiscordBotTokenDetector",
+    "GitHubTokenDetector",
+    "GitLabTokenDetector",
+    "JwtTokenDetector",
+    "MailchimpDetector",
+    "NpmDetector",
+    "OpenAIDetector",
+    "PrivateKeyDetector",
+    "PypiTokenDetector",
+    "SendGridDetector",
+    "SlackDetector",
+    "SquareOAuthDetector",
+    "StripeDetector",
+    "TelegramBotTokenDetector",
+    "TwilioKeyDetector",
+)
+_MORE = {  # what they don't know
+    "Hugging Face token": r"(?:hf|api_org)_[A-Za-z]{34}(?![A-Za-z0-9])|hf_(?:oauth|jwt)_[\w.=-]{20,}",
+    "GitHub fine-grained token": r"github_pat_[A-Za-z0-9_]{22,}",
+    "Anthropic key": r"sk-ant-[A-Za-z0-9_-]{20,}",
+    "OpenAI key": r"sk-(?:proj|svcacct)-[A-Za-z0-9_-]{20,}",
+    "Google API key": r"AIza[A-Za-z0-9_-]{35}",
+    "npm token": r"npm_[A-Za-z0-9]{36}",
+    "encrypted private key": r"BEGIN ENCRYPTED PRIVATE KEY",
+}
+
+
+@dataclass(frozen=True)
+class Find:
+    """Where something lies that looks like a secret of this kind: characters `start` to `end`, in `line` (from 1)."""
+
+    kind: str
+    line: int
+    start: int
+    end: int
+
+
+def find_secrets(text: str) -> list[Find]:
+    """Everything in `text` that looks like a secret, in its order, the first kind that fits each."""
+    finds: list[Find] = []
+    for kind, start, end in sorted(_matches(text), key=lambda match: match[1]):
+        if finds and start < finds[-1].end:
+            continue
+        line_start = text.rfind("\n", 0, start) + 1
+        line = text[line_start:].split("\n", 1)[0] if text.find(ALLOWED, line_start) >= 0 else ""
+        if ALLOWED not in line:
+            finds.append(Find(kind, text.count("\n", 0, start) + 1, start, end))
+    return finds
+
+
+def without_secrets(text: str) -> str:
+    """`text` with every such place replaced by what was there: a model may have learnt one by heart."""
+    for find in reversed(find_secrets(text)):
+        text = f"{text[: find.start]}[{find.kind}, left out]{text[find.end :]}"
+    return text
+
+
+def _matches(text: str) -> Iterator[tuple[str, int, int]]:
+    for kind, pattern in _MORE.items():
+        for match in re.finditer(pattern, text):
+            yield kind, match.start(), match.end()
+    for detector in _detectors():
+        for pattern in detector.denylist:
+            for match in pattern.finditer(text):
+                if any(detector.analyze_string(match.group())):  # a web token must also decode, for one
+                    yield detector.secret_type, match.start(), match.end()
+
+
+@cache
+def _detectors() -> Sequence["RegexBasedDetector"]:
+    from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+
+    classes = {found.__name__: found for found in get_mapping_from_secret_type_to_class().values()}
+    return [classes[name]() for name in _DETECTORS]

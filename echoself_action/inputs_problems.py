@@ -1,0 +1,111 @@
+"""What is wrong with inputs, in the words of someone who writes a workflow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from .hub.sections import SECTIONS, wrong_marks
+from .inputs import MODES, PUBLISHES, TRAINS, Inputs
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`concerned` are the inputs that it is about, the one to name first."""
+
+    concerned: tuple[str, ...]
+    message: str
+    fix: str
+
+
+def field_problem(detail: Any) -> Problem:
+    """One of pydantic's errors."""
+    name = str(detail["loc"][0])
+    message, fix = _field_problem(name, detail)
+    return Problem((name,), message, fix)
+
+
+def contradictions(inputs: Inputs) -> list[Problem]:
+    """What can't be meant together."""
+    found: list[Problem] = []
+
+    def add(concerned: tuple[str, ...], message: str, fix: str) -> None:
+        found.append(Problem(concerned, message, fix))
+
+    if inputs.mode in TRAINS:
+        width, heads, steps = inputs.size("n_embd"), inputs.size("n_head"), inputs.size("max_iters")
+        if width % heads:
+            near = max(heads, width // heads * heads)
+            fix = f"Use a multiple of {heads}, such as {near}, or another n_head."
+            add(("n_embd", "n_head"), f"{width} is not divisible by n_head, {heads}.", fix)
+        if inputs.architecture == "nanecho" and width % 4:
+            add(("n_embd", "architecture"), f"{width} is not divisible by 4.", "A NanEcho's hypergraph attention has 4 heads.")
+        if inputs.persona_dimensions and inputs.architecture != "nanecho":
+            add(("persona_dimensions", "architecture"), "only a new NanEcho has them.", "Add architecture: nanecho.")
+        if inputs.warmup is not None and inputs.warmup >= steps:
+            message = f"{inputs.warmup} steps are no less than max_iters, {steps}."
+            add(("warmup", "max_iters"), message, "Lower it, or leave it out.")
+        if inputs.resume == "never" and not inputs.confirm_fresh_start:
+            fix = "Add confirm_fresh_start: true to start over on purpose; old checkpoints are set aside, not deleted."
+            add(("resume", "confirm_fresh_start"), "never would leave the trained model behind.", fix)
+        if inputs.resume == "never" and inputs.checkpoint:
+            add(("resume", "checkpoint"), "never, but checkpoint names one to go on from.", "Leave out one of the two.")
+    if inputs.card and inputs.mode in PUBLISHES:
+        if not Path(inputs.card).is_file():
+            add(("card",), f"{inputs.card} is no file.", "Give the path of a Markdown file.")
+        elif wrong := wrong_marks(Path(inputs.card).read_text(encoding="utf-8", errors="replace")):
+            message = f"{inputs.card} has marks that open or close none of our parts: {', '.join(wrong)}."
+            add(("card",), message, f"Use the parts {', '.join(SECTIONS)}, each once, with both of its marks.")
+    spared = inputs.mode == "train" or (inputs.mode == "pull" and inputs.checkpoint) or inputs.candidates
+    if not inputs.repo_id and not spared:
+        add(("repo_id",), f"not given, and {inputs.mode} needs it.", _FORMS["repo_id"])
+    return found
+
+
+def closest(name: str) -> str:
+    """Advice for whoever wrote `name`, which is no input."""
+    plain = name.lstrip("-").replace("-", "_")
+    if plain == "hf_token":
+        return "A token in an argument list can be read by others on the machine: set HF_TOKEN in the environment."
+    close = get_close_matches(plain, Inputs.model_fields, 1)
+    return f"Did you mean {close[0]}?" if close else "See the table of inputs in the README."
+
+
+def _field_problem(name: str, detail: Any) -> tuple[str, str]:
+    """(message, fix)"""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        return "there is no such input.", closest(name)
+    if name == "mode":
+        message = "not given." if detail["input"] is None else f"{_shortened(repr(detail['input']))} is no mode."
+        return message, f"Use {_either(MODES)}."
+    declared = Inputs.model_fields[name]
+    value = "the value" if name == "hf_token" else _shortened(repr(detail["input"]))
+    if kind == "literal_error":
+        return f"{value} is none of its values.", f"Use {context['expected']}."
+    if kind == "string_pattern_mismatch":
+        return f"{value} has not the form that is wanted.", _FORMS.get(name, f"It is: {declared.description}")
+    return f"{value}: {detail['msg'][0].lower()}{detail['msg'][1:]}.", f"It is: {declared.description}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text):,} characters)"
+
+
+_SHOWN = 200  # characters of a wrong value: enough to find it by
+_FORMS = {
+    "persona_dimensions": "Write names of letters, digits and underscores.",
+    "license": "Write it as the Hub does, such as mit or cc-by-4.0.",
+    "language": "Write codes such as en or pt-BR.",
+    "repo_id": "Write owner/name, such as my-org/my-model.",
+    "tokenizer": "Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json or a meta.pkl.",
+    "revision": "Write the name of a branch, a tag or a commit.",
+    "tag": "Write a tag name such as v1.0.",
+    "model": "Write one of the names under models in the file.",
+    "gate": "Use improved, not_worse=X such as not_worse=0.01, max_val_loss=X such as max_val_loss=3.5, or none.",
+}
+
+
+def _either(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"

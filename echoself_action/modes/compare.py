@@ -1,0 +1,104 @@
+"""compare: fetch the candidates, have each read the same text and go on from the same prompts, say which is better."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ..corpus.tokenizer import Tokenizer, load_tokenizer
+from ..evaluation.compare import Ids
+from ..evaluation.contest import Contest, enter, judge, prompts_from
+from ..evaluation.loss import HeldOut
+from ..hub.client import Hub, open_hub, require_write_access
+from ..hub.tags import BEST, TIMESTAMP, move_tag, set_tag, timestamp_tag
+from ..inputs import Inputs, Outputs
+from ..report.compare_page import write_page
+from ..report.comparison import comparison_summary, told
+from ..report.github import write_outputs, write_summary
+from ..report.log import note, part, warn
+from ..training.held_out import read_held_out
+from .candidates import Candidate, hub_candidate, is_here, local_candidate, names_of
+from .corpus import corpus_tokens
+from .outputs import model_outputs
+
+
+def run(inputs: Inputs) -> int:
+    """The mode; returns the exit code. What is fetched for it is gone afterwards."""
+    places = {name: is_here(name) for name in names_of(inputs)}
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(TemporaryDirectory()))
+        hub = None if all(places.values()) else stack.enter_context(open_hub(inputs.hub, inputs.token, note))
+        if hub and inputs.promote == "better":
+            require_write_access(hub)
+        with part("Finding the candidates"):
+            candidates = []
+            for number, (name, here) in enumerate(places.items()):
+                folder = scratch / str(number)
+                found = local_candidate(inputs, name, folder) if here or hub is None else hub_candidate(hub, name, folder)
+                candidates.append(found)
+        with part("Comparing"):
+            contest = _contest(inputs, candidates)
+            for line in told(contest):
+                note(line)
+        page = write_page(inputs.output_dir, contest)
+        winner = next((one for one in candidates if contest.winner and one.name == contest.winner.name), None)
+        outputs = {"report": str(page)} | (_outputs(hub, winner, scratch) if winner else {})
+        if inputs.promote == "better":
+            outputs["tag"] = _promote(inputs, hub, winner)
+    if contest.winner:
+        outputs |= {"winner": contest.winner.name, "val_loss": f"{contest.winner.reading.loss:.6f}"}
+    write_summary(comparison_summary(contest, str(page)))
+    write_outputs(asdict(Outputs(**outputs)))
+    return 0
+
+
+def _contest(inputs: Inputs, candidates: Sequence[Candidate]) -> Contest:
+    where, windows, tokenizer = _held_out(inputs, candidates)
+    prompts = prompts_from(windows, tokenizer)
+    entrants = [enter(one.name, one.place, one.folder, windows, tokenizer, prompts) for one in candidates]
+    return judge(f"{len(windows):,} windows, {where}", prompts, entrants)
+
+
+def _held_out(inputs: Inputs, candidates: Sequence[Candidate]) -> tuple[str, Sequence[Ids], Tokenizer]:
+    """The text that a candidate was evaluated on, which lies with it; else what `data` holds out, in the first one's ids.
+
+    Raises InputError where there is neither.
+    """
+    for one in candidates:
+        if kept := read_held_out(one.folder.path):
+            return f"kept with {one.name}", kept, load_tokenizer(one.folder.path)
+    first = candidates[0].folder
+    tokens = corpus_tokens(inputs.model_copy(update={"tokenizer": None}), first)
+    windows = HeldOut(tokens.val, first.config.block_size, inputs.eval_tokens).windows()
+    return f"held out of {', '.join(inputs.data)}", windows, tokens.tokenizer
+
+
+def _outputs(hub: Hub | None, winner: Candidate, scratch: Path) -> dict[str, str]:
+    known = model_outputs(winner.folder)
+    if winner.folder.path.is_relative_to(scratch):
+        known |= {"checkpoint": "", "model_dir": ""}
+    if hub and winner.repo_id:
+        known |= {"repo_url": hub.url(winner.repo_id), "commit_sha": winner.commit, "revision": winner.revision}
+    return known
+
+
+def _promote(inputs: Inputs, hub: Hub | None, winner: Candidate | None) -> str:
+    """Tag the winner on the Hub; returns the tag, "" where none was set."""
+    if winner is None:
+        note("promote: no candidate is surely better than every other, so no tag was set")
+        return ""
+    if hub is None or not winner.repo_id:
+        warn(f"promote: {winner.name} is better and lies on this machine, so no tag was set. Publish it with mode: deploy.")
+        return ""
+    tag = inputs.tag or BEST
+    if tag == BEST:
+        before = move_tag(hub, winner.repo_id, tag, winner.commit)
+        moved = f"; it was on {before}" if before and before != winner.commit else ""
+        note(f"tag {tag} of {winner.repo_id} is on {winner.commit}{moved}")
+        return tag
+    if tag == TIMESTAMP:
+        tag = timestamp_tag(hub, winner.repo_id, winner.commit)
+    set_tag(hub, winner.repo_id, tag, winner.commit)
+    note(f"tag {tag} of {winner.repo_id} is on {winner.commit}")
+    return tag
