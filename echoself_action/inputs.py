@@ -62,7 +62,8 @@ Text = Annotated[str, BeforeValidator(_text)]
 LanguageCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,12}(-[A-Za-z0-9]{1,8}){0,3}$")]
 PathText = Annotated[str, AfterValidator(_nameable)]
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-_REVISION = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
+REPO = f"{_NAME}/{_NAME}"
+REVISION = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
 
 
 class Inputs(BaseModel):
@@ -75,8 +76,8 @@ class Inputs(BaseModel):
     mode: Mode = _input("What to do.", _ALL, shown="required")
     config: str | None = _input("YAML file with any of these inputs.", _ALL, shown=f"{DEFAULT_CONFIG} where present")
     model: Text | None = _input("One of the `models` in the file, by its name.", _ALL, shown="all of them, one after the other")
-    repo_id: Text | None = _input("Model repo on the Hub, owner/name.", _ALL, pattern=f"^{_NAME}/{_NAME}$", max_length=96)
-    revision: Text = _input("Branch, tag or commit of the repo.", _ALL, "main", pattern=f"^{_REVISION}$")
+    repo_id: Text | None = _input("Model repo on the Hub, owner/name.", _ALL, pattern=f"^{REPO}$", max_length=96)
+    revision: Text = _input("Branch, tag or commit of the repo.", _ALL, "main", pattern=f"^{REVISION}$")
     hub: PathText | None = _input(
         "Which Hub: a URL, or `local` or a folder for a Hub on this machine.",
         _ALL,
@@ -186,7 +187,7 @@ class Inputs(BaseModel):
     tag: Text | None = _input(
         "Tag for the published commit, or for the winner of a comparison; `timestamp` stands for hf-deploy-<UTC time>.",
         (*PUBLISHES, "compare"),
-        pattern=f"^{_REVISION}$",
+        pattern=f"^{REVISION}$",
         shown="none; with create_release v<step>, with promote best",
     )
     create_release: bool = _input(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..checkpoint.folder import ModelFolder
 from ..checkpoint.metadata import Metadata, ParityFacts
@@ -9,6 +10,9 @@ from . import card_text as text
 from .history import Publish
 from .sections import SECTIONS, filled, has_sections, section, with_front_matter
 from .trend import perplexity
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 # Until 0.1, a whole card of ours had this line; such a one is replaced whole.
 OLD_MARKER = "<!-- Written by echoself-action at every publish. Delete this line to keep your own text. -->"
@@ -81,10 +85,10 @@ def _front_matter(repo_id: str, folder: ModelFolder, choices: CardChoices, last:
         model_name=repo_id.split("/")[-1],
         eval_results=_eval_results(folder.metadata, last),
     )
-    return {key: value for key, value in data.to_dict().items() if value is not None}
+    return {key: value for key, value in data.to_dict().items() if value is not None}  # type: ignore[no-untyped-call]
 
 
-def _eval_results(facts: Metadata | None, last: Publish | None) -> list[object] | None:
+def _eval_results(facts: Metadata | None, last: Publish | None) -> "list[EvalResult] | None":
     """The figures that the Hub shows beside the card."""
     from huggingface_hub import EvalResult
 

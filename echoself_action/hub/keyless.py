@@ -23,7 +23,7 @@ _SETTINGS = "https://huggingface.co/docs/hub/trusted-publishers"
 def sign_in(hub: "Hub", resource: str) -> None:
     """Get a token of the Hub for `resource`, which the client keeps.
 
-    Raises InputError or MissingTokenError, with the claims of the id token, never the token; HubError in trouble of the network.
+    Raises InputError or MissingTokenError, with the claims of the id token, never the token, and HubError.
     """
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError

@@ -7,7 +7,7 @@ from .asking import ask, asking
 from .checksum import Content
 from .client import Hub
 from .publish import Change, Published, changes
-from .repo import PROVENANCE_FILE, Remote, list_repo
+from .repo import MODEL_FILES, Remote, list_repo
 from .staging import refuse_secrets
 
 
@@ -49,7 +49,7 @@ def _find_open(
     hub: Hub, remote: Remote, files: Mapping[str, Content], title: str, changed: tuple[Change, ...]
 ) -> Published | None:
     """An open pull request of this title with these files, whichever run it was that published them."""
-    lasting = {name: content for name, content in files.items() if name != PROVENANCE_FILE}
+    lasting = {name: content for name, content in files.items() if name in MODEL_FILES}  # not when and where it was published
     filters = {"discussion_type": "pull_request", "discussion_status": "open"}
 
     def find() -> Published | None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from detect_secrets.plugins.base import RegexBasedDetector
@@ -76,8 +76,8 @@ def without_secrets(text: str) -> str:
 
 
 def _matches(text: str) -> Iterator[tuple[str, int, int]]:
-    for kind, pattern in _MORE.items():
-        for match in re.finditer(pattern, text):
+    for kind, form in _MORE.items():
+        for match in re.finditer(form, text):
             yield kind, match.start(), match.end()
     for detector in _detectors():
         for pattern in detector.denylist:
@@ -90,5 +90,6 @@ def _matches(text: str) -> Iterator[tuple[str, int, int]]:
 def _detectors() -> Sequence["RegexBasedDetector"]:
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 
-    classes = {found.__name__: found for found in get_mapping_from_secret_type_to_class().values()}
+    known: dict[str, Any] = get_mapping_from_secret_type_to_class()
+    classes = {found.__name__: found for found in known.values()}
     return [classes[name]() for name in _DETECTORS]

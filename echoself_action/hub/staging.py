@@ -20,7 +20,8 @@ _SHOWN = 20  # finds in a message
 
 def stage(folder: ModelFolder, names: Iterable[str]) -> dict[str, Content]:
     """Those of `names` that are in the folder. Raises CheckpointError for one that must not be published."""
-    root, there = folder.path.resolve(), {}
+    root = folder.path.resolve()
+    there: dict[str, Content] = {}
     for name in names:
         path = folder.path / name
         if not (path.is_symlink() or path.exists()):
@@ -35,8 +36,8 @@ def stage(folder: ModelFolder, names: Iterable[str]) -> dict[str, Content]:
         limit, size = size_limit(folder, name), path.stat().st_size
         if size > limit:
             raise CheckpointError(
-                f"{path} has {size:,} bytes, and {limit:,} is the most that a file of its kind may have. Nothing was published.",
-                "Such a file holds something else than its name says: use a folder that was saved whole.",
+                f"{path} has {size:,} bytes, and {limit:,} is the most that such a file may have. Nothing was published.",
+                "It holds something else than its name says: use a folder that was saved whole.",
             )
         there[name] = path
     return there
@@ -51,7 +52,7 @@ def size_limit(folder: ModelFolder, name: str) -> int:
 
 
 def refuse_secrets(files: Mapping[str, Content]) -> None:
-    """Raises CheckpointError where a text among `files` holds what looks like a secret, with file and line, never the secret."""
+    """Raises CheckpointError where a text among `files` holds what looks like a secret, never showing the secret."""
     finds = [(name, find) for name, content in files.items() for find in _finds(name, content)]
     if not finds:
         return
@@ -92,6 +93,6 @@ def _largest_weights(folder: ModelFolder) -> int:
     """Bytes in float64 with an untied head, and the masks that old GPT-2 files carry."""
     config = folder.config
     with torch.device("meta"):
-        numbers = sum(tensor.numel() for tensor in new_model(config).state_dict().values())
+        numbers: int = sum(tensor.numel() for tensor in new_model(config).state_dict().values())
     head, masks = config.vocab_size * config.n_embd, config.n_layer * config.block_size**2
     return 8 * (numbers + head) + 4 * masks + JSON_LIMIT

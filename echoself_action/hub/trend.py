@@ -40,17 +40,19 @@ def trend_picture(publishes: Sequence[Publish]) -> bytes:
     from matplotlib.ticker import MaxNLocator
 
     first = max(0, len(publishes) - _SHOWN)
-    shown = [(first + index + 1, publish) for index, publish in enumerate(publishes[first:]) if publish.val_loss is not None]
+    shown = [
+        (number, publish.val_loss, publish.data_digest)
+        for number, publish in enumerate(publishes[first:], first + 1)
+        if publish.val_loss is not None
+    ]
     figure = Figure(figsize=(7.2, 3.2), dpi=150, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
-    for (_, before), (number, publish) in pairwise(shown):
-        if before.data_digest != publish.data_digest:
+    for (_, _, before), (number, _, digest) in pairwise(shown):
+        if before != digest:
             axes.axvline(number - 0.5, color=_INK, linestyle=":", linewidth=1, alpha=0.6)
-    axes.plot([number for number, _ in shown], [publish.val_loss for _, publish in shown], "o-", color=_LINE, markersize=4)
-    number, last = shown[-1]
-    axes.annotate(
-        f"{last.val_loss:.4f}", (number, last.val_loss or 0), (0, 8), textcoords="offset points", ha="center", color=_INK
-    )
+    axes.plot([number for number, _, _ in shown], [loss for _, loss, _ in shown], "o-", color=_LINE, markersize=4)
+    number, loss, _ = shown[-1]
+    axes.annotate(f"{loss:.4f}", (number, loss), (0, 8), textcoords="offset points", ha="center", color=_INK)
     axes.set_xlabel("publish", color=_INK)
     axes.set_ylabel("validation loss (nats per token)", color=_INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -56,7 +56,6 @@ def write_report(inputs: Inputs, model: ModelFolder, text: str | None, publishin
     if text is None:
         text = sample(model.load_model(), load_tokenizer(model.path))
     path = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, model, [text], publishing)
-    note(f"the run on a page: {path}")
     return {"report": str(path)}
 
 

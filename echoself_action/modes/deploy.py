@@ -6,15 +6,12 @@ from dataclasses import asdict
 
 from ..checkpoint.find import best, resumable
 from ..checkpoint.folder import ModelFolder, check_weights, record, remote_code
-from ..checkpoint.metadata import ParityFacts
 from ..checkpoint.parity import check_parity, in_words
 from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
-from ..evaluation.gate import Verdict, is_relative
+from ..evaluation.gate import is_relative
 from ..hub.checksum import Content
 from ..hub.client import Hub, open_hub, require_write_access
-from ..hub.fetch import read_facts
 from ..hub.plan import plan
-from ..hub.propose import propose_model
 from ..hub.provenance import provenance_of
 from ..hub.publish import (
     Published,
@@ -32,12 +29,12 @@ from ..inputs import Inputs, Outputs
 from ..report.github import write_outputs, write_summary
 from ..report.log import note, part, warn
 from ..report.page import Publishing
-from ..report.proposal import proposal_summary, proposal_text
 from ..report.summary import loss_text, publishing_summary, refusal_summary
 from .account import account_of, write_report
 from .gate import known_of, verdict_on
 from .named import named_checkpoint
 from .outputs import model_outputs
+from .pull_request import propose
 
 
 def run(inputs: Inputs) -> int:
@@ -104,7 +101,7 @@ def _deploy(
             _show_plan(hub, remote, files, state)
             return where | {"deployed": "false"}
         if inputs.create_pr:
-            proposed = _propose(inputs, hub, remote, model, files, verdict, parity)
+            proposed = propose(inputs, hub, remote, model, files, _title(model), (verdict, parity))
             publishing = Publishing(where["repo_url"], verdict, pr_url=proposed["pr_url"], history=account.history)
             return where | proposed | write_report(inputs, model, text, publishing)
         remote = ensure_repo(hub, remote, inputs.private)
@@ -116,7 +113,7 @@ def _deploy(
             set_tag(hub, remote.repo_id, inputs.tag, published.commit)
             note(f"tag {inputs.tag} is on it")
     write_summary(publishing_summary(where["repo_url"], published, parity, verdict, account.history))
-    publishing = Publishing(where["repo_url"], verdict, published.commit if published.deployed else "", account.history)
+    publishing = Publishing(where["repo_url"], verdict, published.commit if published.deployed else "", history=account.history)
     return (
         where
         | write_report(inputs, model, text, publishing)
@@ -178,35 +175,13 @@ def _provenance(inputs: Inputs, remote: Remote, files: Mapping[str, Content]) ->
     return {PROVENANCE_FILE: provenance_of(files, inputs.model_dump(mode="json", exclude={"hf_token"}))}
 
 
-def _propose(
-    inputs: Inputs,
-    hub: Hub,
-    remote: Remote,
-    model: ModelFolder,
-    files: Mapping[str, Content],
-    verdict: Verdict,
-    parity: ParityFacts,
-) -> dict[str, str]:
-    """Open a pull request in place of a commit; the training state stays here."""
-    before = read_facts(hub, remote.repo_id, remote.model) if remote.model else None
-    text = proposal_text(inputs.gate, verdict, parity, changes(files, remote.model), before, model.metadata)
-    proposed = propose_model(hub, remote, files, _title(model), text)
-    note(
-        f"pull request: {proposed.pr_url}" if proposed.pr_url else f"{remote.repo_id} already holds this model: no pull request"
-    )
-    write_summary(proposal_summary(hub.url(remote.repo_id), proposed.pr_url, text))
-    return {"deployed": "false", "pr_url": proposed.pr_url, "commit_sha": proposed.commit}
-
-
 def _show_plan(hub: Hub, remote: Remote, files: Mapping[str, Content], state: Mapping[str, Content]) -> None:
     url = hub.url(remote.repo_id)
+    note("dry run: this would be published, and nothing else")
     for branch, wanted, published in ((remote.revision, files, remote.model), (STATE_BRANCH, state, remote.state)):
         planned = changes(wanted, published)
-        note(
-            f"dry run: {url} would get this on {branch}, and nothing else:"
-            if planned
-            else f"dry run: {url} holds all of {branch}"
-        )
+        if wanted:
+            note(f"{branch} of {url}: {sum(change.size for change in planned):,} bytes")
         for line in plan(hub, remote.repo_id, planned, published):
             note(line)
 

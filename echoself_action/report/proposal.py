@@ -60,5 +60,5 @@ def _row(name: str, published: Metadata | None, proposed: Metadata | None) -> st
 
 def _figure(value: float | None, sign: str = "") -> str:
     if value is None:
-        return "–"
+        return "-"
     return f"{value:{sign}.4f}" if isinstance(value, float) else f"{value:{sign},}"

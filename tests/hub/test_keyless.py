@@ -46,7 +46,9 @@ class Runner(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         allowed = self.headers["Authorization"] == "Bearer request-token"
-        body = json.dumps({"value": id_token(parse_qs(urlsplit(self.path).query)["audience"][0])}).encode() if allowed else b"{}"
+        body = (
+            json.dumps({"value": id_token(parse_qs(urlsplit(self.path).query)["audience"][0])}).encode() if allowed else b"{}"
+        )
         self.send_response(200 if allowed else 403)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -119,9 +121,7 @@ def test_a_refused_exchange_says_what_the_job_shows(server: str, job: None, monk
     assert all(f"{name}={JOB[name]}" in error.hint for name in ("sub", "repository", "ref", "workflow_ref"))
 
 
-def test_an_id_token_of_somebody_else_is_refused_with_its_claims(
-    server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_id_token_of_somebody_else_is_refused_with_its_claims(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_OIDC_RESOURCE", "me/model")
     monkeypatch.setenv("HF_OIDC_ID_TOKEN", id_token(server, repository="octo/fork"))
     assert "repository=octo/fork" in refused(MissingTokenError).hint
