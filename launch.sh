@@ -14,9 +14,6 @@ action=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # one a job and machine: several runners may share a Docker engine, and a matrix shares its run
 container=echoself-${GITHUB_RUN_ID:-0}-${GITHUB_RUN_ATTEMPT:-0}-$(cksum <<<"${RUNNER_NAME-} $RUNNER_TEMP" | cut -d' ' -f1)
 
-# the token is for the artifacts of the run that triggered this one, and there is one in this event alone
-[[ ${GITHUB_EVENT_NAME-} == workflow_run ]] || unset GITHUB_TOKEN
-
 # Says what is wrong and what to change, neither of which may be text from outside, and ends the step.
 refuse() {
   printf '::error title=echoself-action::%s%%0A  %s\n' "$1" "$2"
@@ -29,6 +26,9 @@ input() {
   local pattern="[{,][[:space:]]*\"$1\"[[:space:]]*:[[:space:]]*\"([^\"]*)\""
   [[ ! $ECHOSELF_INPUTS =~ $pattern ]] || printf '%s' "${BASH_REMATCH[1]}"
 }
+
+# the token is for the artifacts of the run that triggered this one, and for a release: without either, nobody gets it
+[[ ${GITHUB_EVENT_NAME-} == workflow_run || $(input create_release) == true ]] || unset GITHUB_TOKEN
 
 has_gpu() { nvidia-smi -L >/dev/null 2>&1; }
 
@@ -93,7 +93,7 @@ run_in_container() {
   mode=$(input mode) device=$(input device)
   docker version >/dev/null 2>&1 ||
     refuse "This runner has no Docker engine, or the job may not use it. Nothing was done." "Use runtime: host."
-  if [[ $mode != deploy && $mode != pull && $device != cpu ]]; then
+  if [[ $mode != deploy && $mode != pull && $mode != compare && $device != cpu ]]; then
     if has_gpu; then
       flavor=cuda
       options=(--gpus all --shm-size 8g) # data loaders and NCCL share memory; Docker's default is 64 MB
@@ -105,7 +105,7 @@ run_in_container() {
   find_image "$flavor"
   # by name, because values on a command line can be read by everybody on the machine; what is not set stays so
   for name in ECHOSELF_INPUTS HOME GITHUB_ACTIONS GITHUB_OUTPUT GITHUB_STEP_SUMMARY GITHUB_EVENT_PATH \
-    GITHUB_API_URL GITHUB_REPOSITORY GITHUB_TOKEN \
+    GITHUB_API_URL GITHUB_REPOSITORY GITHUB_SHA GITHUB_TOKEN \
     HF_TOKEN HF_ENDPOINT HF_OIDC_RESOURCE HF_OIDC_ID_TOKEN ACTIONS_ID_TOKEN_REQUEST_URL ACTIONS_ID_TOKEN_REQUEST_TOKEN \
     HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy; do
     options+=(--env "$name")

@@ -21,8 +21,7 @@ class Problem:
 
 def field_problem(detail: Any) -> Problem:
     """One of pydantic's errors."""
-    name = str(detail["loc"][0])
-    message, fix = _field_problem(name, detail)
+    name, message, fix = _field_problem(detail)
     return Problem((name,), message, fix)
 
 
@@ -57,6 +56,12 @@ def contradictions(inputs: Inputs) -> list[Problem]:
         elif wrong := wrong_marks(Path(inputs.card).read_text(encoding="utf-8", errors="replace")):
             message = f"{inputs.card} has marks that open or close none of our parts: {', '.join(wrong)}."
             add(("card",), message, f"Use the parts {', '.join(SECTIONS)}, each once, with both of its marks.")
+    if inputs.create_release and inputs.create_pr:
+        add(("create_release", "create_pr"), "only a published model gets one, and create_pr publishes none.", "Drop one.")
+    if inputs.create_pr and inputs.tag:
+        add(("create_pr", "tag"), "a tag is for a published commit, and create_pr publishes none.", "Drop one of the two.")
+    if inputs.create_pr and inputs.revision != "main":
+        add(("create_pr", "revision"), f"a pull request is for main, not for {inputs.revision}.", "Drop one of the two.")
     spared = inputs.mode == "train" or (inputs.mode == "pull" and inputs.checkpoint) or inputs.candidates
     if not inputs.repo_id and not spared:
         add(("repo_id",), f"not given, and {inputs.mode} needs it.", _FORMS["repo_id"])
@@ -72,21 +77,21 @@ def closest(name: str) -> str:
     return f"Did you mean {close[0]}?" if close else "See the table of inputs in the README."
 
 
-def _field_problem(name: str, detail: Any) -> tuple[str, str]:
-    """(message, fix)"""
-    kind, context = detail["type"], detail.get("ctx", {})
+def _field_problem(detail: Any) -> tuple[str, str, str]:
+    """(input, message, fix)"""
+    name, kind, context = str(detail["loc"][0]), detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return "there is no such input.", closest(name)
+        return name, "there is no such input.", closest(name)
     if name == "mode":
         message = "not given." if detail["input"] is None else f"{_shortened(repr(detail['input']))} is no mode."
-        return message, f"Use {_either(MODES)}."
+        return name, message, f"Use {_either(MODES)}."
     declared = Inputs.model_fields[name]
     value = "the value" if name == "hf_token" else _shortened(repr(detail["input"]))
     if kind == "literal_error":
-        return f"{value} is none of its values.", f"Use {context['expected']}."
+        return name, f"{value} is none of its values.", f"Use {context['expected']}."
     if kind == "string_pattern_mismatch":
-        return f"{value} has not the form that is wanted.", _FORMS.get(name, f"It is: {declared.description}")
-    return f"{value}: {detail['msg'][0].lower()}{detail['msg'][1:]}.", f"It is: {declared.description}"
+        return name, f"{value} has not the form that is wanted.", _FORMS.get(name, f"It is: {declared.description}")
+    return name, f"{value}: {detail['msg'][0].lower()}{detail['msg'][1:]}.", f"It is: {declared.description}"
 
 
 def _shortened(text: str) -> str:

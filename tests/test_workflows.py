@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,12 +13,14 @@ from typing import Any
 import pytest
 import yaml
 
-from echoself_action.inputs import Outputs
+from echoself_action.inputs import DEFAULT_CONFIG, Outputs
 from echoself_action.inputs_merge import ACTION_VARIABLE, load_models
 
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.yml"))
+MODELS_FILE = ROOT / "examples/models/echoself.yml"  # what a matrix is made from
+MODELS = yaml.safe_load(MODELS_FILE.read_text(encoding="utf-8"))["models"]
 OUR_ACTION = re.compile(r"(\./|9cog/echoself-action@v1)")
 OUTPUTS = {output.name for output in fields(Outputs)}
 
@@ -55,7 +58,9 @@ def jobs() -> Iterator[Job]:
     for path in [*WORKFLOWS, *EXAMPLES]:
         workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
         for name, body in workflow["jobs"].items():
-            for matrix in body.get("strategy", {}).get("matrix", {}).get("include", [{}]):
+            declared = body.get("strategy", {}).get("matrix", {})
+            from_file = [{"model": model} for model in MODELS] if "model" in declared else [{}]
+            for matrix in declared.get("include", from_file):
                 yield Job(path, name, workflow, body, matrix)
 
 
@@ -72,6 +77,9 @@ def test_there_is_something_to_look_at() -> None:
 @each_job
 def test_what_the_action_is_given_is_accepted(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    if job.matrix.get("model") in MODELS:
+        (tmp_path / ".github").mkdir()
+        shutil.copy(MODELS_FILE, tmp_path / DEFAULT_CONFIG)
     for step in filter(is_ours, job.steps):
         given = {name: filled(name, value, job.matrix) for name, value in step["with"].items()}
         monkeypatch.setenv(ACTION_VARIABLE, json.dumps(given))

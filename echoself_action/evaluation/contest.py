@@ -1,4 +1,4 @@
-"""Two or more models side by side: each reads the same held-out text and goes on from the same prompts; is one surely better?"""
+"""Two or more models side by side: all read the same held-out text and go on from the same prompts; is one surely better?"""
 
 import time
 from collections.abc import Sequence

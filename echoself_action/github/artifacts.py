@@ -1,11 +1,7 @@
-"""The artifacts of a workflow run, by GitHub's REST API: listed, downloaded within bounds, and checked against their digest.
-
-The token goes to GitHub alone. A download is a redirect to another host, and httpx2 takes the token out there.
-"""
+"""The artifacts of a workflow run, by GitHub's REST API: listed, downloaded within bounds, and checked against their digest."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +9,10 @@ from typing import Any
 import httpx2
 
 from ..errors import HubError
+from .client import asking
 from .event import Run
 
 _MOST_PAGES, _PAGE = 10, 100
-_SECONDS = 60  # without a byte
-_NETWORK = "Check the network and GITHUB_API_URL, and run it again."
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,7 @@ def list_artifacts(run: Run) -> list[Artifact]:
     """The artifacts of `run`. Raises HubError where GitHub refuses, or can't be reached."""
     found: list[Artifact] = []
     path = f"/repos/{run.repository}/actions/runs/{run.id}/artifacts"
-    with _asking(run, "listing its artifacts") as client:
+    with asking(run.access, "listing its artifacts", run.title) as client:
         for page in range(1, _MOST_PAGES + 1):
             response = client.get(path, params={"per_page": _PAGE, "page": page})
             response.raise_for_status()
@@ -51,7 +46,7 @@ def download(run: Run, artifact: Artifact, target: Path, most_bytes: int) -> boo
     Raises HubError where GitHub refuses, or where more than `most_bytes` arrive, or not what was uploaded.
     """
     digest, size = hashlib.sha256(), 0
-    with _asking(run, f"downloading the artifact {artifact.name!r}") as client:
+    with asking(run.access, f"downloading the artifact {artifact.name!r}", run.title) as client:
         path = f"/repos/{run.repository}/actions/artifacts/{artifact.id}/zip"
         with client.stream("GET", path) as response:
             if response.status_code == httpx2.codes.GONE:
@@ -84,39 +79,3 @@ def _artifact(row: Mapping[str, Any]) -> Artifact:
         expired=bool(row["expired"]),
         sha256=digest if kind == "sha256" else "",
     )
-
-
-@contextmanager
-def _asking(run: Run, doing: str) -> Iterator[httpx2.Client]:
-    """A client; what goes wrong inside the block becomes a HubError. `doing` is what did not happen, then."""
-    headers = {
-        "Accept": "application/vnd.github+json",
-        "Accept-Encoding": "identity",
-        "Authorization": f"Bearer {run.token}",
-        "User-Agent": "echoself-action",
-        "X-GitHub-Api-Version": "2022-11-28",
-    }
-    try:
-        with httpx2.Client(base_url=run.api, headers=headers, timeout=_SECONDS, follow_redirects=True) as client:
-            yield client
-    except httpx2.HTTPStatusError as error:
-        raise _refused(error.response, run, doing) from error
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise HubError(f"GitHub can't be reached at {run.api}: {doing} failed for {run.title}: {reason}.", _NETWORK) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HubError(f"What {run.api} answered is not GitHub's: {doing} failed for {run.title}.", _NETWORK) from error
-
-
-def _refused(response: httpx2.Response, run: Run, doing: str) -> HubError:
-    status = response.status_code
-    paused = response.headers.get("x-ratelimit-remaining") == "0" or "retry-after" in response.headers
-    if status == httpx2.codes.TOO_MANY_REQUESTS or (status == httpx2.codes.FORBIDDEN and paused):
-        hint = "GitHub asks for a pause (rate limit): run it again later."
-    elif status in (httpx2.codes.FORBIDDEN, httpx2.codes.NOT_FOUND):
-        hint = "Give the job `permissions: actions: read`, which the artifacts of another run need."
-    elif status == httpx2.codes.UNAUTHORIZED:
-        hint = "Leave GITHUB_TOKEN as GitHub sets it."
-    else:
-        hint = "Run it again later."
-    return HubError(f"GitHub refused ({status}): {doing} failed for {run.title}.", hint)

@@ -6,11 +6,13 @@ somebody else's code are that person's to fill, so they are not taken.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PUBLIC_API = "https://api.github.com"
+from .client import PUBLIC_API, Access
+
+_RIGHT = "Give the job `permissions: actions: read`, which the artifacts of another run need."
 
 
 class NothingToAskError(Exception):
@@ -24,8 +26,7 @@ class Run:
     id: int
     title: str
     repository: str
-    api: str = PUBLIC_API
-    token: str = field(default="", repr=False)
+    access: Access
 
 
 def triggering_run(environment: Mapping[str, str]) -> Run:
@@ -44,7 +45,7 @@ def triggering_run(environment: Mapping[str, str]) -> Run:
         raise NothingToAskError(f"{title} was started by pull_request_target, which anybody's pull request does: not trusted")
     if not token:
         raise NothingToAskError(f"{title} can't be asked for: there is no GITHUB_TOKEN")
-    return Run(run["id"], title, repository, environment.get("GITHUB_API_URL") or PUBLIC_API, token)
+    return Run(run["id"], title, repository, Access(environment.get("GITHUB_API_URL") or PUBLIC_API, token, _RIGHT))
 
 
 def _event(environment: Mapping[str, str]) -> Mapping[str, Any]:

@@ -97,7 +97,7 @@ def history_table(history: Sequence[Publish]) -> str:
         )
         for publish in reversed(history[-_SHOWN:])
     ]
-    head = ("published (UTC)", "step", "val. loss", "perplexity", "bits/byte", "gate", "minutes", "tokens/s", "trained from")
+    head = ("published (UTC)", "step", "val. loss", "perplexity", "bits/byte", "change", "minutes", "tokens/s", "trained from")
     used = [column for column in range(len(head)) if any(row[column] for row in rows)]
     return table([head[column] for column in used], [[row[column] for column in used] for row in rows])
 
@@ -171,13 +171,14 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def code(text: str) -> str:
-    """Inline code, which no text ends, nor its cell of a table, nor its part of the card."""
-    return "`" + " ".join(text.split()).replace("`", "'").replace("|", "\\|").replace("<!--", "<! --") + "`"
+    """Inline code, which no text ends, nor its cell of a table."""
+    return "`" + " ".join(text.split()).replace("`", "'").replace("|", "\\|") + "`"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown."""
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
+    """Markdown; every row is one line, whatever is in it."""
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines += [f"| {' | '.join(' '.join(cell.split()) for cell in row)} |" for row in rows]
     return "\n".join(lines)
 
 

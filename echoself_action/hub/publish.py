@@ -119,23 +119,6 @@ def publish_state(hub: Hub, remote: Remote, newest: ModelFolder, message: str) -
     return _commit(hub, remote.repo_id, STATE_BRANCH, state_files(newest), message, parent)
 
 
-def set_tag(hub: Hub, repo_id: str, tag: str, commit: str) -> None:
-    """Tag a commit. Raises HubError where the tag is on another commit already: tags don't move."""
-    tags = _tags(hub, repo_id)
-    if tags.get(tag) == commit:
-        return
-    if tag in tags:
-        raise HubError(
-            f"Tag {tag} of {repo_id} is on commit {tags[tag]} already. The model was published, but not tagged.",
-            "Give another tag.",
-        )
-
-    def set_already() -> bool | None:
-        return _tags(hub, repo_id).get(tag) == commit or None
-
-    ask(hub, repo_id, f"setting tag {tag}", lambda: hub.api.create_tag(repo_id, tag=tag, revision=commit), set_already)
-
-
 def read_card(hub: Hub, remote: Remote) -> str | None:
     """The card on the Hub, or None."""
     if not remote.model or CARD_FILE not in remote.model.files:
@@ -182,11 +165,6 @@ def _history(hub: Hub, repo_id: str, branch: str) -> "list[GitCommitInfo]":
 def _make_branch(hub: Hub, repo_id: str, branch: str, start: str | None) -> None:
     make = partial(hub.api.create_branch, repo_id, branch=branch, revision=start, exist_ok=True)
     ask(hub, repo_id, f"making the branch {branch}", make)
-
-
-def _tags(hub: Hub, repo_id: str) -> dict[str, str]:
-    refs = ask(hub, repo_id, "looking up the tags", lambda: hub.api.list_repo_refs(repo_id))
-    return {ref.name: ref.target_commit for ref in refs.tags}
 
 
 def _moved_on(repo_id: str, branch: str) -> MovedOnError:

@@ -17,8 +17,9 @@ _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$\n?", re.
 
 
 def section(name: str, content: str) -> str:
-    """A part of ours."""
-    return f"<!-- echoself:{name} -->\n{content.strip()}\n<!-- /echoself:{name} -->"
+    """A part of ours. A mark inside its content would end it early, so there it is none."""
+    content = _MARK.sub(lambda found: found[0].replace("<!--", "<! --"), content.strip())
+    return f"<!-- echoself:{name} -->\n{content}\n<!-- /echoself:{name} -->"
 
 
 def has_sections(text: str) -> bool:

@@ -16,6 +16,7 @@ from ..hub.history import History, Publish, fetch_history, publish_of
 from ..hub.provenance import this_run
 from ..hub.publish import read_card
 from ..hub.repo import Remote
+from ..hub.secrets import without_secrets
 from ..hub.trend import history_files
 from ..inputs import Inputs
 from ..report.log import note
@@ -54,7 +55,7 @@ def account_of(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, par
 def write_report(inputs: Inputs, model: ModelFolder, text: str | None, publishing: Publishing | None = None) -> dict[str, str]:
     """Write the page about `model`; `text` is a sample of it, None where none was drawn yet. Returns the output."""
     if text is None:
-        text = sample(model.load_model(), load_tokenizer(model.path))
+        text = without_secrets(sample(model.load_model(), load_tokenizer(model.path)))
     path = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, model, [text], publishing)
     return {"report": str(path)}
 

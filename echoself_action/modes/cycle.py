@@ -13,6 +13,7 @@ from ..report.log import note, part
 from ..report.summary import training_summary
 from .account import write_report
 from .deploy import deploy_model, exit_code
+from .release import release_target
 from .start import newest_of
 from .train import train_model, training_outputs
 
@@ -21,6 +22,7 @@ def run(inputs: Inputs) -> int:
     """The mode; returns the exit code. What was trained stays in output_dir where it can't be published."""
     started = time.monotonic()
     assert inputs.repo_id
+    release_target(inputs)
     with open_hub(inputs.hub, inputs.token, note) as hub:
         require_write_access(hub)
         with part("Pulling"):

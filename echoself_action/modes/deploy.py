@@ -11,6 +11,7 @@ from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
 from ..evaluation.gate import is_relative
 from ..hub.checksum import Content
 from ..hub.client import Hub, open_hub, require_write_access
+from ..hub.history import fetch_history
 from ..hub.plan import plan
 from ..hub.provenance import provenance_of
 from ..hub.publish import (
@@ -20,7 +21,6 @@ from ..hub.publish import (
     model_files,
     publish_model,
     publish_state,
-    set_tag,
     state_files,
 )
 from ..hub.repo import MAIN, PROVENANCE_FILE, STATE_BRANCH, Remote, look_up
@@ -35,10 +35,12 @@ from .gate import known_of, verdict_on
 from .named import named_checkpoint
 from .outputs import model_outputs
 from .pull_request import propose
+from .release import name_published, release_target
 
 
 def run(inputs: Inputs) -> int:
     """The mode; returns the exit code."""
+    release_target(inputs)
     model, newest = _folders(inputs)
     assert inputs.repo_id
     with open_hub(inputs.hub, inputs.token, note) as hub:
@@ -81,7 +83,8 @@ def _deploy(
     if not verdict.passed:
         warn(f"gate: {verdict.reason}. Nothing was published; the model stays in {model.path}.")
         write_summary(refusal_summary(where["repo_url"], verdict))
-        return where | {"deployed": "false"} | write_report(inputs, model, text, Publishing(where["repo_url"], verdict))
+        publishing = Publishing(where["repo_url"], verdict, history=fetch_history(hub, remote).publishes)
+        return where | {"deployed": "false"} | write_report(inputs, model, text, publishing)
     with part("Publishing"):
         parity = check_parity(model)
         note(f"stock transformers loads {model.path}: {in_words(parity)}")
@@ -109,9 +112,7 @@ def _deploy(
             publish_state(hub, remote, newest, f"Training state at step {newest.step}")
         published = publish_model(hub, remote, files, _title(model))
         _say(published, where["repo_url"])
-        if inputs.tag:
-            set_tag(hub, remote.repo_id, inputs.tag, published.commit)
-            note(f"tag {inputs.tag} is on it")
+        named = name_published(inputs, hub, remote.repo_id, model, published.commit, verdict.reason)
     write_summary(publishing_summary(where["repo_url"], published, parity, verdict, account.history))
     publishing = Publishing(where["repo_url"], verdict, published.commit if published.deployed else "", history=account.history)
     return (
@@ -120,8 +121,8 @@ def _deploy(
         | {
             "deployed": str(published.deployed).lower(),
             "commit_sha": published.commit,
-            "tag": inputs.tag or "",
         }
+        | named
     )
 
 

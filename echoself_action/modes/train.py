@@ -8,6 +8,7 @@ from ..checkpoint.find import best, resumable
 from ..checkpoint.folder import ModelFolder
 from ..errors import INTERRUPTED, InputError
 from ..evaluation.samples import sample
+from ..hub.secrets import without_secrets
 from ..inputs import Inputs, Outputs
 from ..model import ModelConfig
 from ..model.gpt2 import GPT2Config
@@ -63,7 +64,7 @@ def train_model(inputs: Inputs, start: ModelFolder | None, started: float) -> Tr
         _introduce(training)
         result = train(training, inputs.output_dir, stop, Listeners(printer, warn), started)
     chosen = best(inputs.output_dir) or result.latest
-    text = "" if stop.requested else sample(chosen.load_model(), data.tokens.tokenizer)
+    text = "" if stop.requested else without_secrets(sample(chosen.load_model(), data.tokens.tokenizer))
     _conclude(result, chosen, text)
     return Trained(result, chosen, resumable(inputs.output_dir)[0], text)
 

@@ -36,8 +36,7 @@ def against_first(contest: Contest) -> list[tuple[str, str, Difference]]:
     """Each candidate but the first: its name, what the difference from the first means, and the difference."""
     first, *others = contest.entrants
     return [
-        (other.name, f"{_sense(found)} {first.name}", found)
-        for other, found in zip(others, contest.differences, strict=True)
+        (other.name, f"{_sense(found)} {first.name}", found) for other, found in zip(others, contest.differences, strict=True)
     ]
 
 

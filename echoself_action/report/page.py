@@ -116,10 +116,13 @@ def _charts(
     def of(name: str) -> list[tuple[float, float]]:
         return [(line["step"], line[name]) for line in log if name in line]
 
-    measured = [(float(one.step), one.val_loss) for one in model.metadata.evaluations] if model.metadata else []
+    evaluations = model.metadata.evaluations if model.metadata else []
+    measured = [(float(one.step), one.val_loss) for one in evaluations]
+    begins = log[0]["step"] if log else math.inf  # what runs before this one had logged is in their evaluations
+    earlier = [(float(one.step), one.train_loss) for one in evaluations if one.train_loss is not None and one.step < begins]
     trend = [(float(number), one.val_loss) for number, one in enumerate(history, 1) if one.val_loss is not None]
     wanted = [
-        ("Loss, nats per token", "step", [Line("training", of("loss")), Line("validation", measured or of("val_loss"), 1)]),
+        ("Loss, nats per token", "step", [Line("training", earlier + of("loss")), Line("validation", measured or of("val_loss"), 1)]),
         ("Learning rate", "step", [Line("learning rate", of("lr"), 2)]),
         ("Speed, tokens a second", "step", [Line("tokens a second", of("tokens_per_second"), 3)]),
         ("Validation loss of what was published", "publish", [Line("validation loss", trend, 1)]),

@@ -108,9 +108,21 @@ def test_no_value_is_on_the_command_line_and_the_container_may_little(asked: Run
     assert "--network" not in said
 
 
-@pytest.mark.parametrize(("event", "token"), [("workflow_run", JOB_TOKEN), ("push", "none"), ("pull_request_target", "none")])
-def test_the_jobs_own_token_is_passed_in_a_workflow_run_event_only_and_by_name(asked: Runner, event: str, token: str) -> None:
-    job = asked.run({"mode": "pull"}, PUBLISHED="yes", GITHUB_EVENT_NAME=event)
+@pytest.mark.parametrize(
+    ("event", "release", "token"),
+    [
+        ("workflow_run", "", JOB_TOKEN),
+        ("push", "", "none"),
+        ("push", "false", "none"),
+        ("push", "true", JOB_TOKEN),
+        ("pull_request_target", "", "none"),
+    ],
+)
+def test_the_jobs_own_token_is_passed_in_a_workflow_run_event_or_for_a_release_and_by_name(
+    asked: Runner, event: str, release: str, token: str
+) -> None:
+    inputs = {"mode": "deploy", "tag": '"create_release":"true"', "create_release": release}
+    job = asked.run(inputs, PUBLISHED="yes", GITHUB_EVENT_NAME=event)
     assert f"token: {token}" in Path(asked.environment["RECORD"]).read_text().splitlines()
     assert "GITHUB_TOKEN" in recorded(asked)[-1]
     assert JOB_TOKEN not in " ".join(recorded(asked)[-1]) + job.raw_log

@@ -1,4 +1,4 @@
-"""GitHub as far as artifacts go, on loopback: its REST API on one port, and the storage that it redirects to on another."""
+"""GitHub as far as artifacts and releases go, on loopback: its REST API on one port, the storage it redirects to on another."""
 
 import hashlib
 import io
@@ -39,14 +39,25 @@ class GitHub:
     expired: set[str] = field(default_factory=set)
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # of an artifact's row
     refuse: dict[str, tuple[int, dict[str, str]]] = field(default_factory=dict)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)  # a tag's name -> what its ref points at
+    tag_objects: dict[str, dict[str, Any]] = field(default_factory=dict)  # an annotated tag's sha -> what was sent
+    releases: dict[str, dict[str, Any]] = field(default_factory=dict)  # a tag's name -> what was sent, and its page
+    blind: bool = False  # to the next look-up of a release and of a tag, as if another job made them just after it
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # path, Authorization
     url: str = ""
     storage: str = ""
 
     def api(self) -> Starlette:
-        base = "/api/v3/repos/{owner}/{name}/actions"
+        repository = "/api/v3/repos/{owner}/{name}"
+        base = f"{repository}/actions"
         return Starlette(
             routes=[
+                Route(f"{repository}/releases/tags/{{tag:path}}", self._find_release),
+                Route(f"{repository}/releases", self._make_release, methods=["POST"]),
+                Route(f"{repository}/git/ref/tags/{{tag:path}}", self._find_ref),
+                Route(f"{repository}/git/refs", self._make_ref, methods=["POST"]),
+                Route(f"{repository}/git/tags/{{sha}}", self._find_tag),
+                Route(f"{repository}/git/tags", self._make_tag, methods=["POST"]),
                 Route(f"{base}/runs/{{id:int}}/artifacts", self._list),
                 Route(f"{base}/artifacts/{{id:int}}/zip", self._zip),
             ]
@@ -63,6 +74,48 @@ class GitHub:
         if endpoint != "blob" and request.headers.get("authorization") != f"Bearer {TOKEN}":
             return JSONResponse({"message": "Bad credentials"}, 401)
         return None
+
+    async def _find_release(self, request: Request) -> Response:
+        return self._seen(request, "find") or self._found(self.releases.get(request.path_params["tag"]))
+
+    async def _find_ref(self, request: Request) -> Response:
+        there = self.tags.get(request.path_params["tag"])
+        refusal, found = self._seen(request, "find"), self._found(there and {"object": there})
+        self.blind = False
+        return refusal or found
+
+    async def _find_tag(self, request: Request) -> Response:
+        return self._seen(request, "find") or self._found(self.tag_objects.get(request.path_params["sha"]))
+
+    def _found(self, there: dict[str, Any] | None) -> Response:
+        return JSONResponse({"message": "Not Found"}, 404) if there is None or self.blind else JSONResponse(there)
+
+    async def _make_tag(self, request: Request) -> Response:
+        if refusal := self._seen(request, "make"):
+            return refusal
+        body = await request.json()
+        sha = hashlib.sha256(json.dumps(body).encode()).hexdigest()[:40]
+        self.tag_objects[sha] = body
+        return JSONResponse(body | {"sha": sha}, 201)
+
+    async def _make_ref(self, request: Request) -> Response:
+        if refusal := self._seen(request, "make"):
+            return refusal
+        body = await request.json()
+        name = body["ref"].removeprefix("refs/tags/")
+        if name in self.tags:
+            return JSONResponse({"message": "Reference already exists"}, 422)
+        self.tags[name] = {"type": "tag" if body["sha"] in self.tag_objects else "commit", "sha": body["sha"]}
+        return JSONResponse({"ref": body["ref"], "object": self.tags[name]}, 201)
+
+    async def _make_release(self, request: Request) -> Response:
+        if refusal := self._seen(request, "release"):
+            return refusal
+        body = await request.json()
+        if body["tag_name"] in self.releases:
+            return JSONResponse({"message": "Validation Failed", "errors": [{"code": "already_exists"}]}, 422)
+        self.releases[body["tag_name"]] = body | {"html_url": f"https://github.test/{REPOSITORY}/releases/{body['tag_name']}"}
+        return JSONResponse(self.releases[body["tag_name"]], 201)
 
     async def _list(self, request: Request) -> Response:
         if refusal := self._seen(request, "list"):

@@ -11,7 +11,7 @@ from .server import RUN_ID, TOKEN, workflow_run_event
 
 def test_the_triggering_run_is_the_events_and_its_token_does_not_show(environment: dict[str, str]) -> None:
     run = triggering_run(environment)
-    assert (run.id, run.api, run.token) == (RUN_ID, environment["GITHUB_API_URL"], TOKEN)
+    assert (run.id, run.access.api, run.access.token) == (RUN_ID, environment["GITHUB_API_URL"], TOKEN)
     assert TOKEN not in repr(run)
 
 

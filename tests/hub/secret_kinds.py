@@ -1,4 +1,4 @@
-"""Made-up secrets of every kind that must not be published. In pieces, so that this file is none to a scanner of repositories."""
+"""Made-up secrets of every kind that must not be published, in pieces: to a scanner of repositories this file is clean."""
 
 import base64
 import json

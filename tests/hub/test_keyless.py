@@ -46,9 +46,8 @@ class Runner(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         allowed = self.headers["Authorization"] == "Bearer request-token"
-        body = (
-            json.dumps({"value": id_token(parse_qs(urlsplit(self.path).query)["audience"][0])}).encode() if allowed else b"{}"
-        )
+        audience = parse_qs(urlsplit(self.path).query)["audience"][0]
+        body = json.dumps({"value": id_token(audience) if allowed else None}).encode()
         self.send_response(200 if allowed else 403)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -8,8 +8,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from echoself_action.checkpoint.folder import ModelFolder, read_model_folder
 from echoself_action.errors import HubError
 from echoself_action.hub.client import Hub
-from echoself_action.hub.publish import changes, ensure_repo, model_files, publish_model, publish_state, set_tag
+from echoself_action.hub.publish import changes, ensure_repo, model_files, publish_model, publish_state
 from echoself_action.hub.repo import STATE_BRANCH, list_repo, look_up
+from echoself_action.hub.tags import set_tag
 
 REPO = "someone/model"
 CARD = "---\nlicense: mit\n---\n# A model\n"

@@ -91,7 +91,7 @@ def batch(request: Request, body: Json) -> Response:
 
 
 def verify_upload(request: Request, body: Json) -> Response:
-    repository = open_repo(request, "write")
+    repository = open_repo(request, "discuss")
     oid = text_field(body, "oid")
     if not OBJECT_ID.fullmatch(oid):
         raise bad_request(f"oid: a sha256 expected, not {oid!r}")

@@ -1,0 +1,131 @@
+"""Two deploys at once against a local Hub, many times: exactly the commits that there should be, and no lost update.
+
+    python benchmarks/race.py [--rounds 50]
+
+A round is one repo, and two processes that call the command line at the same moment. By turns: the same model twice (one
+commit); a better and a still better one onto a published model, and the same onto an empty Hub (the still better one is what
+stays, whoever was first). Each commit must be of a deploy that said `deployed=true`, with its line in the history, and the
+training state must be that of the model that stayed.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+from huggingface_hub import HfApi
+
+from echoself_action.localhub import LocalHub
+
+STEPS = {"base": 10, "better": 40, "best": 90}
+SHAPE = "--n-layer 1 --n-head 2 --n-embd 16 --block-size 32 --batch-size 4 --eval-interval 10 --device cpu --tokenizer bytes"
+KINDS = (("same", "best", "best"), ("onto a model", "better", "best"), ("first publish", "best", "better"))
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=50)
+    rounds = parser.parse_args().rounds
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as place:
+        os.chdir(place)
+        prepare()
+        with LocalHub(Path("hub")) as hub:
+            echoself(f"deploy --hub {hub.url} --repo-id me/base --output-dir base")
+            barrier, queue = SPAWN.Barrier(2), SPAWN.Queue()
+            racers = [SPAWN.Process(target=race, args=(who, rounds, hub.url, barrier, queue)) for who in (0, 1)]
+            for racer in racers:
+                racer.start()
+            results = dict(queue.get(timeout=3600) for _ in range(2 * rounds))
+            problems: list[str] = []
+            seen: Counter[str] = Counter()
+            for number in range(rounds):
+                pair = [results[number, who] for who in (0, 1)]
+                seen[f"{KINDS[number % 3][0]}: exit codes {sorted(code for code, _ in pair)}"] += 1
+                problems += [f"round {number}: {told}" for told in judge(HfApi(hub.url, token=False), number, pair)]
+            for racer in racers:
+                racer.join()
+    print(f"{rounds} rounds in {time.monotonic() - start:.0f} s; {len(problems)} problems")
+    print("\n".join([*(f"  {kind}: {count}" for kind, count in sorted(seen.items())), *problems]))
+    sys.exit(bool(problems))
+
+
+def prepare() -> None:
+    """Text, three models, and what a racer deploys: a copy of its own, for a deploy writes its figures into the folder."""
+    Path("docs").mkdir()
+    for module in Path(__file__).parent.parent.joinpath("echoself_action").rglob("*.py"):
+        Path("docs", f"{module.parent.name}-{module.stem}.md").write_text(module.read_text())
+    for name, steps in STEPS.items():
+        echoself(f"train {SHAPE} --max-iters {steps} --output-dir {name}")
+
+
+def race(who: int, rounds: int, hub: str, barrier: Barrier, queue: "multiprocessing.Queue[object]") -> None:
+    for number in range(rounds):
+        kind, *models = KINDS[number % 3]
+        output, repo = f"racer-{who}-{number}", f"me/round-{number}"
+        shutil.copytree(models[who], output)
+        if who == 0 and kind != "first publish":
+            shutil.copytree("hub/models/me/base.git", f"hub/models/{repo}.git")
+        barrier.wait()
+        queue.put(((number, who), echoself(f"deploy --hub {hub} --repo-id {repo} --output-dir {output}", expected=None)))
+        barrier.wait()
+        shutil.rmtree(output)
+
+
+def judge(api: HfApi, number: int, pair: list[tuple[int, str]]) -> list[str]:
+    """What is wrong with a round; `pair` are exit code and output of the two."""
+    kind, *models = KINDS[number % 3]
+    repo, problems = f"me/round-{number}", []
+    titles = [commit.title.split(",")[0] for commit in api.list_repo_commits(repo) if commit.title.startswith("Step ")]
+    new = titles if kind == "first publish" else titles[:-1]
+    said = [f"Step {STEPS[model]}" for model, (_, told) in zip(models, pair, strict=True) if "\ndeployed=true" in told]
+    if sorted(new) != sorted(said):
+        problems.append(f"commits {new}, and the deploys said {said}")
+    if titles[:1] != ["Step 90"]:
+        problems.append(f"{titles[:1]} stayed, not the best")
+    if kind == "same" and len(new) != 1:
+        problems.append(f"{len(new)} commits of one model")
+    for code, told in pair:
+        if code not in (0, 5):
+            problems.append(f"exit code {code}: {told[-600:]}")
+    lines = Path(api.hf_hub_download(repo, "metrics/history.jsonl", local_dir=f"seen/{number}")).read_text().splitlines()
+    if [json.loads(line)["step"] for line in lines] != [int(title.split()[1]) for title in titles[::-1]]:
+        problems.append(f"the history has {len(lines)} lines for {len(titles)} publishes")
+    if run_of(api, repo, "main") != run_of(api, repo, "training-state"):
+        problems.append("the training state is of another model")
+    return problems
+
+
+def run_of(api: HfApi, repo: str, branch: str) -> str:
+    facts = api.hf_hub_download(repo, "training_metadata.json", revision=branch, local_dir=f"seen/{repo}/{branch}")
+    return str(json.loads(Path(facts).read_text())["run_id"])
+
+
+def echoself(words: str, expected: int | None = 0) -> tuple[int, str]:
+    """Exit code, and all that it printed."""
+    from echoself_action.__main__ import main
+
+    with redirect_stdout(StringIO()) as out, redirect_stderr(out):
+        code = main(words.split())
+    told = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+    if expected is not None and code != expected:
+        sys.exit(f"{words}: exit code {code}\n{told}")
+    return code, told
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+import struct
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import masked_crc32c
+
+from echoself_action.checkpoint.folder import ModelFolder
+from echoself_action.checkpoint.metadata import Evaluation
+from echoself_action.hub.history import History, Publish, parse_history, publish_of
+from echoself_action.hub.trend import event_file, has_trend, history_files, trend_picture
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+EMPTY = parse_history(b"")
+RUN = {"repository": "me/notes", "commit": "c0ffee", "run_url": "https://github.com/me/notes/actions/runs/1"}
+
+
+def folder_at(folder: ModelFolder, step: int, **changes: object) -> ModelFolder:
+    assert folder.metadata
+    facts = {"step": step, "tokens_seen": step * 100, "elapsed_s": step / 10, "val_loss": 5 - step / 100, **changes}
+    return ModelFolder(folder.path, folder.config, folder.metadata.model_copy(update=facts))
+
+
+def published(folder: ModelFolder, *steps: int) -> History:
+    history = EMPTY
+    for day, step in enumerate(steps):
+        publish = publish_of(folder_at(folder, step), history, RUN, 2.5, NOW + timedelta(days=day))
+        assert publish
+        history = history.followed_by(publish)
+    return history
+
+
+def test_a_line_says_what_was_published_and_by_whom(model_folder: ModelFolder) -> None:
+    [line] = published(model_folder, 100).publishes
+    assert model_folder.metadata
+    assert model_folder.metadata.data
+    assert (line.step, line.val_loss, line.bits_per_byte, line.published_at) == (100, 4.0, 2.5, NOW)
+    assert line.data_digest == model_folder.metadata.data.digest
+    assert (line.repository, line.commit, line.run_url) == tuple(RUN.values())
+    assert line.device == "CPU"
+    assert len(line.settings_digest or "") == 64
+
+
+def test_speed_and_time_are_those_since_the_publish_before(model_folder: ModelFolder) -> None:
+    first, second = published(model_folder, 100, 160).publishes
+    assert (first.duration_s, first.tokens_per_second) == (10, 1000)
+    assert (second.duration_s, second.tokens_per_second) == (6, 1000)
+    again = publish_of(folder_at(model_folder, 100), published(model_folder, 100, 160), {}, None, NOW)
+    assert again
+    assert (again.duration_s, again.tokens_per_second) == (None, None)
+
+
+@pytest.mark.parametrize("damaged", [b"not json\n", b'{"step": 1}\n', b"\xff\xfe\n", b"\n\n", b'{"step": 1', b"[]\r\n"])
+def test_a_damaged_line_stays_as_it_is_and_is_skipped(model_folder: ModelFolder, damaged: bytes) -> None:
+    one = published(model_folder, 100)
+    history = parse_history(one.content + damaged)
+    assert history.publishes == one.publishes
+    more = history.followed_by(one.publishes[0])
+    assert more.content.startswith(one.content + damaged)
+    assert parse_history(more.content).publishes == one.publishes * 2
+
+
+def test_what_a_later_version_adds_to_a_line_is_no_damage(model_folder: ModelFolder) -> None:
+    content = published(model_folder, 100).content.replace(b"{", b'{"joules": 7, ', 1)
+    assert len(parse_history(content).publishes) == 1
+
+
+def test_a_model_that_nothing_is_known_of_has_no_line(model_folder: ModelFolder) -> None:
+    assert publish_of(ModelFolder(model_folder.path, model_folder.config, None), EMPTY, {}, None, NOW) is None
+
+
+def test_two_publishes_make_a_picture(model_folder: ModelFolder) -> None:
+    history = published(model_folder, 100, 160)
+    assert not has_trend(history.publishes[:1])
+    picture = trend_picture(history.publishes)
+    assert picture.startswith(b"\x89PNG")
+    assert trend_picture(history.publishes) == picture
+    assert "metrics/history.png" not in history_files(published(model_folder, 100), model_folder.metadata)
+
+
+def test_the_event_file_has_every_evaluation_and_publish_and_whole_records(model_folder: ModelFolder) -> None:
+    measured = [Evaluation(step=50, val_loss=4.5), Evaluation(step=160, train_loss=3.5, val_loss=3.4)]
+    facts = folder_at(model_folder, 160, evaluations=measured).metadata
+    assert facts
+    version, *events = records(event_file(published(model_folder, 100, 160), facts))
+    assert version.file_version == "brain.Event:2"
+    values = {(value.tag, event.step): value.simple_value for event in events for value in event.summary.value}
+    assert values["loss/validation", 50] == 4.5
+    assert ("loss/train", 50) not in values
+    assert values["published/validation_loss", 160] == pytest.approx(3.4)
+    assert values["published/bits_per_byte", 100] == 2.5
+    assert events[0].wall_time == NOW.timestamp()  # of the publish that first had it
+
+
+def test_the_event_file_of_a_run_keeps_its_name(model_folder: ModelFolder) -> None:
+    names = [set(history_files(published(model_folder, *steps), model_folder.metadata)) for steps in ([100], [100, 160])]
+    [name] = [name for name in names[0] if "tfevents" in name]
+    assert name in names[1]
+    assert name.startswith("runs/")
+
+
+def test_a_line_with_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        Publish(published_at=NOW, run_id="a", step=1, tokens_seen=1, elapsed_s=1, weights_sha256="0", val_loss=float("nan"))
+
+
+def records(content: bytes) -> list[Event]:
+    """TFRecords: length, its checksum, data, its checksum."""
+    found = []
+    while content:
+        size, checksum = struct.unpack("<QI", content[:12])
+        assert checksum == masked_crc32c(content[:8])
+        data, content = content[12 : 12 + size], content[12 + size :]
+        assert struct.unpack("<I", content[:4])[0] == masked_crc32c(data)
+        content = content[4:]
+        found.append(Event.FromString(data))
+    return found

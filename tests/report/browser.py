@@ -1,0 +1,72 @@
+"""A real headless Chromium, and what it makes of a page: its DOM, its colours, its width, its complaints, a picture."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+# The page is looked at from outside, in a frame of the width that is wanted: it has no script of its own, and may have none.
+_PROBE = """<!doctype html><style>* {{ margin: 0; border: 0 }}</style>
+<iframe src="{page}" style="width: {width}px; height: 3000px"></iframe><pre id="seen"></pre>
+<script>
+document.querySelector("iframe").onload = ({{ target }}) => {{
+  const page = target.contentDocument, root = page.documentElement;
+  document.getElementById("seen").textContent = JSON.stringify({{
+    title: page.title, text: page.body.innerText, html: page.body.innerHTML,
+    scripts: page.querySelectorAll("script, img, iframe, object").length,
+    width: root.scrollWidth, seen_width: root.clientWidth,
+    background: target.contentWindow.getComputedStyle(page.body).backgroundColor,
+    charts: [...page.querySelectorAll("svg.chart")].map(svg => svg.getBoundingClientRect().width),
+    fetched: target.contentWindow.performance.getEntriesByType("resource").map(entry => entry.name),
+  }});
+}};
+</script>"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the browser says of a page, and every line that it wrote to its console."""
+
+    facts: dict[str, Any]
+    console: list[str]
+
+
+def find_browser() -> str:
+    """The browser's program. Skips where there is none, except in CI, where there must be one."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found:
+        return found
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"there is no {NAMES[0]}, and under CI=true its tests must run")
+    pytest.skip(f"there is no {NAMES[0]} on this machine (apt-get install chromium)")
+
+
+def look_at(browser: str, page: Path, folder: Path, width: int, dark: bool = False) -> Seen:
+    """Open `page` in a frame `width` pixels wide."""
+    probe = folder / f"probe-{width}-{dark}.html"
+    probe.write_text(_PROBE.format(page=page.resolve().as_uri(), width=width))
+    done = _run(browser, folder, dark, "--dump-dom", "--enable-logging=stderr", "--window-size=1300,3000", probe.as_uri())
+    [seen] = re.findall(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
+    return Seen(json.loads(unescape(seen)), [line for line in done.stderr.splitlines() if ":CONSOLE" in line])
+
+
+def picture_of(browser: str, page: Path, folder: Path, width: int, dark: bool = False) -> bytes:
+    """A PNG of the page."""
+    path = folder / "picture.png"
+    _run(browser, folder, dark, f"--window-size={width},2000", f"--screenshot={path}", page.resolve().as_uri())
+    return path.read_bytes()
+
+
+def _run(browser: str, folder: Path, dark: bool, *words: str) -> subprocess.CompletedProcess[str]:
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--allow-file-access-from-files"]
+    flags += ["--disable-background-networking", "--virtual-time-budget=3000", f"--user-data-dir={folder / 'profile'}"]
+    flags += ["--blink-settings=preferredColorScheme=0" if dark else "--blink-settings=preferredColorScheme=1"]
+    return subprocess.run([browser, *flags, *words], capture_output=True, text=True, check=True, timeout=120)
