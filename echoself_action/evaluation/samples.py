@@ -1,5 +1,7 @@
 """Text from a model, to look at."""
 
+import time
+
 import torch
 
 from ..corpus.tokenizer import Tokenizer
@@ -8,9 +10,19 @@ from ..model import Model
 
 @torch.no_grad()
 def sample(
-    model: Model, tokenizer: Tokenizer, prompt: str = "", tokens: int = 100, temperature: float = 0.8, seed: int = 0
+    model: Model,
+    tokenizer: Tokenizer,
+    prompt: str = "",
+    tokens: int = 100,
+    temperature: float = 0.8,
+    seed: int = 0,
+    seconds: float = 10,
 ) -> str:
-    """Up to `tokens` sampled tokens after `prompt` (none: the start of a document); ends early at end-of-text."""
+    """Up to `tokens` sampled tokens after `prompt` (none: the start of a document); ends early at end-of-text.
+
+    No token is begun after `seconds`: a large model on a CPU would else take a job beyond its time.
+    """
+    deadline = time.monotonic() + seconds
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     # the first character of nanoGPT's vocabularies, which have no end of text, is a line break: its sample.py begins so too
@@ -19,7 +31,7 @@ def sample(
     prompt_length = len(ids)
     was_training = model.training
     model.eval()
-    for _ in range(tokens):
+    while len(ids) < prompt_length + tokens and time.monotonic() < deadline:
         window = torch.tensor([ids[-model.config.block_size :]], device=device)
         probabilities = (model.logits(window)[0, -1].float().cpu() / temperature).softmax(-1)
         ids.append(int(torch.multinomial(probabilities, 1, generator=generator)))

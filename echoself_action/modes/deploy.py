@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from ..checkpoint.find import best, resumable
+from ..checkpoint.find import best, broken, resumable
 from ..checkpoint.folder import ModelFolder, check_weights, remote_code
 from ..checkpoint.metadata import ParityFacts
 from ..checkpoint.parity import check_parity, in_words, record
@@ -51,6 +51,7 @@ def deploy_model(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, n
     Where the gate refuses, nothing is published. Raises CheckpointError where the folder is not the model, HubError where
     the Hub refuses or has moved on.
     """
+    check_weights(model)
     where = {"repo_url": hub.url(remote.repo_id), "revision": remote.revision}
     verdict = judge(inputs.gate, model)
     if inputs.gate != "none":
@@ -96,7 +97,6 @@ def _folders(inputs: Inputs) -> tuple[ModelFolder, ModelFolder]:
     """What to publish, and the checkpoint of the same run that training goes on from."""
     if inputs.checkpoint:
         named = named_checkpoint(inputs)
-        check_weights(named)
         return named, named
     model, newest = best(inputs.output_dir), next(iter(resumable(inputs.output_dir)), None)
     if model is None or newest is None:
@@ -104,7 +104,8 @@ def _folders(inputs: Inputs) -> tuple[ModelFolder, ModelFolder]:
             f"There is no checkpoint in {inputs.output_dir}. Nothing was published.",
             "Train first, or give checkpoint: the path of a model folder.",
         )
-    check_weights(model)
+    for error in broken(inputs.output_dir):
+        warn(f"{error.message} {model.path} is published instead of it.")
     same_run = model.metadata and newest.metadata and model.metadata.run_id == newest.metadata.run_id
     return model, newest if same_run else model
 

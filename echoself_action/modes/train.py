@@ -102,6 +102,8 @@ def _fitting(inputs: Inputs, start: ModelFolder) -> ModelFolder:
         )
     if inputs.dropout is None:
         return start
+    if inputs.dropout != start.config.dropout:
+        note(f"dropout was {start.config.dropout} and is now {inputs.dropout}: from here on.")
     return replace(start, config=start.config.with_dropout(inputs.dropout))
 
 

@@ -188,7 +188,7 @@ def test_a_changed_corpus_is_said_and_the_start_is_evaluated_on_it(
     notes: list[str] = []
     other = replace(tokens, digest="other", val=tokens.val[: len(tokens.val) // 2])
     second = train_on(other, first, tmp_path, notes, keep_checkpoints=9)
-    assert notes == ["the corpus has changed: this run is not the one that would have been."]
+    assert notes == ["the corpus has changed: other batches from here on, and held-out losses of another text."]
     assert second.start_val_loss == HeldOut(other.val, 32, 1024).loss(first.load_model())
 
 
