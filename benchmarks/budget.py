@@ -33,9 +33,8 @@ def main() -> None:
     parser.add_argument("--sizes", default="tiny,ci,scheduled,85M")
     parser.add_argument("--jobs", type=int, default=1, help="at a time")
     given = parser.parse_args()
-    print(
-        "| model | budget, s | ended after, s | over, s | steps | whole checkpoint of the last step |\n|---|---|---|---|---|---|"
-    )
+    print("| model | budget, s | ended after, s | over, s | steps | whole checkpoint of the last step |")
+    print("|---|---|---|---|---|---|")
     cells = list(product(given.sizes.split(","), map(float, given.minutes.split(","))))
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(given.jobs) as threads:
         kept = list(threads.map(lambda cell: run(Path(place), *cell), cells))

@@ -4,18 +4,13 @@ Flags are made from `inputs.py`. Nothing heavy is imported before a mode is know
 """
 
 import argparse
-import errno
-import signal
 import sys
-import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib import import_module
-from types import FrameType
 
-from .errors import INTERRUPTED, CheckpointError, EchoselfError
-from .inputs import MODES, NO_FLAGS, Inputs, Outputs, load_inputs, modes_of, shown_default
-from .report.github import mask, report_problem, write_outputs
+from .inputs import MODES, NO_FLAGS, Inputs, load_inputs, modes_of, shown_default
+from .modes.outcome import exit_code_of
+from .report.github import mask
 
 DESCRIPTION = "Train GPT-2 models on a repository's own text, publish them to the Hugging Face Hub, and go on training."
 HELP = {
@@ -24,7 +19,6 @@ HELP = {
     "pull": "Fetch a model from the Hub.",
     "cycle": "Pull, train and deploy in one go.",
 }
-NEW_ISSUE = "https://github.com/9cog/echoself-action/issues/new"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,37 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(flags: dict[str, str], unknown_flags: Sequence[str] = ()) -> int:
     """Run one mode with inputs from flags, environment and file; every failure ends here, with its exit code."""
-    try:
-        signal.signal(signal.SIGTERM, _interrupt)  # training takes both signals over, to save first
+
+    def work() -> int:
         inputs = load_inputs(flags, unknown_flags)
         mask(inputs.token)
         code: int = import_module(f"echoself_action.modes.{inputs.mode}").run(inputs)
         return code
-    except EchoselfError as error:
-        report_problem(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("Interrupted. What was written before is whole.", file=sys.stderr)
-        write_outputs(asdict(Outputs(stopped_by="signal")))
-        return INTERRUPTED
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            return _our_bug()
-        place = f" ({error.filename})" if error.filename else ""
-        report_problem(CheckpointError(f"A file could not be written: {error.strerror}{place}.", "Free disk space."))
-        return CheckpointError.exit_code
-    except Exception:
-        return _our_bug()
 
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _our_bug() -> int:
-    traceback.print_exc()
-    print(f"This is a bug of echoself-action. Please report it with the lines above: {NEW_ISSUE}", file=sys.stderr)
-    return 1
+    return exit_code_of(work)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -30,7 +30,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from .checkpoint.metadata import Architecture, DimensionNames
 from .errors import InputError
-from .training.settings import PRESETS, Device, Dtype, TrainingSettings
+from .training.settings import PRESETS, Device, Dtype, Sharding, TrainingSettings
 
 Mode = Literal["train", "deploy", "pull", "cycle"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -165,6 +165,12 @@ class Inputs(BaseSettings):
     seed: int = _input("Seed of the weights, batches and dropout.", _TRAINS, 1337, ge=0)
     dtype: Dtype = _input("Precision of matrix products; auto: bfloat16 where it is fast.", _TRAINS, "auto")
     device: Device = _input("Where to train; auto: a GPU where there is one.", _TRAINS, "auto")
+    processes: Annotated[int, BeforeValidator(lambda value: 0 if value == AUTO else value)] = _input(
+        "Processes on this machine that share each batch; auto: one for each GPU.", _TRAINS, 1, ge=0
+    )
+    sharding: Sharding = _input(
+        "Of several processes: none: each has the whole model; full: each has a part of it.", _TRAINS, "none"
+    )
     resume: Literal["auto", "never", "must"] = _input(
         "auto: go on from output_dir, else from repo_id, else start fresh; must: fail rather than start fresh.",
         _TRAINS,
@@ -431,6 +437,9 @@ def _contradictions(inputs: Inputs) -> list[tuple[tuple[str, ...], tuple[str, st
         if inputs.warmup is not None and inputs.warmup >= steps:
             message = f"{inputs.warmup} steps are no less than max_iters, {steps}."
             add(("warmup", "max_iters"), message, "Lower it, or leave it out.")
+        if inputs.processes and (batch := inputs.size("batch_size")) % inputs.processes:
+            fix = f"Use a multiple of {inputs.processes}, and gradient_accumulation for the rest of a step."
+            add(("batch_size", "processes"), f"{batch} is not divisible by processes, {inputs.processes}.", fix)
         if inputs.resume == "never" and not inputs.confirm_fresh_start:
             fix = "Add confirm_fresh_start: true to start over on purpose; old checkpoints are set aside, not deleted."
             add(("resume", "confirm_fresh_start"), "never would leave the trained model behind.", fix)

@@ -13,11 +13,16 @@ from ..report.log import note, part
 from ..report.summary import training_summary
 from .deploy import deploy_model, exit_code
 from .start import newest_of
+from .together import together
 from .train import train_model, training_outputs
 
 
 def run(inputs: Inputs) -> int:
     """The mode; returns the exit code. What was trained stays in output_dir where it can't be published."""
+    return together(inputs, _run)
+
+
+def _run(inputs: Inputs) -> int:
     started = time.monotonic()
     assert inputs.repo_id
     with open_hub(inputs.hub, inputs.token, note) as hub:

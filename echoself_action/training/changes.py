@@ -44,9 +44,7 @@ def changes(
     return found
 
 
-def _of_the_rate(
-    before: Schedule, settings_before: Mapping[str, Any], settings: TrainingSettings, step: int
-) -> list[str]:
+def _of_the_rate(before: Schedule, settings_before: Mapping[str, Any], settings: TrainingSettings, step: int) -> list[str]:
     total, peak = settings.total_iters, settings.learning_rate
     was = before.end if before.shape == "cosine" else None
     if total and total != was:
@@ -55,7 +53,9 @@ def _of_the_rate(
     if was and not total:
         if settings_before.get("total_iters") is None or step >= was:  # of another program, or over
             return []
-        return [_sentence("total_iters", was, "not given", f"the cosine to step {was} is finished, and a constant rate follows")]
+        return [
+            _sentence("total_iters", was, "not given", f"the cosine to step {was} is finished, and a constant rate follows")
+        ]
     if was and settings_before.get("learning_rate", peak) != peak:
         effect = f"the cosine to step {was} keeps its peak, {before.peak:g}; another total_iters would begin another"
         return [_sentence("learning_rate", settings_before["learning_rate"], peak, effect)]

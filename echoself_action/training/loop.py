@@ -145,17 +145,20 @@ class _Loop:
         return stopped_by
 
     def _branch_where_it_is_time(self) -> None:
-        """Leave the line of a constant rate where its end was planned, or where the time left is what the decay takes."""
+        """Leave the line of a constant rate where its end was planned, or where the time left is what the decay takes.
+
+        A branch that turns out to take longer than there is time is made to end sooner: it is to end decayed.
+        """
         run, settings = self.run, self.run.settings
-        if run.schedule.shape != "linear" or run.step > run.schedule.decay_start:
+        if run.schedule.shape != "linear":
             return
-        done = run.step - self.start_step
-        if done and run.step < run.schedule.decay_start and settings.max_minutes:
-            affordable = int(run.team.least(self._time_left() / self._seconds_per_step()))
-            if affordable <= done * settings.decay / (1 - settings.decay):
-                self.end_step = run.step + max(1, affordable)
+        done, branch = run.step - self.start_step, run.schedule.branched_from(run.step)
+        if done and settings.max_minutes and run.step != run.schedule.decay_start:
+            affordable = max(1, int(run.team.least(self._time_left() / self._seconds_per_step())))
+            if affordable < (done * settings.decay / (1 - settings.decay) if branch is None else self.end_step - run.step):
+                self.end_step = run.step + affordable
                 self.out_of_time = True
-                run.schedule = run.schedule.branching(run.step, self.end_step)
+                run.schedule = run.schedule.branching(run.step if branch is None else branch, self.end_step)
         if run.step == run.schedule.decay_start and self.saved_step != run.step:
             self._save()  # the next run goes on from here
 

@@ -149,8 +149,8 @@ def joined(device: str = "") -> Iterator[Team]:
         if not _is_loss(error):
             raise
         raise LostProcessError(
-            f"Another process of this run is gone: {str(error).splitlines()[0][:200]}. Training was ended; its checkpoints stay.",
-            "Its own log says why. Run it again: it goes on from the newest checkpoint.",
+            f"Another process of this run is gone: {str(error).splitlines()[0][:200]}. Training was ended.",
+            "Its own log says why. Checkpoints stay; run it again, and it goes on from the newest.",
         ) from error
     dist.destroy_process_group()
 

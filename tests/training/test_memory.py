@@ -40,7 +40,7 @@ def workspace(tmp_path: Path) -> Path:
 
 
 def train(workspace: Path, megabytes: int, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", LIMITED, str(megabytes), *TRAIN.split(), *(part for word in words for part in word.split())]
+    command = [sys.executable, "-c", LIMITED, str(megabytes), *" ".join((TRAIN, *words)).split()]
     environment = os.environ | ENVIRONMENT
     return subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
 

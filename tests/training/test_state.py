@@ -44,5 +44,5 @@ def cut(path: Path) -> None:
 @pytest.mark.parametrize("damage", [Path.unlink, cut])
 def test_a_broken_state_is_said(model_folder: ModelFolder, name: str, damage: Callable[[Path], None]) -> None:
     damage(model_folder.path / "training_state" / name)
-    with pytest.raises(CheckpointError, match="training_state.* (can't be read|is damaged)"):
+    with pytest.raises(CheckpointError, match=r"training_state.* (can't be read|is damaged)"):
         read_state(model_folder.path, sha256(model_folder.path / "model.safetensors"))
