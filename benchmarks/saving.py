@@ -28,7 +28,7 @@ from echoself_action.training.saver import Saver
 
 ROOT = Path(__file__).parent.parent
 # layers, heads, width, block, batch, steps of a turn: a turn must last longer than the writing
-SIZES = {"ci": (4, 4, 256, 128, 8, 12), "124M": (12, 12, 768, 64, 1, 8)}
+SIZES = {"ci": (4, 4, 256, 128, 8, 12), "124M": (12, 12, 768, 64, 1, 4)}
 VOCABULARY = 50257
 
 

@@ -99,7 +99,7 @@ def portions(kills: int) -> list[int]:
 def table(rows: dict[tuple[str, str], Count]) -> str:
     lines = ["| mode | moment | kills | KILL / TERM / INT | completed | " + " | ".join(PROBLEMS) + " |", "|---" * 10 + "|"]
     total = Count()
-    for (mode, moment), row in rows.items():
+    for (mode, moment), row in sorted(rows.items()):
         lines.append(_row(mode, moment, row))
         total.kills += row.kills
         total.completed += row.completed

@@ -69,7 +69,7 @@ def set_aside(folder: Path) -> Path:
 
 
 def remove_folder(folder: Path) -> None:
-    """Delete `folder`. It is there whole or not at all here, too: who is killed meanwhile leaves a leftover, and no half of it."""
+    """Delete `folder`. Here, too, it is there whole or not at all: who is killed meanwhile leaves a leftover, and no half."""
     going = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}-removed")
     shutil.rmtree(going, ignore_errors=True)
     folder.rename(going)

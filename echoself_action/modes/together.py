@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import torch
 
-from ..errors import EchoselfError
+from ..errors import EchoselfError, LostProcessError
 from ..inputs import Inputs
 from ..training.launch import LOST, launch
 from ..training.loop import help_train
-from ..training.parallel import LostProcessError, is_follower, is_started, joined
+from ..training.parallel import is_follower, is_started, joined
 from ..training.run import joining
 from ..training.stop import stop_on_signals
 from .outcome import exit_code_of

@@ -17,7 +17,7 @@ from types import FrameType
 
 import torch.distributed as dist
 
-from .parallel import LostProcessError
+from ..errors import LostProcessError
 
 LOST = 113  # the exit code of a process that ended because another one is gone
 _GRACE = 10.0  # seconds that the others get to end by themselves: enough to finish a checkpoint that is being written

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from ..errors import InputError, TrainingError
+from ..errors import InputError, LostProcessError
 
 Shared = TypeVar("Shared")
 Numbers = npt.NDArray[Any]
@@ -34,10 +34,6 @@ _BUCKET = (
     1 << 24
 )  # elements of a gradient that are sent at once: many small messages are slow, and one large one doubles memory
 _CHUNK = 1 << 26  # bytes of the corpus that are sent at once
-
-
-class LostProcessError(TrainingError):
-    """Another process of the run is gone, so that what it had to give is missing."""
 
 
 @dataclass(frozen=True)

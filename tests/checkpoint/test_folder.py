@@ -160,5 +160,5 @@ def test_a_checkpoint_of_which_nobody_knows_the_step_is_not_taken_for_a_new_mode
     (model_folder.path / "training_metadata.json").unlink()
     if content is not None:
         (model_folder.path / "training_metadata.json").write_bytes(content)
-    with pytest.raises(CheckpointError, match="training_metadata.json is missing or can't be read"):
+    with pytest.raises(CheckpointError, match=r"training_metadata\.json is missing or can't be read"):
         read_model_folder(model_folder.path)
