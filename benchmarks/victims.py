@@ -206,9 +206,7 @@ class Victim:
             return
         how = self.dice.choice(("flip", "truncate", "delete"))
         files = [there[-1].path / name for name in (FILES if how == "delete" else TENSORS)]
-        path = self.dice.choice(
-            [file for file in files if file.is_file()]
-        )  # a model that was pulled may have no training state
+        path = self.dice.choice([file for file in files if file.is_file()])  # what was pulled may have no training state
         if how == "delete":
             path.unlink()
         elif how == "truncate":

@@ -108,6 +108,7 @@ class _Loop:
         self.steps_summed = 0
         self.seconds_summed = 0.0  # spent in those steps, without evaluations and saves
         self.stepping_s = 0.0  # the same over the whole run
+        self.fastest_s = math.inf  # step
         self.evaluating_s = 0.0  # of the longest evaluation
         self.saved_step = run.step if run.step else None
         self.start_val_loss: float | None = None
@@ -139,7 +140,9 @@ class _Loop:
             self._branch_where_it_is_time()
             began = time.monotonic()
             self._step()
-            self.seconds_summed += time.monotonic() - began
+            took = time.monotonic() - began
+            self.seconds_summed += took
+            self.fastest_s = min(self.fastest_s, took)
             stopped_by = self._reason_to_stop()
             self._look_up(stopped_by)
         return stopped_by
@@ -153,7 +156,7 @@ class _Loop:
         if run.schedule.shape != "linear":
             return
         done, branch = run.step - self.start_step, run.schedule.branched_from(run.step)
-        if done and settings.max_minutes and run.step != run.schedule.decay_start:
+        if done > 1 and settings.max_minutes and run.step != run.schedule.decay_start:
             affordable = max(1, int(run.team.least(self._time_left() / self._seconds_per_step())))
             if affordable < (done * settings.decay / (1 - settings.decay) if branch is None else self.end_step - run.step):
                 self.end_step = run.step + affordable
@@ -208,7 +211,10 @@ class _Loop:
             run.sequences_seen += settings.batch_size
 
     def _reason_to_stop(self) -> StoppedBy | None:
-        requested, late = self.run.team.any(self.stop.requested, self._time_left() <= self._seconds_per_step())
+        late = self._time_left() <= self._seconds_per_step()
+        if self.run.step == self.start_step + 1:  # it took as long as PyTorch took to load its compiler: that tells nothing
+            late = time.monotonic() >= self.deadline
+        requested, late = self.run.team.any(self.stop.requested, late)
         if requested:
             return "signal"
         if self.run.step >= self.end_step:
@@ -248,7 +254,7 @@ class _Loop:
 
     def _time_left(self) -> float:
         """Seconds for steps: without what the last evaluation and the last save will take, by those before them."""
-        speed = self.tokens_per_step / self._seconds_per_step()
+        speed = self.tokens_per_step / self.fastest_s
         evaluating = self.evaluating_s or self.held_out.positions / (2 * speed)  # a third of a step's work, and then some
         saving = self.saver.longest_s or self.run.model.parameter_count() * 12 / 1e8  # weights and moments at 100 MB/s
         return self.deadline - time.monotonic() - _SPARE * (evaluating + saving)
