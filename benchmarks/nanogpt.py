@@ -154,6 +154,7 @@ def our_command(data: Path, steps: int, out: Path) -> list[str]:
     settings = SIZES | {
         "data": f"{data}/train.bin,{data}/val.bin", "tokenizer": f"{data}/tokenizer.json", "output_dir": out,
         "dtype": "float32", "device": "cpu", "bias": False, "gradient_accumulation": 1, "max_iters": steps, "max_minutes": 0,
+        "total_iters": steps, "checkpoint_minutes": 0,
         "learning_rate": RATE, "warmup": WARMUP, "weight_decay": 0.1, "eval_interval": steps, "eval_tokens": BLOCK * BATCH,
         "checkpoint_interval": steps, "log_interval": 1,
     }  # fmt: skip
@@ -191,6 +192,8 @@ def resident_mb(pid: int) -> float:
 class NanoGPT(torch.nn.Module):
     """nanoGPT's model with the interface that the evaluation calls."""
 
+    label_shift = 1
+
     def __init__(self, checkout: Path, out: Path) -> None:
         super().__init__()
         spec = importlib.util.spec_from_file_location("nanogpt_model", checkout / "model.py")
@@ -200,6 +203,7 @@ class NanoGPT(torch.nn.Module):
         spec.loader.exec_module(module)
         checkpoint = torch.load(out / "ckpt.pt", weights_only=True)
         self.gpt = module.GPT(module.GPTConfig(**checkpoint["model_args"]))
+        self.config = self.gpt.config
         self.gpt.load_state_dict(checkpoint["model"])
 
     def loss(self, ids: torch.Tensor, targets: torch.Tensor, reduction: str) -> torch.Tensor:

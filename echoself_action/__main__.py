@@ -4,19 +4,14 @@ Flags are made from `inputs.py`. Nothing heavy is imported before a mode is know
 """
 
 import argparse
-import errno
-import signal
 import sys
-import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from importlib import import_module
-from types import FrameType
 
-from .errors import INTERRUPTED, CheckpointError, EchoselfError
-from .inputs import MODES, NO_FLAGS, Inputs, Outputs, modes_of, shown_default
+from .inputs import MODES, NO_FLAGS, Inputs, modes_of, shown_default
 from .inputs_merge import load_models
-from .report.github import mask, report_problem, write_outputs
+from .modes.outcome import exit_code_of
+from .report.github import mask
 
 DESCRIPTION = "Train GPT-2 models on a repository's own text, publish them to the Hugging Face Hub, and go on training."
 HELP = {
@@ -26,7 +21,6 @@ HELP = {
     "cycle": "Pull, train and deploy in one go.",
     "compare": "Find out which of two or more models is better.",
 }
-NEW_ISSUE = "https://github.com/9cog/echoself-action/issues/new"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,49 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(flags: dict[str, str], unknown_flags: Sequence[str] = ()) -> int:
     """Run one mode with inputs from flags, environment and file; every failure ends here, with its exit code."""
-    return attempt(lambda: _run(flags, unknown_flags))
 
+    def work() -> int:
+        models = load_models(flags, unknown_flags)
+        for inputs in models.values():
+            mask(inputs.token)
+        if len(models) > 1:
+            return int(import_module("echoself_action.modes.many").run(models))
+        (inputs,) = models.values()
+        return int(import_module(f"echoself_action.modes.{inputs.mode}").run(inputs))
 
-def _run(flags: dict[str, str], unknown_flags: Sequence[str]) -> int:
-    signal.signal(signal.SIGTERM, _interrupt)  # training takes both signals over, to save first
-    models = load_models(flags, unknown_flags)
-    for inputs in models.values():
-        mask(inputs.token)
-    if len(models) > 1:
-        return int(import_module("echoself_action.modes.many").run(models, attempt))
-    (inputs,) = models.values()
-    return int(import_module(f"echoself_action.modes.{inputs.mode}").run(inputs))
-
-
-def attempt(work: Callable[[], int]) -> int:
-    """The exit code of `work`; what it raises is told, and becomes the code that it stands for."""
-    try:
-        return work()
-    except EchoselfError as error:
-        report_problem(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("Interrupted. What was written before is whole.", file=sys.stderr)
-        write_outputs(asdict(Outputs(stopped_by="signal")))
-        return INTERRUPTED
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            return _our_bug()
-        place = f" ({error.filename})" if error.filename else ""
-        report_problem(CheckpointError(f"A file could not be written: {error.strerror}{place}.", "Free disk space."))
-        return CheckpointError.exit_code
-    except Exception:
-        return _our_bug()
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _our_bug() -> int:
-    traceback.print_exc()
-    print(f"This is a bug of echoself-action. Please report it with the lines above: {NEW_ISSUE}", file=sys.stderr)
-    return 1
+    return exit_code_of(work)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@
     │   └── MissingTokenError
     ├── CheckpointError   3  a checkpoint or a model folder can't be used, or can't be written
     ├── TrainingError     3  a run can't go on
+    │   └── LostProcessError
     └── HubError          4  the Hub refused, or can't be reached
         └── MovedOnError
 
@@ -69,6 +70,10 @@ class TrainingError(EchoselfError):
     """A run that can't go on, such as one whose loss is no longer a number. Its last good checkpoint is kept."""
 
     exit_code = 3
+
+
+class LostProcessError(TrainingError):
+    """Of several processes that train one model, one is gone, so that what it had to give is missing."""
 
 
 class HubError(EchoselfError):

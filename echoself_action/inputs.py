@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from .checkpoint.metadata import Architecture, DimensionNames
-from .training.settings import PRESETS, Device, Dtype, TrainingSettings
+from .training.settings import PRESETS, Device, Dtype, Sharding, TrainingSettings
 
 Mode = Literal["train", "deploy", "pull", "cycle", "compare"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -157,6 +157,12 @@ class Inputs(BaseModel):
     seed: int = _input("Seed of the weights, batches and dropout.", TRAINS, 1337, ge=0)
     dtype: Dtype = _input("Precision of matrix products; auto: bfloat16 where it is fast.", TRAINS, "auto")
     device: Device = _input("Where to train; auto: a GPU where there is one.", TRAINS, "auto")
+    processes: Annotated[int, BeforeValidator(lambda value: 0 if value == AUTO else value)] = _input(
+        "Processes on this machine that share each batch; auto: one for each GPU.", TRAINS, 1, ge=0
+    )
+    sharding: Sharding = _input(
+        "Of several processes: none: each has the whole model; full: each has a part of it.", TRAINS, "none"
+    )
     resume: Literal["auto", "never", "must"] = _input(
         "auto: go on from output_dir, else from repo_id, else start fresh; must: fail rather than start fresh.",
         TRAINS,
@@ -207,7 +213,7 @@ class Inputs(BaseModel):
         shown="the one on the Hub, else ours",
     )
     create_pr: bool = _input(
-        "Open a pull request on the Hub in place of a commit, with the gate's report; the training state is not published then.",
+        "Open a pull request on the Hub in place of a commit, with the gate's report and without the training state.",
         PUBLISHES,
         False,
     )

@@ -45,6 +45,9 @@ def contradictions(inputs: Inputs) -> list[Problem]:
         if inputs.warmup is not None and inputs.warmup >= steps:
             message = f"{inputs.warmup} steps are no less than max_iters, {steps}."
             add(("warmup", "max_iters"), message, "Lower it, or leave it out.")
+        if inputs.processes and (batch := inputs.size("batch_size")) % inputs.processes:
+            fix = f"Use a multiple of {inputs.processes}, and gradient_accumulation for the rest of a step."
+            add(("batch_size", "processes"), f"{batch} is not divisible by processes, {inputs.processes}.", fix)
         if inputs.resume == "never" and not inputs.confirm_fresh_start:
             fix = "Add confirm_fresh_start: true to start over on purpose; old checkpoints are set aside, not deleted."
             add(("resume", "confirm_fresh_start"), "never would leave the trained model behind.", fix)

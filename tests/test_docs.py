@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 TROUBLESHOOTING = ROOT / "docs/troubleshooting.md"
 
-RAISED = {"InputError", "MissingTokenError", "CheckpointError", "TrainingError", "HubError", "MovedOnError"}
+RAISED = {"InputError", "MissingTokenError", "CheckpointError", "TrainingError", "LostProcessError", "HubError", "MovedOnError"}
 FEWEST_LETTERS = 6  # of a message that says something by itself: `input …: …` only joins others
 
 

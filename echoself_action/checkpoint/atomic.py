@@ -68,6 +68,14 @@ def set_aside(folder: Path) -> Path:
     return target
 
 
+def remove_folder(folder: Path) -> None:
+    """Delete `folder`. Here, too, it is there whole or not at all: who is killed meanwhile leaves a leftover, and no half."""
+    going = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}-removed")
+    shutil.rmtree(going, ignore_errors=True)
+    folder.rename(going)
+    shutil.rmtree(going)
+
+
 def remove_leftovers(parent: Path) -> None:
     """Delete what writers that were killed left half done in `parent`. Only one run may write there at a time."""
     for leftover in parent.glob(f"{TEMPORARY_PREFIX}*"):

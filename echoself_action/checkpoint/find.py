@@ -1,10 +1,10 @@
 """Which checkpoints are there, and which is latest or best: found by reading the folders, not by trusting a pointer file."""
 
 import re
-import shutil
 from pathlib import Path
 
 from ..errors import CheckpointError
+from .atomic import remove_folder
 from .folder import ModelFolder, read_model_folder
 
 
@@ -81,7 +81,7 @@ def prune(output_dir: Path, keep: int) -> None:
     needed = [folder for folder in (best(output_dir), *found[-1:], *resumable(output_dir)[:1]) if folder]
     spare = [folder for folder in found if folder not in needed]
     for folder in spare[: max(0, len(found) - keep)]:
-        shutil.rmtree(folder.path)
+        remove_folder(folder.path)
 
 
 def _val_loss(folder: ModelFolder) -> float:

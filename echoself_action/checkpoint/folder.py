@@ -124,7 +124,13 @@ def read_model_folder(path: Path) -> ModelFolder:
         )
     config = _read_config(path / CONFIG_FILE)
     _check_shapes(path / WEIGHTS_FILE, config)
-    return ModelFolder(path, config, read_metadata(path))
+    metadata = read_metadata(path)
+    if metadata is None and (path / TRAINING_STATE).is_dir():  # ours, and nobody knows of which step
+        raise CheckpointError(
+            f"{path} is no whole checkpoint: its {METADATA_FILE} is missing or can't be read. It was not used.",
+            f"Use another checkpoint; or delete its {TRAINING_STATE} folder to take it for a model of unknown training.",
+        )
+    return ModelFolder(path, config, metadata)
 
 
 def record(folder: ModelFolder, *, anew: bool = False, **facts: object) -> ModelFolder:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..model import Model
 
-_TOKENS_AT_ONCE = 8192  # bounds the memory that the logits take
+_TOKENS_AT_ONCE = 8192
+_LOGITS_AT_ONCE = 1 << 26  # 256 MiB: with a large vocabulary it is they that take the memory
 
 
 class HeldOut:
@@ -38,23 +39,35 @@ class HeldOut:
         """The windows themselves, each with a first token that nobody predicts."""
         return [self._tokens[start : start + self._block_size + 1] for start in self._starts]
 
-    @torch.no_grad()
     def loss(self, model: Model) -> float:
         """Mean negative log-likelihood in nats per token. Leaves the model in the mode it was in."""
+        total, count = self.sums(model)
+        return total / count
+
+    @torch.no_grad()
+    def sums(self, model: Model, rank: int = 0, size: int = 1) -> tuple[float, int]:
+        """The negative log-likelihood of the tokens that the process `rank` of `size` reads, in nats, and their number.
+
+        All of them call the model equally often, for one that is sharded computes only with all of them.
+        """
         device = next(model.parameters()).device
         was_training = model.training
         model.eval()
         total, count = 0.0, 0
-        for ids, targets in self._batches():
-            total += model.loss(ids.to(device), targets.to(device), reduction="sum").item()
-            count += ids.shape[0] * (ids.shape[1] + 1 - model.label_shift)
+        batches = self._batches(model.config.vocab_size)
+        for index in range(rank, -(-len(batches) // size) * size, size):
+            ids, targets = batches[min(index, len(batches) - 1)]
+            loss = model.loss(ids.to(device), targets.to(device), reduction="sum").item()
+            if index < len(batches):
+                total += loss
+                count += ids.shape[0] * (ids.shape[1] + 1 - model.label_shift)
         model.train(was_training)
-        return total / count
+        return total, count
 
-    def _batches(self) -> list[tuple[Tensor, Tensor]]:
+    def _batches(self, vocab_size: int) -> list[tuple[Tensor, Tensor]]:
         rows = [self._tokens[start : start + self._block_size + 1].astype(np.int64) for start in self._starts]
         shorter = [rows.pop()] if len(rows[-1]) < self._block_size + 1 else []
-        at_once = max(1, _TOKENS_AT_ONCE // self._block_size)
+        at_once = max(1, min(_TOKENS_AT_ONCE, _LOGITS_AT_ONCE // vocab_size) // self._block_size)
         stacks = [np.stack(rows[index : index + at_once]) for index in range(0, len(rows), at_once)]
         both = [torch.from_numpy(stack) for stack in [*stacks, *(row[None] for row in shorter)]]
         return [(batch[:, :-1], batch[:, 1:]) for batch in both]

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # Until 0.1, a whole card of ours had this line; such a one is replaced whole.
 OLD_MARKER = "<!-- Written by echoself-action at every publish. Delete this line to keep your own text. -->"
-_HINT = """<!-- Written by echoself-action at every publish: what stands between a pair of echoself marks. All other text is yours, and
-stays; a part whose marks you delete does not come back. -->"""
+_HINT = """<!-- Written by echoself-action at every publish: what stands between a pair of echoself marks. All other text is
+yours, and stays; a part whose marks you delete does not come back. -->"""
 
 
 @dataclass(frozen=True)

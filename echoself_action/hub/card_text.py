@@ -66,7 +66,8 @@ def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[Publi
         table(("", ""), [row for row in rows if row[1]]) if rows else "",
         "Losses are in nats per token, on documents that are held out by a hash of their content." if rows else "",
         compared(facts.compared) if facts and facts.compared else "",
-        "Before it was published, these files were loaded with stock transformers and compared with the model that was trained:\n"
+        "Before it was published, these files were loaded with stock transformers and compared with the model that was "
+        "trained:\n"
         f"{in_words(parity)}.",
         _history(history),
     ]
@@ -187,7 +188,8 @@ def _history(history: Sequence[Publish]) -> str:
         return ""
     picture = f"\n\n![Validation loss over the publishes]({CHART_FILE})" if has_trend(history) else ""
     more = f", the last {_SHOWN} of {len(history)}" if len(history) > _SHOWN else ""
-    return f"### History{picture}\n\nEvery publish has a line in [{HISTORY_FILE}]({HISTORY_FILE}){more}:\n\n{history_table(history)}"
+    head = f"### History{picture}\n\nEvery publish has a line in [{HISTORY_FILE}]({HISTORY_FILE}){more}:"
+    return f"{head}\n\n{history_table(history)}"
 
 
 def _difference(publish: Publish) -> float | None:

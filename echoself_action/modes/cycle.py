@@ -15,11 +15,16 @@ from .account import write_report
 from .deploy import deploy_model, exit_code
 from .release import release_target
 from .start import newest_of
+from .together import together
 from .train import train_model, training_outputs
 
 
 def run(inputs: Inputs) -> int:
     """The mode; returns the exit code. What was trained stays in output_dir where it can't be published."""
+    return together(inputs, _run)
+
+
+def _run(inputs: Inputs) -> int:
     started = time.monotonic()
     assert inputs.repo_id
     release_target(inputs)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from ..checkpoint.find import best, resumable
+from ..checkpoint.find import best, broken, resumable
 from ..checkpoint.folder import ModelFolder, check_weights, record, remote_code
 from ..checkpoint.parity import check_parity, in_words
 from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
@@ -63,6 +63,7 @@ def deploy_model(
     Where the gate refuses, nothing is published. Where somebody else was first, the model is held to theirs, once. Raises
     CheckpointError where the folder is not the model or must not be published, HubError where the Hub refuses or has moved on.
     """
+    check_weights(model)
     try:
         return _deploy(inputs, hub, remote, model, newest, text)
     except MovedOnError:
@@ -135,7 +136,6 @@ def _folders(inputs: Inputs) -> tuple[ModelFolder, ModelFolder]:
     """What to publish, and the checkpoint of the same run that training goes on from."""
     if inputs.checkpoint:
         named = named_checkpoint(inputs)
-        check_weights(named)
         return named, named
     model, newest = best(inputs.output_dir), next(iter(resumable(inputs.output_dir)), None)
     if model is None or newest is None:
@@ -143,7 +143,8 @@ def _folders(inputs: Inputs) -> tuple[ModelFolder, ModelFolder]:
             f"There is no checkpoint in {inputs.output_dir}. Nothing was published.",
             "Train first, or give checkpoint: the path of a model folder.",
         )
-    check_weights(model)
+    for error in broken(inputs.output_dir):
+        warn(f"{error.message} {model.path} is published instead of it.")
     same_run = model.metadata and newest.metadata and model.metadata.run_id == newest.metadata.run_id
     return model, newest if same_run else model
 

@@ -1,7 +1,7 @@
 """Several models in one run: the mode for one after the other, and one table over all of them."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
 
@@ -10,12 +10,11 @@ from ..inputs import Inputs, Outputs
 from ..report.github import outputs_apart, write_outputs, write_summary
 from ..report.log import note
 from ..report.models import models_summary
+from .outcome import exit_code_of
 
-Attempt = Callable[[Callable[[], int]], int]
 
-
-def run(models: Mapping[str, Inputs], attempt: Attempt) -> int:
-    """Run every model, each by `attempt`, so that one's trouble is not the others'; returns the first exit code that is not 0.
+def run(models: Mapping[str, Inputs]) -> int:
+    """Run every model, whatever came of those before it; returns the first exit code that is not 0.
 
     An interrupt ends all of it.
     """
@@ -25,7 +24,7 @@ def run(models: Mapping[str, Inputs], attempt: Attempt) -> int:
         note(f"\n=== {name}")
         write_summary(f"# {name}\n")
         with outputs_apart() as outputs[name]:
-            codes[name] = attempt(lambda inputs=inputs: _run(inputs))  # type: ignore[misc]
+            codes[name] = exit_code_of(lambda inputs=inputs: _run(inputs))  # type: ignore[misc]
         if codes[name] == INTERRUPTED:
             break
     write_summary(models_summary(models, codes, outputs))

@@ -31,7 +31,8 @@ def starting_point(inputs: Inputs) -> ModelFolder | None:
 
 
 def newest_of(inputs: Inputs, fetched: ModelFolder | None) -> ModelFolder | None:
-    """The Hub's checkpoint, or a later one of the same run in output_dir, which a job left that could not publish it.
+    """The Hub's checkpoint, or one of the same run in output_dir: further on, which a job left that could not publish it, or
+    the one that the Hub's rate fell from, where the Hub keeps no training state.
 
     One that `checkpoint` names is gone on from, unless the Hub's is of its run and further on.
     """
@@ -42,7 +43,8 @@ def newest_of(inputs: Inputs, fetched: ModelFolder | None) -> ModelFolder | None
         return confirmed(inputs, fetched or here)
     same_run = here.metadata and fetched.metadata and here.metadata.run_id == fetched.metadata.run_id
     named = inputs.checkpoint not in (None, AUTO)
-    return confirmed(inputs, here if (here.step > fetched.step if same_run else named) else fetched)
+    further = here.step > fetched.step or here.step == branched_from(fetched)
+    return confirmed(inputs, here if (further if same_run else named) else fetched)
 
 
 def confirmed(inputs: Inputs, start: ModelFolder | None) -> ModelFolder | None:
@@ -62,12 +64,13 @@ def confirmed(inputs: Inputs, start: ModelFolder | None) -> ModelFolder | None:
 
 
 def make_way(output_dir: Path, start: ModelFolder | None) -> None:
-    """Set aside the checkpoints in output_dir that the run from `start` does not build on; nothing is deleted."""
+    """Set aside the checkpoints in output_dir that the run from `start` does not build on, or that are damaged: nothing is
+    deleted, and none of them can be taken for the best."""
     run_id = start.metadata.run_id if start and start.metadata else None
     for folder in checkpoints(output_dir):
         ours = start and (folder.path.samefile(start.path) or (folder.metadata and folder.metadata.run_id == run_id))
         branched = branched_from(folder)
-        if not (start and ours and (folder.step if branched is None else branched) <= start.step):
+        if not (start and ours and (folder.step if branched is None else branched) <= start.step and _is_sound(folder)):
             note(f"set aside {folder.path}: {set_aside(folder.path)}")
     log = output_dir / LOG_FILE
     if start is None and log.exists():
@@ -75,6 +78,8 @@ def make_way(output_dir: Path, start: ModelFolder | None) -> None:
 
 
 def _named_or_here(inputs: Inputs) -> ModelFolder | None:
+    if inputs.checkpoint == AUTO and (newest := _newest_sound(inputs.output_dir, inputs.size("max_iters"))):
+        return newest
     if inputs.checkpoint:
         named = named_checkpoint(inputs)
         line = line_of(named)
@@ -89,6 +94,14 @@ def _left_out(branch: ModelFolder, line: ModelFolder) -> str:
         f"from step {line.step} to {branch.step} the learning rate fell to nothing, for a model to publish; training goes on "
         f"from before that: {line.path}"
     )
+
+
+def _is_sound(folder: ModelFolder) -> bool:
+    try:
+        check_weights(folder)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _newest_sound(output_dir: Path, max_iters: int) -> ModelFolder | None:

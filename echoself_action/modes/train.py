@@ -16,13 +16,16 @@ from ..report.github import write_outputs, write_summary
 from ..report.log import note, part, show_sample, warn
 from ..report.progress import ProgressPrinter
 from ..report.summary import loss_text, training_summary
+from ..training.device import choose_precision
 from ..training.loop import Listeners, Result, train
+from ..training.parallel import joined
 from ..training.run import Data, Run, continued, fresh
 from ..training.stop import stop_on_signals
 from .account import write_report
 from .corpus import corpus_tokens
 from .outputs import model_outputs
 from .start import make_way, starting_point
+from .together import together
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,10 @@ class Trained:
 
 def run(inputs: Inputs) -> int:
     """The mode; returns the exit code."""
+    return together(inputs, _run)
+
+
+def _run(inputs: Inputs) -> int:
     started = time.monotonic()
     trained = train_model(inputs, starting_point(inputs), started)
     write_summary(training_summary(trained.result, trained.best, trained.sample))
@@ -55,12 +62,13 @@ def train_model(inputs: Inputs, start: ModelFolder | None, started: float) -> Tr
         start = _fitting(inputs, start)
     with part("Corpus"):
         data = Data(corpus_tokens(inputs, start), inputs.data)
-    if start:
-        training = continued(start, data, settings, note)
-    else:
-        training = fresh(_new_config(inputs, data.tokens.tokenizer.vocab_size), data, settings)
-    make_way(inputs.output_dir, start)
-    with part("Training"), stop_on_signals() as stop, ProgressPrinter() as printer:
+    device = choose_precision(settings).device.type
+    with part("Training"), stop_on_signals() as stop, joined(device) as team, ProgressPrinter() as printer:
+        if start:
+            training = continued(start, data, settings, note, team)
+        else:
+            training = fresh(_new_config(inputs, data.tokens.tokenizer.vocab_size), data, settings, team)
+        make_way(inputs.output_dir, start)
         _introduce(training)
         result = train(training, inputs.output_dir, stop, Listeners(printer, warn), started)
     chosen = best(inputs.output_dir) or result.latest
@@ -104,6 +112,8 @@ def _fitting(inputs: Inputs, start: ModelFolder) -> ModelFolder:
         )
     if inputs.dropout is None:
         return start
+    if inputs.dropout != start.config.dropout:
+        note(f"dropout was {start.config.dropout} and is now {inputs.dropout}: from here on.")
     return replace(start, config=start.config.with_dropout(inputs.dropout))
 
 
@@ -113,7 +123,13 @@ def _introduce(training: Run) -> None:
     note(
         f"{begins}: {training.model.parameter_count():,} parameters ({config.n_layer} layers, {config.n_head} heads, width "
         f"{config.n_embd}, block {config.block_size}), {str(precision.dtype).removeprefix('torch.')} on {precision.device}"
+        f"{_shared(training)}"
     )
+
+
+def _shared(training: Run) -> str:
+    size = training.team.size
+    return "" if size == 1 else f", in {size} processes{' that share the model' if training.sharded else ''}"
 
 
 def _conclude(result: Result, chosen: ModelFolder, text: str) -> None:

@@ -122,7 +122,11 @@ def _charts(
     earlier = [(float(one.step), one.train_loss) for one in evaluations if one.train_loss is not None and one.step < begins]
     trend = [(float(number), one.val_loss) for number, one in enumerate(history, 1) if one.val_loss is not None]
     wanted = [
-        ("Loss, nats per token", "step", [Line("training", earlier + of("loss")), Line("validation", measured or of("val_loss"), 1)]),
+        (
+            "Loss, nats per token",
+            "step",
+            [Line("training", earlier + of("loss")), Line("validation", measured or of("val_loss"), 1)],
+        ),
         ("Learning rate", "step", [Line("learning rate", of("lr"), 2)]),
         ("Speed, tokens a second", "step", [Line("tokens a second", of("tokens_per_second"), 3)]),
         ("Validation loss of what was published", "publish", [Line("validation loss", trend, 1)]),

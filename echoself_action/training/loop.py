@@ -20,6 +20,7 @@ from .memory import is_out_of_memory, out_of_memory, smaller_batches
 from .run import Run
 from .saver import Saver
 from .schedule import planned
+from .sharding import whole
 from .stop import StopRequest
 
 StoppedBy = Literal["max_iters", "max_minutes", "signal"]
@@ -74,7 +75,17 @@ def train(run: Run, output_dir: Path, stop: StopRequest, listeners: Listeners, s
     Raises TrainingError where the loss is no longer finite or a step needs more memory than there is, and CheckpointError
     where the last checkpoint can't be written; the checkpoints written before stay.
     """
-    return _Loop(run, output_dir, stop, listeners, time.monotonic() if started is None else started).train()
+    try:
+        return _Loop(run, output_dir, stop, listeners, time.monotonic() if started is None else started).train()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(run, error) from error
+
+
+def help_train(run: Run, stop: StopRequest) -> None:
+    """Take the steps of `train` with the process that leads. It alone writes, speaks, and minds the time."""
+    _Loop(run, Path(), stop, Listeners(lambda _: None, lambda _: None), time.monotonic()).take_steps()
 
 
 class _Loop:
@@ -82,7 +93,7 @@ class _Loop:
         self.run, self.output_dir, self.stop, self.listeners = run, output_dir, stop, listeners
         settings = run.settings
         self.started = time.monotonic()
-        self.deadline = started + settings.max_minutes * 60 if settings.max_minutes else math.inf
+        self.deadline = started + settings.max_minutes * 60 if settings.max_minutes and run.team.is_lead else math.inf
         self.start_step, self.end_step = run.step, run.step + settings.max_iters
         run.schedule = planned(run.schedule, run.step, settings.max_iters, settings.decay)
         if run.schedule.branched_from(run.step) is not None:
@@ -97,74 +108,86 @@ class _Loop:
         self.steps_summed = 0
         self.seconds_summed = 0.0  # spent in those steps, without evaluations and saves
         self.stepping_s = 0.0  # the same over the whole run
+        self.fastest_s = math.inf  # step
         self.evaluating_s = 0.0  # of the longest evaluation
         self.saved_step = run.step if run.step else None
+        self.start_val_loss: float | None = None
         self.out_of_time = False
 
     def train(self) -> Result:
-        run = self.run
         self.output_dir.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.output_dir)
+        stopped_by = self.take_steps()
+        return Result(
+            latest=self.saver.finish(),
+            start_step=self.start_step,
+            start_val_loss=self.start_val_loss,
+            tokens_per_second=(self.run.step - self.start_step) * self.tokens_per_step / self.stepping_s,
+            elapsed_s=time.monotonic() - self.started,
+            saving_s=self.saver.waited_s,
+            stopped_by=stopped_by,
+        )
+
+    def take_steps(self) -> StoppedBy:
+        run = self.run
         if run.step and run.val_loss is None:
             run.val_loss = self._held_out_loss()
             self._note_if_best(run.val_loss)
-        start_val_loss = run.val_loss if run.step else None
+        self.start_val_loss = run.val_loss if run.step else None
         run.model.train()
         stopped_by: StoppedBy | None = None
         while stopped_by is None:
             self._branch_where_it_is_time()
             began = time.monotonic()
             self._step()
-            self.seconds_summed += time.monotonic() - began
+            took = time.monotonic() - began
+            self.seconds_summed += took
+            self.fastest_s = min(self.fastest_s, took)
             stopped_by = self._reason_to_stop()
-            self._look_up(last=stopped_by is not None)
-        latest = self.saver.finish()
-        return Result(
-            latest=latest,
-            start_step=self.start_step,
-            start_val_loss=start_val_loss,
-            tokens_per_second=(run.step - self.start_step) * self.tokens_per_step / self.stepping_s,
-            elapsed_s=time.monotonic() - self.started,
-            saving_s=self.saver.waited_s,
-            stopped_by=stopped_by,
-        )
+            self._look_up(stopped_by)
+        return stopped_by
 
     def _branch_where_it_is_time(self) -> None:
-        """Leave the line of a constant rate where its end was planned, or where the time left is what the decay takes."""
+        """Leave the line of a constant rate where its end was planned, or where the time left is what the decay takes.
+
+        A branch that turns out to take longer than there is time is made to end sooner: it is to end decayed.
+        """
         run, settings = self.run, self.run.settings
-        if run.schedule.shape != "linear" or run.step > run.schedule.decay_start:
+        if run.schedule.shape != "linear":
             return
-        done = run.step - self.start_step
-        if done and run.step < run.schedule.decay_start and math.isfinite(self.deadline):
-            affordable = int(self._time_left() / self._seconds_per_step())
-            if affordable <= done * settings.decay / (1 - settings.decay):
-                self.end_step = run.step + max(1, affordable)
+        done, branch = run.step - self.start_step, run.schedule.branched_from(run.step)
+        if done > 1 and settings.max_minutes and run.step != run.schedule.decay_start:
+            affordable = max(1, int(run.team.least(self._time_left() / self._seconds_per_step())))
+            if affordable < (done * settings.decay / (1 - settings.decay) if branch is None else self.end_step - run.step):
+                self.end_step = run.step + affordable
                 self.out_of_time = True
-                run.schedule = run.schedule.branching(run.step, self.end_step)
+                run.schedule = run.schedule.branching(run.step if branch is None else branch, self.end_step)
         if run.step == run.schedule.decay_start and self.saved_step != run.step:
             self._save()  # the next run goes on from here
 
     def _step(self) -> None:
         run = self.run
-        position = run.sequences_seen
-        before = self.loss_sum.clone()
+        position, before = run.sequences_seen, self.loss_sum.clone()
+        enough = True
         try:
             self._gradients()
         except Exception as error:
-            if not is_out_of_memory(error):
+            if run.sharded or not is_out_of_memory(error):  # the others wait for what a sharded step did not get to
                 raise
+            smaller_batches(run, error)
+            enough = False
+        if run.team.any(not enough)[0]:  # out here: while an error is handled, it holds on to all that the step had computed
             run.optimizer.zero_grad(set_to_none=True)
             run.sequences_seen, self.loss_sum = position, before
-            run.settings = smaller_batches(run, error)
+            run.settings = smaller_batches(run, MemoryError())
             self.listeners.warn(
                 f"a step needed more memory than there is; batches of {run.settings.batch_size} from now on, "
                 f"{run.settings.gradient_accumulation} a step: the same sequences, and the same result"
             )
-            try:
-                self._gradients()
-            except Exception as again:
-                raise out_of_memory(run, again) if is_out_of_memory(again) else again from error
-        self.norm_sum += torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.settings.grad_clip or math.inf)
+            self._gradients()
+        if not run.sharded:
+            run.team.average_gradients(run.model.parameters())
+        self.norm_sum += whole(torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.settings.grad_clip or math.inf))
         for group in run.optimizer.param_groups:
             group["lr"] = run.schedule.learning_rate(run.step)
         run.optimizer.step()
@@ -176,9 +199,11 @@ class _Loop:
     def _gradients(self) -> None:
         run, settings, device = self.run, self.run.settings, self.run.precision.device
         run.model.advance(run.step)
+        share = settings.batch_size // run.team.size
         for _ in range(settings.gradient_accumulation):
-            ids, targets = self.batches.at(run.sequences_seen, settings.batch_size)
-            torch.manual_seed(_random_seed(settings.seed, run.sequences_seen))
+            position = run.sequences_seen + run.team.rank * share
+            ids, targets = self.batches.at(position, share)
+            torch.manual_seed(_random_seed(settings.seed, position))
             with run.precision.autocast():
                 loss = run.model.loss(ids.to(device), targets.to(device)) / settings.gradient_accumulation
             loss.backward()  # type: ignore[no-untyped-call]
@@ -186,21 +211,26 @@ class _Loop:
             run.sequences_seen += settings.batch_size
 
     def _reason_to_stop(self) -> StoppedBy | None:
-        if self.stop.requested:
+        late = self._time_left() <= self._seconds_per_step()
+        if self.run.step == self.start_step + 1:  # it took as long as PyTorch took to load its compiler: that tells nothing
+            late = time.monotonic() >= self.deadline
+        requested, late = self.run.team.any(self.stop.requested, late)
+        if requested:
             return "signal"
         if self.run.step >= self.end_step:
             return "max_minutes" if self.out_of_time else "max_iters"
-        return "max_minutes" if self._time_left() <= self._seconds_per_step() else None
+        return "max_minutes" if late else None
 
-    def _look_up(self, last: bool) -> None:
+    def _look_up(self, stopped_by: StoppedBy | None) -> None:
         """After a step: evaluate, save and log what is due."""
         run, settings = self.run, self.run.settings
+        last = stopped_by is not None
         evaluates = last or run.step % settings.eval_interval == 0
         saves = last or run.step % settings.checkpoint_interval == 0
         if settings.checkpoint_minutes:
-            saves = saves or time.monotonic() - self.saver.last_at >= 60 * settings.checkpoint_minutes
+            (saves,) = run.team.any(saves or time.monotonic() - self.saver.last_at >= 60 * settings.checkpoint_minutes)
         # whoever asks a run to stop gives it seconds: they are for the save
-        if evaluates and not self.stop.requested:
+        if evaluates and stopped_by != "signal":
             began = time.monotonic()
             train_loss, val_loss = self._mean_loss(), self._held_out_loss()
             improved = self._note_if_best(val_loss)
@@ -224,7 +254,7 @@ class _Loop:
 
     def _time_left(self) -> float:
         """Seconds for steps: without what the last evaluation and the last save will take, by those before them."""
-        speed = self.tokens_per_step / self._seconds_per_step()
+        speed = self.tokens_per_step / self.fastest_s
         evaluating = self.evaluating_s or self.held_out.positions / (2 * speed)  # a third of a step's work, and then some
         saving = self.saver.longest_s or self.run.model.parameter_count() * 12 / 1e8  # weights and moments at 100 MB/s
         return self.deadline - time.monotonic() - _SPARE * (evaluating + saving)
@@ -241,11 +271,14 @@ class _Loop:
         return True
 
     def _held_out_loss(self) -> float:
-        return self._finite(self.held_out.loss(self.run.model), "validation loss")
+        team = self.run.team
+        total, count = team.sum(*self.held_out.sums(self.run.model, team.rank, team.size))
+        return self._finite(total / count, "validation loss")
 
     def _mean_loss(self) -> float:
         self._finite(self.norm_sum.item(), "gradient norm")
-        return self._finite(self.loss_sum.item() / max(1, self.steps_summed), "training loss")
+        (total,) = self.run.team.sum(self.loss_sum.item())
+        return self._finite(total / self.run.team.size / max(1, self.steps_summed), "training loss")
 
     def _finite(self, value: float, name: str) -> float:
         if math.isfinite(value):
@@ -275,14 +308,22 @@ class _Loop:
             elapsed_s=elapsed,
             time_left_s=max(0.0, min(remaining_s, self.deadline - time.monotonic())),
         )
-        with (self.output_dir / LOG_FILE).open("a", encoding="utf-8") as file:
-            line = {name: value for name, value in asdict(progress).items() if value is not None}
-            file.write(json.dumps(line) + "\n")
+        if run.team.is_lead:
+            self._write_down(progress)
         self.loss_sum.zero_()
         self.norm_sum.zero_()
         self.steps_summed = 0
         self.seconds_summed = 0.0
         self.listeners.progress(progress)
+
+    def _write_down(self, progress: Progress) -> None:
+        """Add to the log file. A full disk costs its line, and not the run."""
+        line = {name: value for name, value in asdict(progress).items() if value is not None}
+        try:
+            with (self.output_dir / LOG_FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            self.listeners.warn(f"{LOG_FILE} has no line for step {progress.step}: {error}. Training goes on.")
 
 
 def _random_seed(seed: int, position: int) -> int:

@@ -8,18 +8,22 @@ from ..errors import TrainingError
 from .run import Run
 from .settings import TrainingSettings
 
+# of PyTorch's allocator for the CPU, of the libraries that it calls, and of Python where there is none for a thread's stack
+_NO_MEMORY = ("can't allocate memory", "bad_alloc", "can't start new thread")
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether PyTorch could not get memory, from a GPU or from the system."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def smaller_batches(run: Run, error: BaseException) -> TrainingSettings:
     """Settings whose step sees the same sequences in smaller batches. Raises TrainingError where they are of one already."""
-    settings = run.settings
-    smaller = next((size for size in range(settings.batch_size // 2, 0, -1) if settings.batch_size % size == 0), 0)
+    settings, processes = run.settings, run.team.size
+    sizes = range(settings.batch_size // 2, 0, -1)
+    smaller = next((size for size in sizes if settings.batch_size % size == 0 and size % processes == 0), 0)
     if not smaller:
         raise out_of_memory(run, error) from error
     times = settings.batch_size // smaller
@@ -34,8 +38,9 @@ def out_of_memory(run: Run, error: BaseException) -> TrainingError:
     first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     return TrainingError(
         f"Step {run.step + 1} needs more memory than there is ({first}): {parameters:,} parameters with gradients and AdamW's "
-        f"moments take {_gigabytes(16 * parameters)}, and the logits of {settings.batch_size} sequences of {config.block_size} "
-        f"tokens over {config.vocab_size:,} words {_gigabytes(logits)}. Training was ended; its checkpoints stay.",
+        f"moments take {_gigabytes(16 * parameters)}, what a checkpoint copies of them {_gigabytes(12 * parameters)}, and the "
+        f"logits of {settings.batch_size} sequences of {config.block_size} tokens over {config.vocab_size:,} words "
+        f"{_gigabytes(logits)}. Training was ended; its checkpoints stay.",
         "Lower batch_size (and raise gradient_accumulation, for the same result), block_size, n_embd or n_layer, or use a "
         "smaller vocabulary, such as tokenizer: bpe:4096.",
     )

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 
 from ..model import Model
+from .parallel import ALONE, Team
+from .sharding import placed_like
 
 BETAS = (0.9, 0.95)
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -30,20 +32,24 @@ def moments(model: Model, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
     return state
 
 
-def restore_moments(model: Model, optimizer: torch.optim.AdamW, state: dict[str, Tensor]) -> None:
-    """Put back what `moments` gave. Raises KeyError or ValueError where it is of another model."""
+def restore_moments(model: Model, optimizer: torch.optim.AdamW, state: dict[str, Tensor], team: Team = ALONE) -> None:
+    """Put back what `moments` gave; of several processes the lead has it. Raises KeyError or ValueError where it is of
+    another model."""
     expected = {f"{kind}.{name}" for kind in (*MOMENTS, "steps") for name, _ in model.named_parameters()}
     if state.keys() - expected:
         raise ValueError(f"{sorted(state.keys() - expected)[0]} is no optimizer state of this model")
-    for name, parameter in model.named_parameters():
-        if not any(f"{kind}.{name}" in state for kind in (*MOMENTS, "steps")):
-            continue  # it has had no gradient yet
-        held = {moment: state[f"{moment}.{name}"] for moment in MOMENTS}
-        for moment, tensor in held.items():
-            if tensor.shape != parameter.shape:
-                raise ValueError(f"{moment}.{name} has shape {tuple(tensor.shape)}, not {tuple(parameter.shape)}")
+    # those that have had no gradient yet have none
+    having = [name for name, _ in model.named_parameters() if any(f"{kind}.{name}" in state for kind in (*MOMENTS, "steps"))]
+    for name in having:
+        shape = model.get_parameter(name).shape
+        for moment in MOMENTS:
+            if (found := state[f"{moment}.{name}"].shape) != shape:
+                raise ValueError(f"{moment}.{name} has shape {tuple(found)}, not {tuple(shape)}")
+    steps = team.from_lead({name: state[f"steps.{name}"] for name in having})
+    for name, step in steps.items():
+        parameter = model.get_parameter(name)
         # fused AdamW counts its steps on the device of the parameter
         optimizer.state[parameter] = {
-            "step": state[f"steps.{name}"].to(parameter.device),
-            **{moment: tensor.to(parameter.device) for moment, tensor in held.items()},
+            "step": step.to(parameter.device),
+            **{moment: placed_like(state.get(f"{moment}.{name}"), parameter, team) for moment in MOMENTS},
         }

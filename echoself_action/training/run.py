@@ -1,7 +1,7 @@
 """A training run: where it starts, and what it writes down.
 
 `fresh` and `continued` give a `Run`; `loop.train` takes its steps; a `Snapshot` of it becomes a checkpoint that `continued`
-reads.
+reads. Of several processes the lead does that, and the others get the same run with `joining`.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,15 +25,18 @@ from ..checkpoint.folder import ModelFolder, architecture_of, new_model, read_mo
 from ..checkpoint.metadata import DataFacts, Evaluation, Metadata, TokenizerFacts
 from ..corpus.token_files import Tokens
 from ..corpus.tokenizer import Tokenizer
-from ..errors import CheckpointError
+from ..errors import CheckpointError, InputError
 from ..evaluation.loss import HeldOut
 from ..model import Model, ModelConfig
 from .batches import Batches
+from .changes import changes
 from .device import Precision, choose_precision
 from .held_out import write_held_out
 from .optimizer import make_optimizer, moments, restore_moments
+from .parallel import ALONE, Team
 from .schedule import Schedule, open_ended, over_total
 from .settings import TrainingSettings
+from .sharding import place, whole
 from .state import TrainingState, read_state, write_moments, write_state
 
 _MOST_KEPT = 1 << 20  # held-out tokens that lie with a checkpoint, where evaluations read all
@@ -92,7 +96,7 @@ class Run:
 
     run_id: str
     model: Model
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.AdamW = field(init=False)
     precision: Precision
     settings: TrainingSettings
     data: Data
@@ -106,23 +110,35 @@ class Run:
     best_val_loss: float | None = None
     best_step: int | None = None
     evaluations: list[Evaluation] = field(default_factory=list)
+    team: Team = ALONE
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a part of the model only."""
+        return self.settings.sharding == "full" and self.team.size > 1
 
     def batches(self) -> Batches:
         tokens = self.data.tokens
         return Batches(tokens.train, self.model.config.block_size, self.settings.seed, tokens.digest)
 
-    def snapshot(self, output_dir: Path, copies: dict[str, Tensor]) -> Snapshot:
+    def snapshot(self, output_dir: Path, copies: dict[str, Tensor]) -> Snapshot | None:
         """A copy of all that the checkpoint of this step holds. Tensors are copied into `copies`, which is made to fit.
 
-        A snapshot is good until the next one with the same `copies`.
+        A snapshot is good until the next one with the same `copies`. All processes of a run have to ask for it, and only
+        the lead gets it.
         """
         tokens, weights = self.data.tokens, self.model.state_dict()
         held = moments(self.model, self.optimizer)
-        for name, tensor in (weights | held).items():
+        for name, part in (weights | held).items():
+            tensor = whole(part)
+            if not self.team.is_lead:
+                continue
             copy = copies.get(name)
             if copy is None or copy.shape != tensor.shape:
                 copies[name] = copy = torch.empty_like(tensor, device="cpu")
             copy.copy_(tensor)
+        if not self.team.is_lead:
+            return None
         return Snapshot(
             path=output_dir / f"checkpoint-{self.step}",
             config=deepcopy(self.model.config),
@@ -168,7 +184,8 @@ class Run:
                 train_tokens=len(tokens.train),
                 val_tokens=len(tokens.val),
             ),
-            settings=asdict(self.settings) | {"computed_in": str(self.precision.dtype).removeprefix("torch.")},
+            settings=asdict(self.settings)
+            | {"computed_in": str(self.precision.dtype).removeprefix("torch."), "processes": self.team.size},
             versions={name: version(name) for name in ("echoself-action", "torch", "numpy", "tokenizers")}
             | {"python": platform.python_version()},
             device=self.precision.device_name,
@@ -179,41 +196,52 @@ class Run:
         )
 
 
-def fresh(config: ModelConfig, data: Data, settings: TrainingSettings) -> Run:
+def fresh(config: ModelConfig, data: Data, settings: TrainingSettings, team: Team = ALONE) -> Run:
     """A new model, initialised from the seed."""
-    precision = choose_precision(settings)
     model = new_model(config)
     model.initialise(settings.seed)
-    torch.nn.Module.to(model, precision.device)
-    return Run(
+    run = Run(
         run_id=uuid.uuid4().hex,
         model=model,
-        optimizer=make_optimizer(model, settings.learning_rate, settings.weight_decay),
-        precision=precision,
+        precision=choose_precision(settings),
         settings=settings,
         data=data,
         schedule=_new_schedule(0, settings),
+        team=team,
     )
+    _begin(run, {})
+    return run
 
 
-def continued(folder: ModelFolder, data: Data, settings: TrainingSettings, note: Callable[[str], None]) -> Run:
+def joining(team: Team) -> Run:
+    """The run that the lead of `team` has, in a process that helps with it."""
+    sent: tuple[ModelConfig, Run] | None = team.from_lead(None)
+    assert sent
+    config, outline = sent
+    tokens = outline.data.tokens
+    tokens = replace(tokens, train=team.array_from_lead(None), val=team.array_from_lead(None))
+    run = replace(outline, model=new_model(config), data=replace(outline.data, tokens=tokens), team=team)
+    _set_up(run, {})
+    return run
+
+
+def continued(
+    folder: ModelFolder, data: Data, settings: TrainingSettings, note: Callable[[str], None], team: Team = ALONE
+) -> Run:
     """Go on from `folder`: exactly where it has a training state, else from its weights, saying so through `note`.
 
     Raises CheckpointError where the folder is damaged.
     """
-    precision = choose_precision(settings)
     model = folder.load_model()
-    torch.nn.Module.to(model, precision.device)
-    optimizer = make_optimizer(model, settings.learning_rate, settings.weight_decay)
     run = Run(
         run_id=uuid.uuid4().hex,
         model=model,
-        optimizer=optimizer,
-        precision=precision,
+        precision=choose_precision(settings),
         settings=settings,
         data=data,
         step=folder.step,
         schedule=_new_schedule(folder.step, settings),
+        team=team,
     )
     known = folder.metadata
     if known:
@@ -224,20 +252,47 @@ def continued(folder: ModelFolder, data: Data, settings: TrainingSettings, note:
     if not folder.has_training_state or not known:
         run.sequences_seen = run.tokens_seen // model.config.block_size
         note(f"{folder.path} has no training state: going on from its weights at step {run.step}, with a new optimizer.")
+        _begin(run, {})
         return run
     state, stored = read_state(folder.path, sha256(folder.path / "model.safetensors"))
+    run.sequences_seen = state.sequences_seen
+    run.schedule = _continued_schedule(state.schedule, run.step, settings)
     try:
-        restore_moments(model, optimizer, stored)
+        _begin(run, stored)
     except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"{folder.path} has the optimizer state of another model: {error}. Training was not continued.",
             "Delete its training_state folder to go on from the weights alone.",
         ) from error
-    run.sequences_seen = state.sequences_seen
-    run.schedule = _continued_schedule(state.schedule, run.step, settings)
-    for change in _changes(state, run._state()):
-        note(f"{change}: this run is not the one that would have been.")
+    for change in changes(state, known.settings, run._state(), settings, run.step):
+        note(change)
     return run
+
+
+def _begin(run: Run, stored: dict[str, Tensor]) -> None:
+    """Make `run` known to the other processes, for `joining`, and set it up with the optimizer state that is `stored`."""
+    team, settings = run.team, run.settings
+    if settings.batch_size % team.size:
+        raise InputError(
+            f"batch_size: {settings.batch_size} sequences can't be shared by {team.size} processes. Nothing was trained.",
+            f"Use a multiple of {team.size}, and gradient_accumulation for the rest of a step.",
+        )
+    tokens = run.data.tokens
+    if team.size > 1:
+        nothing: Any = None
+        outline = replace(run.data, tokens=replace(tokens, train=nothing, val=nothing))
+        team.from_lead((run.model.config, replace(run, model=nothing, data=outline)))
+        team.array_from_lead(tokens.train)
+        team.array_from_lead(tokens.val)
+    _set_up(run, stored)
+
+
+def _set_up(run: Run, stored: dict[str, Tensor]) -> None:
+    """Put the model where it computes, and give it its optimizer: in every process the lead's weights and moments."""
+    settings = run.settings
+    place(run.model, run.precision.device, run.team, run.sharded)
+    run.optimizer = make_optimizer(run.model, settings.learning_rate, settings.weight_decay)
+    restore_moments(run.model, run.optimizer, stored, run.team)
 
 
 def _new_schedule(step: int, settings: TrainingSettings) -> Schedule:
@@ -257,14 +312,3 @@ def _continued_schedule(before: Schedule, step: int, settings: TrainingSettings)
     if before.branched_from(step) is not None and step >= before.end:  # a branch that has ended, and no line to go back to
         return _new_schedule(step, settings)
     return replace(before, peak=settings.learning_rate)
-
-
-def _changes(before: TrainingState, now: TrainingState) -> list[str]:
-    changes = [
-        f"{name} was {getattr(before, name)} and is now {getattr(now, name)}"
-        for name in ("seed", "sequences_per_step", "dtype")
-        if getattr(before, name) != getattr(now, name)
-    ]
-    if before.schedule.shape == "linear" and before.schedule.peak != now.schedule.peak:
-        changes.append(f"learning_rate was {before.schedule.peak:g} and is now {now.schedule.peak:g}")
-    return changes + (["the corpus has changed"] if before.data_digest != now.data_digest else [])

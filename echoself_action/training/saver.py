@@ -10,6 +10,7 @@ from torch import Tensor
 from ..checkpoint.find import prune
 from ..checkpoint.folder import ModelFolder
 from ..errors import CheckpointError
+from .memory import is_out_of_memory
 from .run import Run, Snapshot
 
 
@@ -34,7 +35,9 @@ class Saver:
         """Copy the run's state, and have it written as `checkpoint-<step>`."""
         began = time.monotonic()
         self.wait()
-        self._pending = self._thread.submit(self._write, run.snapshot(self.output_dir, self._copies))
+        snapshot = run.snapshot(self.output_dir, self._copies)
+        if snapshot:  # this process leads
+            self._pending = self._thread.submit(self._write, snapshot)
         self.last_at = time.monotonic()
         self.waited_s += self.last_at - began
 
@@ -60,7 +63,15 @@ class Saver:
 
     def _write(self, snapshot: Snapshot) -> ModelFolder:
         began = time.monotonic()
-        folder = snapshot.write()
-        prune(self.output_dir, self.keep)
+        try:
+            folder = snapshot.write()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise CheckpointError(f"{snapshot.path} was not written: there was no memory for it ({error}).") from error
+        try:
+            prune(self.output_dir, self.keep)
+        except OSError as error:
+            self.warn(f"an old checkpoint could not be deleted: {error}. Training goes on.")
         self.longest_s = max(self.longest_s, time.monotonic() - began)
         return folder

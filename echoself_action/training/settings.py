@@ -5,6 +5,7 @@ from typing import Literal
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
+Sharding = Literal["none", "full"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class TrainingSettings:
     A step sees `batch_size * gradient_accumulation` sequences of block_size tokens. `warmup` None is a twentieth of the
     run; `max_minutes` 0 is no limit. `total_iters` None is an open-ended schedule, where the last `decay` of a run's steps
     (a share) are on a branch. `eval_tokens` is how much of the validation split an evaluation reads, 0 for all.
-    `checkpoint_minutes` 0 is by steps alone.
+    `checkpoint_minutes` 0 is by steps alone. `sharding` is about several processes: `full` parts weights, gradients and
+    moments among them.
     """
 
     max_iters: int
@@ -36,6 +38,7 @@ class TrainingSettings:
     checkpoint_minutes: float
     log_interval: int
     keep_checkpoints: int
+    sharding: Sharding = "none"
 
     @property
     def sequences_per_step(self) -> int:

@@ -118,4 +118,5 @@ def _check_moments(place: Path, state: TrainingState) -> None:
 
 
 def _unreadable(place: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{place} can't be read: {error}. Training was not continued.", _WITHOUT)
+    reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error  # all of them are lines of text
+    return CheckpointError(f"{place} can't be read: {reason}. Training was not continued.", _WITHOUT)

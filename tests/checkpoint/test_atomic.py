@@ -68,3 +68,20 @@ def test_setting_aside_keeps_everything(tmp_path: Path) -> None:
         kept.append(set_aside(tmp_path / "checkpoint-1"))
     assert [(place / "file").read_text() for place in kept] == ["first", "second"]
     assert not (tmp_path / "checkpoint-1").exists()
+
+
+def test_a_folder_that_is_deleted_loses_its_name_before_anything_in_it(tmp_path: Path) -> None:
+    code = (
+        "import os, shutil, sys; from pathlib import Path; from echoself_action.checkpoint import atomic\n"
+        "rest = atomic.shutil.rmtree\n"
+        "def killed(path, **options): rest(path / 'one', **options); os.kill(os.getpid(), 9)\n"
+        "atomic.shutil.rmtree = lambda path, **options: killed(path, **options) if path.exists() else None\n"
+        "atomic.remove_folder(Path(sys.argv[1]))"
+    )
+    for name in ("one", "two"):
+        (tmp_path / "checkpoint-1" / name).mkdir(parents=True)
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path / "checkpoint-1")], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert not (tmp_path / "checkpoint-1").exists()
+    remove_leftovers(tmp_path)
+    assert not list(tmp_path.iterdir())

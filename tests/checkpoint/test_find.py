@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from echoself_action.checkpoint.find import best, checkpoints, latest, prune
-from echoself_action.checkpoint.folder import ModelFolder
+from echoself_action.checkpoint.find import best, broken, checkpoints, latest, line_of, prune, resumable
+from echoself_action.checkpoint.folder import ModelFolder, read_model_folder
 
 
 @pytest.fixture
@@ -57,3 +57,75 @@ def test_an_empty_place_has_neither(tmp_path: Path) -> None:
 def test_pruning_keeps_the_best_and_the_newest(output_dir: Path, keep: int, left: list[int]) -> None:
     prune(output_dir, keep)
     assert steps(checkpoints(output_dir)) == left
+
+
+@pytest.fixture
+def branches(model_folder: ModelFolder, tmp_path: Path) -> Path:
+    """Two runs of 20 steps: lines up to 16 and 32, branches up to 20 and 36; the second branch's end is the best."""
+    values = [(10, None, 3.5), (16, None, None), (18, 16, 3.1), (20, 16, 3.0), (30, None, 2.9), (32, None, None), (36, 32, 2.5)]
+    for step, branched_from, val_loss in values:
+        path = tmp_path / f"checkpoint-{step}"
+        shutil.copytree(model_folder.path, path)
+        assert model_folder.metadata
+        end = None if branched_from is None else branched_from + 4
+        facts = {"step": step, "val_loss": val_loss, "branched_from": branched_from, "branch_end": end}
+        model_folder.metadata.model_copy(update=facts).write(path)
+    return tmp_path
+
+
+def test_training_goes_on_from_the_line_and_only_without_one_from_a_branch(branches: Path) -> None:
+    assert steps(resumable(branches)) == [32, 30, 16, 10, 36, 20, 18]
+    for step in (10, 16, 30, 32):
+        shutil.rmtree(branches / f"checkpoint-{step}")
+    assert steps(resumable(branches)) == [36, 20, 18]
+
+
+@pytest.mark.parametrize(("left", "first"), [(2, 18), (1, 16), (3, 16), (20, 16), (None, 16)])
+def test_a_branch_that_is_just_as_far_from_its_end_as_the_run_goes_is_finished(
+    branches: Path, left: int | None, first: int
+) -> None:
+    for step in (20, 30, 32, 36):
+        shutil.rmtree(branches / f"checkpoint-{step}")
+    assert resumable(branches, left)[0].step == first
+
+
+def test_a_branch_that_left_an_older_line_is_not_finished(branches: Path) -> None:
+    assert resumable(branches, 2)[0].step == 32
+
+
+def test_the_line_of_a_branch_is_the_checkpoint_of_its_run_that_it_left(branches: Path) -> None:
+    def line(step: int) -> int:
+        return line_of(read_model_folder(branches / f"checkpoint-{step}")).step
+
+    assert [line(step) for step in (10, 16, 18, 20, 36)] == [10, 16, 16, 16, 32]
+    other = read_model_folder(branches / "checkpoint-16")
+    assert other.metadata
+    other.metadata.model_copy(update={"run_id": "other"}).write(other.path)
+    assert line(20) == 20
+    shutil.rmtree(branches / "checkpoint-32")
+    assert line(36) == 36
+
+
+def test_the_best_may_be_on_any_branch(branches: Path) -> None:
+    assert [best(branches).step, latest(branches).step] == [36, 36]  # type: ignore[union-attr]
+    worse = read_model_folder(branches / "checkpoint-36")
+    assert worse.metadata
+    worse.metadata.model_copy(update={"val_loss": 3.2}).write(worse.path)
+    assert best(branches).step == 30  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [32, 36]), (2, [32, 36]), (3, [30, 32, 36]), (4, [20, 30, 32, 36])])
+def test_pruning_keeps_what_training_goes_on_from(branches: Path, keep: int, left: list[int]) -> None:
+    prune(branches, keep)
+    assert steps(checkpoints(branches)) == left
+
+
+def test_a_folder_with_a_final_name_that_is_no_model_is_told_and_is_no_checkpoint(branches: Path) -> None:
+    (branches / "checkpoint-20/config.json").unlink()
+    weights = branches / "checkpoint-30/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert steps(checkpoints(branches)) == [10, 16, 18, 32, 36]
+    assert [error.message.split(": ")[0].rpartition("/")[2] for error in broken(branches)] == [
+        "checkpoint-20 is no whole model folder",
+        "model.safetensors can't be read",
+    ]

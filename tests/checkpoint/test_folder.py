@@ -151,3 +151,14 @@ def test_biases_that_the_config_denies_are_not_dropped_silently(model_folder: Mo
     change_config(bias=False)(model_folder.path)
     with pytest.raises(CheckpointError, match="biases that are not zero"):
         read_model_folder(model_folder.path).load_model()
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"format": "echoself/1", "run_id"'], ids=["missing", "empty", "cut off"])
+def test_a_checkpoint_of_which_nobody_knows_the_step_is_not_taken_for_a_new_model(
+    model_folder: ModelFolder, content: bytes | None
+) -> None:
+    (model_folder.path / "training_metadata.json").unlink()
+    if content is not None:
+        (model_folder.path / "training_metadata.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"training_metadata\.json is missing or can't be read"):
+        read_model_folder(model_folder.path)

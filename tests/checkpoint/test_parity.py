@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -29,6 +30,7 @@ def test_the_figures_are_written_once(model_folder: ModelFolder) -> None:
 
 def test_no_figures_are_written_into_a_folder_that_is_not_ours(model_folder: ModelFolder) -> None:
     (model_folder.path / "training_metadata.json").write_text("{}")
+    shutil.rmtree(model_folder.path / "training_state")
     assert record(read_model_folder(model_folder.path), parity=check_parity(model_folder)).metadata is None
     assert (model_folder.path / "training_metadata.json").read_text() == "{}"
 

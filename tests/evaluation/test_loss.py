@@ -41,6 +41,12 @@ def test_a_limit_beyond_the_split_reads_all_of_it(model: GPT2) -> None:
     assert HeldOut(tokens(100), 32, limit=10**6).loss(model) == HeldOut(tokens(100), 32).loss(model)
 
 
+def test_a_large_vocabulary_is_read_in_smaller_batches() -> None:
+    rows = HeldOut(tokens(4001), 32)._batches(60_000)
+    assert max(ids.numel() for ids, _ in rows) * 60_000 <= 1 << 26
+    assert sum(ids.numel() for ids, _ in rows) == 4000
+
+
 def test_evaluation_has_no_dropout_and_leaves_training_as_it_was(small_config: GPT2Config) -> None:
     model = GPT2(GPT2Config(257, 32, 2, 2, 16, dropout=0.5))
     model.initialise(0)

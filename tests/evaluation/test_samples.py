@@ -22,6 +22,11 @@ def test_a_sample_may_be_longer_than_the_block(model: GPT2, tokens: Tokens) -> N
     assert len(sample(model, tokens.tokenizer, "x" * 100, tokens=10)) >= 100
 
 
+def test_a_sample_ends_with_its_time(model: GPT2, tokens: Tokens) -> None:
+    assert sample(model, tokens.tokenizer, "Once", tokens=10**9, seconds=0) == "Once"
+    assert len(sample(model, tokens.tokenizer, "Once", tokens=10**9, seconds=0.2)) > len("Once")
+
+
 def test_a_sample_ends_with_its_document(model: GPT2, tokens: Tokens) -> None:
     """A model that is sure of the end says nothing more."""
     model.transformer.wte.weight.data[256] = 1

@@ -147,3 +147,38 @@ def test_other_weights_than_the_metadata_says_are_refused(hub: Hub, model_folder
     with pytest.raises(CheckpointError, match="is damaged"):
         pull(hub, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
+
+
+def on_branch(folder: ModelFolder, path: Path, step: int, branched_from: int) -> ModelFolder:
+    """The end of a branch that left the line of the run at `branched_from`."""
+    end = later(folder, path, step)
+    assert end.metadata
+    end.metadata.model_copy(update={"branched_from": branched_from, "branch_end": step}).write(path)
+    return read_model_folder(path)
+
+
+def test_the_line_comes_with_the_end_of_a_branch_that_left_it(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+    line = later(model_folder, tmp_path / "line", 16)
+    publish(hub, on_branch(line, tmp_path / "branch", 20, 16), line)
+    fetched = pull(hub, tmp_path / "out")
+    assert (fetched.model.step, fetched.newest.step) == (20, 16)
+    assert not fetched.model.has_training_state
+    assert fetched.newest.has_training_state
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["checkpoint-16", "checkpoint-20"]
+
+
+def test_a_line_that_went_on_past_the_best_branch_comes_too(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+    line = later(model_folder, tmp_path / "line", 32)
+    publish(hub, on_branch(model_folder, tmp_path / "branch", 20, 16), line)
+    assert pull(hub, tmp_path / "out").newest.step == 32
+
+
+@pytest.mark.parametrize(("step", "run_id"), [(None, None), (10, None), (16, "other")], ids=["none", "behind", "another run's"])
+def test_a_branch_without_its_line_comes_alone(
+    hub: Hub, model_folder: ModelFolder, tmp_path: Path, step: int | None, run_id: str | None
+) -> None:
+    kept = None if step is None else later(model_folder, tmp_path / "line", step, run_id)
+    publish(hub, on_branch(model_folder, tmp_path / "branch", 20, 16), kept)
+    fetched = pull(hub, tmp_path / "out")
+    assert fetched.newest == fetched.model
+    assert (fetched.model.step, fetched.model.has_training_state) == (20, False)

@@ -113,6 +113,11 @@ def test_without_the_training_state_on_the_hub_it_goes_on_from_the_weights(echos
     assert echoself(CYCLE, "--upload-training-state false")["step"] == "40"
 
 
+def test_without_the_training_state_on_the_hub_the_line_that_lies_here_is_gone_on_with(echoself: Cli, workspace: Path) -> None:
+    echoself(CYCLE, "--upload-training-state false")
+    assert echoself(CYCLE, "--upload-training-state false")["checkpoint"] == "echoself-model/checkpoint-36"
+
+
 def test_a_cycle_begins_with_the_nanecho_that_it_finds_and_then_goes_on_with_the_hubs(
     echoself: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

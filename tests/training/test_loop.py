@@ -123,7 +123,7 @@ def test_a_branch_that_is_left_lies_aside_when_the_line_comes_by(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
     train_fresh(tokens, small_config, tmp_path)
-    train_on(tokens, resumable(tmp_path)[0], tmp_path, checkpoint_interval=20, keep_checkpoints=9)
+    train_on(tokens, resumable(tmp_path)[0], tmp_path, eval_interval=100, checkpoint_interval=20, keep_checkpoints=9)
     assert latest(tmp_path).step == 36  # type: ignore[union-attr]
     assert [folder.step for folder in checkpoints(tmp_path) if branched_from(folder) is None] == [10, 16, 20, 32]
     assert next(tmp_path.glob("superseded-*/checkpoint-20"))
@@ -188,7 +188,7 @@ def test_a_changed_corpus_is_said_and_the_start_is_evaluated_on_it(
     notes: list[str] = []
     other = replace(tokens, digest="other", val=tokens.val[: len(tokens.val) // 2])
     second = train_on(other, first, tmp_path, notes, keep_checkpoints=9)
-    assert notes == ["the corpus has changed: this run is not the one that would have been."]
+    assert notes == ["the corpus has changed: other batches from here on, and held-out losses of another text."]
     assert second.start_val_loss == HeldOut(other.val, 32, 1024).loss(first.load_model())
 
 

@@ -1,0 +1,67 @@
+"""Does a run end within its budget, with everything saved? Real runs with max_minutes, of several sizes.
+
+    python benchmarks/budget.py [--minutes 1,2] [--sizes tiny,ci,scheduled,85M] [--jobs 1]
+
+The time is the process's, from its start to its end: imports, corpus, training, the last evaluation and save, and the sample.
+Exit code 1 where a run ends more than 30 s after its budget, or 30 s before it, or without a whole checkpoint of its last step.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+
+from jobs import examined
+
+from echoself_action.checkpoint.find import latest
+from echoself_action.checkpoint.folder import ModelFolder
+
+ROOT = Path(__file__).parent.parent
+# layers, heads, width, block, batch
+SIZES = {"tiny": (2, 2, 16, 32, 4), "ci": (4, 4, 256, 128, 8), "scheduled": (6, 6, 384, 256, 8), "85M": (12, 12, 768, 256, 2)}
+WITHIN_S = 30
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", default="1,2")
+    parser.add_argument("--sizes", default="tiny,ci,scheduled,85M")
+    parser.add_argument("--jobs", type=int, default=1, help="at a time")
+    given = parser.parse_args()
+    print("| model | budget, s | ended after, s | over, s | steps | whole checkpoint of the last step |")
+    print("|---|---|---|---|---|---|")
+    cells = list(product(given.sizes.split(","), map(float, given.minutes.split(","))))
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(given.jobs) as threads:
+        kept = list(threads.map(lambda cell: run(Path(place), *cell), cells))
+    sys.exit(not all(kept))
+
+
+def run(place: Path, name: str, minutes: float) -> bool:
+    """Whether it ended in time and saved; prints its row."""
+    out = place / f"{name}-{minutes:g}"
+    layers, heads, width, block, batch = SIZES[name]
+    flags = {
+        "n-layer": layers, "n-head": heads, "n-embd": width, "block-size": block, "batch-size": batch, "max-iters": 10**7,
+        "max-minutes": minutes, "tokenizer": "bytes", "data": "echoself_action/**/*.py", "output-dir": out, "device": "cpu",
+        "log-interval": 1, "eval-interval": 100, "checkpoint-interval": 100,
+    }  # fmt: skip
+    began = time.monotonic()
+    words = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
+    command = [sys.executable, "-m", "echoself_action", "train", *words]
+    code = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode
+    took = time.monotonic() - began
+    steps = json.loads((out / "log.jsonl").read_text().splitlines()[-1])["step"]
+    newest = latest(out)
+    whole = code == 0 and newest is not None and newest.step == steps and isinstance(examined(newest.path), ModelFolder)
+    over = took - 60 * minutes
+    print(f"| {name} | {60 * minutes:.0f} | {took:.1f} | {over:+.1f} | {steps} | {'yes' if whole else 'NO'} |", flush=True)
+    return whole and abs(over) <= WITHIN_S
+
+
+if __name__ == "__main__":
+    main()

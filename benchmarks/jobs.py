@@ -1,0 +1,279 @@
+"""What the torture and the exactness matrix share: jobs as real processes, runs that nothing stopped, and what must hold.
+
+A job is a folder with a small corpus, in which our command line is run, stopped and run again until STEPS steps are done. To
+import PyTorch takes seconds, and the work in question less than one: most processes are therefore forked from one that has
+imported it all (multiprocessing's forkserver), and are processes like any other from there on.
+"""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from echoself_action.__main__ import main
+from echoself_action.checkpoint.find import resumable
+from echoself_action.checkpoint.folder import ModelFolder, check_weights, read_model_folder
+from echoself_action.errors import CheckpointError, HubError
+from echoself_action.hub.client import Hub, open_hub
+from echoself_action.hub.download import download
+from echoself_action.hub.repo import MODEL_FILES, STATE_FILES, Listing, look_up
+from echoself_action.training.loop import LOG_FILE
+from echoself_action.training.state import check_state, read_state
+
+ROOT = Path(__file__).parent.parent
+STEPS, EVERY = 48, 6  # of a run; between checkpoints
+REPO = "me/model"
+OUT, HUB = "out", "hub"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What may make a difference to whether a run can be continued exactly."""
+
+    dtype: str = "float32"
+    dropout: float = 0.0
+    accumulation: int = 1
+    cosine: bool = False  # over STEPS; else a constant rate with a branch at the end
+    architecture: str = "gpt2"
+
+    def words(self) -> list[str]:
+        """Flags of train and cycle."""
+        values = {
+            "architecture": self.architecture, "n-layer": 2, "n-head": 2, "n-embd": 16, "block-size": 32, "tokenizer": "bytes",
+            "dtype": self.dtype, "dropout": self.dropout, "gradient-accumulation": self.accumulation, "batch-size": 4,
+            "warmup": 0, "learning-rate": 0.01, "eval-interval": EVERY, "checkpoint-interval": EVERY, "eval-tokens": 1024,
+            "log-interval": 1, "data": "docs/*.md", "device": "cpu",
+        }  # fmt: skip
+        values |= {"total-iters": STEPS} if self.cosine else {}
+        return [word for name, value in values.items() for word in (f"--{name}", str(value))]
+
+
+def prepare(folder: Path) -> None:
+    """Settings that all processes inherit, before the first is started."""
+    os.environ |= {
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }  # fmt: skip
+    modes = [f"echoself_action.modes.{mode}" for mode in ("train", "deploy", "pull", "cycle")]
+    late = ["echoself_action.localhub", "huggingface_hub.hf_api", "transformers.models.gpt2.modeling_gpt2"]
+    _forks.set_forkserver_preload(["echoself_action.__main__", *modes, *late])
+
+
+_forks = multiprocessing.get_context("forkserver")
+
+
+def _main(folder: Path, log: Path, arguments: list[str]) -> None:
+    os.chdir(folder)
+    with log.open("wb") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    torch.set_num_threads(1)
+    sys.exit(main(arguments))
+
+
+class Running:
+    """A process of either kind."""
+
+    def __init__(self, process: "subprocess.Popen[bytes] | multiprocessing.context.ForkServerProcess") -> None:
+        self._process = process
+        if not isinstance(process, subprocess.Popen):
+            process.start()
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._process.poll() if isinstance(self._process, subprocess.Popen) else self._process.exitcode
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code, which must come within `seconds`."""
+        until = time.monotonic() + seconds
+        while (code := self.poll()) is None:
+            if time.monotonic() > until:
+                self.send(signal.SIGKILL)
+                raise SystemExit(f"process {self._process.pid} did not end within {seconds} s")
+            time.sleep(0.002)
+        return code
+
+    def send(self, number: signal.Signals) -> bool:
+        """Whether it was still there to get the signal."""
+        assert self._process.pid
+        try:
+            os.kill(self._process.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+class Job:
+    """A folder of its own, and the processes that are run in it one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.output_dir, self.runs = folder, folder / OUT, 0
+        docs = folder / "docs"
+        docs.mkdir(parents=True)
+        for module in sorted((ROOT / "echoself_action").rglob("*.py")):
+            shutil.copyfile(module, docs / f"{module.parent.name}-{module.stem}.md")
+
+    def start(self, mode: str, *words: object, from_exec: bool = False) -> "Running":
+        """`echoself MODE` as a process; what it says goes to `log`. `from_exec`: as a user's shell starts it."""
+        self.runs += 1
+        self.log = self.folder / f"{self.runs}-{mode}.txt"
+        self.log.touch()
+        arguments = [mode, "--output-dir", OUT, *map(str, words)]
+        if not from_exec:
+            return Running(_forks.Process(target=_main, args=(self.folder, self.log, arguments)))
+        command = [sys.executable, "-m", "echoself_action", *arguments]
+        with self.log.open("wb") as output:
+            return Running(subprocess.Popen(command, cwd=self.folder, stdout=output, stderr=subprocess.STDOUT))
+
+    def run(self, mode: str, *words: object, code: int = 0) -> None:
+        """The same, to its end, which must be with exit code `code`."""
+        found = self.start(mode, *words).wait(300)
+        if found != code:
+            raise SystemExit(f"{self.log} ended with {found}, not {code}:\n{self.log.read_text()}")
+
+    def steps(self) -> int:
+        """How many steps the log of the training has."""
+        log = self.output_dir / LOG_FILE
+        return log.read_text().count("\n") if log.exists() else 0
+
+
+def training(setting: Setting, left: int, *more: object) -> list[str]:
+    """Flags of a run of `left` steps."""
+    return [*setting.words(), "--max-iters", str(left), "--max-minutes", "0", *map(str, more)]
+
+
+def standing(output_dir: Path) -> int:
+    """The step from which a run to STEPS goes on in `output_dir`: of the newest checkpoint that such a run would choose."""
+    whole = {folder.path: folder.step for folder in sound(output_dir)}
+    for path, step in sorted(whole.items(), key=lambda found: -found[1]):
+        if step == STEPS or path == next(one.path for one in resumable(output_dir, STEPS - step) if one.path in whole):
+            return step
+    return 0
+
+
+def names(output_dir: Path) -> set[str]:
+    """The checkpoints with a final name, whole or not."""
+    return {path.name for path in output_dir.glob("checkpoint-*")}
+
+
+def sound(output_dir: Path) -> list[ModelFolder]:
+    """Those that are whole, down to their checksums."""
+    return [folder for name in names(output_dir) if isinstance(folder := examined(output_dir / name), ModelFolder)]
+
+
+def examined(path: Path) -> ModelFolder | str:
+    """The model folder at `path`, or what is wrong with it."""
+    try:
+        folder = read_model_folder(path)
+        check_weights(folder)
+        check_state(folder)
+    except CheckpointError as error:
+        return error.message
+    return folder
+
+
+def fingerprint(path: Path) -> tuple[str, str | None]:
+    """sha256 of the weights and of the optimizer's moments (None where it has none) of a whole folder."""
+    folder = read_model_folder(path)
+    assert folder.metadata
+    digest = folder.metadata.weights_sha256
+    return digest, read_state(path, digest)[0].moments_sha256 if folder.has_training_state else None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A run that nothing stopped: fingerprints of its checkpoints by step, and its folder."""
+
+    checkpoints: dict[int, tuple[str, str | None]]
+    folder: Path
+    seconds: float  # from its first word to its end
+
+    def contradictions(self, output_dir: Path) -> list[str]:
+        """The whole checkpoints there that are not what this run has at their step."""
+        return [
+            f"{folder.path} differs from the run that nothing stopped"
+            for folder in sound(output_dir)
+            if (mine := self.checkpoints.get(folder.step)) and fingerprint(folder.path)[0] != mine[0]
+        ]
+
+
+def reference(folder: Path, setting: Setting) -> Reference:
+    """Train the whole run at once in `folder`, and keep all of its checkpoints."""
+    job = Job(folder)
+    seconds = timed(job, "train", *training(setting, STEPS, "--keep-checkpoints", 1000))
+    found = {path.step: fingerprint(path.path) for path in sound(job.output_dir)}
+    return Reference(found, job.output_dir, seconds)
+
+
+def timed(job: Job, mode: str, *words: object) -> float:
+    """Run it to its end; seconds from its first word."""
+    process = job.start(mode, *words)
+    wait_until(process, lambda: job.log.stat().st_size > 0)
+    spoke = time.monotonic()
+    if process.wait(300):
+        raise SystemExit(job.log.read_text())
+    return time.monotonic() - spoke
+
+
+def wait_until(process: Running, true: Callable[[], bool], pause: float = 0.001) -> bool:
+    """Wait until `true` says so; False where the process ended first."""
+    while process.poll() is None:
+        if true():
+            return True
+        time.sleep(pause)
+    return False
+
+
+def stop(process: Running, number: signal.Signals) -> int | None:
+    """Send a signal and wait for the end, which must come within a minute; the exit code, or None where it had ended before."""
+    return process.wait(60) if process.send(number) else None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A branch of the repo: its commits, newest first, and the fingerprint of the whole model at its head, where it has one."""
+
+    commits: tuple[str, ...] = ()
+    step: int = 0
+    weights: str | None = None
+
+
+def published(where: str) -> tuple[dict[str, Published], list[str]]:
+    """What main and the training state's branch hold, and what is half there or not as the Hub says."""
+    with open_hub(where, None, lambda _: None) as hub:
+        remote = look_up(hub, REPO, "main")
+        found, wrong = {}, []
+        for branch, listing in (("main", remote.model), ("training-state", remote.state)):
+            if listing is None:
+                continue
+            commits = tuple(commit.commit_id for commit in hub.api.list_repo_commits(REPO, revision=branch))
+            found[branch], problem = _head(hub, listing, commits)
+            wrong += [f"{branch} at {commits[0]}: {problem}"] if problem else []
+    return found, wrong
+
+
+def _head(hub: Hub, listing: Listing, commits: tuple[str, ...]) -> tuple[Published, str]:
+    if not set(listing.files) & {*MODEL_FILES, *STATE_FILES}:
+        return Published(commits), ""
+    if not listing.has_model:
+        return Published(commits), f"half a model: {', '.join(listing.files)}"
+    with TemporaryDirectory() as place:
+        for file in listing.files.values():
+            try:
+                download(hub, REPO, listing.commit, file, Path(place))
+            except HubError as error:  # not there, or not of the checksum that the Hub gives
+                return Published(commits), error.message
+        folder = examined(Path(place))
+        if isinstance(folder, str):
+            return Published(commits), folder
+        assert folder.metadata
+        return Published(commits, folder.step, folder.metadata.weights_sha256), ""

@@ -1,0 +1,118 @@
+"""Kill the command line at random moments, run it again until its job is complete, and count what was lost: nothing may be.
+
+    python benchmarks/torture.py [--kills 200] [--seed 1] [--jobs 2]    a table; exit code 1 where anything was lost
+    python benchmarks/torture.py --matrix                               the exactness matrix (matrix.py), all of its cells
+
+train, deploy, pull and cycle are real processes over a tiny model and a Hub in a folder, or in a process of its own. Moments
+are drawn log-uniformly from the process's start or from its first word, or lie within milliseconds of a half-written folder, or
+in the middle of publishing; 7 of 10 signals are SIGKILL, the others SIGTERM and SIGINT. Between runs, the newest checkpoint is
+damaged now and then. After each kill: every checkpoint that had its final name is there and whole, unless pruned by design;
+every one is what the run that nothing stopped has at its step; the Hub's branches hold whole models and all earlier commits.
+At the end: the very weights and moments of that run. The draws are functions of the seed.
+"""
+
+import argparse
+import itertools
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import jobs
+import matrix
+from jobs import Setting
+from victims import PROBLEMS, Count, Victim, make_template
+
+SETTINGS = (
+    Setting(),
+    Setting(cosine=True),
+    Setting("bfloat16", 0.1, 3),
+    Setting("float32", 0.1, 3, cosine=True),
+)
+SHARES = {"train": 0.4, "cycle": 0.3, "deploy": 0.15, "pull": 0.15}
+KILLS_A_JOB = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2, help="at a time")
+    parser.add_argument("--matrix", action="store_true", help="the exactness matrix instead")
+    parser.add_argument("--keep", type=Path, help="a new folder to work in, which stays")
+    given = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may be ignored, and inherited
+    began = time.monotonic()
+    with ExitStack() as stack:
+        folder = given.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        jobs.prepare(folder)
+        failed = report_matrix(given, folder) if given.matrix else report_kills(given, folder)
+        print(f"\n{time.monotonic() - began:.0f} s, {given.jobs} jobs at a time, seed {given.seed}")
+    sys.exit(failed)
+
+
+def report_matrix(given: argparse.Namespace, folder: Path) -> bool:
+    cells = matrix.run_matrix(matrix.matrix_cells(), folder, given.seed, given.jobs)
+    print(matrix.table(cells))
+    different = sum(bool(cell.difference) for cell in cells)
+    print(f"\n{len(cells)} cells, {len(cells) - different} equal, {different} not")
+    return different > 0
+
+
+def report_kills(given: argparse.Namespace, folder: Path) -> bool:
+    with ThreadPoolExecutor(given.jobs) as threads:
+        places = [folder / f"setting-{number}" for number in range(len(SETTINGS))]
+        templates = list(threads.map(make_template, places, SETTINGS))
+        numbers = itertools.count()
+        victims = [
+            Victim(mode, folder / f"{mode}-{number}", random.Random(f"{given.seed} {number}"), kills, templates)
+            for mode, share in SHARES.items()
+            for kills in portions(round(given.kills * share))
+            for number in [next(numbers)]
+        ]
+        list(threads.map(Victim.suffer, victims))
+    rows, damages = {}, Counter[str]()
+    for victim in victims:
+        damages += victim.damages
+        for moment, count in victim.counts.items():
+            row = rows.setdefault((victim.mode, moment), Count())
+            row.kills += count.kills
+            row.completed += count.completed
+            row.problems += count.problems
+    print(table(rows))
+    print("\ndamaged between two runs: " + ", ".join(f"{what} {times}" for what, times in sorted(damages.items())))
+    problems = [problem for row in rows.values() for problem in row.problems]
+    print("\n".join(f"{kind}: {what}" for kind, what in problems) or "no violation")
+    return bool(problems)
+
+
+def portions(kills: int) -> list[int]:
+    """How many kills each job meets."""
+    return [min(KILLS_A_JOB, kills - done) for done in range(0, kills, KILLS_A_JOB)]
+
+
+def table(rows: dict[tuple[str, str], Count]) -> str:
+    lines = ["| mode | moment | kills | KILL / TERM / INT | completed | " + " | ".join(PROBLEMS) + " |", "|---" * 10 + "|"]
+    total = Count()
+    for (mode, moment), row in sorted(rows.items()):
+        lines.append(_row(mode, moment, row))
+        total.kills += row.kills
+        total.completed += row.completed
+        total.problems += row.problems
+    return "\n".join([*lines, _row("all", "", total)])
+
+
+def _row(mode: str, moment: str, row: Count) -> str:
+    signals = " / ".join(str(row.kills[f"SIG{name}"]) for name in ("KILL", "TERM", "INT"))
+    counts = Counter(kind for kind, _ in row.problems)
+    figures = [str(counts[kind]) for kind in PROBLEMS]
+    return f"| {mode} | {moment} | {row.kills.total()} | {signals} | {row.completed} | {' | '.join(figures)} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,308 @@
+"""The jobs that `torture.py` kills: how each goes on after a kill, and what must hold then."""
+
+import math
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jobs
+from jobs import HUB, REPO, ROOT, STEPS, Job, Published, Reference, Running, Setting, published, standing, training, wait_until
+
+FIRST = 16  # steps behind the model that a cycle finds on the Hub
+MOMENTS = {
+    "train": ("starting", "working", "writing"),
+    "deploy": ("starting", "working", "publishing"),
+    "pull": ("starting", "working", "writing"),
+    "cycle": ("starting", "working", "writing", "publishing"),
+}
+SIGNALS = (signal.SIGKILL,) * 7 + (signal.SIGTERM,) * 2 + (signal.SIGINT,)
+PROBLEMS = ("lost", "unreadable", "wrong", "hub", "other")
+DAMAGED = 0.3  # of the times between two runs
+STARTING_S = 5  # imports, and then some work
+KEEP_FEW, KEEP_ALL = 3, 1000
+TENSORS = ("model.safetensors", "training_state/optimizer.safetensors")
+TEXTS = ("config.json", "tokenizer.json", "tokenizer_config.json", "training_metadata.json", "training_state/state.json")
+FILES = (*TENSORS, *TEXTS)
+
+
+@dataclass
+class Count:
+    """What came of the kills of one mode at one moment."""
+
+    kills: Counter[str] = field(default_factory=Counter)  # by signal
+    completed: int = 0  # of them, those whose job was complete in the end
+    problems: list[tuple[str, str]] = field(default_factory=list)  # kind, and what
+
+
+@dataclass(frozen=True)
+class Template:
+    """What the jobs of one setting begin with and are held to."""
+
+    setting: Setting
+    trained: Reference  # at once
+    cycled: Reference  # by two cycles over a Hub
+    old_hub: Path  # after the first of them
+    new_hub: Path  # after the second
+    old_ends: dict[str, Published]
+    ends: dict[str, Published]
+    seconds: dict[str, float]  # by mode: from the first word to the end
+
+
+def make_template(folder: Path, setting: Setting) -> Template:
+    """The runs that nothing stops."""
+    trained = jobs.reference(folder / "trained", setting)
+    hub = ("--hub", HUB, "--repo-id", REPO)
+    job = Job(folder / "cycled")
+    job.run("cycle", *training(setting, FIRST, *hub))
+    old_hub = Path(shutil.copytree(job.folder / HUB, folder / "old-hub"))
+    shutil.rmtree(job.output_dir)
+    pull = jobs.timed(job, "pull", *hub)
+    cycle = jobs.timed(job, "cycle", *training(setting, STEPS - standing(job.output_dir), *hub, "--keep-checkpoints", KEEP_ALL))
+    deploy = jobs.timed(job, "deploy", "--hub", "another", "--repo-id", REPO)
+    return Template(
+        setting=setting,
+        trained=trained,
+        cycled=Reference({one.step: jobs.fingerprint(one.path) for one in jobs.sound(job.output_dir)}, job.output_dir, cycle),
+        old_hub=old_hub,
+        new_hub=job.folder / HUB,
+        old_ends=published(str(old_hub))[0],
+        ends=published(str(job.folder / HUB))[0],
+        seconds={"train": trained.seconds, "cycle": cycle, "pull": pull, "deploy": deploy},
+    )
+
+
+class Victim:
+    """A job of one mode that is killed `kills` times, and then let finish."""
+
+    def __init__(self, mode: str, folder: Path, dice: random.Random, kills: int, templates: Sequence[Template]) -> None:
+        self.mode, self.folder, self.dice, self.kills_left = mode, folder, dice, kills
+        self.template = dice.choice(templates)
+        self.keep = dice.choice((KEEP_FEW, KEEP_ALL)) if mode in ("train", "cycle") else KEEP_ALL
+        self.serves, self.begins_empty = dice.random() < 0.5, dice.random() < 0.5
+        self.whole = self.template.trained if mode == "train" else self.template.cycled
+        self.counts: dict[str, Count] = {}
+        self.damages: Counter[str] = Counter()
+        self.moment = MOMENTS[mode][0]
+
+    def suffer(self) -> None:
+        """Rounds of the job until it had its kills and was completed."""
+        rounds = 0
+        while self.kills_left or not rounds:
+            rounds += 1
+            with self._job(self.folder / str(rounds)) as job:
+                self._round(job)
+        if not any(count.problems for count in self.counts.values()):
+            shutil.rmtree(self.folder)
+
+    @contextmanager
+    def _job(self, folder: Path) -> Iterator[Job]:
+        job, template = Job(folder), self.template
+        self.spoilt = set[str]()  # names of checkpoints that were damaged on purpose
+        self.where = ""
+        with ExitStack() as stack:
+            if self.mode != "train":
+                if self.mode == "pull":
+                    shutil.copytree(template.new_hub, folder / HUB)
+                elif self.mode == "cycle" or not self.begins_empty:
+                    shutil.copytree(template.old_hub, folder / HUB)
+                self.where = stack.enter_context(served(folder / HUB)) if self.serves else str(folder / HUB)
+            if self.mode == "deploy":
+                shutil.copytree(template.cycled.folder, job.output_dir)
+            yield job
+
+    def _round(self, job: Job) -> None:
+        fought: Counter[str] = Counter()
+        for _ in range(60):
+            run = self._next(job)
+            if run is None:
+                self._check_end(job)
+                for moment, times in fought.items():
+                    self.counts[moment].completed += times
+                return
+            commits = self._commits()
+            moment = self.dice.choice(MOMENTS[run[0]]) if self.kills_left else ""
+            process = job.start(*run, from_exec=moment == "starting")
+            killed = bool(moment) and self._interrupt(process, job, moment, fought)
+            if not killed:
+                self.acknowledged = jobs.names(job.output_dir)
+                if code := process.wait(300):
+                    self._complain("other", f"{job.log} ended with {code}: {job.log.read_text()[-600:]}")
+                    return
+            self._check(job, commits)
+            if killed and self.dice.random() < DAMAGED:
+                self._damage(job)
+        self._complain("other", f"{job.folder} was not complete after 60 runs")
+
+    def _next(self, job: Job) -> list[str] | None:
+        """The next command, or None where the job is complete."""
+        hub = ["--hub", self.where, "--repo-id", REPO]
+        kept = ["--keep-checkpoints", str(self.keep)]
+        if self.mode == "train":
+            left = STEPS - standing(job.output_dir)
+            return ["train", *training(self.template.setting, left, *kept)] if left else None
+        if self.mode == "pull":
+            done = all(f"checkpoint-{end.step}" in jobs.names(job.output_dir) for end in self.template.ends.values())
+            return None if done else ["pull", *hub]
+        there = published(self.where)[0]
+        if _same(there, self.template.ends):
+            return None
+        if self.mode == "deploy":
+            return ["deploy", *hub]
+        stands = max(standing(job.output_dir), there["training-state"].step)
+        if stands == STEPS:
+            return ["deploy", *hub]
+        return ["cycle", *training(self.template.setting, STEPS - stands, *hub, *kept)]
+
+    def _interrupt(self, process: Running, job: Job, moment: str, fought: Counter[str]) -> bool:
+        """Aim at a moment and send a signal; False where the process ended before it came."""
+        number = self.dice.choice(SIGNALS)
+        if not self._aim(moment, process, job, self.template.seconds[job.log.stem.partition("-")[2]]):
+            return False
+        self.acknowledged = jobs.names(job.output_dir)
+        code = jobs.stop(process, number)
+        if code is None:
+            return False
+        self.kills_left -= 1
+        self.moment = moment
+        fought[moment] += 1
+        count = self.counts.setdefault(moment, Count())
+        count.kills[number.name] += 1
+        if code not in (0, 130, -number) or "This is a bug" in job.log.read_text():
+            self._complain("other", f"{job.log}: {number.name}, and it ended with {code}: {job.log.read_text()[-600:]}")
+        return True
+
+    def _aim(self, moment: str, process: Running, job: Job, seconds: float) -> bool:
+        dice = self.dice
+        if moment == "starting":
+            return _wait(process, log_uniform(dice, 0.05, STARTING_S))
+        if not wait_until(process, lambda: job.log.stat().st_size > 0):
+            return False
+        if moment == "working":
+            return _wait(process, log_uniform(dice, 0.005, seconds))
+        if moment == "publishing":
+            said = wait_until(process, lambda: b"\nPublishing" in job.log.read_bytes())
+            return said and _wait(process, dice.uniform(0, self.template.seconds["deploy"]))
+        nth, seen = dice.randrange(1, 8), set[str]()
+
+        def half_written() -> bool:
+            seen.update(path.name for path in job.output_dir.glob(".writing-*"))
+            return len(seen) >= nth
+
+        return wait_until(process, half_written, 0.0005) and _wait(process, dice.uniform(0, 0.02))
+
+    def _damage(self, job: Job) -> None:
+        """Make the newest checkpoint one that was copied in part, or that a disk has spoilt."""
+        there = sorted(jobs.sound(job.output_dir), key=lambda folder: folder.step)
+        if self.mode not in ("train", "cycle") or len(there) < 2 or self.spoilt:
+            return
+        how = self.dice.choice(("flip", "truncate", "delete"))
+        files = [there[-1].path / name for name in (FILES if how == "delete" else TENSORS)]
+        path = self.dice.choice([file for file in files if file.is_file()])  # what was pulled may have no training state
+        if how == "delete":
+            path.unlink()
+        elif how == "truncate":
+            with path.open("r+b") as file:
+                file.truncate(self.dice.randrange(path.stat().st_size))
+        else:
+            content = bytearray(path.read_bytes())
+            content[self.dice.randrange(len(content))] ^= 1 << self.dice.randrange(8)
+            path.write_bytes(content)
+        self.spoilt.add(there[-1].path.name)
+        self.damages[f"{how} {path.name}"] += 1
+
+    def _check(self, job: Job, before: dict[str, tuple[str, ...]]) -> None:
+        """What must hold after every run, however it ended."""
+        log = job.log.read_text()
+        # at the end of a branch, nobody would have gone on from it
+        in_the_way = any(_step(name) < STEPS for name in self.spoilt)
+        if in_the_way and "going on from" in log and "is used instead" not in log:
+            self._complain("other", f"{job.log} doesn't say that {', '.join(self.spoilt)} is damaged")
+        there = jobs.names(job.output_dir)
+        aside = {path.name for path in job.output_dir.glob("superseded-*/*")}
+        for name in self.acknowledged - there - aside:
+            pruned = self.keep == KEEP_FEW and _step(name) < max(map(_step, there), default=0) and len(there) >= KEEP_FEW
+            if not pruned:
+                self._complain("lost", f"{job.output_dir / name} after {job.log}")
+        for name in there:
+            found = jobs.examined(job.output_dir / name)
+            if not isinstance(found, str):
+                self.spoilt.discard(name)
+            elif name not in self.spoilt:
+                self._complain("unreadable", f"{found} after {job.log}")
+        self.spoilt &= there
+        for problem in self.whole.contradictions(job.output_dir):
+            self._complain("wrong", f"{problem} after {job.log}")
+        if self.where:
+            self._check_hub(job, before)
+
+    def _check_hub(self, job: Job, before: dict[str, tuple[str, ...]]) -> None:
+        there, wrong = published(self.where)
+        for problem in wrong:
+            self._complain("hub", f"{problem} after {job.log}")
+        for branch, commits in before.items():
+            if branch not in there or there[branch].commits[-len(commits) :] != commits:
+                self._complain("hub", f"{branch} lost commits after {job.log}")
+        known = {weights for weights, _ in self.whole.checkpoints.values()}
+        known |= {end.weights for end in self.template.old_ends.values()} | {None}
+        for branch, end in there.items():
+            if end.weights not in known:
+                self._complain("wrong", f"{branch} at step {end.step} differs from the run that nothing stopped: {job.log}")
+
+    def _check_end(self, job: Job) -> None:
+        """What a job that is complete must have come to."""
+        if self.mode == "train":
+            expected = {STEPS: self.whole.checkpoints[STEPS]}
+        elif self.mode == "pull":
+            expected = {end.step: self.whole.checkpoints[end.step] for end in self.template.ends.values()}
+        else:
+            return  # that the Hub has what it should is what ended it
+        for step, fingerprint in expected.items():
+            if jobs.fingerprint(job.output_dir / f"checkpoint-{step}")[0] != fingerprint[0]:
+                self._complain("wrong", f"{job.output_dir} at step {step}")
+            if self.mode == "train" and jobs.fingerprint(job.output_dir / f"checkpoint-{step}") != fingerprint:
+                self._complain("wrong", f"{job.output_dir} at step {step}: other moments")
+
+    def _commits(self) -> dict[str, tuple[str, ...]]:
+        return {branch: end.commits for branch, end in published(self.where)[0].items()} if self.where else {}
+
+    def _complain(self, kind: str, what: str) -> None:
+        self.counts.setdefault(self.moment, Count()).problems.append((kind, what))
+        print(f"{kind}: {what}", file=sys.stderr, flush=True)
+
+
+def _same(one: dict[str, Published], other: dict[str, Published]) -> bool:
+    return {name: end.weights for name, end in one.items()} == {name: end.weights for name, end in other.items()}
+
+
+def _step(name: str) -> int:
+    return int(re.sub(r"\D", "", name))
+
+
+def _wait(process: Running, seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    return wait_until(process, lambda: time.monotonic() >= until)
+
+
+def log_uniform(dice: random.Random, low: float, high: float) -> float:
+    return math.exp(dice.uniform(math.log(low), math.log(max(low, high))))
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """A Hub as a process of its own; its URL."""
+    command = [sys.executable, "-m", "echoself_action.localhub", "--dir", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            assert process.stdout
+            yield process.stdout.readline().split()[2].rstrip(",")
+        finally:
+            process.kill()

@@ -1,0 +1,116 @@
+"""A checkpoint that is damaged or half there is recognised, and the one before is used; where none is whole, that is said."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from echoself_action.checkpoint.find import best
+
+from .conftest import SMALL, Cli
+
+TRAIN = f"train --tokenizer bytes {SMALL} --decay 0"
+DEPLOY = "deploy --hub hub --repo-id me/model"
+
+
+def flip(path: Path) -> None:
+    """One bit, in the middle of the tensors."""
+    content = bytearray(path.read_bytes())
+    content[-len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGES = [
+    ("model.safetensors", flip, "is damaged"),
+    ("model.safetensors", truncate, "can't be read"),
+    ("training_state/optimizer.safetensors", flip, "is damaged"),
+    ("training_state/optimizer.safetensors", Path.unlink, "can't be read"),
+    ("training_state/state.json", truncate, "can't be read"),
+    ("training_state/state.json", Path.unlink, "can't be read"),
+    ("config.json", Path.unlink, "config.json missing"),
+    ("tokenizer.json", Path.unlink, "tokenizer.json missing"),
+    ("training_metadata.json", truncate, "training_metadata.json is missing or can't be read"),
+]
+
+
+@pytest.fixture
+def trained(echoself: Cli, workspace: Path) -> Path:
+    """Checkpoints of the steps 10 and 20."""
+    echoself(TRAIN, "--checkpoint-interval 10")
+    return workspace / "echoself-model"
+
+
+@pytest.mark.parametrize(("name", "damage", "said"), DAMAGES, ids=lambda value: getattr(value, "__name__", value))
+def test_the_checkpoint_before_a_damaged_one_is_used_with_a_warning(
+    echoself: Cli, trained: Path, capsys: pytest.CaptureFixture[str], name: str, damage: Callable[[Path], None], said: str
+) -> None:
+    damage(trained / "checkpoint-20" / name)
+    outputs = echoself(TRAIN, "--max-iters 10")
+    assert outputs["checkpoint"] == "echoself-model/checkpoint-20"
+    [warning] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert said in warning
+    assert "echoself-model/checkpoint-10 is used instead, of step 10." in warning
+    assert next(trained.glob("superseded-*/checkpoint-20"))
+
+
+def test_where_none_is_whole_that_is_said_and_nothing_is_touched(
+    echoself: Cli, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flip(trained / "checkpoint-10/model.safetensors")
+    (trained / "checkpoint-20/config.json").unlink()
+    echoself(TRAIN, code=3)
+    said = capsys.readouterr().err
+    assert "No checkpoint in echoself-model is whole:" in said
+    assert "checkpoint-10/model.safetensors is damaged" in said
+    assert "checkpoint-20 is no whole model folder: config.json missing" in said
+    assert {"checkpoint-10", "checkpoint-20"} <= {path.name for path in trained.iterdir()}
+    assert echoself(TRAIN, "--resume never --confirm-fresh-start --max-iters 5")["step"] == "5"
+
+
+def test_checkpoint_auto_passes_a_damaged_one_too(echoself: Cli, trained: Path) -> None:
+    flip(trained / "checkpoint-20/model.safetensors")
+    assert echoself(TRAIN, "--checkpoint auto --max-iters 5")["checkpoint"] == "echoself-model/checkpoint-15"
+
+
+def test_one_that_was_named_is_not_replaced_by_another(
+    echoself: Cli, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flip(trained / "checkpoint-20/model.safetensors")
+    echoself(TRAIN, "--checkpoint echoself-model/checkpoint-20", code=3)
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_damaged_one_can_not_be_the_best_of_a_later_run(echoself: Cli, trained: Path) -> None:
+    """Its metadata still says that its loss is the lowest."""
+    lowest = trained / "checkpoint-10/training_metadata.json"
+    lowest.write_text(json.dumps(json.loads(lowest.read_text()) | {"val_loss": 0.1}))
+    flip(trained / "checkpoint-10/model.safetensors")
+    assert best(trained).step == 10  # type: ignore[union-attr]
+    outputs = echoself(TRAIN, "--max-iters 10 --decay 0")
+    assert outputs["step"] == "30"
+    assert echoself(DEPLOY)["step"] == "30"
+
+
+def test_a_damaged_best_is_not_published_nor_another_in_its_place(
+    echoself: Cli, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = best(trained)
+    assert chosen
+    flip(chosen.path / "model.safetensors")
+    echoself(DEPLOY, code=3)
+    assert f"checkpoint-{chosen.step}/model.safetensors is damaged" in capsys.readouterr().err
+    assert not list(Path("hub").rglob("model.safetensors"))
+
+
+def test_a_publish_past_a_folder_that_is_no_model_says_so(
+    echoself: Cli, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (trained / "checkpoint-20/config.json").unlink()
+    assert echoself(DEPLOY)["step"] == "10"
+    said = "config.json missing. It was not used. echoself-model/checkpoint-10 is published instead of it."
+    assert said in capsys.readouterr().out

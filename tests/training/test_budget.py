@@ -1,0 +1,86 @@
+"""A run that ends when its time does: on a branch that decayed, saved, and the next one goes on from the line."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from echoself_action.checkpoint.find import branched_from, checkpoints, resumable
+from echoself_action.corpus.token_files import Tokens
+from echoself_action.model.gpt2 import GPT2Config
+from echoself_action.training.loop import Listeners, Result, train
+from echoself_action.training.run import Data, Run, continued, fresh
+from echoself_action.training.stop import StopRequest
+from tests.conftest import training_settings
+
+ENDLESS = {"max_iters": 10**6, "warmup": 0, "eval_interval": 10**6, "checkpoint_interval": 10**6, "log_interval": 1}
+
+
+def take(run: Run, output_dir: Path, started: float | None = None) -> Result:
+    return train(run, output_dir, StopRequest(), Listeners(lambda _: None, pytest.fail), started)
+
+
+def begun(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
+    return fresh(config, Data(tokens, []), training_settings(**(ENDLESS | changes)))
+
+
+def rates(output_dir: Path) -> list[float]:
+    return [json.loads(line)["lr"] for line in (output_dir / "log.jsonl").read_text().splitlines()]
+
+
+def test_the_last_share_of_the_time_is_on_a_branch_that_decays_to_nothing(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    result = take(begun(tokens, small_config, max_minutes=3 / 60), tmp_path)
+    assert result.stopped_by == "max_minutes"
+    facts = result.latest.metadata
+    assert facts
+    assert facts.branched_from
+    assert facts.branch_end
+    line, end = facts.branched_from, facts.branch_end
+    assert (end - line) / end < 0.5  # a fifth, as well as time can be foreseen
+    assert end - 1 <= result.latest.step <= end
+    found = rates(tmp_path)
+    assert set(found[:line]) == {1e-2}
+    assert found[line:] == sorted(found[line:], reverse=True)
+    assert found[-1] <= 0.5 * 1e-2
+    assert facts.val_loss is not None
+    assert resumable(tmp_path)[0].step == line
+
+
+def test_the_next_run_goes_on_from_the_line_at_the_full_rate(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    first = take(begun(tokens, small_config, max_minutes=2 / 60), tmp_path)
+    line = resumable(tmp_path)[0]
+    assert line.step == branched_from(first.latest)
+    settings = training_settings(**ENDLESS | {"max_iters": 20})
+    second = take(continued(line, Data(tokens, []), settings, pytest.fail), tmp_path)
+    assert (second.start_step, second.latest.step) == (line.step, line.step + 20)
+    assert second.stopped_by == "max_iters"
+    assert rates(tmp_path)[-20:-4] == [1e-2] * 16
+
+
+@pytest.mark.parametrize("spent", [0, 3600], ids=["none of it", "all of it"])
+def test_a_budget_too_short_for_anything_gives_one_step_saved_and_evaluated(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path, spent: float
+) -> None:
+    """Such as when reading the corpus took it."""
+    result = take(begun(tokens, small_config, max_minutes=0.001 / 60), tmp_path, time.monotonic() - spent)
+    assert result.stopped_by == "max_minutes"
+    assert result.latest.step == 1
+    assert result.latest.metadata
+    assert result.latest.metadata.val_loss is not None
+    again = continued(result.latest, Data(tokens, []), training_settings(**ENDLESS | {"max_iters": 5}), pytest.fail)
+    assert take(again, tmp_path).latest.step == 6
+
+
+def test_with_a_total_there_is_no_branch_and_the_next_run_goes_on_down_the_cosine(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    first = take(begun(tokens, small_config, max_minutes=1 / 60, total_iters=10**6), tmp_path)
+    assert first.stopped_by == "max_minutes"
+    assert [branched_from(folder) for folder in checkpoints(tmp_path)] == [None]
+    settings = training_settings(**ENDLESS | {"max_iters": 5, "total_iters": 10**6})
+    take(continued(first.latest, Data(tokens, []), settings, pytest.fail), tmp_path)
+    assert rates(tmp_path) == sorted(rates(tmp_path), reverse=True)
