@@ -34,7 +34,7 @@ def growing(steps: int) -> NanEchoConfig:
 def go_on(
     tokens: Tokens, start: ModelFolder | NanEchoConfig, place: Path, stop: StopRequest | None = None, **changes: Any
 ) -> Result:
-    settings, data = training_settings(keep_checkpoints=9, eval_tokens=512, **changes), Data(tokens, [])
+    settings, data = training_settings(**{"keep_checkpoints": 9, "eval_tokens": 512, "decay": 0.0, **changes}), Data(tokens, [])
     run = continued(start, data, settings, print) if isinstance(start, ModelFolder) else fresh(start, data, settings)
     watch = stop.watch if isinstance(stop, StopAt) else lambda _: None
     return train(run, place, stop or StopRequest(), Listeners(watch, pytest.fail))
