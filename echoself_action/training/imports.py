@@ -17,7 +17,7 @@ from ..checkpoint.foreign.nanecho import read_nanecho
 from ..checkpoint.foreign.nanogpt import read_nanogpt
 from ..checkpoint.foreign.reader import read_foreign
 from ..checkpoint.foreign.source import Source
-from ..checkpoint.metadata import ImportFacts, Metadata, ParityFacts, TokenizerFacts, read_metadata
+from ..checkpoint.metadata import ImportFacts, Metadata, TokenizerFacts, read_metadata
 from ..checkpoint.parity import check_parity, in_words
 from ..corpus.tokenizer import Tokenizer, ids_tokenizer, load_tokenizer, make_tokenizer
 from ..errors import CheckpointError
@@ -86,8 +86,10 @@ def _write(source: Source, tokenizer: Tokenizer, final: Path, note: Callable[[st
         written = beside.submit(write_moments, folder, source.moments, release) if source.has_state else None
         digest = write_model(folder, source.config, source.weights, tokenizer.end_of_text_id, release)
         tokenizer.save(folder, source.config.block_size)
+        facts = _metadata(source, tokenizer, digest)
+        facts.write(folder)
         parity = check_parity(read_model_folder(folder), source.logits)
-        _metadata(source, tokenizer, digest, parity).write(folder)
+        facts.model_copy(update={"parity": parity}).write(folder)
         if written:
             written.result()
             write_state(folder, _state(source, digest))
@@ -142,7 +144,7 @@ def _fitting(path: Path, tokenizer: Tokenizer, size: int, note: Callable[[str], 
     return tokenizer
 
 
-def _metadata(source: Source, tokenizer: Tokenizer, digest: str, parity: ParityFacts) -> Metadata:
+def _metadata(source: Source, tokenizer: Tokenizer, digest: str) -> Metadata:
     foreign, dtype = source.foreign, source.settings.get("dtype")
     return Metadata(
         run_id=foreign.archive.fingerprint[:32],  # the same file is the same run
@@ -162,7 +164,6 @@ def _metadata(source: Source, tokenizer: Tokenizer, digest: str, parity: ParityF
             fingerprint=foreign.archive.fingerprint,
             remarks=list(source.remarks),
         ),
-        parity=parity,
         settings=dict(source.settings) | {"computed_in": dtype},
         versions={name: version(name) for name in ("echoself-action", "torch", "tokenizers")}
         | {"python": platform.python_version()},

@@ -22,7 +22,7 @@ from ..conftest import training_settings
 @pytest.fixture(scope="module")
 def saved(tokens: Tokens, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     config = NanEchoConfig(vocab_size=257, n_embd=16, n_head=2, n_layer=4, block_size=16)
-    return fresh(config, Data(tokens, []), training_settings()).save(tmp_path_factory.mktemp("nanecho"))
+    return fresh(config, Data(tokens, []), training_settings()).snapshot(tmp_path_factory.mktemp("nanecho"), {}).write()
 
 
 @pytest.fixture

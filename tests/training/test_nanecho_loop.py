@@ -16,7 +16,7 @@ from echoself_action.evaluation.loss import HeldOut
 from echoself_action.hub.card import CardChoices, model_card
 from echoself_action.model.nanecho import NanEchoConfig
 from echoself_action.training.imports import import_checkpoint
-from echoself_action.training.loop import Result, train
+from echoself_action.training.loop import Listeners, Result, train
 from echoself_action.training.run import Data, continued, fresh
 from echoself_action.training.stop import StopRequest
 
@@ -34,9 +34,10 @@ def growing(steps: int) -> NanEchoConfig:
 def go_on(
     tokens: Tokens, start: ModelFolder | NanEchoConfig, place: Path, stop: StopRequest | None = None, **changes: Any
 ) -> Result:
-    settings, data = training_settings(keep_checkpoints=9, eval_tokens=512, **changes), Data(tokens, [])
+    settings, data = training_settings(**{"keep_checkpoints": 9, "eval_tokens": 512, "decay": 0.0, **changes}), Data(tokens, [])
     run = continued(start, data, settings, print) if isinstance(start, ModelFolder) else fresh(start, data, settings)
-    return train(run, place, stop or StopRequest(), stop.watch if isinstance(stop, StopAt) else lambda _: None)
+    watch = stop.watch if isinstance(stop, StopAt) else lambda _: None
+    return train(run, place, stop or StopRequest(), Listeners(watch, pytest.fail))
 
 
 def masks(folder: ModelFolder) -> float:
