@@ -58,7 +58,7 @@ def test_a_model_card_in_the_output_folder_is_not_trained_on(
     assert second == f"{first}, made before"
 
 
-KEPT = ["checkpoint-10", "checkpoint-16", "checkpoint-20", "log.jsonl"]
+KEPT = ["checkpoint-10", "checkpoint-16", "checkpoint-20", "log.jsonl", "report.html"]
 
 
 @pytest.mark.parametrize("change", ["--n-layer 3", "--n-embd 32", "--block-size 64", "--bias false", "--tokenizer bpe:300"])
