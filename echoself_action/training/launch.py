@@ -96,10 +96,9 @@ def _passing_signals_to(lead: SpawnProcess) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _member(rank: int, size: int, port: int, work: Callable[..., int], arguments: Sequence[object]) -> None:
-    os.setpgid(0, 0)  # Ctrl-C in a terminal reaches whoever started this, who passes it on to the lead alone
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ |= {
+def environment(rank: int, size: int, port: int) -> dict[str, str]:
+    """What torchrun tells each process of one machine, where the store at `port` is there already."""
+    return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(size),
@@ -108,6 +107,12 @@ def _member(rank: int, size: int, port: int, work: Callable[..., int], arguments
         "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is not the lead's to open
     }
+
+
+def _member(rank: int, size: int, port: int, work: Callable[..., int], arguments: Sequence[object]) -> None:
+    os.setpgid(0, 0)  # Ctrl-C in a terminal reaches whoever started this, who passes it on to the lead alone
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ |= environment(rank, size, port)
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # nobody outside this machine is to reach it
     sys.exit(work(*arguments))

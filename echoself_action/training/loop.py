@@ -219,7 +219,9 @@ class _Loop:
             return "signal"
         if self.run.step >= self.end_step:
             return "max_minutes" if self.out_of_time else "max_iters"
-        return "max_minutes" if late else None
+        # a branch that is late is not cut off at half its rate: its end is drawn nearer, before the next step
+        on_branch = self.run.schedule.branched_from(self.run.step) is not None
+        return "max_minutes" if late and not on_branch else None
 
     def _look_up(self, stopped_by: StoppedBy | None) -> None:
         """After a step: evaluate, save and log what is due."""

@@ -1,16 +1,25 @@
 """NanEcho checkpoints as their writers make them, small and from the table of layouts."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from echoself_action.checkpoint.foreign.pickles import numpy_globals
 from echoself_action.model.nanecho import PERSONA_DIMENSIONS, NanEchoConfig, NanEchoForCausalLM
 
 SIZES = {"vocab_size": 64, "n_embd": 16, "n_head": 2, "n_layer": 4, "block_size": 16, "dropout": 0.0, "bias": True}
 GROWTH = {"initial_connections": 0.1, "connection_growth_rate": 0.05, "max_connections": 1.0}
 EXTRAS = ("adaptive_attention", "persona_dimensions", "recursive_reasoning", "hypergraph_patterns")
 LAYOUTS = ("train_nanecho", "cache", "export", "fallback", "native", "raw", "older", "trainer")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A checkpoint of the original's, by PyTorch's own reader, which has to be told of the NumPy scalars in it."""
+    with torch.serialization.safe_globals(numpy_globals()):
+        content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
 
 
 def state_dict(seed: int = 0, *, dimensions: list[str] | None = None, **config: Any) -> dict[str, torch.Tensor]:

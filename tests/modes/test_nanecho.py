@@ -13,6 +13,8 @@ from echoself_action.checkpoint.foreign.nanecho import read_nanecho
 from echoself_action.checkpoint.foreign.reader import read_foreign
 from echoself_action.hub.card import MARKER
 
+from ..checkpoint.nanecho_files import load
+
 REPO = "me/echo"
 FIXTURES = ("train_nanecho_best_model", "best_model_export", "cache/checkpoints/ckpt_20261124_035214_40_dca8f64e_44a379d7")
 
@@ -37,7 +39,7 @@ def test_a_foreign_model_is_published_loaded_pulled_and_handed_back_bit_by_bit(s
         with torch.no_grad():
             assert (stock(tokens).logits - expected).abs().max() <= 1e-4
     back = next((tmp_path / "b/nanecho/cache/checkpoints").glob("*.pt"))
-    before = torch.load(path, weights_only=False)["model_state_dict"]
+    before = load(path)["model_state_dict"]
     after = torch.load(back, weights_only=True)["model_state_dict"]
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)

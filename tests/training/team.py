@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.distributed import TCPStore
 
+from echoself_action.training.launch import environment
+
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["echoself_action.training.loop", "echoself_action.model.nanecho", "torch.distributed.fsdp"])
 
@@ -35,14 +37,5 @@ def together(size: int, work: Callable[..., Any], *arguments: Any) -> None:
 def _member(rank: int, size: int, port: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(size),
-        "LOCAL_WORLD_SIZE": str(size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
+    os.environ |= environment(rank, size, port) | {"GLOO_SOCKET_IFNAME": "lo"}
     work(*arguments)

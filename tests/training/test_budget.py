@@ -41,11 +41,11 @@ def test_the_last_share_of_the_time_is_on_a_branch_that_decays_to_nothing(
     assert facts.branch_end
     line, end = facts.branched_from, facts.branch_end
     assert (end - line) / end < 0.5  # a fifth, as well as time can be foreseen
-    assert line < result.latest.step <= end  # a machine that became slower takes fewer steps
+    assert end - 1 <= result.latest.step <= end
     found = rates(tmp_path)
     assert set(found[:line]) == {1e-2}
     assert found[line:] == sorted(found[line:], reverse=True)
-    assert found[-1] < found[line]
+    assert found[-1] <= 0.5 * 1e-2
     assert facts.val_loss is not None
     assert resumable(tmp_path)[0].step == line
 

@@ -26,7 +26,7 @@ from echoself_action.training.imports import import_checkpoint
 from echoself_action.training.nanecho import export_nanecho
 
 from ..checkpoint.foreign_files import save
-from ..checkpoint.nanecho_files import EXTRAS, LAYOUTS, SIZES, nanecho_checkpoint, state_dict
+from ..checkpoint.nanecho_files import EXTRAS, LAYOUTS, SIZES, load, nanecho_checkpoint, state_dict
 
 OFF = {f"enable_{name}": False for name in EXTRAS}
 FIXTURES = ("train_nanecho_best_model", "best_model_export", "cache/checkpoints/ckpt_20261124_035214_40_dca8f64e_44a379d7")
@@ -46,7 +46,7 @@ def test_a_real_checkpoint_goes_there_and_back(shared: Path, name: str, tmp_path
     assert folder.metadata
     assert folder.metadata.parity
     assert folder.metadata.parity.max_abs_diff <= 1e-4
-    before = torch.load(path, weights_only=False)
+    before = load(path)
     after = torch.load(export_nanecho(folder, tmp_path / "cache"), weights_only=True)
     same(before["model_state_dict"], after["model_state_dict"])
     if "optimizer_state_dict" in before:
