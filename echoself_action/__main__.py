@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from .inputs import MODES, NO_FLAGS, Inputs, modes_of, shown_default
-from .inputs_merge import load_models
 from .modes.outcome import exit_code_of
 from .report.github import mask
 
@@ -38,7 +37,7 @@ def run(flags: dict[str, str], unknown_flags: Sequence[str] = ()) -> int:
     """Run one mode with inputs from flags, environment and file; every failure ends here, with its exit code."""
 
     def work() -> int:
-        models = load_models(flags, unknown_flags)
+        models = import_module("echoself_action.inputs_merge").load_models(flags, unknown_flags)
         for inputs in models.values():
             mask(inputs.token)
         if len(models) > 1:

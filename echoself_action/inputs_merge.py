@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from .errors import InputError
 from .inputs import DEFAULT_CONFIG, LAUNCH_INPUTS, PUBLISHES, Inputs
@@ -34,6 +35,22 @@ class _Layer:
     values: Mapping[str, Any]
     named: Callable[[str], str]
     file: str | None = None
+
+
+class _Merged(Inputs, BaseSettings):  # type: ignore[misc]  # each has a model_config; the first one's is meant
+    """Inputs out of several places, the first of which beats the others."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # one variable is read, not one an input
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(init_settings, InitSettingsSource)
+        return tuple(InitSettingsSource(settings_cls, values) for values in init_settings.init_kwargs["places"])
 
 
 def load_models(flags: Mapping[str, Any], unknown_flags: Sequence[str] = ()) -> dict[str, Inputs]:
@@ -71,19 +88,24 @@ def load_models(flags: Mapping[str, Any], unknown_flags: Sequence[str] = ()) -> 
 
 def _loaded(layers: Sequence[_Layer], own: Mapping[str, Any]) -> tuple[Inputs | None, list[InputError]]:
     """One round for the values, and one for the contradictions between those of them that are right."""
-    values = {name: value for layer in reversed(layers) for name, value in layer.values.items()}
+    places = [dict(layer.values) for layer in layers]
     problems: list[Problem] = []
     try:
-        inputs = Inputs.model_validate(values)
+        inputs = _merged(places)
     except ValidationError as error:
         problems = [field_problem(detail) for detail in error.errors()]
         wrong = {problem.concerned[0] for problem in problems}
-        if "mode" in wrong or "mode" not in values:  # without a mode, nobody knows what the others contradict
+        if "mode" in wrong:  # without a mode, nobody knows what the others contradict
             return None, [_placed(problem, layers, own) for problem in problems]
-        inputs = Inputs.model_validate({name: value for name, value in values.items() if name not in wrong})
+        inputs = _merged([{name: place[name] for name in place if name not in wrong} for place in places])
     wrong = {problem.concerned[0] for problem in problems}
     problems += [problem for problem in contradictions(inputs) if not wrong.intersection(problem.concerned)]
     return inputs, [_placed(problem, layers, own) for problem in problems]
+
+
+def _merged(places: list[dict[str, Any]]) -> Inputs:
+    given: dict[str, Any] = {"places": places}  # no input has this name
+    return _Merged(**given)
 
 
 def _placed(problem: Problem, layers: Sequence[_Layer], own: Mapping[str, Any]) -> InputError:
