@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from echoself_action.checkpoint.folder import read_model_folder
 from echoself_action.checkpoint.metadata import read_metadata
 from echoself_action.hub.client import open_hub
-from echoself_action.inputs import ACTION_VARIABLE, Outputs
+from echoself_action.inputs import Outputs
+from echoself_action.inputs_merge import ACTION_VARIABLE
 
 from ..checkpoint.foreign_files import save
 from ..checkpoint.nanecho_files import nanecho_checkpoint, state_dict

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from echoself_action.inputs import ACTION_VARIABLE
+from echoself_action.inputs_merge import ACTION_VARIABLE
 
 from .conftest import SMALL, Cli
 
