@@ -63,6 +63,7 @@ LanguageCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,12}(-[A-Za
 PathText = Annotated[str, AfterValidator(_nameable)]
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 REPO = f"{_NAME}/{_NAME}"
+MAX_REPO_ID = 96  # characters, on the Hub
 REVISION = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
 
 
@@ -76,7 +77,7 @@ class Inputs(BaseModel):
     mode: Mode = _input("What to do.", _ALL, shown="required")
     config: str | None = _input("YAML file with any of these inputs.", _ALL, shown=f"{DEFAULT_CONFIG} where present")
     model: Text | None = _input("One of the `models` in the file, by its name.", _ALL, shown="all of them, one after the other")
-    repo_id: Text | None = _input("Model repo on the Hub, owner/name.", _ALL, pattern=f"^{REPO}$", max_length=96)
+    repo_id: Text | None = _input("Model repo on the Hub, owner/name.", _ALL, pattern=f"^{REPO}$", max_length=MAX_REPO_ID)
     revision: Text = _input("Branch, tag or commit of the repo.", _ALL, "main", pattern=f"^{REVISION}$")
     hub: PathText | None = _input(
         "Which Hub: a URL, or `local` or a folder for a Hub on this machine.",
@@ -185,6 +186,22 @@ class Inputs(BaseModel):
     )
     gate_fails_job: bool = _input("Whether a model that the gate refuses fails the job.", PUBLISHES, True)
     upload_training_state: bool = _input("Keep exact continuation on the Hub, on branch training-state.", PUBLISHES, True)
+    upload_datasets: bool = _input(
+        "Publish the documents that the model was trained on, in their splits, as Parquet.", PUBLISHES, False
+    )
+    dataset_repo_id: Text | None = _input(
+        "Dataset repo for the documents, owner/name.",
+        PUBLISHES,
+        shown="repo_id with -dataset after it",
+        pattern=f"^{REPO}$",
+        max_length=MAX_REPO_ID,
+    )
+    dataset_layout: Literal["repo", "folder"] = _input(
+        "`repo`: the documents in a dataset repo, which the model names at its commit; `folder`: in `datasets/` of the model "
+        "repo, in the commit of the model.",
+        PUBLISHES,
+        "repo",
+    )
     promote: Literal["never", "better"] = _input(
         "`better`: tag the candidate on the Hub that is surely better than the others. Of all tags, `best` alone may move.",
         ("compare",),
@@ -201,11 +218,11 @@ class Inputs(BaseModel):
         PUBLISHES,
         False,
     )
-    private: bool = _input("Make the repo private when it is created.", PUBLISHES, False)
+    private: bool = _input("Make the repo private when it is created, and likewise the dataset repo.", PUBLISHES, False)
     license: str | None = _input(
-        "License of the model, as the Hub names it.", PUBLISHES, pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}$"
+        "License of the model and of the dataset, as the Hub names it.", PUBLISHES, pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}$"
     )
-    language: Annotated[list[LanguageCode], BeforeValidator(_split)] | None = _input("Language codes for the card.", PUBLISHES)
+    language: Annotated[list[LanguageCode], BeforeValidator(_split)] | None = _input("Language codes for the cards.", PUBLISHES)
     card: PathText | None = _input(
         "Markdown file to make the model card from: what stands between `<!-- echoself:NAME -->` and `<!-- /echoself:NAME -->` "
         "is replaced, all else is kept.",
@@ -235,6 +252,13 @@ class Inputs(BaseModel):
         shown="the one of the action's version",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$",
     )
+
+    @property
+    def dataset_repo(self) -> str | None:
+        """The dataset repo to publish the documents in; None where they go to none."""
+        if not self.upload_datasets or self.dataset_layout == "folder":
+            return None
+        return self.dataset_repo_id or f"{self.repo_id}-dataset"
 
     @property
     def token(self) -> str | None:
@@ -274,6 +298,7 @@ class Outputs:
     repo_url: str = _output("Page of the repo on the Hub.")
     commit_sha: str = _output("Commit on the Hub that holds the model.")
     revision: str = _output("Branch, tag or commit that the model was fetched from or published to.")
+    dataset_sha: str = _output("Commit on the Hub that holds the documents of the model, with upload_datasets.")
     pr_url: str = _output("Pull request on the Hub, with create_pr.")
     tag: str = _output("Tag that was set on the Hub.")
     release_url: str = _output("Page of the release in this repository.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .hub.sections import SECTIONS, wrong_marks
-from .inputs import MODES, PUBLISHES, TRAINS, Inputs
+from .inputs import MAX_REPO_ID, MODES, PUBLISHES, TRAINS, Inputs
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,15 @@ def contradictions(inputs: Inputs) -> list[Problem]:
         add(("create_pr", "tag"), "a tag is for a published commit, and create_pr publishes none.", "Drop one of the two.")
     if inputs.create_pr and inputs.revision != "main":
         add(("create_pr", "revision"), f"a pull request is for main, not for {inputs.revision}.", "Drop one of the two.")
+    if inputs.create_pr and inputs.upload_datasets:
+        message = "it publishes the documents by a commit, and create_pr makes none."
+        add(("upload_datasets", "create_pr"), message, "Drop one of the two.")
+    if inputs.upload_datasets and inputs.dataset_layout == "folder" and inputs.dataset_repo_id:
+        message = "layout folder keeps the documents in the model repo, and this names another."
+        add(("dataset_repo_id", "dataset_layout"), message, "Drop one of the two.")
+    if inputs.mode in PUBLISHES and len(inputs.dataset_repo or "") > MAX_REPO_ID:
+        message = f"not given, and the name that it would have is longer than {MAX_REPO_ID} characters."
+        add(("dataset_repo_id",), message, _FORMS["repo_id"])
     spared = inputs.mode == "train" or (inputs.mode == "pull" and inputs.checkpoint) or inputs.candidates
     if not inputs.repo_id and not spared:
         add(("repo_id",), f"not given, and {inputs.mode} needs it.", _FORMS["repo_id"])
@@ -108,6 +117,7 @@ _FORMS = {
     "language": "Write codes such as en or pt-BR.",
     "repo_id": "Write owner/name, such as my-org/my-model.",
     "tokenizer": "Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json or a meta.pkl.",
+    "dataset_repo_id": "Write owner/name, such as my-org/my-corpus.",
     "revision": "Write the name of a branch, a tag or a commit.",
     "tag": "Write a tag name such as v1.0.",
     "model": "Write one of the names under models in the file.",

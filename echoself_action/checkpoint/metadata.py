@@ -53,6 +53,16 @@ class DataFacts(_Facts):
     val_tokens: int
 
 
+class DatasetFacts(_Facts):
+    """The dataset repo that holds the documents of that corpus, at the commit that has exactly them."""
+
+    repo_id: str
+    commit: str
+
+    def __str__(self) -> str:
+        return f"{self.repo_id}@{self.commit}"
+
+
 class ImportFacts(_Facts):
     """Where an imported model came from. `remarks` are what whoever uses it has to know."""
 
@@ -103,8 +113,8 @@ class Metadata(_Facts):
 
     `branched_from` is the step at which its learning rate began to fall, to nothing at step `branch_end`: training goes on
     from the checkpoint of that step. `imported_from` is where a model came from that was not trained here; nobody knows its
-    `data`. `device` is what it was trained on, by name. `parity` is there once the folder was held to what transformers
-    computes from it.
+    `data`. `dataset` is where the documents of `data` are published. `device` is what it was trained on, by name. `parity` is
+    there once the folder was held to what transformers computes from it.
     """
 
     format: Literal["echoself/1"] = "echoself/1"
@@ -120,6 +130,7 @@ class Metadata(_Facts):
     parameters: int
     tokenizer: TokenizerFacts
     data: DataFacts | None
+    dataset: DatasetFacts | None = None
     imported_from: ImportFacts | None = None
     parity: ParityFacts | None = None
     settings: dict[str, Any]

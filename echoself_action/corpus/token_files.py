@@ -23,12 +23,12 @@ import numpy as np
 
 from ..errors import InputError
 from .nanogpt import nanogpt_tokens
-from .sources import OnBadFile, kind_of, read_documents
+from .sources import Kind, OnBadFile, kind_of, read_documents
 from .split import Stretch, split_position, stretches
 from .tokenizer import Tokenizer
 from .tokens import FORMAT, Tokens, hash_file, hash_text, id_dtype, map_ids, require_block
 
-__all__ = ["Tokens", "prepare_tokens", "require_block"]
+__all__ = ["Tokens", "corpus_digest", "prepare_tokens", "require_block"]
 
 _BATCH = 4_000_000  # characters tokenised at a time: bounds memory, and keeps every core busy
 
@@ -67,10 +67,8 @@ def prepare_tokens(
     """
     if any(path.suffix == ".bin" for path in files):
         return nanogpt_tokens(files, tokenizer)
-    # In the order of their content, so that a rename or another checkout folder changes nothing.
-    by_content = sorted((hash_file(path), kind_of(path), path) for path in files)
-    settings = [FORMAT, tokenizer.digest, repr(float(val_fraction))]
-    digest = hash_text([*settings, *(f"{kind} {content}" for content, kind, _ in by_content)])
+    by_content = _by_content(files)
+    digest = _digest(by_content, tokenizer.digest, val_fraction)
     folder = cache / digest[:16]
     with _locked(folder):
         meta = _read_meta(folder, tokenizer)
@@ -92,6 +90,21 @@ def prepare_tokens(
         bytes_val=meta.val.bytes,
         reused=reused,
     )
+
+
+def corpus_digest(files: Sequence[Path], tokenizer_digest: str, val_fraction: float) -> str:
+    """The digest that the tokens of text files have, with nothing tokenised: is this the corpus that a model learnt?"""
+    return _digest(_by_content(files), tokenizer_digest, val_fraction)
+
+
+def _by_content(files: Sequence[Path]) -> list[tuple[str, Kind, Path]]:
+    """In the order of their content, so that a rename or another checkout folder changes nothing."""
+    return sorted((hash_file(path), kind_of(path), path) for path in files)
+
+
+def _digest(by_content: Sequence[tuple[str, Kind, Path]], tokenizer_digest: str, val_fraction: float) -> str:
+    settings = [FORMAT, tokenizer_digest, repr(float(val_fraction))]
+    return hash_text([*settings, *(f"{kind} {content}" for content, kind, _ in by_content)])
 
 
 def _write(

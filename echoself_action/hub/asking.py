@@ -104,7 +104,7 @@ def asking(hub: "Hub", repo_id: str, doing: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        told = _in_words(hub, f"{repo_id} on {hub.endpoint}", doing, _reason(error))
+        told = _in_words(hub, f"{hub.named(repo_id)} on {hub.endpoint}", doing, _reason(error))
         if told is None:
             raise
         raise told from error

@@ -22,10 +22,12 @@ yours, and stays; a part whose marks you delete does not come back. -->"""
 
 @dataclass(frozen=True)
 class CardChoices:
-    """What the card can't know from the model. `license` and `language` as the Hub names them."""
+    """What the card can't know from the model. `license` and `language` as the Hub names them; `documents` is the folder of
+    the repo that has those of the corpus."""
 
     license: str | None = None
     language: Sequence[str] = ()
+    documents: str | None = None
 
 
 def model_card(
@@ -48,7 +50,7 @@ def model_card(
         "about": text.about(folder.config, folder.architecture),
         "use": text.use(repo_id, folder.config, folder.architecture),
         "results": text.results(facts, parity, history, last),
-        "training": text.training(facts),
+        "training": text.training(facts, choices.documents),
         "continue": text.going_on(repo_id, facts),
         "limits": text.LIMITS,
         "citation": text.citation(repo_id, history),
@@ -79,6 +81,7 @@ def _front_matter(repo_id: str, folder: ModelFolder, choices: CardChoices, last:
     data = ModelCardData(
         language=list(choices.language) or None,
         license=choices.license,
+        datasets=[folder.metadata.dataset.repo_id] if folder.metadata and folder.metadata.dataset else None,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=[folder.architecture, "echoself-action"],

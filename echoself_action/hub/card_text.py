@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..checkpoint.metadata import Architecture, Comparison, Metadata, ParityFacts
+from ..checkpoint.metadata import Architecture, Comparison, DatasetFacts, Metadata, ParityFacts
 from ..checkpoint.parity import in_words
 from .history import Publish
 from .repo import CHART_FILE, HISTORY_FILE
@@ -103,8 +103,8 @@ def history_table(history: Sequence[Publish]) -> str:
     return table([head[column] for column in used], [[row[column] for column in used] for row in rows])
 
 
-def training(facts: Metadata | None) -> str:
-    """The data and the procedure."""
+def training(facts: Metadata | None, documents: str | None = None) -> str:
+    """The data and the procedure; `documents` is the folder of the repo that has the documents, where they are there."""
     if facts is None:
         return "## How it was trained\n\nThat is not recorded."
     data, settings, origin = facts.data, facts.settings, facts.imported_from
@@ -113,6 +113,7 @@ def training(facts: Metadata | None) -> str:
         ("Corpus", ", ".join(code(pattern) for pattern in data.patterns) if data else "unknown"),
         ("Its size", f"{data.train_tokens:,} tokens{documents}, {data.val_tokens:,} held out" if data else ""),
         ("Its digest", code(data.digest[:16]) if data else ""),
+        ("Its documents", _documents(facts.dataset, documents)),
         ("Steps", f"{facts.step:,}"),
         ("Tokens seen", f"{facts.tokens_seen:,}"),
         ("Parameters", f"{facts.parameters:,}"),
@@ -190,6 +191,13 @@ def _history(history: Sequence[Publish]) -> str:
     more = f", the last {_SHOWN} of {len(history)}" if len(history) > _SHOWN else ""
     head = f"### History{picture}\n\nEvery publish has a line in [{HISTORY_FILE}]({HISTORY_FILE}){more}:"
     return f"{head}\n\n{history_table(history)}"
+
+
+def _documents(dataset: DatasetFacts | None, folder: str | None) -> str:
+    """Where they can be had."""
+    if folder:
+        return f"in {code(f'{folder}/')} of this repo"
+    return f"dataset {code(dataset.repo_id)} at commit {code(dataset.commit)}" if dataset else ""
 
 
 def _difference(publish: Publish) -> float | None:

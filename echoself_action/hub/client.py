@@ -3,14 +3,14 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from ..errors import HubError, InputError, MissingTokenError
 from .asking import ask, asking, set_timeouts
-from .keyless import RESOURCE, sign_in
+from .keyless import RESOURCE, sign_in, token_for
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -22,16 +22,22 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True)
 class Hub:
-    """A Hub that can be asked. `folder` is where a local one keeps its repos; `say` tells of what is tried again."""
+    """A Hub that can be asked. `folder` is where a local one keeps its repos; `say` tells of what is tried again; `kind` is
+    that of the repos which it is asked about, for a model and a dataset may have the same name."""
 
     api: "HfApi"
     endpoint: str
     has_token: bool
     folder: Path | None = None
     say: Callable[[str], None] = print
+    kind: Literal["model", "dataset"] = "model"
 
     def url(self, repo_id: str) -> str:
-        return f"{self.endpoint}/{repo_id}"
+        return f"{self.endpoint}/{self.named(repo_id)}"
+
+    def named(self, repo_id: str) -> str:
+        """The repo as it stands in addresses."""
+        return repo_id if self.kind == "model" else f"datasets/{repo_id}"
 
 
 @contextmanager
@@ -54,6 +60,19 @@ def open_hub(hub: str | None, token: str | None, say: Callable[[str], None] = pr
             yield _client(server.url, token, say, folder)
     else:
         yield _client(os.environ.get("HF_ENDPOINT", PUBLIC_ENDPOINT).rstrip("/"), token, say)
+
+
+def datasets_of(hub: Hub, repo_id: str) -> Hub:
+    """The same Hub, asked about dataset repos. A keyless token is for one repo, so `repo_id` gets one of its own.
+
+    Raises InputError, MissingTokenError or HubError where there is none to be had.
+    """
+    datasets = replace(hub, kind="dataset")
+    if hub.api.token is not None or not os.environ.get(RESOURCE):
+        return datasets
+    from huggingface_hub import HfApi
+
+    return replace(datasets, api=HfApi(hub.endpoint, token=token_for(hub, datasets.named(repo_id))))
 
 
 def require_write_access(hub: Hub) -> None:

@@ -17,7 +17,7 @@ def download(hub: Hub, repo_id: str, commit: str, file: RemoteFile, folder: Path
             hub,
             repo_id,
             f"fetching {file.path}",
-            lambda: hub.api.hf_hub_download(repo_id, file.path, revision=commit, local_dir=folder),
+            lambda: hub.api.hf_hub_download(repo_id, file.path, revision=commit, repo_type=hub.kind, local_dir=folder),
             repeats=_is_left_to_us,
         )
         if same_content(path, file):

@@ -24,7 +24,8 @@ class Publish(BaseModel):
     """A line. Losses are nats per token; `elapsed_s` and `tokens_seen` are of all training behind the model.
 
     `duration_s` and `tokens_per_second` are of the training since the publish before: evaluations and saves count.
-    `repository` and `commit` are of the code and text that it was trained on, `run_url` of the job that published it.
+    `dataset` is where its documents are, as owner/name@commit. `repository` and `commit` are of the code and text that it was
+    trained on, `run_url` of the job that published it.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -41,6 +42,7 @@ class Publish(BaseModel):
     parity_max_abs_diff: float | None = None
     compared: Comparison | None = None
     data_digest: str | None = None
+    dataset: str | None = None
     settings_digest: str | None = None
     duration_s: float | None = None
     tokens_per_second: float | None = None
@@ -109,6 +111,7 @@ def publish_of(
         parity_max_abs_diff=facts.parity.max_abs_diff if facts.parity else None,
         compared=facts.compared,
         data_digest=facts.data.digest if facts.data else None,
+        dataset=str(facts.dataset) if facts.dataset else None,
         settings_digest=_digest(facts.settings),
         duration_s=round(duration, 3) if measured else None,
         tokens_per_second=round(tokens / duration, 1) if measured else None,

@@ -7,13 +7,16 @@ answer to "why not": which step failed, and which claims the Hub saw.
 import base64
 import json
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import InputError, MissingTokenError
 from .asking import ask, first_line
 
 if TYPE_CHECKING:
     from .client import Hub
+
+T = TypeVar("T")
 
 RESOURCE = "HF_OIDC_RESOURCE"
 _CLAIMS = ("sub", "repository", "ref", "workflow_ref", "environment", "event_name")  # what a trusted publisher is told by
@@ -26,7 +29,6 @@ def sign_in(hub: "Hub", resource: str) -> None:
     Raises InputError or MissingTokenError, with the claims of the id token, never the token, and HubError.
     """
     from huggingface_hub import constants, get_token
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     if hub.endpoint != constants.ENDPOINT:
         raise InputError(
@@ -34,10 +36,28 @@ def sign_in(hub: "Hub", resource: str) -> None:
             "Name the Hub by HF_ENDPOINT in the step's env in place of hub, or drop HF_OIDC_RESOURCE and give hf_token.",
         )
     claims = _claims_of(ask(hub, "the id token", "asking for an id token", _id_token))
+    _exchange(hub, resource, claims, get_token)
 
-    def exchange() -> None:
+
+def token_for(hub: "Hub", resource: str) -> str:
+    """A token for another repo of the same job, where that repo trusts it too; it lives for an hour. Raises as `sign_in`."""
+    from huggingface_hub._oidc import exchange_oidc_token
+
+    id_token = ask(hub, "the id token", "asking for an id token", _id_token)
+
+    def get() -> str:
+        return str(exchange_oidc_token(subject_token=id_token, resource=resource, endpoint=hub.endpoint)["access_token"])
+
+    return _exchange(hub, resource, _claims_of(id_token), get)
+
+
+def _exchange(hub: "Hub", resource: str, claims: str, get: Callable[[], T]) -> T:
+    """What `get` gets of the Hub for an id token with these claims. Raises InputError, MissingTokenError or HubError."""
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+    def exchange() -> T:
         try:
-            get_token()
+            return get()
         except RepositoryNotFoundError as error:
             raise InputError(
                 f"{RESOURCE}: there is no repo {resource} on {hub.endpoint}. Nothing was done.",
@@ -52,7 +72,7 @@ def sign_in(hub: "Hub", resource: str) -> None:
                 f"The trusted publisher in the settings of {resource} must fit what this job shows: {claims} ({_SETTINGS}).",
             ) from error
 
-    ask(hub, resource, "getting a keyless token", exchange)
+    return ask(hub, resource, "getting a keyless token", exchange)
 
 
 def _id_token() -> str:

@@ -15,12 +15,16 @@ _LARGEST_TEXT = 1_000_000  # bytes; a difference of vocabularies is nothing to r
 _MOST_LINES = 80  # of the difference of one file
 
 
-def plan(hub: Hub, repo_id: str, planned: Sequence[Change], published: Listing | None) -> Iterator[str]:
+def plan(
+    hub: Hub, repo_id: str, planned: Sequence[Change], published: Listing | None, removed: Sequence[str] = ()
+) -> Iterator[str]:
     """The list of what would be sent, and under it a unified diff of each text that the Hub has otherwise."""
     there = published.files if published else {}
     for change in planned:
         before = f", {there[change.path].size:,} now" if change.path in there else ""
         yield f"  {'new' if change.is_new else 'changed'}  {change.size:>12,} bytes  {change.path}{before}"
+    for name in removed:
+        yield f"  removed {there[name].size:>12,} bytes  {name}"
     for change in planned:
         if published and change.path in there and is_text(change.path):
             yield from _difference(hub, repo_id, published.commit, there[change.path], change)

@@ -1,6 +1,6 @@
 """A model folder to the Hub: an explicit list of files, one commit a branch, on top of the commit that was looked at."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -84,7 +84,8 @@ def ensure_repo(hub: Hub, remote: Remote, private: bool) -> Remote:
     if remote.model:
         return remote
     name = remote.repo_id
-    ask(hub, name, "creating the repo", lambda: hub.api.create_repo(name, private=private, exist_ok=True))
+    create = partial(hub.api.create_repo, name, private=private, repo_type=hub.kind, exist_ok=True)
+    ask(hub, name, "creating the repo", create)
     if remote.revision != MAIN:
         _make_branch(hub, name, remote.revision, None)
     made = list_repo(hub, remote.repo_id, remote.revision)
@@ -93,13 +94,15 @@ def ensure_repo(hub: Hub, remote: Remote, private: bool) -> Remote:
     return replace(remote, model=made)
 
 
-def publish_model(hub: Hub, remote: Remote, files: Mapping[str, Content], message: str) -> Published:
-    """Put `files` on the revision that was looked up, or do nothing where they are all there.
+def publish_model(
+    hub: Hub, remote: Remote, files: Mapping[str, Content], message: str, removed: Sequence[str] = ()
+) -> Published:
+    """Put `files` on the revision that was looked up, and take `removed` away; nothing where all of it is so already.
 
     Raises HubError where the branch has moved on since: nothing is overwritten.
     """
     assert remote.model
-    return _commit(hub, remote.repo_id, remote.revision, files, message, remote.model)
+    return _commit(hub, remote.repo_id, remote.revision, files, message, remote.model, removed)
 
 
 def publish_state(hub: Hub, remote: Remote, newest: ModelFolder, message: str) -> Published:
@@ -128,26 +131,47 @@ def read_card(hub: Hub, remote: Remote) -> str | None:
         return card.read_text(encoding="utf-8")
 
 
-def _commit(hub: Hub, repo_id: str, branch: str, files: Mapping[str, Content], message: str, parent: Listing) -> Published:
-    from huggingface_hub import CommitOperationAdd
+def _commit(
+    hub: Hub,
+    repo_id: str,
+    branch: str,
+    files: Mapping[str, Content],
+    message: str,
+    parent: Listing,
+    removed: Sequence[str] = (),
+) -> Published:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     changed = changes(files, parent)
-    if not changed:
+    if not changed and not removed:
         return Published(parent.commit, False, ())
     refuse_secrets({change.path: change.content for change in changed})
-    operations = [CommitOperationAdd(change.path, change.content) for change in changed]
-    with asking(hub, repo_id, f"uploading to {branch}"):
-        hub.api.preupload_lfs_files(repo_id, operations, revision=branch)  # the client tries these requests again itself
+    additions = [CommitOperationAdd(change.path, change.content) for change in changed]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        *additions,
+        *(CommitOperationDelete(name) for name in removed),
+    ]
+    with asking(hub, repo_id, f"uploading to {branch}"):  # the client tries these requests again itself
+        hub.api.preupload_lfs_files(repo_id, additions, revision=branch, repo_type=hub.kind)
 
     def commit() -> str:
-        made = hub.api.create_commit(repo_id, operations, commit_message=message, revision=branch, parent_commit=parent.commit)
+        made = hub.api.create_commit(
+            repo_id,
+            operations,
+            commit_message=message,
+            revision=branch,
+            repo_type=hub.kind,
+            parent_commit=parent.commit,
+        )
         return made.oid
 
     def commit_that_landed() -> str | None:
         """A head with our files, straight on top of what we looked at. A blind repeat would be refused by our own commit."""
         history = [made.commit_id for made in _history(hub, repo_id, branch)[:2]]
-        there = history[1:] == [parent.commit] and not changes(files, list_repo(hub, repo_id, history[0]))
-        return history[0] if there else None
+        if history[1:] != [parent.commit]:
+            return None
+        head = list_repo(hub, repo_id, history[0])
+        return None if changes(files, head) or head.files.keys() & set(removed) else history[0]
 
     made = ask(hub, repo_id, f"publishing to {branch}", commit, commit_that_landed)
     if damaged := [change.path for change in changes(files, list_repo(hub, repo_id, made))]:
@@ -159,7 +183,8 @@ def _commit(hub: Hub, repo_id: str, branch: str, files: Mapping[str, Content], m
 
 
 def _history(hub: Hub, repo_id: str, branch: str) -> "list[GitCommitInfo]":
-    return ask(hub, repo_id, f"looking at {branch}", lambda: hub.api.list_repo_commits(repo_id, revision=branch))
+    look = partial(hub.api.list_repo_commits, repo_id, revision=branch, repo_type=hub.kind)
+    return ask(hub, repo_id, f"looking at {branch}", look)
 
 
 def _make_branch(hub: Hub, repo_id: str, branch: str, start: str | None) -> None:

@@ -105,7 +105,8 @@ def find_repo(hub: Hub, repo_id: str, revision: str) -> Listing | None:
 
 
 def _listing(hub: Hub, repo_id: str, revision: str) -> Listing:
-    info = hub.api.model_info(repo_id, revision=revision, files_metadata=True, timeout=silence())
+    look = hub.api.model_info if hub.kind == "model" else hub.api.dataset_info
+    info = look(repo_id, revision=revision, files_metadata=True, timeout=silence())
     assert info.sha
     return Listing(info.sha, {sibling.rfilename: _remote_file(sibling) for sibling in info.siblings or ()})
 

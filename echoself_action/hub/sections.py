@@ -41,7 +41,7 @@ def filled(text: str, sections: Mapping[str, str]) -> str:
 def with_front_matter(text: str, ours: Mapping[str, Any], decided: Sequence[str]) -> str:
     """`text` with the YAML that it has at its top, and from `ours` what that lacks; of the keys in `decided`, ours always.
 
-    Tags are joined. YAML that can't be read stays as it is: it is not ours to mend.
+    Lists of tags and of datasets are joined. YAML that can't be read stays as it is: it is not ours to mend.
     """
     match = _FRONT_MATTER.match(text)
     if match is None:
@@ -53,8 +53,9 @@ def with_front_matter(text: str, ours: Mapping[str, Any], decided: Sequence[str]
     if not isinstance(theirs, dict):
         return text
     merged = {**theirs, **{key: value for key, value in ours.items() if key in decided or key not in theirs}}
-    if isinstance(theirs.get("tags"), list):
-        merged["tags"] = theirs["tags"] + [tag for tag in ours.get("tags", []) if tag not in theirs["tags"]]
+    for key in ("tags", "datasets"):
+        if isinstance(theirs.get(key), list):
+            merged[key] = theirs[key] + [one for one in ours.get(key, []) if one not in theirs[key]]
     return text if merged == theirs else f"---\n{_dumped(merged)}---\n{text[match.end() :]}"
 
 

@@ -36,8 +36,13 @@ class Account:
     history: Sequence[Publish]
 
 
-def account_of(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, parity: ParityFacts) -> Account:
-    """Card and history on top of what `remote` holds. Weights that are published already make no new line."""
+def account_of(
+    inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, parity: ParityFacts, documents: str | None
+) -> Account:
+    """Card and history on top of what `remote` holds; `documents` is the folder of the repo that has them.
+
+    Weights that are published already make no new line.
+    """
     history = fetch_history(hub, remote)
     files: dict[str, bytes] = {}
     if not is_published(model, remote) and (publish := _publish(model, history)):
@@ -47,7 +52,7 @@ def account_of(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, par
     if not may_write:
         note("the model card on the Hub was written by a person, and is left as it is")
         return Account(None, files, history.publishes)
-    choices = CardChoices(license=inputs.license, language=inputs.language or ())
+    choices = CardChoices(inputs.license, inputs.language or (), documents)
     card = model_card(remote.repo_id, model, parity, choices, history.publishes, kept)
     return Account(card, files, history.publishes)
 

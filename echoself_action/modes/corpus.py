@@ -20,9 +20,7 @@ def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
 
     Raises InputError where the corpus is missing, not what it says, too small, or asked for in other ids than `start`'s.
     """
-    found = find_files([*inputs.data, f"!{inputs.output_dir}/**"], Path.cwd())
-    # a model folder has a README of its own, and no model is to be trained on its card
-    files = [path for path in found if not (path.parent / WEIGHTS_FILE).exists()]
+    files = corpus_files(inputs)
     tokenizer = _tokenizer(inputs, start, files)
     tokens = prepare_tokens(files, tokenizer, TOKEN_CACHE, inputs.val_fraction, inputs.on_bad_file, warn)
     require_block(tokens, start.config.block_size if start else inputs.size("block_size"))
@@ -32,6 +30,13 @@ def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
         f"learn from, {len(tokens.val):,} held out{made}"
     )
     return tokens
+
+
+def corpus_files(inputs: Inputs) -> list[Path]:
+    """The files that `data` names. Raises InputError where a pattern matches none."""
+    found = find_files([*inputs.data, f"!{inputs.output_dir}/**"], Path.cwd())
+    # a model folder has a README of its own, and no model is to be trained on its card
+    return [path for path in found if not (path.parent / WEIGHTS_FILE).exists()]
 
 
 def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> Tokenizer:

@@ -13,6 +13,7 @@ from ..report.log import note, part
 from ..report.summary import training_summary
 from .account import write_report
 from .deploy import deploy_model, exit_code
+from .documents import check_documents
 from .release import release_target
 from .start import newest_of
 from .together import together
@@ -30,6 +31,7 @@ def _run(inputs: Inputs) -> int:
     release_target(inputs)
     with open_hub(inputs.hub, inputs.token, note) as hub:
         require_write_access(hub)
+        check_documents(inputs, hub)
         with part("Pulling"):
             remote = look_up(hub, inputs.repo_id, inputs.revision)
             wanted = remote.holds_a_model and inputs.resume != "never"

@@ -9,31 +9,21 @@ from ..checkpoint.folder import ModelFolder, check_weights, record, remote_code
 from ..checkpoint.parity import check_parity, in_words
 from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
 from ..evaluation.gate import is_relative
-from ..hub.checksum import Content
 from ..hub.client import Hub, open_hub, require_write_access
 from ..hub.history import fetch_history
-from ..hub.plan import plan
-from ..hub.provenance import provenance_of
-from ..hub.publish import (
-    Published,
-    changes,
-    ensure_repo,
-    model_files,
-    publish_model,
-    publish_state,
-    state_files,
-)
-from ..hub.repo import MAIN, PROVENANCE_FILE, STATE_BRANCH, Remote, look_up
-from ..hub.staging import refuse_secrets
+from ..hub.publish import Published, ensure_repo, publish_model, publish_state
+from ..hub.repo import Remote, look_up
 from ..inputs import Inputs, Outputs
 from ..report.github import write_outputs, write_summary
 from ..report.log import note, part, warn
 from ..report.page import Publishing
 from ..report.summary import loss_text, publishing_summary, refusal_summary
-from .account import account_of, write_report
+from .account import write_report
+from .documents import documents_of, publish_documents
 from .gate import known_of, verdict_on
 from .named import named_checkpoint
 from .outputs import model_outputs
+from .planned import planned_for, show_plan
 from .pull_request import propose
 from .release import name_published, release_target
 
@@ -86,7 +76,7 @@ def _deploy(
         write_summary(refusal_summary(where["repo_url"], verdict))
         publishing = Publishing(where["repo_url"], verdict, history=fetch_history(hub, remote).publishes)
         return where | {"deployed": "false"} | write_report(inputs, model, text, publishing)
-    with part("Publishing"):
+    with documents_of(inputs, hub, remote, model) as documents, part("Publishing"):
         parity = check_parity(model)
         note(f"stock transformers loads {model.path}: {in_words(parity)}")
         if not inputs.dry_run:
@@ -95,27 +85,28 @@ def _deploy(
             model = record(model, anew=True, compared=verdict.compared)
         if remote_code(model.config):
             note("whoever loads it needs trust_remote_code=True: NanEcho is no architecture of transformers")
-        account = account_of(inputs, hub, remote, model, parity)
-        files = model_files(model, account.card) | account.history_files
-        files |= _provenance(inputs, remote, files)
-        keeps_state = inputs.upload_training_state and newest.has_training_state and remote.revision == MAIN
-        state = state_files(newest) if keeps_state and not inputs.create_pr else {}
-        refuse_secrets(state | files)
+        planned = planned_for(inputs, hub, remote, model, newest, parity, documents)
         if inputs.dry_run:
-            _show_plan(hub, remote, files, state)
+            show_plan(hub, remote, planned, documents)
             return where | {"deployed": "false"}
         if inputs.create_pr:
-            proposed = propose(inputs, hub, remote, model, files, _title(model), (verdict, parity))
-            publishing = Publishing(where["repo_url"], verdict, pr_url=proposed["pr_url"], history=account.history)
+            proposed = propose(inputs, hub, remote, model, planned.files, _title(model), (verdict, parity))
+            publishing = Publishing(where["repo_url"], verdict, pr_url=proposed["pr_url"], history=planned.history)
             return where | proposed | write_report(inputs, model, text, publishing)
+        if documents and (dataset := publish_documents(inputs, documents, model)):
+            model = record(model, anew=True, dataset=dataset)
+            planned = planned_for(inputs, hub, remote, model, newest, parity, documents)
+            where["dataset_sha"] = dataset.commit
         remote = ensure_repo(hub, remote, inputs.private)
-        if state:
+        if planned.state:
             publish_state(hub, remote, newest, f"Training state at step {newest.step}")
-        published = publish_model(hub, remote, files, _title(model))
+        published = publish_model(hub, remote, planned.files, _title(model), planned.removed)
+        if documents and not documents.hub:
+            where["dataset_sha"] = published.commit
         _say(published, where["repo_url"])
         named = name_published(inputs, hub, remote.repo_id, model, published.commit, verdict.reason)
-    write_summary(publishing_summary(where["repo_url"], published, parity, verdict, account.history))
-    publishing = Publishing(where["repo_url"], verdict, published.commit if published.deployed else "", history=account.history)
+    write_summary(publishing_summary(where["repo_url"], published, parity, verdict, planned.history))
+    publishing = Publishing(where["repo_url"], verdict, published.commit if published.deployed else "", history=planned.history)
     return (
         where
         | write_report(inputs, model, text, publishing)
@@ -168,24 +159,6 @@ _WAITS = (1, 2, 4, 0)  # seconds
 
 def _title(model: ModelFolder) -> str:
     return f"Step {model.step}, validation loss {loss_text(model.metadata.val_loss if model.metadata else None)}"
-
-
-def _provenance(inputs: Inputs, remote: Remote, files: Mapping[str, Content]) -> dict[str, Content]:
-    """Nothing where the rest is published already: another run that publishes the same makes no commit."""
-    if not changes(files, remote.model):
-        return {}
-    return {PROVENANCE_FILE: provenance_of(files, inputs.model_dump(mode="json", exclude={"hf_token"}))}
-
-
-def _show_plan(hub: Hub, remote: Remote, files: Mapping[str, Content], state: Mapping[str, Content]) -> None:
-    url = hub.url(remote.repo_id)
-    note("dry run: this would be published, and nothing else")
-    for branch, wanted, published in ((remote.revision, files, remote.model), (STATE_BRANCH, state, remote.state)):
-        planned = changes(wanted, published)
-        if wanted:
-            note(f"{branch} of {url}: {sum(change.size for change in planned):,} bytes")
-        for line in plan(hub, remote.repo_id, planned, published):
-            note(line)
 
 
 def _say(published: Published, url: str) -> None:

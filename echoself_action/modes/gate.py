@@ -43,7 +43,7 @@ def verdict_on(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder) -> 
 def known_of(hub: Hub, remote: Remote, model: ModelFolder) -> dict[str, object]:
     """The figures that were published with these very weights, so that publishing them again changes nothing."""
     facts = read_facts(hub, remote.repo_id, remote.model) if remote.model and is_published(model, remote) else None
-    return {"parity": facts.parity, "compared": facts.compared} if facts else {}
+    return {name: getattr(facts, name) for name in ("parity", "compared", "dataset")} if facts else {}
 
 
 def is_published(model: ModelFolder, remote: Remote) -> bool:
