@@ -115,6 +115,29 @@ def test_everything_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatc
     assert sorted(places) == ["--colour", "--dtype:", "input n_embd", "input seed", "repo_id", "sead in .github/echoself.yml"]
 
 
+def test_datasets_contradict_a_pull_request_another_place_and_a_name_that_is_too_long() -> None:
+    given = {"mode": "deploy", "repo_id": "me/model", "upload_datasets": "true"}
+    for more, said in (
+        ({"create_pr": "true"}, "it publishes the documents by a commit, and create_pr makes none"),
+        ({"dataset_layout": "folder", "dataset_repo_id": "me/words"}, "keeps the documents in the model repo"),
+        ({"repo_id": f"me/{'m' * 88}"}, "the name that it would have is longer than 96 characters"),
+        ({"dataset_repo_id": "words"}, "'words' has not the form that is wanted"),
+        ({"dataset_layout": "zip"}, "'zip' is none of its values"),
+    ):
+        assert any(said in problem for problem in problems(given | more)), said
+    assert load_inputs(given).dataset_repo == "me/model-dataset"
+    assert load_inputs(given | {"upload_datasets": "false", "create_pr": "true"}).dataset_repo is None
+
+
+def test_two_models_with_other_documents_have_a_dataset_repo_each() -> None:
+    both = "mode: deploy\nupload_datasets: true\ndataset_repo_id: me/words\nmodels:\n"
+    write_config(both + "  one: {repo_id: me/one, data: a.md}\n  two: {repo_id: me/two, data: b.md}\n")
+    (problem,) = problems({})
+    assert "both would publish their documents to me/words" in problem
+    write_config(both + "  one: {repo_id: me/one, n_layer: 1}\n  two: {repo_id: me/two, n_layer: 2}\n")
+    assert len(load_models({}, ())) == 2
+
+
 def test_a_contradiction_with_a_wrong_value_is_not_said_twice() -> None:
     assert len(problems({"mode": "train", "n_embd": "x", "n_head": "3"})) == 1
 

@@ -103,8 +103,8 @@ def history_table(history: Sequence[Publish]) -> str:
     return table([head[column] for column in used], [[row[column] for column in used] for row in rows])
 
 
-def training(facts: Metadata | None, documents: str | None = None) -> str:
-    """The data and the procedure; `documents` is the folder of the repo that has the documents, where they are there."""
+def training(facts: Metadata | None, folder: str | None = None) -> str:
+    """The data and the procedure; `folder` is where in the repo the documents are, None where they are not in it."""
     if facts is None:
         return "## How it was trained\n\nThat is not recorded."
     data, settings, origin = facts.data, facts.settings, facts.imported_from
@@ -113,7 +113,7 @@ def training(facts: Metadata | None, documents: str | None = None) -> str:
         ("Corpus", ", ".join(code(pattern) for pattern in data.patterns) if data else "unknown"),
         ("Its size", f"{data.train_tokens:,} tokens{documents}, {data.val_tokens:,} held out" if data else ""),
         ("Its digest", code(data.digest[:16]) if data else ""),
-        ("Its documents", _documents(facts.dataset, documents)),
+        ("Its documents", _documents(facts.dataset, folder)),
         ("Steps", f"{facts.step:,}"),
         ("Tokens seen", f"{facts.tokens_seen:,}"),
         ("Parameters", f"{facts.parameters:,}"),

@@ -1,5 +1,6 @@
 """A model folder to the Hub: an explicit list of files, one commit a branch, on top of the commit that was looked at."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -155,14 +156,17 @@ def _commit(
         hub.api.preupload_lfs_files(repo_id, additions, revision=branch, repo_type=hub.kind)
 
     def commit() -> str:
-        made = hub.api.create_commit(
-            repo_id,
-            operations,
-            commit_message=message,
-            revision=branch,
-            repo_type=hub.kind,
-            parent_commit=parent.commit,
-        )
+        with warnings.catch_warnings():
+            # documents beside a model are meant to be there
+            warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")
+            made = hub.api.create_commit(
+                repo_id,
+                operations,
+                commit_message=message,
+                revision=branch,
+                repo_type=hub.kind,
+                parent_commit=parent.commit,
+            )
         return made.oid
 
     def commit_that_landed() -> str | None:

@@ -14,10 +14,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import _auth
 
 from echoself_action.errors import InputError, MissingTokenError
-from echoself_action.hub.client import Hub, open_hub, require_write_access
+from echoself_action.hub.client import Hub, datasets_of, open_hub, require_write_access
 from echoself_action.hub.repo import look_up
 from echoself_action.localhub import LocalHub, TrustedPublishing
 from echoself_action.report.github import report_problem
@@ -60,10 +61,12 @@ class Runner(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A Hub that trusts octo/train with me/model and me/missing, which is not there; the usual one of this job."""
-    publishing = TrustedPublishing(ISSUER, KEY, {"me/model": TRUSTED, "me/missing": TRUSTED})
+    trusted = ("me/model", "me/missing", "datasets/me/words", "datasets/me/missing")
+    publishing = TrustedPublishing(ISSUER, KEY, dict.fromkeys(trusted, TRUSTED))
     with LocalHub(tmp_path / "hub", token="owner", publishing=publishing) as hub:
         HfApi(hub.url, token="owner").create_repo("me/model")
         HfApi(hub.url, token="owner").create_repo("me/other")
+        HfApi(hub.url, token="owner").create_repo("me/words", repo_type="dataset")
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)  # the client reads its environment once
         monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
@@ -102,6 +105,20 @@ def test_a_job_that_is_trusted_needs_no_token(server: str, job: None) -> None:
     hub.api.upload_file(repo_id="me/model", path_or_fileobj=b"x", path_in_repo="x.txt")
     assert said == ["keyless access to me/model is used"]
     assert look_up(hub, "me/model", "main").model
+
+
+def test_a_dataset_repo_is_a_resource_of_its_own(server: str, job: None) -> None:
+    hub, _ = opened()
+    datasets = datasets_of(hub, "me/words")
+    datasets.api.upload_file(repo_id="me/words", repo_type="dataset", path_or_fileobj=b"x", path_in_repo="x.txt")
+    with pytest.raises(HfHubHTTPError):
+        hub.api.upload_file(repo_id="me/words", repo_type="dataset", path_or_fileobj=b"y", path_in_repo="x.txt")
+    with pytest.raises(MissingTokenError, match="gave no keyless token for datasets/me/other") as caught:
+        datasets_of(hub, "me/other")
+    assert "repository=octo/train" in caught.value.hint
+    with pytest.raises(InputError, match="there is no repo datasets/me/missing"):
+        datasets_of(hub, "me/missing")
+    assert datasets_of(opened("owner")[0], "me/words").api.token == "owner"
 
 
 def test_a_token_that_is_given_is_used_and_that_is_said(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:

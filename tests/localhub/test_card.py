@@ -51,6 +51,22 @@ def test_bad_card_is_told_what_is_wrong(front, said):
     assert any(said in error for error in errors), errors
 
 
+@pytest.mark.parametrize(
+    ("front", "said"),
+    [
+        ("size_categories: [many]", '"size_categories" must be one of'),
+        ("configs: {}", '"configs" must be an array'),
+        ("configs: [{data_files: []}]", '"configs[0].config_name" is required'),
+        ("configs: [{config_name: default, data_files: [{split: train}]}]", "needs a split and a path"),
+    ],
+)
+def test_bad_card_of_a_dataset_is_told_what_is_wrong(front, said):
+    card = f"---\nlicense: mit\n{front}\n---\n# Data\n"
+    errors, _ = check_card(card, "dataset")
+    assert any(said in error for error in errors), errors
+    assert check_card(card, "model") == ([], [])
+
+
 def test_card_that_is_not_closed():
     assert check_card("---\nlicense: mit\n", "model")[0]
 

@@ -1,0 +1,72 @@
+"""A dataset repo on the Hub: one commit on top of the one that was looked at, and the documents at the commit that has them."""
+
+import pytest
+
+from echoself_action.checkpoint.metadata import DatasetFacts
+from echoself_action.errors import MovedOnError
+from echoself_action.hub.client import Hub, datasets_of
+from echoself_action.hub.dataset import outdated, pin
+from echoself_action.hub.publish import ensure_repo, publish_model
+from echoself_action.hub.repo import MAIN, Remote, find_repo
+
+REPO = "me/words"
+ONE = {"data/train.parquet": b"PAR1 one", "data/validation.parquet": b"PAR1 two"}
+
+
+@pytest.fixture
+def datasets(hub: Hub) -> Hub:
+    return datasets_of(hub, REPO)
+
+
+def seen(hub: Hub) -> Remote:
+    return ensure_repo(hub, Remote(REPO, MAIN, find_repo(hub, REPO, MAIN), None), private=False)
+
+
+def test_a_dataset_repo_is_another_than_the_model_repo_of_its_name(hub: Hub, datasets: Hub) -> None:
+    publish_model(datasets, seen(datasets), ONE, "Documents")
+    assert find_repo(hub, REPO, MAIN) is None
+    assert datasets.url(REPO) == f"{hub.endpoint}/datasets/{REPO}"
+
+
+def test_whoever_comes_second_is_refused_and_overwrites_nothing(datasets: Hub) -> None:
+    stale = seen(datasets)
+    first = publish_model(datasets, stale, ONE, "Documents")
+    with pytest.raises(MovedOnError, match=f"datasets/{REPO} on .* refused"):
+        publish_model(datasets, stale, ONE | {"data/train.parquet": b"PAR1 other"}, "Documents")
+    there = find_repo(datasets, REPO, MAIN)
+    assert there
+    assert there.commit == first.commit
+
+
+def test_only_shards_of_ours_are_ever_taken_away(datasets: Hub) -> None:
+    theirs = {
+        "data/mine.parquet": b"PAR1",
+        "data/train-01.parquet.bak": b"x",
+        "train.parquet": b"PAR1",
+        "notes.md": b"# Mine\n",
+    }
+    publish_model(datasets, seen(datasets), {"data/train-01.parquet": b"PAR1", **theirs}, "Documents")
+    remote = seen(datasets)
+    removed = outdated(ONE, remote.model, "data")
+    assert removed == ("data/train-01.parquet",)
+    publish_model(datasets, remote, ONE, "Documents", removed)
+    there = find_repo(datasets, REPO, MAIN)
+    assert there
+    assert there.files.keys() == ONE.keys() | theirs.keys() | {".gitattributes"}
+
+
+def test_the_known_commit_is_named_again_while_it_has_exactly_the_documents(datasets: Hub) -> None:
+    first = publish_model(datasets, seen(datasets), ONE, "Documents").commit
+    known = DatasetFacts(repo_id=REPO, commit=first)
+    head = publish_model(datasets, seen(datasets), {"notes.txt": b"a word"}, "A note").commit
+    assert pin(datasets, seen(datasets), ONE, head, known) == known
+    assert pin(datasets, seen(datasets), ONE, head, None).commit == head
+    fewer = {name: content for name, content in ONE.items() if "train" in name}
+    assert pin(datasets, seen(datasets), fewer, head, known).commit == head
+    elsewhere = DatasetFacts(repo_id=REPO, commit="0" * 40)
+    assert pin(datasets, seen(datasets), ONE, head, elsewhere).commit == head
+
+
+def test_a_repo_that_is_made_is_private_where_that_is_asked_for(datasets: Hub) -> None:
+    ensure_repo(datasets, Remote(REPO, MAIN, None, None), private=True)
+    assert datasets.api.dataset_info(REPO).private
