@@ -108,7 +108,8 @@ class Inputs(BaseModel):
     )
 
     data: Annotated[list[PathText], BeforeValidator(_split)] = _input(
-        "Globs of text, Markdown, code, JSONL or JSON (`text` or chat `messages`), Parquet, or nanoGPT .bin files.",
+        "Globs of text, Markdown, code, JSONL or JSON (`text` or chat `messages`), Parquet, or nanoGPT .bin "
+        "files; or a dataset on the Hub as hf://datasets/owner/name or hf://datasets/owner/name@revision.",
         _READS,
         ["**/*.md"],
         min_length=1,

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from .hub.address import SCHEME, parse_source
 from .hub.sections import SECTIONS, wrong_marks
 from .inputs import MAX_REPO_ID, MODES, PUBLISHES, TRAINS, Inputs
 
@@ -65,6 +66,16 @@ def contradictions(inputs: Inputs) -> list[Problem]:
         add(("create_pr", "tag"), "a tag is for a published commit, and create_pr publishes none.", "Drop one of the two.")
     if inputs.create_pr and inputs.revision != "main":
         add(("create_pr", "revision"), f"a pull request is for main, not for {inputs.revision}.", "Drop one of the two.")
+    for source in inputs.data:
+        if source.startswith(SCHEME) and parse_source(source) is None:
+            add(
+                ("data",),
+                f"{source} names no dataset.",
+                "Write hf://datasets/owner/name, or hf://datasets/owner/name@revision.",
+            )
+    if inputs.upload_datasets and any(source.startswith(SCHEME) for source in inputs.data):
+        message = "the documents come from a dataset on the Hub, where they are already."
+        add(("upload_datasets", "data"), message, "Drop one of the two.")
     if inputs.create_pr and inputs.upload_datasets:
         message = "it publishes the documents by a commit, and create_pr makes none."
         add(("upload_datasets", "create_pr"), message, "Drop one of the two.")

@@ -122,6 +122,8 @@ def test_datasets_contradict_a_pull_request_another_place_and_a_name_that_is_too
         ({"dataset_layout": "folder", "dataset_repo_id": "me/words"}, "keeps the documents in the model repo"),
         ({"repo_id": f"me/{'m' * 88}"}, "the name that it would have is longer than 96 characters"),
         ({"dataset_repo_id": "words"}, "'words' has not the form that is wanted"),
+        ({"data": "hf://datasets/me/words"}, "on the Hub, where they are already"),
+        ({"data": "a.md,hf://me/words"}, "hf://me/words names no dataset"),
         ({"dataset_layout": "zip"}, "'zip' is none of its values"),
     ):
         assert any(said in problem for problem in problems(given | more)), said

@@ -9,10 +9,13 @@ from ..corpus.sources import read_documents
 from ..corpus.token_files import Tokens, prepare_tokens, require_block
 from ..corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer
 from ..errors import InputError
+from ..hub.address import SCHEME
+from ..hub.client import open_hub
+from ..hub.fetch_dataset import fetch_dataset
 from ..inputs import Inputs
 from ..report.log import note, warn
 
-TOKEN_CACHE = Path(".echoself/tokens")
+TOKEN_CACHE, DATASET_CACHE = Path(".echoself/tokens"), Path(".echoself/datasets")
 
 
 def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
@@ -33,10 +36,19 @@ def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
 
 
 def corpus_files(inputs: Inputs) -> list[Path]:
-    """The files that `data` names. Raises InputError where a pattern matches none."""
-    found = find_files([*inputs.data, f"!{inputs.output_dir}/**"], Path.cwd())
+    """The files that `data` names, those of datasets fetched from the Hub.
+
+    Raises InputError where a pattern matches none, HubError where a dataset can't be had.
+    """
+    sources = [one for one in inputs.data if one.startswith(SCHEME)]
+    patterns = [one for one in inputs.data if one not in sources]
+    found = find_files([*patterns, f"!{inputs.output_dir}/**"], Path.cwd()) if patterns else []
     # a model folder has a README of its own, and no model is to be trained on its card
-    return [path for path in found if not (path.parent / WEIGHTS_FILE).exists()]
+    files = [path for path in found if not (path.parent / WEIGHTS_FILE).exists()]
+    if sources:
+        with open_hub(inputs.hub, inputs.token, note) as hub:
+            files += [path for source in sources for path in fetch_dataset(hub, source, DATASET_CACHE)]
+    return files
 
 
 def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> Tokenizer:

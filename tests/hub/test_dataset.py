@@ -1,13 +1,18 @@
 """A dataset repo on the Hub: one commit on top of the one that was looked at, and the documents at the commit that has them."""
 
+from pathlib import Path
+
 import pytest
 
 from echoself_action.checkpoint.metadata import DatasetFacts
 from echoself_action.errors import MovedOnError
-from echoself_action.hub.client import Hub, datasets_of
+from echoself_action.hub.client import Hub, datasets_of, open_hub
 from echoself_action.hub.dataset import outdated, pin
 from echoself_action.hub.publish import ensure_repo, publish_model
 from echoself_action.hub.repo import MAIN, Remote, find_repo
+from echoself_action.localhub import LocalHub
+
+from .faults import Effect, Fault, FaultyHub, lost_answer, status, timed_out_behind
 
 REPO = "me/words"
 ONE = {"data/train.parquet": b"PAR1 one", "data/validation.parquet": b"PAR1 two"}
@@ -53,6 +58,22 @@ def test_only_shards_of_ours_are_ever_taken_away(datasets: Hub) -> None:
     there = find_repo(datasets, REPO, MAIN)
     assert there
     assert there.files.keys() == ONE.keys() | theirs.keys() | {".gitattributes"}
+
+
+@pytest.mark.parametrize("effect", [lost_answer, timed_out_behind, status(503)])
+def test_a_commit_whose_answer_is_lost_is_made_once(tmp_path: Path, effect: Effect) -> None:
+    fault = Fault("POST", "/api/datasets/me/words/commit/main$", effect, nth=2)
+    with LocalHub(tmp_path / "served") as server, FaultyHub(server.url, [fault]) as faulty, open_hub(faulty.url, None) as hub:
+        datasets = datasets_of(hub, REPO)
+        publish_model(datasets, seen(datasets), {"data/train-0.parquet": b"PAR1"}, "Documents")
+        remote = seen(datasets)
+        made = publish_model(datasets, remote, ONE, "Documents", outdated(ONE, remote.model, "data"))
+        assert fault.struck
+        there = find_repo(datasets, REPO, MAIN)
+        assert there
+        assert there.commit == made.commit
+        assert there.files.keys() == ONE.keys() | {".gitattributes"}
+        assert len(datasets.api.list_repo_commits(REPO, repo_type="dataset")) == 3
 
 
 def test_the_known_commit_is_named_again_while_it_has_exactly_the_documents(datasets: Hub) -> None:

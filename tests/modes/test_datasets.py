@@ -312,3 +312,66 @@ def test_a_cycle_publishes_what_it_trained_on_and_the_next_one_only_what_changed
     head = Path(hub.api.hf_hub_download("me/model", "training_metadata.json", revision=third["commit_sha"])).read_text()
     assert json.loads(head)["dataset"]["commit"] == third["dataset_sha"]
     assert any(source == "docs/new.md" for rows in published_rows(hub, third["dataset_sha"]).values() for _, source, _ in rows)
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe:300"])
+def test_a_model_learns_from_the_dataset_what_it_would_from_the_files(
+    echoself: Cli, workspace: Path, hub: Hub, tokenizer: str
+) -> None:
+    train = f"train --tokenizer {tokenizer} {SMALL} --hub hub"
+    here = echoself(train, "--data docs/*.md --output-dir here")
+    sha = echoself(DEPLOY, "--output-dir here")["dataset_sha"]
+    for number, source in enumerate((f"hf://datasets/{DATASET}", f"hf://datasets/{DATASET}@{sha}")):
+        there = echoself(train, f"--data {source} --output-dir there-{number}")
+        facts = [json.loads((Path(one["model_dir"]) / "training_metadata.json").read_text())["data"] for one in (here, there)]
+        assert {**facts[0], "patterns": []} == {**facts[1], "patterns": []}
+        assert there["val_loss"] == here["val_loss"]
+
+
+def test_records_keep_their_splits_on_the_way_back(echoself: Cli, workspace: Path, hub: Hub) -> None:
+    lines = [json.dumps({"messages": [{"role": "user", "content": f"Is {n} odd?"}]}) for n in range(200)]
+    Path("docs/chat.jsonl").write_text("\n".join(lines) + "\n")
+    data = "--data docs/*.md,docs/*.jsonl"
+    here = echoself(TRAIN, data, "--output-dir here")
+    echoself(DEPLOY, data, "--output-dir here")
+    there = echoself(TRAIN.replace("docs/*.md", f"hf://datasets/{DATASET}"), "--hub hub --output-dir there")
+    sizes = [
+        {key: value for key, value in json.loads(path.read_text())["data"].items() if key not in ("digest", "patterns")}
+        for path in (Path(one["model_dir"]) / "training_metadata.json" for one in (here, there))
+    ]
+    assert sizes[0] == sizes[1]
+
+
+def test_a_dataset_of_somebody_else_is_read_by_its_columns(
+    echoself: Cli, workspace: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.api.create_repo("you/chats", repo_type="dataset")
+    train = f"train --tokenizer bytes {SMALL} --hub hub --data hf://datasets/you/chats"
+    echoself(train, code=2)
+    assert "hf://datasets/you/chats has no Parquet file at commit" in capsys.readouterr().err
+    pyarrow.parquet.write_table(pyarrow.table({"text": [f"{n} is a number. " * 9 for n in range(99)]}), "chats.parquet")
+    hub.api.upload_file(
+        path_or_fileobj="chats.parquet", path_in_repo="en/chats.parquet", repo_id="you/chats", repo_type="dataset"
+    )
+    facts = json.loads((Path(echoself(train)["model_dir"]) / "training_metadata.json").read_text())
+    assert facts["data"]["documents"] == 99
+    echoself(train.replace("chats", "nothing"), code=4)
+    assert "There is no repo datasets/you/nothing" in capsys.readouterr().err
+
+
+def test_a_dataset_that_somebody_changed_is_refused(
+    echoself: Cli, trained: dict[str, str], hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    echoself(DEPLOY)
+    table = pyarrow.parquet.read_table(hub.api.hf_hub_download(DATASET, "data/train.parquet", repo_type="dataset"))
+    for name, changed in (("other order", table.take(list(range(len(table)))[::-1])), ("no Parquet", None)):
+        if changed:
+            pyarrow.parquet.write_table(changed, "changed.parquet")
+        else:
+            Path("changed.parquet").write_bytes(b"PAR1 not really")
+        hub.api.upload_file(
+            path_or_fileobj="changed.parquet", path_in_repo="data/train.parquet", repo_id=DATASET, repo_type="dataset"
+        )
+        echoself(TRAIN.replace("docs/*.md", f"hf://datasets/{DATASET}"), "--hub hub --output-dir there", code=2)
+        said = "is not as it was published" if name == "other order" else "is no Parquet file that can be read"
+        assert said in capsys.readouterr().err
