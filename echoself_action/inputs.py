@@ -5,7 +5,7 @@ variable and the YAML file.
 """
 
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from .checkpoint.metadata import Architecture, DimensionNames
-from .training.settings import PRESETS, Device, Dtype, Sharding, TrainingSettings
+from .training.settings import PRESETS, Device, Dtype, OptimizerName, Sharding, TrainingSettings
 
 Mode = Literal["train", "deploy", "pull", "cycle", "compare"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -144,6 +144,11 @@ class Inputs(BaseModel):
     max_minutes: float | None = _input("Wall-clock budget of this run, 0 for none.", TRAINS, shown="preset", ge=0)
     batch_size: int | None = _input("Sequences at once.", TRAINS, shown="preset", ge=1)
     gradient_accumulation: int | None = _input("Batches a step.", TRAINS, shown="preset", ge=1)
+    optimizer: OptimizerName | None = _input(
+        "muon: for the matrices inside the blocks, and AdamW for the rest; or adamw.",
+        TRAINS,
+        shown="the checkpoint's; of a new GPT-2 muon, of a new NanEcho adamw",
+    )
     learning_rate: float | None = _input("Peak learning rate.", TRAINS, shown="preset", gt=0)
     total_iters: int | None = _input(
         "Steps over all runs that the learning rate falls over, as a cosine; without it the rate is constant, and falls at the "
@@ -271,10 +276,16 @@ class Inputs(BaseModel):
         given = getattr(self, name)
         return getattr(PRESETS[self.preset], name) if given is None else given
 
-    def training_settings(self) -> TrainingSettings:
-        names = TrainingSettings.__dataclass_fields__
-        preset = asdict(PRESETS[self.preset])
-        return TrainingSettings(**{name: self.size(name) if name in preset else getattr(self, name) for name in names})
+    def training_settings(self, optimizer: OptimizerName) -> TrainingSettings:
+        """The settings of a run, which takes its steps with `optimizer` where none was given."""
+        preset = PRESETS[self.preset]
+        optimizer = self.optimizer or optimizer
+        values: dict[str, Any] = {
+            name: self.size(name) if hasattr(preset, name) else getattr(self, name)
+            for name in TrainingSettings.__dataclass_fields__
+        }
+        values |= {"optimizer": optimizer, "learning_rate": self.learning_rate or preset.learning_rate_of(optimizer)}
+        return TrainingSettings(**values)
 
 
 def _output(help: str) -> Any:

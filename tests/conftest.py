@@ -35,6 +35,7 @@ def training_settings(**changes: Any) -> TrainingSettings:
         "decay": 0.2,
         "batch_size": 4,
         "gradient_accumulation": 1,
+        "optimizer": "muon",
         "learning_rate": 1e-2,
         "warmup": None,
         "weight_decay": 0.1,

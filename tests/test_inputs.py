@@ -182,9 +182,17 @@ def test_a_broken_action_variable_is_said(text: str, monkeypatch: pytest.MonkeyP
 
 
 def test_a_preset_fills_what_is_not_given() -> None:
-    settings = load_inputs({"mode": "train", "preset": "full", "batch_size": "3"}).training_settings()
+    settings = load_inputs({"mode": "train", "preset": "full", "batch_size": "3"}).training_settings("muon")
     assert settings.batch_size == 3
     assert settings.learning_rate == PRESETS["full"].learning_rate
+
+
+def test_the_presets_learning_rate_is_the_optimizers() -> None:
+    given = load_inputs({"mode": "train", "optimizer": "adamw"})
+    assert given.training_settings("muon").optimizer == "adamw"
+    assert given.training_settings("muon").learning_rate == PRESETS["ci"].adamw_learning_rate
+    assert load_inputs({"mode": "train"}).training_settings("adamw").learning_rate == PRESETS["ci"].adamw_learning_rate
+    assert load_inputs({"mode": "train", "learning_rate": "0.5"}).training_settings("muon").learning_rate == 0.5
 
 
 def test_every_input_has_help_and_belongs_to_a_mode() -> None:

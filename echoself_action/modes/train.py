@@ -20,6 +20,7 @@ from ..training.device import choose_precision
 from ..training.loop import Listeners, Result, train
 from ..training.parallel import joined
 from ..training.run import Data, Run, continued, fresh
+from ..training.settings import OptimizerName
 from ..training.stop import stop_on_signals
 from .account import write_report
 from .corpus import corpus_tokens
@@ -57,9 +58,9 @@ def _run(inputs: Inputs) -> int:
 
 def train_model(inputs: Inputs, start: ModelFolder | None, started: float) -> Trained:
     """Train on from `start`, or a fresh model where it is None. `started` is when the job began (time.monotonic())."""
-    settings = inputs.training_settings()
     if start:
         start = _fitting(inputs, start)
+    settings = inputs.training_settings(_usual_optimizer(inputs, start))
     with part("Corpus"):
         data = Data(corpus_tokens(inputs, start), inputs.data)
     device = choose_precision(settings).device.type
@@ -94,6 +95,14 @@ def _new_config(inputs: Inputs, vocab_size: int) -> ModelConfig:
     from ..model.nanecho import NanEchoConfig  # loads transformers, which takes seconds
 
     return NanEchoConfig(**shape, persona_dimensions=inputs.persona_dimensions).growing_over(inputs.size("max_iters"))
+
+
+def _usual_optimizer(inputs: Inputs, start: ModelFolder | None) -> OptimizerName:
+    """The one that the checkpoint was trained with: what it keeps is of no use to another."""
+    if start is None:
+        return "adamw" if inputs.architecture == "nanecho" else "muon"
+    before = start.metadata.settings.get("optimizer") if start.metadata else None
+    return "muon" if before == "muon" else "adamw"  # other programs', too
 
 
 def _fitting(inputs: Inputs, start: ModelFolder) -> ModelFolder:

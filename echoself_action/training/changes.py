@@ -33,6 +33,10 @@ def changes(
         for name, effect in _OF_THE_STATE.items()
         if getattr(before, name) != getattr(now, name)
     ]
+    optimizer = settings_before.get("optimizer", "adamw")  # before there was another one, and in other programs
+    if optimizer != settings.optimizer:
+        effect = "matrices inside the blocks start with no moments; those of embeddings and vectors are kept"
+        found.append(_sentence("optimizer", optimizer, settings.optimizer, effect))
     found += _of_the_rate(before.schedule, settings_before, settings, step)
     found += [
         _sentence(name, settings_before[name], getattr(settings, name), effect)

@@ -177,7 +177,7 @@ class _Loop:
             smaller_batches(run, error)
             enough = False
         if run.team.any(not enough)[0]:  # out here: while an error is handled, it holds on to all that the step had computed
-            run.optimizer.zero_grad(set_to_none=True)
+            run.optimizer.zero_grad()
             run.sequences_seen, self.loss_sum = position, before
             run.settings = smaller_batches(run, MemoryError())
             self.listeners.warn(
@@ -191,7 +191,7 @@ class _Loop:
         for group in run.optimizer.param_groups:
             group["lr"] = run.schedule.learning_rate(run.step)
         run.optimizer.step()
-        run.optimizer.zero_grad(set_to_none=True)
+        run.optimizer.zero_grad()
         run.step += 1
         run.tokens_seen += self.tokens_per_step
         self.steps_summed += 1

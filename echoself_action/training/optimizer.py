@@ -1,55 +1,108 @@
-"""AdamW (Loshchilov & Hutter 2019) with GPT-2's decay groups, and its moments by parameter name."""
+"""What takes the steps: AdamW (Loshchilov & Hutter 2019) with GPT-2's decay groups, or Muon for the matrices inside the blocks
+and AdamW for the rest; and its state by parameter name."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..model import Model
+from .muon import Muon
 from .parallel import ALONE, Team
+from .settings import OptimizerName
 from .sharding import placed_like
 
 BETAS = (0.9, 0.95)
-MOMENTS = ("exp_avg", "exp_avg_sq")
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW, beside its count of steps
+MOMENTUM = "momentum"  # of Muon, which has nothing else
+_SIDE_BY_SIDE = {"c_attn": 3}  # queries, keys and values
 
 
-def make_optimizer(model: Model, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """Matrices and embeddings decay; biases and layer norms do not."""
-    parameters = list(model.parameters())
+class Optimizer:
+    """Those of a model's optimizers that have parameters, as one."""
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self._parts = parts
+        self._part_of = {p: part for part in parts for group in part.param_groups for p in group["params"]}
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for part in self._parts for group in part.param_groups]
+
+    def state_of(self, parameter: Tensor) -> dict[str, Any]:
+        """What is kept for a parameter: empty before its first gradient, and it can be filled."""
+        state: dict[str, Any] = self._part_of[parameter].state[parameter]
+        return state
+
+    def moments_of(self, parameter: Tensor) -> tuple[str, ...]:
+        """What is kept for it, by name, beside AdamW's count of steps."""
+        return (MOMENTUM,) if isinstance(self._part_of[parameter], Muon) else MOMENTS
+
+    def step(self) -> None:
+        for part in self._parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        for part in self._parts:
+            part.zero_grad(set_to_none=True)
+
+
+def make_optimizer(
+    model: Model, name: OptimizerName, learning_rate: float, weight_decay: float, dtype: torch.dtype = torch.float32
+) -> Optimizer:
+    """Matrices and embeddings decay; biases and layer norms do not. `dtype` is that of products.
+
+    With Muon, neither do embeddings: what is left to AdamW then are they and vectors.
+    """
+    named = dict(model.named_parameters())
+    hidden = {name: p for name, p in named.items() if p.dim() == 2 and ".h." in name} if name == "muon" else {}
+    rest = [p for name, p in named.items() if name not in hidden]
     groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.dim() > 1], "weight_decay": 0.0 if hidden else weight_decay},
+        {"params": [p for p in rest if p.dim() == 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, fused=True)
+    adamw = torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, fused=True)
+    by_parts = {
+        parts: [p for name, p in hidden.items() if _SIDE_BY_SIDE.get(name.split(".")[-2], 1) == parts]
+        for parts in (1, *_SIDE_BY_SIDE.values())
+    }
+    muon = [{"params": params, "parts": parts} for parts, params in by_parts.items()]
+    return Optimizer(adamw, Muon(muon, learning_rate, weight_decay, dtype)) if hidden else Optimizer(adamw)
 
 
-def moments(model: Model, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
-    """`<moment>.<parameter name>` -> tensor of the parameter's shape, and `steps.<parameter name>`: a scalar."""
+def moments(model: Model, optimizer: Optimizer) -> dict[str, Tensor]:
+    """`<moment>.<parameter name>` -> tensor of the parameter's shape, and `steps.<parameter name>`: AdamW's, a scalar."""
     state: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
-        held = optimizer.state.get(parameter)
-        if held:
-            state |= {f"{moment}.{name}": held[moment] for moment in MOMENTS}
+        held = optimizer.state_of(parameter)
+        state |= {f"{moment}.{name}": held[moment] for moment in (*MOMENTS, MOMENTUM) if moment in held}
+        if "step" in held:
             state[f"steps.{name}"] = held["step"]
     return state
 
 
-def restore_moments(model: Model, optimizer: torch.optim.AdamW, state: dict[str, Tensor], team: Team = ALONE) -> None:
-    """Put back what `moments` gave; of several processes the lead has it. Raises KeyError or ValueError where it is of
-    another model."""
-    expected = {f"{kind}.{name}" for kind in (*MOMENTS, "steps") for name, _ in model.named_parameters()}
+def restore_moments(model: Model, optimizer: Optimizer, state: dict[str, Tensor], team: Team = ALONE) -> None:
+    """Put back what `moments` gave; of several processes the lead has it.
+
+    Where that was another optimizer, a parameter that is now left to another part of it starts anew. Raises KeyError or
+    ValueError where it is of another model.
+    """
+    expected = {f"{kind}.{name}" for kind in (*MOMENTS, MOMENTUM, "steps") for name, _ in model.named_parameters()}
     if state.keys() - expected:
         raise ValueError(f"{sorted(state.keys() - expected)[0]} is no optimizer state of this model")
-    # those that have had no gradient yet have none
-    having = [name for name, _ in model.named_parameters() if any(f"{kind}.{name}" in state for kind in (*MOMENTS, "steps"))]
-    for name in having:
-        shape = model.get_parameter(name).shape
-        for moment in MOMENTS:
-            if (found := state[f"{moment}.{name}"].shape) != shape:
-                raise ValueError(f"{moment}.{name} has shape {tuple(found)}, not {tuple(shape)}")
-    steps = team.from_lead({name: state[f"steps.{name}"] for name in having})
-    for name, step in steps.items():
+    having: dict[str, Tensor | None] = {}  # with AdamW's steps; those that have had no gradient yet have none
+    for name, parameter in model.named_parameters():
+        wanted = optimizer.moments_of(parameter)
+        if not any(f"{moment}.{name}" in state for moment in wanted):
+            continue
+        having[name] = state[f"steps.{name}"] if wanted == MOMENTS else None
+        for moment in wanted:
+            if (found := state[f"{moment}.{name}"].shape) != parameter.shape:
+                raise ValueError(f"{moment}.{name} has shape {tuple(found)}, not {tuple(parameter.shape)}")
+    for name, steps in team.from_lead(having).items():
         parameter = model.get_parameter(name)
-        # fused AdamW counts its steps on the device of the parameter
-        optimizer.state[parameter] = {
-            "step": step.to(parameter.device),
-            **{moment: placed_like(state.get(f"{moment}.{name}"), parameter, team) for moment in MOMENTS},
-        }
+        held = optimizer.state_of(parameter)
+        if steps is not None:  # fused AdamW counts its steps on the device of the parameter
+            held["step"] = steps.to(parameter.device)
+        for moment in optimizer.moments_of(parameter):
+            held[moment] = placed_like(state.get(f"{moment}.{name}"), parameter, team)

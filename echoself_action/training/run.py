@@ -32,7 +32,7 @@ from .batches import Batches
 from .changes import changes
 from .device import Precision, choose_precision
 from .held_out import write_held_out
-from .optimizer import make_optimizer, moments, restore_moments
+from .optimizer import Optimizer, make_optimizer, moments, restore_moments
 from .parallel import ALONE, Team
 from .schedule import Schedule, open_ended, over_total
 from .settings import TrainingSettings
@@ -96,7 +96,7 @@ class Run:
 
     run_id: str
     model: Model
-    optimizer: torch.optim.AdamW = field(init=False)
+    optimizer: Optimizer = field(init=False)
     precision: Precision
     settings: TrainingSettings
     data: Data
@@ -291,7 +291,8 @@ def _set_up(run: Run, stored: dict[str, Tensor]) -> None:
     """Put the model where it computes, and give it its optimizer: in every process the lead's weights and moments."""
     settings = run.settings
     place(run.model, run.precision.device, run.team, run.sharded)
-    run.optimizer = make_optimizer(run.model, settings.learning_rate, settings.weight_decay)
+    dtype = run.precision.dtype
+    run.optimizer = make_optimizer(run.model, settings.optimizer, settings.learning_rate, settings.weight_decay, dtype)
     restore_moments(run.model, run.optimizer, stored, run.team)
 
 

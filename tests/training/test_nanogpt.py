@@ -147,13 +147,13 @@ def test_training_goes_on_with_the_moments_and_the_schedule_of_the_file(tmp_path
     spec = str(meta(tmp_path / "given.pkl", characters))
     folder = import_checkpoint(path, tmp_path / "out", spec, print)
     tokens = prepare_tokens([text], load_tokenizer(folder.path), tmp_path / "tokens", 0.1, "fail", print)
-    run = continued(folder, Data(tokens, ["text.txt"]), training_settings(), print)
+    run = continued(folder, Data(tokens, ["text.txt"]), training_settings(optimizer="adamw"), print)
     assert (run.step, run.schedule.end, run.schedule.peak) == (7, 100, 1e-3)
     parameters = dict(run.model.named_parameters())
     matrix = parameters["transformer.h.0.mlp.c_fc.weight"]
     position = 4  # wte, wpe, c_attn, c_proj, c_fc
-    assert torch.equal(run.optimizer.state[matrix]["exp_avg"].t(), content["optimizer"]["state"][position]["exp_avg"])
-    assert run.optimizer.state[matrix]["step"] == 7
+    assert torch.equal(run.optimizer.state_of(matrix)["exp_avg"].t(), content["optimizer"]["state"][position]["exp_avg"])
+    assert run.optimizer.state_of(matrix)["step"] == 7
 
 
 def test_rows_that_only_pad_the_vocabulary_are_kept_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

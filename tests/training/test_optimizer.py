@@ -4,38 +4,52 @@ import pytest
 import torch
 
 from echoself_action.model.gpt2 import GPT2, GPT2Config
-from echoself_action.training.optimizer import make_optimizer, moments, restore_moments
+from echoself_action.training.optimizer import Optimizer, make_optimizer, moments, restore_moments
+from echoself_action.training.settings import OptimizerName
+
+OPTIMIZERS: tuple[OptimizerName, ...] = ("muon", "adamw")
 
 
-def stepped(config: GPT2Config, steps: int) -> tuple[GPT2, torch.optim.AdamW]:
+def stepped(config: GPT2Config, steps: int, name: OptimizerName = "muon") -> tuple[GPT2, Optimizer]:
     model = GPT2(config)
     model.initialise(0)
-    optimizer = make_optimizer(model, 1e-2, 0.1)
+    optimizer = make_optimizer(model, name, 1e-2, 0.1)
     for _ in range(steps):
         step(model, optimizer)
     return model, optimizer
 
 
-def step(model: GPT2, optimizer: torch.optim.AdamW) -> None:
+def step(model: GPT2, optimizer: Optimizer) -> None:
     ids = torch.arange(17)[None]
     model.loss(ids[:, :-1], ids[:, 1:]).backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     optimizer.zero_grad()
 
 
-def test_matrices_decay_and_vectors_do_not(small_config: GPT2Config) -> None:
+def test_with_adamw_matrices_decay_and_vectors_do_not(small_config: GPT2Config) -> None:
     model = GPT2(small_config)
-    groups = make_optimizer(model, 1e-3, 0.1).param_groups
+    groups = make_optimizer(model, "adamw", 1e-3, 0.1).param_groups
     decay = {parameter: group["weight_decay"] for group in groups for parameter in group["params"]}
     for name, parameter in model.named_parameters():
         assert decay[parameter] == (0.1 if parameter.dim() > 1 else 0.0), name
 
 
-def test_restored_moments_give_the_same_next_step(small_config: GPT2Config) -> None:
-    model, optimizer = stepped(small_config, 3)
+def test_with_muon_matrices_inside_the_blocks_decay_and_nothing_else_does(small_config: GPT2Config) -> None:
+    model = GPT2(small_config)
+    optimizer = make_optimizer(model, "muon", 1e-3, 0.1)
+    decay = {parameter: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        inside = ".h." in name and parameter.dim() == 2
+        assert decay[parameter] == (0.1 if inside else 0.0), name
+        assert optimizer.moments_of(parameter) == (("momentum",) if inside else ("exp_avg", "exp_avg_sq")), name
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_restored_moments_give_the_same_next_step(small_config: GPT2Config, name: OptimizerName) -> None:
+    model, optimizer = stepped(small_config, 3, name)
     other = GPT2(small_config)
     other.load_state_dict(model.state_dict())
-    restored = make_optimizer(other, 1e-2, 0.1)
+    restored = make_optimizer(other, name, 1e-2, 0.1)
     restore_moments(other, restored, {name: tensor.clone() for name, tensor in moments(model, optimizer).items()})
     step(model, optimizer)
     step(other, restored)
@@ -46,7 +60,17 @@ def test_moments_of_another_model_are_refused(small_config: GPT2Config) -> None:
     held = moments(*stepped(small_config, 1))
     wider = GPT2(replace(small_config, n_embd=32))
     with pytest.raises(ValueError, match="has shape"):
-        restore_moments(wider, make_optimizer(wider, 1e-2, 0.1), held)
+        restore_moments(wider, make_optimizer(wider, "muon", 1e-2, 0.1), held)
     shallower = GPT2(replace(small_config, n_layer=1))
     with pytest.raises(ValueError, match="no optimizer state of this model"):
-        restore_moments(shallower, make_optimizer(shallower, 1e-2, 0.1), held)
+        restore_moments(shallower, make_optimizer(shallower, "muon", 1e-2, 0.1), held)
+
+
+def test_what_two_optimizers_share_goes_over_from_one_to_the_other(small_config: GPT2Config) -> None:
+    model, optimizer = stepped(small_config, 2, "adamw")
+    held = {name: tensor.clone() for name, tensor in moments(model, optimizer).items()}
+    other = make_optimizer(model, "muon", 1e-2, 0.1)
+    restore_moments(model, other, held)
+    assert moments(model, other).keys() == {key for key in held if not (".h." in key and held[key].dim() == 2)} - {
+        f"steps.{name}" for name, parameter in model.named_parameters() if ".h." in name and parameter.dim() == 2
+    }

@@ -1,0 +1,205 @@
+"""Training programs to measure side by side: this package's, nanoGPT's own train.py, and transformers' Trainer.
+
+All see the same token files, sizes and batches. They run as whole processes; what a step takes is the program's own figure.
+"""
+
+import importlib.util
+import os
+import platform
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from echoself_action.corpus.tokenizer import make_tokenizer
+
+TEXT = Path(__file__).parent.parent.parent / "shared/corpora/tinyshakespeare.txt"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model and its batches: layers, heads, width, block size, sequences a step, and the tokenizer."""
+
+    n_layer: int
+    n_head: int
+    n_embd: int
+    block_size: int
+    batch_size: int
+    tokenizer: str
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in ("n_layer", "n_head", "n_embd", "block_size")}
+
+    def flops_per_token(self, vocabulary: int) -> float:
+        """Of forward and backward: 6 for each weight in a product, and attention's (Chowdhery et al. 2022, appendix B)."""
+        weights = 12 * self.n_layer * self.n_embd**2 + vocabulary * self.n_embd
+        return 6.0 * weights + 12 * self.n_layer * self.n_embd * self.block_size
+
+
+SHAPES = {
+    "baby": Shape(4, 4, 128, 64, 12, "chars"),
+    "mid": Shape(6, 6, 384, 256, 8, "bpe:4096"),
+    "small": Shape(12, 12, 768, 256, 4, "gpt2"),
+}
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A folder of train.bin and val.bin (uint16), and the tokenizer that they are of; `padded` is nanoGPT's vocabulary."""
+
+    folder: Path
+    vocabulary: int
+    padded: int
+
+    @property
+    def val(self) -> np.ndarray[Any, np.dtype[np.uint16]]:
+        return np.fromfile(self.folder / "val.bin", np.uint16)
+
+
+def write_tokens(text: Path, tokenizer: str, work: Path) -> Tokens:
+    """nanoGPT's layout: `work`/data/tokens/{train,val}.bin, nine tenths and one, and a tokenizer.json for this package."""
+    import pickle
+
+    folder = work / "data/tokens"
+    folder.mkdir(parents=True)
+    content = text.read_text(encoding="utf-8")
+    if tokenizer == "chars":
+        characters = sorted(set(content))
+        of = {character: number for number, character in enumerate(characters)}
+        meta = {"vocab_size": len(characters), "itos": dict(enumerate(characters)), "stoi": of}
+        (folder / "meta.pkl").write_bytes(pickle.dumps(meta))
+        made = make_tokenizer(str(folder / "meta.pkl"), lambda: iter(()))
+        ids = np.array([of[character] for character in content], np.uint16)
+    else:
+        made = make_tokenizer(tokenizer, lambda: iter((content,)))
+        ids = np.array(made.encode_batch([content])[0], np.uint16)
+    padded = made.vocab_size if made.vocab_size < 50000 else -(-made.vocab_size // 64) * 64
+    if tokenizer != "chars":
+        (folder / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": padded}))
+        made.save(folder)
+    cut = int(len(ids) * 0.9)
+    ids[:cut].tofile(folder / "train.bin")
+    ids[cut:].tofile(folder / "val.bin")
+    return Tokens(folder, made.vocab_size, padded)
+
+
+def our_command(shape: Shape, tokens: Tokens, out: Path, **settings: object) -> list[str]:
+    """`echoself train` on the token files, as a command line; `settings` are inputs."""
+    vocabulary = "meta.pkl" if shape.tokenizer == "chars" else "tokenizer.json"
+    given: dict[str, object] = {
+        "data": f"{tokens.folder}/train.bin,{tokens.folder}/val.bin", "tokenizer": tokens.folder / vocabulary,
+        "output_dir": out, "device": "cpu", "bias": False, "dropout": 0.0, "batch_size": shape.batch_size,
+        "gradient_accumulation": 1, "max_minutes": 0, "checkpoint_minutes": 0, "log_interval": 1,
+        "eval_tokens": shape.block_size * shape.batch_size,
+    } | shape.sizes | settings  # fmt: skip
+    flags = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return [sys.executable, "-m", "echoself_action", "train", *flags]
+
+
+def nanogpt_command(checkout: Path, shape: Shape, work: Path, out: Path, steps: int, **settings: object) -> list[str]:
+    """nanoGPT's train.py, eager, in fp32, on the CPU, with the defaults that its README gives for one; to be run in `work`."""
+    given = shape.sizes | {
+        "dataset": "tokens", "out_dir": out, "device": "cpu", "compile": False, "dtype": "float32", "bias": False,
+        "dropout": 0.0, "batch_size": shape.batch_size, "gradient_accumulation_steps": 1, "max_iters": steps,
+        "lr_decay_iters": steps, "learning_rate": 1e-3, "min_lr": 1e-4, "beta2": 0.99, "warmup_iters": 100,
+        "eval_interval": steps, "eval_iters": 1, "log_interval": 1, "always_save_checkpoint": True,
+    } | settings  # fmt: skip
+    for name in ("train.py", "model.py", "configurator.py"):
+        if not (work / name).exists():
+            (work / name).symlink_to(checkout.resolve() / name)
+    return [sys.executable, "train.py", *(f"--{name}={value}" for name, value in given.items())]
+
+
+class Program:
+    """A program that is let run and stopped again. Its log has a figure for each step."""
+
+    def __init__(self, command: list[str], work: Path, log: Path, pattern: str, rate: Callable[[str], float]) -> None:
+        """`pattern` finds the figure of a step in `log`, and `rate` makes of it what is compared. Without a file at `log`
+        it is what the program prints."""
+        self.log, self.pattern, self.rate = log, pattern, rate
+        self.printed = work / f"{log.parent.name}-{log.name}.out"
+        with self.printed.open("w") as output:
+            settings = os.environ | {"PYTHONUNBUFFERED": "1"}
+            self.process = subprocess.Popen(command, cwd=work, stdout=output, stderr=subprocess.STDOUT, env=settings)
+
+    def rates(self) -> list[float]:
+        text = (self.log if self.log.exists() else self.printed).read_text()
+        return [self.rate(figure) for figure in re.findall(self.pattern, text)]
+
+    def peak_mb(self) -> float:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        return int(found[1]) / 1024 if found else 0.0
+
+
+def take_turns(programs: dict[str, Program], turns: int, seconds: float) -> dict[str, list[float]]:
+    """Of each turn the median rate of the steps that began and ended in it: whatever else the machine does meets all alike."""
+    medians: dict[str, list[float]] = {name: [] for name in programs}
+    try:
+        for program in programs.values():
+            _until(program, 5)
+            program.process.send_signal(signal.SIGSTOP)
+        for _ in range(turns):
+            for name, program in programs.items():
+                before = len(program.rates())
+                program.process.send_signal(signal.SIGCONT)
+                time.sleep(seconds)
+                _until(program, before + 3)  # the first one was under way when the program was stopped
+                program.process.send_signal(signal.SIGSTOP)
+                medians[name].append(statistics.median(program.rates()[before + 1 :]))
+        return medians
+    except BaseException:
+        end(programs)
+        raise
+
+
+def end(programs: dict[str, Program]) -> None:
+    for program in programs.values():  # a stopped program would stay for ever
+        program.process.kill()
+        program.process.wait()
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    name = model[1] if model else platform.processor()
+    return f"{os.cpu_count()} cores of {name}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
+
+
+class NanoGPT(torch.nn.Module):
+    """The model in nanoGPT's ckpt.pt in `out`, with the interface that the evaluation calls."""
+
+    label_shift = 1
+
+    def __init__(self, checkout: Path, out: Path) -> None:
+        super().__init__()
+        spec = importlib.util.spec_from_file_location("nanogpt_model", checkout / "model.py")
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        checkpoint = torch.load(out / "ckpt.pt", weights_only=True)
+        self.gpt = module.GPT(module.GPTConfig(**checkpoint["model_args"]))
+        self.config = self.gpt.config
+        self.gpt.load_state_dict(checkpoint["model"])
+
+    def loss(self, ids: torch.Tensor, targets: torch.Tensor, reduction: str) -> torch.Tensor:
+        assert reduction == "sum"
+        _, mean = self.gpt(ids.contiguous(), targets.contiguous())
+        return mean * targets.numel()  # type: ignore[no-any-return]
+
+
+def _until(program: Program, steps: int) -> None:
+    while len(program.rates()) < steps:
+        if program.process.poll() is not None:
+            raise SystemExit(program.printed.read_text()[-3000:])
+        time.sleep(0.1)

@@ -1,0 +1,91 @@
+"""How long until a model is as good as nanoGPT's train.py makes it: whole processes, from their start to their end.
+
+    python benchmarks/time_to_loss.py --nanogpt PATH_OF_A_CHECKOUT [--shape baby] [--steps 2000] [--ours 400] [--batch 16]
+
+nanoGPT trains eagerly in fp32 with the settings that its README gives for a CPU, for --steps; `echoself train` takes its own
+recipe for --ours steps of --batch sequences. The two take turns, a seed each. Then the same function evaluates both models on
+the whole held-out text, in fp32. Times are of whole processes, start-up and saving included; of evaluations each program has
+one of a single batch, and ours writes its sample and reads its model back. For this package `time` holds the run to the
+parity check, too: what comes out is a stock GPT-2 folder.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from peers import SHAPES, TEXT, NanoGPT, Shape, Tokens, machine, nanogpt_command, our_command, write_tokens
+
+from echoself_action.checkpoint.find import latest
+from echoself_action.evaluation.loss import HeldOut
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nanogpt", type=Path, default=os.environ.get("NANOGPT"), help="a checkout of karpathy/nanoGPT")
+    parser.add_argument("--text", type=Path, default=TEXT)
+    parser.add_argument("--shape", default="baby", choices=SHAPES)
+    parser.add_argument("--steps", type=int, default=2000, help="of nanoGPT")
+    parser.add_argument("--ours", type=int, default=400, help="steps of ours")
+    parser.add_argument("--batch", type=int, default=16, help="sequences in a step of ours")
+    parser.add_argument("--input", action="append", default=[], help="a further input of ours, as name=value")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    given = parser.parse_args()
+    if not given.nanogpt:
+        print("not run: check out karpathy/nanoGPT and give its path with --nanogpt or NANOGPT")
+        return
+    print(machine())
+    print("| seed | nanoGPT, s | its val loss | ours, s | our val loss | time of nanoGPT's |")
+    print("|---|---|---|---|---|---|")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        work, shape = Path(folder), SHAPES[given.shape]
+        tokens = write_tokens(given.text, shape.tokenizer, work)
+        for seed in range(1, given.seeds + 1):
+            rows.append(row := compared(given, shape, tokens, work, seed))
+            print("| " + " | ".join(str(value) for value in (seed, *row.values())) + " |", flush=True)
+    shares = [row["share"] for row in rows]
+    print(f"median {statistics.median(shares):.3f} of nanoGPT's time ({min(shares):.3f} to {max(shares):.3f})")
+    if given.json:
+        given.json.write_text(json.dumps({"machine": machine(), "shape": given.shape, "rows": rows}, indent=2) + "\n")
+
+
+def compared(given: argparse.Namespace, shape: Shape, tokens: Tokens, work: Path, seed: int) -> dict[str, float]:
+    theirs, ours = work / f"theirs-{seed}", work / f"ours-{seed}"
+    command = nanogpt_command(given.nanogpt, shape, work, theirs, given.steps)
+    # its seed is a constant in train.py, and no setting
+    script = (work / "train.py").read_text().replace("manual_seed(1337", f"manual_seed({seed}")
+    (work / f"train-{seed}.py").write_text(script)
+    command[1] = f"train-{seed}.py"
+    their_time = timed(command, work)
+    further = dict(word.split("=", 1) for word in given.input)
+    settings = {"max_iters": given.ours, "batch_size": given.batch, "seed": seed, "log_interval": 50}
+    intervals = {"eval_interval": given.ours, "checkpoint_interval": given.ours}
+    our_time = timed(our_command(shape, tokens, ours, **settings, **intervals, **further), work)
+    held_out = HeldOut(tokens.val, shape.block_size)
+    folder = latest(ours)
+    assert folder
+    return {
+        "theirs_s": round(their_time, 1),
+        "their_loss": round(held_out.loss(NanoGPT(given.nanogpt, theirs)), 4),  # type: ignore[arg-type]
+        "ours_s": round(our_time, 1),
+        "our_loss": round(held_out.loss(folder.load_model()), 4),
+        "share": round(our_time / their_time, 3),
+    }
+
+
+def timed(command: list[str], work: Path) -> float:
+    began = time.monotonic()
+    ended = subprocess.run(command, cwd=work, capture_output=True, text=True)
+    if ended.returncode:
+        raise SystemExit((ended.stdout + ended.stderr)[-3000:])
+    return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    main()

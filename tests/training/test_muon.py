@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from echoself_action.training.muon import Muon, orthogonal
+
+
+def updates(matrix: torch.Tensor, gradient: torch.Tensor, parts: int = 1) -> torch.Tensor:
+    parameter = torch.nn.Parameter(matrix.clone())
+    parameter.grad = gradient.clone()
+    Muon([{"params": [parameter], "parts": parts}], lr=1.0, weight_decay=0.0, dtype=torch.float32).step()
+    return parameter.detach() - matrix
+
+
+@pytest.mark.parametrize("columns", [16, 64])
+def test_singular_values_come_near_one(columns: int) -> None:
+    torch.manual_seed(0)
+    left, right = torch.linalg.qr(torch.randn(16, 16)).Q, torch.linalg.qr(torch.randn(columns, 16)).Q
+    matrix = left @ torch.diag(torch.logspace(-2, 0, 16)) @ right.t()  # a hundred times as long one way as the other
+    values = torch.linalg.svdvals(orthogonal(matrix[None]).float())
+    assert values.min() > 0.75
+    assert values.max() < 1.25
+
+
+def test_matrices_of_one_shape_do_not_touch_each_other() -> None:
+    torch.manual_seed(0)
+    both = torch.randn(2, 16, 64)
+    together, alone = orthogonal(both), torch.cat([orthogonal(one[None]) for one in both])
+    assert torch.allclose(together.float(), alone.float(), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(16, 64), (64, 16)])
+def test_an_update_has_the_size_of_adamws(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    update = updates(torch.zeros(shape), torch.randn(shape))
+    assert update.square().mean().sqrt() == pytest.approx(0.2, rel=0.2)
+
+
+def test_the_update_of_a_transposed_gradient_is_transposed() -> None:
+    torch.manual_seed(0)
+    gradient = torch.randn(16, 64)
+    lying, standing = updates(torch.zeros(16, 64), gradient), updates(torch.zeros(64, 16), gradient.t())
+    assert torch.allclose(lying, standing.t(), atol=1e-4)
+
+
+def test_queries_keys_and_values_are_three_matrices() -> None:
+    torch.manual_seed(0)
+    gradient = torch.randn(16, 48)
+    together = updates(torch.zeros(16, 48), gradient, parts=3)
+    apart = torch.cat([updates(torch.zeros(16, 16), piece) for piece in gradient.chunk(3, 1)], 1)
+    assert torch.allclose(together, apart, atol=1e-4)
