@@ -237,20 +237,39 @@ def test_every_step_of_a_first_publish_is_got_over_when_its_answer_is_lost(site:
         assert len(hub.api.list_repo_commits("me/other", revision="training-state")) == 2
 
 
-def test_of_two_deploys_one_wins_and_the_other_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other one, in a process of its own, does all its work between our last look and our commit."""
-    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "60")
+def meanwhile_deployed(site: Site) -> Fault:
+    """Another deploy, in a process of its own, that does all its work between our last look and our commit."""
     words = [sys.executable, "-m", "echoself_action", "deploy", "--repo-id", REPO, "--license", "mit", "--hub", site.server.url]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     other = partial(subprocess.run, words, check=True, capture_output=True, env=environment)
-    code, said = site.run("deploy", Fault(*COMMIT, faults.meanwhile(other)))
+    return Fault(*COMMIT, faults.meanwhile(other))
+
+
+def license_there(site: Site) -> bool:
+    with open_hub(site.server.url, TOKEN) as hub:
+        return "license: mit" in Path(hub.api.hf_hub_download(REPO, "README.md")).read_text()
+
+
+def test_of_two_deploys_one_wins_and_the_other_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "60")
+    monkeypatch.setitem(WORDS, "deploy", "--gate none")  # nothing that it could be compared by
+    code, said = site.run("deploy", meanwhile_deployed(site))
     assert code == 4
     assert "refused (412): publishing to main failed" in said
     assert "nothing of theirs was overwritten" in said
     assert site.history()[1:] == site.before
-    with open_hub(site.server.url, TOKEN) as hub:
-        assert "license: mit" in Path(hub.api.hf_hub_download(REPO, "README.md")).read_text()
+    assert license_there(site)
     assert site.run("deploy")[0] == 0
+
+
+def test_the_loser_of_two_deploys_is_compared_with_the_winner(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "60")
+    code, said = site.run("deploy", meanwhile_deployed(site))
+    assert code == 0
+    assert "the model is compared with theirs now" in said
+    assert "nothing was sent" in said  # it is the same model
+    assert site.history()[1:] == site.before
+    assert license_there(site)
 
 
 @pytest.mark.parametrize("seed", range(3))
