@@ -24,11 +24,14 @@ RUN case $FLAVOR in \
       *) echo "FLAVOR is cpu or cuda, not $FLAVOR" >&2; exit 1 ;; \
     esac; \
     pip --python /opt/venv/bin/python install --no-cache-dir -r /run.txt
-# Headers, tests and programs that only who compiles against a package needs; pyarrow's client of a database protocol.
-# torch can't be imported without torch/testing and bin/torch_shm_manager.
+# Headers, tests and programs that only who compiles against a package needs; pyarrow's clients of a database protocol and of S3;
+# of fontTools all but the names of characters, for pictures are PNG. torch can't be imported without torch/testing and
+# bin/torch_shm_manager.
 WORKDIR /opt/venv/lib/python3.11/site-packages
-RUN rm -rf torch/include torch/test torch/share torch/lib/*test*.so pyarrow/include pyarrow/tests pyarrow/*flight* \
-      sympy/*/tests sympy/*/*/tests numpy/*/tests && \
+RUN rm -rf torch/include torch/test torch/share torch/lib/*test*.so pyarrow/include pyarrow/tests pyarrow/*flight* pyarrow/*s3* \
+      matplotlib/tests numpy/*/tests && \
+    find sympy networkx mpmath -depth -type d -name tests -exec rm -rf {} + && \
+    find fontTools -mindepth 1 -maxdepth 1 -type d ! -name misc ! -name config -exec rm -rf {} + && \
     find torch/bin -type f ! -name torch_shm_manager -delete
 
 # GPT-2's vocabulary, so that no job has to fetch it. Without a network the image is built all the same, and jobs fetch it.
