@@ -95,6 +95,11 @@ class Inputs(BaseModel):
         shown="the Hub's and the best in output_dir",
         min_length=2,
     )
+    pull_requests: Annotated[Text, StringConstraints(pattern=r"^(open|[1-9][0-9]{0,8})$")] | None = _input(
+        "Check pull requests to repo_id on the Hub, and comment on each with the verdict: `open`, those that are open and have "
+        "changed since they were checked; or the number of one.",
+        ("compare",),
+    )
     output_dir: Annotated[Path, BeforeValidator(lambda value: _nameable(str(value)))] = _input(
         "Where checkpoints go; of one of several models, the folder of its name in there.", _ALL, Path("echoself-model")
     )
@@ -177,13 +182,17 @@ class Inputs(BaseModel):
     keep_checkpoints: int = _input("Checkpoints that stay; the best and the latest always do.", TRAINS, 3, ge=1)
 
     gate: str = _input(
-        "What a model must be to be published: `improved`, compared with what is published on the same held-out text; "
-        "`not_worse=X` by more than X; `max_val_loss=X`, in nats per token; or `none`.",
-        PUBLISHES,
+        "What a model must be to be published, or a pull request to pass: `improved`, compared with what is published on the "
+        "same held-out text; `not_worse=X` by more than X; `max_val_loss=X`, in nats per token; or `none`.",
+        (*PUBLISHES, "compare"),
         "improved",
         pattern=r"^(none|improved|(not_worse|max_val_loss)=[0-9]+(\.[0-9]+)?)$",
     )
-    gate_fails_job: bool = _input("Whether a model that the gate refuses fails the job.", PUBLISHES, True)
+    gate_fails_job: bool = _input(
+        "Whether a model that the gate refuses, or a pull request that is refused, fails the job.",
+        (*PUBLISHES, "compare"),
+        True,
+    )
     upload_training_state: bool = _input("Keep exact continuation on the Hub, on branch training-state.", PUBLISHES, True)
     promote: Literal["never", "better"] = _input(
         "`better`: tag the candidate on the Hub that is surely better than the others. Of all tags, `best` alone may move.",
@@ -275,6 +284,7 @@ class Outputs:
     commit_sha: str = _output("Commit on the Hub that holds the model.")
     revision: str = _output("Branch, tag or commit that the model was fetched from or published to.")
     pr_url: str = _output("Pull request on the Hub, with create_pr.")
+    pull_requests: str = _output("With pull_requests, `passed` or `refused` for each, as JSON by its number.")
     tag: str = _output("Tag that was set on the Hub.")
     release_url: str = _output("Page of the release in this repository.")
     report: str = _output("Path of the HTML page.")

@@ -65,6 +65,11 @@ def contradictions(inputs: Inputs) -> list[Problem]:
         add(("create_pr", "tag"), "a tag is for a published commit, and create_pr publishes none.", "Drop one of the two.")
     if inputs.create_pr and inputs.revision != "main":
         add(("create_pr", "revision"), f"a pull request is for main, not for {inputs.revision}.", "Drop one of the two.")
+    if inputs.pull_requests and (inputs.candidates or inputs.promote != "never"):
+        message = "they are held to what is published, and candidates and promote are for a comparison."
+        add(("pull_requests", "candidates", "promote"), message, "Drop one of the two.")
+    if inputs.pull_requests and inputs.revision != "main":
+        add(("pull_requests", "revision"), f"they are for main, not for {inputs.revision}.", "Drop one of the two.")
     spared = inputs.mode == "train" or (inputs.mode == "pull" and inputs.checkpoint) or inputs.candidates
     if not inputs.repo_id and not spared:
         add(("repo_id",), f"not given, and {inputs.mode} needs it.", _FORMS["repo_id"])
@@ -109,6 +114,7 @@ _FORMS = {
     "repo_id": "Write owner/name, such as my-org/my-model.",
     "tokenizer": "Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json or a meta.pkl.",
     "revision": "Write the name of a branch, a tag or a commit.",
+    "pull_requests": "Write open, or the number of a pull request.",
     "tag": "Write a tag name such as v1.0.",
     "model": "Write one of the names under models in the file.",
     "gate": "Use improved, not_worse=X such as not_worse=0.01, max_val_loss=X such as max_val_loss=3.5, or none.",
