@@ -226,10 +226,21 @@ class Inputs(BaseModel):
         PUBLISHES,
         False,
     )
+    sign: PathText = _input(
+        "Sign what is published: with the private key (elliptic curve, PEM) at this path; `auto`: as this workflow, by "
+        "Sigstore (its log is public), where the job has `id-token: write`; or `off`.",
+        PUBLISHES,
+        "off",
+    )
     verify: Literal["auto", "require", "off"] = _input(
         "Hold the files to the provenance.json that was published with them: `auto`, where there is one; `require`; or `off`.",
         ("pull",),
         "auto",
+    )
+    signer: PathText | None = _input(
+        "Who must have signed the files: the path of a public key, or a workflow as https://github.com/OWNER/REPO/.github/"
+        "workflows/FILE@REF. What is not signed so is not taken.",
+        ("pull",),
     )
     dry_run: bool = _input("Print what would be published, upload nothing.", PUBLISHES, False)
 

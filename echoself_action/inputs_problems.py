@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .hub.sections import SECTIONS, wrong_marks
-from .inputs import MODES, PUBLISHES, TRAINS, Inputs
+from .inputs import AUTO, MODES, PUBLISHES, TRAINS, Inputs
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,16 @@ def contradictions(inputs: Inputs) -> list[Problem]:
         add(("create_pr", "tag"), "a tag is for a published commit, and create_pr publishes none.", "Drop one of the two.")
     if inputs.create_pr and inputs.revision != "main":
         add(("create_pr", "revision"), f"a pull request is for main, not for {inputs.revision}.", "Drop one of the two.")
+    if inputs.mode in PUBLISHES and inputs.sign not in ("off", AUTO) and not Path(inputs.sign).is_file():
+        add(("sign",), f"{inputs.sign} is no file.", "Use auto, off, or the path of a private key as PEM.")
+    if inputs.mode == "pull" and inputs.signer:
+        if not inputs.signer.startswith("https://") and not Path(inputs.signer).is_file():
+            fix = "Give the path of a public key, or https://github.com/OWNER/REPO/.github/workflows/FILE@REF."
+            add(("signer",), f"{inputs.signer} is no file.", fix)
+        if inputs.verify == "off":
+            add(("signer", "verify"), "off takes the files as they are.", "Leave out one of the two.")
+        if inputs.checkpoint:
+            add(("signer", "checkpoint"), "a signature is checked of what comes from the Hub.", "Leave out one of the two.")
     if inputs.pull_requests and (inputs.candidates or inputs.promote != "never"):
         message = "they are held to what is published, and candidates and promote are for a comparison."
         add(("pull_requests", "candidates", "promote"), message, "Drop one of the two.")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..checkpoint.folder import WEIGHTS_FILE
-from ..checkpoint.nanecho_folder import REMOTE_CODE
 from ..errors import HubError, InputError
 from .asking import ask
 from .checksum import same_content
@@ -20,10 +19,12 @@ from .download import download
 from .repo import (
     CARD_FILE,
     CHART_FILE,
+    CODE_FILES,
     HISTORY_FILE,
     MODEL_FILES,
     PROVENANCE_FILE,
     REQUIRED_FILES,
+    SIGNATURE_FILE,
     Listing,
     Remote,
     RemoteFile,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from huggingface_hub import DiscussionWithDetails
 
 LARGEST_WEIGHTS = 4_000_000_000  # bytes: a hosted runner has to hold them in memory, more than once
-_MAY_CHANGE = (*MODEL_FILES, *REMOTE_CODE, CARD_FILE, PROVENANCE_FILE, HISTORY_FILE, CHART_FILE)
+_MAY_CHANGE = (*MODEL_FILES, *CODE_FILES, CARD_FILE, PROVENANCE_FILE, SIGNATURE_FILE, HISTORY_FILE, CHART_FILE)
 _EVENTS = re.compile(r"runs/[0-9a-f-]{1,8}/events\.out\.tfevents\.[0-9]+\.echoself")
 # git's own headers in a diff: 120000 is a symbolic link, 160000 another repository
 _LINK = re.compile(r"^(?:new file mode|new mode|index [0-9a-f]+\.\.[0-9a-f]+) (?:120000|160000)$", re.MULTILINE)
@@ -132,7 +133,7 @@ def look_at(hub: Hub, main: Remote, discussion: "DiscussionWithDetails", head: L
     problems += [f"{name} is missing" for name in REQUIRED_FILES if name not in head.files]
     if _LINK.search(discussion.diff or ""):
         problems.append("it has a symbolic link or a submodule")
-    names = [*MODEL_FILES, *REMOTE_CODE]
+    names = [*MODEL_FILES, *CODE_FILES]
     if base is None or any(before.get(name) != main.model.files.get(name) for name in names):
         problems.append("main has another model since it was opened, so that what a merge would give is not what is here")
     if discussion.conflicting_files:
@@ -183,10 +184,16 @@ def _problem(file: RemoteFile) -> str | None:
     name = file.path
     if name not in _MAY_CHANGE and not _EVENTS.fullmatch(name):
         return f"{name} is none of the files that a model here may have; weights are taken as {WEIGHTS_FILE} alone"
-    if name in REMOTE_CODE and not same_content(REMOTE_CODE[name], file):
+    if name in CODE_FILES and not _is_ours(file):
         return f"{name} is code, and not this program's own"
     limit = _limit(name)
     return f"{name} has {file.size:,} bytes, and {limit:,} is the most here" if file.size > limit else None
+
+
+def _is_ours(file: RemoteFile) -> bool:
+    from ..checkpoint.nanecho_folder import REMOTE_CODE  # loads transformers: only where there is code
+
+    return same_content(REMOTE_CODE[file.path], file)
 
 
 def _limit(name: str) -> int:

@@ -14,6 +14,7 @@ from ..report.summary import training_summary
 from .account import write_report
 from .deploy import deploy_model, exit_code
 from .release import release_target
+from .sign import signer_for
 from .start import newest_of
 from .together import together
 from .train import train_model, training_outputs
@@ -28,6 +29,7 @@ def _run(inputs: Inputs) -> int:
     started = time.monotonic()
     assert inputs.repo_id
     release_target(inputs)
+    signer_for(inputs)
     with open_hub(inputs.hub, inputs.token, note) as hub:
         require_write_access(hub)
         with part("Pulling"):

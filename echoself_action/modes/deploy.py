@@ -36,11 +36,13 @@ from .named import named_checkpoint
 from .outputs import model_outputs
 from .pull_request import propose
 from .release import name_published, release_target
+from .sign import signature_of, signer_for
 
 
 def run(inputs: Inputs) -> int:
     """The mode; returns the exit code."""
     release_target(inputs)
+    signer_for(inputs)
     model, newest = _folders(inputs)
     assert inputs.repo_id
     with open_hub(inputs.hub, inputs.token, note) as hub:
@@ -98,6 +100,8 @@ def _deploy(
         account = account_of(inputs, hub, remote, model, parity)
         files = model_files(model, account.card) | account.history_files
         files |= _provenance(inputs, remote, files)
+        if not inputs.dry_run:
+            files |= signature_of(signer_for(inputs), hub, remote, files)
         keeps_state = inputs.upload_training_state and newest.has_training_state and remote.revision == MAIN
         state = state_files(newest) if keeps_state and not inputs.create_pr else {}
         refuse_secrets(state | files)

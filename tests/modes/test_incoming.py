@@ -6,6 +6,7 @@ import re
 import shutil
 import struct
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,10 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
         lambda _: {"tokenizer_config.json": b'{"auto_map": {"AutoTokenizer": ["evil/repo--evil.Tok", null]}}'},
         "tokenizer_config.json names code",
     ),
-    "another modeling file": (lambda _: {"modeling_nanecho.py": b"open('exploded', 'w')"}, "is code, and not this program's own"),
+    "another modeling file": (
+        lambda _: {"modeling_nanecho.py": b"open('exploded', 'w')"},
+        "is code, and not this program's own",
+    ),
     "a kernel from elsewhere": (lambda it: config(it, attn_implementation="evil/kernel"), "attn_implementation"),
     "a tokenizer of nothing": (lambda _: {"tokenizer.json": b"{}"}, "tokenizer.json"),
     "a workflow command and markup": (
@@ -201,7 +205,7 @@ def test_hostile_pull_requests_are_refused_each_with_its_reason_and_stop_nothing
             assert "<b>" not in re.sub(r"`[^`]*`", "", line)
             assert "@everyone" not in re.sub(r"`[^`]*`", "", line)
         assert str(Path.cwd()) not in text
-        assert "/tmp/" not in text
+        assert tempfile.gettempdir() not in text
     assert not list(Path.cwd().rglob("exploded"))
     assert not list(community.tmp_path.rglob("evil.py"))
 
@@ -279,9 +283,7 @@ def test_what_is_no_open_pull_request_is_said_and_main_needs_a_model(
         assert said in capsys.readouterr().out
     assert community.check()["pull_requests"] == "{}"
     community.owner.create_repo("me/empty")
-    community.owner.create_commit(
-        "me/empty", [CommitOperationAdd("a.md", b"a")], commit_message="A change", create_pr=True
-    )
+    community.owner.create_commit("me/empty", [CommitOperationAdd("a.md", b"a")], commit_message="A change", create_pr=True)
     community.check("--repo-id me/empty", code=3)
     assert "holds no model on main to hold them to" in capsys.readouterr().err
 
