@@ -56,7 +56,7 @@ install() {
     "$1" install -q --no-deps --retries 0 --timeout 15 --index-url https://download.pytorch.org/whl/cpu \
       "$(sed -n 's/^ *"\(torch==[0-9.]*\)",$/\1/p' "$action/pyproject.toml")" || true
   fi
-  "$1" install -q "$action[sign]"
+  "$1" install -q "${action}[sign]"
 }
 
 # Sets `image` for the flavour $1: the one that is named, else the one made for this version of the action, else one made here.

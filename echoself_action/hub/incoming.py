@@ -153,7 +153,7 @@ def fetch_incoming(hub: Hub, repo_id: str, incoming: Incoming, folder: Path) -> 
     """
     from huggingface_hub.errors import EntryNotFoundError
 
-    files = [incoming.head.files[name] for name in MODEL_FILES if name in incoming.head.files]
+    files = [incoming.head.files[name] for name in (*MODEL_FILES, PROVENANCE_FILE) if name in incoming.head.files]
     for file in files:
         try:
             download(hub, repo_id, incoming.head.commit, file, folder)

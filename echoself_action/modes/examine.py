@@ -17,6 +17,7 @@ from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..errors import CheckpointError, EchoselfError
 from ..evaluation.compare import Ids, Reader, difference, read
 from ..evaluation.gate import Verdict, is_relative, judge_difference, judge_measured
+from ..hub.provenance import verify_files
 from ..report.incoming import CHECKS, Check
 from ..training.held_out import read_held_out
 
@@ -47,6 +48,7 @@ def examine(folder: Path, published: Path, gate: str, against: str) -> Iterator[
 def _whole(folder: Path) -> str:
     model = read_model_folder(folder)
     check_weights(model)
+    verify_files(folder, "it", required=False, say=lambda _: None)  # after a merge every pull will
     for name in (CONFIG_FILE, GENERATION_FILE, *TOKENIZER_FILES):
         values = _json(folder / name)
         named = [key for key in _CODE if values.get(key) and (key, name) != ("auto_map", CONFIG_FILE)]

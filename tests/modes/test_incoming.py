@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from safetensors.torch import load, save
 
 from echoself_action.localhub import Account, LocalHub
+from echoself_action.modes import incoming
 
 from .conftest import SMALL, Cli
 
@@ -44,7 +46,9 @@ class Community:
         return self._echoself(command, *words, code=code)
 
     def propose(self, files: dict[str, bytes], **more: Any) -> int:
-        operations = [CommitOperationAdd(name, content) for name, content in files.items()]
+        operations: list[Any] = [CommitOperationAdd(name, content) for name, content in files.items()]
+        if set(files) - {"README.md"}:  # it is not of these files
+            operations.append(CommitOperationDelete("provenance.json"))
         made = self.guest.create_commit(REPO, operations, commit_message="A change", create_pr=True, **more)
         assert made.pr_num
         return made.pr_num
@@ -71,8 +75,11 @@ def model(outputs: dict[str, str]) -> dict[str, bytes]:
 
 
 def test_a_better_model_passes_with_one_comment_that_is_written_anew_after_a_change(community: Community) -> None:
-    better = model(community.better())
-    number = community.propose(better)
+    better = community.better()
+    community._patch.setenv("HF_TOKEN", "guest")
+    proposed = community._echoself(f"deploy --hub {community.server.url} --repo-id {REPO} --output-dir better --create-pr")
+    community._patch.setenv("HF_TOKEN", "owner")
+    number = int(proposed["pr_url"].rpartition("/")[2])
     outputs = community.check()
     assert (outputs["gate_result"], json.loads(outputs["pull_requests"])) == ("passed", {"1": "passed"})
     (said,) = community.comments(number)
@@ -88,8 +95,7 @@ def test_a_better_model_passes_with_one_comment_that_is_written_anew_after_a_cha
     assert (again["gate_result"], json.loads(again["pull_requests"])) == ("", {"1": "passed"})
     assert community.comments(number) == [said]
 
-    worse = better | {"model.safetensors": b"junk" * 10}
-    operations = [CommitOperationAdd("model.safetensors", worse["model.safetensors"])]
+    operations = [CommitOperationAdd("model.safetensors", (Path(better["model_dir"]) / "model.safetensors").read_bytes()[:-1])]
     community.owner.create_commit(REPO, operations, commit_message="Worse", revision="refs/pr/1")
     assert community.check(code=5)["gate_result"] == "refused"
     (changed,) = community.comments(number)
@@ -146,6 +152,12 @@ def config(published: dict[str, bytes], **changes: Any) -> dict[str, bytes]:
     return {"config.json": json.dumps(json.loads(published["config.json"]) | changes).encode()}
 
 
+def not_numbers(weights: bytes) -> dict[str, bytes]:
+    tensors = load(weights)
+    tensors["transformer.ln_f.weight"] = tensors["transformer.ln_f.weight"] * float("nan")
+    return {"model.safetensors": save(tensors, {"format": "pt"})}
+
+
 HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
     "a pickle beside the weights": (lambda _: {"pytorch_model.bin": pickle.dumps(Bomb())}, "pytorch_model.bin is none of"),
     "a pickle with a good name": (lambda _: {"model.safetensors": pickle.dumps(Bomb())}, "model.safetensors can't be read"),
@@ -174,6 +186,11 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
         lambda _: {"modeling_nanecho.py": b"open('exploded', 'w')"},
         "is code, and not this program's own",
     ),
+    "a config that never ends": (lambda _: {"config.json": b"[" * 200_000}, "config.json is no config of a model"),
+    "weights that are no numbers": (
+        lambda it: not_numbers(it["model.safetensors"]) | {"training_metadata.json": b"{}"},
+        "computes other logits in transformers than here: max |delta| nan",
+    ),
     "a kernel from elsewhere": (lambda it: config(it, attn_implementation="evil/kernel"), "attn_implementation"),
     "a tokenizer of nothing": (lambda _: {"tokenizer.json": b"{}"}, "tokenizer.json"),
     "a workflow command and markup": (
@@ -183,6 +200,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
 }
 
 
+@pytest.mark.slow
 def test_hostile_pull_requests_are_refused_each_with_its_reason_and_stop_nothing(
     community: Community, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,6 +275,26 @@ def test_a_tokenizer_that_loses_text_can_not_win_by_it(community: Community) -> 
     number = community.propose({"tokenizer.json": json.dumps(tokenizer).encode()})
     community.check(code=5)
     assert re.search(r"tokenizer.json does not give back \d+ of \d+ held-out texts", community.comments(number)[0].content)
+
+
+def test_a_model_that_no_pull_would_take_after_the_merge_is_refused(community: Community) -> None:
+    """Its provenance, which main has, is not of its files."""
+    files = model(community.better())
+    made = community.guest.create_commit(
+        REPO, [CommitOperationAdd(name, content) for name, content in files.items()], commit_message="Better", create_pr=True
+    )
+    community.check(code=5)
+    assert "is not what its provenance.json says" in community.comments(made.pr_num)[0].content
+
+
+def test_a_check_that_takes_too_long_is_ended_and_the_next_one_is_made(
+    community: Community, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words in (b"# One\n", b"# Two\n"):
+        community.propose({"README.md": words})
+    monkeypatch.setattr(incoming, "_MINUTES", 0.001)
+    assert json.loads(community.check(code=5)["pull_requests"]) == {"1": "refused", "2": "refused"}
+    assert "the process that read the files took more than 0.001 minutes" in community.comments(2)[0].content
 
 
 def test_a_pull_request_that_is_not_what_a_merge_would_give_is_refused(community: Community) -> None:
