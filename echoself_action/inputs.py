@@ -45,6 +45,11 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _off(value: object) -> object:
+    """YAML 1.1 reads `verify: off` as a truth value."""
+    return "off" if value is False else value
+
+
 def _nameable(value: str) -> str:
     """Checked here, because a file system says it only after the work, and of a path that nobody wants to read."""
     if "\0" in value or len(value) > 4000 or any(len(part.encode()) > 255 for part in value.split("/")):
@@ -226,13 +231,13 @@ class Inputs(BaseModel):
         PUBLISHES,
         False,
     )
-    sign: PathText = _input(
+    sign: Annotated[PathText, BeforeValidator(_off)] = _input(
         "Sign what is published: with the private key (elliptic curve, PEM) at this path; `auto`: as this workflow, by "
         "Sigstore (its log is public), where the job has `id-token: write`; or `off`.",
         PUBLISHES,
         "off",
     )
-    verify: Literal["auto", "require", "off"] = _input(
+    verify: Annotated[Literal["auto", "require", "off"], BeforeValidator(_off)] = _input(
         "Hold the files to the provenance.json that was published with them: `auto`, where there is one; `require`; or `off`.",
         ("pull",),
         "auto",

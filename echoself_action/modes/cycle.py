@@ -29,7 +29,7 @@ def _run(inputs: Inputs) -> int:
     started = time.monotonic()
     assert inputs.repo_id
     release_target(inputs)
-    signer_for(inputs)
+    signer_for(inputs)  # a key that is none ends the run here, before the work
     with open_hub(inputs.hub, inputs.token, note) as hub:
         require_write_access(hub)
         with part("Pulling"):

@@ -42,7 +42,7 @@ from .sign import signature_of, signer_for
 def run(inputs: Inputs) -> int:
     """The mode; returns the exit code."""
     release_target(inputs)
-    signer_for(inputs)
+    signer_for(inputs)  # a key that is none ends the run here, before the work
     model, newest = _folders(inputs)
     assert inputs.repo_id
     with open_hub(inputs.hub, inputs.token, note) as hub:
