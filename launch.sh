@@ -49,14 +49,14 @@ run_on_host() {
   exec "$venv/bin/python" "$action/entrypoint.py"
 }
 
-# The package and what it needs, with the pip $1.
+# The package and what it needs, with the pip $1; and what signing needs, which the image has no room for.
 install() {
   if [[ $(uname -s) == Linux ]] && ! has_gpu; then
     # PyTorch's plain package brings CUDA along; where this index can't be reached, pip's own settings decide
     "$1" install -q --no-deps --retries 0 --timeout 15 --index-url https://download.pytorch.org/whl/cpu \
       "$(sed -n 's/^ *"\(torch==[0-9.]*\)",$/\1/p' "$action/pyproject.toml")" || true
   fi
-  "$1" install -q "$action"
+  "$1" install -q "${action}[sign]"
 }
 
 # Sets `image` for the flavour $1: the one that is named, else the one made for this version of the action, else one made here.

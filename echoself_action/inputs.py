@@ -45,6 +45,11 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _off(value: object) -> object:
+    """YAML 1.1 reads `verify: off` as a truth value."""
+    return "off" if value is False else value
+
+
 def _nameable(value: str) -> str:
     """Checked here, because a file system says it only after the work, and of a path that nobody wants to read."""
     if "\0" in value or len(value) > 4000 or any(len(part.encode()) > 255 for part in value.split("/")):
@@ -95,6 +100,11 @@ class Inputs(BaseModel):
         ("compare",),
         shown="the Hub's and the best in output_dir",
         min_length=2,
+    )
+    pull_requests: Annotated[Text, StringConstraints(pattern=r"^(open|[1-9][0-9]{0,8})$")] | None = _input(
+        "Check pull requests to repo_id on the Hub, and comment on each with the verdict: `open`, those that are open and have "
+        "changed since they were checked; or the number of one.",
+        ("compare",),
     )
     output_dir: Annotated[Path, BeforeValidator(lambda value: _nameable(str(value)))] = _input(
         "Where checkpoints go; of one of several models, the folder of its name in there.", _ALL, Path("echoself-model")
@@ -184,13 +194,17 @@ class Inputs(BaseModel):
     keep_checkpoints: int = _input("Checkpoints that stay; the best and the latest always do.", TRAINS, 3, ge=1)
 
     gate: str = _input(
-        "What a model must be to be published: `improved`, compared with what is published on the same held-out text; "
-        "`not_worse=X` by more than X; `max_val_loss=X`, in nats per token; or `none`.",
-        PUBLISHES,
+        "What a model must be to be published, or a pull request to pass: `improved`, compared with what is published on the "
+        "same held-out text; `not_worse=X` by more than X; `max_val_loss=X`, in nats per token; or `none`.",
+        (*PUBLISHES, "compare"),
         "improved",
         pattern=r"^(none|improved|(not_worse|max_val_loss)=[0-9]+(\.[0-9]+)?)$",
     )
-    gate_fails_job: bool = _input("Whether a model that the gate refuses fails the job.", PUBLISHES, True)
+    gate_fails_job: bool = _input(
+        "Whether a model that the gate refuses, or a pull request that is refused, fails the job.",
+        (*PUBLISHES, "compare"),
+        True,
+    )
     upload_training_state: bool = _input("Keep exact continuation on the Hub, on branch training-state.", PUBLISHES, True)
     upload_datasets: bool = _input(
         "Publish the documents that the model was trained on, in their splits, as Parquet.", PUBLISHES, False
@@ -240,10 +254,21 @@ class Inputs(BaseModel):
         PUBLISHES,
         False,
     )
-    verify: Literal["auto", "require", "off"] = _input(
+    sign: Annotated[PathText, BeforeValidator(_off)] = _input(
+        "Sign what is published: with the private key (elliptic curve, PEM) at this path; `auto`: as this workflow, by "
+        "Sigstore (its log is public), where the job has `id-token: write`; or `off`.",
+        PUBLISHES,
+        "off",
+    )
+    verify: Annotated[Literal["auto", "require", "off"], BeforeValidator(_off)] = _input(
         "Hold the files to the provenance.json that was published with them: `auto`, where there is one; `require`; or `off`.",
         ("pull",),
         "auto",
+    )
+    signer: PathText | None = _input(
+        "Who must have signed the files: the path of a public key, or a workflow as https://github.com/OWNER/REPO/.github/"
+        "workflows/FILE@REF. What is not signed so is not taken.",
+        ("pull",),
     )
     dry_run: bool = _input("Print what would be published, upload nothing.", PUBLISHES, False)
 
@@ -312,6 +337,7 @@ class Outputs:
     revision: str = _output("Branch, tag or commit that the model was fetched from or published to.")
     dataset_sha: str = _output("Commit on the Hub that holds the documents of the model, with upload_datasets.")
     pr_url: str = _output("Pull request on the Hub, with create_pr.")
+    pull_requests: str = _output("With pull_requests, `passed` or `refused` for each, as JSON by its number.")
     tag: str = _output("Tag that was set on the Hub.")
     release_url: str = _output("Page of the release in this repository.")
     report: str = _output("Path of the HTML page.")

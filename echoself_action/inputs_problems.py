@@ -8,7 +8,7 @@ from typing import Any
 
 from .hub.address import SCHEME, parse_source
 from .hub.sections import SECTIONS, wrong_marks
-from .inputs import MAX_REPO_ID, MODES, PUBLISHES, TRAINS, Inputs
+from .inputs import AUTO, MAX_REPO_ID, MODES, PUBLISHES, TRAINS, Inputs
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,21 @@ def contradictions(inputs: Inputs) -> list[Problem]:
     if inputs.mode in PUBLISHES and len(inputs.dataset_repo or "") > MAX_REPO_ID:
         message = f"not given, and the name that it would have is longer than {MAX_REPO_ID} characters."
         add(("dataset_repo_id",), message, _FORMS["repo_id"])
+    if inputs.mode in PUBLISHES and inputs.sign not in ("off", AUTO) and not Path(inputs.sign).is_file():
+        add(("sign",), f"{inputs.sign} is no file.", "Use auto, off, or the path of a private key as PEM.")
+    if inputs.mode == "pull" and inputs.signer:
+        if not inputs.signer.startswith("https://") and not Path(inputs.signer).is_file():
+            fix = "Give the path of a public key, or https://github.com/OWNER/REPO/.github/workflows/FILE@REF."
+            add(("signer",), f"{inputs.signer} is no file.", fix)
+        if inputs.verify == "off":
+            add(("signer", "verify"), "off takes the files as they are.", "Leave out one of the two.")
+        if inputs.checkpoint:
+            add(("signer", "checkpoint"), "a signature is checked of what comes from the Hub.", "Leave out one of the two.")
+    if inputs.pull_requests and (inputs.candidates or inputs.promote != "never"):
+        message = "they are held to what is published, and candidates and promote are for a comparison."
+        add(("pull_requests", "candidates", "promote"), message, "Drop one of the two.")
+    if inputs.pull_requests and inputs.revision != "main":
+        add(("pull_requests", "revision"), f"they are for main, not for {inputs.revision}.", "Drop one of the two.")
     spared = inputs.mode == "train" or (inputs.mode == "pull" and inputs.checkpoint) or inputs.candidates
     if not inputs.repo_id and not spared:
         add(("repo_id",), f"not given, and {inputs.mode} needs it.", _FORMS["repo_id"])
@@ -130,6 +145,7 @@ _FORMS = {
     "tokenizer": "Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json or a meta.pkl.",
     "dataset_repo_id": "Write owner/name, such as my-org/my-corpus.",
     "revision": "Write the name of a branch, a tag or a commit.",
+    "pull_requests": "Write open, or the number of a pull request.",
     "tag": "Write a tag name such as v1.0.",
     "model": "Write one of the names under models in the file.",
     "gate": "Use improved, not_worse=X such as not_worse=0.01, max_val_loss=X such as max_val_loss=3.5, or none.",

@@ -268,3 +268,11 @@ def test_compare_needs_two_candidates_or_a_repo() -> None:
     assert problems({"mode": "compare", "candidates": "a"})[0].startswith("--candidates: 'a': value should have at least 2")
     assert problems({"mode": "compare", "candidates": "a, a"})[0].startswith("--candidates: 'a, a': one stands in it twice")
     assert load_inputs({"mode": "compare", "candidates": "a,b/c@v1"}).candidates == ["a", "b/c@v1"]
+
+
+def test_off_in_the_file_is_the_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without quotes YAML reads it as false."""
+    monkeypatch.chdir(tmp_path)
+    Path("inputs.yml").write_text("mode: pull\nrepo_id: a/b\nverify: off\nsign: off\n")
+    (inputs,) = load_models({"config": "inputs.yml"}).values()
+    assert (inputs.verify, inputs.sign) == ("off", "off")

@@ -27,12 +27,17 @@ def judge_loss(gate: str, model: ModelFolder) -> Verdict:
 
     A model whose held-out loss is unknown passes no gate. Losses are nats per token.
     """
+    loss = model.metadata.val_loss if model.metadata else None
+    if loss is None and gate != "none":
+        return Verdict(False, f"the held-out loss of {model.path} is unknown, and the gate wants at most {_number(gate):g}")
+    return judge_measured(gate, loss or 0)
+
+
+def judge_measured(gate: str, loss: float) -> Verdict:
+    """The same of a loss that was measured here, whatever the model's own metadata says."""
     if gate == "none":
         return Verdict(True, "no gate was asked for")
     limit = _number(gate)
-    loss = model.metadata.val_loss if model.metadata else None
-    if loss is None:
-        return Verdict(False, f"the held-out loss of {model.path} is unknown, and the gate wants at most {limit:g}")
     if loss > limit:
         return Verdict(False, f"the held-out loss is {loss:.4f}, and the gate wants at most {limit:g}")
     return Verdict(True, f"the held-out loss is {loss:.4f}, at most {limit:g} as the gate wants")

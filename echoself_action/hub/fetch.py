@@ -20,18 +20,21 @@ from .download import download
 from .provenance import Verify, verify_files
 from .repo import (
     CARD_FILE,
+    CODE_FILES,
     HISTORY_FILE,
     MAIN,
     MODEL_FILES,
     PICKLED_FILES,
     PROVENANCE_FILE,
     REQUIRED_FILES,
+    SIGNATURE_FILE,
     SPARE_STATE_FILES,
     STATE_FILES,
     Listing,
     Remote,
     RemoteFile,
 )
+from .signature import SignedBy, verify_folder
 
 _STATE_FILES = (*STATE_FILES, *SPARE_STATE_FILES)
 _Files = dict[str, tuple[str, RemoteFile]]  # name -> the commit that it comes from, and what the Hub says of it
@@ -48,7 +51,12 @@ class Fetched:
 
 
 def fetch(
-    hub: Hub, remote: Remote, output_dir: Path, note: Callable[[str], None] = lambda _: None, verify: Verify = "off"
+    hub: Hub,
+    remote: Remote,
+    output_dir: Path,
+    note: Callable[[str], None] = lambda _: None,
+    verify: Verify = "off",
+    signer: SignedBy | None = None,
 ) -> Fetched:
     """Fetch the model that was looked up into `output_dir`, as `checkpoint-<step>` folders.
 
@@ -56,10 +64,12 @@ def fetch(
     further on. Raises HubError where the revision is not there or a file does not arrive whole, and CheckpointError where
     what is there is no model folder. Nothing half-fetched gets a final name. A whole GPT-2 whose weights are a pickle becomes a
     model folder on the way, saying what was assumed through `note`. `verify`: hold the model's files to the repo's
-    provenance.json, `auto` where it has one; `require` fetches no training state, for it has none.
+    provenance.json, `auto` where it has one. `signer`: to the repo's model.sig, which has to be theirs. `require` and a
+    signer fetch neither a training state nor a pickle, for nobody answers for these.
     """
     published, kept = remote.model, remote.state if remote.state and remote.state.has_state else None
-    if verify == "require":
+    strict = verify == "require" or signer is not None
+    if strict:
         kept = None
     if published is None:
         raise HubError(
@@ -71,7 +81,7 @@ def fetch(
         if kept and remote.revision == MAIN:  # the first publish was cut off after the state, before the model
             newest = _download(hub, remote.repo_id, _files(kept, (*MODEL_FILES, *_STATE_FILES)), output_dir)
             return Fetched(newest, newest, kept.commit)
-        if published.has_pickled_model:
+        if published.has_pickled_model and not strict:
             model = _converted(hub, remote.repo_id, published, output_dir, note)
             return Fetched(model, model, published.commit)
         missing = [name for name in REQUIRED_FILES if name not in published.files]
@@ -80,11 +90,13 @@ def fetch(
             "Nothing was fetched.",
             "Publish it with mode: deploy, or with transformers' save_pretrained of a GPT-2 model and its tokenizer.",
         )
-    wanted = _files(published, (*MODEL_FILES, CARD_FILE, HISTORY_FILE, PROVENANCE_FILE))
+    wanted = _files(published, (*MODEL_FILES, CARD_FILE, HISTORY_FILE, PROVENANCE_FILE, SIGNATURE_FILE))
+    if signer:
+        wanted |= _files(published, CODE_FILES)
     if kept and _weights(kept) == _weights(published):
         wanted |= _files(kept, _STATE_FILES)
     where = f"{remote.repo_id} at {published.commit}"
-    check = partial(verify_files, where=where, required=verify == "require", say=note) if verify != "off" else _unchecked
+    check = partial(_verify, where=where, verify=verify, signer=signer, say=note)
     model = newest = _download(hub, remote.repo_id, wanted, output_dir, check)
     on_branch = model.metadata is not None and model.metadata.branched_from is not None
     if kept and remote.revision == MAIN and model.metadata and (on_branch or not model.has_training_state):
@@ -111,6 +123,19 @@ def read_facts(hub: Hub, repo_id: str, kept: Listing) -> Metadata | None:
         return None
     with TemporaryDirectory() as folder:
         return read_metadata(download(hub, repo_id, kept.commit, kept.files[METADATA_FILE], Path(folder)).parent)
+
+
+def _verify(folder: Path, where: str, verify: Verify, signer: SignedBy | None, say: Callable[[str], None]) -> None:
+    """Hold what was fetched to who signed it, and to how it was published."""
+    if signer:
+        verify_folder(folder, where, signer)
+        say(f"signed by {signer.name}")
+        for name in CODE_FILES:  # it was there to be compared
+            (folder / name).unlink(missing_ok=True)
+    elif (folder / SIGNATURE_FILE).is_file() and verify != "off":
+        say(f"it has a {SIGNATURE_FILE}, which says nothing before signer names who must have signed it")
+    if verify != "off":
+        verify_files(folder, where, verify == "require", say)
 
 
 def _unchecked(_: Path) -> None:

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
 MAIN, STATE_BRANCH = "main", "training-state"
-CARD_FILE, PROVENANCE_FILE = "README.md", "provenance.json"
+CARD_FILE, PROVENANCE_FILE, SIGNATURE_FILE = "README.md", "provenance.json", "model.sig"
 HISTORY_FILE, CHART_FILE = "metrics/history.jsonl", "metrics/history.png"
 # Everything that may ever be published or fetched; whatever else lies in a folder or a repo stays there.
 REQUIRED_FILES = (CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES)
 MODEL_FILES = (*REQUIRED_FILES, GENERATION_FILE, METADATA_FILE)
+CODE_FILES = ("modeling_nanecho.py",)  # published with a NanEcho, written by us, never fetched to be used
 PICKLED_FILES = (CONFIG_FILE, PICKLE_FILE, *TOKENIZER_FILES, METADATA_FILE)
 STATE_FILES = (f"{TRAINING_STATE}/state.json", f"{TRAINING_STATE}/optimizer.safetensors")
 SPARE_STATE_FILES = (f"{TRAINING_STATE}/spare.safetensors",)  # of some imported models

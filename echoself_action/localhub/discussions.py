@@ -50,6 +50,18 @@ class Discussion:
         latest = {"raw": text, "html": "", "updatedAt": _now(), "author": {"name": author}}
         return self.with_event(author, "comment", {"edited": False, "hidden": False, "latest": latest, "history": [latest]})
 
+    def with_edited_comment(self, comment_id: str, author: str, text: str) -> "Discussion":
+        """Raises Refusal: 404 where there is no such comment, 403 where it is somebody else's."""
+        found = next((event for event in self.events if event["id"] == comment_id and event["type"] == "comment"), None)
+        if found is None:
+            raise Refusal(404, f"There is no comment {comment_id} in discussion {self.num}")
+        if found["author"]["name"] != author:
+            raise Refusal(403, f"Forbidden: comment {comment_id} is not {author}'s")
+        latest = {"raw": text, "html": "", "updatedAt": _now(), "author": {"name": author}}
+        edited = {**found, "data": {**found["data"], "edited": True, "latest": latest}}
+        edited["data"]["history"] = [*found["data"]["history"], latest]
+        return replace(self, events=[edited if event is found else event for event in self.events])
+
     def with_status(self, author: str, status: str) -> "Discussion":
         return replace(self.with_event(author, "status-change", {"status": status}), status=status)
 

@@ -1,4 +1,7 @@
-"""compare: fetch the candidates, have each read the same text and go on from the same prompts, say which is better."""
+"""compare: fetch the candidates, have each read the same text and go on from the same prompts, say which is better.
+
+With `pull_requests` the candidates are what others propose on the Hub: incoming.py.
+"""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -20,11 +23,14 @@ from ..report.log import note, part, warn
 from ..training.held_out import read_held_out
 from .candidates import Candidate, hub_candidate, is_here, local_candidate, names_of
 from .corpus import corpus_tokens
+from .incoming import check_pull_requests
 from .outputs import model_outputs
 
 
 def run(inputs: Inputs) -> int:
     """The mode; returns the exit code. What is fetched for it is gone afterwards."""
+    if inputs.pull_requests:
+        return check_pull_requests(inputs)
     places = {name: is_here(name) for name in names_of(inputs)}
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))

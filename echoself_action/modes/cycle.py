@@ -15,6 +15,7 @@ from .account import write_report
 from .deploy import deploy_model, exit_code
 from .documents import check_documents
 from .release import release_target
+from .sign import signer_for
 from .start import newest_of
 from .together import together
 from .train import train_model, training_outputs
@@ -29,6 +30,7 @@ def _run(inputs: Inputs) -> int:
     started = time.monotonic()
     assert inputs.repo_id
     release_target(inputs)
+    signer_for(inputs)  # a key that is none ends the run here, before the work
     with open_hub(inputs.hub, inputs.token, note) as hub:
         require_write_access(hub)
         check_documents(inputs, hub)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from ..checkpoint.find import best, broken, resumable
 from ..checkpoint.folder import ModelFolder, check_weights, record, remote_code
@@ -26,11 +26,13 @@ from .outputs import model_outputs
 from .planned import planned_for, show_plan
 from .pull_request import propose
 from .release import name_published, release_target
+from .sign import signature_of, signer_for
 
 
 def run(inputs: Inputs) -> int:
     """The mode; returns the exit code."""
     release_target(inputs)
+    signer_for(inputs)  # a key that is none ends the run here, before the work
     model, newest = _folders(inputs)
     assert inputs.repo_id
     with open_hub(inputs.hub, inputs.token, note) as hub:
@@ -89,14 +91,15 @@ def _deploy(
         if inputs.dry_run:
             show_plan(hub, remote, planned, documents)
             return where | {"deployed": "false"}
-        if inputs.create_pr:
-            proposed = propose(inputs, hub, remote, model, planned.files, _title(model), (verdict, parity))
-            publishing = Publishing(where["repo_url"], verdict, pr_url=proposed["pr_url"], history=planned.history)
-            return where | proposed | write_report(inputs, model, text, publishing)
         if documents and (dataset := publish_documents(inputs, documents, model)):
             model = record(model, anew=True, dataset=dataset)
             planned = planned_for(inputs, hub, remote, model, newest, parity, documents)
             where["dataset_sha"] = dataset.commit
+        planned = replace(planned, files={**planned.files, **signature_of(signer_for(inputs), hub, remote, planned.files)})
+        if inputs.create_pr:
+            proposed = propose(inputs, hub, remote, model, planned.files, _title(model), (verdict, parity))
+            publishing = Publishing(where["repo_url"], verdict, pr_url=proposed["pr_url"], history=planned.history)
+            return where | proposed | write_report(inputs, model, text, publishing)
         remote = ensure_repo(hub, remote, inputs.private)
         if planned.state:
             publish_state(hub, remote, newest, f"Training state at step {newest.step}")

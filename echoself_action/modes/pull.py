@@ -7,6 +7,7 @@ from ..checkpoint.folder import ModelFolder
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
+from ..hub.signature import signed_by
 from ..inputs import Inputs, Outputs
 from ..report.github import write_outputs, write_summary
 from ..report.log import note, part
@@ -39,9 +40,10 @@ def run(inputs: Inputs) -> int:
 
 def _fetched(inputs: Inputs) -> Pulled:
     assert inputs.repo_id
+    signer = signed_by(inputs.signer) if inputs.signer else None
     with open_hub(inputs.hub, inputs.token, note) as hub, part("Pulling"):
         remote = look_up(hub, inputs.repo_id, inputs.revision)
-        fetched = fetch(hub, remote, inputs.output_dir, note, inputs.verify)
+        fetched = fetch(hub, remote, inputs.output_dir, note, inputs.verify, signer)
         url = hub.url(inputs.repo_id)
     note(f"pulled {url} at {fetched.commit}: step {fetched.model.step}, {fetched.model.path}")
     if fetched.newest != fetched.model:

@@ -46,7 +46,7 @@ class Runner(BaseHTTPRequestHandler):
     """What a GitHub runner offers a job that may ask for an id token."""
 
     def do_GET(self) -> None:
-        allowed = self.headers["Authorization"] == "Bearer request-token"
+        allowed = self.headers["Authorization"].lower() == "bearer request-token"  # either way of writing it
         audience = parse_qs(urlsplit(self.path).query)["audience"][0]
         body = json.dumps({"value": id_token(audience) if allowed else None}).encode()
         self.send_response(200 if allowed else 403)

@@ -106,6 +106,23 @@ def test_discussion_with_comment_and_new_title(api, repo):
     assert [event.type for event in details.events] == ["comment", "comment", "title-change"]
 
 
+def test_a_comment_is_edited_by_whoever_wrote_it(as_who):
+    from .conftest import OWNER, STRANGER
+
+    mine, theirs = as_who(OWNER), as_who(STRANGER)
+    mine.create_discussion("me/model", title="A question", description="Why?")
+    written = mine.comment_discussion("me/model", 1, comment="Because")
+    edited = mine.edit_discussion_comment("me/model", 1, written.id, new_content="For a reason")
+    assert (edited.id, edited.content, edited.edited, edited.author) == (written.id, "For a reason", True, "me")
+    comments = mine.get_discussion_details("me/model", 1).events
+    assert [event.content for event in comments] == ["Why?", "For a reason"]
+    assert [one["raw"] for one in comments[1].edit_history] == ["Because", "For a reason"]
+    for api, comment, status in ((theirs, written.id, 403), (mine, "00ff", 404)):
+        with pytest.raises(HfHubHTTPError) as refused:
+            api.edit_discussion_comment("me/model", 1, comment, new_content="mine")
+        assert refused.value.response.status_code == status
+
+
 def test_list_is_newest_first_paged_and_filtered(api, repo, put):
     for number in range(52):
         api.create_discussion(repo, title=f"Question {number + 1}")

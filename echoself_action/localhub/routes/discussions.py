@@ -1,4 +1,4 @@
-"""Discussions and pull requests: list, open, look at, comment, retitle, close, merge."""
+"""Discussions and pull requests: list, open, look at, comment, edit a comment, retitle, close, merge."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -62,6 +62,17 @@ def details(request: Request) -> Response:
 def comment(request: Request, body: Json) -> Response:
     text = text_field(body, "comment")
     return _change(request, "newMessage", "discuss", lambda found, author: found.with_comment(author, text))
+
+
+def edit_comment(request: Request, body: Json) -> Response:
+    text, comment_id = text_field(body, "content"), request.path_params["comment"]
+    open_repo(request, "discuss")
+    author = signed_in(request).name
+    with hub_of(request).storage.change(repo_name(request)) as repository:
+        found = discussions.find_discussion(repository, request.path_params["number"])
+        changed = found.with_edited_comment(comment_id, author, text)
+        discussions.save(repository, changed)
+    return JSONResponse({"updatedComment": next(event for event in changed.events if event["id"] == comment_id)})
 
 
 def retitle(request: Request, body: Json) -> Response:
@@ -132,6 +143,7 @@ routes = [
     Route(_API, with_json(create), methods=["POST"]),
     Route(_API + "/{number:int}", details, methods=["GET"]),
     Route(_API + "/{number:int}/comment", with_json(comment), methods=["POST"]),
+    Route(_API + "/{number:int}/comment/{comment}/edit", with_json(edit_comment), methods=["POST"]),
     Route(_API + "/{number:int}/title", with_json(retitle), methods=["POST"]),
     Route(_API + "/{number:int}/status", with_json(change_status), methods=["POST"]),
     Route(_API + "/{number:int}/merge", with_json(merge), methods=["POST"]),
