@@ -41,9 +41,9 @@ def out_of_memory(run: Run, error: BaseException) -> TrainingError:
         logits = min(logits, LOGITS_AT_ONCE)
     first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     return TrainingError(
-        f"Step {run.step + 1} needs more memory than there is ({first}): {parameters:,} parameters with gradients and "
-        f"moments take up to {_gigabytes(16 * parameters)}, what a checkpoint copies of them {_gigabytes(12 * parameters)}, and the "
-        f"logits of {settings.batch_size} sequences of {config.block_size} tokens over {config.vocab_size:,} words "
+        f"Step {run.step + 1} needs more memory than there is ({first}): {parameters:,} parameters with gradients and moments "
+        f"take up to {_gigabytes(16 * parameters)}, what a checkpoint copies of them {_gigabytes(12 * parameters)}, and "
+        f"the logits of {settings.batch_size} sequences of {config.block_size} tokens over {config.vocab_size:,} words "
         f"{_gigabytes(4 * logits)}. Training was ended; its checkpoints stay.",
         "Lower batch_size (and raise gradient_accumulation, for the same result), block_size, n_embd or n_layer, or use a "
         "smaller vocabulary, such as tokenizer: bpe:4096.",
