@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from ..checkpoint.find import best, broken, resumable
 from ..checkpoint.folder import ModelFolder, check_weights, record, remote_code
-from ..checkpoint.parity import check_parity, in_words
+from ..checkpoint.metadata import ParityFacts, in_words
 from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
 from ..evaluation.gate import is_relative
 from ..hub.checksum import Content
@@ -31,7 +31,7 @@ from ..report.log import note, part, warn
 from ..report.page import Publishing
 from ..report.summary import loss_text, publishing_summary, refusal_summary
 from .account import account_of, write_report
-from .gate import known_of, verdict_on
+from .gate import published_facts, verdict_on
 from .named import named_checkpoint
 from .outputs import model_outputs
 from .pull_request import propose
@@ -87,10 +87,11 @@ def _deploy(
         publishing = Publishing(where["repo_url"], verdict, history=fetch_history(hub, remote).publishes)
         return where | {"deployed": "false"} | write_report(inputs, model, text, publishing)
     with part("Publishing"):
-        parity = check_parity(model)
-        note(f"stock transformers loads {model.path}: {in_words(parity)}")
+        known = None if inputs.dry_run else published_facts(hub, remote, model)  # the same weights have the same figures
+        known_parity = known.parity if known else None
+        parity = known_parity or _checked(model)
         if not inputs.dry_run:
-            model = record(model, anew=True, **known_of(hub, remote, model))  # the same weights have the same figures
+            model = record(model, anew=True, parity=known_parity, compared=known.compared if known else None)
             model = record(model, parity=parity)
             model = record(model, anew=True, compared=verdict.compared)
         if remote_code(model.config):
@@ -101,6 +102,10 @@ def _deploy(
         keeps_state = inputs.upload_training_state and newest.has_training_state and remote.revision == MAIN
         state = state_files(newest) if keeps_state and not inputs.create_pr else {}
         refuse_secrets(state | files)
+        if changes(files, remote.model) or changes(state, remote.state):
+            parity = _checked(model) if known_parity else parity
+        elif text is None:
+            text = ""  # all of it is published already: PyTorch would be loaded for the page's sample alone
         if inputs.dry_run:
             _show_plan(hub, remote, files, state)
             return where | {"deployed": "false"}
@@ -125,6 +130,15 @@ def _deploy(
         }
         | named
     )
+
+
+def _checked(model: ModelFolder) -> ParityFacts:
+    """The check that nothing is sent without."""
+    from ..checkpoint.parity import check_parity  # loads PyTorch and transformers: not where nothing has changed
+
+    parity = check_parity(model)
+    note(f"stock transformers loads {model.path}: {in_words(parity)}")
+    return parity
 
 
 def exit_code(inputs: Inputs, outputs: Mapping[str, str]) -> int:

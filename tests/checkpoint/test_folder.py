@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 from transformers import GPT2Config as StockConfig
 
-from echoself_action.checkpoint.folder import ModelFolder, check_weights, read_model_folder, write_model
+from echoself_action.checkpoint.folder import ModelFolder, check_weights, read_model_folder
+from echoself_action.checkpoint.weights import write_model
 from echoself_action.errors import CheckpointError
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 
