@@ -31,7 +31,7 @@ DimensionNames = Annotated[list[DimensionName], Field(min_length=1), AfterValida
 
 
 class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)  # most modes read few of them
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)  # --help needs none
 
 
 class TokenizerFacts(_Facts):

@@ -102,10 +102,11 @@ def _deploy(
         keeps_state = inputs.upload_training_state and newest.has_training_state and remote.revision == MAIN
         state = state_files(newest) if keeps_state and not inputs.create_pr else {}
         refuse_secrets(state | files)
-        if changes(files, remote.model) or changes(state, remote.state):
-            parity = _checked(model) if known_parity else parity
-        elif text is None:
-            text = ""  # all of it is published already: PyTorch would be loaded for the page's sample alone
+        sends = bool(changes(files, remote.model) or changes(state, remote.state))
+        if sends and known_parity:
+            parity = _checked(model)
+        if not sends and text is None:
+            text = ""  # all of it is there already: PyTorch would be loaded for the page's sample alone
         if inputs.dry_run:
             _show_plan(hub, remote, files, state)
             return where | {"deployed": "false"}
