@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_LOGITS_AT_ONCE = 1 << 26  # of products: 128 MiB in bfloat16
+LOGITS_AT_ONCE = 1 << 26  # of products: 128 MiB in bfloat16
 _FLOATS_AT_ONCE = 1 << 22  # of what is computed in fp32: it is to stay in the cache
 _MULTIPLE = 32  # columns that the matrix kernels like: a vocabulary of 65 is computed as 96
 
@@ -36,7 +36,7 @@ class _Chunked(torch.autograd.Function):
             head[:vocabulary] = weight
             of_inputs, of_head = torch.empty_like(inputs), None
             total = torch.zeros((), dtype=torch.float32, device=x.device)
-            for here in _chunks(positions, _LOGITS_AT_ONCE // padded):
+            for here in _chunks(positions, LOGITS_AT_ONCE // padded):
                 logits = torch.mm(inputs[here], head.t())
                 for rows in _chunks(len(logits), _FLOATS_AT_ONCE // padded):
                     total += _into_gradient(logits[rows], targets[here][rows, None], vocabulary, positions if mean else 1)

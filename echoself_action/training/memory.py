@@ -5,6 +5,8 @@ from dataclasses import replace
 import torch
 
 from ..errors import TrainingError
+from ..model.cross_entropy import LOGITS_AT_ONCE
+from ..model.gpt2 import GPT2
 from .run import Run
 from .settings import TrainingSettings
 
@@ -34,13 +36,15 @@ def out_of_memory(run: Run, error: BaseException) -> TrainingError:
     """What was asked for, in numbers."""
     config, settings = run.model.config, run.settings
     parameters = run.model.parameter_count()
-    logits = settings.batch_size * config.block_size * config.vocab_size * 4
+    logits = settings.batch_size * config.block_size * config.vocab_size
+    if isinstance(run.model, GPT2):
+        logits = min(logits, LOGITS_AT_ONCE)
     first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     return TrainingError(
-        f"Step {run.step + 1} needs more memory than there is ({first}): {parameters:,} parameters with gradients and AdamW's "
-        f"moments take {_gigabytes(16 * parameters)}, what a checkpoint copies of them {_gigabytes(12 * parameters)}, and the "
+        f"Step {run.step + 1} needs more memory than there is ({first}): {parameters:,} parameters with gradients and "
+        f"moments take up to {_gigabytes(16 * parameters)}, what a checkpoint copies of them {_gigabytes(12 * parameters)}, and the "
         f"logits of {settings.batch_size} sequences of {config.block_size} tokens over {config.vocab_size:,} words "
-        f"{_gigabytes(logits)}. Training was ended; its checkpoints stay.",
+        f"{_gigabytes(4 * logits)}. Training was ended; its checkpoints stay.",
         "Lower batch_size (and raise gradient_accumulation, for the same result), block_size, n_embd or n_layer, or use a "
         "smaller vocabulary, such as tokenizer: bpe:4096.",
     )

@@ -31,7 +31,7 @@ def export_nanogpt(folder: ModelFolder, path: Path) -> None:
         raise CheckpointError(
             f"{folder.path} can't become a nanoGPT checkpoint: it has {', '.join(odd)}, and nanoGPT computes the exact GELU "
             "with epsilon 1e-05. No ckpt.pt was written.",
-            "Only models that came from nanoGPT (or have activation_function gelu) go back there without a change.",
+            "Models of the exact GELU go there without a change: those that were started here, and those that came from nanoGPT.",
         )
     held = turned(folder.load_model().state_dict())
     model = {name: held[name].contiguous() for name in shapes(config)}

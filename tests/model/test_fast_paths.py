@@ -73,7 +73,7 @@ def test_many_positions_are_taken_in_chunks_to_the_same_end(monkeypatch: pytest.
         torch.randint(40, (50,)),
     )
     whole = torch.autograd.grad(linear_cross_entropy(x, weight, targets), [x, weight])
-    monkeypatch.setattr("echoself_action.model.cross_entropy._LOGITS_AT_ONCE", 64 * 7)
+    monkeypatch.setattr("echoself_action.model.cross_entropy.LOGITS_AT_ONCE", 64 * 7)
     monkeypatch.setattr("echoself_action.model.cross_entropy._FLOATS_AT_ONCE", 64 * 3)
     parts = torch.autograd.grad(linear_cross_entropy(x, weight, targets), [x, weight])
     assert all(distance(one, other) < 1e-5 for one, other in zip(parts, whole, strict=True))
