@@ -25,9 +25,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from echoself_action.checkpoint.atomic import new_folder
-from echoself_action.checkpoint.folder import write_model
 from echoself_action.checkpoint.foreign.nanogpt import read_nanogpt
 from echoself_action.checkpoint.foreign.reader import read_foreign
+from echoself_action.checkpoint.weights import write_model
 from echoself_action.training.imports import _state
 from echoself_action.training.state import write_moments, write_state
 foreign = read_foreign(Path(sys.argv[1]))

@@ -26,7 +26,7 @@ from echoself_action.errors import CheckpointError, HubError
 from echoself_action.hub.client import Hub, open_hub
 from echoself_action.hub.download import download
 from echoself_action.hub.repo import MODEL_FILES, STATE_FILES, Listing, look_up
-from echoself_action.training.loop import LOG_FILE
+from echoself_action.training.result import LOG_FILE
 from echoself_action.training.state import check_state, read_state
 
 ROOT = Path(__file__).parent.parent

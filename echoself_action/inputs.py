@@ -76,7 +76,7 @@ class Inputs(BaseModel):
     """The inputs, parsed and checked. None where an input was not given and its default depends on others."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True, allow_inf_nan=False
+        extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True, allow_inf_nan=False, defer_build=True
     )
 
     mode: Mode = _input("What to do.", _ALL, shown="required")

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from .folder import CONFIG_FILE, WEIGHTS_FILE
+from .folder import CONFIG_FILE, PICKLE_FILE
 from .foreign.checks import HEAD
 from .foreign.declared import read_json
 from .foreign.reader import Foreign, read_foreign
-from .foreign.weights import TOKENS, gpt2_names, is_turned, shapes
-from .gpt2_folder import read_config
+from .foreign.weights import gpt2_names, is_turned
+from .gpt2_folder import TOKENS, read_config, shapes
 from .metadata import METADATA_FILE
 
-PICKLE_FILE = "pytorch_model.bin"
 _TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -28,11 +27,6 @@ class _Finding:
 
     problems: list[str]
     advice: str
-
-
-def holds_pickled_model(folder: Path) -> bool:
-    """Whether `folder` is a model folder of transformers whose weights are a pickle."""
-    return (folder / CONFIG_FILE).is_file() and (folder / PICKLE_FILE).is_file() and not (folder / WEIGHTS_FILE).exists()
 
 
 def diagnose(folder: Path, name: str, first: str = "", saved: str = "", tokenizer: str | None = None) -> Path:
@@ -61,7 +55,7 @@ def diagnose(folder: Path, name: str, first: str = "", saved: str = "", tokenize
 
 def _incomplete(foreign: Foreign, config: Mapping[str, Any], folder: Path) -> _Finding | None:
     """Tensors that the config describes and the file lacks."""
-    described = shapes(read_config(folder / CONFIG_FILE, config), linear=False)
+    described = shapes(read_config(folder / CONFIG_FILE, config))
     stored = gpt2_names(foreign)
     if HEAD in stored:
         stored.setdefault(TOKENS, stored.pop(HEAD))  # the one is tied to the other

@@ -6,25 +6,24 @@ every tensor's name and shape against that config.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from ..errors import CheckpointError
 from ..model import Model, ModelConfig
-from ..model.gpt2 import GPT2Config
+from ..model.config import GPT2Config
 from . import gpt2_folder
 from .metadata import METADATA_FILE, Architecture, Metadata, read_metadata
-from .tensors import save_tensors
 
 CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE = "config.json", "generation_config.json", "model.safetensors"
+PICKLE_FILE = "pytorch_model.bin"  # in its place, of older models
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 TRAINING_STATE = "training_state"
 
@@ -52,29 +51,15 @@ class ModelFolder:
 
     def load_model(self) -> Model:
         """The model in fp32, on the CPU."""
-        files = _files(self.architecture)
-        model = new_model(self.config)
-        names = model.state_dict().keys()
-        with safe_open(self.path / WEIGHTS_FILE, "pt") as file:
-            stored = files.stored_names(file.keys())
-            state = {name: file.get_tensor(key).float() for name, key in stored.items() if name != gpt2_folder.HEAD}
-        spare = [name for name in state if name not in names]  # biases, where the config says bias: false
-        if any(state.pop(name).any() for name in spare):
-            raise CheckpointError(f"{self.path} has biases that are not zero, and its config says bias: false.")
-        model.load_state_dict(state)
-        return model
+        from .weights import load_model  # loads PyTorch: folders are read, checked and published without it
 
-
-def new_model(config: ModelConfig) -> Model:
-    """The model of this shape, its weights still unset."""
-    model: Model = _files(architecture_of(config)).new_model(config)
-    return model
+        return load_model(self)
 
 
 def same_model(one: ModelConfig, other: ModelConfig) -> bool:
     """Whether two configs are of the same model; which token ends a text is the vocabulary's."""
     kind = architecture_of(one)
-    files = _files(kind)
+    files = files_of(kind)
     return kind == architecture_of(other) and bool(files.write_config(one, None) == files.write_config(other, None))
 
 
@@ -83,30 +68,9 @@ def architecture_of(config: ModelConfig) -> Architecture:
     return "gpt2" if isinstance(config, GPT2Config) else "nanecho"
 
 
-def write_model(
-    folder: Path,
-    model_config: ModelConfig,
-    weights: Mapping[str, Tensor],
-    end_of_text_id: int | None,
-    release: Callable[[], None] = lambda: None,
-) -> str:
-    """Write config.json, generation_config.json and model.safetensors into `folder`; returns the weights' sha256.
-
-    `weights` is a state dict of the model. `end_of_text_id` None: the vocabulary has no such token. `release` is called
-    after each tensor.
-    """
-    files = _files(architecture_of(model_config))
-    config = files.write_config(model_config, end_of_text_id)
-    _write_json(folder / CONFIG_FILE, config)
-    _write_json(
-        folder / GENERATION_FILE,
-        {key: config[key] for key in ("bos_token_id", "eos_token_id")} | {"do_sample": True, "_from_model_config": True},
-    )
-    for name, code in files.REMOTE_CODE.items():
-        (folder / name).write_bytes(code)
-    digest = hashlib.sha256()
-    save_tensors(folder / WEIGHTS_FILE, files.completed(weights), {"format": "pt"}, release, digest.update)
-    return digest.hexdigest()
+def holds_pickled_model(folder: Path) -> bool:
+    """Whether `folder` is a model folder of transformers whose weights are a pickle."""
+    return (folder / CONFIG_FILE).is_file() and (folder / PICKLE_FILE).is_file() and not (folder / WEIGHTS_FILE).exists()
 
 
 def read_model_folder(path: Path) -> ModelFolder:
@@ -183,15 +147,20 @@ def loadable(folder: ModelFolder) -> Iterator[Path]:
     with TemporaryDirectory() as place:
         copy = Path(place)
         (copy / WEIGHTS_FILE).symlink_to((folder.path / WEIGHTS_FILE).resolve())
-        _write_json(copy / CONFIG_FILE, _files(folder.architecture).write_config(folder.config, None))
+        write_json(copy / CONFIG_FILE, files_of(folder.architecture).write_config(folder.config, None))
         for name, content in code.items():
             (copy / name).write_bytes(content)
         yield copy
 
 
+def numbers_of(config: ModelConfig) -> int:
+    """How many numbers the tensors of this model hold."""
+    return sum(math.prod(shape) for shape in files_of(architecture_of(config)).shapes(config).values())
+
+
 def remote_code(config: ModelConfig) -> Mapping[str, bytes]:
     """The files that transformers runs to load this model, by name; none for GPT-2, which it has itself."""
-    code: Mapping[str, bytes] = _files(architecture_of(config)).REMOTE_CODE
+    code: Mapping[str, bytes] = files_of(architecture_of(config)).REMOTE_CODE
     return code
 
 
@@ -206,14 +175,14 @@ def _read_config(path: Path) -> ModelConfig:
             f"{path} describes a model that this program can't compute: model_type={kind!r}. It was not used.",
             "Only GPT-2 and NanEcho models can be trained and published.",
         )
-    config: ModelConfig = _files(kind).read_config(path, values)
+    config: ModelConfig = files_of(kind).read_config(path, values)
     return config
 
 
 def _check_shapes(path: Path, config: ModelConfig) -> None:
-    files = _files(architecture_of(config))
+    files = files_of(architecture_of(config))
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "numpy") as file:
             stored = files.stored_names(file.keys())
             shapes = {name: file.get_slice(key).get_shape() for name, key in stored.items()}
     except (SafetensorError, OSError) as error:
@@ -223,8 +192,7 @@ def _check_shapes(path: Path, config: ModelConfig) -> None:
             f"{path} has {len(shapes):,} tensors, and its config.json describes one of {fewest:,} or more. It was not used.",
             "Weights and config.json are of different models: use a folder that was saved whole.",
         )
-    with torch.device("meta"):
-        expected = {name: list(tensor.shape) for name, tensor in new_model(config).state_dict().items()}
+    expected = {name: list(shape) for name, shape in files.shapes(config).items()}
     fits = expected | ({gpt2_folder.HEAD: expected[gpt2_folder.TOKENS]} if gpt2_folder.TOKENS in expected else {})
     problems = [f"{name} is missing" for name in expected if name not in shapes]
     problems += [
@@ -240,7 +208,7 @@ def _check_shapes(path: Path, config: ModelConfig) -> None:
         raise CheckpointError(f"{path} does not fit its config.json: {shown}. It was not used.")
 
 
-def _files(architecture: Architecture) -> Any:
+def files_of(architecture: Architecture) -> Any:
     """The module that knows how this architecture lies in a folder. NanEcho's loads transformers, which takes seconds."""
     if architecture == "gpt2":
         return gpt2_folder
@@ -249,5 +217,6 @@ def _files(architecture: Architecture) -> Any:
     return nanecho_folder
 
 
-def _write_json(path: Path, document: dict[str, Any]) -> None:
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """As all JSON in a model folder is written."""
     path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,16 +1,13 @@
-"""Stock GPT-2 in a model folder: transformers' config.json to and from our config, and which tensors the file may hold."""
+"""Stock GPT-2 in a model folder: transformers' config.json to and from our config, and which tensors the file holds."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from ..errors import CheckpointError
-from ..model.gpt2 import GPT2, GPT2Config
+from ..model.config import GPT2Config
 
-TOKENS = "transformer.wte.weight"
+TOKENS, POSITIONS = "transformer.wte.weight", "transformer.wpe.weight"
 HEAD = "lm_head.weight"  # tied to the token embedding: a second copy adds nothing, but must fit
 REMOTE_CODE: Mapping[str, bytes] = {}  # transformers has GPT-2 itself
 LARGEST_SIZE = 1 << 24  # PyTorch can't count the numbers of a matrix with sides far above it
@@ -24,11 +21,6 @@ _FIXED = {
     "add_cross_attention": False,
 }
 _IMPLEMENTATIONS = (None, "eager", "sdpa")  # of attention: PyTorch's own
-
-
-def new_model(config: GPT2Config) -> GPT2:
-    """The model, its weights still unset."""
-    return GPT2(config)
 
 
 def write_config(config: GPT2Config, end_of_text_id: int | None) -> dict[str, Any]:
@@ -96,6 +88,28 @@ def fewest_tensors(config: GPT2Config) -> int:
     return config.n_layer
 
 
+def shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
+    """The model's tensors in the order of its state dict, the tied head left out; matrices are (in, out)."""
+    width = config.n_embd
+    result: dict[str, tuple[int, ...]] = {TOKENS: (config.vocab_size, width), POSITIONS: (config.block_size, width)}
+
+    def add(name: str, *shape: int) -> None:
+        result[f"{name}.weight"] = shape
+        if config.bias:
+            result[f"{name}.bias"] = shape[-1:]
+
+    for i in range(config.n_layer):
+        block = f"transformer.h.{i}"
+        add(f"{block}.ln_1", width)
+        add(f"{block}.attn.c_attn", width, 3 * width)
+        add(f"{block}.attn.c_proj", width, width)
+        add(f"{block}.ln_2", width)
+        add(f"{block}.mlp.c_fc", width, 4 * width)
+        add(f"{block}.mlp.c_proj", 4 * width, width)
+    add("transformer.ln_f", width)
+    return result
+
+
 def other_code(values: Mapping[str, Any]) -> list[str]:
     """Settings of a config.json for which transformers downloads a kernel and runs it, whether code is trusted or not."""
     return [f"{key}={values[key]!r}" for key in values if "_implementation" in key and values[key] not in _IMPLEMENTATIONS]
@@ -114,12 +128,3 @@ def stored_names(keys: Iterable[str]) -> dict[str, str]:
 def is_spare(config: GPT2Config, name: str) -> bool:
     """Whether a file may hold this tensor beside the model's: the tied head, and zeros for biases that the model has not."""
     return name == HEAD or (not config.bias and name.endswith(".bias"))
-
-
-def completed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """With zeros for the biases that the model has not, because a stock GPT-2 has them."""
-    tensors = dict(weights)
-    for name, tensor in weights.items():
-        if name.endswith(".weight") and name not in (TOKENS, "transformer.wpe.weight"):
-            tensors.setdefault(name.removesuffix("weight") + "bias", torch.zeros(tensor.shape[-1]))
-    return tensors

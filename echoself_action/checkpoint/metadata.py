@@ -31,7 +31,7 @@ DimensionNames = Annotated[list[DimensionName], Field(min_length=1), AfterValida
 
 
 class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)  # --help needs none
 
 
 class TokenizerFacts(_Facts):
@@ -153,3 +153,11 @@ def read_metadata(folder: Path) -> Metadata | None:
         return Metadata.model_validate_json((folder / METADATA_FILE).read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def in_words(parity: ParityFacts) -> str:
+    """The figures of a check, for people."""
+    return (
+        f"{parity.tensors} tensors, none missing and none left over; the largest difference of a logit is "
+        f"{parity.max_abs_diff:.1e}, the same first choice at {parity.argmax_agreement:.0%} of {parity.positions} positions"
+    )

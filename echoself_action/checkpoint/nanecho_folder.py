@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor
 
 from ..errors import CheckpointError
 from ..model import nanecho
@@ -67,11 +67,6 @@ class _Settings(BaseModel):
 _OWN = list(_Settings.model_fields)
 
 
-def new_model(config: NanEchoConfig) -> NanEchoForCausalLM:
-    """The model, its weights still unset."""
-    return NanEchoForCausalLM(config)
-
-
 def write_config(config: NanEchoConfig, end_of_text_id: int | None) -> dict[str, Any]:
     """The config.json: NanEchoConfig's own settings, and where its code is."""
     return {name: getattr(config, name) for name in _OWN} | {
@@ -126,6 +121,12 @@ def config_problems(config: NanEchoConfig) -> list[str]:
     return problems
 
 
+def shapes(config: NanEchoConfig) -> dict[str, tuple[int, ...]]:
+    """The model's tensors in the order of its state dict."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in NanEchoForCausalLM(config).state_dict().items()}
+
+
 def fewest_tensors(config: NanEchoConfig) -> int:
     """At least as many tensors has a file of this model, told without making anything of it."""
     layers = config.n_layer
@@ -142,11 +143,6 @@ def stored_names(keys: Iterable[str]) -> dict[str, str]:
 def is_spare(config: NanEchoConfig, name: str) -> bool:  # noqa: ARG001  # as for every architecture
     """Whether a file may hold this tensor beside the model's. None."""
     return False
-
-
-def completed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the file: those of the model."""
-    return dict(weights)
 
 
 def _lowered(message: str) -> str:

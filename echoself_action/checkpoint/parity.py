@@ -72,14 +72,6 @@ def check_parity(folder: ModelFolder, source: Callable[[Tensor], Tensor] | None 
     return parity
 
 
-def in_words(parity: ParityFacts) -> str:
-    """The figures, for people."""
-    return (
-        f"{parity.tensors} tensors, none missing and none left over; the largest difference of a logit is "
-        f"{parity.max_abs_diff:.1e}, the same first choice at {parity.argmax_agreement:.0%} of {parity.positions} positions"
-    )
-
-
 def _stored(folder: ModelFolder) -> set[str]:
     with safe_open(folder.path / WEIGHTS_FILE, "pt") as file:
         return _names(stored_names(file.keys()) if folder.architecture == "gpt2" else file.keys())

@@ -2,10 +2,13 @@
 
 import re
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from ..checkpoint.folder import ModelFolder
 from ..checkpoint.metadata import Comparison
-from .compare import Difference
+
+if TYPE_CHECKING:  # loads PyTorch, and a verdict is read where nothing is compared
+    from .compare import Difference
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def judge_measured(gate: str, loss: float) -> Verdict:
     return Verdict(True, f"the held-out loss is {loss:.4f}, at most {limit:g} as the gate wants")
 
 
-def judge_difference(gate: str, difference: Difference, against: str) -> Verdict:
+def judge_difference(gate: str, difference: "Difference", against: str) -> Verdict:
     """The verdict of a relative gate: the whole interval below zero (`improved`), or below a margin (`not_worse=X`).
 
     `against` is the commit that the published model is of.

@@ -4,8 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..checkpoint.metadata import Architecture, Comparison, DatasetFacts, Metadata, ParityFacts
-from ..checkpoint.parity import in_words
+from ..checkpoint.metadata import Architecture, Comparison, DatasetFacts, Metadata, ParityFacts, in_words
 from .history import Publish
 from .repo import CHART_FILE, HISTORY_FILE
 from .trend import has_trend, perplexity

@@ -10,11 +10,9 @@ from tempfile import TemporaryDirectory
 
 from ..checkpoint.adopt import move_in
 from ..checkpoint.atomic import TEMPORARY_PREFIX
-from ..checkpoint.diagnosis import diagnose
 from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder, read_model_folder
 from ..checkpoint.metadata import METADATA_FILE, Metadata, read_metadata
 from ..errors import CheckpointError, HubError
-from ..training.imports import import_checkpoint
 from .client import Hub
 from .download import download
 from .provenance import Verify, verify_files
@@ -155,6 +153,9 @@ def _converted(hub: Hub, repo_id: str, published: Listing, output_dir: Path, not
 
     Raises CheckpointError where it is not the whole model, with what is wrong and what of it can be saved.
     """
+    from ..checkpoint.diagnosis import diagnose  # these load PyTorch, which a model of ours is fetched without
+    from ..training.imports import import_checkpoint
+
     saved = repo_id.rpartition("/")[2]
     first = f"hf download {repo_id} --revision {published.commit} --local-dir {saved}"
     with _incoming(hub, repo_id, _files(published, PICKLED_FILES), output_dir) as incoming:

@@ -3,8 +3,14 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..checkpoint.diagnosis import PICKLE_FILE
-from ..checkpoint.folder import CONFIG_FILE, GENERATION_FILE, TOKENIZER_FILES, TRAINING_STATE, WEIGHTS_FILE
+from ..checkpoint.folder import (
+    CONFIG_FILE,
+    GENERATION_FILE,
+    PICKLE_FILE,
+    TOKENIZER_FILES,
+    TRAINING_STATE,
+    WEIGHTS_FILE,
+)
 from ..checkpoint.metadata import METADATA_FILE
 from .asking import ask, silence
 from .client import Hub

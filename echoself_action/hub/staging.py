@@ -5,9 +5,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import torch
-
-from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder, new_model
+from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder, numbers_of
 from ..errors import CheckpointError
 from .checksum import Content, size_of
 from .secrets import Find, find_secrets
@@ -92,7 +90,5 @@ def _header(path: Path) -> bytes:
 def _largest_weights(folder: ModelFolder) -> int:
     """Bytes in float64 with an untied head, and the masks that old GPT-2 files carry."""
     config = folder.config
-    with torch.device("meta"):
-        numbers: int = sum(tensor.numel() for tensor in new_model(config).state_dict().values())
     head, masks = config.vocab_size * config.n_embd, config.n_layer * config.block_size**2
-    return 8 * (numbers + head) + 4 * masks + JSON_LIMIT
+    return 8 * (numbers_of(config) + head) + 4 * masks + JSON_LIMIT

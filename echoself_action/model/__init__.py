@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from .gpt2 import GPT2, GPT2Config
+from .config import GPT2Config
 
-if TYPE_CHECKING:  # nanecho loads transformers, which takes seconds: whoever needs it imports it
+if TYPE_CHECKING:  # they load PyTorch and transformers, which takes seconds: whoever needs them imports them
+    from .gpt2 import GPT2
     from .nanecho import NanEchoConfig, NanEchoForCausalLM
 
 Model: TypeAlias = "GPT2 | NanEchoForCausalLM"

@@ -6,40 +6,14 @@ or transposed between training and publishing.
 """
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import causal_attention
+from .config import GPT2Config
 from .cross_entropy import linear_cross_entropy
-
-Activation = Literal["gelu_new", "gelu"]
-
-
-@dataclass(frozen=True)
-class GPT2Config:
-    """The shape of a model.
-
-    `activation` is the exact GELU, which costs a CPU a third of what its approximation by tanh does, or that (`gelu_new`), as
-    OpenAI trained GPT-2.
-    """
-
-    vocab_size: int
-    block_size: int
-    n_layer: int
-    n_head: int
-    n_embd: int
-    dropout: float = 0.0
-    bias: bool = True
-    activation: Activation = "gelu"
-    layer_norm_epsilon: float = 1e-5
-
-    def with_dropout(self, dropout: float) -> "GPT2Config":
-        """The same model with another rate of dropout."""
-        return replace(self, dropout=dropout)
 
 
 class Linear(nn.Module):

@@ -7,9 +7,6 @@ from pathlib import Path
 
 from ..checkpoint.folder import ModelFolder
 from ..checkpoint.metadata import ParityFacts
-from ..corpus.tokenizer import load_tokenizer
-from ..evaluation.bits import bits_per_byte
-from ..evaluation.samples import sample
 from ..hub.card import CardChoices, card_to_fill, model_card
 from ..hub.client import Hub
 from ..hub.history import History, Publish, fetch_history, publish_of
@@ -21,8 +18,7 @@ from ..hub.trend import history_files
 from ..inputs import Inputs
 from ..report.log import note
 from ..report.page import Publishing, write_page
-from ..training.held_out import read_held_out
-from ..training.loop import LOG_FILE
+from ..training.result import LOG_FILE
 from .gate import is_published
 
 
@@ -60,6 +56,9 @@ def account_of(
 def write_report(inputs: Inputs, model: ModelFolder, text: str | None, publishing: Publishing | None = None) -> dict[str, str]:
     """Write the page about `model`; `text` is a sample of it, None where none was drawn yet. Returns the output."""
     if text is None:
+        from ..corpus.tokenizer import load_tokenizer  # with what loads PyTorch: a sample is drawn from a loaded model
+        from ..evaluation.samples import sample
+
         text = without_secrets(sample(model.load_model(), load_tokenizer(model.path)))
     path = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, model, [text], publishing)
     return {"report": str(path)}
@@ -71,6 +70,10 @@ def _publish(model: ModelFolder, history: History) -> Publish | None:
 
 def _bits_per_byte(model: ModelFolder) -> float | None:
     """By the held-out text that lies with the checkpoint; None where that is not known."""
+    from ..corpus.tokenizer import load_tokenizer  # a model that is published already is not measured again
+    from ..evaluation.bits import bits_per_byte
+    from ..training.held_out import read_held_out
+
     loss, windows = model.metadata.val_loss if model.metadata else None, read_held_out(model.path)
     if loss is None or not windows:
         return None

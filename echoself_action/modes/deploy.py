@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 from ..checkpoint.find import best, broken, resumable
 from ..checkpoint.folder import ModelFolder, check_weights, record, remote_code
-from ..checkpoint.parity import check_parity, in_words
+from ..checkpoint.metadata import ParityFacts, in_words
 from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
 from ..evaluation.gate import is_relative
 from ..hub.client import Hub, open_hub, require_write_access
@@ -20,7 +20,7 @@ from ..report.page import Publishing
 from ..report.summary import loss_text, publishing_summary, refusal_summary
 from .account import write_report
 from .documents import documents_of, publish_documents
-from .gate import known_of, verdict_on
+from .gate import published_facts, verdict_on
 from .named import named_checkpoint
 from .outputs import model_outputs
 from .planned import planned_for, show_plan
@@ -79,15 +79,22 @@ def _deploy(
         publishing = Publishing(where["repo_url"], verdict, history=fetch_history(hub, remote).publishes)
         return where | {"deployed": "false"} | write_report(inputs, model, text, publishing)
     with documents_of(inputs, hub, remote, model) as documents, part("Publishing"):
-        parity = check_parity(model)
-        note(f"stock transformers loads {model.path}: {in_words(parity)}")
+        known = None if inputs.dry_run else published_facts(hub, remote, model)  # the same weights have the same figures
+        known_parity = known.parity if known else None
+        parity = known_parity or _checked(model)
         if not inputs.dry_run:
-            model = record(model, anew=True, **known_of(hub, remote, model))  # the same weights have the same figures
+            if known:
+                model = record(model, anew=True, parity=known.parity, compared=known.compared, dataset=known.dataset)
             model = record(model, parity=parity)
             model = record(model, anew=True, compared=verdict.compared)
         if remote_code(model.config):
             note("whoever loads it needs trust_remote_code=True: NanEcho is no architecture of transformers")
         planned = planned_for(inputs, hub, remote, model, newest, parity, documents)
+        sends = documents is not None or inputs.sign != "off" or planned.differs_from(remote)
+        if sends and known_parity:
+            parity = _checked(model)
+        if not sends and text is None:
+            text = ""  # all of it is there already: PyTorch would be loaded for the page's sample alone
         if inputs.dry_run:
             show_plan(hub, remote, planned, documents)
             return where | {"deployed": "false"}
@@ -119,6 +126,15 @@ def _deploy(
         }
         | named
     )
+
+
+def _checked(model: ModelFolder) -> ParityFacts:
+    """The check that nothing is sent without."""
+    from ..checkpoint.parity import check_parity  # loads PyTorch and transformers: not where nothing has changed
+
+    parity = check_parity(model)
+    note(f"stock transformers loads {model.path}: {in_words(parity)}")
+    return parity
 
 
 def exit_code(inputs: Inputs, outputs: Mapping[str, str]) -> int:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.folder import CONFIG_FILE, GENERATION_FILE, TOKENIZER_FILES, ModelFolder, check_weights, read_model_folder
-from ..checkpoint.parity import check_parity, in_words
+from ..checkpoint.metadata import in_words
+from ..checkpoint.parity import check_parity
 from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..errors import CheckpointError, EchoselfError
 from ..evaluation.compare import Ids, Reader, difference, read

@@ -3,19 +3,18 @@
 from glob import glob
 from pathlib import Path
 
-from ..checkpoint.diagnosis import diagnose, holds_pickled_model
-from ..checkpoint.folder import ModelFolder, read_model_folder
+from ..checkpoint.folder import ModelFolder, holds_pickled_model, read_model_folder
 from ..errors import CheckpointError
 from ..inputs import AUTO, Inputs
 from ..report.log import note, part
-from ..training.imports import import_checkpoint
-from .auto import discover
 
 
 def named_checkpoint(inputs: Inputs) -> ModelFolder:
     """Raises CheckpointError where `checkpoint` is not one thing, or not one that can be used."""
     assert inputs.checkpoint
     if inputs.checkpoint == AUTO:
+        from .auto import discover  # reads foreign files, with PyTorch
+
         return discover(inputs)
     return local_checkpoint(inputs, _only(inputs.checkpoint), inputs.output_dir)
 
@@ -23,9 +22,13 @@ def named_checkpoint(inputs: Inputs) -> ModelFolder:
 def local_checkpoint(inputs: Inputs, path: Path, output_dir: Path) -> ModelFolder:
     """The model folder at `path`, or what becomes of a foreign file there, in `output_dir`. Raises CheckpointError."""
     if holds_pickled_model(path):
+        from ..checkpoint.diagnosis import diagnose  # with PyTorch, which our own folders can do without
+
         path = diagnose(path, str(path), tokenizer=inputs.tokenizer)
     if not path.is_file():
         return read_model_folder(path)
+    from ..training.imports import import_checkpoint  # likewise
+
     with part("Importing"):
         return import_checkpoint(path, output_dir, inputs.tokenizer, note, inputs.n_head)
 

@@ -29,6 +29,10 @@ class Planned:
     removed: tuple[str, ...]
     history: Sequence[Publish]
 
+    def differs_from(self, remote: Remote) -> bool:
+        """Whether there is anything to send, or to take away."""
+        return bool(changes(self.files, remote.model) or changes(self.state, remote.state) or self.removed)
+
 
 def planned_for(
     inputs: Inputs,

@@ -12,8 +12,6 @@ from ..inputs import Inputs, Outputs
 from ..report.github import write_outputs, write_summary
 from ..report.log import note, part
 from ..report.summary import pulling_summary, taking_in_summary
-from ..training.nanecho import export_nanecho
-from ..training.nanogpt import export_nanogpt
 from .named import named_checkpoint
 from .outputs import model_outputs
 
@@ -61,10 +59,15 @@ def _taken_in(inputs: Inputs) -> Pulled:
 
 
 def _export(inputs: Inputs, model: ModelFolder) -> None:
+    # the exports load PyTorch, and no pull without one needs it
     if "nanogpt" in inputs.formats:
+        from ..training.nanogpt import export_nanogpt
+
         exported = inputs.output_dir / "nanogpt" / "ckpt.pt"
         export_nanogpt(model, exported)
         note(f"for nanoGPT, step {model.step}: {exported}; train.py --init_from=resume --out_dir={exported.parent}")
     if "nanecho" in inputs.formats:
+        from ..training.nanecho import export_nanecho
+
         exported = export_nanecho(model, inputs.output_dir / "nanecho" / "cache")
         note(f"for NanEcho, step {model.step}: {exported}; train_cached.py --out_dir={inputs.output_dir / 'nanecho'}")

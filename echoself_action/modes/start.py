@@ -11,7 +11,7 @@ from ..hub.fetch import fetch
 from ..hub.repo import look_up
 from ..inputs import AUTO, Inputs
 from ..report.log import note, warn
-from ..training.loop import LOG_FILE
+from ..training.result import LOG_FILE
 from ..training.state import check_state
 from .named import named_checkpoint
 

@@ -11,14 +11,15 @@ from ..evaluation.samples import sample
 from ..hub.secrets import without_secrets
 from ..inputs import Inputs, Outputs
 from ..model import ModelConfig
-from ..model.gpt2 import GPT2Config
+from ..model.config import GPT2Config
 from ..report.github import write_outputs, write_summary
 from ..report.log import note, part, show_sample, warn
 from ..report.progress import ProgressPrinter
 from ..report.summary import loss_text, training_summary
 from ..training.device import choose_precision
-from ..training.loop import Listeners, Result, train
+from ..training.loop import Listeners, train
 from ..training.parallel import joined
+from ..training.result import Result
 from ..training.run import Data, Run, continued, fresh
 from ..training.settings import OptimizerName
 from ..training.stop import stop_on_signals

@@ -18,8 +18,7 @@ from markupsafe import Markup
 
 from ..checkpoint.atomic import new_file
 from ..checkpoint.folder import ModelFolder
-from ..checkpoint.metadata import Comparison
-from ..checkpoint.parity import in_words
+from ..checkpoint.metadata import Comparison, in_words
 from ..evaluation.gate import Verdict
 from ..hub.history import Publish, read_history
 from ..hub.trend import perplexity

@@ -6,7 +6,7 @@ from typing import Self
 
 from tqdm import tqdm
 
-from ..training.loop import Progress
+from ..training.result import Progress
 
 
 class ProgressPrinter:

@@ -1,7 +1,6 @@
 """The text of a pull request on the Hub: what the gate said, what it would change, and how the results differ."""
 
-from ..checkpoint.metadata import Metadata, ParityFacts
-from ..checkpoint.parity import in_words
+from ..checkpoint.metadata import Metadata, ParityFacts, in_words
 from ..evaluation.gate import Verdict
 from ..hub.publish import Change
 from .text import code

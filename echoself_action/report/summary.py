@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 from ..checkpoint.folder import ModelFolder
-from ..checkpoint.metadata import ParityFacts
-from ..checkpoint.parity import in_words
+from ..checkpoint.metadata import ParityFacts, in_words
 from ..evaluation.gate import Verdict
 from ..hub.card_text import history_table
 from ..hub.history import Publish
 from ..hub.publish import Published
 from ..hub.trend import FEWEST
-from ..training.loop import Result
+from ..training.result import Result
 from .text import code, indented
 
 _POINTS = 40  # of a chart; more do not show

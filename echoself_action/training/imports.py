@@ -10,15 +10,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..checkpoint.atomic import new_folder, set_aside
-from ..checkpoint.folder import ModelFolder, read_model_folder, same_model, write_model
+from ..checkpoint.folder import ModelFolder, read_model_folder, same_model
 from ..checkpoint.foreign.gpt2 import holds_gpt2, read_gpt2
 from ..checkpoint.foreign.layouts import LAYOUTS, NANOGPT, RAW, holds_nanecho, shown
 from ..checkpoint.foreign.nanecho import read_nanecho
 from ..checkpoint.foreign.nanogpt import read_nanogpt
 from ..checkpoint.foreign.reader import read_foreign
 from ..checkpoint.foreign.source import Source
-from ..checkpoint.metadata import ImportFacts, Metadata, TokenizerFacts, read_metadata
-from ..checkpoint.parity import check_parity, in_words
+from ..checkpoint.metadata import ImportFacts, Metadata, TokenizerFacts, in_words, read_metadata
+from ..checkpoint.parity import check_parity
+from ..checkpoint.weights import write_model
 from ..corpus.tokenizer import Tokenizer, ids_tokenizer, load_tokenizer, make_tokenizer
 from ..errors import CheckpointError
 from .schedule import FLOOR, Schedule, over_total

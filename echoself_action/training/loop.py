@@ -7,58 +7,22 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from ..checkpoint.atomic import remove_leftovers
-from ..checkpoint.folder import ModelFolder
 from ..checkpoint.metadata import Evaluation
 from ..errors import TrainingError
 from ..evaluation.loss import HeldOut
 from .memory import is_out_of_memory, out_of_memory, smaller_batches
+from .result import LOG_FILE, Progress, Result, StoppedBy
 from .run import Run
 from .saver import Saver
 from .schedule import planned
 from .sharding import whole
 from .stop import StopRequest
 
-StoppedBy = Literal["max_iters", "max_minutes", "signal"]
-LOG_FILE = "log.jsonl"
 _SPARE = 1.5  # how much longer than before the end of a run may take
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One logged step, and one line of log.jsonl. `loss` is the mean since the line before; `val_loss` where evaluated.
-
-    Losses are nats per token; `elapsed_s` and `time_left_s` (an estimate) are of this run.
-    """
-
-    step: int
-    end_step: int
-    loss: float
-    val_loss: float | None
-    lr: float
-    tokens_per_second: float
-    elapsed_s: float
-    time_left_s: float
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run leaves. `start_val_loss` is of the model it began with, on the same text; None for a fresh one.
-
-    `saving_s` is how long the run waited for its checkpoints, of `elapsed_s`.
-    """
-
-    latest: ModelFolder
-    start_step: int
-    start_val_loss: float | None
-    tokens_per_second: float
-    elapsed_s: float
-    saving_s: float
-    stopped_by: StoppedBy
 
 
 @dataclass(frozen=True)

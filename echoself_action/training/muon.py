@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
 
-from .sharding import whole
+from .plain import PlainOptimizer
+from .sharding import parted_like, whole
 
 MOMENTUM = 0.9
 # of steps that bring 0.003 to 1 within 0.2 of 1, each the best for what those before it leave (Amsel et al. 2025, arXiv
@@ -28,7 +28,7 @@ _COEFFICIENTS = (
 _RMS = 0.2  # of an element of AdamW's updates, about
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(PlainOptimizer):
     """Steps for matrices. A group's `parts` is how many matrices lie side by side in one, as queries, keys and values do;
     `dtype` is what products of them are computed in."""
 
@@ -57,10 +57,8 @@ class Muon(torch.optim.Optimizer):
             rows, columns = parameter.shape[0], parameter.shape[1] // group["parts"]
             pieces = [next(updates[tuple(sorted((rows, columns)))]) for _ in range(group["parts"])]
             update = torch.cat([piece if rows <= columns else piece.t() for piece in pieces], 1).to(parameter.dtype)
-            if isinstance(parameter, DTensor):
-                update = distribute_tensor(update, parameter.device_mesh, parameter.placements)
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(update, alpha=-group["lr"] * _RMS * max(rows, columns) ** 0.5)
+            parameter.add_(parted_like(update, parameter), alpha=-group["lr"] * _RMS * max(rows, columns) ** 0.5)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder
 from ..checkpoint.foreign.checks import HEAD
 from ..checkpoint.foreign.nanecho import FLAGS, TOKENS, gpt2_names, shapes, turned
 from ..errors import CheckpointError
-from ..model.gpt2 import GPT2Config
+from ..model.config import GPT2Config
 from .export import kept_moments, plain_settings, save_pt
 from .optimizer import BETAS, MOMENTS
 from .state import read_spare

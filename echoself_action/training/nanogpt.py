@@ -9,7 +9,7 @@ from ..checkpoint.folder import ModelFolder
 from ..checkpoint.foreign.nanogpt import optimizer_order
 from ..checkpoint.foreign.weights import shapes, turned
 from ..errors import CheckpointError
-from ..model.gpt2 import GPT2Config
+from ..model.config import GPT2Config
 from .export import kept_moments, plain_settings, save_pt
 from .optimizer import BETAS, MOMENTS
 

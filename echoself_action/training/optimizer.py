@@ -9,6 +9,7 @@ from torch import Tensor
 from ..model import Model
 from .muon import Muon
 from .parallel import ALONE, Team
+from .plain import AdamW
 from .settings import OptimizerName
 from .sharding import placed_like
 
@@ -43,8 +44,8 @@ class Optimizer:
             part.step()
 
     def zero_grad(self) -> None:
-        for part in self._parts:
-            part.zero_grad(set_to_none=True)
+        for parameter in self._part_of:
+            parameter.grad = None
 
 
 def make_optimizer(
@@ -61,7 +62,7 @@ def make_optimizer(
         {"params": [p for p in rest if p.dim() > 1], "weight_decay": 0.0 if hidden else weight_decay},
         {"params": [p for p in rest if p.dim() == 1], "weight_decay": 0.0},
     ]
-    adamw = torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, fused=True)
+    adamw = AdamW(groups, lr=learning_rate, betas=BETAS, fused=True)
     by_parts = {
         parts: [p for name, p in hidden.items() if _SIDE_BY_SIDE.get(name.split(".")[-2], 1) == parts]
         for parts in (1, *_SIDE_BY_SIDE.values())

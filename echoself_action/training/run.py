@@ -21,8 +21,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..checkpoint.atomic import new_folder, set_aside
-from ..checkpoint.folder import ModelFolder, architecture_of, new_model, read_model_folder, sha256, write_model
+from ..checkpoint.folder import ModelFolder, architecture_of, read_model_folder, sha256
 from ..checkpoint.metadata import DataFacts, Evaluation, Metadata, TokenizerFacts
+from ..checkpoint.weights import new_model, write_model
 from ..corpus.token_files import Tokens
 from ..corpus.tokenizer import Tokenizer
 from ..errors import CheckpointError, InputError

@@ -10,9 +10,17 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 from transformers import GPT2Config as StockConfig
 
-from echoself_action.checkpoint.folder import ModelFolder, check_weights, read_model_folder, write_model
+from echoself_action.checkpoint.folder import ModelFolder, check_weights, read_model_folder
+from echoself_action.checkpoint.gpt2_folder import shapes
+from echoself_action.checkpoint.weights import write_model
 from echoself_action.errors import CheckpointError
 from echoself_action.model.gpt2 import GPT2, GPT2Config
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_shapes_that_a_folder_is_held_to_are_those_of_the_model(small_config: GPT2Config, bias: bool) -> None:
+    config = replace(small_config, bias=bias)
+    assert list(shapes(config).items()) == [(name, tuple(one.shape)) for name, one in GPT2(config).state_dict().items()]
 
 
 def test_stock_transformers_loads_it_whole_and_computes_the_same(model_folder: ModelFolder) -> None:

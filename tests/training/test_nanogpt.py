@@ -14,8 +14,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from echoself_action.checkpoint.folder import read_model_folder, write_model
+from echoself_action.checkpoint.folder import read_model_folder
 from echoself_action.checkpoint.foreign.weights import turned
+from echoself_action.checkpoint.weights import write_model
 from echoself_action.corpus.token_files import prepare_tokens
 from echoself_action.corpus.tokenizer import load_tokenizer, make_tokenizer
 from echoself_action.errors import CheckpointError

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from echoself_action.model.gpt2 import GPT2, GPT2Config
+from echoself_action.training import plain
 from echoself_action.training.optimizer import Optimizer, make_optimizer, moments, restore_moments
 from echoself_action.training.settings import OptimizerName
 
@@ -74,3 +75,17 @@ def test_what_two_optimizers_share_goes_over_from_one_to_the_other(small_config:
     assert moments(model, other).keys() == {key for key in held if not (".h." in key and held[key].dim() == 2)} - {
         f"steps.{name}" for name, parameter in model.named_parameters() if ".h." in name and parameter.dim() == 2
     }
+
+
+def test_adamw_takes_the_steps_of_pytorchs_own_bit_by_bit() -> None:
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(start) for start in torch.randn(5, 3).repeat(2, 1, 1))
+    settings = {"lr": 0.1, "betas": (0.9, 0.95), "weight_decay": 0.1, "fused": True}
+    optimizers = plain.AdamW([ours], **settings), torch.optim.AdamW([theirs], **settings)
+    for _ in range(3):
+        gradient = torch.randn(5, 3)
+        for parameter, optimizer in zip((ours, theirs), optimizers, strict=True):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    assert torch.equal(ours, theirs)
+    assert all(torch.equal(*(one.state_dict()["state"][0][name] for one in optimizers)) for name in ("exp_avg", "exp_avg_sq"))

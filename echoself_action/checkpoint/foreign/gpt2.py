@@ -11,13 +11,13 @@ from typing import cast
 
 from torch import Tensor
 
-from ...model.gpt2 import Activation, GPT2Config
-from ..gpt2_folder import read_config
+from ...model.config import Activation, GPT2Config
+from ..gpt2_folder import POSITIONS, TOKENS, read_config
 from .declared import SIZES, Declared, beside, inside, losses_of, read_json, step_of, training_settings
 from .layouts import number
 from .reader import Foreign
 from .source import Source
-from .weights import POSITIONS, TOKENS, checked, gpt2_names, is_turned, logits, turned
+from .weights import checked, gpt2_names, is_turned, logits, turned
 
 _BLOCK = re.compile(r"transformer\.h\.(\d{1,6})\.")
 _ACTIVATIONS = ("activation_function", "activation")

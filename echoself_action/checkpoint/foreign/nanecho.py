@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...model.gpt2 import GPT2Config
+from ...model.config import GPT2Config
 from .checks import MOMENTS, check_moments, check_weights, tie
 from .declared import beside, inside, losses_of, step_of, training_settings
 from .layouts import number

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...model.gpt2 import GPT2Config
+from ...model.config import GPT2Config
 from .checks import HEAD, MOMENTS, check_moments
 from .declared import training_settings
 from .layouts import number

@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...model.gpt2 import GPT2Config
+from ...model.config import GPT2Config
+from .. import gpt2_folder
+from ..gpt2_folder import POSITIONS, TOKENS
 from .checks import check_weights, tie
 from .reader import Foreign
 
-TOKENS, POSITIONS = "transformer.wte.weight", "transformer.wpe.weight"
 _TURNED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 _BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask, where PyTorch had no flash attention
 
@@ -47,27 +48,9 @@ def is_turned(foreign: Foreign, stored: Mapping[str, Tensor]) -> bool:
     return False
 
 
-def shapes(config: GPT2Config, linear: bool = True) -> dict[str, tuple[int, ...]]:
-    """The parameters in the order of nanoGPT's `named_parameters`, the tied head left out; `linear`: as nn.Linear's."""
-    width = config.n_embd
-    result: dict[str, tuple[int, ...]] = {TOKENS: (config.vocab_size, width), POSITIONS: (config.block_size, width)}
-
-    def add(name: str, *shape: int) -> None:
-        """`shape` as nn.Linear has it: outputs first."""
-        result[f"{name}.weight"] = shape if linear else shape[::-1]
-        if config.bias:
-            result[f"{name}.bias"] = shape[:1]
-
-    for i in range(config.n_layer):
-        block = f"transformer.h.{i}"
-        add(f"{block}.ln_1", width)
-        add(f"{block}.attn.c_attn", 3 * width, width)
-        add(f"{block}.attn.c_proj", width, width)
-        add(f"{block}.ln_2", width)
-        add(f"{block}.mlp.c_fc", 4 * width, width)
-        add(f"{block}.mlp.c_proj", width, 4 * width)
-    add("transformer.ln_f", width)
-    return result
+def shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
+    """The parameters in the order of nanoGPT's `named_parameters`, the tied head left out, as nn.Linear keeps them."""
+    return {name: shape[::-1] if name.endswith(_TURNED) else shape for name, shape in gpt2_folder.shapes(config).items()}
 
 
 def checked(foreign: Foreign, config: GPT2Config, linear: bool, where: str) -> dict[str, Tensor]:
@@ -77,7 +60,7 @@ def checked(foreign: Foreign, config: GPT2Config, linear: bool, where: str) -> d
     """
     stored = gpt2_names(foreign)
     tie(foreign, stored, TOKENS)
-    return check_weights(foreign, stored, shapes(config, linear), where)
+    return check_weights(foreign, stored, shapes(config) if linear else gpt2_folder.shapes(config), where)
 
 
 @torch.no_grad()

@@ -1,0 +1,42 @@
+"""What a training run tells while it goes on, and what it leaves. It is read where nothing is trained: no PyTorch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..checkpoint.folder import ModelFolder
+
+StoppedBy = Literal["max_iters", "max_minutes", "signal"]
+LOG_FILE = "log.jsonl"  # in output_dir: a line for each Progress
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One logged step, and one line of log.jsonl. `loss` is the mean since the line before; `val_loss` where evaluated.
+
+    Losses are nats per token; `elapsed_s` and `time_left_s` (an estimate) are of this run.
+    """
+
+    step: int
+    end_step: int
+    loss: float
+    val_loss: float | None
+    lr: float
+    tokens_per_second: float
+    elapsed_s: float
+    time_left_s: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run leaves. `start_val_loss` is of the model it began with, on the same text; None for a fresh one.
+
+    `saving_s` is how long the run waited for its checkpoints, of `elapsed_s`.
+    """
+
+    latest: ModelFolder
+    start_step: int
+    start_val_loss: float | None
+    tokens_per_second: float
+    elapsed_s: float
+    saving_s: float
+    stopped_by: StoppedBy

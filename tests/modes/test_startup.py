@@ -1,0 +1,82 @@
+"""What a mode loads, in a process of its own: PyTorch takes seconds, and transformers some more."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import SMALL, Cli
+
+PROGRAM = """
+import sys
+from echoself_action.__main__ import main
+try:
+    code = main(sys.argv[2:])
+except SystemExit as end:  # --help
+    code = end.code
+open(sys.argv[1], "w").write("\\n".join(sys.modules))
+sys.exit(code)
+"""
+REPO = "--hub hub --repo-id me/model"
+
+
+@pytest.fixture
+def published(echoself: Cli) -> None:
+    echoself(f"train --tokenizer bytes {SMALL}")
+    echoself(f"deploy {REPO}")
+
+
+def loaded(command: str, tmp_path: Path) -> tuple[set[str], str]:
+    """The modules that are there at the end of a command line, and what it said."""
+    modules = tmp_path / "modules"
+    process = subprocess.run([sys.executable, "-c", PROGRAM, str(modules), *command.split()], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return set(modules.read_text().split()), process.stdout
+
+
+@pytest.mark.parametrize("command", ["--help", "train --help"])
+def test_help_loads_nothing_that_a_mode_works_with(command: str, tmp_path: Path) -> None:
+    modules, said = loaded(command, tmp_path)
+    assert "usage: echoself" in said
+    assert not modules & {"torch", "transformers", "numpy", "huggingface_hub", "tokenizers", "pyarrow", "pydantic_settings"}
+
+
+def test_pull_loads_no_pytorch(published: None, echoself: Cli, tmp_path: Path) -> None:
+    modules, said = loaded(f"pull {REPO} --output-dir pulled", tmp_path)
+    assert "step 20, pulled/checkpoint-20" in said
+    assert Path("pulled/checkpoint-16/training_state").is_dir()  # where the rate began to fall
+    assert not modules & {"torch", "transformers", "tokenizers", "tiktoken", "pyarrow"}
+
+
+def test_an_export_loads_pytorch_and_not_transformers(published: None, echoself: Cli, tmp_path: Path) -> None:
+    modules, _ = loaded(f"pull {REPO} --output-dir pulled --formats nanogpt", tmp_path)
+    assert Path("pulled/nanogpt/ckpt.pt").is_file()
+    assert "torch" in modules
+    assert "transformers" not in modules
+
+
+def test_deploy_of_what_is_published_already_loads_no_pytorch(published: None, echoself: Cli, tmp_path: Path) -> None:
+    modules, said = loaded(f"deploy {REPO}", tmp_path)
+    assert "nothing was sent" in said
+    assert not modules & {"torch", "transformers", "tokenizers", "tiktoken", "pyarrow", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [("--license mit", "the card"), ("--upload-training-state", "the training state")],
+)
+def test_whatever_is_sent_is_first_loaded_with_transformers(echoself: Cli, tmp_path: Path, change: str, what: str) -> None:
+    echoself(f"train --tokenizer bytes {SMALL}")
+    echoself(f"deploy {REPO} --upload-training-state false")
+    same, _ = loaded(f"deploy {REPO} --upload-training-state false", tmp_path)
+    assert "transformers" not in same
+    modules, said = loaded(f"deploy {REPO} --upload-training-state false {change}", tmp_path)
+    assert "transformers" in modules, what
+    assert "stock transformers loads" in said
+
+
+def test_training_in_one_process_loads_neither_the_compiler_nor_what_shards(echoself: Cli, tmp_path: Path) -> None:
+    modules, _ = loaded(f"train --tokenizer bytes {SMALL}", tmp_path)
+    assert "torch" in modules
+    assert not modules & {"torch._dynamo", "torch.distributed.tensor", "torch.distributed.fsdp", "sympy", "transformers"}
