@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 SIGNED = (*MODEL_FILES, *CODE_FILES, PROVENANCE_FILE)
 ISSUER = "https://token.actions.githubusercontent.com"  # of the identities that GitHub gives to workflows
 _MISMATCH = "Signature mismatch: "  # how model-signing begins where the signature is good and the files are others
-_NAMED = re.compile(r"(?:Hash mismatch for '|(?:Extra|Missing) files [^:]*: )([^'\]\"]+)")
+# its message has the digests' bytes in it, and where there is a quote among them, Python puts a backslash before the others
+_NAMED = re.compile(r"(?:Hash mismatch for \\?'|(?:Extra|Missing) files [^:]*: )([^'\\\]\"]+)")
 
 
 class NotSignedError(Exception):

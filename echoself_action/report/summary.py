@@ -33,6 +33,7 @@ def training_summary(result: Result, best: ModelFolder, text: str) -> str:
         ("Parameters", f"{facts.parameters:,}"),
         ("Tokens seen", f"{newest.tokens_seen:,}"),
         ("Speed", f"{result.tokens_per_second:,.0f} tokens/s, {result.elapsed_s / 60:.1f} minutes"),
+        ("Of that time", f"evaluations {_share(result.evaluating_s, result)}, saves {_share(result.saving_s, result)}"),
         ("Corpus", f"{facts.data.train_tokens:,} tokens, {facts.data.val_tokens:,} held out"),
         ("Tokenizer", f"{code(facts.tokenizer.name)}, {facts.tokenizer.vocab_size:,} entries"),
     ]
@@ -45,6 +46,10 @@ def training_summary(result: Result, best: ModelFolder, text: str) -> str:
         f"The best model writes:\n\n{indented(text)}" if text else "",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _share(seconds: float, of: Result) -> str:
+    return f"{seconds / of.elapsed_s:.1%}"
 
 
 def publishing_summary(

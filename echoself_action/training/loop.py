@@ -73,7 +73,7 @@ class _Loop:
         self.seconds_summed = 0.0  # spent in those steps, without evaluations and saves
         self.stepping_s = 0.0  # the same over the whole run
         self.fastest_s = math.inf  # step
-        self.evaluating_s = 0.0  # of the longest evaluation
+        self.evaluating_s = self.longest_evaluation_s = 0.0
         self.saved_step = run.step if run.step else None
         self.start_val_loss: float | None = None
         self.out_of_time = False
@@ -88,6 +88,7 @@ class _Loop:
             start_val_loss=self.start_val_loss,
             tokens_per_second=(self.run.step - self.start_step) * self.tokens_per_step / self.stepping_s,
             elapsed_s=time.monotonic() - self.started,
+            evaluating_s=self.evaluating_s,
             saving_s=self.saver.waited_s,
             stopped_by=stopped_by,
         )
@@ -202,7 +203,9 @@ class _Loop:
             improved = self._note_if_best(val_loss)
             run.evaluations.append(Evaluation(step=run.step, train_loss=train_loss, val_loss=val_loss))
             run.val_loss = val_loss
-            self.evaluating_s = max(self.evaluating_s, time.monotonic() - began)
+            took = time.monotonic() - began
+            self.evaluating_s += took
+            self.longest_evaluation_s = max(self.longest_evaluation_s, took)
             self._log(val_loss)
             saves = saves or improved
         else:
@@ -221,7 +224,8 @@ class _Loop:
     def _time_left(self) -> float:
         """Seconds for steps: without what the last evaluation and the last save will take, by those before them."""
         speed = self.tokens_per_step / self.fastest_s
-        evaluating = self.evaluating_s or self.held_out.positions / (2 * speed)  # a third of a step's work, and then some
+        # an evaluation is a third of a step's work, and then some
+        evaluating = self.longest_evaluation_s or self.held_out.positions / (2 * speed)
         saving = self.saver.longest_s or self.run.model.parameter_count() * 12 / 1e8  # weights and moments at 100 MB/s
         return self.deadline - time.monotonic() - _SPARE * (evaluating + saving)
 

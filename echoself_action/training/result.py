@@ -30,7 +30,7 @@ class Progress:
 class Result:
     """What a run leaves. `start_val_loss` is of the model it began with, on the same text; None for a fresh one.
 
-    `saving_s` is how long the run waited for its checkpoints, of `elapsed_s`.
+    Of `elapsed_s`, `evaluating_s` is what evaluations took, and `saving_s` how long the run waited for its checkpoints.
     """
 
     latest: ModelFolder
@@ -38,5 +38,6 @@ class Result:
     start_val_loss: float | None
     tokens_per_second: float
     elapsed_s: float
+    evaluating_s: float
     saving_s: float
     stopped_by: StoppedBy

@@ -11,7 +11,7 @@ def trained(folder: ModelFolder, evaluations: int = 2, begun_at: float | None = 
     measured = [Evaluation(step=10 * number, val_loss=3 - number / 1000) for number in range(evaluations)]
     facts = folder.metadata.model_copy(update={"step": 1000, "val_loss": 2.5, "evaluations": measured})
     best = ModelFolder(folder.path, folder.config, facts)
-    return Result(best, 500, begun_at, 1234.5, 60.0, 0.1, "max_iters"), best
+    return Result(best, 500, begun_at, 1234.5, 60.0, 3.0, 0.6, "max_iters"), best
 
 
 def test_it_says_what_happened_first_and_what_to_do_next(model_folder: ModelFolder) -> None:
