@@ -153,7 +153,7 @@ def verify_signature(files: Mapping[str, Content], signature: bytes, signer: Sig
             said = str(error)
             if said.startswith(_MISMATCH):
                 raise CheckpointError(
-                    f"{where} is not what was signed: {', '.join(_NAMED.findall(said))} was changed, added or taken away "
+                    f"{where} is not what was signed: {', '.join(named_in(said))} was changed, added or taken away "
                     "afterwards. Nothing was kept.",
                     "Look at the repo's history, and pull the commit before the change with revision.",
                 ) from error
@@ -167,6 +167,11 @@ def verify_signature(files: Mapping[str, Content], signature: bytes, signer: Sig
                 "Publish the model again with sign; or check signer: a signature by a key needs the path of the public key, "
                 "and one by a workflow its address.",
             ) from error
+
+
+def named_in(mismatch: str) -> list[str]:
+    """The files in what model-signing says of a mismatch."""
+    return _NAMED.findall(mismatch)
 
 
 def verify_folder(folder: Path, where: str, signer: SignedBy) -> None:

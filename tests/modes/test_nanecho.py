@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from echoself_action.__main__ import main
 from echoself_action.checkpoint.foreign.nanecho import read_nanecho
 from echoself_action.checkpoint.foreign.reader import read_foreign
-from echoself_action.hub.card import MARKER
+from echoself_action.hub.sections import has_sections
 
 from ..checkpoint.nanecho_files import load
 
@@ -44,7 +44,7 @@ def test_a_foreign_model_is_published_loaded_pulled_and_handed_back_bit_by_bit(s
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     card = (pulled / "README.md").read_text()
-    assert MARKER in card
+    assert has_sections(card)
     assert "trust_remote_code=True" in card
     assert "token after the next" in card
 
