@@ -5,6 +5,7 @@ All see the same token files, sizes and batches. They run as whole processes; wh
 
 import importlib.util
 import os
+import pickle
 import platform
 import re
 import signal
@@ -68,8 +69,6 @@ class Tokens:
 
 def write_tokens(text: Path, tokenizer: str, work: Path) -> Tokens:
     """nanoGPT's layout: `work`/data/tokens/{train,val}.bin, nine tenths and one, and a tokenizer.json for this package."""
-    import pickle
-
     folder = work / "data/tokens"
     folder.mkdir(parents=True)
     content = text.read_text(encoding="utf-8")
