@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from ..checkpoint.metadata import DatasetFacts
-from ..corpus.dataset import Dataset, Row
 from ..errors import InputError
 from .checksum import Content
 from .client import Hub
@@ -13,12 +13,15 @@ from .publish import changes
 from .repo import Listing, Remote, find_repo
 from .secrets import find_secrets
 
+if TYPE_CHECKING:  # it loads pyarrow
+    from ..corpus.dataset import Dataset, Row
+
 DATA_FOLDER, MODEL_REPO_FOLDER = "data", "datasets"  # of a dataset repo; of a model repo
 _SHARD = re.compile(r"(train|validation)(-[01]+)?\.parquet")
 _SHOWN = 20  # finds in a message
 
 
-def placed(dataset: Dataset, folder: str) -> dict[str, Content]:
+def placed(dataset: "Dataset", folder: str) -> dict[str, Content]:
     """The files by their paths in the repo."""
     return {f"{folder}/{name}": path for name, path in dataset.files.items()}
 
@@ -46,7 +49,7 @@ def pin(hub: Hub, remote: Remote, documents: Mapping[str, Content], head: str, k
     return DatasetFacts(repo_id=remote.repo_id, commit=head)
 
 
-def refuse_secrets_in(rows: Iterable[Row]) -> None:
+def refuse_secrets_in(rows: "Iterable[Row]") -> None:
     """Raises InputError where a document holds what looks like a secret, never showing the secret."""
     finds = list(islice(_finds(rows), _SHOWN))
     if not finds:
@@ -62,11 +65,11 @@ def refuse_secrets_in(rows: Iterable[Row]) -> None:
     )
 
 
-def _finds(rows: Iterable[Row]) -> Iterator[tuple[Row, int | None, str]]:
+def _finds(rows: "Iterable[Row]") -> "Iterator[tuple[Row, int | None, str]]":
     for row in rows:
         for find in find_secrets(row.text):
             yield row, row.line_of(find.line), find.kind
 
 
-def _place(row: Row, line: int | None) -> str:
+def _place(row: "Row", line: int | None) -> str:
     return f"{row.source}, line {line}" if line else f"{row.source}, record {row.position}"

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 from ..checkpoint.find import best, broken, resumable
 from ..checkpoint.folder import ModelFolder, check_weights, record, remote_code
@@ -19,7 +21,6 @@ from ..report.log import note, part, warn
 from ..report.page import Publishing
 from ..report.summary import loss_text, publishing_summary, refusal_summary
 from .account import write_report
-from .documents import documents_of, publish_documents
 from .gate import published_facts, verdict_on
 from .named import named_checkpoint
 from .outputs import model_outputs
@@ -27,6 +28,9 @@ from .planned import planned_for, show_plan
 from .pull_request import propose
 from .release import name_published, release_target
 from .sign import signature_of, signer_for
+
+if TYPE_CHECKING:
+    from .documents import Documents
 
 
 def run(inputs: Inputs) -> int:
@@ -78,7 +82,7 @@ def _deploy(
         write_summary(refusal_summary(where["repo_url"], verdict))
         publishing = Publishing(where["repo_url"], verdict, history=fetch_history(hub, remote).publishes)
         return where | {"deployed": "false"} | write_report(inputs, model, text, publishing)
-    with documents_of(inputs, hub, remote, model) as documents, part("Publishing"):
+    with _documents(inputs, hub, remote, model) as documents, part("Publishing"):
         known = None if inputs.dry_run else published_facts(hub, remote, model)  # the same weights have the same figures
         known_parity = known.parity if known else None
         parity = known_parity or _checked(model)
@@ -98,10 +102,13 @@ def _deploy(
         if inputs.dry_run:
             show_plan(hub, remote, planned, documents)
             return where | {"deployed": "false"}
-        if documents and (dataset := publish_documents(inputs, documents, model)):
-            model = record(model, anew=True, dataset=dataset)
-            planned = planned_for(inputs, hub, remote, model, newest, parity, documents)
-            where["dataset_sha"] = dataset.commit
+        if documents:
+            from .documents import publish_documents
+
+            if dataset := publish_documents(inputs, documents, model):
+                model = record(model, anew=True, dataset=dataset)
+                planned = planned_for(inputs, hub, remote, model, newest, parity, documents)
+                where["dataset_sha"] = dataset.commit
         planned = replace(planned, files={**planned.files, **signature_of(signer_for(inputs), hub, remote, planned.files)})
         if inputs.create_pr:
             proposed = propose(inputs, hub, remote, model, planned.files, _title(model), (verdict, parity))
@@ -126,6 +133,14 @@ def _deploy(
         }
         | named
     )
+
+
+def _documents(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder) -> "AbstractContextManager[Documents | None]":
+    if not inputs.upload_datasets:
+        return nullcontext()
+    from .documents import documents_of  # loads pyarrow and the tokenizers
+
+    return documents_of(inputs, hub, remote, model)
 
 
 def _checked(model: ModelFolder) -> ParityFacts:

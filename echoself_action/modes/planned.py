@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..checkpoint.folder import ModelFolder
 from ..checkpoint.metadata import ParityFacts
@@ -17,7 +18,9 @@ from ..hub.staging import refuse_secrets
 from ..inputs import Inputs
 from ..report.log import note
 from .account import account_of
-from .documents import Documents, documents_plan
+
+if TYPE_CHECKING:  # it loads pyarrow and the tokenizers
+    from .documents import Documents
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def planned_for(
     model: ModelFolder,
     newest: ModelFolder,
     parity: ParityFacts,
-    documents: Documents | None,
+    documents: "Documents | None",
 ) -> Planned:
     """What a publish of `model` would change on top of `remote`; `newest` is what training goes on from.
 
@@ -65,12 +68,15 @@ def _provenance(inputs: Inputs, remote: Remote, files: Mapping[str, Content]) ->
     return {PROVENANCE_FILE: provenance_of(files, inputs.model_dump(mode="json", exclude={"hf_token"}))}
 
 
-def show_plan(hub: Hub, remote: Remote, repo: Planned, documents: Documents | None) -> None:
+def show_plan(hub: Hub, remote: Remote, repo: Planned, documents: "Documents | None") -> None:
     """Print all of it."""
     url = hub.url(remote.repo_id)
     note("dry run: this would be published, and nothing else")
-    for line in documents_plan(documents) if documents else ():
-        note(line)
+    if documents:
+        from .documents import documents_plan
+
+        for line in documents_plan(documents):
+            note(line)
     branches = (
         (remote.revision, repo.files, remote.model, repo.removed),
         (STATE_BRANCH, repo.state, remote.state, ()),

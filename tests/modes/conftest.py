@@ -9,6 +9,7 @@ from echoself_action.__main__ import main
 Cli = Callable[..., dict[str, str]]
 
 SMALL = "--n-layer 2 --n-head 2 --n-embd 16 --block-size 32 --batch-size 4 --max-iters 20 --eval-interval 10 --device cpu"
+SMALL += " --learning-rate 1e-3"  # slow enough for the last step to be the best
 
 
 @pytest.fixture

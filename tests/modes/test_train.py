@@ -38,7 +38,7 @@ def test_a_named_checkpoint_whose_rate_fell_leads_to_the_one_before_that(
 ) -> None:
     echoself(TRAIN)
     outputs = echoself(TRAIN, "--checkpoint echoself-model/checkpoint-20 --max-iters 10")
-    assert outputs["step"] == "26"
+    assert outputs["checkpoint"] == "echoself-model/checkpoint-26"
     assert "from step 16 to 20 the learning rate fell to nothing, for a model to publish" in capsys.readouterr().out
 
 

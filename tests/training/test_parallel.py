@@ -97,10 +97,11 @@ def test_one_two_and_four_processes_have_the_same_curve(
 @pytest.mark.parametrize("sharding", ["none", "full"])
 def test_a_nanecho_is_trained_alike(tokens: Tokens, tmp_path: Path, sharding: str) -> None:
     sizes = {"vocab_size": 257, "n_embd": 16, "n_head": 2, "n_layer": 2, "block_size": 16, "dropout": 0.0}
+    gentle = {"learning_rate": 5e-4}  # its recursion makes rounding grow more
     config = NanEchoConfig(**sizes, persona_dimensions=["calm", "curious"]).growing_over(12)
     # its patterns are injected at random, as dropout is: by the batches that a process computes
-    one = trained(1, tokens, config, tmp_path / "1", batch_size=4, gradient_accumulation=2, **GENTLE)
-    two = trained(2, tokens, config, tmp_path / "2", sharding=sharding, **GENTLE)
+    one = trained(1, tokens, config, tmp_path / "1", batch_size=4, gradient_accumulation=2, **gentle)
+    two = trained(2, tokens, config, tmp_path / "2", sharding=sharding, **gentle)
     assert curve(tmp_path / "2") == pytest.approx(curve(tmp_path / "1"), abs=1e-5)
     close(two, one, 1e-5)
 
