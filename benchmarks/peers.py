@@ -69,6 +69,8 @@ class Tokens:
 
 def write_tokens(text: Path, tokenizer: str, work: Path) -> Tokens:
     """nanoGPT's layout: `work`/data/tokens/{train,val}.bin, nine tenths and one, and a tokenizer.json for this package."""
+    if not text.is_file():
+        raise SystemExit(f"there is no {text}: give a text of a megabyte or so with --text")
     folder = work / "data/tokens"
     folder.mkdir(parents=True)
     content = text.read_text(encoding="utf-8")

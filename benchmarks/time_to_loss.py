@@ -4,9 +4,8 @@
 
 nanoGPT trains eagerly in fp32 with the settings that its README gives for a CPU, for --steps; `echoself train` takes its own
 recipe for --ours steps of --batch sequences. The two take turns, a seed each. Then the same function evaluates both models on
-the whole held-out text, in fp32. Times are of whole processes, start-up and saving included; of evaluations each program has
-one of a single batch, and ours writes its sample and reads its model back. For this package `time` holds the run to the
-parity check, too: what comes out is a stock GPT-2 folder.
+the whole held-out text, in fp32. Times are of whole processes: start-up, saving, and one evaluation of a single batch are in
+them on both sides, and on ours the sample that a run ends with. What it leaves is a stock GPT-2 folder.
 """
 
 import argparse

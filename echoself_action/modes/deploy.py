@@ -103,7 +103,7 @@ def _deploy(
             show_plan(hub, remote, planned, documents)
             return where | {"deployed": "false"}
         if documents:
-            from .documents import publish_documents
+            from .documents import publish_documents  # is there already, as documents are
 
             if dataset := publish_documents(inputs, documents, model):
                 model = record(model, anew=True, dataset=dataset)

@@ -198,14 +198,10 @@ class _Loop:
             (saves,) = run.team.any(saves or time.monotonic() - self.saver.last_at >= 60 * settings.checkpoint_minutes)
         # whoever asks a run to stop gives it seconds: they are for the save
         if evaluates and stopped_by != "signal":
-            began = time.monotonic()
             train_loss, val_loss = self._mean_loss(), self._held_out_loss()
             improved = self._note_if_best(val_loss)
             run.evaluations.append(Evaluation(step=run.step, train_loss=train_loss, val_loss=val_loss))
             run.val_loss = val_loss
-            took = time.monotonic() - began
-            self.evaluating_s += took
-            self.longest_evaluation_s = max(self.longest_evaluation_s, took)
             self._log(val_loss)
             saves = saves or improved
         else:
@@ -241,8 +237,11 @@ class _Loop:
         return True
 
     def _held_out_loss(self) -> float:
-        team = self.run.team
+        team, began = self.run.team, time.monotonic()
         total, count = team.sum(*self.held_out.sums(self.run.model, team.rank, team.size))
+        took = time.monotonic() - began
+        self.evaluating_s += took
+        self.longest_evaluation_s = max(self.longest_evaluation_s, took)
         return self._finite(total / count, "validation loss")
 
     def _mean_loss(self) -> float:
