@@ -46,24 +46,28 @@ class Muon(PlainOptimizer):
             momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
             ahead = whole(gradient.lerp(momentum, MOMENTUM))  # Nesterov's
             for piece in ahead.chunk(group["parts"], 1):
-                by_shape[tuple(sorted(piece.shape))].append(_wide(piece))
-        updates = {shape: iter(orthogonal(torch.stack(pieces).to(self._dtype)).unbind(0)) for shape, pieces in by_shape.items()}
+                by_shape[piece.shape].append(piece)
+        updates = {shape: iter(orthogonal(_stacked(pieces, self._dtype)).unbind(0)) for shape, pieces in by_shape.items()}
         for group, parameter in stepped:
             rows, columns = parameter.shape[0], parameter.shape[1] // group["parts"]
-            pieces = [next(updates[tuple(sorted((rows, columns)))]) for _ in range(group["parts"])]
-            update = torch.cat([piece if rows <= columns else piece.t() for piece in pieces], 1).to(parameter.dtype)
+            pieces = [next(updates[rows, columns]) for _ in range(group["parts"])]
+            update = pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.add_(parted_like(update, parameter), alpha=-group["lr"] * _RMS * max(rows, columns) ** 0.5)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """`matrices` (count, rows, columns), no more rows than columns, each with its singular values brought near one."""
+    """`matrices` (count, rows, columns), each with its singular values brought near one."""
     x: Tensor = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) * 1.01 + 1e-7)
+    tall = x.shape[1] > x.shape[2]  # products of the shorter side; turning a matrix over takes longer than they do
     for a, b, c in _COEFFICIENTS:
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        gram = x.mT @ x if tall else x @ x.mT
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, x, factor, beta=a) if tall else torch.baddbmm(x, factor, x, beta=a)
     return x
 
 
-def _wide(matrix: Tensor) -> Tensor:
-    return matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
+def _stacked(matrices: list[Tensor], dtype: torch.dtype) -> Tensor:
+    """`matrices` of one shape together, in `dtype`."""
+    result = matrices[0].new_empty(len(matrices), *matrices[0].shape, dtype=dtype)
+    return torch.stack(matrices, out=result)
