@@ -14,6 +14,7 @@ from ..checkpoint.atomic import remove_leftovers
 from ..checkpoint.metadata import Evaluation
 from ..errors import TrainingError
 from ..evaluation.loss import HeldOut
+from .allocator import freed_memory_kept, give_back_freed_memory
 from .memory import is_out_of_memory, out_of_memory, smaller_batches
 from .result import LOG_FILE, Progress, Result, StoppedBy
 from .run import Run
@@ -101,15 +102,16 @@ class _Loop:
         self.start_val_loss = run.val_loss if run.step else None
         run.model.train()
         stopped_by: StoppedBy | None = None
-        while stopped_by is None:
-            self._branch_where_it_is_time()
-            began = time.monotonic()
-            self._step()
-            took = time.monotonic() - began
-            self.seconds_summed += took
-            self.fastest_s = min(self.fastest_s, took)
-            stopped_by = self._reason_to_stop()
-            self._look_up(stopped_by)
+        with freed_memory_kept():
+            while stopped_by is None:
+                self._branch_where_it_is_time()
+                began = time.monotonic()
+                self._step()
+                took = time.monotonic() - began
+                self.seconds_summed += took
+                self.fastest_s = min(self.fastest_s, took)
+                stopped_by = self._reason_to_stop()
+                self._look_up(stopped_by)
         return stopped_by
 
     def _branch_where_it_is_time(self) -> None:
@@ -145,6 +147,7 @@ class _Loop:
             run.optimizer.zero_grad()
             run.sequences_seen, self.loss_sum = position, before
             run.settings = smaller_batches(run, MemoryError())
+            give_back_freed_memory()
             self.listeners.warn(
                 f"a step needed more memory than there is; batches of {run.settings.batch_size} from now on, "
                 f"{run.settings.gradient_accumulation} a step: the same sequences, and the same result"

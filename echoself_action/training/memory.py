@@ -11,7 +11,7 @@ from .run import Run
 from .settings import TrainingSettings
 
 # of PyTorch's allocator for the CPU, of the libraries that it calls, and of Python where there is none for a thread's stack
-_NO_MEMORY = ("can't allocate memory", "bad_alloc", "can't start new thread")
+_NO_MEMORY = ("can't allocate memory", "bad_alloc", "could not create a primitive", "can't start new thread")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
