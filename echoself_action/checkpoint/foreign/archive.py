@@ -47,7 +47,9 @@ class Archive:
     records: Mapping[str, tuple[int, int]]
 
     def record(self, name: str) -> memoryview:
-        """The content of a record, mapped. Raises KeyError where there is none."""
+        """The content of a record, mapped. Raises ValueError where there is none."""
+        if name not in self.records:
+            raise ValueError(f"there is no record {name[:60]!r}")
         start, size = self.records[name]
         return memoryview(self.mapped)[start : start + size]
 
