@@ -1,4 +1,4 @@
-"""Tensors into a safetensors file, one after the other: the memory that it takes is the largest tensor, not all of them.
+"""Tensors into a safetensors file, piece by piece: the memory that it takes is a few of those, not all the tensors.
 
 safetensors' own writer wants every tensor in memory in its final form. A model that is being converted is a dict of views of
 a mapped file: what has its final form there goes from one file into the other, and the rest gets it in memory that is used
@@ -6,21 +6,27 @@ again for the next. (The format: 8 bytes of header length, a JSON header, the da
 """
 
 import json
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
+
+from .arrays import Array, as_array, copy_into
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PIECE = 1 << 22  # numbers that are written, hashed and let go at a time: 16 MiB
 
 
 def save_tensors(
     path: Path,
-    tensors: Mapping[str, Tensor],
+    tensors: Mapping[str, "Array | Tensor"],
     metadata: Mapping[str, str] | None = None,
     release: Callable[[], None] = lambda: None,
     hashed: Callable[[bytes | memoryview], None] = lambda _: None,
@@ -33,21 +39,19 @@ def save_tensors(
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name in sorted(tensors):
-        begin, end = end, end + 4 * tensors[name].numel()
+        begin, end = end, end + 4 * math.prod(tensors[name].shape)
         header[name] = {"dtype": "F32", "shape": list(tensors[name].shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the data begin at a multiple of 8
     start = len(text).to_bytes(8, "little") + text
-    largest = max((tensor.numel() for tensor in tensors.values() if not _is_plain(tensor)), default=0)
-    spare = torch.empty(largest), torch.empty(largest)
+    room = max((_PIECE, *(math.prod(tensor.shape[1:]) for tensor in tensors.values())))  # for a row, at least
+    spare = cycle([np.empty(room, np.float32) for _ in range(2)])
     with path.open("wb") as file, ThreadPoolExecutor(1) as thread:
         file.write(start)
         behind = thread.submit(hashed, start)
-        for turn, name in enumerate(sorted(tensors)):
-            tensor = tensors[name].detach()
-            plain = tensor if _is_plain(tensor) else spare[turn % 2][: tensor.numel()].view(tensor.shape).copy_(tensor)
-            for piece in torch.split(plain.view(-1), _PIECE):
-                data = piece.numpy().data
+        for name in sorted(tensors):
+            for piece in _pieces(as_array(tensors[name]), spare):
+                data = piece.data.cast("B")
                 file.write(data)
                 behind.result()  # one piece is hashed while the next is made, and no more of them wait in memory
                 behind = thread.submit(hashed, data)
@@ -58,6 +62,16 @@ def save_tensors(
         behind.result()
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    """Does it lie in memory as it does in the file?"""
-    return tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.is_contiguous()
+def _pieces(array: Array, spare: Iterator[Array]) -> Iterator[Array]:
+    """`array` as it lies in the file, some rows at a time: what is not in that form, in one of the `spare` arrays in turn."""
+    if not array.size or (array.dtype == np.float32 and array.flags.c_contiguous):
+        flat = array.reshape(-1)
+        yield from (flat[start : start + _PIECE] for start in range(0, max(flat.size, 1), _PIECE))
+        return
+    rows = array.reshape(array.shape[0], -1) if array.ndim else array.reshape(1, 1)
+    count = max(_PIECE // max(rows.shape[1], 1), 1)
+    for start in range(0, len(rows), count):
+        source = rows[start : start + count]
+        target = next(spare)[: source.size].reshape(source.shape)
+        copy_into(target, source)
+        yield target.reshape(-1)

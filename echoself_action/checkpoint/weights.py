@@ -1,25 +1,29 @@
-"""The weights of a model folder: into a model, and into the file. What only reads or publishes a folder needs none of this."""
+"""The weights of a model folder: into a model, and into the file."""
 
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors import safe_open
-from torch import Tensor
+import numpy as np
 
 from ..errors import CheckpointError
 from ..model import Model, ModelConfig
 from ..model.config import GPT2Config
-from ..model.gpt2 import GPT2
+from .arrays import Array
 from .folder import CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE, ModelFolder, architecture_of, files_of, write_json
 from .gpt2_folder import HEAD, POSITIONS, TOKENS
 from .tensors import save_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def new_model(config: ModelConfig) -> Model:
     """The model of this shape, its weights still unset."""
     if isinstance(config, GPT2Config):
+        from ..model.gpt2 import GPT2
+
         return GPT2(config)
     from ..model.nanecho import NanEchoForCausalLM  # loads transformers
 
@@ -28,6 +32,8 @@ def new_model(config: ModelConfig) -> Model:
 
 def load_model(folder: ModelFolder) -> Model:
     """The model in fp32, on the CPU. Raises CheckpointError where the file has weights that the model has no place for."""
+    from safetensors import safe_open
+
     model = new_model(folder.config)
     names = model.state_dict().keys()
     with safe_open(folder.path / WEIGHTS_FILE, "pt") as file:
@@ -43,7 +49,7 @@ def load_model(folder: ModelFolder) -> Model:
 def write_model(
     folder: Path,
     model_config: ModelConfig,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, "Array | Tensor"],
     end_of_text_id: int | None,
     release: Callable[[], None] = lambda: None,
 ) -> str:
@@ -66,12 +72,12 @@ def write_model(
     return digest.hexdigest()
 
 
-def _completed(config: ModelConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _completed(config: ModelConfig, weights: Mapping[str, "Array | Tensor"]) -> dict[str, "Array | Tensor"]:
     """The tensors of the file: a GPT-2's with zeros for the biases that the model has not, because a stock GPT-2 has them."""
     tensors = dict(weights)
     if not isinstance(config, GPT2Config):
         return tensors
     for name, tensor in weights.items():
         if name.endswith(".weight") and name not in (TOKENS, POSITIONS):
-            tensors.setdefault(name.removesuffix("weight") + "bias", torch.zeros(tensor.shape[-1]))
+            tensors.setdefault(name.removesuffix("weight") + "bias", np.zeros(tensor.shape[-1], np.float32))
     return tensors

@@ -18,7 +18,6 @@ from ..checkpoint.foreign.nanogpt import read_nanogpt
 from ..checkpoint.foreign.reader import read_foreign
 from ..checkpoint.foreign.source import Source
 from ..checkpoint.metadata import ImportFacts, Metadata, TokenizerFacts, in_words, read_metadata
-from ..checkpoint.parity import check_parity
 from ..checkpoint.weights import write_model
 from ..corpus.tokenizer import Tokenizer, ids_tokenizer, load_tokenizer, make_tokenizer
 from ..errors import CheckpointError
@@ -82,6 +81,8 @@ def read_source(path: Path, note: Callable[[str], None], n_head: int | None = No
 
 
 def _write(source: Source, tokenizer: Tokenizer, final: Path, note: Callable[[str], None]) -> ModelFolder:
+    from ..checkpoint.parity import check_parity  # loads PyTorch and transformers
+
     release = source.foreign.archive.release
     with new_folder(final) as folder, ThreadPoolExecutor(1) as beside:
         written = beside.submit(write_moments, folder, source.moments, release) if source.has_state else None
@@ -156,7 +157,7 @@ def _metadata(source: Source, tokenizer: Tokenizer, digest: str) -> Metadata:
         val_loss=None,  # nobody knows on which text: train measures it on the corpus that it is given
         best_val_loss=source.best_val_loss,
         best_step=None,
-        parameters=sum(tensor.numel() for tensor in source.weights.values()),
+        parameters=sum(tensor.size for tensor in source.weights.values()),
         tokenizer=TokenizerFacts(name=tokenizer.name, digest=tokenizer.digest, vocab_size=tokenizer.vocab_size),
         data=None,
         imported_from=ImportFacts(

@@ -5,17 +5,19 @@ Batches and dropout are pure functions of the seed and the position, so there is
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
+from ..checkpoint.arrays import Array
 from ..checkpoint.folder import TRAINING_STATE, ModelFolder, sha256
 from ..checkpoint.tensors import save_tensors
 from ..errors import CheckpointError
 from .schedule import Schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _WITHOUT = "Delete that folder to go on from the weights alone, or use another checkpoint."
 STATE_FILE, OPTIMIZER_FILE, SPARE_FILE = "state.json", "optimizer.safetensors", "spare.safetensors"
@@ -44,7 +46,7 @@ class TrainingState(BaseModel):
 
 def write_moments(
     folder: Path,
-    moments: Mapping[str, Tensor],
+    moments: Mapping[str, "Array | Tensor"],
     release: Callable[[], None] = lambda: None,
     hashed: Callable[[bytes | memoryview], None] = lambda _: None,
 ) -> None:
@@ -58,13 +60,15 @@ def write_state(folder: Path, state: TrainingState) -> None:
     (folder / TRAINING_STATE / STATE_FILE).write_text(state.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def write_spare(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_spare(folder: Path, tensors: Mapping[str, "Array | Tensor"]) -> None:
     """Keep what an imported model's own program wants back and the model here has no place for, beside the training state."""
     save_tensors(folder / TRAINING_STATE / SPARE_FILE, tensors)
 
 
-def read_spare(folder: Path) -> dict[str, Tensor]:
+def read_spare(folder: Path) -> dict[str, "Tensor"]:
     """What `write_spare` kept, by the other program's names; empty where there is nothing."""
+    from safetensors.torch import load_file
+
     path = folder / TRAINING_STATE / SPARE_FILE
     try:
         return load_file(path) if path.is_file() else {}
@@ -78,11 +82,13 @@ def check_state(folder: ModelFolder) -> None:
         _check_moments(folder.path / TRAINING_STATE, _read(folder.path / TRAINING_STATE))
 
 
-def read_state(folder: Path, weights_sha256: str) -> tuple[TrainingState, dict[str, Tensor]]:
+def read_state(folder: Path, weights_sha256: str) -> tuple[TrainingState, dict[str, "Tensor"]]:
     """The state and the optimizer's moments in `folder`.
 
     Raises CheckpointError where they are broken, or belong to other weights than those of `weights_sha256`.
     """
+    from safetensors.torch import load_file
+
     place = folder / TRAINING_STATE
     state = _read(place)
     _check_moments(place, state)

@@ -37,6 +37,22 @@ def called(module: str, name: str, argument: str) -> bytes:
     return b"\x80\x02c" + f"{module}\n{name}\n".encode() + text(argument) + b"\x85R."
 
 
+STORAGE = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu")  # and how many numbers, and who reads it
+
+
+def tensor(count: int, offset: bytes, shape: bytes, strides: bytes) -> bytes:
+    """A state dict with one tensor of the record "0", of the numbers that are given as a pickle's."""
+    storage = STORAGE + b"K" + bytes([count]) + b"tQ"
+    made = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + offset + shape + strides + b"\x89}tR"
+    return b"\x80\x02}" + text("a") + made + b"s."
+
+
+def whole(number: int) -> bytes:
+    return b"\x8a\x0a" + number.to_bytes(10, "little", signed=True)
+
+
+# Hashes of whole numbers are the numbers, by a prime: a dict of these finds all of them in one place.
+COLLIDING = b"".join(whole(i * (2**61 - 1)) + b"N" for i in range(1, 60_000))
 DOUBLED = b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(60))
 
 PICKLES: dict[str, bytes] = {
@@ -136,5 +152,26 @@ PICKLES: dict[str, bytes] = {
     "a list in itself": b"\x80\x02]q\x00h\x00a)R.",
     "a state dict whose items are none": b"\x80\x02}" + text("model_state_dict") + b"ccollections\nOrderedDict\n)R}"
     + text("items") + b"K\x01sb" + text("step") + b"K\x01" + text("loss") + b"K\x01" + b"u.".replace(b"u", b"ss"),
+    "a memo with room for much more": b"\x80\x02}r\xff\xff\xff\x3f.",
+    "keys that are all in one place": b"\x80\x02}(" + COLLIDING + b"u.",
+    "BUILD on a function": b"\x80\x02ctorch._utils\n_rebuild_parameter\n}" + text("__name__") + text("x") + b"sb.",
+    "BUILD with slots on a function": b"\x80\x02ctorch._utils\n_rebuild_parameter\nN}" + text("__defaults__") + b")s\x86b.",
+    "BUILD on a type of numbers": b"\x80\x02ctorch\nFloatStorage\n}" + text("names") + text("x") + b"sb.",
+    "items of a function": b"\x80\x02ctorch\nSize\nK\x01a.",
+    "items of a tensor": tensor(2, b"K\x00", b"K\x01\x85", b"K\x01\x85")[:-2] + b"K\x00K\x00ss.",
+    "a tensor before its record": tensor(2, whole(-1), b"K\x01\x85", b"K\x01\x85"),
+    "a tensor behind its record": tensor(2, b"K\x02", b"K\x01\x85", b"K\x01\x85"),
+    "a tensor that goes backwards": tensor(2, b"K\x00", b"K\x01\x85", whole(-1) + b"\x85"),
+    "a tensor with steps out of its record": tensor(2, b"K\x00", b"K\x02\x85", b"K\x02\x85"),
+    "a tensor with steps beyond memory": tensor(2, b"K\x00", b"K\x02\x85", whole(2**62) + b"\x85"),
+    "a tensor of more sides than steps": tensor(2, b"K\x00", b"K\x01K\x02\x86", b"K\x01\x85"),
+    "a tensor of sides that are none": tensor(2, b"K\x00", b"G\x3f\xf0" + bytes(6) + b"\x85", b"K\x01\x85"),
+    "a tensor of no storage": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\x00K\x01\x85K\x01\x85\x89}tR.",
+    "a tensor of more numbers than its record has": tensor(2, b"K\x00", b"K\x03\x85", b"K\x01\x85"),
+    "a storage of more numbers than its record has": tensor(4, b"K\x00", b"K\x01\x85", b"K\x01\x85"),
+    "a tensor with no record": tensor(2, b"K\x00", b"K\x01\x85", b"K\x01\x85").replace(text("0"), text("7")),
+    "a storage outside of the file": tensor(2, b"K\x00", b"K\x01\x85", b"K\x01\x85").replace(text("0"), text("../version")),
+    "a dtype of another byte order": b"\x80\x02cnumpy\ndtype\n" + text("f8") + b"\x85R(K\x03" + text(">") + b"NNNtb.",
+    "a scalar of no dtype": b"\x80\x02cnumpy._core.multiarray\nscalar\n" + text("f8") + text("a" * 8) + b"\x86R.",
     "OrderedDict of attributes": b"\x80\x02ccollections\nOrderedDict\n)R}" + text("items") + b"cos\nsystem\nsb.",
 }  # fmt: skip

@@ -221,7 +221,7 @@ def changed_values(chance: random.Random, starts: list[bytes]) -> bytes:
             way = chance.randrange(4)
             if way == 0:
                 del place[key]
-            elif way == 1 and isinstance(inner, torch.Tensor) and inner.dim():
+            elif way == 1 and isinstance(inner, torch.Tensor) and inner.layout == torch.strided and inner.dim():
                 place[key] = chance.choice(
                     (inner.t() if inner.dim() == 2 else inner[:-1], inner[:1], inner[:1].double(), inner[:1].int())
                 )

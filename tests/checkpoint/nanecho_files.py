@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy._core import multiarray
 
-from echoself_action.checkpoint.foreign.pickles import numpy_globals
 from echoself_action.model.nanecho import PERSONA_DIMENSIONS, NanEchoConfig, NanEchoForCausalLM
 
 SIZES = {"vocab_size": 64, "n_embd": 16, "n_head": 2, "n_layer": 4, "block_size": 16, "dropout": 0.0, "bias": True}
@@ -17,7 +17,8 @@ LAYOUTS = ("train_nanecho", "cache", "export", "fallback", "native", "raw", "old
 
 def load(path: Path) -> dict[str, Any]:
     """A checkpoint of the original's, by PyTorch's own reader, which has to be told of the NumPy scalars in it."""
-    with torch.serialization.safe_globals(numpy_globals()):
+    named = [(multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    with torch.serialization.safe_globals([*named, np.dtype, type(np.dtype("f8"))]):
         content: dict[str, Any] = torch.load(path, weights_only=True)
     return content
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from echoself_action.checkpoint.arrays import as_tensors
 from echoself_action.checkpoint.foreign.nanecho import read_nanecho
 from echoself_action.checkpoint.foreign.reader import read_foreign
 from echoself_action.model import nanecho
@@ -38,7 +39,7 @@ def test_legacy_gives_the_originals_logits(shared: Path, name: str, iteration: i
     place = shared / "fixtures/nanecho" / name
     source = read_nanecho(read_foreign(place.with_suffix(".pt")))
     ours = NanEchoForCausalLM(source.config).eval()
-    ours.load_state_dict(source.weights)
+    ours.load_state_dict(as_tensors(source.weights))
     ours.config.current_iteration = iteration
     tokens = torch.from_numpy(np.load(place.with_suffix(".input_ids.npy")))
     expected = torch.from_numpy(np.load(place.with_suffix(f".logits_noinject_iter{iteration}.npy")))

@@ -1,24 +1,22 @@
-"""Is this file what `torch.save` writes: a zip of plain records? Looked at before PyTorch is, and without unpacking.
+"""Is this file what `torch.save` writes: a zip of plain records? Looked at without unpacking, and mapped into memory.
 
 torch.save stores every record uncompressed, so a file can't hold more than its own size, and one that says so is refused.
 """
 
-import contextlib
-import ctypes
 import hashlib
 import mmap
 import os
 import struct
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
 from ...errors import CheckpointError
 
-_LIBC = ctypes.CDLL(None)
 _ZIP = b"PK\x03\x04"
+_HEADER = struct.Struct("<4s22x2H")  # before each record: its mark, and how long its name and what follows it are
 _END, _LOCATOR = 22, 20  # bytes of the record that ends a zip, and of that before it which finds zip64's
 _FAR_END = 56 + _LOCATOR
 _LARGEST_PICKLE = 4 << 20  # bytes: it names the tensors, whose content lies beside it
@@ -36,28 +34,29 @@ _OTHERS = {
 
 @dataclass(frozen=True)
 class Archive:
-    """A file that torch.save may have written. `fingerprint` is equal for files of equal content (by their CRCs)."""
+    """A file that torch.save may have written. `fingerprint` is equal for files of equal content (by their CRCs).
+
+    `records` are where each record begins in `mapped`, and its size, by its name below the root.
+    """
 
     path: Path
     size: int
     pickle: bytes
     fingerprint: str
+    mapped: mmap.mmap
+    records: Mapping[str, tuple[int, int]]
+
+    def record(self, name: str) -> memoryview:
+        """The content of a record, mapped. Raises ValueError where there is none."""
+        if name not in self.records:
+            raise ValueError(f"there is no record {name[:60]!r}")
+        start, size = self.records[name]
+        return memoryview(self.mapped)[start : start + size]
 
     def release(self) -> None:
         """Let go of the pages of the mapped file that are in memory. They are read again when they are needed."""
-        for start, size in self._mappings:
-            _LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
-
-    @cached_property
-    def _mappings(self) -> list[tuple[int, int]]:
-        """Where the kernel has mapped the file: (address, size) each. None where it keeps no list, as Linux does."""
-        here, found = str(self.path.resolve()), []
-        with contextlib.suppress(OSError):
-            for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
-                if line.endswith(f" {here}"):
-                    start, end = (int(address, 16) for address in line.split()[0].split("-"))
-                    found.append((start, end - start))
-        return found
+        if hasattr(mmap, "MADV_DONTNEED"):  # Windows has none
+            self.mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def open_archive(path: Path) -> Archive:
@@ -72,10 +71,11 @@ def open_archive(path: Path) -> Archive:
             ends = file.read()
         if not begins.startswith(_ZIP):
             refuse(path, f"is no checkpoint of PyTorch: it is {_what_it_is(begins)}")
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             if not _ends_with_its_directory(size, ends):
                 refuse(path, "is a zip whose directory is not at its end, and readers do not agree on what is in it")
-            return _checked(path, size, archive)
+            # a private copy: PyTorch wants what it computes with to be writable
+            return _checked(path, size, archive, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY))
     except OSError as error:
         refuse(path, f"can't be read: {error.strerror or error}", "Check the path.")
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error) as error:
@@ -88,7 +88,7 @@ def refuse(path: Path, why: str, hint: str = "Download or copy it again, or use 
     raise CheckpointError(f"{path} {why}. It was not used, and no code in it was run.", hint)
 
 
-def _checked(path: Path, size: int, archive: zipfile.ZipFile) -> Archive:
+def _checked(path: Path, size: int, archive: zipfile.ZipFile, mapped: mmap.mmap) -> Archive:
     records = archive.infolist()
     names = [record.filename for record in records]
     if len(records) > _MOST_RECORDS:
@@ -117,7 +117,17 @@ def _checked(path: Path, size: int, archive: zipfile.ZipFile) -> Archive:
     listing = hashlib.sha256(content)
     for record in records:
         listing.update(f"{record.filename.removeprefix(root)}\0{record.file_size}\0{record.CRC}\n".encode())
-    return Archive(path, size, content, listing.hexdigest())
+    places = {record.filename.removeprefix(root): (_start(mapped, record), record.file_size) for record in records}
+    return Archive(path, size, content, listing.hexdigest(), mapped, places)
+
+
+def _start(mapped: mmap.mmap, record: zipfile.ZipInfo) -> int:
+    """Where its content begins, which only the header before it tells. Raises ValueError where that is none."""
+    mark, name, extra = _HEADER.unpack_from(mapped, record.header_offset)
+    start = record.header_offset + _HEADER.size + name + extra
+    if mark != _ZIP or start + record.file_size > len(mapped):
+        raise ValueError(f"the record {record.filename[:80]!r} is not where the directory says")
+    return start  # type: ignore[no-any-return]
 
 
 def _ends_with_its_directory(size: int, ends: bytes) -> bool:

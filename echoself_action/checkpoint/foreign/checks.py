@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from .reader import Foreign, check_tensor
+from ..arrays import Array, is_finite, is_floating_point, type_name
+from .reader import Foreign
 
 HEAD = "lm_head.weight"
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter, beside its count of steps
@@ -14,17 +14,17 @@ _SHOWN = 4  # problems in a message
 
 
 def check_weights(
-    foreign: Foreign, stored: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], against: str
-) -> dict[str, Tensor]:
+    foreign: Foreign, stored: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], against: str
+) -> dict[str, Array]:
     """The tensors in the order of `expected`: name -> shape. Raises CheckpointError where they contradict it (`against`)."""
     problems = [f"{name} is missing" for name in expected if name not in stored]
     problems += [f"{name[:100]} is no tensor of that model" for name in stored if name not in expected]
     problems += [
-        f"{name} has the shape {tuple(stored[name].shape)} and not {shape}"
+        f"{name} has the shape {stored[name].shape} and not {shape}"
         for name, shape in expected.items()
-        if name in stored and tuple(stored[name].shape) != shape
+        if name in stored and stored[name].shape != shape
     ]
-    problems += [f"{name} is of {tensor.dtype}" for name, tensor in stored.items() if not tensor.is_floating_point()]
+    problems += [f"{name} is of {type_name(tensor)}" for name, tensor in stored.items() if not is_floating_point(tensor)]
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         foreign.refuse(f"contradicts {against}: {'; '.join(problems[:_SHOWN])}{more}")
@@ -33,29 +33,27 @@ def check_weights(
     return {name: stored[name] for name in expected}
 
 
-def tie(foreign: Foreign, stored: dict[str, Tensor], tokens: str) -> None:
+def tie(foreign: Foreign, stored: dict[str, Array], tokens: str) -> None:
     """Take the head out, which is the token embedding again; of a file that has one of the two, it becomes that.
 
     Raises CheckpointError where it is another matrix.
     """
     head = stored.pop(HEAD, None)
-    if head is not None and not torch.equal(head, stored.setdefault(tokens, head)):
+    if head is not None and not np.array_equal(head, stored.setdefault(tokens, head)):
         foreign.refuse(f"has an {HEAD} that is not its {tokens}, and this model ties the two")
 
 
-def check_moments(foreign: Foreign, found: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+def check_moments(foreign: Foreign, found: Mapping[str, Any], weights: Mapping[str, Array]) -> None:
     """Raises CheckpointError where one, by `<moment>.<name>`, is not of its parameter's shape, or holds what is no number."""
     for key, tensor in found.items():
         shape = weights[key.partition(".")[2]].shape
-        if not isinstance(tensor, Tensor) or tensor.shape != shape or not tensor.is_floating_point():
+        if not isinstance(tensor, np.ndarray) or tensor.shape != shape or not is_floating_point(tensor):
             foreign.refuse(f"has an optimizer state that does not fit the model: {key}")
-        check_tensor(foreign.archive, key, tensor)
         require_numbers(foreign, key, tensor)
 
 
-def require_numbers(foreign: Foreign, name: str, tensor: Tensor) -> None:
+def require_numbers(foreign: Foreign, name: str, tensor: Array) -> None:
     """Raises CheckpointError where the tensor holds NaN or infinity."""
-    low, high = tensor.aminmax()  # NaN comes through
-    if not (torch.isfinite(low) and torch.isfinite(high)):
+    if not is_finite(tensor):
         foreign.refuse(f"has weights that are not numbers: {name} holds NaN or infinity")
     foreign.archive.release()

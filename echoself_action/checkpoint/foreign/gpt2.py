@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import cast
 
-from torch import Tensor
-
 from ...model.config import Activation, GPT2Config
+from ..arrays import Array
 from ..gpt2_folder import POSITIONS, TOKENS, read_config
 from .declared import SIZES, Declared, beside, inside, losses_of, read_json, step_of, training_settings
 from .layouts import number
@@ -65,10 +64,10 @@ def read_gpt2(foreign: Foreign, n_head: int | None) -> Source:
     )
 
 
-def _seen(foreign: Foreign, stored: Mapping[str, Tensor]) -> dict[str, int]:
+def _seen(foreign: Foreign, stored: Mapping[str, Array]) -> dict[str, int]:
     """The sizes that the tensors show."""
     tokens, positions = stored.get(TOKENS, stored.get("lm_head.weight")), stored.get(POSITIONS)
-    if tokens is None or positions is None or tokens.dim() != 2 or positions.dim() != 2:
+    if tokens is None or positions is None or tokens.ndim != 2 or positions.ndim != 2:
         foreign.refuse(f"has no {TOKENS} and {POSITIONS} that are matrices, and no GPT-2 is without them")
     layers = {int(match[1]) for match in map(_BLOCK.match, stored) if match}
     if layers != set(range(len(layers))):

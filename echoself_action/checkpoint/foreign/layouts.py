@@ -1,12 +1,13 @@
 """Who wrote this checkpoint? Told by its top-level keys, and by the names of its tensors where there are no others."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from ..arrays import BFLOAT16, Array, as_float32
 from .archive import Archive, refuse
 
 PREFIXES = ("_orig_mod.", "module.")  # of torch.compile and of DistributedDataParallel, in either order
@@ -44,13 +45,13 @@ LAYOUTS = (
 )
 
 
-def recognise(archive: Archive, content: object) -> tuple[Layout, dict[str, Tensor]]:
+def recognise(archive: Archive, content: object) -> tuple[Layout, dict[str, Array]]:
     """The layout, and its state dict under plain names. Raises CheckpointError where nobody here knows the file."""
     if not isinstance(content, Mapping):
         refuse(archive.path, f"holds a {type(content).__name__}, and a checkpoint is a dict")
     plain = {key for key in content if isinstance(key, str)}
     layout = next((layout for layout in LAYOUTS if layout.keys <= plain), None)
-    if layout is None and content and all(isinstance(value, Tensor) for value in content.values()):
+    if layout is None and content and all(isinstance(value, np.ndarray) for value in content.values()):
         layout = RAW
     if layout is None:
         known = ", ".join(dict.fromkeys(layout.name for layout in (*LAYOUTS, RAW)))
@@ -62,12 +63,12 @@ def recognise(archive: Archive, content: object) -> tuple[Layout, dict[str, Tens
     return layout, _state_dict(archive, content[layout.weights] if layout.weights else content)
 
 
-def _state_dict(archive: Archive, weights: object) -> dict[str, Tensor]:
+def _state_dict(archive: Archive, weights: object) -> dict[str, Array]:
     if not isinstance(weights, Mapping) or not weights:
         refuse(archive.path, "has no state dict where its layout keeps it")
-    plain: dict[str, Tensor] = {}
+    plain: dict[str, Array] = {}
     for key, tensor in weights.items():
-        if not isinstance(key, str) or not isinstance(tensor, Tensor):
+        if not isinstance(key, str) or not isinstance(tensor, np.ndarray):
             refuse(archive.path, f"has {shown([key])} in its state dict, which is no tensor by a name")
         name = key
         while name.startswith(PREFIXES):
@@ -78,7 +79,7 @@ def _state_dict(archive: Archive, weights: object) -> dict[str, Tensor]:
     return plain
 
 
-def describe(archive: Archive, layout: Layout, content: Mapping[Any, Any], weights: Mapping[str, Tensor]) -> str:
+def describe(archive: Archive, layout: Layout, content: Mapping[Any, Any], weights: Mapping[str, Array]) -> str:
     """One line: layout, architecture, step, loss, size."""
     found = places(content)
     step = first(found, ("iter_num", "iteration", "global_step", "step", "epoch"))
@@ -88,7 +89,7 @@ def describe(archive: Archive, layout: Layout, content: Mapping[Any, Any], weigh
         architecture = "NanEcho"
     elif any(name.endswith("wte.weight") for name in weights):
         architecture = "GPT-2"
-    count = sum(tensor.numel() for tensor in weights.values())
+    count = sum(tensor.size for tensor in weights.values())
     facts = [
         f"{architecture}, {len(weights)} tensors with {count:,} numbers",
         f"step {step:,}" if isinstance(step, int) else "no step",
@@ -98,7 +99,7 @@ def describe(archive: Archive, layout: Layout, content: Mapping[Any, Any], weigh
     return f"{archive.path}: {layout.name}; {'; '.join(facts)}"
 
 
-def holds_nanecho(weights: Mapping[str, Tensor]) -> bool:
+def holds_nanecho(weights: Mapping[str, Array]) -> bool:
     """Whether these are NanEcho's tensors, whatever layout they lie in."""
     return "token_embedding.weight" in weights
 
@@ -115,13 +116,13 @@ def first(found: list[Mapping[Any, Any]], keys: tuple[str, ...]) -> object:
 
 def number(value: object) -> float | None:
     """A finite number as people write one: it may have been a NumPy scalar or a tensor without dimensions."""
-    if isinstance(value, Tensor):
-        value = value.item() if value.numel() == 1 and not value.is_complex() else None
+    if isinstance(value, np.ndarray):
+        value = (as_float32(value) if value.dtype == BFLOAT16 else value).item() if value.size == 1 else None
     try:
         found = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if torch.isfinite(torch.tensor(found)) else None
+    return found if math.isfinite(found) else None
 
 
 def shown(keys: list[object]) -> str:

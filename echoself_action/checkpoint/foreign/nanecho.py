@@ -7,22 +7,24 @@ connection is there, the model is a GPT-2 in other words, and becomes one.
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from ...model.config import GPT2Config
+from ..arrays import Array, as_float32, as_tensors
 from .checks import MOMENTS, check_moments, check_weights, tie
 from .declared import beside, inside, losses_of, step_of, training_settings
 from .layouts import number
-from .nanecho_logits import nanecho_logits
 from .reader import Foreign
 from .source import Source
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ...model.nanecho import NanEchoConfig
 
+_Numbers = TypeVar("_Numbers", Array, "Tensor")
 TOKENS = "token_embedding.weight"
 CAUSAL_MASKS = ".attn.mask"  # a buffer of ones: it is made anew
 _BLOCK = re.compile(r"blocks\.(\d{1,6})\.")
@@ -72,7 +74,7 @@ def read_nanecho(foreign: Foreign, n_head: int | None = None) -> Source:
     settings |= _data_dir(content.get("data_config"))
     step = step_of(foreign) or 0
     train_loss, best = losses_of(foreign)
-    logits = partial(nanecho_logits, config, weights)
+    logits = partial(_logits, config, weights)
     vocabulary = _vocabulary(content, config.vocab_size)
     if not _is_gpt2(config, weights):
         return Source(foreign, config, weights, logits, moments, step, best, settings, vocabulary, (_LEGACY,), train_loss)
@@ -99,6 +101,8 @@ def read_nanecho(foreign: Foreign, n_head: int | None = None) -> Source:
 
 def shapes(config: "NanEchoConfig") -> tuple[dict[str, tuple[int, ...]], list[str]]:
     """Every tensor of the state dict without the causal masks and the tied head, and the parameters among them, in order."""
+    import torch
+
     from ...model.nanecho import NanEchoForCausalLM  # loads transformers
 
     with torch.device("meta"):
@@ -116,9 +120,15 @@ def gpt2_names(config: "NanEchoConfig | GPT2Config") -> list[tuple[str, str, boo
     return [*names, *((f"ln_f.{kind}", f"transformer.ln_f.{kind}", False) for kind in ("weight", "bias"))]
 
 
-def turned(tensor: Tensor, turn: bool) -> Tensor:
+def turned(tensor: _Numbers, turn: bool) -> _Numbers:
     """A matrix the other way round, where `turn` says so."""
-    return tensor.t() if turn else tensor
+    return tensor.T if turn else tensor
+
+
+def _logits(config: "NanEchoConfig", weights: Mapping[str, Array], ids: "Tensor") -> "Tensor":
+    from .nanecho_logits import nanecho_logits  # loads PyTorch
+
+    return nanecho_logits(config, as_tensors(weights), ids)
 
 
 def _declared(foreign: Foreign, n_head: int | None) -> dict[str, Any]:
@@ -130,7 +140,7 @@ def _declared(foreign: Foreign, n_head: int | None) -> dict[str, Any]:
     return {str(key): value for place in places for key, value in place.items()}
 
 
-def _config(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, Tensor]) -> "NanEchoConfig":
+def _config(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, Array]) -> "NanEchoConfig":
     from ...model.nanecho import PERSONA_DIMENSIONS, NanEchoConfig  # loads transformers
     from ..nanecho_folder import config_problems
 
@@ -166,11 +176,11 @@ def _config(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, 
     return config
 
 
-def _sizes(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, Tensor]) -> dict[str, Any]:
+def _sizes(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, Array]) -> dict[str, Any]:
     """Told by the tensors, but for the number of heads; what is declared must be the same."""
     tokens, positions = stored.get(TOKENS), stored.get("position_embedding.weight")
     layers = {int(match[1]) for name in stored if (match := _BLOCK.match(name))}
-    if tokens is None or positions is None or tokens.dim() != 2 or positions.dim() != 2 or not layers:
+    if tokens is None or positions is None or tokens.ndim != 2 or positions.ndim != 2 or not layers:
         foreign.refuse("has no token_embedding, no position_embedding or no blocks, and a NanEcho has all three")
     heads = declared.get("n_head")
     if type(heads) is not int or heads < 1:
@@ -193,14 +203,14 @@ def _sizes(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, T
     return sizes
 
 
-def _moments(foreign: Foreign, weights: Mapping[str, Tensor], optimizer: object) -> dict[str, Tensor]:
+def _moments(foreign: Foreign, weights: Mapping[str, Array], optimizer: object) -> dict[str, Array]:
     """AdamW's state by parameter name: one group of all parameters. Those that never had a gradient have none."""
     if not isinstance(optimizer, Mapping) or not optimizer.get("state"):
         return {}
     order = [name for name in weights if not name.endswith((".mask", "._current_ratio_tensor"))]
     state: Any = optimizer["state"]
     found: dict[str, Any] = {}
-    counts: dict[str, Tensor] = {}
+    counts: dict[str, Array] = {}
     try:
         fits = [list(group["params"]) for group in optimizer["param_groups"]] == [list(range(len(order)))]
         for index, held in state.items():
@@ -208,7 +218,7 @@ def _moments(foreign: Foreign, weights: Mapping[str, Tensor], optimizer: object)
             found |= {f"{moment}.{name}": held[moment] for moment in MOMENTS}
             steps = number(held["step"])
             fits = fits and steps is not None and steps >= 0
-            counts[f"steps.{name}"] = torch.tensor(steps or 0.0)
+            counts[f"steps.{name}"] = np.array(steps or 0.0, np.float32)
     except (TypeError, KeyError, ValueError, IndexError):
         fits = False
     if not fits:
@@ -217,9 +227,10 @@ def _moments(foreign: Foreign, weights: Mapping[str, Tensor], optimizer: object)
     return found | counts
 
 
-def _is_gpt2(config: "NanEchoConfig", weights: Mapping[str, Tensor]) -> bool:
+def _is_gpt2(config: "NanEchoConfig", weights: Mapping[str, Array]) -> bool:
     extras = config.enable_adaptive_attention or any(getattr(config, flag) for flag in FLAGS)
-    return not extras and all(bool((tensor == 1).all()) for name, tensor in weights.items() if name.endswith(".mask"))
+    masks = [as_float32(tensor) for name, tensor in weights.items() if name.endswith(".mask")]
+    return not extras and all(bool((mask == 1).all()) for mask in masks)
 
 
 def _vocabulary(content: Mapping[Any, Any], vocab_size: int) -> str | None:

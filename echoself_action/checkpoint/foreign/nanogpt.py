@@ -6,18 +6,21 @@ parameters in the order of `named_parameters`: first those with two dimensions, 
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from ...model.config import GPT2Config
+from ..arrays import Array
 from .checks import HEAD, MOMENTS, check_moments
 from .declared import training_settings
 from .layouts import number
 from .reader import Foreign
 from .source import Source
 from .weights import checked, logits, turned
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
 _UNTRAINED = 1e9  # best_val_loss of a run that was never evaluated
@@ -46,10 +49,10 @@ def read_nanogpt(foreign: Foreign) -> Source:
     )
 
 
-def optimizer_order(weights: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
+def optimizer_order(weights: "Mapping[str, Array] | Mapping[str, Tensor]") -> tuple[list[str], list[str]]:
     """The names in each of AdamW's two groups: those that decay, and the rest."""
     names = [name for name in weights if name != HEAD]
-    return [name for name in names if weights[name].dim() > 1], [name for name in names if weights[name].dim() < 2]
+    return [name for name in names if len(weights[name].shape) > 1], [name for name in names if len(weights[name].shape) < 2]
 
 
 def _config(foreign: Foreign, args: object) -> GPT2Config:
@@ -68,7 +71,7 @@ def _config(foreign: Foreign, args: object) -> GPT2Config:
     return GPT2Config(**sizes, dropout=dropout, bias=bias, activation="gelu")
 
 
-def _moments(foreign: Foreign, weights: Mapping[str, Tensor], optimizer: object) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _moments(foreign: Foreign, weights: Mapping[str, Array], optimizer: object) -> tuple[dict[str, Array], dict[str, Any]]:
     """AdamW's state by parameter name, and its settings. Both empty where it has taken no step, or none was saved."""
     if not isinstance(optimizer, Mapping) or not optimizer.get("state"):
         return {}, {}
@@ -90,4 +93,4 @@ def _moments(foreign: Foreign, weights: Mapping[str, Tensor], optimizer: object)
     check_moments(foreign, found, weights)
     if any(step is None or step < 0 for step in steps.values()):
         foreign.refuse("has an optimizer state that counts no steps")
-    return {**found, **{key: torch.tensor(step) for key, step in steps.items()}}, settings
+    return {**found, **{key: np.array(step, np.float32) for key, step in steps.items()}}, settings

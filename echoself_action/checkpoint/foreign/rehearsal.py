@@ -10,10 +10,11 @@ from typing import Any
 
 _CHANGES = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"}  # what is there already, instead of making something new
 _OF_MARKS = (pickletools.stackslice, pickletools.markobject)
-_CALLS = {"REDUCE", "NEWOBJ"}
 _LARGEST = 2_000_000  # values
-_ENCODINGS = ("latin1", "latin-1")  # pickles have them for bytes; others load modules, and some are slow
+_MOST_KEYS = 20_000  # that are no strings: the hashes of others can be chosen to be all the same
+_ENCODINGS = ("latin1", "latin-1")  # pickles have them for bytes
 _ATTRIBUTES = ("_metadata",)  # of a state dict
+_STATEFUL = ("numpy.dtype", *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")))
 
 
 class _Name(str):
@@ -28,23 +29,33 @@ class _Dict(_Made):
     pass
 
 
+class _List(_Made):
+    pass
+
+
+_EMPTY = {"EMPTY_DICT": _Dict, "EMPTY_LIST": _List}
+
+
 def rehearse(pickle: bytes) -> None:
     """Raises ValueError where it calls what is no function's name, or makes too much; any error where it is no pickle."""
     made: list[_Made] = []
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
+    keys = 0
     operations: Iterator[tuple[pickletools.OpcodeInfo, Any, Any]] = pickletools.genops(pickle)
     for opcode, argument, _ in operations:
         name = opcode.name
         if name.endswith("PUT"):
+            if argument > len(memo):  # the unpickler has room for all that are below it
+                raise ValueError(f"it remembers {len(memo)} values, and the next as number {argument}")
             memo[argument] = stack[-1]
         elif name.endswith("GET"):
             stack.append(memo[argument])
         elif name == "MARK":
             marks.append(len(stack))
         else:
-            taken = _Dict() if name == "EMPTY_DICT" else _Made()
+            taken = _EMPTY.get(name, _Made)()
             if pickletools.stackslice in opcode.stack_before:
                 start = marks.pop()
                 taken.extend(reversed(stack[start:]))
@@ -52,19 +63,21 @@ def rehearse(pickle: bytes) -> None:
             taken.extend(stack.pop() for kind in opcode.stack_before if kind not in _OF_MARKS)
             if name in _CHANGES:
                 changed = taken.pop()
-                if name == "BUILD":
-                    _require_known_attributes(changed, taken[0])
-                if isinstance(changed, _Made):
-                    changed.extend(taken)
+                _require_known_change(name, changed, taken)
+                if name.startswith("SET"):
+                    keys += sum(not isinstance(key, str) for key in taken[1::2])
+                changed.extend(taken)
                 stack.append(changed)
             elif opcode.stack_after:
-                if name in _CALLS:
+                if name == "REDUCE":
                     _require_known_call(*taken)
                 new: Any = _Name(argument.replace(" ", ".", 1)) if name == "GLOBAL" else argument
                 if taken or name.startswith("EMPTY"):
                     made.append(taken)
                     new = taken
                 stack.append(new)
+    if keys > _MOST_KEYS:
+        raise ValueError(f"it has {keys:,} keys that are no names")
     if _largest(made) > _LARGEST:
         raise ValueError(f"it makes more than {_LARGEST:,} values, or one that is part of itself")
 
@@ -76,11 +89,17 @@ def _require_known_call(arguments: Any, function: Any) -> None:
         raise ValueError("it asks for an encoding that pickles do not use")
 
 
-def _require_known_attributes(changed: Any, state: Any) -> None:
-    """What a pickle sets on an OrderedDict is found before its methods."""
-    ordered = isinstance(changed, _Made) and len(changed) > 1 and changed[1] == "collections.OrderedDict"
-    if ordered and not (isinstance(state, _Dict) and all(key in _ATTRIBUTES for key in state[1::2])):
-        raise ValueError("it sets attributes of a dict that are none of a state dict's")
+def _require_known_change(name: str, changed: Any, taken: _Made) -> None:
+    """Lists and dicts get items, and what a call has made gets the state that it is known to have: no function, no tensor."""
+    function = changed[1] if type(changed) is _Made and len(changed) > 1 and isinstance(changed[1], _Name) else None
+    ordered = function == "collections.OrderedDict"
+    if name == "BUILD":
+        plain = isinstance(taken[0], _Dict) and all(key in _ATTRIBUTES for key in taken[0][1::2])
+        known = function in _STATEFUL or (ordered and plain)
+    else:
+        known = type(changed) is _List if name.startswith("APPEND") else type(changed) is _Dict or ordered
+    if not known:
+        raise ValueError("it sets items or attributes of what has none in a checkpoint")
 
 
 def _largest(made: list[_Made]) -> float:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ...model import ModelConfig
+from ..arrays import Array
 from .reader import Foreign
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,16 @@ class Source:
 
     foreign: Foreign
     config: ModelConfig
-    weights: Mapping[str, Tensor]
-    logits: Callable[[Tensor], Tensor]
-    moments: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Mapping[str, Array]
+    logits: Callable[["Tensor"], "Tensor"]
+    moments: Mapping[str, Array] = field(default_factory=dict)
     step: int = 0
     best_val_loss: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     vocabulary: str | None = None
     remarks: tuple[str, ...] = ()
     train_loss: float | None = None
-    spare: Mapping[str, Tensor] = field(default_factory=dict)
+    spare: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def has_state(self) -> bool:
