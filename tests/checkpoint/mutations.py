@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from .foreign_files import nanogpt_checkpoint, save
 from .hostile_pickles import PICKLES
+from .nanecho_files import load, nanecho_checkpoint, state_dict
 
 _NAMES = (
     *("os system", "posix system", "builtins eval", "builtins getattr", "__builtin__ exec", "importlib import_module"),
@@ -27,17 +29,13 @@ _KEYS = ("model", "optimizer", "model_args", "iter_num", "state", "param_groups"
 def seeds(folder: Path) -> list[bytes]:
     """Good files: nanoGPT's, and the same tensors in other layouts."""
     first, second = nanogpt_checkpoint(), nanogpt_checkpoint(bias=False, n_embd=8)
-    nanecho = {"token_embedding.weight": torch.ones(8, 4), "blocks.0.attn.qkv.weight": torch.ones(12, 4)}
-    sizes = {"vocab_size": 8, "n_embd": 4, "n_head": 2, "n_layer": 1, "block_size": 8}
-    contents = [
+    contents: list[Any] = [
         first,
         second,
         {"model": first["model"], "model_args": first["model_args"], "iter_num": 1},
-        first["model"],
-        {"model_state_dict": nanecho, "model_config": sizes, "training_run_config": {}, "iteration": 4},
-        {"model_state_dict": nanecho, "model_config": sizes, "checkpoint_id": "a", "val_loss": 1.5},
-        {"model_state_dict": first["model"], "step": 4, "loss": 1.5, "config": sizes},
-        {"model": first["model"], "config": sizes, "metadata": {}},
+        {"model_state_dict": first["model"], "step": 4, "loss": 1.5, "config": first["model_args"]},
+        {"model": first["model"], "config": first["model_args"], "metadata": {"val_loss": np.float64(1.5)}},
+        *(nanecho_checkpoint(layout, state_dict(n_layer=1), n_layer=1) for layout in ("train_nanecho", "cache", "native")),
     ]
     return [save(content, folder / "seed.pt").read_bytes() for content in contents]
 
@@ -201,7 +199,7 @@ def changed_records(chance: random.Random, starts: list[bytes]) -> bytes:
 
 def changed_values(chance: random.Random, starts: list[bytes]) -> bytes:
     """Saved by PyTorch as it should be, and wrong."""
-    content: Any = torch.load(io.BytesIO(chance.choice(starts)), weights_only=True)
+    content: Any = load(io.BytesIO(chance.choice(starts)))
     odd = (None, -1, True, 2**70, float("nan"), "", "a\n::error::b", [], {}, (1, [2]), b"x", torch.ones(3), torch.zeros(()))
     odd += (torch.zeros(1).expand(2**20, 2**20), torch.eye(3).to_sparse(), torch.tensor(["nan" == "x"]), torch.Size([1]))
     odd += (

@@ -1,5 +1,6 @@
 """NanEcho checkpoints as their writers make them, small and from the table of layouts."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ EXTRAS = ("adaptive_attention", "persona_dimensions", "recursive_reasoning", "hy
 LAYOUTS = ("train_nanecho", "cache", "export", "fallback", "native", "raw", "older", "trainer")
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path | BytesIO) -> dict[str, Any]:
     """A checkpoint of the original's, by PyTorch's own reader, which has to be told of the NumPy scalars in it."""
     named = [(multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     with torch.serialization.safe_globals([*named, np.dtype, type(np.dtype("f8"))]):
