@@ -1,6 +1,6 @@
 """Tokens a second of generated text: this package with and without its cache, and transformers' `generate` of the same model.
 
-    python benchmarks/generation.py [--shape mid] [--vocabularies 4096,50257] [--tokens 100] [--turns 5] [--json FILE]
+    python benchmarks/generation.py [--shape mid] [--vocabularies 4096,50257] [--tokens 100] [--turns 5]
 
 One text from its first token on, one thread, fp32. `ours` draws every token from its probabilities, as samples in reports are
 drawn; `ours, anew` does the same and computes the whole text for each, as a model must that has no cache. `transformers` is a
@@ -9,14 +9,13 @@ turns in one process; seconds are of the processor, which says more than the clo
 """
 
 import argparse
-import json
-import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+import results
 import torch
-from peers import SHAPES, machine
+from peers import SHAPES
+from results import Figures, machine, spread
 from transformers import GenerationConfig, GPT2LMHeadModel
 from transformers import GPT2Config as StockConfig
 
@@ -34,26 +33,25 @@ class Anew(GPT2):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--shape", default="mid", choices=SHAPES)
     parser.add_argument("--vocabularies", default="4096,50257")
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="where to write the figures")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    figures: dict[str, object] = {"machine": machine(), "shape": given.shape, "tokens": given.tokens}
+    figures = Figures(given)
     print(machine())
     print("| vocabulary | program | tokens/s (range) | of transformers' (range) |")
     print("|---|---|---|---|")
     for vocabulary in map(int, given.vocabularies.split(",")):
         taken = measured(given, vocabulary)
-        figures[str(vocabulary)] = taken
         for name, rates in taken.items():
             ratios = [rate / other for rate, other in zip(rates, taken["transformers"], strict=True)]
-            print(f"| {vocabulary} | {name} | {_spread(rates, '.0f')} | {_spread(ratios, '.2f')} |", flush=True)
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n")
+            print(f"| {vocabulary} | {name} | {spread(rates, '.0f')} | {spread(ratios, '.2f')} |", flush=True)
+            figures.add("tokens/s", f"{vocabulary}: {name}", *rates)
+            figures.add("tokens/s, of transformers'", f"{vocabulary}: {name}", *ratios)
+    figures.write()
 
 
 def measured(given: argparse.Namespace, vocabulary: int) -> dict[str, list[float]]:
@@ -101,10 +99,6 @@ def programs(shape: str, vocabulary: int) -> dict[str, Callable[[int], int]]:
         "transformers": theirs(do_sample=False),
         "transformers, drawing": theirs(do_sample=True, temperature=TEMPERATURE, top_k=0),
     }
-
-
-def _spread(values: list[float], form: str) -> str:
-    return f"{format(statistics.median(values), form)} ({format(min(values), form)} to {format(max(values), form)})"
 
 
 if __name__ == "__main__":

@@ -9,15 +9,15 @@ whatever else the machine does meets all three alike. `blocking` is how long the
 longer the turn took than the one without: what writing takes away from the steps is in it. Medians, and the range.
 """
 
-import argparse
-import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import results
 import torch
+from results import Figures, machine, spread
 
 from echoself_action.corpus.token_files import prepare_tokens
 from echoself_action.corpus.tokenizer import make_tokenizer
@@ -33,19 +33,21 @@ VOCABULARY = 50257
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--sizes", default="ci,124M")
     given = parser.parse_args()
-    print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    figures = Figures(given)
+    print(f"{machine()}, {torch.get_num_threads()} threads\n")
     print("| model | MB | step, ms | save | blocking, ms | added a save, s | of a run at 100 steps | at 10 minutes |")
     print("|---|---|---|---|---|---|---|---|")
     for name in given.sizes.split(","):
         with tempfile.TemporaryDirectory() as place:
-            measure(name, Path(place), given.rounds)
+            measure(name, Path(place), given.rounds, figures)
+    figures.write()
 
 
-def measure(name: str, place: Path, rounds: int) -> None:
+def measure(name: str, place: Path, rounds: int, figures: Figures) -> None:
     run, step, turn = make_run(name, place)
     saver = Saver(place / "ours", 2, print)
     blocking: dict[str, list[float]] = {"none": [], "torch.save": [], "Saver": []}
@@ -70,20 +72,20 @@ def measure(name: str, place: Path, rounds: int) -> None:
             took[way].append(time.monotonic() - began)
     megabytes = 12 * run.model.parameter_count() / 1e6
     steps_ms = [1000 * seconds / turn for seconds in took["none"][1:]]
+    figures.add("step, ms", name, *steps_ms)
     for way in ("torch.save", "Saver"):
         # the first round allocates what the others use again
         added = [with_save - without for with_save, without in zip(took[way][1:], took["none"][1:], strict=True)]
+        blocking_ms = [1000 * seconds for seconds in blocking[way][1:]]
+        figures.add("blocking, ms", f"{name}: {way}", *blocking_ms)
+        figures.add("added a save, s", f"{name}: {way}", *added)
         cost = statistics.median(added)
         interval_s = 0.1 * statistics.median(steps_ms)
         print(
-            f"| {name} | {megabytes:.0f} | {shown(steps_ms)} | {way} | {shown([1000 * one for one in blocking[way][1:]])} | "
-            f"{shown(added, 2)} | {cost / interval_s:.1%} | {cost / 600:.2%} |",
+            f"| {name} | {megabytes:.0f} | {spread(steps_ms, '.0f')} | {way} | {spread(blocking_ms, '.0f')} | "
+            f"{spread(added, '.2f')} | {cost / interval_s:.1%} | {cost / 600:.2%} |",
             flush=True,
         )
-
-
-def shown(values: list[float], digits: int = 0) -> str:
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} - {max(values):.{digits}f})"
 
 
 def make_run(name: str, place: Path) -> tuple[Run, Callable[[], None], int]:
