@@ -21,8 +21,9 @@ from results import Figures, machine, spread
 
 from echoself_action.corpus.token_files import prepare_tokens
 from echoself_action.corpus.tokenizer import make_tokenizer
-from echoself_action.inputs import load_inputs
+from echoself_action.inputs import Inputs
 from echoself_action.model.gpt2 import GPT2Config
+from echoself_action.training.optimizer import moments
 from echoself_action.training.run import Data, Run, fresh
 from echoself_action.training.saver import Saver
 
@@ -54,7 +55,7 @@ def measure(name: str, place: Path, rounds: int, figures: Figures) -> None:
     took: dict[str, list[float]] = {way: [] for way in blocking}
 
     def plain() -> None:
-        torch.save({"model": run.model.state_dict(), "optimizer": run.optimizer.state_dict()}, place / "ckpt.pt")
+        torch.save({"model": run.model.state_dict(), "optimizer": moments(run.model, run.optimizer)}, place / "ckpt.pt")
 
     def ours() -> None:
         run.step += 1  # of another name than the one before
@@ -94,15 +95,15 @@ def make_run(name: str, place: Path) -> tuple[Run, Callable[[], None], int]:
     files = sorted((ROOT / "echoself_action").rglob("*.py"))
     tokens = prepare_tokens(files, make_tokenizer("bytes", lambda: iter(())), place / "tokens", 0.1, "skip", print)
     config = GPT2Config(vocab_size=VOCABULARY, block_size=block, n_layer=layers, n_head=heads, n_embd=width)
-    flags = {"mode": "train", "batch_size": batch, "dtype": "float32", "device": "cpu"}
-    run = fresh(config, Data(tokens, []), load_inputs(flags).training_settings())
+    inputs = Inputs(mode="train", batch_size=batch, dtype="float32", device="cpu")
+    run = fresh(config, Data(tokens, []), inputs.training_settings("adamw"))
     batches = run.batches()
 
     def step() -> None:
         ids, targets = batches.at(run.sequences_seen, batch)
         run.model.loss(ids, targets).backward()  # type: ignore[no-untyped-call]
         run.optimizer.step()
-        run.optimizer.zero_grad(set_to_none=True)
+        run.optimizer.zero_grad()
         run.sequences_seen += batch
 
     step()

@@ -56,7 +56,7 @@ def main() -> None:
     given = parser.parse_args()
     figures = Figures(given)
     print(machine())
-    print("| model | program | tokens/s (range) | of nanoGPT's (range) | share of gemm | peak memory, MB |")
+    print("| model | program | tokens/s (range) | of nanoGPT's (range) | share of gemm (range) | peak memory, MB |")
     print("|---|---|---|---|---|---|")
     for name in given.shapes.split(","):
         with tempfile.TemporaryDirectory() as folder:
