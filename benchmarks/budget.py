@@ -6,7 +6,6 @@ The time is the process's, from its start to its end: imports, corpus, training,
 Exit code 1 where a run ends more than 30 s after its budget, or 30 s before it, or without a whole checkpoint of its last step.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -16,7 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
+import results
 from jobs import examined
+from results import Figures
 
 from echoself_action.checkpoint.find import latest
 from echoself_action.checkpoint.folder import ModelFolder
@@ -28,20 +29,22 @@ WITHIN_S = 30
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--minutes", default="1,2")
     parser.add_argument("--sizes", default="tiny,ci,scheduled,85M")
     parser.add_argument("--jobs", type=int, default=1, help="at a time")
     given = parser.parse_args()
+    figures = Figures(given)
     print("| model | budget, s | ended after, s | over, s | steps | whole checkpoint of the last step |")
     print("|---|---|---|---|---|---|")
     cells = list(product(given.sizes.split(","), map(float, given.minutes.split(","))))
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(given.jobs) as threads:
-        kept = list(threads.map(lambda cell: run(Path(place), *cell), cells))
+        kept = list(threads.map(lambda cell: run(Path(place), *cell, figures), cells))
+    figures.write()
     sys.exit(not all(kept))
 
 
-def run(place: Path, name: str, minutes: float) -> bool:
+def run(place: Path, name: str, minutes: float, figures: Figures) -> bool:
     """Whether it ended in time and saved; prints its row."""
     out = place / f"{name}-{minutes:g}"
     layers, heads, width, block, batch = SIZES[name]
@@ -60,6 +63,8 @@ def run(place: Path, name: str, minutes: float) -> bool:
     whole = code == 0 and newest is not None and newest.step == steps and isinstance(examined(newest.path), ModelFolder)
     over = took - 60 * minutes
     print(f"| {name} | {60 * minutes:.0f} | {took:.1f} | {over:+.1f} | {steps} | {'yes' if whole else 'NO'} |", flush=True)
+    for what, value in {"over the budget, s": over, "steps": steps, "whole checkpoints of the last step": whole}.items():
+        figures.add(what, f"{name}, {60 * minutes:.0f} s", float(value))
     return whole and abs(over) <= WITHIN_S
 
 

@@ -8,7 +8,6 @@ an audit hook: executing, compiling, importing, a process, a socket, a file that
 where a file was anything but read or refused, and keeps those files in FOLDER. Same seed and number, same file.
 """
 
-import argparse
 import codecs
 import collections
 import contextlib
@@ -27,7 +26,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import results
 import torch
+from results import Figures
 
 from echoself_action.errors import CheckpointError
 from echoself_action.training.imports import read_source
@@ -47,11 +48,12 @@ FORBIDDEN = (
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
     given = parser.parse_args()
+    figures = Figures(given)
     torch.set_num_threads(1)
     counts: collections.Counter[str] = collections.Counter()
     ways: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in MUTATIONS}
@@ -80,7 +82,12 @@ def main() -> int:
     print(f"{number:,} files in {given.minutes:g} minutes, seed {given.seed}: {dict(counts)}")
     for way, found in ways.items():
         print(f"  {way:36} {dict(found)}")
+        for kind, count in found.items():
+            figures.add(f"files {kind}, by what was changed", way, count)
     print(f"slowest {slowest:.2f} s; at most {most / 1e6:.0f} MB above the process that reads a good file")
+    figures.add("slowest, s", "all files", slowest)
+    figures.add("most memory above a good file's, MB", "all files", most / 1e6)
+    figures.write()
     return int(any(kind not in ("read", "refused") for kind in counts))
 
 

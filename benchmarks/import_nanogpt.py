@@ -9,7 +9,6 @@ optimizer state, too; "with parity" is the whole import. "theirs" is torch.load,
 alone, unchecked and not synced.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,9 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 
+import results
 import torch
+from results import Figures, spread
 
 _CONVERSION = """
 import sys
@@ -67,10 +68,11 @@ model.save_pretrained(sys.argv[2])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--layers", type=int, default=12)
     given = parser.parse_args()
+    figures = Figures(given)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         # in a process of its own: a child's peak memory begins with what its parent has
@@ -78,18 +80,23 @@ def main() -> None:
         writer.start()
         writer.join()
         print(f"ckpt.pt has {(work / 'ckpt.pt').stat().st_size / 1e9:.2f} GB")
-        figures: dict[str, list[tuple[float, float, float]]] = {name: [] for name in WAYS}
+        taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in WAYS}
         for number in range(given.rounds):
             for name in WAYS:
-                figures[name].append(measured(name, work / "ckpt.pt", work / f"{name}-{number}"))
-        base = [statistics.median(values) for values in zip(*figures["theirs"], strict=True)]
-        for name, rows in figures.items():
-            seconds, processor, memory = (statistics.median(values) for values in zip(*rows, strict=True))
-            ratios = ", ".join(f"{ours / his:.2f}" for ours, his in zip((seconds, processor, memory), base, strict=True))
+                taken[name].append(measured(name, work / "ckpt.pt", work / f"{name}-{number}"))
+        base = [statistics.median(values) for values in zip(*taken["theirs"], strict=True)]
+        for name, rows in taken.items():
+            seconds, processor, memory = zip(*rows, strict=True)
+            medians = (statistics.median(values) for values in (seconds, processor, memory))
+            ratios = ", ".join(f"{ours / his:.2f}" for ours, his in zip(medians, base, strict=True))
             print(
-                f"{name:13} {seconds:6.2f} s ({min(rows)[0]:.2f} to {max(rows)[0]:.2f}), processor {processor:5.2f} s, "
-                f"{memory / 1e9:.2f} GB; of theirs: {ratios}"
+                f"{name:13} {spread(seconds, '6.2f')} s, processor {statistics.median(processor):5.2f} s, "
+                f"{statistics.median(memory) / 1e9:.2f} GB; of theirs: {ratios}"
             )
+            figures.add("by the clock, s", name, *seconds)
+            figures.add("processor time, s", name, *processor)
+            figures.add("peak memory, GB", name, *(bytes_ / 1e9 for bytes_ in memory))
+    figures.write()
 
 
 _TELL = """

@@ -6,7 +6,6 @@ The server runs as a process of its own; its peak memory is what the kernel coun
 client's own work: it hashes a file before it sends it.
 """
 
-import argparse
 import base64
 import http.client
 import json
@@ -27,7 +26,9 @@ from pathlib import Path
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
+import results
 from huggingface_hub import CommitOperationAdd, HfApi
+from results import Figures
 
 from echoself_action.localhub import Limits
 
@@ -45,22 +46,24 @@ with LocalHub(Path(sys.argv[1]), limits=Limits(multipart_threshold=int(sys.argv[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--megabytes", type=int, default=300)
-    size = parser.parse_args().megabytes * MEGABYTE
+    given = parser.parse_args()
+    figures, size = Figures(given), given.megabytes * MEGABYTE
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         source = folder / "model.safetensors"
         with source.open("wb") as file:
             for _ in range(size // MEGABYTE):
                 file.write(random.randbytes(MEGABYTE))
-        measure_transfer(folder, source, "basic", Limits().multipart_threshold)
-        measure_transfer(folder, source, "multipart", MEGABYTE)
-        measure_regular_files(folder)
-        measure_kills(folder)
+        measure_transfer(folder, source, "basic", Limits().multipart_threshold, figures)
+        measure_transfer(folder, source, "multipart", MEGABYTE, figures)
+        measure_regular_files(folder, figures)
+        measure_kills(folder, figures)
+    figures.write()
 
 
-def measure_transfer(folder: Path, source: Path, name: str, threshold: int) -> None:
+def measure_transfer(folder: Path, source: Path, name: str, threshold: int, figures: Figures) -> None:
     size = source.stat().st_size
     with server(folder / name, threshold) as (process, url):
         api = HfApi(url, token=False)
@@ -73,21 +76,27 @@ def measure_transfer(folder: Path, source: Path, name: str, threshold: int) -> N
         down = time.perf_counter() - start
         if subprocess.run(["cmp", str(source), got]).returncode:
             sys.exit(f"{name}: what came back is not what went up")
-        rates = f"up {size / up / MEGABYTE:.0f} MB/s, down {size / down / MEGABYTE:.0f} MB/s"
-        print(f"{name}, {size // MEGABYTE} MB: {rates}, server peak {peak_memory(process)} MB")
+        megabytes, peak = size / MEGABYTE, peak_memory(process)
+        rates = f"up {megabytes / up:.0f} MB/s, down {megabytes / down:.0f} MB/s"
+        print(f"{name}, {megabytes:.0f} MB: {rates}, server peak {peak} MB")
+        figures.add("rate, MB/s", f"{name}, up", megabytes / up)
+        figures.add("rate, MB/s", f"{name}, down", megabytes / down)
+        figures.add("server peak memory, MB", name, peak)
 
 
-def measure_regular_files(folder: Path) -> None:
+def measure_regular_files(folder: Path, figures: Figures) -> None:
     """The worst case for memory: files that go through git, as large as those may be."""
     with server(folder / "regular", MEGABYTE) as (process, url):
         api = HfApi(url, token=False)
         api.create_repo(REPO)
         operations = [CommitOperationAdd(f"{number}.txt", random.randbytes(5 * MEGABYTE).hex().encode()) for number in range(8)]
         api.create_commit(REPO, operations, commit_message="Eight files of 10 MB in git")
-        print(f"eight regular files of 10 MB in one commit: server peak {peak_memory(process)} MB")
+        peak = peak_memory(process)
+        print(f"eight regular files of 10 MB in one commit: server peak {peak} MB")
+        figures.add("server peak memory, MB", "regular files", peak)
 
 
-def measure_kills(folder: Path) -> None:
+def measure_kills(folder: Path, figures: Figures) -> None:
     """The last of every ten commits meets a kill; after it another server takes over the folder."""
     place, dice = folder / "killed", random.Random(0)
     acknowledged: list[str] = []
@@ -110,6 +119,9 @@ def measure_kills(folder: Path) -> None:
     missing = len(set(acknowledged) - known)
     print(f"50 commits, 5 kills: {len(acknowledged)} acknowledged, of them {missing} missing; git fsck {fsck}")
     print(f"one commit of a small file: median {statistics.median(latencies) * 1000:.1f} ms")
+    figures.add("commits under kill -9", "acknowledged", len(acknowledged))
+    figures.add("commits under kill -9", "of them missing", missing)
+    figures.add("commit of a small file, ms", "all", *(1000 * seconds for seconds in latencies))
 
 
 def commit_once(url: str, number: int) -> str:

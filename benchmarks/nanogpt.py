@@ -16,7 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from peers import SHAPES, TEXT, NanoGPT, machine, nanogpt_command, our_command, write_tokens
+import results
+from peers import SHAPES, TEXT, NanoGPT, nanogpt_command, our_command, write_tokens
+from results import Figures, machine
 
 from echoself_action.checkpoint.find import latest
 from echoself_action.evaluation.loss import HeldOut
@@ -26,7 +28,7 @@ RATE, WARMUP = 1e-3, 100
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--nanogpt", type=Path, default=os.environ.get("NANOGPT"), help="a checkout of karpathy/nanoGPT")
     parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--steps", type=int, default=2000)
@@ -52,13 +54,19 @@ def benchmark(given: argparse.Namespace, work: Path) -> None:
     assert folder
     ours = held_out.loss(folder.load_model())
     theirs = held_out.loss(NanoGPT(given.nanogpt, work / "theirs"))  # type: ignore[arg-type]
-    figures = {
+    told = {
         "machine": machine(),
         "steps": given.steps,
         "val_loss": {"ours": round(ours, 4), "nanogpt": round(theirs, 4), "ratio": round(ours / theirs, 4)},
         "resident_mb": {"at a quarter of the run": round(early), "at its end": round(late)},
     }
-    print(json.dumps(figures, indent=2))
+    print(json.dumps(told, indent=2))
+    figures = Figures(given)
+    figures.add("validation loss", "ours", ours)
+    figures.add("validation loss", "nanoGPT", theirs)
+    figures.add("resident memory of ours, MB", "at a quarter of the run", early)
+    figures.add("resident memory of ours, MB", "at its end", late)
+    figures.write()
 
 
 def watched(command: list[str], out: Path) -> tuple[float, float]:

@@ -6,7 +6,6 @@ All see the same token files, sizes and batches. They run as whole processes; wh
 import importlib.util
 import os
 import pickle
-import platform
 import re
 import signal
 import statistics
@@ -167,13 +166,6 @@ def end(programs: dict[str, Program]) -> None:
     for program in programs.values():  # a stopped program would stay for ever
         program.process.kill()
         program.process.wait()
-
-
-def machine() -> str:
-    """What the figures were measured on."""
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    name = model[1] if model else platform.processor()
-    return f"{os.cpu_count()} cores of {name}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
 
 
 class NanoGPT(torch.nn.Module):

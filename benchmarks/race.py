@@ -8,7 +8,6 @@ stays, whoever was first). Each commit must be of a deploy that said `deployed=t
 training state must be that of the model that stayed.
 """
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -26,7 +25,9 @@ from pathlib import Path
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
+import results
 from huggingface_hub import HfApi
+from results import Figures
 
 from echoself_action.localhub import LocalHub
 
@@ -38,9 +39,10 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=50)
-    rounds = parser.parse_args().rounds
+    given = parser.parse_args()
+    figures, rounds = Figures(given), given.rounds
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
@@ -51,17 +53,23 @@ def main() -> None:
             racers = [SPAWN.Process(target=race, args=(who, rounds, hub.url, barrier, queue)) for who in (0, 1)]
             for racer in racers:
                 racer.start()
-            results = dict(queue.get(timeout=3600) for _ in range(2 * rounds))
+            ended = dict(queue.get(timeout=3600) for _ in range(2 * rounds))
             problems: list[str] = []
             seen: Counter[str] = Counter()
             for number in range(rounds):
-                pair = [results[number, who] for who in (0, 1)]
+                pair = [ended[number, who] for who in (0, 1)]
                 seen[f"{KINDS[number % 3][0]}: exit codes {sorted(code for code, _ in pair)}"] += 1
                 problems += [f"round {number}: {told}" for told in judge(HfApi(hub.url, token=False), number, pair)]
             for racer in racers:
                 racer.join()
-    print(f"{rounds} rounds in {time.monotonic() - start:.0f} s; {len(problems)} problems")
+    seconds = time.monotonic() - start
+    print(f"{rounds} rounds in {seconds:.0f} s; {len(problems)} problems")
     print("\n".join([*(f"  {kind}: {count}" for kind, count in sorted(seen.items())), *problems]))
+    for kind, count in sorted(seen.items()):
+        figures.add("rounds", kind, count)
+    figures.add("problems", "all rounds", len(problems))
+    figures.add("all rounds, s", "two processes", seconds)
+    figures.write()
     sys.exit(bool(problems))
 
 

@@ -6,7 +6,6 @@ A model of 127M parameters takes one step, and goes to a local Hub in the proces
 loopback carried meanwhile, and what the Hub's folder grew by. Times are of whole processes; the first publish is beside them.
 """
 
-import argparse
 import re
 import subprocess
 import sys
@@ -14,16 +13,20 @@ import tempfile
 import time
 from pathlib import Path
 
+import results
+from results import Figures
+
 from echoself_action.localhub import LocalHub
 
 SHAPE = "--n-head 12 --n-embd 768 --block-size 64 --batch-size 1 --tokenizer bytes --device cpu --eval-tokens 64 --max-iters 1"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--layers", type=int, default=18)
     parser.add_argument("--turns", type=int, default=3)
     given = parser.parse_args()
+    figures = Figures(given)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "text.md").write_text("".join(f"Sentence {i} says that {i * i} is a square.\n\n" for i in range(4000)))
@@ -38,8 +41,13 @@ def main() -> None:
                 told = echoself(f"deploy --hub {hub.url} --repo-id me/model", work)
                 took = time.monotonic() - began
                 assert f"deployed={'true' if turn == 0 else 'false'}\n" in told, told
-                name = f"again, {turn}" if turn else "the first"
-                print(f"| {name} | {took:.1f} | {carried() - before:,} | {size(work / 'hub') - stored:,} |", flush=True)
+                sent, more = carried() - before, size(work / "hub") - stored
+                name, short = (f"again, {turn}", "again") if turn else ("the first", "the first")
+                print(f"| {name} | {took:.1f} | {sent:,} | {more:,} |", flush=True)
+                figures.add("publish, s", short, took)
+                figures.add("over the network, bytes", short, sent)
+                figures.add("more on the Hub, bytes", short, more)
+    figures.write()
 
 
 def echoself(words: str, work: Path) -> str:

@@ -8,23 +8,26 @@ training losses of the steps after the half. nanoGPT seeds its generator anew on
 batches (and dropout) of its beginning again.
 """
 
-import argparse
 import json
 import os
 import re
+import statistics
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import results
 import torch
-from nanogpt import nanogpt_command, our_command, write_data
+from peers import SHAPES, TEXT, Tokens, nanogpt_command, our_command, write_tokens
+from results import Figures
 from safetensors.torch import load_file
 
 from echoself_action.checkpoint.find import latest
 
-DROPOUT = 0.1
+SHAPE = SHAPES["baby"]
+DROPOUT, RATE = 0.1, 1e-3
 
 
 @dataclass(frozen=True)
@@ -36,40 +39,47 @@ class Outcome:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--nanogpt", type=Path, default=os.environ.get("NANOGPT"), help="a checkout of karpathy/nanoGPT")
-    parser.add_argument("--text", type=Path, default=Path("../shared/corpora/tinyshakespeare.txt"))
+    parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--steps", type=int, default=200)
     given = parser.parse_args()
     if not given.nanogpt:
         print("not run: check out karpathy/nanoGPT and give its path with --nanogpt or NANOGPT")
         return
-    half = given.steps // 2
+    figures, half = Figures(given), given.steps // 2
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
-        data = write_data(given.text.resolve(), work)
+        tokens = write_tokens(given.text, SHAPE.tokenizer, work)
         print("| program | compared with the run at once | max of weight differences | mean / max of loss differences |")
         print("|---|---|---|---|")
         for name, run in (
-            ("ours", lambda out, parts: ours(data, work / out, parts, given.steps)),
-            ("nanoGPT", lambda out, parts: theirs(given.nanogpt.resolve(), work, work / out, parts, given.steps)),
+            ("ours", lambda out, parts: ours(tokens, work / out, parts, given.steps)),
+            ("nanoGPT", lambda out, parts: theirs(given.nanogpt, work, work / out, parts, given.steps)),
         ):
             whole = run(f"{name}-whole", [given.steps])
             for what, parts in (("the same again", [given.steps]), (f"{half} steps and {half} more", [half, half])):
-                print(f"| {name} | {what} | {compared(whole, run(f'{name}-{len(parts)}', parts), half)} |", flush=True)
+                weights, losses = compared(whole, run(f"{name}-{len(parts)}", parts), half)
+                mean = statistics.mean(losses)
+                print(f"| {name} | {what} | {weights:.3g} | {mean:.3g} / {max(losses):.3g} |", flush=True)
+                figures.add("largest difference of a weight", f"{name}, {what}", weights)
+                figures.add("differences of losses", f"{name}, {what}", *losses)
+    figures.write()
 
 
-def compared(whole: Outcome, other: Outcome, half: int) -> str:
+def compared(whole: Outcome, other: Outcome, half: int) -> tuple[float, list[float]]:
+    """The largest difference of a weight, and those of the losses from the step `half` on."""
     weights = max((tensor - other.weights[name]).abs().max().item() for name, tensor in whole.weights.items())
-    losses = [abs(loss - other.losses[step]) for step, loss in whole.losses.items() if step >= half]
-    return f"{weights:.3g} | {sum(losses) / len(losses):.3g} / {max(losses):.3g}"
+    return weights, [abs(loss - other.losses[step]) for step, loss in whole.losses.items() if step >= half]
 
 
-def ours(data: Path, out: Path, parts: Sequence[int], steps: int) -> Outcome:
+def ours(tokens: Tokens, out: Path, parts: Sequence[int], steps: int) -> Outcome:
     for part in parts:
-        command = our_command(data, part, out)
-        for name, value in {"--dropout": DROPOUT, "--total-iters": steps, "--warmup": 0}.items():
-            command += [name, str(value)]
+        settings = {
+            "optimizer": "adamw", "dtype": "float32", "dropout": DROPOUT, "learning_rate": RATE, "warmup": 0,
+            "weight_decay": 0.1, "max_iters": part, "total_iters": steps, "eval_interval": part, "checkpoint_interval": part,
+        }  # fmt: skip
+        command = our_command(SHAPE, tokens, out, **settings)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     newest = latest(out)
     assert newest
@@ -83,9 +93,9 @@ def theirs(checkout: Path, work: Path, out: Path, parts: Sequence[int], steps: i
     losses: dict[int, float] = {}
     done = 0
     for part in parts:
-        command = nanogpt_command(checkout, work, steps, out)
-        command += [f"--dropout={DROPOUT}", f"--max_iters={done + part}", f"--eval_interval={steps // 2}", "--warmup_iters=0"]
-        command += ["--init_from=resume"] if done else []
+        settings = {"dropout": DROPOUT, "max_iters": done + part, "eval_interval": steps // 2, "warmup_iters": 0}
+        settings |= {"learning_rate": RATE, "beta2": 0.95, "init_from": "resume" if done else "scratch"}
+        command = nanogpt_command(checkout, SHAPE, work, out, steps, **settings)
         said = subprocess.run(command, cwd=work, check=True, capture_output=True, text=True).stdout
         losses |= {int(step): float(loss) for step, loss in re.findall(r"iter (\d+): loss ([0-9.]+)", said)}
         done += part

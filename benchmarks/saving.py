@@ -9,20 +9,21 @@ whatever else the machine does meets all three alike. `blocking` is how long the
 longer the turn took than the one without: what writing takes away from the steps is in it. Medians, and the range.
 """
 
-import argparse
-import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import results
 import torch
+from results import Figures, machine, spread
 
 from echoself_action.corpus.token_files import prepare_tokens
 from echoself_action.corpus.tokenizer import make_tokenizer
-from echoself_action.inputs import load_inputs
+from echoself_action.inputs import Inputs
 from echoself_action.model.gpt2 import GPT2Config
+from echoself_action.training.optimizer import moments
 from echoself_action.training.run import Data, Run, fresh
 from echoself_action.training.saver import Saver
 
@@ -33,26 +34,28 @@ VOCABULARY = 50257
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--sizes", default="ci,124M")
     given = parser.parse_args()
-    print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    figures = Figures(given)
+    print(f"{machine()}, {torch.get_num_threads()} threads\n")
     print("| model | MB | step, ms | save | blocking, ms | added a save, s | of a run at 100 steps | at 10 minutes |")
     print("|---|---|---|---|---|---|---|---|")
     for name in given.sizes.split(","):
         with tempfile.TemporaryDirectory() as place:
-            measure(name, Path(place), given.rounds)
+            measure(name, Path(place), given.rounds, figures)
+    figures.write()
 
 
-def measure(name: str, place: Path, rounds: int) -> None:
+def measure(name: str, place: Path, rounds: int, figures: Figures) -> None:
     run, step, turn = make_run(name, place)
     saver = Saver(place / "ours", 2, print)
     blocking: dict[str, list[float]] = {"none": [], "torch.save": [], "Saver": []}
     took: dict[str, list[float]] = {way: [] for way in blocking}
 
     def plain() -> None:
-        torch.save({"model": run.model.state_dict(), "optimizer": run.optimizer.state_dict()}, place / "ckpt.pt")
+        torch.save({"model": run.model.state_dict(), "optimizer": moments(run.model, run.optimizer)}, place / "ckpt.pt")
 
     def ours() -> None:
         run.step += 1  # of another name than the one before
@@ -70,20 +73,20 @@ def measure(name: str, place: Path, rounds: int) -> None:
             took[way].append(time.monotonic() - began)
     megabytes = 12 * run.model.parameter_count() / 1e6
     steps_ms = [1000 * seconds / turn for seconds in took["none"][1:]]
+    figures.add("step, ms", name, *steps_ms)
     for way in ("torch.save", "Saver"):
         # the first round allocates what the others use again
         added = [with_save - without for with_save, without in zip(took[way][1:], took["none"][1:], strict=True)]
+        blocking_ms = [1000 * seconds for seconds in blocking[way][1:]]
+        figures.add("blocking, ms", f"{name}: {way}", *blocking_ms)
+        figures.add("added a save, s", f"{name}: {way}", *added)
         cost = statistics.median(added)
         interval_s = 0.1 * statistics.median(steps_ms)
         print(
-            f"| {name} | {megabytes:.0f} | {shown(steps_ms)} | {way} | {shown([1000 * one for one in blocking[way][1:]])} | "
-            f"{shown(added, 2)} | {cost / interval_s:.1%} | {cost / 600:.2%} |",
+            f"| {name} | {megabytes:.0f} | {spread(steps_ms, '.0f')} | {way} | {spread(blocking_ms, '.0f')} | "
+            f"{spread(added, '.2f')} | {cost / interval_s:.1%} | {cost / 600:.2%} |",
             flush=True,
         )
-
-
-def shown(values: list[float], digits: int = 0) -> str:
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} - {max(values):.{digits}f})"
 
 
 def make_run(name: str, place: Path) -> tuple[Run, Callable[[], None], int]:
@@ -92,15 +95,15 @@ def make_run(name: str, place: Path) -> tuple[Run, Callable[[], None], int]:
     files = sorted((ROOT / "echoself_action").rglob("*.py"))
     tokens = prepare_tokens(files, make_tokenizer("bytes", lambda: iter(())), place / "tokens", 0.1, "skip", print)
     config = GPT2Config(vocab_size=VOCABULARY, block_size=block, n_layer=layers, n_head=heads, n_embd=width)
-    flags = {"mode": "train", "batch_size": batch, "dtype": "float32", "device": "cpu"}
-    run = fresh(config, Data(tokens, []), load_inputs(flags).training_settings())
+    inputs = Inputs(mode="train", batch_size=batch, dtype="float32", device="cpu")
+    run = fresh(config, Data(tokens, []), inputs.training_settings("adamw"))
     batches = run.batches()
 
     def step() -> None:
         ids, targets = batches.at(run.sequences_seen, batch)
         run.model.loss(ids, targets).backward()  # type: ignore[no-untyped-call]
         run.optimizer.step()
-        run.optimizer.zero_grad(set_to_none=True)
+        run.optimizer.zero_grad()
         run.sequences_seen += batch
 
     step()

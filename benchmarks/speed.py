@@ -1,6 +1,6 @@
 """Tokens a second of this package, nanoGPT's train.py and transformers' Trainer, and the share of what the CPU can multiply.
 
-    python benchmarks/speed.py --nanogpt PATH_OF_A_CHECKOUT [--shapes baby,mid,small] [--turns 7] [--text FILE] [--json FILE]
+    python benchmarks/speed.py --nanogpt PATH_OF_A_CHECKOUT [--shapes baby,mid,small] [--turns 7] [--text FILE]
 
 The same model, batches and AdamW everywhere; this package in the dtype that it chooses (`ours`, and with its own default
 optimizer `ours, muon`), nanoGPT eager in fp32, the Trainer with its defaults. All programs run at the same time and take turns
@@ -10,14 +10,14 @@ count 6 operations for each weight and token, and attention's. Memory is the pea
 
 import argparse
 import importlib.util
-import json
 import os
-import statistics
 import sys
 import tempfile
 from pathlib import Path
 
-from peers import SHAPES, TEXT, Program, Shape, end, machine, nanogpt_command, our_command, take_turns, write_tokens
+import results
+from peers import SHAPES, TEXT, Program, Shape, end, nanogpt_command, our_command, take_turns, write_tokens
+from results import Figures, machine, spread
 
 ENDLESS = 10**6
 GEMM = """
@@ -47,26 +47,24 @@ Trainer(model, TrainingArguments(out, **settings), train_dataset=rows, callbacks
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--nanogpt", type=Path, default=os.environ.get("NANOGPT"), help="a checkout of karpathy/nanoGPT")
     parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=5, help="of a turn")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
     given = parser.parse_args()
-    figures: dict[str, object] = {"machine": machine()}
-    print(figures["machine"])
-    print("| model | program | tokens/s (range) | of nanoGPT's (range) | share of gemm | peak memory, MB |")
+    figures = Figures(given)
+    print(machine())
+    print("| model | program | tokens/s (range) | of nanoGPT's (range) | share of gemm (range) | peak memory, MB |")
     print("|---|---|---|---|---|---|")
     for name in given.shapes.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            figures[name] = measured(name, SHAPES[name], given, Path(folder))
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n")
+            measure(name, SHAPES[name], given, Path(folder), figures)
+    figures.write()
 
 
-def measured(name: str, shape: Shape, given: argparse.Namespace, work: Path) -> dict[str, object]:
+def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figures: Figures) -> None:
     tokens = write_tokens(given.text, shape.tokenizer, work)
     per_step = shape.batch_size * shape.block_size
     endless = {"max_iters": ENDLESS, "eval_interval": ENDLESS, "checkpoint_interval": ENDLESS}
@@ -91,38 +89,25 @@ def measured(name: str, shape: Shape, given: argparse.Namespace, work: Path) -> 
     rates = take_turns(programs, given.turns, given.seconds)
     peaks = {program: running.peak_mb() for program, running in programs.items()}
     end(programs)
-    rows: dict[str, object] = {}
-    for program in programs.keys() - {"gemm"}:
+    for program in programs:
+        if program == "gemm":
+            continue
         work_done = [rate * shape.flops_per_token(tokens.vocabulary) for rate in rates[program]]
         shares = [done / most for done, most in zip(work_done, rates["gemm"], strict=True)]
         ratios = [rate / other for rate, other in zip(rates[program], rates.get("nanoGPT", []), strict=False)]
-        rows[program] = {
-            "tokens_per_second": rates[program],
-            "of_nanogpt": ratios,
-            "share_of_gemm": statistics.median(shares),
-            "peak_mb": peaks[program],
-        }
-    for program in programs:
-        if program in rows:
-            print(_row(name, program, rows[program]), flush=True)  # type: ignore[arg-type]
+        print(
+            f"| {name} | {program} | {spread(rates[program], ',.0f')} | {spread(ratios, '.2f')} | {spread(shares, '.0%')} | "
+            f"{peaks[program]:.0f} |",
+            flush=True,
+        )
+        figures.add("tokens/s", f"{name}: {program}", *rates[program])
+        figures.add("tokens/s, of nanoGPT's", f"{name}: {program}", *ratios)
+        figures.add("share of gemm", f"{name}: {program}", *shares)
+        figures.add("peak memory, MB", f"{name}: {program}", peaks[program])
     missing = {"nanoGPT": "give --nanogpt", "Trainer": "pip install accelerate"}
     for program, fix in missing.items():
         if program not in programs:
             print(f"| {name} | {program} | not run: {fix} | | | |")
-    return rows
-
-
-def _row(name: str, program: str, row: dict[str, list[float] | float]) -> str:
-    return (
-        f"| {name} | {program} | {_spread(row['tokens_per_second'], ',.0f')} | {_spread(row['of_nanogpt'], '.2f')} | "
-        f"{row['share_of_gemm']:.0%} | {row['peak_mb']:.0f} |"
-    )
-
-
-def _spread(values: list[float] | float, form: str) -> str:
-    if not isinstance(values, list) or not values:
-        return ""
-    return f"{format(statistics.median(values), form)} ({format(min(values), form)} to {format(max(values), form)})"
 
 
 if __name__ == "__main__":

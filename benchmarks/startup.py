@@ -1,13 +1,12 @@
 """How long whole processes take to start: `--help`, `pull`, `deploy` of an unchanged model, and `train` to its first step.
 
-    python benchmarks/startup.py [--turns 9] [--json FILE]
+    python benchmarks/startup.py [--turns 9]
 
 Beside them `python -c "import torch"`, which a mode that computes can't do without. All take turns. `pull` and `deploy` speak
 to a local Hub in another process. `train` is over when its first step is logged; the step itself is the program's own figure.
 Processor time is user and system time of the process: on a machine that does other work too it says more than the clock.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -19,7 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from peers import machine
+import results
+from results import Figures, machine
 
 from echoself_action.training.result import LOG_FILE
 from echoself_action.training.settings import PRESETS
@@ -33,13 +33,12 @@ LIMITS = {"help": 0.3, "pull": 1.0, "deploy": 1.5}  # seconds, of a quiet machin
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--turns", type=int, default=9)
-    parser.add_argument("--json", type=Path, help="where to write the figures")
     given = parser.parse_args()
+    figures = Figures(given)
     with tempfile.TemporaryDirectory() as folder:
         taken = measured(Path(folder), given.turns)
-    figures = {name: _figures(times) for name, times in taken.items()}
     print(machine())
     print("| process | processor time, s: least, median (range) | by the clock, s: least, median (range) | target |")
     print("|---|---|---|---|")
@@ -49,11 +48,12 @@ def main() -> None:
         cpu, clock = [cpu for _, cpu in times], [seconds for seconds, _ in times]
         target = f"{limits[name]:.2f}" if name in limits else ""
         print(f"| {name} | {_spread(cpu)} | {_spread(clock)} | {target} |")
+        figures.add("by the clock, s", name, *clock)
+        figures.add("processor time, s", name, *cpu)
     print(
         f"The first step itself takes {step:.3f} s at least; train's target is 1.3 times the least of import torch, and that."
     )
-    if given.json:
-        given.json.write_text(json.dumps({"machine": machine(), "seconds": figures}, indent=2) + "\n")
+    figures.write()
 
 
 def measured(work: Path, turns: int) -> dict[str, list[tuple[float, float]]]:
@@ -130,10 +130,6 @@ def _hub(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
-
-
-def _figures(times: Sequence[tuple[float, float]]) -> dict[str, list[float]]:
-    return {"clock": [seconds for seconds, _ in times], "processor": [cpu for _, cpu in times]}
 
 
 def _spread(values: Sequence[float]) -> str:

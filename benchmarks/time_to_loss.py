@@ -9,22 +9,22 @@ them on both sides, and on ours the sample that a run ends with. What it leaves 
 """
 
 import argparse
-import json
 import os
-import statistics
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-from peers import SHAPES, TEXT, NanoGPT, Shape, Tokens, machine, nanogpt_command, our_command, write_tokens
+import results
+from peers import SHAPES, TEXT, NanoGPT, Shape, Tokens, nanogpt_command, our_command, write_tokens
+from results import Figures, machine, spread
 
 from echoself_action.checkpoint.find import latest
 from echoself_action.evaluation.loss import HeldOut
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--nanogpt", type=Path, default=os.environ.get("NANOGPT"), help="a checkout of karpathy/nanoGPT")
     parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--shape", default="baby", choices=SHAPES)
@@ -33,7 +33,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="sequences in a step of ours")
     parser.add_argument("--input", action="append", default=[], help="a further input of ours, as name=value")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="where to write the figures")
     given = parser.parse_args()
     if not given.nanogpt:
         print("not run: check out karpathy/nanoGPT and give its path with --nanogpt or NANOGPT")
@@ -41,17 +40,20 @@ def main() -> None:
     print(machine())
     print("| seed | nanoGPT, s | its val loss | ours, s | our val loss | time of nanoGPT's |")
     print("|---|---|---|---|---|---|")
-    rows = []
+    figures, shares = Figures(given), []
     with tempfile.TemporaryDirectory() as folder:
         work, shape = Path(folder), SHAPES[given.shape]
         tokens = write_tokens(given.text, shape.tokenizer, work)
         for seed in range(1, given.seeds + 1):
-            rows.append(row := compared(given, shape, tokens, work, seed))
+            row = compared(given, shape, tokens, work, seed)
             print("| " + " | ".join(str(value) for value in (seed, *row.values())) + " |", flush=True)
-    shares = [row["share"] for row in rows]
-    print(f"median {statistics.median(shares):.3f} of nanoGPT's time ({min(shares):.3f} to {max(shares):.3f})")
-    if given.json:
-        given.json.write_text(json.dumps({"machine": machine(), "shape": given.shape, "rows": rows}, indent=2) + "\n")
+            shares.append(row["share"])
+            for program in ("nanoGPT", "ours"):
+                figures.add("whole process, s", program, row[f"{program}_s"])
+                figures.add("validation loss", program, row[f"{program}_loss"])
+    figures.add("time, of nanoGPT's", "ours", *shares)
+    print(f"{spread(shares, '.3f')} of nanoGPT's time")
+    figures.write()
 
 
 def compared(given: argparse.Namespace, shape: Shape, tokens: Tokens, work: Path, seed: int) -> dict[str, float]:
@@ -70,10 +72,10 @@ def compared(given: argparse.Namespace, shape: Shape, tokens: Tokens, work: Path
     folder = latest(ours)
     assert folder
     return {
-        "theirs_s": round(their_time, 1),
-        "their_loss": round(held_out.loss(NanoGPT(given.nanogpt, theirs)), 4),  # type: ignore[arg-type]
+        "nanoGPT_s": round(their_time, 1),
+        "nanoGPT_loss": round(held_out.loss(NanoGPT(given.nanogpt, theirs)), 4),  # type: ignore[arg-type]
         "ours_s": round(our_time, 1),
-        "our_loss": round(held_out.loss(folder.load_model()), 4),
+        "ours_loss": round(held_out.loss(folder.load_model()), 4),
         "share": round(our_time / their_time, 3),
     }
 

@@ -25,7 +25,9 @@ from pathlib import Path
 
 import jobs
 import matrix
+import results
 from jobs import Setting
+from results import Figures
 from victims import PROBLEMS, Count, Victim, make_template
 
 SETTINGS = (
@@ -39,32 +41,36 @@ KILLS_A_JOB = 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = results.parser(__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="at a time")
     parser.add_argument("--matrix", action="store_true", help="the exactness matrix instead")
     parser.add_argument("--keep", type=Path, help="a new folder to work in, which stays")
     given = parser.parse_args()
+    figures = Figures(given)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may be ignored, and inherited
     began = time.monotonic()
     with ExitStack() as stack:
         folder = given.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         jobs.prepare(folder)
-        failed = report_matrix(given, folder) if given.matrix else report_kills(given, folder)
+        failed = (report_matrix if given.matrix else report_kills)(given, folder, figures)
         print(f"\n{time.monotonic() - began:.0f} s, {given.jobs} jobs at a time, seed {given.seed}")
+    figures.write()
     sys.exit(failed)
 
 
-def report_matrix(given: argparse.Namespace, folder: Path) -> bool:
+def report_matrix(given: argparse.Namespace, folder: Path, figures: Figures) -> bool:
     cells = matrix.run_matrix(matrix.matrix_cells(), folder, given.seed, given.jobs)
     print(matrix.table(cells))
     different = sum(bool(cell.difference) for cell in cells)
     print(f"\n{len(cells)} cells, {len(cells) - different} equal, {different} not")
+    figures.add("cells", "equal", len(cells) - different)
+    figures.add("cells", "not equal", different)
     return different > 0
 
 
-def report_kills(given: argparse.Namespace, folder: Path) -> bool:
+def report_kills(given: argparse.Namespace, folder: Path, figures: Figures) -> bool:
     with ThreadPoolExecutor(given.jobs) as threads:
         places = [folder / f"setting-{number}" for number in range(len(SETTINGS))]
         templates = list(threads.map(make_template, places, SETTINGS))
@@ -85,6 +91,10 @@ def report_kills(given: argparse.Namespace, folder: Path) -> bool:
             row.completed += count.completed
             row.problems += count.problems
     print(table(rows))
+    for (mode, moment), row in sorted(rows.items()):
+        figures.add("kills", f"{mode}, {moment}", row.kills.total())
+        figures.add("completed", f"{mode}, {moment}", row.completed)
+        figures.add("problems", f"{mode}, {moment}", len(row.problems))
     print("\ndamaged between two runs: " + ", ".join(f"{what} {times}" for what, times in sorted(damages.items())))
     problems = [problem for row in rows.values() for problem in row.problems]
     print("\n".join(f"{kind}: {what}" for kind, what in problems) or "no violation")

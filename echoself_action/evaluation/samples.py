@@ -1,8 +1,10 @@
 """Text from a model, to look at."""
 
 import time
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from ..corpus.tokenizer import Tokenizer
 from ..model import Model
@@ -17,20 +19,36 @@ def sample_ids(
     No token is begun after `seconds`: a large model on a CPU would else take a job beyond its time.
     """
     deadline = time.monotonic() + seconds
-    device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     ids, prompt_length = list(ids), len(ids)
     was_training = model.training
     model.eval()
+    logits = next_logits(model)
     while len(ids) < prompt_length + tokens and time.monotonic() < deadline:
-        window = torch.tensor([ids[-model.config.block_size :]], device=device)
-        probabilities = (model.logits(window)[0, -1].float().cpu() / temperature).softmax(-1)
+        probabilities = (logits(ids).float().cpu() / temperature).softmax(-1)
         ids.append(int(torch.multinomial(probabilities, 1, generator=generator)))
         if ids[-1] == end:
             ids.pop()
             break
     model.train(was_training)
     return ids[prompt_length:]
+
+
+def next_logits(model: Model) -> Callable[[Sequence[int]], Tensor]:
+    """A function of a text's ids: the logits (vocab_size) of the one after them. Each call has the text of the last, gone on.
+
+    While the text fits into the model's window, its new ids alone are computed; then, for each call, all of the window.
+    """
+    incremental, device, seen = model.incremental(), next(model.parameters()).device, 0
+
+    def logits(ids: Sequence[int]) -> Tensor:
+        nonlocal seen
+        if incremental is None or len(ids) > model.config.block_size:
+            return model.logits(torch.tensor([ids[-model.config.block_size :]], device=device))[0, -1]
+        new, seen = ids[seen:], len(ids)
+        return incremental(torch.tensor([new], device=device))[0]
+
+    return logits
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:

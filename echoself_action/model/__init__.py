@@ -1,4 +1,5 @@
-"""Tokens -> logits. Every model here has `logits`, `loss`, `advance`, `initialise`, `parameter_count` and `label_shift`."""
+"""Tokens -> logits. Every model here has `logits`, `loss`, `advance`, `initialise`, `parameter_count`, `label_shift`, and
+`incremental`, for who asks for a token after the other."""
 
 from typing import TYPE_CHECKING, TypeAlias
 

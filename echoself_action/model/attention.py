@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .cache import KeyValueCache
+
 
 def causal_attention(heads: Tensor, n_head: int, dropout: float) -> Tensor:
     """What each position takes from those up to it: (batch, length, width), for `heads` (batch, length, 3 * width), the
@@ -19,10 +21,28 @@ def causal_attention(heads: Tensor, n_head: int, dropout: float) -> Tensor:
     if heads.device.type == "cpu" and heads.dtype is torch.bfloat16 and heads.requires_grad and torch.is_grad_enabled():
         attended: Tensor = _WrittenOut.apply(heads, n_head, dropout)  # type: ignore[no-untyped-call]
         return attended
-    batch, length, width = heads.shape[0], heads.shape[1], heads.shape[2] // 3
-    query, key, value = heads.view(batch, length, 3, n_head, width // n_head).permute(2, 0, 3, 1, 4).unbind(0)
-    attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
-    return attended.transpose(1, 2).reshape(batch, length, width)
+    query, key, value = _parted(heads, n_head)
+    return _joined(F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True))
+
+
+def continued_attention(heads: Tensor, n_head: int, past: KeyValueCache) -> Tensor:
+    """The same for the next tokens of the text that `past` is of, which has them too afterwards; without dropout."""
+    query, key, value = _parted(heads, n_head)
+    before, length = past.length, heads.shape[1]
+    key, value = past.append(key, value)
+    # one token looks at all; PyTorch's own causal mask would have several begin at the text's start
+    several = torch.ones(length, before + length, dtype=torch.bool, device=heads.device).tril(before) if length > 1 else None
+    return _joined(F.scaled_dot_product_attention(query, key, value, attn_mask=several))
+
+
+def _parted(heads: Tensor, n_head: int) -> tuple[Tensor, ...]:
+    """Queries, keys and values, each (batch, heads, length, size)."""
+    return heads.view(*heads.shape[:2], 3, n_head, -1).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _joined(attended: Tensor) -> Tensor:
+    """(batch, length, width), for (batch, heads, length, size)."""
+    return attended.transpose(1, 2).flatten(2)
 
 
 class _WrittenOut(torch.autograd.Function):

@@ -6,12 +6,14 @@ or transposed between training and publishing.
 """
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import causal_attention
+from .attention import causal_attention, continued_attention
+from .cache import KeyValueCache
 from .config import GPT2Config
 from .cross_entropy import linear_cross_entropy
 
@@ -49,8 +51,11 @@ class Attention(nn.Module):
         self.n_head = config.n_head
         self.dropout = config.dropout
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = causal_attention(self.c_attn(x), self.n_head, self.dropout if self.training else 0.0)
+    def forward(self, x: Tensor, past: KeyValueCache | None = None) -> Tensor:
+        if past is None:
+            y = causal_attention(self.c_attn(x), self.n_head, self.dropout if self.training else 0.0)
+        else:
+            y = continued_attention(self.c_attn(x), self.n_head, past)
         return F.dropout(self.c_proj(y), self.dropout, self.training)
 
 
@@ -75,8 +80,8 @@ class Block(nn.Module):
         self.ln_2 = LayerNorm(config)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
+    def forward(self, x: Tensor, past: KeyValueCache | None = None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), past)
         y: Tensor = x + self.mlp(self.ln_2(x))
         return y
 
@@ -91,11 +96,13 @@ class Transformer(nn.Module):
         self.ln_f = LayerNorm(config)
         self.dropout = config.dropout
 
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.wte(ids) + self.wpe.weight[: ids.shape[1]]
+    def forward(self, ids: Tensor, past: Sequence[KeyValueCache] = ()) -> Tensor:
+        """(batch, length, n_embd); `past`, a cache for each block, is of the text that `ids` go on."""
+        before = past[0].length if past else 0
+        x = self.wte(ids) + self.wpe.weight[before : before + ids.shape[1]]
         x = F.dropout(x, self.dropout, self.training)
-        for block in self.h:
-            x = block(x)
+        for layer, block in enumerate(self.h):
+            x = block(x, past[layer] if past else None)
         normalised: Tensor = self.ln_f(x)
         return normalised
 
@@ -115,6 +122,23 @@ class GPT2(nn.Module):
         return F.linear(self.transformer(ids), self.transformer.wte.weight)
 
     forward = logits
+
+    def incremental(self) -> Callable[[Tensor], Tensor]:
+        """A function of a text's next token ids (batch, length), as many at a time as there are: the logits
+        (batch, vocab_size) after the last of them. It remembers those before, and computes none again.
+
+        It raises ValueError where the text has become longer than block_size, and computes no gradients.
+        """
+        block_size = self.config.block_size
+        past = [KeyValueCache(block_size) for _ in self.transformer.h]
+
+        @torch.no_grad()
+        def following(ids: Tensor) -> Tensor:
+            if past[0].length + ids.shape[1] > block_size:
+                raise ValueError(f"{past[0].length + ids.shape[1]} tokens are more than block_size, {block_size}")
+            return F.linear(self.transformer(ids, past)[:, -1], self.transformer.wte.weight)
+
+        return following
 
     def loss(self, ids: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
         """Cross-entropy in nats of `targets` (batch, length), which are `ids` one position later."""

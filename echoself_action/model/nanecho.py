@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -415,6 +415,24 @@ class NanEchoForCausalLM(PreTrainedModel, GenerationMixin):
         hidden = self._hidden(ids, Context(self.config, ids.shape[1], None, None), None)
         return F.linear(hidden, self.token_embedding.weight)
 
+    def incremental(self) -> Callable[[Tensor], Tensor] | None:
+        """A function of a text's next token ids (batch, length), as many at a time as there are: the logits
+        (batch, vocab_size) after the last of them. It remembers those before, and computes none again.
+
+        It raises ValueError where the text has become longer than block_size, and computes no gradients. None for a legacy
+        model: with another token, what it made of all those before changes too.
+        """
+        if self.config.legacy:
+            return None
+        cache = DynamicCache()
+
+        @torch.no_grad()
+        def following(ids: Tensor) -> Tensor:
+            hidden = self._hidden(ids, Context(self.config, ids.shape[1], cache, None), None)
+            return F.linear(hidden[:, -1], self.token_embedding.weight)
+
+        return following
+
     def loss(self, ids: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
         """Cross-entropy in nats of `targets` (batch, length), which are `ids` one position later."""
         ahead = self.label_shift - 1
@@ -451,7 +469,7 @@ class NanEchoForCausalLM(PreTrainedModel, GenerationMixin):
         return self.token_embedding
 
     def prepare_inputs_for_generation(self, input_ids: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """A legacy model has no cache: with another token, what it made of all those before changes too."""
+        """A legacy model has no cache, see `incremental`."""
         if self.config.legacy:
             return {"input_ids": input_ids[:, -self.config.block_size :], "use_cache": False}
         inputs: dict[str, Any] = GenerationMixin.prepare_inputs_for_generation(self, input_ids, *args, **kwargs)  # type: ignore[arg-type]
