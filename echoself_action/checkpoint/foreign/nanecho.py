@@ -60,13 +60,15 @@ def read_nanecho(foreign: Foreign, n_head: int | None = None) -> Source:
 
     Raises CheckpointError where the file contradicts itself.
     """
+    from ..nanecho_folder import shapes  # loads transformers
+
     content = foreign.content
     declared = _declared(foreign, n_head)
     stored = {name: tensor for name, tensor in foreign.weights.items() if not name.endswith(CAUSAL_MASKS)}
     tie(foreign, stored, TOKENS)
     config = _config(foreign, declared, stored)
-    weights = check_weights(foreign, stored, shapes(config)[0], "its config")
-    moments = _moments(foreign, weights, content.get("optimizer_state_dict"))
+    weights = check_weights(foreign, stored, shapes(config), "its config")
+    moments = _moments(foreign, config, weights, content.get("optimizer_state_dict"))
     run = [content.get(key) for key in ("config", "training_config", "training_run_config", "data_config")]
     settings = {name: value for place in run for name, value in training_settings(place).items()}
     settings |= _data_dir(content.get("data_config"))
@@ -95,15 +97,6 @@ def read_nanecho(foreign: Foreign, n_head: int | None = None) -> Source:
     places = {name for name, _, _ in gpt2_names(config)}
     spare = {name: tensor for name, tensor in weights.items() if name not in places and "mask" not in name}
     return Source(foreign, gpt2, folded, logits, carried, step, best, settings, vocabulary, (_FOLDED,), train_loss, spare)
-
-
-def shapes(config: "NanEchoConfig") -> tuple[dict[str, tuple[int, ...]], list[str]]:
-    """Every tensor of the state dict without the causal masks and the tied head, and the parameters among them, in order."""
-    from ...model.nanecho import NanEchoForCausalLM  # loads transformers
-
-    with torch.device("meta"):
-        model = NanEchoForCausalLM(config)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, [n for n, _ in model.named_parameters()]
 
 
 def gpt2_names(config: "NanEchoConfig | GPT2Config") -> list[tuple[str, str, bool]]:
@@ -193,11 +186,13 @@ def _sizes(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, T
     return sizes
 
 
-def _moments(foreign: Foreign, weights: Mapping[str, Tensor], optimizer: object) -> dict[str, Tensor]:
+def _moments(foreign: Foreign, config: "NanEchoConfig", weights: Mapping[str, Tensor], optimizer: object) -> dict[str, Tensor]:
     """AdamW's state by parameter name: one group of all parameters. Those that never had a gradient have none."""
+    from ..nanecho_folder import parameters  # loads transformers
+
     if not isinstance(optimizer, Mapping) or not optimizer.get("state"):
         return {}
-    order = [name for name in weights if not name.endswith((".mask", "._current_ratio_tensor"))]
+    order = parameters(config)
     state: Any = optimizer["state"]
     found: dict[str, Any] = {}
     counts: dict[str, Tensor] = {}
