@@ -111,13 +111,17 @@ def _in_their_names(folder: ModelFolder) -> tuple["NanEchoConfig", dict[str, Ten
             name: getattr(ours, name) for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "dropout")
         }
         sizes |= dict.fromkeys(("enable_adaptive_attention", *FLAGS), False)
-        config = NanEchoConfig(**sizes, legacy=True, current_iteration=folder.step, initial_connections=1.0)
+        names = [place for place in gpt2_names(ours) if place[1] in weights]
+        # a stock GPT-2 has biases, which are zero where nn.Linear had none; a trained one is not
+        linear = [weights[gpt2] for name, gpt2, _ in names if name.endswith(".bias") and "ln" not in name]
+        bias = any(bool(tensor.any()) for tensor in linear)
+        config = NanEchoConfig(**sizes, bias=bias, legacy=True, current_iteration=folder.step, initial_connections=1.0)
         spare = read_spare(folder.path)
         expected = shapes(config)
+        names = [place for place in names if place[0] in expected]
         held = {name: torch.zeros(shape) for name, shape in expected.items()}  # what adaptive attention would need, and biases
         held |= {name: torch.ones(shape) for name, shape in expected.items() if name.endswith((".mask", "_ratio_tensor"))}
         held |= {name: tensor for name, tensor in spare.items() if expected.get(name) == tuple(tensor.shape)}
-        names = gpt2_names(config)
         held |= {name: turned(weights[gpt2], turn).contiguous() for name, gpt2, turn in names}
         moments = {
             f"{kind}.{name}": turned(moments[f"{kind}.{gpt2}"], turn and kind != "steps").contiguous()

@@ -131,9 +131,13 @@ def _config(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, 
     parts = {match[1] for name in stored if (match := re.match(r"blocks\.\d+\.(\w+)\.", name))}
     flags: dict[str, Any] = {flag: part in parts for flag, part in FLAGS.items()}
     dimensions = list(dict.fromkeys(match[1] for name in stored if (match := re.search(r"\.persona_dims\.([^.]+)\.", name))))
-    order = [name for name in _strings(declared.get("persona_dimensions")) if name in dimensions] or dimensions
+    named = _strings(declared.get("persona_dimensions"))
+    order = [name for name in named if name in dimensions] or dimensions
     depths = [len(tensor) for name, tensor in stored.items() if name.endswith("depth_controller.bias")]
     weights = declared.get("dimension_weights")
+    if not isinstance(weights, Mapping):  # an equal share for each that the config names: older versions made four of the eight
+        every = named or (PERSONA_DIMENSIONS if set(dimensions) <= set(PERSONA_DIMENSIONS) else dimensions)
+        weights = dict.fromkeys(every, 1 / len(every))
     given: dict[str, Any] = {name: found for name in _NUMBERS if (found := number(declared.get(name))) is not None}
     for name in ("min_recursion_depth", "connection_growth_interval"):
         if type(declared.get(name)) is int:
@@ -146,7 +150,7 @@ def _config(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, 
         bias="blocks.0.attn.qkv.bias" in stored,
         enable_adaptive_attention=declared.get("enable_adaptive_attention", True) is not False,
         persona_dimensions=[*order, *(name for name in dimensions if name not in order)] or list(PERSONA_DIMENSIONS),
-        dimension_weights=None if not isinstance(weights, Mapping) else _dimension_weights(weights),
+        dimension_weights=_dimension_weights(weights),
         max_recursion_depth=depths[0] if depths else 5,
         current_iteration=_iteration(foreign),
         legacy=True,
