@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ MODELING_FILE = "modeling_nanecho.py"
 REMOTE_CODE: Mapping[str, bytes] = {MODELING_FILE: Path(nanecho.__file__).read_bytes()}
 _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
 _AUTO_MAP = {"AutoConfig": "modeling_nanecho.NanEchoConfig", "AutoModelForCausalLM": "modeling_nanecho.NanEchoForCausalLM"}
+_BUFFERS = (".mask", "._current_ratio_tensor")
 _SHOWN = 60  # characters of a wrong value
 _Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 _Steps = Annotated[int, Field(ge=0, lt=1 << 53)]
@@ -123,8 +125,21 @@ def config_problems(config: NanEchoConfig) -> list[str]:
 
 def shapes(config: NanEchoConfig) -> dict[str, tuple[int, ...]]:
     """The model's tensors in the order of its state dict."""
+    return dict(_shapes(json.dumps(write_config(config, None))))
+
+
+def parameters(config: NanEchoConfig) -> list[str]:
+    """The names of those that are trained, in the model's order."""
+    return [name for name in shapes(config) if not name.endswith(_BUFFERS)]
+
+
+@lru_cache(maxsize=4)
+def _shapes(settings: str) -> dict[str, tuple[int, ...]]:
+    """Of the model with these settings, which are asked for several times in a run: even an outline takes its time."""
+    values = json.loads(settings)
     with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in NanEchoForCausalLM(config).state_dict().items()}
+        model = NanEchoForCausalLM(NanEchoConfig(**{name: values[name] for name in _OWN}))
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def fewest_tensors(config: NanEchoConfig) -> int:

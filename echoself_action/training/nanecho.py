@@ -15,7 +15,7 @@ from torch import Tensor
 from ..checkpoint.atomic import new_file
 from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder
 from ..checkpoint.foreign.checks import HEAD
-from ..checkpoint.foreign.nanecho import FLAGS, TOKENS, gpt2_names, shapes, turned
+from ..checkpoint.foreign.nanecho import FLAGS, TOKENS, gpt2_names, turned
 from ..errors import CheckpointError
 from ..model.config import GPT2Config
 from .export import kept_moments, plain_settings, save_pt
@@ -41,10 +41,12 @@ def export_nanecho(folder: ModelFolder, place: Path) -> Path:
 
     Raises CheckpointError where NanEcho can't compute this model exactly.
     """
+    from ..checkpoint.nanecho_folder import parameters  # loads transformers
+
     config, held, moments = _in_their_names(folder)
     facts = folder.metadata
     settings = plain_settings(folder)
-    order = shapes(config)[1]
+    order = parameters(config)
     loss = next((loss for loss in (facts.val_loss, facts.best_val_loss) if loss is not None), None) if facts else None
     model_config = {name: getattr(config, name) for name in _CONFIG}
     data_config = {
@@ -98,7 +100,8 @@ def export_nanecho(folder: ModelFolder, place: Path) -> Path:
 
 def _in_their_names(folder: ModelFolder) -> tuple["NanEchoConfig", dict[str, Tensor], dict[str, Tensor]]:
     """The config, the whole state dict and the optimizer's moments as NanEcho has them."""
-    from ..model.nanecho import NanEchoConfig  # loads transformers
+    from ..checkpoint.nanecho_folder import shapes  # loads transformers
+    from ..model.nanecho import NanEchoConfig
 
     ours, weights, moments = folder.config, folder.load_model().state_dict(), kept_moments(folder)
     if isinstance(ours, GPT2Config):
@@ -108,13 +111,17 @@ def _in_their_names(folder: ModelFolder) -> tuple["NanEchoConfig", dict[str, Ten
             name: getattr(ours, name) for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "dropout")
         }
         sizes |= dict.fromkeys(("enable_adaptive_attention", *FLAGS), False)
-        config = NanEchoConfig(**sizes, legacy=True, current_iteration=folder.step, initial_connections=1.0)
+        names = [place for place in gpt2_names(ours) if place[1] in weights]
+        # a stock GPT-2 has biases, which are zero where nn.Linear had none; a trained one is not
+        linear = [weights[gpt2] for name, gpt2, _ in names if name.endswith(".bias") and "ln" not in name]
+        bias = any(bool(tensor.any()) for tensor in linear)
+        config = NanEchoConfig(**sizes, bias=bias, legacy=True, current_iteration=folder.step, initial_connections=1.0)
         spare = read_spare(folder.path)
-        expected = shapes(config)[0]
+        expected = shapes(config)
+        names = [place for place in names if place[0] in expected]
         held = {name: torch.zeros(shape) for name, shape in expected.items()}  # what adaptive attention would need, and biases
         held |= {name: torch.ones(shape) for name, shape in expected.items() if name.endswith((".mask", "_ratio_tensor"))}
         held |= {name: tensor for name, tensor in spare.items() if expected.get(name) == tuple(tensor.shape)}
-        names = gpt2_names(config)
         held |= {name: turned(weights[gpt2], turn).contiguous() for name, gpt2, turn in names}
         moments = {
             f"{kind}.{name}": turned(moments[f"{kind}.{gpt2}"], turn and kind != "steps").contiguous()

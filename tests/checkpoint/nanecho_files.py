@@ -13,7 +13,6 @@ from echoself_action.model.nanecho import PERSONA_DIMENSIONS, NanEchoConfig, Nan
 SIZES = {"vocab_size": 64, "n_embd": 16, "n_head": 2, "n_layer": 4, "block_size": 16, "dropout": 0.0, "bias": True}
 GROWTH = {"initial_connections": 0.1, "connection_growth_rate": 0.05, "max_connections": 1.0}
 EXTRAS = ("adaptive_attention", "persona_dimensions", "recursive_reasoning", "hypergraph_patterns")
-LAYOUTS = ("train_nanecho", "cache", "export", "fallback", "native", "raw", "older", "trainer")
 
 
 def load(path: Path | BytesIO) -> dict[str, Any]:
@@ -41,8 +40,10 @@ def state_dict(seed: int = 0, *, dimensions: list[str] | None = None, **config: 
     return held | masks | causal | {"lm_head.weight": held["token_embedding.weight"]}
 
 
-def nanecho_checkpoint(layout: str, weights: dict[str, torch.Tensor], **declared: Any) -> dict[str, Any]:
-    """What the writer of `layout` saves at iteration 40 of a model with these weights."""
+def nanecho_checkpoint(
+    layout: str, weights: dict[str, torch.Tensor], *, iteration: int = 40, **declared: Any
+) -> dict[str, Any]:
+    """What the writer of `layout` saves of a model with these weights."""
     model_config = SIZES | GROWTH | declared
     full = model_config | {
         "persona_dimensions": list(PERSONA_DIMENSIONS),
@@ -56,20 +57,25 @@ def nanecho_checkpoint(layout: str, weights: dict[str, torch.Tensor], **declared
         "min_lr": 1e-5,
         "max_iters": 40,
     }
-    facts = {"iteration": 40, "val_loss": np.float64(2.5), "train_loss": 2.4}
-    optimizer = {"optimizer_state_dict": adamw(weights)}
+    facts = {"iteration": iteration, "val_loss": np.float64(2.5), "train_loss": 2.4}
+    optimizer = {"optimizer_state_dict": adamw(weights, adaptive=declared.get("enable_adaptive_attention", True))}
     tokenizer = {"name": "gpt2", "vocab_size": 50257, "eos_token": "<|endoftext|>", "eos_token_id": 50256}
     body = {"model_state_dict": weights}
     match layout:
         case "train_nanecho":
             run = SIZES | GROWTH | training | {"connection_growth_interval": 10}
-            growing = {"format": "nanecho-pytorch-v1", "iteration": 40, "metrics": {"val_loss": np.float64(2.5)}}
+            growing = {"format": "nanecho-pytorch-v1", "iteration": iteration, "metrics": {"val_loss": np.float64(2.5)}}
             growing |= {"connection_ratio": 0.1, "tokenizer": tokenizer}
             return body | optimizer | growing | {"config": run, "training_run_config": run, "model_config": full | declared}
         case "cache":
             extra = {"scheduler_state_dict": None, "epoch": 0, "learning_rate": 1e-5, "checkpoint_id": "ckpt_1", "metrics": {}}
             extra |= {"training_config": training, "data_config": {"data_dir": "data/nanecho"}, "timestamp": "2026-01-01"}
-            extra |= {"format": "nanecho-pytorch-v1", "connection_ratio": 0.1, "current_iteration": 39, "tokenizer": tokenizer}
+            extra |= {
+                "format": "nanecho-pytorch-v1",
+                "connection_ratio": 0.1,
+                "current_iteration": iteration - 1,
+                "tokenizer": tokenizer,
+            }
             return body | optimizer | facts | extra | {"model_config": model_config}
         case "export":
             return body | {"model_config": model_config, "training_config": training, "metadata": facts, "exported_at": "now"}
@@ -77,18 +83,30 @@ def nanecho_checkpoint(layout: str, weights: dict[str, torch.Tensor], **declared
             seven = {name: model_config[name] for name in SIZES}
             return body | {"model_config": seven, "exported_at": "now", "fallback": True}
         case "native":
-            native = {"format": "nanecho-pytorch-v1", "config": full | declared, "tokenizer": tokenizer, "iteration": 40}
+            native = {"format": "nanecho-pytorch-v1", "config": full | declared, "tokenizer": tokenizer, "iteration": iteration}
             return body | native | {"connection_ratio": 0.1, "metrics": {}}
         case "older":
             return {"model_state": weights, "metadata": facts | {"model_config": model_config}}
-        case "trainer":
-            return body | {"step": 40, "loss": 2.4, "config": model_config}
+        case "pull":
+            metadata = {"source": "cache", "original_checkpoint_id": "ckpt_1", "quality_score": 0.2} | facts
+            return {"model": weights, "config": model_config, "metadata": metadata}
+        case "netrain":
+            trainer = {"optimizer_state_dict": {}, "scheduler_state_dict": {}, "global_step": iteration, "epoch": 1}
+            return body | trainer | {"best_val_loss": 2.5, "config": model_config, "metrics": {}}
+        case "by steps":
+            return body | {"step": iteration, "loss": 2.4, "config": model_config}
+        case "by epochs":
+            return body | {"epoch": 2, "optimizer_state_dict": {}, "loss": 2.4, "history": [3.0, 2.4]}
+        case "by losses":
+            losses = {"best_loss": 2.4, "loss_history": [3.0, 2.4]}
+            return body | losses | {"optimizer_state_dict": {}, "step": iteration, "epoch": 1}
         case _:
             return dict(weights)
 
 
-def adamw(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """The state_dict of AdamW over all parameters in one group, where `combiner`, which no loss reaches, has no state."""
+def adamw(weights: dict[str, torch.Tensor], *, adaptive: bool = True) -> dict[str, Any]:
+    """The state_dict of AdamW over all parameters in one group; those that no loss reaches have no state."""
+    unreached = (".combiner.", *(() if adaptive else (".threshold_net.", ".cognitive_load_estimator.")))
     order = [name for name in weights if not name.endswith((".mask", "_ratio_tensor", "lm_head.weight"))]
     generator = torch.Generator().manual_seed(1)
     state = {
@@ -98,7 +116,7 @@ def adamw(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
             "exp_avg_sq": torch.rand(weights[name].shape, generator=generator),
         }
         for index, name in enumerate(order)
-        if ".combiner." not in name
+        if not any(part in name for part in unreached)
     }
     groups = [{"lr": 1e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1, "params": list(range(len(order)))}]
     return {"state": state, "param_groups": groups}

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.hub.client import open_hub
 
-from ..checkpoint.foreign_files import LAYOUTS, declares_heads, gpt2_weights, of_layout, save
+from ..checkpoint.foreign_files import gpt2_weights, save
 from ..checkpoint.hostile_pickles import PICKLES
 from .conftest import SMALL, Cli
 
@@ -45,24 +45,6 @@ def stock_repo(folder: Path, vocab_size: int = 257) -> GPT2LMHeadModel:
     make_tokenizer("bytes", lambda: iter(())).save(folder)
     whole: GPT2LMHeadModel = model.eval()
     return whole
-
-
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_every_layout_goes_to_the_hub_and_comes_back_byte_for_byte(echoself: Cli, workspace: Path, name: str) -> None:
-    save(of_layout(name, gpt2_weights(linear=True, prefix="_orig_mod.module.")), workspace / "model.pt")
-    if not declares_heads(name):
-        Path("config.json").write_text('{"n_head": 2}')
-    assert echoself("deploy --hub hub --repo-id me/new --checkpoint model.pt")["deployed"] == "true"
-    assert echoself("deploy --hub hub --repo-id me/new --checkpoint model.pt")["deployed"] == "false"
-    with open_hub("hub", None) as hub:
-        published = hub.api.snapshot_download("me/new")
-    stock, told = AutoModelForCausalLM.from_pretrained(published, output_loading_info=True)
-    assert not any(told.values())
-    assert stock.config.n_head == 2
-    echoself("pull --hub hub --repo-id me/new --output-dir pulled --formats nanogpt")
-    back = torch.load("pulled/nanogpt/ckpt.pt", weights_only=True)["model"]
-    assert back.keys() == LINEAR.keys()
-    assert all(back[key].numpy().tobytes() == tensor.numpy().tobytes() for key, tensor in LINEAR.items())
 
 
 def test_a_model_with_one_tensor_of_many_is_no_checkpoint_and_the_message_says_where_it_is(

@@ -13,7 +13,6 @@ from echoself_action.checkpoint.folder import ModelFolder
 from echoself_action.checkpoint.foreign.weights import turned
 from echoself_action.errors import CheckpointError
 from echoself_action.training.imports import import_checkpoint
-from echoself_action.training.nanogpt import export_nanogpt
 
 from ..checkpoint.foreign_files import LAYOUTS, SIZES, declares_heads, gpt2_weights, of_layout, save
 
@@ -70,29 +69,6 @@ def test_the_logits_are_those_of_transformers_own_model(tmp_path: Path) -> None:
     again: Any = AutoModelForCausalLM.from_pretrained(folder.path)
     with torch.no_grad():
         assert torch.equal(again.eval()(ids).logits, stock(ids).logits)
-
-
-@pytest.mark.parametrize(
-    ("prefix", "root"),
-    [
-        ("_orig_mod.", "transformer."),
-        ("module.", ""),
-        ("_orig_mod.module.", ""),
-        ("module._orig_mod.", "transformer."),
-        ("", ""),
-    ],
-)
-def test_prefixes_make_no_difference(tmp_path: Path, prefix: str, root: str) -> None:
-    plain = imported(LINEAR, tmp_path / "plain", 2)
-    other = imported(gpt2_weights(linear=True, prefix=prefix, root=root), tmp_path / "other", 2)
-    assert (plain.path / "model.safetensors").read_bytes() == (other.path / "model.safetensors").read_bytes()
-
-
-def test_where_it_is_exact_it_goes_on_to_nanogpt(tmp_path: Path) -> None:
-    export_nanogpt(imported(of_layout("echoself pull", LINEAR), tmp_path), tmp_path / "ckpt.pt")
-    back = torch.load(tmp_path / "ckpt.pt", weights_only=True)
-    assert all(torch.equal(back["model"][name], tensor) for name, tensor in LINEAR.items())
-    assert (back["iter_num"], back["model_args"]["n_head"]) == (7, 2)
 
 
 def test_without_a_number_of_heads_it_is_refused_with_the_advice(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -25,53 +24,11 @@ from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.imports import import_checkpoint
 from echoself_action.training.nanecho import export_nanecho
 
-from ..checkpoint.foreign_files import save
-from ..checkpoint.nanecho_files import EXTRAS, LAYOUTS, SIZES, load, nanecho_checkpoint, state_dict
+from ..checkpoint.foreign_files import nanogpt_checkpoint, save
+from ..checkpoint.nanecho_files import EXTRAS, SIZES, nanecho_checkpoint, state_dict
+from ..checkpoint.original_arithmetic import NanEcho, NanoGPT
 
 OFF = {f"enable_{name}": False for name in EXTRAS}
-FIXTURES = ("train_nanecho_best_model", "best_model_export", "cache/checkpoints/ckpt_20261124_035214_40_dca8f64e_44a379d7")
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
-
-
-@pytest.mark.parametrize("name", FIXTURES)
-def test_a_real_checkpoint_goes_there_and_back(shared: Path, name: str, tmp_path: Path) -> None:
-    path = shared / f"fixtures/nanecho/{name}.pt"
-    folder = import_checkpoint(path, tmp_path / "out", None, print)
-    assert folder.architecture == "nanecho"
-    assert folder.step == 40
-    assert folder.metadata
-    assert folder.metadata.parity
-    assert folder.metadata.parity.max_abs_diff <= 1e-4
-    before = load(path)
-    after = torch.load(export_nanecho(folder, tmp_path / "cache"), weights_only=True)
-    same(before["model_state_dict"], after["model_state_dict"])
-    if "optimizer_state_dict" in before:
-        theirs, ours = before["optimizer_state_dict"], after["optimizer_state_dict"]
-        assert theirs["param_groups"][0]["params"] == ours["param_groups"][0]["params"]
-        assert theirs["state"].keys() == ours["state"].keys()
-        for index, held in theirs["state"].items():
-            same({key: torch.as_tensor(value) for key, value in held.items()}, ours["state"][index])
-
-
-@pytest.mark.parametrize(
-    ("layout", "prefix"),
-    [
-        *zip(
-            (name for name in LAYOUTS if name != "raw"), cycle(("", "_orig_mod.", "module.", "_orig_mod.module.")), strict=False
-        )
-    ],
-)
-def test_every_layout_is_imported_exactly(layout: str, prefix: str, tmp_path: Path) -> None:
-    weights = state_dict()
-    content = nanecho_checkpoint(layout, {prefix + name: tensor for name, tensor in weights.items()})
-    folder = import_checkpoint(save(content, tmp_path / "a.pt"), tmp_path / "out", None, print)
-    assert folder.architecture == "nanecho"
-    assert folder.step == (0 if layout == "fallback" else 40)
-    same(weights, torch.load(export_nanecho(folder, tmp_path / "cache"), weights_only=True)["model_state_dict"])
 
 
 def test_a_bare_state_dict_needs_the_number_of_heads(tmp_path: Path) -> None:
@@ -82,38 +39,37 @@ def test_a_bare_state_dict_needs_the_number_of_heads(tmp_path: Path) -> None:
     assert import_checkpoint(path, tmp_path / "out", None, print, n_head=2).config.n_head == 2
 
 
-@pytest.mark.parametrize("layout", ["cache", "native", "export"])
-@pytest.mark.parametrize("bias", [True, False])
-def test_with_every_extra_off_and_every_connection_it_is_a_gpt2(layout: str, bias: bool, tmp_path: Path) -> None:
-    weights = state_dict(initial_connections=1.0, bias=bias, **OFF)
-    content = nanecho_checkpoint(layout, weights, **OFF, initial_connections=1.0, bias=bias)
+def test_with_every_extra_off_and_every_connection_it_is_a_gpt2(tmp_path: Path) -> None:
+    content = nanecho_checkpoint("native", state_dict(initial_connections=1.0, **OFF), **OFF, initial_connections=1.0)
     notes: list[str] = []
     folder = import_checkpoint(save(content, tmp_path / "a.pt"), tmp_path / "out", None, notes.append)
-    assert folder.architecture == "gpt2"
     assert isinstance(folder.config, GPT2Config)
     assert folder.config.activation == "gelu"
     assert any("predicts the token after the next" in note for note in notes)
     after = torch.load(export_nanecho(folder, tmp_path / "cache"), weights_only=True)
-    if bias:
-        same(weights, after["model_state_dict"])
-    else:  # a stock GPT-2 has biases, which are zero
-        assert [n for n in weights if not torch.equal(weights[n], after["model_state_dict"][n])] == []
     assert after["model_config"]["enable_adaptive_attention"] is False
 
 
-@pytest.mark.parametrize("one", EXTRAS)
-def test_with_one_extra_on_it_stays_a_nanecho(one: str, tmp_path: Path) -> None:
-    flags = OFF | {f"enable_{one}": True}
-    content = nanecho_checkpoint("native", state_dict(initial_connections=1.0, **flags), **flags, initial_connections=1.0)
-    assert import_checkpoint(save(content, tmp_path / "a.pt"), tmp_path / "out", None, print).architecture == "nanecho"
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_gpt2_of_nanogpts_becomes_a_nanecho_that_computes_the_same(tmp_path: Path, bias: bool) -> None:
+    content = nanogpt_checkpoint(bias=bias)
+    folder = import_checkpoint(save(content, tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
+    exported = torch.load(export_nanecho(folder, tmp_path / "cache"), weights_only=True)
+    assert exported["model_config"]["bias"] is bias
+    before, after = NanoGPT(content["model_args"]), NanEcho(exported["model_config"], exported["current_iteration"])
+    before.load_state_dict(content["model"])
+    after.load_state_dict(exported["model_state_dict"])
+    ids = torch.arange(48).view(3, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(after(ids), before(ids), atol=1e-5, rtol=0)
 
 
-def test_an_older_file_has_four_dimensions(tmp_path: Path) -> None:
-    weights = state_dict(dimensions=["cognitive", "introspective", "adaptive", "recursive"])
-    folder = import_checkpoint(
-        save(nanecho_checkpoint("train_nanecho", weights), tmp_path / "a.pt"), tmp_path / "out", None, print
-    )
-    assert folder.config.persona_dimensions == ["cognitive", "introspective", "adaptive", "recursive"]  # type: ignore[union-attr]
+def test_an_older_file_has_four_of_eight_dimensions_and_an_eighth_for_each(tmp_path: Path) -> None:
+    four = ["cognitive", "introspective", "adaptive", "recursive"]
+    content = nanecho_checkpoint("cache", state_dict(dimensions=four))
+    config: Any = import_checkpoint(save(content, tmp_path / "a.pt"), tmp_path / "out", None, print).config
+    assert config.persona_dimensions == four
+    assert [config.dimension_weights[name] for name in four] == [0.125] * 4
 
 
 def _without(name: str) -> Callable[[dict[str, Any]], None]:

@@ -62,13 +62,15 @@ def read_nanecho(foreign: Foreign, n_head: int | None = None) -> Source:
 
     Raises CheckpointError where the file contradicts itself.
     """
+    from ..nanecho_folder import shapes  # loads transformers
+
     content = foreign.content
     declared = _declared(foreign, n_head)
     stored = {name: tensor for name, tensor in foreign.weights.items() if not name.endswith(CAUSAL_MASKS)}
     tie(foreign, stored, TOKENS)
     config = _config(foreign, declared, stored)
-    weights = check_weights(foreign, stored, shapes(config)[0], "its config")
-    moments = _moments(foreign, weights, content.get("optimizer_state_dict"))
+    weights = check_weights(foreign, stored, shapes(config), "its config")
+    moments = _moments(foreign, config, weights, content.get("optimizer_state_dict"))
     run = [content.get(key) for key in ("config", "training_config", "training_run_config", "data_config")]
     settings = {name: value for place in run for name, value in training_settings(place).items()}
     settings |= _data_dir(content.get("data_config"))
@@ -97,17 +99,6 @@ def read_nanecho(foreign: Foreign, n_head: int | None = None) -> Source:
     places = {name for name, _, _ in gpt2_names(config)}
     spare = {name: tensor for name, tensor in weights.items() if name not in places and "mask" not in name}
     return Source(foreign, gpt2, folded, logits, carried, step, best, settings, vocabulary, (_FOLDED,), train_loss, spare)
-
-
-def shapes(config: "NanEchoConfig") -> tuple[dict[str, tuple[int, ...]], list[str]]:
-    """Every tensor of the state dict without the causal masks and the tied head, and the parameters among them, in order."""
-    import torch
-
-    from ...model.nanecho import NanEchoForCausalLM  # loads transformers
-
-    with torch.device("meta"):
-        model = NanEchoForCausalLM(config)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, [n for n, _ in model.named_parameters()]
 
 
 def gpt2_names(config: "NanEchoConfig | GPT2Config") -> list[tuple[str, str, bool]]:
@@ -148,9 +139,13 @@ def _config(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, 
     parts = {match[1] for name in stored if (match := re.match(r"blocks\.\d+\.(\w+)\.", name))}
     flags: dict[str, Any] = {flag: part in parts for flag, part in FLAGS.items()}
     dimensions = list(dict.fromkeys(match[1] for name in stored if (match := re.search(r"\.persona_dims\.([^.]+)\.", name))))
-    order = [name for name in _strings(declared.get("persona_dimensions")) if name in dimensions] or dimensions
+    named = _strings(declared.get("persona_dimensions"))
+    order = [name for name in named if name in dimensions] or dimensions
     depths = [len(tensor) for name, tensor in stored.items() if name.endswith("depth_controller.bias")]
     weights = declared.get("dimension_weights")
+    if not isinstance(weights, Mapping):  # an equal share for each that the config names: older versions made four of the eight
+        every = named or (PERSONA_DIMENSIONS if set(dimensions) <= set(PERSONA_DIMENSIONS) else dimensions)
+        weights = dict.fromkeys(every, 1 / len(every))
     given: dict[str, Any] = {name: found for name in _NUMBERS if (found := number(declared.get(name))) is not None}
     for name in ("min_recursion_depth", "connection_growth_interval"):
         if type(declared.get(name)) is int:
@@ -163,7 +158,7 @@ def _config(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, 
         bias="blocks.0.attn.qkv.bias" in stored,
         enable_adaptive_attention=declared.get("enable_adaptive_attention", True) is not False,
         persona_dimensions=[*order, *(name for name in dimensions if name not in order)] or list(PERSONA_DIMENSIONS),
-        dimension_weights=None if not isinstance(weights, Mapping) else _dimension_weights(weights),
+        dimension_weights=_dimension_weights(weights),
         max_recursion_depth=depths[0] if depths else 5,
         current_iteration=_iteration(foreign),
         legacy=True,
@@ -203,11 +198,13 @@ def _sizes(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, A
     return sizes
 
 
-def _moments(foreign: Foreign, weights: Mapping[str, Array], optimizer: object) -> dict[str, Array]:
+def _moments(foreign: Foreign, config: "NanEchoConfig", weights: Mapping[str, Array], optimizer: object) -> dict[str, Array]:
     """AdamW's state by parameter name: one group of all parameters. Those that never had a gradient have none."""
+    from ..nanecho_folder import parameters  # loads transformers
+
     if not isinstance(optimizer, Mapping) or not optimizer.get("state"):
         return {}
-    order = [name for name in weights if not name.endswith((".mask", "._current_ratio_tensor"))]
+    order = parameters(config)
     state: Any = optimizer["state"]
     found: dict[str, Any] = {}
     counts: dict[str, Array] = {}
