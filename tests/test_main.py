@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from echoself_action.__main__ import main
+from echoself_action.hub import asking
 from echoself_action.localhub import LocalHub
 from echoself_action.reference import with_tables
 
@@ -75,9 +77,14 @@ def test_an_unknown_key_in_the_file_is_named(run: Run, workspace: Path) -> None:
     refused(run("train --config my.yml"), 2, "blok_size in my.yml: there is no such input")
 
 
-def test_a_hub_that_cant_be_reached_is_said_before_training(run: Run, workspace: Path) -> None:
-    ended = run(f"cycle --repo-id me/model --hub http://127.0.0.1:9 {SMALL}", HF_TOKEN="hf_x")
-    refused(ended, 4, "http://127.0.0.1:9 can't be reached")
+def test_a_hub_that_cant_be_reached_is_said_before_training(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    monkeypatch.setattr(asking, "WAITS", (0.1, 0.1, 0.1, 0.1))
+    command = f"cycle --repo-id me/model --hub http://127.0.0.1:9 {SMALL}".split()
+    refused(subprocess.CompletedProcess(command, main(command), *capsys.readouterr()), 4, "http://127.0.0.1:9 can't be reached")
     assert left(workspace) == ["text.md"]
 
 
@@ -129,7 +136,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(small_disk: list[st
 
 def test_a_disk_that_is_full_for_a_while_costs_the_saves_of_that_while_alone(small_disk: list[str], workspace: Path) -> None:
     """Something else takes the disk until a save has failed; the run goes on, and ends with all that it promised."""
-    steps = "--n-embd 32 --max-iters 20000 --max-minutes 1 --eval-interval 20000 --checkpoint-interval 200 --keep-checkpoints 1"
+    steps = "--n-embd 32 --max-iters 1200 --max-minutes 1 --eval-interval 1200 --checkpoint-interval 200 --keep-checkpoints 1"
     train = f"{sys.executable} -m echoself_action train {SMALL} {steps} --output-dir full/out"
     script = f"""
         head -c 2080000 /dev/zero >full/filler || true
