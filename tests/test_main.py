@@ -41,6 +41,13 @@ def run(workspace: Path, tmp_path: Path) -> Run:
     return run
 
 
+@pytest.fixture
+def here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
+    """The command line in this process, which has loaded what a process of its own would load first: what others start from."""
+    monkeypatch.chdir(workspace)
+    return lambda words: main(words.split())
+
+
 def refused(ended: subprocess.CompletedProcess[str], code: int, said: str) -> None:
     """One clear message on stderr, no traceback."""
     assert ended.returncode == code, ended.stderr
@@ -78,20 +85,22 @@ def test_an_unknown_key_in_the_file_is_named(run: Run, workspace: Path) -> None:
 
 
 def test_a_hub_that_cant_be_reached_is_said_before_training(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Callable[[str], int], workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(workspace)
     monkeypatch.setenv("HF_TOKEN", "hf_x")
     monkeypatch.setattr(asking, "WAITS", (0.1, 0.1, 0.1, 0.1))
-    command = f"cycle --repo-id me/model --hub http://127.0.0.1:9 {SMALL}".split()
-    refused(subprocess.CompletedProcess(command, main(command), *capsys.readouterr()), 4, "http://127.0.0.1:9 can't be reached")
+    code = here(f"cycle --repo-id me/model --hub http://127.0.0.1:9 {SMALL}")
+    refused(subprocess.CompletedProcess([], code, *capsys.readouterr()), 4, "http://127.0.0.1:9 can't be reached")
     assert left(workspace) == ["text.md"]
 
 
-def test_a_private_repo_without_access_is_said(run: Run, workspace: Path, tmp_path: Path) -> None:
+def test_a_private_repo_without_access_is_said(
+    here: Callable[[str], int], run: Run, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with LocalHub(tmp_path / "hub", token="right") as server:
-        made = run(f"cycle --repo-id me/model --private --hub {server.url} {SMALL} --output-dir made", HF_TOKEN="right")
-        assert made.returncode == 0, made.stderr
+        with monkeypatch.context() as patch:
+            patch.setenv("HF_TOKEN", "right")
+            assert here(f"cycle --repo-id me/model --private --hub {server.url} {SMALL} --output-dir made") == 0
         for environment in ({}, {"HF_TOKEN": "wrong"}):
             ended = run(f"pull --repo-id me/model --hub {server.url}", **environment)
             refused(ended, 4, "me/model")
@@ -100,8 +109,8 @@ def test_a_private_repo_without_access_is_said(run: Run, workspace: Path, tmp_pa
     assert left(workspace) == ["made", "text.md"]
 
 
-def test_a_wrong_revision_is_said(run: Run, workspace: Path) -> None:
-    assert run(f"cycle --repo-id me/model --hub hub --output-dir made {SMALL}").returncode == 0
+def test_a_wrong_revision_is_said(here: Callable[[str], int], run: Run, workspace: Path) -> None:
+    assert here(f"cycle --repo-id me/model --hub hub --output-dir made {SMALL}") == 0
     refused(run("pull --repo-id me/model --hub hub --revision v9"), 4, "is not there at revision v9")
     assert left(workspace) == ["hub", "made", "text.md"]
 
