@@ -35,7 +35,10 @@ STEPS = {"base": 10, "better": 40, "best": 90}
 SHAPE = "--n-layer 1 --n-head 2 --n-embd 16 --block-size 32 --batch-size 4 --eval-interval 10 --device cpu --tokenizer bytes"
 SHAPE += " --learning-rate 1e-3"  # slow enough for the last step to be the best
 KINDS = (("same", "best", "best"), ("onto a model", "better", "best"), ("first publish", "best", "better"))
-SPAWN = multiprocessing.get_context("spawn")
+FORKED = multiprocessing.get_context("forkserver")  # by a process that has loaded what a deploy needs
+FORKED.set_forkserver_preload(
+    ["echoself_action.modes.deploy", "echoself_action.checkpoint.parity", "transformers.models.gpt2.modeling_gpt2"]
+)
 
 
 def main() -> None:
@@ -49,8 +52,8 @@ def main() -> None:
         prepare()
         with LocalHub(Path("hub")) as hub:
             echoself(f"deploy --hub {hub.url} --repo-id me/base --output-dir base")
-            barrier, queue = SPAWN.Barrier(2), SPAWN.Queue()
-            racers = [SPAWN.Process(target=race, args=(who, rounds, hub.url, barrier, queue)) for who in (0, 1)]
+            barrier, queue = FORKED.Barrier(2), FORKED.Queue()
+            racers = [FORKED.Process(target=race, args=(who, rounds, hub.url, barrier, queue)) for who in (0, 1)]
             for racer in racers:
                 racer.start()
             ended = dict(queue.get(timeout=3600) for _ in range(2 * rounds))
@@ -76,7 +79,7 @@ def main() -> None:
 def prepare() -> None:
     """Text, three models, and what a racer deploys: a copy of its own, for a deploy writes its figures into the folder."""
     Path("docs").mkdir()
-    for module in Path(__file__).parent.parent.joinpath("echoself_action").rglob("*.py"):
+    for module in Path(__file__).parent.parent.joinpath("echoself_action/hub").glob("*.py"):
         Path("docs", f"{module.parent.name}-{module.stem}.md").write_text(module.read_text())
     for name, steps in STEPS.items():
         echoself(f"train {SHAPE} --max-iters {steps} --output-dir {name}")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from echoself_action.__main__ import main
+from echoself_action.hub import asking
 from echoself_action.localhub import LocalHub
 from echoself_action.reference import with_tables
 
@@ -37,6 +39,13 @@ def run(workspace: Path, tmp_path: Path) -> Run:
         return subprocess.run(command, cwd=workspace, env=settings, capture_output=True, text=True, check=False)
 
     return run
+
+
+@pytest.fixture
+def here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int]:
+    """The command line in this process, which has loaded what a process of its own would load first: what others start from."""
+    monkeypatch.chdir(workspace)
+    return lambda words: main(words.split())
 
 
 def refused(ended: subprocess.CompletedProcess[str], code: int, said: str) -> None:
@@ -75,16 +84,23 @@ def test_an_unknown_key_in_the_file_is_named(run: Run, workspace: Path) -> None:
     refused(run("train --config my.yml"), 2, "blok_size in my.yml: there is no such input")
 
 
-def test_a_hub_that_cant_be_reached_is_said_before_training(run: Run, workspace: Path) -> None:
-    ended = run(f"cycle --repo-id me/model --hub http://127.0.0.1:9 {SMALL}", HF_TOKEN="hf_x")
-    refused(ended, 4, "http://127.0.0.1:9 can't be reached")
+def test_a_hub_that_cant_be_reached_is_said_before_training(
+    here: Callable[[str], int], workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    monkeypatch.setattr(asking, "WAITS", (0.1, 0.1, 0.1, 0.1))
+    code = here(f"cycle --repo-id me/model --hub http://127.0.0.1:9 {SMALL}")
+    refused(subprocess.CompletedProcess([], code, *capsys.readouterr()), 4, "http://127.0.0.1:9 can't be reached")
     assert left(workspace) == ["text.md"]
 
 
-def test_a_private_repo_without_access_is_said(run: Run, workspace: Path, tmp_path: Path) -> None:
+def test_a_private_repo_without_access_is_said(
+    here: Callable[[str], int], run: Run, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with LocalHub(tmp_path / "hub", token="right") as server:
-        made = run(f"cycle --repo-id me/model --private --hub {server.url} {SMALL} --output-dir made", HF_TOKEN="right")
-        assert made.returncode == 0, made.stderr
+        with monkeypatch.context() as patch:
+            patch.setenv("HF_TOKEN", "right")
+            assert here(f"cycle --repo-id me/model --private --hub {server.url} {SMALL} --output-dir made") == 0
         for environment in ({}, {"HF_TOKEN": "wrong"}):
             ended = run(f"pull --repo-id me/model --hub {server.url}", **environment)
             refused(ended, 4, "me/model")
@@ -93,8 +109,8 @@ def test_a_private_repo_without_access_is_said(run: Run, workspace: Path, tmp_pa
     assert left(workspace) == ["made", "text.md"]
 
 
-def test_a_wrong_revision_is_said(run: Run, workspace: Path) -> None:
-    assert run(f"cycle --repo-id me/model --hub hub --output-dir made {SMALL}").returncode == 0
+def test_a_wrong_revision_is_said(here: Callable[[str], int], run: Run, workspace: Path) -> None:
+    assert here(f"cycle --repo-id me/model --hub hub --output-dir made {SMALL}") == 0
     refused(run("pull --repo-id me/model --hub hub --revision v9"), 4, "is not there at revision v9")
     assert left(workspace) == ["hub", "made", "text.md"]
 
@@ -129,7 +145,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(small_disk: list[st
 
 def test_a_disk_that_is_full_for_a_while_costs_the_saves_of_that_while_alone(small_disk: list[str], workspace: Path) -> None:
     """Something else takes the disk until a save has failed; the run goes on, and ends with all that it promised."""
-    steps = "--n-embd 32 --max-iters 20000 --max-minutes 1 --eval-interval 20000 --checkpoint-interval 200 --keep-checkpoints 1"
+    steps = "--n-embd 32 --max-iters 1200 --max-minutes 1 --eval-interval 1200 --checkpoint-interval 200 --keep-checkpoints 1"
     train = f"{sys.executable} -m echoself_action train {SMALL} {steps} --output-dir full/out"
     script = f"""
         head -c 2080000 /dev/zero >full/filler || true

@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import HubError, MovedOnError
@@ -43,17 +44,30 @@ def silence() -> float:
 
 
 def set_timeouts() -> None:
-    """Let the client give up on a silent Hub, and not wait for as long as any Retry-After says."""
-    from huggingface_hub import set_client_factory
-    from huggingface_hub.utils._http import default_client_factory
+    """Let the client give up on a silent Hub, and not wait for as long as any Retry-After says.
 
-    def factory() -> "httpx2.Client":
+    Where it does so already, it keeps its connections, and the certificates that a new one would read anew.
+    """
+    from huggingface_hub.utils import _http
+
+    factory = _ClientFactory(silence())
+    if factory != _http._GLOBAL_CLIENT_FACTORY:
+        _http.set_client_factory(factory)
+
+
+@dataclass(frozen=True)
+class _ClientFactory:
+    """Makes the client's HTTP client, which gives up after `timeout` seconds of silence."""
+
+    timeout: float
+
+    def __call__(self) -> "httpx2.Client":
+        from huggingface_hub.utils._http import default_client_factory
+
         client = default_client_factory()
-        client.timeout = silence()
+        client.timeout = self.timeout
         client.event_hooks = {**client.event_hooks, "response": [_refuse_long_pause]}
         return client
-
-    set_client_factory(factory)
 
 
 def is_passing(error: BaseException) -> bool:

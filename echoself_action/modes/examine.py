@@ -9,18 +9,19 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..checkpoint.folder import CONFIG_FILE, GENERATION_FILE, TOKENIZER_FILES, ModelFolder, check_weights, read_model_folder
 from ..checkpoint.metadata import in_words
-from ..checkpoint.parity import check_parity
 from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..errors import CheckpointError, EchoselfError
-from ..evaluation.compare import Ids, Reader, difference, read
 from ..evaluation.gate import Verdict, is_relative, judge_difference, judge_measured
 from ..hub.provenance import verify_files
 from ..report.incoming import CHECKS, Check
 from ..training.held_out import read_held_out
+
+if TYPE_CHECKING:
+    from ..evaluation.compare import Ids, Reader
 
 _CODE = ("auto_map", "custom_pipelines")  # where a config names code that transformers would fetch and run
 _SHOWN = 3  # texts that transformers reads as well
@@ -34,7 +35,7 @@ def examine(folder: Path, published: Path, gate: str, against: str) -> Iterator[
     steps: tuple[Callable[[], str | Verdict], ...] = (
         lambda: _whole(folder),
         lambda: _speaks(folder, load_tokenizer(published), windows),
-        lambda: in_words(check_parity(read_model_folder(folder))),
+        lambda: _same_logits(folder),
         lambda: _good_enough(folder, read_model_folder(published), windows, gate, against),
     )
     for name, step in zip(CHECKS, steps, strict=True):
@@ -61,7 +62,7 @@ def _whole(folder: Path) -> str:
     return f"{model.architecture}, {config.n_layer} layers, width {config.n_embd}, {config.vocab_size:,} token ids"
 
 
-def _speaks(folder: Path, published: Tokenizer, windows: list[Ids]) -> str:
+def _speaks(folder: Path, published: Tokenizer, windows: "list[Ids]") -> str:
     """The tokenizer is the published one, or one that gives back every held-out text whole, so that bytes stay bytes."""
     from transformers import AutoTokenizer  # type: ignore[attr-defined,unused-ignore]
 
@@ -94,10 +95,18 @@ def _gives_back(tokenizer: Tokenizer, text: str, ids: list[int]) -> bool:
     return tokenizer.decode(ids) == text and rest <= len(text.encode("utf-8", "replace")) + _SPLIT
 
 
-def _good_enough(folder: Path, published: ModelFolder, windows: list[Ids], gate: str, against: str) -> Verdict:
+def _same_logits(folder: Path) -> str:
+    from ..checkpoint.parity import check_parity  # loads PyTorch and transformers: most of what is refused gets not so far
+
+    return in_words(check_parity(read_model_folder(folder)))
+
+
+def _good_enough(folder: Path, published: ModelFolder, windows: "list[Ids]", gate: str, against: str) -> Verdict:
     """By what is measured here: a stranger's own figures count for nothing."""
     if gate == "none":
         return judge_measured(gate, 0)
+    from ..evaluation.compare import difference, read
+
     tokenizer = load_tokenizer(published.path)
     theirs = read(_reader(read_model_folder(folder)), windows, tokenizer)
     if not is_relative(gate):
@@ -105,7 +114,9 @@ def _good_enough(folder: Path, published: ModelFolder, windows: list[Ids], gate:
     return judge_difference(gate, difference(theirs, read(_reader(published), windows, tokenizer)), against)
 
 
-def _reader(folder: ModelFolder) -> Reader:
+def _reader(folder: ModelFolder) -> "Reader":
+    from ..evaluation.compare import Reader
+
     return Reader(folder.load_model(), load_tokenizer(folder.path))
 
 

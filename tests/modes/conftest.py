@@ -5,11 +5,20 @@ from pathlib import Path
 import pytest
 
 from echoself_action.__main__ import main
+from echoself_action.hub import asking
+from echoself_action.modes import deploy
 
 Cli = Callable[..., dict[str, str]]
 
 SMALL = "--n-layer 2 --n-head 2 --n-embd 16 --block-size 32 --batch-size 4 --max-iters 20 --eval-interval 10 --device cpu"
 SMALL += " --learning-rate 1e-3"  # slow enough for the last step to be the best
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our waits for a Hub, and for the winner of a race, are short."""
+    monkeypatch.setattr(asking, "WAITS", (0.1, 0.1, 0.1, 0.1))
+    monkeypatch.setattr(deploy, "_WAITS", (0.1, 0.1, 0.1, 0))
 
 
 @pytest.fixture
@@ -18,7 +27,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "workspace"
     (folder / "docs").mkdir(parents=True)
     source = Path(__file__).parents[2] / "echoself_action"
-    for module in sorted(source.rglob("*.py")):
+    for module in sorted(source.glob("[ch][ou][rb]*/*.py")):  # corpus and hub: evaluations read all that is held out
         (folder / "docs" / f"{module.parent.name}-{module.stem}.md").write_text(module.read_text())
     monkeypatch.chdir(folder)
     return folder

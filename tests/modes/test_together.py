@@ -15,6 +15,8 @@ from echoself_action.checkpoint.find import checkpoints, latest
 from echoself_action.checkpoint.folder import check_weights
 from echoself_action.training.state import check_state
 
+from .conftest import Cli
+
 SIZES = "--tokenizer bytes --n-layer 1 --n-head 2 --n-embd 16 --block-size 16 --batch-size 4 --device cpu --dtype float32"
 ENDLESS = f"train {SIZES} --max-iters 1000000 --max-minutes 0 --checkpoint-interval 5 --log-interval 5 --processes 2"
 SECONDS = 120  # far more than anything here takes, on a machine with other things to do
@@ -66,7 +68,9 @@ def whole_checkpoints() -> list[int]:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_ends_the_run_with_its_checkpoints(rank: int, running: list[subprocess.Popen[str]]) -> None:
+def test_a_killed_process_ends_the_run_with_its_checkpoints(
+    rank: int, running: list[subprocess.Popen[str]], echoself: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = start(ENDLESS)
     running.append(run)
     wait_for_a_checkpoint(run)
@@ -78,11 +82,8 @@ def test_a_killed_process_ends_the_run_with_its_checkpoints(rank: int, running: 
     assert "Traceback" not in said
     assert all(map(gone, pids))
     steps = whole_checkpoints()
-    again = start(ENDLESS.replace("--processes 2", "--processes 1").replace("1000000", "5"))
-    running.append(again)
-    said, _ = again.communicate(timeout=SECONDS)
-    assert again.returncode == 0, said
-    assert f"going on from echoself-model/checkpoint-{steps[-1]}" in said
+    echoself(ENDLESS.replace("--processes 2", "--processes 1").replace("1000000", "5"))
+    assert f"going on from echoself-model/checkpoint-{steps[-1]}" in capsys.readouterr().out
 
 
 def test_a_cancelled_run_is_saved_by_all(running: list[subprocess.Popen[str]]) -> None:

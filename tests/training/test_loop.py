@@ -5,7 +5,7 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,16 +78,36 @@ def stopped_and_resumed(
     return newest
 
 
+@pytest.fixture(scope="module")
+def long_run(tokens: Tokens, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ModelFolder]:
+    """The end of a run that nobody stops; one is enough for all that are compared with it."""
+    runs: dict[str, ModelFolder] = {}
+
+    def run(config: GPT2Config, **changes: Any) -> ModelFolder:
+        key = f"{config} {changes}"
+        if key not in runs:
+            runs[key] = train_fresh(tokens, config, tmp_path_factory.mktemp("long"), **changes).latest
+        return runs[key]
+
+    return run
+
+
 @pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16"}, {"gradient_accumulation": 3}, {"total_iters": 25}], ids=str)
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("stops", [(6, 11), (15, 17), (16,), (18,)], ids=str)
 def test_a_stopped_and_resumed_run_equals_one_long_run(
-    tokens: Tokens, small_config: GPT2Config, tmp_path: Path, changes: dict[str, Any], dropout: float, stops: Sequence[int]
+    tokens: Tokens,
+    small_config: GPT2Config,
+    long_run: Callable[..., ModelFolder],
+    tmp_path: Path,
+    changes: dict[str, Any],
+    dropout: float,
+    stops: Sequence[int],
 ) -> None:
     config = replace(small_config, dropout=dropout)
     every = {"log_interval": 1, **changes}
-    long = train_fresh(tokens, config, tmp_path / "long", **every).latest
-    resumed = stopped_and_resumed(tokens, config, tmp_path / "short", stops, **every)
+    long = long_run(config, **every)
+    resumed = stopped_and_resumed(tokens, config, tmp_path, stops, **every)
     assert resumed.step == long.step == 20
     assert same(weights(resumed), weights(long))
     state = "training_state/optimizer.safetensors"
