@@ -1,6 +1,6 @@
 """The same small model trained by this package and by nanoGPT's own train.py: do they learn the same, and does memory grow?
 
-    python benchmarks/nanogpt.py --nanogpt PATH_OF_A_CHECKOUT [--text FILE] [--steps 2000]
+    python benchmarks/nanogpt.py [--nanogpt PATH_OF_A_CHECKOUT] [--text FILE] [--steps 2000]
 
 Both see the same tokens, split at 90%, the same sizes (`baby` in peers.py), AdamW, steps, learning-rate schedule and fp32,
 eager, on the CPU. Both final models are evaluated by the same function on the whole held-out text. Ours is watched for the
@@ -9,7 +9,6 @@ memory that it has at a quarter of the run and at its end. How fast they are: sp
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 
 import results
-from peers import SHAPES, TEXT, NanoGPT, nanogpt_command, our_command, write_tokens
+from peers import SHAPES, TEXT, NanoGPT, add_nanogpt, nanogpt_command, our_command, write_tokens
 from results import Figures, machine
 
 from echoself_action.checkpoint.find import latest
@@ -29,13 +28,10 @@ RATE, WARMUP = 1e-3, 100
 
 def main() -> None:
     parser = results.parser(__doc__)
-    parser.add_argument("--nanogpt", type=Path, default=os.environ.get("NANOGPT"), help="a checkout of karpathy/nanoGPT")
+    add_nanogpt(parser)
     parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--steps", type=int, default=2000)
     given = parser.parse_args()
-    if not given.nanogpt:
-        print("not run: check out karpathy/nanoGPT and give its path with --nanogpt or NANOGPT")
-        return
     with tempfile.TemporaryDirectory() as folder:
         benchmark(given, Path(folder))
 

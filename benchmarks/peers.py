@@ -1,8 +1,10 @@
 """Training programs to measure side by side: this package's, nanoGPT's own train.py, and transformers' Trainer.
 
+Those who have no checkout of nanoGPT have `reference/` for it: the same arithmetic in plain PyTorch.
 All see the same token files, sizes and batches. They run as whole processes; what a step takes is the program's own figure.
 """
 
+import argparse
 import importlib.util
 import os
 import pickle
@@ -22,6 +24,7 @@ import torch
 
 from echoself_action.corpus.tokenizer import make_tokenizer
 
+REFERENCE = Path(__file__).parent / "reference"
 TEXT = Path(__file__).parent.parent.parent / "shared/corpora/tinyshakespeare.txt"
 
 
@@ -115,9 +118,24 @@ def nanogpt_command(checkout: Path, shape: Shape, work: Path, out: Path, steps: 
         "eval_interval": steps, "eval_iters": 1, "log_interval": 1, "always_save_checkpoint": True,
     } | settings  # fmt: skip
     for name in ("train.py", "model.py", "configurator.py"):
-        if not (work / name).exists():
+        if (checkout / name).exists() and not (work / name).exists():
             (work / name).symlink_to(checkout.resolve() / name)
     return [sys.executable, "train.py", *(f"--{name}={value}" for name, value in given.items())]
+
+
+def add_nanogpt(parser: argparse.ArgumentParser) -> None:
+    """The option that says where nanoGPT is."""
+    parser.add_argument(
+        "--nanogpt",
+        type=Path,
+        default=os.environ.get("NANOGPT", REFERENCE),
+        help="a checkout of karpathy/nanoGPT; without one, benchmarks/reference computes the same",
+    )
+
+
+def nanogpt_in_words(checkout: Path) -> str:
+    """Who stands under the name nanoGPT in a table."""
+    return "nanoGPT is benchmarks/reference, the same arithmetic" if checkout == REFERENCE else f"nanoGPT is {checkout}"
 
 
 class Program:

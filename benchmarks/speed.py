@@ -1,6 +1,6 @@
 """Tokens a second of this package, nanoGPT's train.py and transformers' Trainer, and the share of what the CPU can multiply.
 
-    python benchmarks/speed.py --nanogpt PATH_OF_A_CHECKOUT [--shapes baby,mid,small] [--turns 7] [--text FILE]
+    python benchmarks/speed.py [--nanogpt PATH_OF_A_CHECKOUT] [--shapes baby,mid,small] [--turns 7] [--text FILE]
 
 The same model, batches and AdamW everywhere; this package in the dtype that it chooses (`ours`, and with its own default
 optimizer `ours, muon`), nanoGPT eager in fp32, the Trainer with its defaults. All programs run at the same time and take turns
@@ -10,13 +10,24 @@ count 6 operations for each weight and token, and attention's. Memory is the pea
 
 import argparse
 import importlib.util
-import os
 import sys
 import tempfile
 from pathlib import Path
 
 import results
-from peers import SHAPES, TEXT, Program, Shape, end, nanogpt_command, our_command, take_turns, write_tokens
+from peers import (
+    SHAPES,
+    TEXT,
+    Program,
+    Shape,
+    add_nanogpt,
+    end,
+    nanogpt_command,
+    nanogpt_in_words,
+    our_command,
+    take_turns,
+    write_tokens,
+)
 from results import Figures, machine, spread
 
 ENDLESS = 10**6
@@ -48,14 +59,14 @@ Trainer(model, TrainingArguments(out, **settings), train_dataset=rows, callbacks
 
 def main() -> None:
     parser = results.parser(__doc__)
-    parser.add_argument("--nanogpt", type=Path, default=os.environ.get("NANOGPT"), help="a checkout of karpathy/nanoGPT")
+    add_nanogpt(parser)
     parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=5, help="of a turn")
     given = parser.parse_args()
     figures = Figures(given)
-    print(machine())
+    print(f"{machine()}; {nanogpt_in_words(given.nanogpt)}")
     print("| model | program | tokens/s (range) | of nanoGPT's (range) | share of gemm (range) | peak memory, MB |")
     print("|---|---|---|---|---|---|")
     for name in given.shapes.split(","):
@@ -78,9 +89,8 @@ def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figu
         return per_step * 1000 / float(milliseconds)
 
     programs = {"ours": ours("adamw", optimizer="adamw"), "ours, muon": ours("muon", optimizer="muon")}
-    if given.nanogpt:
-        command = nanogpt_command(given.nanogpt, shape, work, work / "nano", ENDLESS)
-        programs["nanoGPT"] = Program(command, work, work / "nano/log", r"time ([0-9.]+)ms", per_second)
+    command = nanogpt_command(given.nanogpt, shape, work, work / "nano", ENDLESS)
+    programs["nanoGPT"] = Program(command, work, work / "nano/log", r"time ([0-9.]+)ms", per_second)
     if importlib.util.find_spec("accelerate"):  # the Trainer's own need
         sizes = (tokens.padded, *shape.sizes.values(), shape.batch_size)
         command = [sys.executable, "-c", TRAINER, str(tokens.folder), str(work / "trainer"), *map(str, sizes)]
@@ -104,10 +114,8 @@ def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figu
         figures.add("tokens/s, of nanoGPT's", f"{name}: {program}", *ratios)
         figures.add("share of gemm", f"{name}: {program}", *shares)
         figures.add("peak memory, MB", f"{name}: {program}", peaks[program])
-    missing = {"nanoGPT": "give --nanogpt", "Trainer": "pip install accelerate"}
-    for program, fix in missing.items():
-        if program not in programs:
-            print(f"| {name} | {program} | not run: {fix} | | | |")
+    if "Trainer" not in programs:
+        print(f"| {name} | Trainer | not run: pip install accelerate | | | |")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long until a model is as good as nanoGPT's train.py makes it: whole processes, from their start to their end.
 
-    python benchmarks/time_to_loss.py --nanogpt PATH_OF_A_CHECKOUT [--shape baby] [--steps 2000] [--ours 400] [--batch 16]
+    python benchmarks/time_to_loss.py [--nanogpt PATH_OF_A_CHECKOUT] [--shape baby] [--steps 2000] [--ours 400] [--batch 16]
 
 nanoGPT trains eagerly in fp32 with the settings that its README gives for a CPU, for --steps; `echoself train` takes its own
 recipe for --ours steps of --batch sequences. The two take turns, a seed each. Then the same function evaluates both models on
@@ -9,14 +9,24 @@ them on both sides, and on ours the sample that a run ends with. What it leaves 
 """
 
 import argparse
-import os
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import results
-from peers import SHAPES, TEXT, NanoGPT, Shape, Tokens, nanogpt_command, our_command, write_tokens
+from peers import (
+    SHAPES,
+    TEXT,
+    NanoGPT,
+    Shape,
+    Tokens,
+    add_nanogpt,
+    nanogpt_command,
+    nanogpt_in_words,
+    our_command,
+    write_tokens,
+)
 from results import Figures, machine, spread
 
 from echoself_action.checkpoint.find import latest
@@ -25,7 +35,7 @@ from echoself_action.evaluation.loss import HeldOut
 
 def main() -> None:
     parser = results.parser(__doc__)
-    parser.add_argument("--nanogpt", type=Path, default=os.environ.get("NANOGPT"), help="a checkout of karpathy/nanoGPT")
+    add_nanogpt(parser)
     parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--shape", default="baby", choices=SHAPES)
     parser.add_argument("--steps", type=int, default=2000, help="of nanoGPT")
@@ -34,10 +44,7 @@ def main() -> None:
     parser.add_argument("--input", action="append", default=[], help="a further input of ours, as name=value")
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
-    if not given.nanogpt:
-        print("not run: check out karpathy/nanoGPT and give its path with --nanogpt or NANOGPT")
-        return
-    print(machine())
+    print(f"{machine()}; {nanogpt_in_words(given.nanogpt)}")
     print("| seed | nanoGPT, s | its val loss | ours, s | our val loss | time of nanoGPT's |")
     print("|---|---|---|---|---|---|")
     figures, shares = Figures(given), []

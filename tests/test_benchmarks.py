@@ -1,12 +1,18 @@
 """Every script in benchmarks/ says what it takes, and what it measures comes out as JSON and as a chart."""
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from matplotlib.image import imread
+
+from echoself_action.checkpoint.foreign.nanogpt import read_nanogpt
+from echoself_action.checkpoint.foreign.reader import read_foreign
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 FILES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -77,3 +83,29 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_measured(tmp_path
     done = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER.parent)
     assert done.returncode == 2
     assert f"there is no folder {tmp_path / 'none'} to write figures.json to" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_reference_is_nanogpt_by_its_checkpoint_and_its_arithmetic(tmp_path: Path) -> None:
+    data = tmp_path / "data/tokens"
+    data.mkdir(parents=True)
+    for part in ("train", "val"):
+        np.random.default_rng(1).integers(20, size=2000).astype(np.uint16).tofile(data / f"{part}.bin")
+    (data / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": 20}))
+    sizes = ["--n_layer=2", "--n_head=2", "--n_embd=16", "--block_size=8", "--max_iters=5", "--eval_interval=5"]
+    command = [sys.executable, str(FOLDER / "reference/train.py"), "--dataset=tokens", "--out_dir=out", *sizes]
+    said = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert [line.split(":")[0] for line in said.splitlines()] == ["step 0", *(f"iter {i}" for i in range(5)), "step 5"]
+    sys.path.insert(0, str(FOLDER / "reference"))
+    try:
+        from model import GPT, GPTConfig  # type: ignore[import-not-found]
+    finally:
+        sys.path.pop(0)
+    content = torch.load(tmp_path / "out/ckpt.pt", weights_only=True)
+    theirs = GPT(GPTConfig(**content["model_args"]))
+    theirs.load_state_dict(content["model"])
+    ours = read_nanogpt(read_foreign(tmp_path / "out/ckpt.pt"))
+    ids = torch.randint(20, (3, 8), generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(ours.logits(ids), theirs(ids, ids)[0].detach(), atol=1e-5, rtol=0)
+    assert ours.step == 5
+    assert ours.moments
