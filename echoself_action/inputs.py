@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from .checkpoint.metadata import Architecture, DimensionNames
+from .hub.address import REPO
 from .training.settings import PRESETS, Device, Dtype, OptimizerName, Sharding, TrainingSettings
 
 Mode = Literal["train", "deploy", "pull", "cycle", "compare"]
@@ -57,6 +58,13 @@ def _nameable(value: str) -> str:
     return value
 
 
+def _repo(value: str) -> str:
+    """Checked here, because huggingface_hub says it only after the work, and as if it were a bug of ours."""
+    if not re.fullmatch(REPO, value):
+        raise PydanticCustomError("string_pattern_mismatch", "no repo has such a name")
+    return value
+
+
 def _distinct(values: list[str]) -> list[str]:
     if len(set(values)) < len(values):
         raise PydanticCustomError("twice", "one stands in it twice")
@@ -66,9 +74,7 @@ def _distinct(values: list[str]) -> list[str]:
 Text = Annotated[str, BeforeValidator(_text)]
 LanguageCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,12}(-[A-Za-z0-9]{1,8}){0,3}$")]
 PathText = Annotated[str, AfterValidator(_nameable)]
-_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-REPO = f"{_NAME}/{_NAME}"
-MAX_REPO_ID = 96  # characters, on the Hub
+RepoId = Annotated[Text, AfterValidator(_repo)]
 REVISION = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
 
 
@@ -82,7 +88,7 @@ class Inputs(BaseModel):
     mode: Mode = _input("What to do.", _ALL, shown="required")
     config: str | None = _input("YAML file with any of these inputs.", _ALL, shown=f"{DEFAULT_CONFIG} where present")
     model: Text | None = _input("One of the `models` in the file, by its name.", _ALL, shown="all of them, one after the other")
-    repo_id: Text | None = _input("Model repo on the Hub, owner/name.", _ALL, pattern=f"^{REPO}$", max_length=MAX_REPO_ID)
+    repo_id: RepoId | None = _input("Model repo on the Hub, owner/name.", _ALL)
     revision: Text = _input("Branch, tag or commit of the repo.", _ALL, "main", pattern=f"^{REVISION}$")
     hub: PathText | None = _input(
         "Which Hub: a URL, or `local` or a folder for a Hub on this machine.",
@@ -209,12 +215,8 @@ class Inputs(BaseModel):
     upload_datasets: bool = _input(
         "Publish the documents that the model was trained on, in their splits, as Parquet.", PUBLISHES, False
     )
-    dataset_repo_id: Text | None = _input(
-        "Dataset repo for the documents, owner/name.",
-        PUBLISHES,
-        shown="repo_id with -dataset after it",
-        pattern=f"^{REPO}$",
-        max_length=MAX_REPO_ID,
+    dataset_repo_id: RepoId | None = _input(
+        "Dataset repo for the documents, owner/name.", PUBLISHES, shown="repo_id with -dataset after it"
     )
     dataset_layout: Literal["repo", "folder"] = _input(
         "`repo`: the documents in a dataset repo, which the model names at its commit; `folder`: in `datasets/` of the model "

@@ -6,9 +6,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .hub.address import SCHEME, parse_source
+from .hub.address import MAX_REPO_ID, SCHEME, parse_source
 from .hub.sections import SECTIONS, wrong_marks
-from .inputs import AUTO, MAX_REPO_ID, MODES, PUBLISHES, TRAINS, Inputs
+from .inputs import AUTO, MODES, PUBLISHES, TRAINS, Inputs
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def contradictions(inputs: Inputs) -> list[Problem]:
         add(("dataset_repo_id", "dataset_layout"), message, "Drop one of the two.")
     if inputs.mode in PUBLISHES and len(inputs.dataset_repo or "") > MAX_REPO_ID:
         message = f"not given, and the name that it would have is longer than {MAX_REPO_ID} characters."
-        add(("dataset_repo_id",), message, _FORMS["repo_id"])
+        add(("dataset_repo_id",), message, _REPO_ID)
     if inputs.mode in PUBLISHES and inputs.sign not in ("off", AUTO) and not Path(inputs.sign).is_file():
         add(("sign",), f"{inputs.sign} is no file.", "Use auto, off, or the path of a private key as PEM.")
     if inputs.mode == "pull" and inputs.signer:
@@ -102,7 +102,7 @@ def contradictions(inputs: Inputs) -> list[Problem]:
         add(("pull_requests", "revision"), f"they are for main, not for {inputs.revision}.", "Drop one of the two.")
     spared = inputs.mode == "train" or (inputs.mode == "pull" and inputs.checkpoint) or inputs.candidates
     if not inputs.repo_id and not spared:
-        add(("repo_id",), f"not given, and {inputs.mode} needs it.", _FORMS["repo_id"])
+        add(("repo_id",), f"not given, and {inputs.mode} needs it.", _REPO_ID)
     return found
 
 
@@ -137,13 +137,17 @@ def _shortened(text: str) -> str:
 
 
 _SHOWN = 200  # characters of a wrong value: enough to find it by
+_REPO_ID = "Write owner/name, such as my-org/my-model."
+_REPO_NAMES = (
+    f"The Hub takes no name with -- or .. in it, with - or . at an end, with .git at its end, or over {MAX_REPO_ID} characters."
+)
 _FORMS = {
     "persona_dimensions": "Write names of letters, digits and underscores.",
     "license": "Write it as the Hub does, such as mit or cc-by-4.0.",
     "language": "Write codes such as en or pt-BR.",
-    "repo_id": "Write owner/name, such as my-org/my-model.",
+    "repo_id": f"{_REPO_ID} {_REPO_NAMES}",
     "tokenizer": "Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json or a meta.pkl.",
-    "dataset_repo_id": "Write owner/name, such as my-org/my-corpus.",
+    "dataset_repo_id": f"Write owner/name, such as my-org/my-corpus. {_REPO_NAMES}",
     "revision": "Write the name of a branch, a tag or a commit.",
     "pull_requests": "Write open, or the number of a pull request.",
     "tag": "Write a tag name such as v1.0.",

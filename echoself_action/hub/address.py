@@ -1,10 +1,14 @@
-"""How `data` names a dataset on the Hub: hf://datasets/owner/name, with @ and a branch, tag or commit after it."""
+"""How repos on the Hub are named, and how `data` names a dataset there: hf://datasets/owner/name, with @ and a revision."""
 
 import re
 
 SCHEME = "hf://"
+MAX_REPO_ID = 96  # characters, on the Hub
+# As huggingface_hub.utils.validate_repo_id has it, which takes too long to load where inputs are checked; a revision may follow
+_REPO_NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
+REPO = rf"(?=[^@]{{3,{MAX_REPO_ID}}}(?:@|$))(?![^@]*(?:--|\.\.|\.git(?:@|$))){_REPO_NAME}/{_REPO_NAME}"
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-_FORM = re.compile(rf"hf://datasets/({_NAME}/{_NAME})(?:@({_NAME}(?:/{_NAME})*))?")
+_FORM = re.compile(rf"hf://datasets/({REPO})(?:@({_NAME}(?:/{_NAME})*))?")
 
 
 def parse_source(source: str) -> tuple[str, str] | None:

@@ -7,10 +7,11 @@ from pathlib import Path
 from ..checkpoint.find import best
 from ..checkpoint.folder import CONFIG_FILE, ModelFolder, check_weights
 from ..errors import CheckpointError, InputError
+from ..hub.address import REPO
 from ..hub.client import Hub
 from ..hub.fetch import fetch
 from ..hub.repo import MAIN, look_up
-from ..inputs import REPO, REVISION, Inputs
+from ..inputs import REVISION, Inputs
 from ..report.log import note
 from .named import local_checkpoint
 
