@@ -123,8 +123,8 @@ def main() -> None:
                     taken.setdefault("ours, unchanged", []).append(ours(tokenizer, work))
                     taken.setdefault("plain", []).append(plain(tokenizer, work))
             except subprocess.CalledProcessError as error:
-                print(f"{tokenizer} was left out: {error.stderr.strip().splitlines()[-1]}", flush=True)
-                continue
+                why = " ".join(error.stderr.rpartition("Error: ")[2].split()) or f"ended with {error.returncode}"
+                print(f"The rest of {tokenizer} was not measured: {why}", flush=True)
             for who, all_taken in taken.items():
                 tell(figures, tokenizer, who, all_taken, (plain_size if who == "plain" else size) / 1e6)
     figures.write()
@@ -180,8 +180,8 @@ def tell(figures: Figures, tokenizer: str, who: str, taken: list[Taken], megabyt
     seconds, rates = [one.seconds for one in taken], [megabytes / one.seconds for one in taken]
     trained, cpu, peak = [one.trained for one in taken], [one.cpu for one in taken], [one.peak for one in taken]
     print(
-        f"| {tokenizer} | {who} | {megabytes:,.0f} | {spread(seconds, '.1f')} | {spread(trained, '.1f')} | "
-        f"{spread(rates, '.1f')} | {spread(cpu, '.1f')} | {max(peak):,.0f} | {taken[0].tokens / 1e6:.1f} |",
+        f"| {tokenizer} | {who} | {megabytes:,.0f} | {_spread(seconds)} | {_spread(trained)} | {_spread(rates)} | "
+        f"{_spread(cpu)} | {max(peak):,.0f} | {taken[0].tokens / 1e6:.1f} |",
         flush=True,
     )
     of = f"{tokenizer}: {who}"
@@ -190,6 +190,10 @@ def tell(figures: Figures, tokenizer: str, who: str, taken: list[Taken], megabyt
     figures.add("MB/s", of, *rates)
     figures.add("processor time, s", of, *cpu)
     figures.add("peak memory, MB", of, *peak)
+
+
+def _spread(values: list[float]) -> str:
+    return spread(values, ".1f") if len(values) > 1 else f"{values[0]:.1f}"
 
 
 if __name__ == "__main__":
