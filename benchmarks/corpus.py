@@ -15,6 +15,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import string
 import subprocess
@@ -119,11 +120,14 @@ def main() -> None:
             try:
                 for _ in range(given.turns):
                     shutil.rmtree(work / ".echoself", ignore_errors=True)
-                    taken.setdefault("ours", []).append(ours(tokenizer, work))
-                    taken.setdefault("ours, unchanged", []).append(ours(tokenizer, work))
-                    taken.setdefault("plain", []).append(plain(tokenizer, work))
+                    for who, measure in (("ours", ours), ("ours, unchanged", ours), ("plain", plain)):
+                        one = measure(tokenizer, work)
+                        taken.setdefault(who, []).append(one)
             except subprocess.CalledProcessError as error:
-                why = " ".join(error.stderr.rpartition("Error: ")[2].split()) or f"ended with {error.returncode}"
+                why = (
+                    " ".join(re.split(r"^\S+Error: ", error.stderr, flags=re.MULTILINE)[-1].split())
+                    or f"ended with {error.returncode}"
+                )
                 print(f"The rest of {tokenizer} was not measured: {why}", flush=True)
             for who, all_taken in taken.items():
                 tell(figures, tokenizer, who, all_taken, (plain_size if who == "plain" else size) / 1e6)
