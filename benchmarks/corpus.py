@@ -116,19 +116,7 @@ def main() -> None:
         work = Path(folder)
         size, plain_size = write_corpus(given.text, work, given.megabytes * 10**6, given.peer_megabytes * 10**6)
         for tokenizer in given.tokenizers.split(","):
-            taken: dict[str, list[Taken]] = {}
-            try:
-                for _ in range(given.turns):
-                    shutil.rmtree(work / ".echoself", ignore_errors=True)
-                    for who, measure in (("ours", ours), ("ours, unchanged", ours), ("plain", plain)):
-                        one = measure(tokenizer, work)
-                        taken.setdefault(who, []).append(one)
-            except subprocess.CalledProcessError as error:
-                why = (
-                    " ".join(re.split(r"^\S+Error: ", error.stderr, flags=re.MULTILINE)[-1].split())
-                    or f"ended with {error.returncode}"
-                )
-                print(f"The rest of {tokenizer} was not measured: {why}", flush=True)
+            taken = measured(tokenizer, work, given.turns)
             for who, all_taken in taken.items():
                 tell(figures, tokenizer, who, all_taken, (plain_size if who == "plain" else size) / 1e6)
     figures.write()
@@ -157,6 +145,22 @@ def write_corpus(text: Path, work: Path, size: int, plain_size: int) -> tuple[in
                 plain_written += whole.write(content[: plain_size - plain_written])
             copy += 1
     return written, plain_written
+
+
+def measured(tokenizer: str, work: Path, turns: int) -> dict[str, list[Taken]]:
+    """By who: what each turn took, until one fails; why it did is printed."""
+    taken: dict[str, list[Taken]] = {}
+    try:
+        for _ in range(turns):
+            shutil.rmtree(work / ".echoself", ignore_errors=True)
+            for who, measure in (("ours", ours), ("ours, unchanged", ours), ("plain", plain)):
+                one = measure(tokenizer, work)
+                taken.setdefault(who, []).append(one)
+    except subprocess.CalledProcessError as error:
+        told = re.split(r"^\S+Error: ", error.stderr, flags=re.MULTILINE)[-1]
+        why = " ".join(told.split()) or f"a process ended with {error.returncode}"
+        print(f"The rest of {tokenizer} was not measured: {why}", flush=True)
+    return taken
 
 
 def ours(tokenizer: str, work: Path) -> Taken:
