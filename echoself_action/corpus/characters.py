@@ -5,13 +5,18 @@ more row in the model, and a softmax over one more row is another model.
 """
 
 import io
+import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
+_CHARACTER = r"[\s\S]"
 _LARGEST_META = 4 << 20  # bytes; the vocabulary of all of Unicode is no larger
 
 
@@ -56,9 +61,41 @@ def read_meta(path: Path) -> list[str]:
 def character_tokenizer(characters: list[str]) -> tokenizers.Tokenizer:
     """One id for each character; a text with any other character is an error, as it is in nanoGPT."""
     backend = tokenizers.Tokenizer(models.WordLevel({one: i for i, one in enumerate(characters)}))
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(_CHARACTER), "isolated")
     backend.decoder = decoders.Fuse()
     return backend
+
+
+def character_encoder(backend: tokenizers.Tokenizer) -> Callable[[str], npt.NDArray[np.unsignedinteger[Any]]] | None:
+    """A function for the ids that `backend` gives to a text, by one look-up in a table of code points.
+
+    The function raises ValueError for a text with a character that has no id. None where `backend` is no tokenizer of
+    characters like `character_tokenizer`'s.
+    """
+    parts = json.loads(backend.to_str())
+    model, cut = parts["model"], parts["pre_tokenizer"] or {}
+    if (
+        model["type"] != "WordLevel"
+        or parts["normalizer"]
+        or parts["added_tokens"]
+        or (cut.get("type"), cut.get("pattern"), cut.get("behavior")) != ("Split", {"Regex": _CHARACTER}, "Isolated")
+        or cut["invert"]
+        or any(len(one) != 1 for one in model["vocab"])
+        or model["unk_token"] in model["vocab"]
+    ):
+        return None
+    unknown = max(model["vocab"].values()) + 1
+    table = np.full(max(map(ord, model["vocab"])) + 2, unknown, np.min_scalar_type(unknown))  # the last: all that follow
+    for one, i in model["vocab"].items():
+        table[ord(one)] = i
+
+    def encode(text: str) -> npt.NDArray[np.unsignedinteger[Any]]:
+        ids = table.take(np.frombuffer(text.encode("utf-32-le"), "<u4"), mode="clip")
+        if ids.size and ids.max() == unknown:
+            raise ValueError(f"{text[int(ids.argmax())]!r} has no id")
+        return ids
+
+    return encode
 
 
 def id_tokenizer(size: int) -> tokenizers.Tokenizer:

@@ -7,6 +7,7 @@ See Muthitacharoen et al., "A Low-bandwidth Network File System" (SOSP 2001), wh
 """
 
 import hashlib
+import io
 from collections.abc import Iterable, Iterator
 
 # All in characters.
@@ -69,13 +70,16 @@ def _lines(blocks: Iterable[str]) -> Iterator[str]:
     """Lines with their line ends; a line longer than a passage in pieces of that length."""
     rest = ""
     for block in blocks:
-        pieces = (rest + block).split("\n")
-        rest = pieces.pop()
-        for piece in pieces:
-            yield from _pieces(piece + "\n")
-        whole = len(rest) // MAX_PASSAGE * MAX_PASSAGE
-        yield from _pieces(rest[:whole])
-        rest = rest[whole:]
+        text = rest + block
+        end = text.rfind("\n") + 1
+        for line in io.StringIO(text[:end], newline="\n"):  # finds line ends in C, and no others than LF
+            if len(line) <= MAX_PASSAGE:
+                yield line
+            else:
+                yield from _pieces(line)
+        whole = end + (len(text) - end) // MAX_PASSAGE * MAX_PASSAGE
+        yield from _pieces(text[end:whole])
+        rest = text[whole:]
     yield from _pieces(rest)
 
 

@@ -12,7 +12,9 @@ import json
 import math
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -26,7 +28,7 @@ from .nanogpt import nanogpt_tokens
 from .sources import Kind, OnBadFile, kind_of, read_documents
 from .split import Stretch, split_position, stretches
 from .tokenizer import Tokenizer
-from .tokens import FORMAT, Tokens, hash_file, hash_text, id_dtype, map_ids, require_block
+from .tokens import FORMAT, Ids, Tokens, hash_file, hash_text, id_dtype, map_ids, require_block
 
 __all__ = ["Tokens", "corpus_digest", "prepare_tokens", "require_block"]
 
@@ -151,17 +153,29 @@ def _tokenise(
     dtype = id_dtype(tokenizer)
     ending = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
     end_of_text = np.array(ending, dtype).tobytes()
-    for batch in _batches(texts):
-        all_ids = tokenizer.encode_batch([stretch.text for stretch in batch])
+    for batch, all_ids in _encoded(_batches(texts), tokenizer):
         for stretch, ids in zip(batch, all_ids, strict=True):
             split, file = (val, val_file) if stretch.validation else (train, train_file)
-            file.write(ids.astype(dtype).tobytes())
+            file.write(ids.astype(dtype, copy=False).data)
             split.tokens += len(ids) + stretch.ends * len(ending)
             split.documents += stretch.documents
             split.bytes += len(stretch.text.encode())
             if stretch.ends:
                 file.write(end_of_text)
     return train, val
+
+
+def _encoded(batches: Iterable[list[Stretch]], tokenizer: Tokenizer) -> Iterator[tuple[list[Stretch], list[Ids]]]:
+    """Each batch with its ids, while the next one is read: what tokenises lets go of the GIL."""
+    with ThreadPoolExecutor(1) as ahead:
+        pending: deque[tuple[list[Stretch], Future[list[Ids]]]] = deque()
+        for batch in batches:
+            pending.append((batch, ahead.submit(tokenizer.encode_batch, [stretch.text for stretch in batch])))
+            if len(pending) > 1:
+                done, ids = pending.popleft()
+                yield done, ids.result()
+        for done, ids in pending:
+            yield done, ids.result()
 
 
 def _batches(texts: Iterable[Stretch]) -> Iterator[list[Stretch]]:

@@ -21,7 +21,7 @@ import tokenizers
 
 from ..errors import CheckpointError, InputError
 from .byte_level import BYTE_OF_CHARACTER, END_OF_TEXT, byte_level_tokenizer, fast_encoder, train_ranks
-from .characters import character_tokenizer, id_tokenizer, read_meta, unknown_pieces
+from .characters import character_encoder, character_tokenizer, id_tokenizer, read_meta, unknown_pieces
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -88,20 +88,20 @@ class Tokenizer:
 
     @cached_property
     def _fast_encoder(self) -> Callable[[str], npt.NDArray[np.unsignedinteger[Any]]] | None:
-        return fast_encoder(self._backend)
+        return fast_encoder(self._backend) or character_encoder(self._backend)
 
     def encode_batch(self, texts: Sequence[str]) -> list[npt.NDArray[np.unsignedinteger[Any]]]:
         """The ids of each text, on all cores. Raises InputError for text that a vocabulary of characters can't spell."""
-        if self._fast_encoder is None:
-            try:
+        try:
+            if self._fast_encoder is None:
                 encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-            except Exception as error:  # `tokenizers` has no class of its own
-                raise self._unknown(texts, error) from None
-            return [np.array(encoding.ids, np.uint32) for encoding in encodings]
-        if len(texts) == 1:
-            return [self._fast_encoder(texts[0])]
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            return list(threads.map(self._fast_encoder, texts))
+                return [np.array(encoding.ids, np.uint32) for encoding in encodings]
+            if len(texts) == 1:
+                return [self._fast_encoder(texts[0])]
+            with ThreadPoolExecutor(os.cpu_count()) as threads:
+                return list(threads.map(self._fast_encoder, texts))
+        except Exception as error:  # `tokenizers` has no class of its own
+            raise self._unknown(texts, error) from None
 
     def _unknown(self, texts: Sequence[str], error: Exception) -> Exception:
         if self.name not in (CHARACTERS, IDS):

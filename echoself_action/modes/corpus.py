@@ -1,14 +1,19 @@
 """The corpus that the inputs name, as tokens of the model that is to learn from it."""
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import tokenizers
+
+from ..checkpoint.atomic import new_folder
 from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder
 from ..corpus.find import find_files
 from ..corpus.sources import read_documents
-from ..corpus.token_files import Tokens, prepare_tokens, require_block
+from ..corpus.token_files import Tokens, corpus_digest, prepare_tokens, require_block
 from ..corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer
-from ..errors import InputError
+from ..errors import CheckpointError, InputError
 from ..hub.address import SCHEME
 from ..hub.client import open_hub
 from ..hub.fetch_dataset import fetch_dataset
@@ -53,7 +58,8 @@ def corpus_files(inputs: Inputs) -> list[Path]:
 
 def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> Tokenizer:
     if start is None:
-        return make_tokenizer(inputs.tokenizer or "gpt2", _texts(inputs, files))
+        spec = inputs.tokenizer or "gpt2"
+        return _trained_once(spec, inputs, files) if spec.startswith("bpe:") else make_tokenizer(spec, _texts(inputs, files))
     tokenizer = load_tokenizer(start.path)
     wanted = inputs.tokenizer or tokenizer.name
     # `bpe:<size>` means the one that was trained for this model: the same size from a grown corpus is another tokenizer
@@ -65,6 +71,21 @@ def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> 
             f"tokenizer: {wanted} was given, and {start.path} was trained with {tokenizer.name}. Nothing was trained.",
             "Leave tokenizer out, or start fresh with resume: never and confirm_fresh_start: true.",
         )
+    return tokenizer
+
+
+def _trained_once(spec: str, inputs: Inputs, files: list[Path]) -> Tokenizer:
+    """The tokenizer that is trained on `files`, or was, when they held the same. It is kept beside their tokens."""
+    digest = corpus_digest(files, f"{spec} by tokenizers {tokenizers.__version__}", 0)
+    folder = TOKEN_CACHE / f"tokenizer-{digest[:16]}"
+    try:
+        tokenizer = load_tokenizer(folder)
+        tokenizer.name = spec
+    except CheckpointError:  # there is none, or half of one
+        tokenizer = make_tokenizer(spec, _texts(inputs, files))
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError), new_folder(folder) as written:  # another process was first, or has the disk full
+            tokenizer.save(written)
     return tokenizer
 
 

@@ -1,14 +1,17 @@
 import os
 import pickle
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
+from tokenizers import models, normalizers
 
-from echoself_action.corpus.characters import read_meta
-from echoself_action.corpus.tokenizer import ids_tokenizer, load_tokenizer, make_tokenizer
+from echoself_action.corpus.characters import character_encoder, character_tokenizer, read_meta
+from echoself_action.corpus.tokenizer import Tokenizer, ids_tokenizer, load_tokenizer, make_tokenizer
 from echoself_action.errors import InputError
 
 TEXT = "To be,\nor not: 'être' €"
@@ -41,6 +44,48 @@ def test_ids_are_those_of_the_vocabulary_and_text_comes_back(path: Path, tmp_pat
     loaded = load_tokenizer(tmp_path)
     assert (loaded.name, loaded.digest) == (tokenizer.name, tokenizer.digest)
     assert np.array_equal(loaded.encode_batch([TEXT])[0], ids)
+
+
+EDGES = ["", "\r\n", "\n\r\n\n", "a\r", "😀a😀", "e\u0301é", "\0\x7f\x85\u2028\ufeff\uffff", "\U0010fffd", " \t 中文"]
+
+
+@pytest.mark.parametrize("size", [0, 255, 256, 257, 65_535, 65_536])
+def test_ids_are_those_that_tokenizers_gives(size: int) -> None:
+    """Around the sizes at which an id takes one byte more."""
+    used = set("".join(EDGES))
+    others = (chr(code) for code in range(0x10000, 0x10FFFF) if chr(code) not in used)
+    vocabulary = [*used, *(next(others) for _ in range(size - len(used)))][::-1]
+    backend = character_tokenizer(vocabulary)
+    texts = [*EDGES, "".join(EDGES), "".join(vocabulary), vocabulary[0] + vocabulary[-1]]
+    expected = [encoding.ids for encoding in backend.encode_batch(texts)]
+    assert expected[-2] == list(range(len(vocabulary)))
+    assert [ids.tolist() for ids in Tokenizer(backend, None, "characters").encode_batch(texts)] == expected
+    assert character_encoder(backend)
+
+
+@pytest.mark.parametrize("unknown", ["\0", "a", "c", "e", "é", "\uffff", "😀", "\U0010ffff", "\r\n"])
+def test_a_character_is_unknown_wherever_it_stands(unknown: str) -> None:
+    backend = character_tokenizer(["d", "b", "\n"])
+    encode = character_encoder(backend)
+    assert encode
+    for text in (unknown, f"bd{unknown}", f"{unknown}bd", f"b{unknown}d"):
+        with pytest.raises(Exception, match="Missing"):
+            backend.encode(text)
+        with pytest.raises(ValueError, match=re.escape(f"{unknown[0]!r} has no id")):
+            encode(text)
+
+
+def test_tokenizers_that_do_more_than_look_up_characters_are_left_to_do_it() -> None:
+    with_unknown = character_tokenizer(["a", "?"])
+    with_unknown.model = models.WordLevel({"a": 0, "?": 1}, unk_token="?")
+    lower = character_tokenizer(["a", "?"])
+    lower.normalizer = normalizers.Lowercase()
+    added = character_tokenizer(["a", "?"])
+    added.add_tokens(["aa"])
+    for backend, text in ((with_unknown, "ab"), (lower, "A?"), (added, "aaa")):
+        assert character_encoder(backend) is None
+        assert Tokenizer(backend, None, "other").encode_batch([text])[0].tolist() == backend.encode(text).ids
+    assert character_encoder(tokenizers.Tokenizer(models.BPE())) is None
 
 
 def test_a_character_that_it_has_not_is_named(path: Path) -> None:

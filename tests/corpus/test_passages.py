@@ -1,3 +1,4 @@
+import hashlib
 from itertools import pairwise
 
 import pytest
@@ -24,6 +25,14 @@ def test_passages_end_at_blank_lines(shakespeare: str) -> None:
 def test_how_a_text_is_read_makes_no_difference(shakespeare: str, size: int) -> None:
     text = shakespeare[:60_000] + "x" * 50_000 + "\n" * 20_000 + " \n\n" + "no end" * 5_000
     assert list(cut_passages(text[i : i + size] for i in range(0, len(text), size))) == cut(text)
+
+
+def test_a_text_is_cut_where_it_always_was(shakespeare: str) -> None:
+    """Else models would be told that their corpus is another, and held-out passages would be learnt."""
+    nasty = "x" * 50_000 + "\n" * 20_000 + " \n\n" + "no end" * 5_000
+    lengths = [len(passage) for passage in cut(shakespeare[:60_000] + nasty + shakespeare[60_000:])]
+    assert len(lengths) == 192
+    assert hashlib.sha256(repr(lengths).encode()).hexdigest().startswith("19834caa4c43f6b7")
 
 
 def test_appending_moves_the_last_passage_only(shakespeare: str) -> None:

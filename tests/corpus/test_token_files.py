@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from echoself_action.corpus import token_files
+from echoself_action.corpus.characters import character_tokenizer
 from echoself_action.corpus.find import find_files
 from echoself_action.corpus.sources import read_documents
-from echoself_action.corpus.split import is_validation, split_position
+from echoself_action.corpus.split import is_validation, split_position, stretches
 from echoself_action.corpus.token_files import Tokens, prepare_tokens, require_block
 from echoself_action.corpus.tokenizer import Tokenizer, make_tokenizer
+from echoself_action.corpus.tokens import hash_file
 from echoself_action.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +71,31 @@ def test_flowing_on_gives_the_ids_of_the_uncut_text(shakespeare_file: Path, cach
     for start, end in zip([0, *(ends[:-1] + 1)], ends, strict=True):
         stretch = tokens.train[start:end]
         assert gpt2.encode_batch([gpt2.decode(stretch)])[0].tolist() == stretch.tolist()
+
+
+def test_token_files_hold_what_tokenizers_gives_to_each_text_in_order(
+    shakespeare_file: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / "odd.jsonl"
+    odd.write_text("\n".join(json.dumps({"text": text}) for text in ["😀 a\r\nb", "\rb", "é", *"abcdefghijklmno"]))
+    files = [shakespeare_file, odd]
+    characters = sorted({*shakespeare_file.read_text(encoding="utf-8"), *"😀é\r"})
+    backend = character_tokenizer(characters)
+    paths = sorted(files, key=hash_file)
+    expected: dict[bool, list[int]] = {True: [], False: []}
+    for stretch in stretches(read_documents(paths, "fail", pytest.fail), 0.1):
+        expected[stretch.validation] += backend.encode(stretch.text).ids
+    for batch in (10**9, 10_000, 1):
+        monkeypatch.setattr(token_files, "_BATCH", batch)
+        tokens = prepare(files, Tokenizer(backend, None, "characters"), cache / str(batch))
+        assert tokens.train.tolist() == expected[False]
+        assert tokens.val.tolist() == expected[True]
+
+
+def test_what_can_not_be_tokenised_leaves_nothing(shakespeare_file: Path, cache: Path) -> None:
+    with pytest.raises(InputError, match="is not among the 2 characters"):
+        prepare([shakespeare_file], Tokenizer(character_tokenizer(["a", "b"]), None, "characters"), cache)
+    assert not list(cache.glob("*/*"))
 
 
 def test_a_second_run_reuses_what_the_first_wrote(

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from echoself_action.corpus import tokenizer
 from echoself_action.inputs_merge import ACTION_VARIABLE
 
 from .conftest import SMALL, Cli
@@ -40,6 +41,28 @@ def test_a_named_checkpoint_whose_rate_fell_leads_to_the_one_before_that(
     outputs = echoself(TRAIN, "--checkpoint echoself-model/checkpoint-20 --max-iters 10")
     assert outputs["checkpoint"] == "echoself-model/checkpoint-26"
     assert "from step 16 to 20 the learning rate fell to nothing, for a model to publish" in capsys.readouterr().out
+
+
+def test_a_tokenizer_is_trained_once_for_a_corpus(
+    echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = f"train --tokenizer bpe:300 {SMALL} --max-iters 1"
+
+    def trained(out: str) -> bytes:
+        echoself(train, f"--output-dir {out}")
+        return (workspace / out / "checkpoint-1/tokenizer.json").read_bytes()
+
+    first = trained("first")
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenizer, "train_ranks", lambda *_: pytest.fail("trained again"))
+        assert trained("second") == first
+    assert "tokenizer bpe:300" in capsys.readouterr().out
+    (kept,) = workspace.glob(".echoself/tokens/tokenizer-*/tokenizer.json")
+    kept.write_bytes(first[:1000])
+    assert trained("third") == first
+    assert kept.read_bytes() == first
+    (workspace / "more.md").write_text("zqzq " * 5000)
+    assert trained("fourth") != first
 
 
 def test_inputs_of_the_action_reach_it(echoself: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
