@@ -22,7 +22,7 @@ MAX_BYTES = 1_500_000_000
 RECORDER = """#!/bin/sh
 echo "$*" >>"$RECORD"
 case $1 in
-  pull) [ -n "$PUBLISHED" ] && sleep "${SLOW:-0}" ;;
+  pull) while [ -n "${UNTIL:-}" ] && [ ! -e "$UNTIL" ]; do sleep 0.05; done; [ -n "$PUBLISHED" ] ;;
   build) while [ "$1" != --iidfile ]; do shift; done; echo sha256:built >"$2" ;;
   container) exit 1 ;;
   run) echo "token: ${GITHUB_TOKEN-none}" >>"$RECORD" ;;
@@ -86,10 +86,12 @@ def test_a_checkout_of_the_action_is_built_and_nothing_is_pulled(asked: Runner) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_cancel_while_an_image_is_pulled_starts_nothing(asked: Runner, number: signal.Signals) -> None:
-    job = asked.start({"mode": "pull"}, PUBLISHED="yes", SLOW="1")
+def test_a_cancel_while_an_image_is_pulled_starts_nothing(asked: Runner, tmp_path: Path, number: signal.Signals) -> None:
+    cancelled = tmp_path / "cancelled"
+    job = asked.start({"mode": "pull"}, PUBLISHED="yes", UNTIL=str(cancelled))
     job.wait_for("pulling")
     job.send(number)
+    cancelled.touch()
     assert job.end().code == 130
     assert [words[0] for words in recorded(asked)] == ["pull"]
 
