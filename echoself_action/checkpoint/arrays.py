@@ -25,7 +25,7 @@ def as_float32(array: Array) -> Array:
 
 
 def as_array(numbers: "Array | Tensor") -> Array:
-    """An array of the same memory, where that is this machine's and NumPy knows the type; else a copy, in fp32."""
+    """An array of the same memory where that is this machine's; numbers of two bytes are copied, to fp32."""
     if isinstance(numbers, np.ndarray):
         return numbers
     plain = numbers.detach().cpu()

@@ -33,7 +33,7 @@ def exit_code_of(work: Callable[[], int]) -> int:
         place = f" ({error.filename})" if error.filename else ""
         report_problem(CheckpointError(f"A file could not be written: {error.strerror}{place}.", "Free disk space."))
         return CheckpointError.exit_code
-    except Exception:
+    except Exception:  # nobody below knows it: a job gets its exit code and its outputs all the same
         return _our_bug()
 
 

@@ -52,6 +52,8 @@ def whole(number: int) -> bytes:
 
 
 # Hashes of whole numbers are the numbers, by a prime: a dict of these finds all of them in one place.
+# What stands in the pickle once, and is made by each of these calls anew.
+AGAIN = b"h\x00h\x01R" * 100_000
 COLLIDING = b"".join(whole(i * (2**61 - 1)) + b"N" for i in range(1, 60_000))
 DOUBLED = b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(60))
 
@@ -152,6 +154,13 @@ PICKLES: dict[str, bytes] = {
     "a list in itself": b"\x80\x02]q\x00h\x00a)R.",
     "a state dict whose items are none": b"\x80\x02}" + text("model_state_dict") + b"ccollections\nOrderedDict\n)R}"
     + text("items") + b"K\x01sb" + text("step") + b"K\x01" + text("loss") + b"K\x01" + b"u.".replace(b"u", b"ss"),
+    "a text that is much when it is encoded again": b"\x80\x02c_codecs\nencode\nq\x00"
+    + text("a" * 100_000) + text("latin1") + b"\x86q\x01" + AGAIN + b".",
+    "sizes that are much when they are copied again": b"\x80\x02ctorch\nSize\nq\x00]("
+    + b"K\x01" * 100_000 + b"e\x85q\x01" + AGAIN + b".",
+    "numbers of much text, again": b"\x80\x02cnumpy._core.multiarray\nscalar\nq\x00cnumpy\ndtype\n"
+    + text("S9999") + b"\x85Rc_codecs\nencode\n" + text("a" * 9999) + text("latin1") + b"\x86R\x86q\x01" + AGAIN + b".",
+    "a tensor of much too many sides": tensor(2, b"K\x00", *[b"(" + whole(2**61) * 100_000 + b"t"] * 2),
     "a memo with room for much more": b"\x80\x02}r\xff\xff\xff\x3f.",
     "keys that are all in one place": b"\x80\x02}(" + COLLIDING + b"u.",
     "BUILD on a function": b"\x80\x02ctorch._utils\n_rebuild_parameter\n}" + text("__name__") + text("x") + b"sb.",

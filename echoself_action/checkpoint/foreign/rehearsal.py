@@ -1,7 +1,8 @@
 """A pickle gone through on paper: what it calls with what, and how large what it makes is. Nothing is made or called.
 
 A tuple of twice the same tuple of twice the same tuple takes forty lines of a pickle and no memory, and longer to hash, to
-compare or to print than anyone can wait: so what is used twice is counted twice.
+compare or to print than anyone can wait; a call makes its result anew each time, of arguments that stand in the pickle once. So
+what is used twice is counted twice.
 """
 
 import pickletools
@@ -10,7 +11,8 @@ from typing import Any
 
 _CHANGES = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"}  # what is there already, instead of making something new
 _OF_MARKS = (pickletools.stackslice, pickletools.markobject)
-_LARGEST = 2_000_000  # values
+_LARGEST = 2_000_000  # values: in one of them, and given to all calls together
+_LETTERS = 8  # of a text that count as one more value
 _MOST_KEYS = 20_000  # that are no strings: the hashes of others can be chosen to be all the same
 _ENCODINGS = ("latin1", "latin-1")  # pickles have them for bytes
 _ATTRIBUTES = ("_metadata",)  # of a state dict
@@ -39,6 +41,7 @@ _EMPTY = {"EMPTY_DICT": _Dict, "EMPTY_LIST": _List}
 def rehearse(pickle: bytes) -> None:
     """Raises ValueError where it calls what is no function's name, or makes too much; any error where it is no pickle."""
     made: list[_Made] = []
+    given: list[_Made] = []  # to calls
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
@@ -71,20 +74,24 @@ def rehearse(pickle: bytes) -> None:
             elif opcode.stack_after:
                 if name == "REDUCE":
                     _require_known_call(*taken)
+                    given.append(taken[0])
                 new: Any = _Name(argument.replace(" ", ".", 1)) if name == "GLOBAL" else argument
                 if taken or name.startswith("EMPTY"):
                     made.append(taken)
+                    if len(made) > _LARGEST:
+                        raise ValueError(f"it makes more than {_LARGEST:,} values")
                     new = taken
                 stack.append(new)
     if keys > _MOST_KEYS:
         raise ValueError(f"it has {keys:,} keys that are no names")
-    if _largest(made) > _LARGEST:
+    sizes = _sizes(made)
+    if max(sizes.values(), default=1) > _LARGEST or sum(sizes[id(arguments)] for arguments in given) > _LARGEST:
         raise ValueError(f"it makes more than {_LARGEST:,} values, or one that is part of itself")
 
 
 def _require_known_call(arguments: Any, function: Any) -> None:
-    if not isinstance(function, _Name):
-        raise ValueError("it calls what is no function")
+    if not isinstance(function, _Name) or not isinstance(arguments, _Made):
+        raise ValueError("it calls what is no function, or with what are no arguments")
     if function == "_codecs.encode" and (len(arguments) != 2 or arguments[0] not in _ENCODINGS):
         raise ValueError("it asks for an encoding that pickles do not use")
 
@@ -102,8 +109,8 @@ def _require_known_change(name: str, changed: Any, taken: _Made) -> None:
         raise ValueError("it sets items or attributes of what has none in a checkpoint")
 
 
-def _largest(made: list[_Made]) -> float:
-    """The size of the largest value, each part counted where it is used; infinity where one is part of itself."""
+def _sizes(made: list[_Made]) -> dict[int, float]:
+    """The size of each value by its id, each part counted where it is used; infinity where one is part of itself."""
     sizes: dict[int, float] = {}
     for start in made:
         path = [start]
@@ -115,5 +122,6 @@ def _largest(made: list[_Made]) -> float:
                 path.extend(child for child in inner if id(child) not in sizes)
             else:
                 path.pop()
-                sizes[id(node)] = 1 + len(node) - len(inner) + sum(sizes[id(child)] for child in inner)
-    return max(sizes.values(), default=1)
+                letters = sum(len(child) // _LETTERS for child in node if isinstance(child, str))
+                sizes[id(node)] = 1 + len(node) - len(inner) + letters + sum(sizes[id(child)] for child in inner)
+    return sizes

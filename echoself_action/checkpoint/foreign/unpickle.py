@@ -5,6 +5,7 @@ needs, a name stands for one of ours.
 """
 
 import io
+import math
 import pickle
 import re
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from .archive import Archive
 
 _KINDS = "?bBhHiIlLqQefdUS"  # of NumPy's numbers and text
 _LARGEST_SIZE = 1 << 62  # numbers along a side, or between two of them
+_MOST_SIDES = 64  # as NumPy has them
 
 
 class _StateDict(dict[Any, Any]):
@@ -38,12 +40,10 @@ def _tensor(storage: object, offset: int, shape: tuple[int, ...], strides: tuple
     if not isinstance(storage, _Storage):
         raise TypeError("a tensor of what is no storage")
     whole = all(type(size) is int and 0 <= size < _LARGEST_SIZE for size in (offset, *shape, *strides))
-    if not whole or len(shape) != len(strides):
+    if not whole or len(shape) != len(strides) or len(shape) > _MOST_SIDES:
         raise ValueError("a tensor of sizes that are none")
-    size, count = storage.dtype.itemsize, 1
-    for side in shape:
-        count *= side
-    if count * size > len(storage.data):
+    size = storage.dtype.itemsize
+    if math.prod(shape) * size > len(storage.data):
         raise ValueError(f"a tensor has the shape {shape}, and has not so many numbers")
     return np.ndarray(shape, storage.dtype, storage.data, offset * size, [stride * size for stride in strides])
 

@@ -1,0 +1,68 @@
+"""Arrays hold the numbers of PyTorch's tensors, whatever their type and however they lie."""
+
+import numpy as np
+import pytest
+import torch
+
+from echoself_action.checkpoint.arrays import (
+    BFLOAT16,
+    Array,
+    as_array,
+    as_float32,
+    as_tensors,
+    copy_into,
+    is_finite,
+    is_floating_point,
+    type_name,
+)
+
+NUMBERS = torch.linspace(-3e4, 3e4, 300 * 520).view(300, 520)  # sides that are no multiple of a block
+
+
+def bfloat16(tensor: torch.Tensor) -> Array:
+    return tensor.bfloat16().view(torch.int16).numpy().view(BFLOAT16)
+
+
+def test_bfloat16_is_what_pytorch_makes_of_it() -> None:
+    array = bfloat16(NUMBERS)
+    assert torch.equal(torch.from_numpy(as_float32(array)), NUMBERS.bfloat16().float())
+    assert torch.equal(as_tensors({"a": array})["a"], NUMBERS.bfloat16())
+    assert (type_name(array), is_floating_point(array)) == ("torch.bfloat16", True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64, torch.bool])
+def test_a_tensor_and_its_array_are_the_same_memory(dtype: torch.dtype) -> None:
+    tensor = NUMBERS.to(dtype).t()
+    array = as_array(tensor)
+    assert array.ctypes.data == tensor.data_ptr()
+    assert torch.equal(as_tensors({"a": array})["a"], tensor)
+    assert type_name(array) == str(dtype)
+    assert is_floating_point(array) == dtype.is_floating_point
+
+
+@pytest.mark.parametrize("source", [NUMBERS.numpy(), NUMBERS.numpy().T, bfloat16(NUMBERS).T, NUMBERS.double().numpy()[::2, 1:]])
+def test_what_is_copied_is_all_of_it(source: Array) -> None:
+    target = np.full(source.shape, np.nan, np.float32)
+    copy_into(target, source)
+    assert np.array_equal(target, as_float32(source))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [(0, 0), (150, 301), (299, 519)])
+@pytest.mark.parametrize("lying", ["plain", "turned", "every second", "bfloat16"])
+def test_one_number_that_is_none_is_found_wherever_it_is(wrong: float, place: tuple[int, int], lying: str) -> None:
+    def laid(tensor: torch.Tensor) -> Array:
+        if lying == "every second":
+            wide = torch.zeros(300, 1040)
+            wide[:, ::2] = tensor
+            return wide.numpy()[:, ::2]
+        return {"plain": tensor.numpy(), "turned": tensor.numpy().T, "bfloat16": bfloat16(tensor)}[lying]
+
+    assert is_finite(laid(NUMBERS))
+    spoiled = NUMBERS.clone()
+    spoiled[place] = wrong
+    assert not is_finite(laid(spoiled))
+
+
+def test_no_numbers_are_finite() -> None:
+    assert is_finite(np.empty((0, 3), np.float32))
