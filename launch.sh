@@ -121,7 +121,11 @@ run_in_container() {
 clean() {
   docker container inspect "$container" >/dev/null 2>&1 || return 0
   docker stop -t 10 "$container" >/dev/null || true
-  docker rm --force "$container" >/dev/null 2>&1 || true # --rm may be at it
+  # --rm may be at it: then the engine refuses to do it too, and the container is there until it is done
+  local tries=0
+  while docker container inspect "$container" >/dev/null 2>&1 && ((tries++ < 50)); do
+    docker rm --force "$container" >/dev/null 2>&1 || sleep 0.2
+  done
   local told="The run was cut off; its container has been stopped. What was trained is saved: run it again to go on there."
   echo "::warning title=echoself-action::$told"
   printf '## echoself-action: cut off\n\n%s\n' "$told" >>"${GITHUB_STEP_SUMMARY:-/dev/null}"
