@@ -13,12 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .cache import KeyValueCache
+from .dropout import kept
 
 
 def causal_attention(heads: Tensor, n_head: int, dropout: float) -> Tensor:
     """What each position takes from those up to it: (batch, length, width), for `heads` (batch, length, 3 * width), the
     queries, keys and values side by side. `dropout` is of the attention's probabilities."""
-    if heads.device.type == "cpu" and heads.dtype is torch.bfloat16 and heads.requires_grad and torch.is_grad_enabled():
+    trains = heads.requires_grad and torch.is_grad_enabled()
+    if heads.device.type == "cpu" and trains and (heads.dtype is torch.bfloat16 or dropout):
         attended: Tensor = _WrittenOut.apply(heads, n_head, dropout)  # type: ignore[no-untyped-call]
         return attended
     query, key, value = _parted(heads, n_head)
@@ -54,23 +56,23 @@ class _WrittenOut(torch.autograd.Function):
         query, key, value = parted.unbind(0)
         with torch.autocast("cpu", enabled=False):  # it would compute the softmax in fp32
             probabilities = torch.baddbmm(_mask(length, heads.dtype), query, key.mT, alpha=size**-0.5).softmax(-1)
-        kept = torch.empty_like(probabilities).bernoulli_(1 - dropout).div_(1 - dropout) if dropout else None
-        attended = torch.bmm(probabilities if kept is None else probabilities * kept, value)
-        ctx.save_for_backward(parted, probabilities, kept)
+        dropped = kept(probabilities, dropout) if dropout else None
+        attended = torch.bmm(probabilities if dropped is None else probabilities * dropped, value)
+        ctx.save_for_backward(parted, probabilities, dropped)
         ctx.sizes = batch, length, n_head, size
         return attended.view(batch, n_head, length, size).transpose(1, 2).reshape(batch, length, width)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        parted, probabilities, kept = ctx.saved_tensors
+        parted, probabilities, dropped = ctx.saved_tensors
         query, key, value = parted.unbind(0)
         batch, length, n_head, size = ctx.sizes
         gradient = gradient.view(batch, length, n_head, size).transpose(1, 2).reshape(batch * n_head, length, size)
         result = torch.empty_like(parted)
-        torch.bmm((probabilities if kept is None else probabilities * kept).mT, gradient, out=result[2])
+        torch.bmm((probabilities if dropped is None else probabilities * dropped).mT, gradient, out=result[2])
         of_probabilities = torch.bmm(gradient, value.mT)
-        if kept is not None:
-            of_probabilities *= kept
+        if dropped is not None:
+            of_probabilities *= dropped
         scores = torch._softmax_backward_data(of_probabilities, probabilities, -1, probabilities.dtype).mul_(size**-0.5)
         torch.bmm(scores, key, out=result[0])
         torch.bmm(scores.mT, query, out=result[1])

@@ -16,6 +16,7 @@ from .attention import causal_attention, continued_attention
 from .cache import KeyValueCache
 from .config import GPT2Config
 from .cross_entropy import linear_cross_entropy
+from .dropout import dropout
 
 
 class Linear(nn.Module):
@@ -56,7 +57,7 @@ class Attention(nn.Module):
             y = causal_attention(self.c_attn(x), self.n_head, self.dropout if self.training else 0.0)
         else:
             y = continued_attention(self.c_attn(x), self.n_head, past)
-        return F.dropout(self.c_proj(y), self.dropout, self.training)
+        return dropout(self.c_proj(y), self.dropout, self.training)
 
 
 class MLP(nn.Module):
@@ -69,7 +70,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.c_proj(F.gelu(self.c_fc(x), approximate=self.approximate))
-        return F.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)
 
 
 class Block(nn.Module):
@@ -100,7 +101,7 @@ class Transformer(nn.Module):
         """(batch, length, n_embd); `past`, a cache for each block, is of the text that `ids` go on."""
         before = past[0].length if past else 0
         x = self.wte(ids) + self.wpe.weight[before : before + ids.shape[1]]
-        x = F.dropout(x, self.dropout, self.training)
+        x = dropout(x, self.dropout, self.training)
         for layer, block in enumerate(self.h):
             x = block(x, past[layer] if past else None)
         normalised: Tensor = self.ln_f(x)

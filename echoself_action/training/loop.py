@@ -1,6 +1,5 @@
 """The training loop: steps, evaluations, checkpoints, until the run has had its steps, its time, or a signal."""
 
-import hashlib
 import json
 import math
 import time
@@ -20,8 +19,9 @@ from .result import LOG_FILE, Progress, Result, StoppedBy
 from .run import Run
 from .saver import Saver
 from .schedule import planned
-from .sharding import whole
+from .step import Stepper
 from .stop import StopRequest
+from .threads import Threads
 
 _SPARE = 1.5  # how much longer than before the end of a run may take
 
@@ -64,7 +64,8 @@ class _Loop:
         if run.schedule.branched_from(run.step) is not None:
             self.end_step = min(self.end_step, run.schedule.end)
         self.elapsed_before = run.elapsed_s
-        self.batches = run.batches()
+        self.threads = Threads(len(run.optimizer.parts))
+        self.stepper = Stepper(run, run.batches(), self.threads)
         self.tokens_per_step = settings.sequences_per_step * run.model.config.block_size
         self.held_out = HeldOut(run.data.tokens.val, run.model.config.block_size, settings.eval_tokens)
         self.saver = Saver(output_dir, settings.keep_checkpoints, listeners.warn)
@@ -102,7 +103,7 @@ class _Loop:
         self.start_val_loss = run.val_loss if run.step else None
         run.model.train()
         stopped_by: StoppedBy | None = None
-        with freed_memory_kept():
+        with freed_memory_kept(), self.threads:
             while stopped_by is None:
                 self._branch_where_it_is_time()
                 began = time.monotonic()
@@ -137,7 +138,7 @@ class _Loop:
         position, before = run.sequences_seen, self.loss_sum.clone()
         enough = True
         try:
-            self._gradients()
+            self.loss_sum += self.stepper.gradients()
         except Exception as error:
             if run.sharded or not is_out_of_memory(error):  # the others wait for what a sharded step did not get to
                 raise
@@ -152,31 +153,16 @@ class _Loop:
                 f"a step needed more memory than there is; batches of {run.settings.batch_size} from now on, "
                 f"{run.settings.gradient_accumulation} a step: the same sequences, and the same result"
             )
-            self._gradients()
+            self.loss_sum += self.stepper.gradients()
         if not run.sharded:
             run.team.average_gradients(run.model.parameters())
-        self.norm_sum += whole(torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.settings.grad_clip or math.inf))
         for group in run.optimizer.param_groups:
             group["lr"] = run.schedule.learning_rate(run.step)
-        run.optimizer.step()
+        self.norm_sum += self.stepper.update()
         run.optimizer.zero_grad()
         run.step += 1
         run.tokens_seen += self.tokens_per_step
         self.steps_summed += 1
-
-    def _gradients(self) -> None:
-        run, settings, device = self.run, self.run.settings, self.run.precision.device
-        run.model.advance(run.step)
-        share = settings.batch_size // run.team.size
-        for _ in range(settings.gradient_accumulation):
-            position = run.sequences_seen + run.team.rank * share
-            ids, targets = self.batches.at(position, share)
-            torch.manual_seed(_random_seed(settings.seed, position))
-            with run.precision.autocast():
-                loss = run.model.loss(ids.to(device), targets.to(device)) / settings.gradient_accumulation
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.loss_sum += loss.detach()
-            run.sequences_seen += settings.batch_size
 
     def _reason_to_stop(self) -> StoppedBy | None:
         late = self._time_left() <= self._seconds_per_step()
@@ -296,8 +282,3 @@ class _Loop:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             self.listeners.warn(f"{LOG_FILE} has no line for step {progress.step}: {error}. Training goes on.")
-
-
-def _random_seed(seed: int, position: int) -> int:
-    """Dropout, too, is a function of where the run stands, so there is no random state to save."""
-    return int.from_bytes(hashlib.blake2b(f"dropout {seed} {position}".encode(), digest_size=7).digest())

@@ -1,6 +1,7 @@
 """What takes the steps: AdamW (Loshchilov & Hutter 2019) with GPT-2's decay groups, or Muon for the matrices inside the blocks
 and AdamW for the rest; and its state by parameter name."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,56 +20,98 @@ MOMENTUM = "momentum"  # of Muon, which has nothing else
 _SIDE_BY_SIDE = {"c_attn": 3}  # queries, keys and values
 
 
-class Optimizer:
-    """Those of a model's optimizers that have parameters, as one."""
+class Part:
+    """Some of a model's parameters, with the optimizers that take their steps."""
 
-    def __init__(self, *parts: torch.optim.Optimizer) -> None:
-        self._parts = parts
-        self._part_of = {p: part for part in parts for group in part.param_groups for p in group["params"]}
+    def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
+        self.optimizers = optimizers
+        self.parameters: list[Tensor] = [p for one in optimizers for group in one.param_groups for p in group["params"]]
+
+    def gradient_norm(self) -> Tensor:
+        """The norm of all gradients together, a scalar."""
+        return torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+
+    def step(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
+class Optimizer:
+    """The parts of a model, as one."""
+
+    def __init__(self, *parts: Part) -> None:
+        self.parts = parts
+        self._optimizer_of = {
+            p: one for part in parts for one in part.optimizers for group in one.param_groups for p in group["params"]
+        }
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        return [group for part in self._parts for group in part.param_groups]
+        return [group for part in self.parts for one in part.optimizers for group in one.param_groups]
 
     def state_of(self, parameter: Tensor) -> dict[str, Any]:
         """What is kept for a parameter: empty before its first gradient, and it can be filled."""
-        state: dict[str, Any] = self._part_of[parameter].state[parameter]
+        state: dict[str, Any] = self._optimizer_of[parameter].state[parameter]
         return state
 
     def moments_of(self, parameter: Tensor) -> tuple[str, ...]:
         """What is kept for it, by name, beside AdamW's count of steps."""
-        return (MOMENTUM,) if isinstance(self._part_of[parameter], Muon) else MOMENTS
+        return (MOMENTUM,) if isinstance(self._optimizer_of[parameter], Muon) else MOMENTS
 
     def step(self) -> None:
-        for part in self._parts:
+        for part in self.parts:
             part.step()
 
     def zero_grad(self) -> None:
-        for parameter in self._part_of:
+        for parameter in self._optimizer_of:
             parameter.grad = None
 
 
 def make_optimizer(
-    model: Model, name: OptimizerName, learning_rate: float, weight_decay: float, dtype: torch.dtype = torch.float32
+    model: Model,
+    name: OptimizerName,
+    learning_rate: float,
+    weight_decay: float,
+    dtype: torch.dtype = torch.float32,
+    parts: int = 1,
 ) -> Optimizer:
-    """Matrices and embeddings decay; biases and layer norms do not. `dtype` is that of products.
+    """Matrices and embeddings decay; biases and layer norms do not. `dtype` is that of products; the parameters are dealt out
+    to `parts` that take about as long.
 
-    With Muon, neither do embeddings: what is left to AdamW then are they and vectors.
+    With Muon, embeddings do not decay either: what is left to AdamW then are they and vectors.
     """
     named = dict(model.named_parameters())
     hidden = {name: p for name, p in named.items() if p.dim() == 2 and ".h." in name} if name == "muon" else {}
-    rest = [p for name, p in named.items() if name not in hidden]
+    rest = {name: p for name, p in named.items() if name not in hidden}
+    dealt = zip(_dealt(hidden, parts), _dealt(rest, parts), strict=True)
+    return Optimizer(*(_part(*names, learning_rate, weight_decay, dtype) for names in dealt))
+
+
+def _part(hidden: dict[str, Tensor], rest: dict[str, Tensor], rate: float, decay: float, dtype: torch.dtype) -> Part:
+    """Muon for `hidden` and AdamW for the `rest`."""
     groups = [
-        {"params": [p for p in rest if p.dim() > 1], "weight_decay": 0.0 if hidden else weight_decay},
-        {"params": [p for p in rest if p.dim() == 1], "weight_decay": 0.0},
+        {"params": [p for p in rest.values() if p.dim() > 1], "weight_decay": 0.0 if hidden else decay},
+        {"params": [p for p in rest.values() if p.dim() == 1], "weight_decay": 0.0},
     ]
-    adamw = AdamW(groups, lr=learning_rate, betas=BETAS, fused=True)
+    adamw = AdamW(groups, lr=rate, betas=BETAS, fused=True)
+    if not hidden:
+        return Part(adamw)
     by_parts = {
         parts: [p for name, p in hidden.items() if _SIDE_BY_SIDE.get(name.split(".")[-2], 1) == parts]
         for parts in (1, *_SIDE_BY_SIDE.values())
     }
-    muon = [{"params": params, "parts": parts} for parts, params in by_parts.items()]
-    return Optimizer(adamw, Muon(muon, learning_rate, weight_decay, dtype)) if hidden else Optimizer(adamw)
+    return Part(adamw, Muon([{"params": ps, "parts": parts} for parts, ps in by_parts.items()], rate, decay, dtype))
+
+
+def _dealt(named: Mapping[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
+    """The parameters as `parts` of about the same size, which have as many of each shape, where that can be."""
+    found: list[dict[str, Tensor]] = [{} for _ in range(parts)]
+    sizes = [0] * parts
+    for name, parameter in sorted(named.items(), key=lambda item: (-item[1].numel(), item[1].shape)):
+        least = sizes.index(min(sizes))
+        found[least][name] = parameter
+        sizes[least] += parameter.numel()
+    return found
 
 
 def moments(model: Model, optimizer: Optimizer) -> dict[str, Tensor]:

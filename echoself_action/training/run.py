@@ -39,6 +39,7 @@ from .schedule import Schedule, open_ended, over_total
 from .settings import TrainingSettings
 from .sharding import place, whole
 from .state import TrainingState, read_state, write_moments, write_state
+from .threads import thread_count
 
 _MOST_KEPT = 1 << 20  # held-out tokens that lie with a checkpoint, where evaluations read all
 
@@ -293,7 +294,8 @@ def _set_up(run: Run, stored: dict[str, Tensor]) -> None:
     settings = run.settings
     place(run.model, run.precision.device, run.team, run.sharded)
     dtype = run.precision.dtype
-    run.optimizer = make_optimizer(run.model, settings.optimizer, settings.learning_rate, settings.weight_decay, dtype)
+    parts = thread_count(run.model, run.precision.device, run.sharded)
+    run.optimizer = make_optimizer(run.model, settings.optimizer, settings.learning_rate, settings.weight_decay, dtype, parts)
     restore_moments(run.model, run.optimizer, stored, run.team)
 
 

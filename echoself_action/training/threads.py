@@ -1,0 +1,60 @@
+"""Two threads for training on a CPU, each with half of its cores and half of the work.
+
+Where all cores share every operation, a small model's are so short that much of a step is waiting for each other, and for what
+another core has just written. Here each thread takes sequences of its own from their tokens to the gradients. They are two
+because between operations Python lets one thread go on at a time, and because the sum of two gradients is the same in either
+order: a run can be repeated to the bit.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
+
+import torch
+
+from ..model import Model
+from ..model.gpt2 import GPT2
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def thread_count(model: Model, device: torch.device, sharded: bool) -> int:
+    """How many threads compute its gradients. A NanEcho draws from PyTorch's one generator, and a sharded model talks to other
+    processes while it computes: both take one."""
+    shares = device.type == "cpu" and isinstance(model, GPT2) and not sharded
+    return 2 if shares and torch.get_num_threads() > 1 else 1
+
+
+class Threads:
+    """`count` threads (1 or 2): this one, which alone does everything where that is 1, and another."""
+
+    def __init__(self, count: int) -> None:
+        assert count in (1, 2)
+        self.count = count
+        self._others = ThreadPoolExecutor(1, "half")  # starts none before there is work for it
+
+    def __enter__(self) -> "Threads":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._others.shutdown()
+
+    def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """`work(item)` for each of at most two items, at the same time where there are two threads. Both have ended when
+        this ends, and what the first of them raised is raised."""
+        if self.count == 1 or len(items) == 1:
+            return [work(item) for item in items]
+        cores = torch.get_num_threads()
+
+        def with_half(item: Item) -> Result:
+            torch.set_num_threads(cores // 2)  # of the thread that calls it
+            return work(item)
+
+        first, second = items
+        other = self._others.submit(with_half, second)
+        try:
+            return [with_half(first), other.result()]
+        finally:
+            wait([other])
+            torch.set_num_threads(cores)
