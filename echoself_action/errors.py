@@ -10,7 +10,7 @@
         └── MovedOnError
 
 A message says what was wrong, with the value and the place, and what was therefore not done; `hint` says what to change.
-Anything else that is raised is a bug of ours: exit 1, with a traceback.
+Too little memory ends with 3, wherever it was met. Anything else that is raised is a bug of ours: exit 1, with a traceback.
 """
 
 from collections.abc import Sequence
@@ -84,6 +84,16 @@ class HubError(EchoselfError):
 
 class MovedOnError(HubError):
     """Somebody else published since the Hub was looked at, and nothing of theirs was overwritten."""
+
+
+# of PyTorch's allocators, of the libraries that it calls, and of Python where there is none for a thread's stack
+_NO_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "could not create a primitive", "can't start new thread")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python or PyTorch could not get memory, from a GPU or from the system."""
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    return said or isinstance(error, MemoryError)
 
 
 GATE_REFUSED = 5  # the exit code of a run whose model was not good enough to publish

@@ -10,10 +10,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("HF_TOKEN", None)
 os.environ.pop("HF_ENDPOINT", None)
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from echoself_action.checkpoint.folder import ModelFolder
 from echoself_action.corpus.token_files import Tokens, prepare_tokens
@@ -84,6 +86,15 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
 @pytest.fixture
 def small_config() -> GPT2Config:
     return GPT2Config(vocab_size=257, block_size=32, n_layer=2, n_head=2, n_embd=16)
+
+
+@pytest.fixture
+def two_cores() -> Iterator[None]:
+    """PyTorch computes with two threads, as it does where there are two cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

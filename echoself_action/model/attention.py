@@ -1,12 +1,11 @@
-"""Causal self-attention for training on a CPU, forward and backward written out.
+"""Causal self-attention.
 
 PyTorch's fused attention computes bfloat16 on a CPU with fp32 products, at a third of the speed of its matrix products in
-that dtype. Here everything is a batched product of bfloat16 matrices, over heads that are copied together once: a few big
-operations each way, and no intermediate that autograd would keep beside the probabilities.
+that dtype. For training there, everything is a batched product of bfloat16 matrices, over heads that are copied together once:
+a few big operations each way.
 """
 
 import functools
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +14,15 @@ from torch import Tensor
 from .cache import KeyValueCache
 from .dropout import kept
 
+_WORTH_HALVING = 128  # positions: below, two more products take longer than what they spare
+
 
 def causal_attention(heads: Tensor, n_head: int, dropout: float) -> Tensor:
     """What each position takes from those up to it: (batch, length, width), for `heads` (batch, length, 3 * width), the
     queries, keys and values side by side. `dropout` is of the attention's probabilities."""
     trains = heads.requires_grad and torch.is_grad_enabled()
     if heads.device.type == "cpu" and trains and (heads.dtype is torch.bfloat16 or dropout):
-        attended: Tensor = _WrittenOut.apply(heads, n_head, dropout)  # type: ignore[no-untyped-call]
-        return attended
+        return _by_products(heads, n_head, dropout)
     query, key, value = _parted(heads, n_head)
     return _joined(F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True))
 
@@ -47,40 +47,32 @@ def _joined(attended: Tensor) -> Tensor:
     return attended.transpose(1, 2).flatten(2)
 
 
-class _WrittenOut(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, heads: Tensor, n_head: int, dropout: float) -> Tensor:
-        batch, length, width = heads.shape[0], heads.shape[1], heads.shape[2] // 3
-        size = width // n_head
-        parted = heads.view(batch, length, 3, n_head, size).permute(2, 0, 3, 1, 4).reshape(3, batch * n_head, length, size)
-        query, key, value = parted.unbind(0)
-        with torch.autocast("cpu", enabled=False):  # it would compute the softmax in fp32
-            probabilities = torch.baddbmm(_mask(length, heads.dtype), query, key.mT, alpha=size**-0.5).softmax(-1)
-        dropped = kept(probabilities, dropout) if dropout else None
-        attended = torch.bmm(probabilities if dropped is None else probabilities * dropped, value)
-        ctx.save_for_backward(parted, probabilities, dropped)
-        ctx.sizes = batch, length, n_head, size
-        return attended.view(batch, n_head, length, size).transpose(1, 2).reshape(batch, length, width)
+def _by_products(heads: Tensor, n_head: int, dropout: float) -> Tensor:
+    """`causal_attention` with nothing fused."""
+    batch, length, width = heads.shape[0], heads.shape[1], heads.shape[2] // 3
+    parted = heads.view(batch, length, 3, n_head, -1).permute(2, 0, 3, 1, 4).reshape(3, batch * n_head, length, -1)
+    query, key, value = parted.unbind(0)
+    if length < _WORTH_HALVING:
+        attended = _attended(query, key, value, dropout)
+    else:  # the first half of the positions looks at the first half alone
+        half = length // 2
+        first, second = torch.split(query, [half, length - half], 1)
+        of_first = _attended(first, key[:, :half], value[:, :half], dropout)
+        attended = torch.cat((of_first, _attended(second, key, value, dropout)), 1)
+    return attended.view(batch, n_head, length, -1).transpose(1, 2).reshape(batch, length, width)
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        parted, probabilities, dropped = ctx.saved_tensors
-        query, key, value = parted.unbind(0)
-        batch, length, n_head, size = ctx.sizes
-        gradient = gradient.view(batch, length, n_head, size).transpose(1, 2).reshape(batch * n_head, length, size)
-        result = torch.empty_like(parted)
-        torch.bmm((probabilities if dropped is None else probabilities * dropped).mT, gradient, out=result[2])
-        of_probabilities = torch.bmm(gradient, value.mT)
-        if dropped is not None:
-            of_probabilities *= dropped
-        scores = torch._softmax_backward_data(of_probabilities, probabilities, -1, probabilities.dtype).mul_(size**-0.5)
-        torch.bmm(scores, key, out=result[0])
-        torch.bmm(scores.mT, query, out=result[1])
-        result = result.view(3, batch, n_head, length, size).permute(1, 3, 0, 2, 4)
-        return result.reshape(batch, length, 3 * n_head * size), None, None
+
+def _attended(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+    """What the last positions, those of `query` (number, positions, size), take from `key` and `value`, which have all."""
+    mask = _mask(query.shape[1], key.shape[1], query.dtype)
+    scores = torch.baddbmm(mask, query, key.mT, alpha=query.shape[2] ** -0.5)
+    probabilities = torch._softmax(scores, -1, False)  # autocast would compute torch.softmax in fp32
+    if dropout:
+        probabilities = probabilities * kept(probabilities, dropout)
+    return torch.bmm(probabilities, value)
 
 
 @functools.lru_cache(maxsize=4)
-def _mask(length: int, dtype: torch.dtype) -> Tensor:
-    """(length, length): nothing to add where a position may look, minus infinity where it may not."""
-    return torch.full((length, length), float("-inf"), dtype=dtype).triu_(1)
+def _mask(positions: int, length: int, dtype: torch.dtype) -> Tensor:
+    """(positions, length): nothing to add where one of the last `positions` may look, minus infinity where it may not."""
+    return torch.full((positions, length), float("-inf"), dtype=dtype).triu_(1 + length - positions)

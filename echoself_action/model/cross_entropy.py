@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LOGITS_AT_ONCE = 1 << 26  # of products: 128 MiB in bfloat16
-_FLOATS_AT_ONCE = 1 << 22  # of what is computed in fp32: it is to stay in the cache
+_FLOATS_AT_ONCE = 1 << 19  # of what is computed in fp32: it is to stay in the cache
 _MULTIPLE = 32  # columns that the matrix kernels like: a vocabulary of 65 is computed as 96
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from types import FrameType
 
-from ..errors import INTERRUPTED, CheckpointError, EchoselfError
+from ..errors import INTERRUPTED, CheckpointError, EchoselfError, TrainingError, is_out_of_memory
 from ..inputs import Outputs
 from ..report.github import report_problem, write_outputs
 
@@ -33,8 +33,16 @@ def exit_code_of(work: Callable[[], int]) -> int:
         place = f" ({error.filename})" if error.filename else ""
         report_problem(CheckpointError(f"A file could not be written: {error.strerror}{place}.", "Free disk space."))
         return CheckpointError.exit_code
-    except Exception:  # nobody below knows it: a job gets its exit code and its outputs all the same
-        return _our_bug()
+    except Exception as error:  # nobody below knows it: a job gets its exit code and its outputs all the same
+        if not is_out_of_memory(error):
+            return _our_bug()
+        first = str(error).strip().partition("\n")[0][:200]
+        missing = TrainingError(
+            f"There is less memory than this takes ({type(error).__name__}: {first}). What was written before is whole.",
+            "Use a smaller model, or a machine with more memory.",
+        )
+        report_problem(missing)
+        return missing.exit_code
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -11,10 +11,10 @@ import torch
 
 from ..checkpoint.atomic import remove_leftovers
 from ..checkpoint.metadata import Evaluation
-from ..errors import TrainingError
+from ..errors import TrainingError, is_out_of_memory
 from ..evaluation.loss import HeldOut
 from .allocator import freed_memory_kept, give_back_freed_memory
-from .memory import is_out_of_memory, out_of_memory, smaller_batches
+from .memory import out_of_memory, smaller_batches
 from .result import LOG_FILE, Progress, Result, StoppedBy
 from .run import Run
 from .saver import Saver

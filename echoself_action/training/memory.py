@@ -2,23 +2,11 @@
 
 from dataclasses import replace
 
-import torch
-
 from ..errors import TrainingError
 from ..model.cross_entropy import LOGITS_AT_ONCE
 from ..model.gpt2 import GPT2
 from .run import Run
 from .settings import TrainingSettings
-
-# of PyTorch's allocator for the CPU, of the libraries that it calls, and of Python where there is none for a thread's stack
-_NO_MEMORY = ("can't allocate memory", "bad_alloc", "could not create a primitive", "can't start new thread")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether PyTorch could not get memory, from a GPU or from the system."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def smaller_batches(run: Run, error: BaseException) -> TrainingSettings:

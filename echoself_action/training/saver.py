@@ -9,8 +9,7 @@ from torch import Tensor
 
 from ..checkpoint.find import prune
 from ..checkpoint.folder import ModelFolder
-from ..errors import CheckpointError
-from .memory import is_out_of_memory
+from ..errors import CheckpointError, is_out_of_memory
 from .run import Run, Snapshot
 
 

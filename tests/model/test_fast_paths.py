@@ -7,6 +7,7 @@ from torch import Tensor
 
 from echoself_action.model.attention import causal_attention
 from echoself_action.model.cross_entropy import linear_cross_entropy
+from echoself_action.model.dropout import drawn_from, dropout
 
 
 def distance(one: Tensor, other: Tensor) -> float:
@@ -19,7 +20,7 @@ def plain_attention(heads: Tensor, n_head: int) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2).reshape(batch, length, width)
 
 
-@pytest.mark.parametrize("length", [1, 17, 64])
+@pytest.mark.parametrize("length", [1, 17, 64, 128, 201])
 def test_attention_in_bfloat16_is_what_fp32_gives_to_its_rounding(length: int) -> None:
     torch.manual_seed(0)
     heads = torch.randn(3, length, 3 * 24, dtype=torch.bfloat16, requires_grad=True)
@@ -50,6 +51,31 @@ def test_attentions_dropout_is_of_the_probabilities_and_its_gradient_sees_the_sa
     torch.manual_seed(7)
     change = causal_attention(moved.requires_grad_(), 2, 0.5).float() - attended(0.5).float()
     assert (change * direction.float()).sum().item() == pytest.approx((gradient.float() * value.float()).sum().item(), rel=0.03)
+
+
+def test_in_fp32_too_dropout_can_be_drawn_by_several_threads() -> None:
+    torch.manual_seed(0)
+    heads = torch.randn(2, 160, 3 * 16, requires_grad=True)
+    assert distance(causal_attention(heads, 2, 1e-12), plain_attention(heads, 2)) < 1e-6
+
+    def attended(seed: int, of_pytorch: int) -> Tensor:
+        torch.manual_seed(of_pytorch)
+        with drawn_from(seed, alone=False):
+            return causal_attention(heads, 2, 0.3)
+
+    assert torch.equal(attended(7, 1), attended(7, 2))
+    assert not torch.equal(attended(7, 1), attended(8, 1))
+
+
+def test_dropout_keeps_the_mean_and_is_nothing_where_nothing_is_trained() -> None:
+    x = torch.ones(200, 500)
+    for alone in (False, True):
+        with drawn_from(3, alone):
+            dropped = dropout(x, 0.2, True)
+            assert dropped.unique().tolist() == [0.0, 1.25]
+            assert dropped.mean().item() == pytest.approx(1, abs=0.01)
+            assert torch.equal(dropout(x, 0.2, False), x)
+            assert torch.equal(dropout(x, 0.0, True), x)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

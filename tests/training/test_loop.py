@@ -118,6 +118,19 @@ def test_a_stopped_and_resumed_run_equals_one_long_run(
     assert resumed.metadata.tokens_seen == long.metadata.tokens_seen
 
 
+@pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16", "optimizer": "adamw"}], ids=str)
+def test_with_two_cores_too_a_stopped_and_resumed_run_equals_one_long_run(
+    two_cores: None, tokens: Tokens, small_config: GPT2Config, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    config = replace(small_config, dropout=0.1)
+    every = {"log_interval": 1, "gradient_accumulation": 2, **changes}
+    long = train_fresh(tokens, config, tmp_path / "long", **every).latest
+    resumed = stopped_and_resumed(tokens, config, tmp_path / "resumed", (6, 11), **every)
+    assert same(weights(resumed), weights(long))
+    state = "training_state/optimizer.safetensors"
+    assert same(load_file(resumed.path / state), load_file(long.path / state))
+
+
 def test_a_run_ends_on_a_branch_and_the_next_goes_on_from_the_line(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:

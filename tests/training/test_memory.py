@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from echoself_action.training.memory import is_out_of_memory
+from echoself_action.errors import is_out_of_memory
 
 # one arena: each of glibc's takes 64 MB of address space, used or not
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
@@ -77,6 +77,13 @@ def test_a_batch_of_one_can_not_be_halved(workspace: Path) -> None:
     assert "logits of 1 sequences" in ended.stderr
 
 
+def test_a_model_that_memory_is_too_small_for_is_not_called_a_bug(workspace: Path) -> None:
+    ended = train(workspace, 200, "--batch-size 1 --n-embd 4096")
+    assert ended.returncode == 3, ended.stdout + ended.stderr
+    assert "There is less memory than this takes" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -90,7 +97,7 @@ def test_a_batch_of_one_can_not_be_halved(workspace: Path) -> None:
 def test_what_pytorch_numpy_and_python_raise_is_known(code: str) -> None:
     script = f"""
 import resource, numpy, torch._dynamo
-from echoself_action.training.memory import is_out_of_memory
+from echoself_action.errors import is_out_of_memory
 def with_gradient():
     parameter = torch.nn.Parameter(torch.zeros(2**26))
     parameter.grad = torch.zeros(2**26)
