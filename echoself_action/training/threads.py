@@ -3,7 +3,7 @@
 Where all cores share every operation, a small model's are so short that much of a step is waiting for each other, and for what
 another core has just written. Here each thread takes sequences of its own from their tokens to the gradients. They are two
 because between operations Python lets one thread go on at a time, and because the sum of two gradients is the same in either
-order: a run can be repeated to the bit.
+order: a run can be repeated to the bit. One core does the same halves one after the other.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,10 +20,9 @@ Result = TypeVar("Result")
 
 
 def thread_count(model: Model, device: torch.device, sharded: bool) -> int:
-    """How many threads compute its gradients. A NanEcho draws from PyTorch's one generator, and a sharded model talks to other
-    processes while it computes: both take one."""
-    shares = device.type == "cpu" and isinstance(model, GPT2) and not sharded
-    return 2 if shares and torch.get_num_threads() > 1 else 1
+    """How many threads compute its gradients, whatever the number of cores. A NanEcho draws from PyTorch's one generator, and a
+    sharded model talks to other processes while it computes: both take one."""
+    return 2 if device.type == "cpu" and isinstance(model, GPT2) and not sharded else 1
 
 
 class Threads:
@@ -41,11 +40,11 @@ class Threads:
         self._others.shutdown()
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """`work(item)` for each of at most two items, at the same time where there are two threads. Both have ended when
-        this ends, and what the first of them raised is raised."""
-        if self.count == 1 or len(items) == 1:
-            return [work(item) for item in items]
+        """`work(item)` for each of at most two items, at the same time where there are two threads and two cores. Both have
+        ended when this ends, and what the first of them raised is raised."""
         cores = torch.get_num_threads()
+        if cores == 1 or len(items) == 1:
+            return [work(item) for item in items]
 
         def with_half(item: Item) -> Result:
             torch.set_num_threads(cores // 2)  # of the thread that calls it
