@@ -5,9 +5,10 @@
 
 train, deploy, pull and cycle are real processes over a tiny model and a Hub in a folder, or in a process of its own. Moments
 are drawn log-uniformly from the process's start or from its first word, or lie within milliseconds of a half-written folder, or
-in the middle of publishing; 7 of 10 signals are SIGKILL, the others SIGTERM and SIGINT. Between runs, the newest checkpoint is
-damaged now and then. After each kill: every checkpoint that had its final name is there and whole, unless pruned by design;
-every one is what the run that nothing stopped has at its step; the Hub's branches hold whole models and all earlier commits.
+in the middle of publishing; 7 of 10 signals are SIGKILL, the others SIGTERM and SIGINT. Between runs, what the next one goes on
+from is damaged now and then. After each kill: every checkpoint that had its final name is there and whole, unless pruned by
+design; every one is what the run that nothing stopped has at its step; the Hub's branches hold whole models and all earlier
+commits.
 At the end: the very weights and moments of that run. The draws are functions of the seed.
 """
 

@@ -200,12 +200,13 @@ class Victim:
         return wait_until(process, half_written, 0.0005) and _wait(process, dice.uniform(0, 0.02))
 
     def _damage(self, job: Job) -> None:
-        """Make the newest checkpoint one that was copied in part, or that a disk has spoilt."""
-        there = sorted(jobs.sound(job.output_dir), key=lambda folder: folder.step)
+        """Make the checkpoint that the next run would go on from one that was copied in part, or that a disk has spoilt."""
+        there = jobs.sound(job.output_dir)
         if self.mode not in ("train", "cycle") or len(there) < 2 or self.spoilt:
             return
+        chosen = job.output_dir / f"checkpoint-{standing(job.output_dir)}"
         how = self.dice.choice(("flip", "truncate", "delete"))
-        files = [there[-1].path / name for name in (FILES if how == "delete" else TENSORS)]
+        files = [chosen / name for name in (FILES if how == "delete" else TENSORS)]
         path = self.dice.choice([file for file in files if file.is_file()])  # what was pulled may have no training state
         if how == "delete":
             path.unlink()
@@ -216,7 +217,7 @@ class Victim:
             content = bytearray(path.read_bytes())
             content[self.dice.randrange(len(content))] ^= 1 << self.dice.randrange(8)
             path.write_bytes(content)
-        self.spoilt.add(there[-1].path.name)
+        self.spoilt.add(chosen.name)
         self.damages[f"{how} {path.name}"] += 1
 
     def _check(self, job: Job, before: dict[str, tuple[str, ...]]) -> None:
