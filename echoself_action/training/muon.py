@@ -21,6 +21,7 @@ MOMENTUM = 0.9
 # what those before it leave (Amsel et al. 2025, arXiv 2505.16932). A fourth step changes no loss that was measured.
 _COEFFICIENTS = ((8.3837, -24.7659, 18.3571), (4.0434, -3.0114, 0.5695), (3.5056, -2.6267, 0.5257))
 _RMS = 0.2  # of an element of AdamW's updates, about
+_ELEMENTS_AT_ONCE = 1 << 24  # what is computed for them takes four times their memory
 
 
 class Muon(PlainOptimizer):
@@ -35,25 +36,35 @@ class Muon(PlainOptimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update of every matrix that has a gradient."""
         assert closure is None
-        by_shape: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
-        stepped = [
-            (group, parameter) for group in self.param_groups for parameter in group["params"] if parameter.grad is not None
-        ]
-        for group, parameter in stepped:
-            gradient, state = parameter.grad, self.state[parameter]
-            if not state:
-                state["momentum"] = torch.zeros_like(parameter)
-            momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
-            ahead = whole(gradient.lerp(momentum, MOMENTUM))  # Nesterov's
-            for piece in ahead.chunk(group["parts"], 1):
-                by_shape[piece.shape].append(piece)
-        updates = {shape: iter(orthogonal(_stacked(pieces, self._dtype)).unbind(0)) for shape, pieces in by_shape.items()}
-        for group, parameter in stepped:
-            rows, columns = parameter.shape[0], parameter.shape[1] // group["parts"]
-            pieces = [next(updates[rows, columns]) for _ in range(group["parts"])]
-            update = pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.shape].append(parameter)
+            for parameters in by_shape.values():
+                count = max(1, _ELEMENTS_AT_ONCE // parameters[0].numel())
+                for start in range(0, len(parameters), count):
+                    self._update(parameters[start : start + count], group)
+
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """One update of some parameters of one shape."""
+        parts = group["parts"]
+        pieces = [piece for parameter in parameters for piece in self._ahead(parameter).chunk(parts, 1)]
+        updates = orthogonal(_stacked(pieces, self._dtype)).unbind(0)
+        rate = group["lr"] * _RMS * max(pieces[0].shape) ** 0.5
+        for number, parameter in enumerate(parameters):
+            own = updates[number * parts : (number + 1) * parts]
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(parted_like(update, parameter), alpha=-group["lr"] * _RMS * max(rows, columns) ** 0.5)
+            parameter.add_(parted_like(own[0] if parts == 1 else torch.cat(own, 1), parameter), alpha=-rate)
+
+    def _ahead(self, parameter: Tensor) -> Tensor:
+        """The whole of its momentum with this step's gradient, as far ahead as Nesterov's is."""
+        gradient, state = parameter.grad, self.state[parameter]
+        assert gradient is not None
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
+        return whole(gradient.lerp(momentum, MOMENTUM))
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

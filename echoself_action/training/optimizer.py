@@ -1,7 +1,7 @@
 """What takes the steps: AdamW (Loshchilov & Hutter 2019) with GPT-2's decay groups, or Muon for the matrices inside the blocks
 and AdamW for the rest; and its state by parameter name."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -83,24 +83,27 @@ def make_optimizer(
     named = dict(model.named_parameters())
     hidden = {name: p for name, p in named.items() if p.dim() == 2 and ".h." in name} if name == "muon" else {}
     rest = {name: p for name, p in named.items() if name not in hidden}
-    dealt = zip(_dealt(hidden, parts), _dealt(rest, parts), strict=True)
-    return Optimizer(*(_part(*names, learning_rate, weight_decay, dtype) for names in dealt))
+    decay = 0.0 if hidden else weight_decay
+    optimizers: list[list[torch.optim.Optimizer]]
+    optimizers = [[_adamw(dealt.values(), learning_rate, decay)] for dealt in _dealt(rest, parts)]
+    if hidden:
+        for part, dealt in zip(optimizers, _dealt(hidden, parts), strict=True):
+            part.append(_muon(dealt, learning_rate, weight_decay, dtype))
+    return Optimizer(*(Part(*part) for part in optimizers))
 
 
-def _part(hidden: dict[str, Tensor], rest: dict[str, Tensor], rate: float, decay: float, dtype: torch.dtype) -> Part:
-    """Muon for `hidden` and AdamW for the `rest`."""
-    groups = [
-        {"params": [p for p in rest.values() if p.dim() > 1], "weight_decay": 0.0 if hidden else decay},
-        {"params": [p for p in rest.values() if p.dim() == 1], "weight_decay": 0.0},
-    ]
-    adamw = AdamW(groups, lr=rate, betas=BETAS, fused=True)
-    if not hidden:
-        return Part(adamw)
-    by_parts = {
-        parts: [p for name, p in hidden.items() if _SIDE_BY_SIDE.get(name.split(".")[-2], 1) == parts]
-        for parts in (1, *_SIDE_BY_SIDE.values())
+def _adamw(parameters: Collection[Tensor], rate: float, decay: float) -> AdamW:
+    matrices, vectors = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() == 1]
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+    return AdamW(groups, lr=rate, betas=BETAS, fused=True)
+
+
+def _muon(named: Mapping[str, Tensor], rate: float, decay: float, dtype: torch.dtype) -> Muon:
+    by_count = {
+        count: [p for name, p in named.items() if _SIDE_BY_SIDE.get(name.split(".")[-2], 1) == count]
+        for count in (1, *_SIDE_BY_SIDE.values())
     }
-    return Part(adamw, Muon([{"params": ps, "parts": parts} for parts, ps in by_parts.items()], rate, decay, dtype))
+    return Muon([{"params": params, "parts": count} for count, params in by_count.items()], rate, decay, dtype)
 
 
 def _dealt(named: Mapping[str, Tensor], parts: int) -> list[dict[str, Tensor]]:

@@ -48,3 +48,17 @@ def test_queries_keys_and_values_are_three_matrices() -> None:
     together = updates(torch.zeros(16, 48), gradient, parts=3)
     apart = torch.cat([updates(torch.zeros(16, 16), piece) for piece in gradient.chunk(3, 1)], 1)
     assert torch.allclose(together, apart, atol=1e-4)
+
+
+def test_matrices_that_are_too_many_at_once_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stepped() -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        parameters = [torch.nn.Parameter(torch.randn(16, 48)) for _ in range(5)]
+        for parameter in parameters:
+            parameter.grad = torch.randn(16, 48)
+        Muon([{"params": parameters, "parts": 3}], lr=0.1, weight_decay=0.1, dtype=torch.float32).step()
+        return [parameter.detach() for parameter in parameters]
+
+    together = stepped()
+    monkeypatch.setattr("echoself_action.training.muon._ELEMENTS_AT_ONCE", 2 * 16 * 48)
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(stepped(), together, strict=True))
