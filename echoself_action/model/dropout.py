@@ -28,9 +28,9 @@ def drawn_from(seed: int, alone: bool) -> Iterator[None]:
 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     """`x` with elements made zero at this rate, and the others larger by as much; as it is where nothing is trained."""
-    if not rate or not training or not hasattr(_of_thread, "generator"):
-        return F.dropout(x, rate, training)
-    return x * kept(x, rate)
+    if not rate or not training:
+        return x
+    return x * kept(x, rate) if hasattr(_of_thread, "generator") else F.dropout(x, rate)
 
 
 def kept(x: Tensor, rate: float) -> Tensor:
