@@ -53,6 +53,7 @@ SHAPES = {
     "baby": Shape(4, 4, 128, 64, 12, "chars"),
     "mid": Shape(6, 6, 384, 256, 8, "bpe:4096"),
     "small": Shape(12, 12, 768, 256, 4, "gpt2"),
+    "gpt2": Shape(12, 12, 768, 1024, 12, "gpt2"),  # for a GPU
 }
 
 
@@ -131,6 +132,16 @@ def add_nanogpt(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("NANOGPT", REFERENCE),
         help="a checkout of karpathy/nanoGPT; without one, benchmarks/reference computes the same",
     )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The option that says what all programs compute on."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="nanoGPT compiles, in bfloat16, for cuda")
+
+
+def nanogpt_on(device: str) -> dict[str, object]:
+    """nanoGPT's settings for a device: its own defaults for a GPU, and what its README says for a CPU."""
+    return {"device": "cuda", "compile": True, "dtype": "bfloat16"} if device == "cuda" else {}
 
 
 def nanogpt_in_words(checkout: Path) -> str:

@@ -69,7 +69,8 @@ def machine() -> str:
 
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     name = model[1] if model else platform.processor()
-    return f"{os.cpu_count()} cores of {name}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    return f"{gpu}{os.cpu_count()} cores of {name}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
 
 
 def _told(values: list[float]) -> dict[str, float | list[float]]:

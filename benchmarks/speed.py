@@ -1,11 +1,13 @@
 """Tokens a second of this package, nanoGPT's train.py and transformers' Trainer, and the share of what the CPU can multiply.
 
     python benchmarks/speed.py [--nanogpt PATH_OF_A_CHECKOUT] [--shapes baby,mid,small] [--turns 7] [--text FILE]
+    python benchmarks/speed.py --device cuda --nanogpt PATH_OF_A_CHECKOUT --shapes gpt2 --peak 989
 
 The same model, batches and AdamW everywhere; this package in the dtype that it chooses (`ours`, and with its own default
-optimizer `ours, muon`), nanoGPT eager in fp32, the Trainer with its defaults. All programs run at the same time and take turns
-of a few seconds, the others stopped meanwhile. `gemm` multiplies square bfloat16 matrices: its rate is the CPU's. Shares of it
-count 6 operations for each weight and token, and attention's. Memory is the peak resident set.
+optimizer `ours, muon`), nanoGPT eager in fp32, the Trainer with its defaults; on a GPU nanoGPT is compiled and in bfloat16, and
+the Trainer in bfloat16. All programs run at the same time and take turns of a few seconds, the others stopped meanwhile. `gemm`
+multiplies square bfloat16 matrices: its rate is the device's. Shares of it count 6 operations for each weight and token, and
+attention's; with --peak they are shares of that, which is the MFU. Memory is the peak resident set, without a GPU's.
 """
 
 import argparse
@@ -20,10 +22,12 @@ from peers import (
     TEXT,
     Program,
     Shape,
+    add_device,
     add_nanogpt,
     end,
     nanogpt_command,
     nanogpt_in_words,
+    nanogpt_on,
     our_command,
     take_turns,
     write_tokens,
@@ -32,27 +36,32 @@ from results import Figures, machine, spread
 
 ENDLESS = 10**6
 GEMM = """
-import time, torch
-a, b = (torch.randn(2048, 2048).bfloat16() for _ in range(2))
+import sys, time, torch
+device = sys.argv[1]
+size = 8192 if device == "cuda" else 2048
+a, b = (torch.randn(size, size, device=device).bfloat16() for _ in range(2))
 while True:
     began = time.perf_counter()
     for _ in range(4): torch.mm(a, b)
-    print(f"{4 * 2 * 2048**3 / (time.perf_counter() - began):.4e} per second", flush=True)
+    if device == "cuda": torch.cuda.synchronize()
+    print(f"{4 * 2 * size**3 / (time.perf_counter() - began):.4e} per second", flush=True)
 """
 TRAINER = """
 import sys, time, torch
 import numpy as np
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
-folder, out, vocabulary, layers, heads, width, block, batch = sys.argv[1:3] + [int(word) for word in sys.argv[3:]]
+device, folder, out, vocabulary, layers, heads, width, block, batch = sys.argv[1:4] + [int(word) for word in sys.argv[4:]]
 tokens = np.fromfile(f"{folder}/train.bin", np.uint16).astype(np.int64)
 rows = [{"input_ids": row, "labels": row} for row in torch.from_numpy(tokens[: len(tokens) // block * block]).view(-1, block)]
 sizes = dict(vocab_size=vocabulary, n_positions=block, n_layer=layers, n_head=heads, n_embd=width)
 model = GPT2LMHeadModel(GPT2Config(**sizes, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0))
 class Timer(TrainerCallback):
     def on_step_begin(self, *_, **__): self.began = time.perf_counter()
-    def on_step_end(self, *_, **__): print(f"step took {1000 * (time.perf_counter() - self.began):.2f} ms", flush=True)
-settings = dict(per_device_train_batch_size=batch, max_steps=10**6, save_strategy="no", report_to=[], use_cpu=True,
-    learning_rate=1e-3, logging_strategy="no", disable_tqdm=True)
+    def on_step_end(self, *_, **__):
+        if device == "cuda": torch.cuda.synchronize()
+        print(f"step took {1000 * (time.perf_counter() - self.began):.2f} ms", flush=True)
+settings = dict(per_device_train_batch_size=batch, max_steps=10**6, save_strategy="no", report_to=[],
+    use_cpu=device == "cpu", bf16=device == "cuda", learning_rate=1e-3, logging_strategy="no", disable_tqdm=True)
 Trainer(model, TrainingArguments(out, **settings), train_dataset=rows, callbacks=[Timer()]).train()
 """
 
@@ -60,8 +69,10 @@ Trainer(model, TrainingArguments(out, **settings), train_dataset=rows, callbacks
 def main() -> None:
     parser = results.parser(__doc__)
     add_nanogpt(parser)
+    add_device(parser)
+    parser.add_argument("--peak", type=float, help="TFLOP/s of the device by its data sheet: shares are of it, not of gemm's")
     parser.add_argument("--text", type=Path, default=TEXT)
-    parser.add_argument("--shapes", default=",".join(SHAPES))
+    parser.add_argument("--shapes", default="baby,mid,small")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=5, help="of a turn")
     given = parser.parse_args()
@@ -82,20 +93,23 @@ def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figu
     own = r'"tokens_per_second": ([0-9.]+)'
 
     def ours(folder: str, **settings: object) -> Program:
-        command = our_command(shape, tokens, work / folder, learning_rate=1e-3, **endless, **settings)
+        command = our_command(shape, tokens, work / folder, learning_rate=1e-3, device=given.device, **endless, **settings)
         return Program(command, work, work / folder / "log.jsonl", own, float)
 
     def per_second(milliseconds: str) -> float:
         return per_step * 1000 / float(milliseconds)
 
     programs = {"ours": ours("adamw", optimizer="adamw"), "ours, muon": ours("muon", optimizer="muon")}
-    command = nanogpt_command(given.nanogpt, shape, work, work / "nano", ENDLESS)
+    command = nanogpt_command(given.nanogpt, shape, work, work / "nano", ENDLESS, **nanogpt_on(given.device))
     programs["nanoGPT"] = Program(command, work, work / "nano/log", r"time ([0-9.]+)ms", per_second)
     if importlib.util.find_spec("accelerate"):  # the Trainer's own need
         sizes = (tokens.padded, *shape.sizes.values(), shape.batch_size)
-        command = [sys.executable, "-c", TRAINER, str(tokens.folder), str(work / "trainer"), *map(str, sizes)]
+        places = (given.device, tokens.folder, work / "trainer")
+        command = [sys.executable, "-c", TRAINER, *map(str, (*places, *sizes))]
         programs["Trainer"] = Program(command, work, work / "trainer/log", r"step took ([0-9.]+) ms", per_second)
-    programs["gemm"] = Program([sys.executable, "-c", GEMM], work, work / "gemm/log", r"([0-9.e+]+) per second", float)
+    programs["gemm"] = Program(
+        [sys.executable, "-c", GEMM, given.device], work, work / "gemm/log", r"([0-9.e+]+) per second", float
+    )
     rates = take_turns(programs, given.turns, given.seconds)
     peaks = {program: running.peak_mb() for program, running in programs.items()}
     end(programs)
@@ -103,7 +117,8 @@ def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figu
         if program == "gemm":
             continue
         work_done = [rate * shape.flops_per_token(tokens.vocabulary) for rate in rates[program]]
-        shares = [done / most for done, most in zip(work_done, rates["gemm"], strict=True)]
+        most = [given.peak * 1e12] * given.turns if given.peak else rates["gemm"]
+        shares = [done / possible for done, possible in zip(work_done, most, strict=True)]
         ratios = [rate / other for rate, other in zip(rates[program], rates.get("nanoGPT", []), strict=False)]
         print(
             f"| {name} | {program} | {spread(rates[program], ',.0f')} | {spread(ratios, '.2f')} | {spread(shares, '.0%')} | "

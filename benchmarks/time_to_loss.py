@@ -2,10 +2,11 @@
 
     python benchmarks/time_to_loss.py [--nanogpt PATH_OF_A_CHECKOUT] [--shape baby] [--steps 2000] [--ours 400] [--batch 16]
 
-nanoGPT trains eagerly in fp32 with the settings that its README gives for a CPU, for --steps; `echoself train` takes its own
-recipe for --ours steps of --batch sequences. The two take turns, a seed each. Then the same function evaluates both models on
-the whole held-out text, in fp32. Times are of whole processes: start-up, saving, and one evaluation of a single batch are in
-them on both sides, and on ours the sample that a run ends with. What it leaves is a stock GPT-2 folder.
+nanoGPT trains eagerly in fp32 with the settings that its README gives for a CPU, for --steps (with --device cuda compiled, and
+in bfloat16); `echoself train` takes its own recipe for --ours steps of --batch sequences. The two take turns, a seed each. Then
+the same function evaluates both models on the whole held-out text, in fp32. Times are of whole processes: start-up, saving, and
+one evaluation of a single batch are in them on both sides, and on ours the sample that a run ends with. What it leaves is a
+stock GPT-2 folder.
 """
 
 import argparse
@@ -21,9 +22,11 @@ from peers import (
     NanoGPT,
     Shape,
     Tokens,
+    add_device,
     add_nanogpt,
     nanogpt_command,
     nanogpt_in_words,
+    nanogpt_on,
     our_command,
     write_tokens,
 )
@@ -36,6 +39,7 @@ from echoself_action.evaluation.loss import HeldOut
 def main() -> None:
     parser = results.parser(__doc__)
     add_nanogpt(parser)
+    add_device(parser)
     parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--shape", default="baby", choices=SHAPES)
     parser.add_argument("--steps", type=int, default=2000, help="of nanoGPT")
@@ -65,14 +69,14 @@ def main() -> None:
 
 def compared(given: argparse.Namespace, shape: Shape, tokens: Tokens, work: Path, seed: int) -> dict[str, float]:
     theirs, ours = work / f"theirs-{seed}", work / f"ours-{seed}"
-    command = nanogpt_command(given.nanogpt, shape, work, theirs, given.steps)
+    command = nanogpt_command(given.nanogpt, shape, work, theirs, given.steps, **nanogpt_on(given.device))
     # its seed is a constant in train.py, and no setting
     script = (work / "train.py").read_text().replace("manual_seed(1337", f"manual_seed({seed}")
     (work / f"train-{seed}.py").write_text(script)
     command[1] = f"train-{seed}.py"
     their_time = timed(command, work)
     further = dict(word.split("=", 1) for word in given.input)
-    settings = {"max_iters": given.ours, "batch_size": given.batch, "seed": seed, "log_interval": 50}
+    settings = {"max_iters": given.ours, "batch_size": given.batch, "seed": seed, "log_interval": 50, "device": given.device}
     intervals = {"eval_interval": given.ours, "checkpoint_interval": given.ours}
     our_time = timed(our_command(shape, tokens, ours, **settings, **intervals, **further), work)
     held_out = HeldOut(tokens.val, shape.block_size)

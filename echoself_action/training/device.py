@@ -20,6 +20,11 @@ class Precision:
         """`CPU`, or what the GPU calls itself."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type.upper()
 
+    def wait(self) -> None:
+        """Until the device has done all that it was given. A GPU is given work ahead, and a clock would measure the giving."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
 

@@ -108,6 +108,7 @@ class _Loop:
                 self._branch_where_it_is_time()
                 began = time.monotonic()
                 self._step()
+                run.precision.wait()
                 took = time.monotonic() - began
                 self.seconds_summed += took
                 self.fastest_s = min(self.fastest_s, took)
