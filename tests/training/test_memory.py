@@ -46,26 +46,26 @@ def train(workspace: Path, megabytes: int, *words: str) -> subprocess.CompletedP
 
 
 def test_batches_are_halved_once_and_the_result_is_that_of_the_halved_settings(workspace: Path) -> None:
-    said = "batches of 64 from now on, 2 a step: the same sequences, and the same result"
+    said = "batches of 128 from now on, 2 a step: the same sequences, and the same result"
     for megabytes in (320, 280, 360, 240, 400, 440):  # enough for a half and not for a whole, which is PyTorch's to say
         shutil.rmtree(workspace / "halved", ignore_errors=True)
-        ended = train(workspace, megabytes, "--batch-size 128 --output-dir halved")
+        ended = train(workspace, megabytes, "--batch-size 256 --output-dir halved")
         if (ended.returncode, ended.stdout.count("from now on")) == (0, 1):
             break
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count(said) == 1
-    by_hand = train(workspace, 0, "--batch-size 64 --gradient-accumulation 2 --output-dir by-hand")
+    by_hand = train(workspace, 0, "--batch-size 128 --gradient-accumulation 2 --output-dir by-hand")
     assert "more memory" not in by_hand.stdout
     one, other = (load_file(workspace / name / "checkpoint-2/model.safetensors") for name in ("halved", "by-hand"))
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def test_where_that_is_not_enough_the_numbers_are_said_and_what_to_change(workspace: Path) -> None:
-    ended = train(workspace, 130, "--batch-size 64")
+    ended = train(workspace, 130, "--batch-size 128")
     assert ended.returncode == 3, ended.stdout + ended.stderr
-    assert ended.stdout.count("batches of 32 from now on") == 1
+    assert ended.stdout.count("batches of 64 from now on") == 1
     assert re.search(r"Step 1 needs more memory than there is \(.*\): [\d,]+ parameters .* take up to 0\.00 GB", ended.stderr)
-    assert "logits of 32 sequences of 128 tokens over 257 words" in ended.stderr
+    assert "logits of 64 sequences of 128 tokens over 257 words" in ended.stderr
     assert "Lower batch_size" in ended.stderr
     assert "Traceback" not in ended.stderr
 
