@@ -40,12 +40,17 @@ class Declared:
 def inside(foreign: Foreign) -> list[Declared]:
     """The places in the file that may say sizes."""
     content = foreign.content
-    found = [Declared(f"its {key}", content[key]) for key in _KEYS if isinstance(content.get(key), Mapping)]
+    found = [Declared(f"its {key}", _told(content[key])) for key in _KEYS if isinstance(content.get(key), Mapping)]
     metadata = content.get("metadata")
     if isinstance(metadata, Mapping):
         nested = metadata.get("model_config")
-        found += [Declared("its metadata", nested if isinstance(nested, Mapping) else metadata)]
+        found += [Declared("its metadata", _told(nested if isinstance(nested, Mapping) else metadata))]
     return found
+
+
+def _told(values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Without arrays, which say nothing of a model: asked whether it is this or that, one would answer for each of its numbers."""
+    return {key: value for key, value in values.items() if not (isinstance(value, np.ndarray) and value.ndim)}
 
 
 def beside(path: Path) -> list[Declared]:

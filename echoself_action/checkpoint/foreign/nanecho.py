@@ -202,10 +202,10 @@ def _moments(foreign: Foreign, config: "NanEchoConfig", weights: Mapping[str, Ar
     """AdamW's state by parameter name: one group of all parameters. Those that never had a gradient have none."""
     from ..nanecho_folder import parameters  # loads transformers
 
-    if not isinstance(optimizer, Mapping) or not optimizer.get("state"):
+    state: Any = optimizer.get("state") if isinstance(optimizer, Mapping) else None
+    if not isinstance(optimizer, Mapping) or state is None or (isinstance(state, Mapping) and not state):
         return {}
     order = parameters(config)
-    state: Any = optimizer["state"]
     found: dict[str, Any] = {}
     counts: dict[str, Array] = {}
     try:
@@ -216,7 +216,7 @@ def _moments(foreign: Foreign, config: "NanEchoConfig", weights: Mapping[str, Ar
             steps = number(held["step"])
             fits = fits and steps is not None and steps >= 0
             counts[f"steps.{name}"] = np.array(steps or 0.0, np.float32)
-    except (TypeError, KeyError, ValueError, IndexError):
+    except (AttributeError, TypeError, KeyError, ValueError, IndexError):
         fits = False
     if not fits:
         foreign.refuse("has an optimizer state that is not NanEcho's AdamW of this model")
@@ -233,7 +233,8 @@ def _is_gpt2(config: "NanEchoConfig", weights: Mapping[str, Array]) -> bool:
 def _vocabulary(content: Mapping[Any, Any], vocab_size: int) -> str | None:
     """The tokenizer that the file names, where it can be the model's."""
     named = content.get("tokenizer")
-    return "gpt2" if isinstance(named, Mapping) and named.get("name") == "gpt2" and vocab_size >= 50257 else None
+    name = named.get("name") if isinstance(named, Mapping) else None
+    return "gpt2" if isinstance(name, str) and name == "gpt2" and vocab_size >= 50257 else None
 
 
 def _data_dir(data: object) -> dict[str, str]:

@@ -73,10 +73,10 @@ def _config(foreign: Foreign, args: object) -> GPT2Config:
 
 def _moments(foreign: Foreign, weights: Mapping[str, Array], optimizer: object) -> tuple[dict[str, Array], dict[str, Any]]:
     """AdamW's state by parameter name, and its settings. Both empty where it has taken no step, or none was saved."""
-    if not isinstance(optimizer, Mapping) or not optimizer.get("state"):
+    state: Any = optimizer.get("state") if isinstance(optimizer, Mapping) else None
+    if not isinstance(optimizer, Mapping) or state is None or (isinstance(state, Mapping) and not state):
         return {}, {}
     decayed, rest = optimizer_order(weights)
-    state: Any = optimizer["state"]
     groups: Any = optimizer.get("param_groups")
     order = dict(enumerate([*decayed, *rest]))
     try:
@@ -86,7 +86,7 @@ def _moments(foreign: Foreign, weights: Mapping[str, Array], optimizer: object) 
         fits = positions == [list(range(len(decayed))), list(range(len(decayed), len(order)))] and set(state) == set(order)
         found = {f"{moment}.{name}": state[i][moment] for i, name in order.items() for moment in MOMENTS}
         steps = {f"steps.{name}": number(state[i]["step"]) for i, name in order.items()}
-    except (TypeError, KeyError, ValueError, IndexError):
+    except (AttributeError, TypeError, KeyError, ValueError, IndexError):
         fits = False
     if not fits:
         foreign.refuse("has an optimizer state that is not nanoGPT's AdamW of this model")
