@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("HF_TOKEN", None)
 os.environ.pop("HF_ENDPOINT", None)
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.run import Data, fresh
 from echoself_action.training.settings import TrainingSettings
+
+# a shell has what it starts in the background ignore this, and what that starts, too
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"

@@ -96,15 +96,6 @@ class Job:
         assert self.process
         self.process.send_signal(number)
 
-    def has_signals_pending(self) -> bool:
-        """Whether one that was sent has not arrived yet."""
-        assert self.process
-        try:
-            status = Path(f"/proc/{self.process.pid}/status").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-        return not re.search(r"^ShdPnd:\s*0+$", status, re.MULTILINE)
-
     def end(self, seconds: float = 120) -> "Job":
         assert self.thread
         self.thread.join(seconds)

@@ -49,7 +49,7 @@ def inside(foreign: Foreign) -> list[Declared]:
 
 
 def _told(values: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Without arrays, which say nothing of a model: asked whether it is this or that, one would answer for each of its numbers."""
+    """Without arrays, which say nothing of a model: asked whether it is this or that, one answers for each of its numbers."""
     return {key: value for key, value in values.items() if not (isinstance(value, np.ndarray) and value.ndim)}
 
 
