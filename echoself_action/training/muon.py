@@ -25,11 +25,11 @@ _ELEMENTS_AT_ONCE = 1 << 24  # what is computed for them takes four times their 
 
 
 class Muon(PlainOptimizer):
-    """Steps for matrices. A group's `parts` is how many matrices lie side by side in one, as queries, keys and values do;
+    """Steps for matrices. A group's `side_by_side` is how many matrices lie in one, as queries, keys and values do;
     `dtype` is what products of them are computed in."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float, weight_decay: float, dtype: torch.dtype) -> None:
-        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "parts": 1})
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "side_by_side": 1})
         self._dtype = dtype
 
     @torch.no_grad()
@@ -48,14 +48,14 @@ class Muon(PlainOptimizer):
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """One update of some parameters of one shape."""
-        parts = group["parts"]
-        pieces = [piece for parameter in parameters for piece in self._ahead(parameter).chunk(parts, 1)]
+        count = group["side_by_side"]
+        pieces = [piece for parameter in parameters for piece in self._ahead(parameter).chunk(count, 1)]
         updates = orthogonal(_stacked(pieces, self._dtype)).unbind(0)
         rate = group["lr"] * _RMS * max(pieces[0].shape) ** 0.5
         for number, parameter in enumerate(parameters):
-            own = updates[number * parts : (number + 1) * parts]
+            own = updates[number * count : (number + 1) * count]
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(parted_like(own[0] if parts == 1 else torch.cat(own, 1), parameter), alpha=-rate)
+            parameter.add_(parted_like(own[0] if count == 1 else torch.cat(own, 1), parameter), alpha=-rate)
 
     def _ahead(self, parameter: Tensor) -> Tensor:
         """The whole of its momentum with this step's gradient, as far ahead as Nesterov's is."""

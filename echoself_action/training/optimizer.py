@@ -103,7 +103,7 @@ def _muon(named: Mapping[str, Tensor], rate: float, decay: float, dtype: torch.d
         count: [p for name, p in named.items() if _SIDE_BY_SIDE.get(name.split(".")[-2], 1) == count]
         for count in (1, *_SIDE_BY_SIDE.values())
     }
-    return Muon([{"params": params, "parts": count} for count, params in by_count.items()], rate, decay, dtype)
+    return Muon([{"params": params, "side_by_side": count} for count, params in by_count.items()], rate, decay, dtype)
 
 
 def _dealt(named: Mapping[str, Tensor], parts: int) -> list[dict[str, Tensor]]:

@@ -31,7 +31,10 @@ class Stepper:
         self._run, self._batches, self._threads = run, batches, threads
 
     def gradients(self) -> Tensor:
-        """Put into the parameters the gradient of the mean loss of this process's sequences; gives that loss, a scalar."""
+        """Put into the parameters the gradient of the mean loss of this process's sequences; gives that loss, a scalar.
+
+        What is raised for want of memory is let through; the gradients are then of a part of the sequences.
+        """
         run, settings = self._run, self._run.settings
         run.model.advance(run.step)
         total = torch.zeros((), device=run.precision.device)

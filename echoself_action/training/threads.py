@@ -43,7 +43,7 @@ class Threads:
         """`work(item)` for each of at most two items, at the same time where there are two threads and two cores. Both have
         ended when this ends, and what the first of them raised is raised."""
         cores = torch.get_num_threads()
-        if cores == 1 or len(items) == 1:
+        if self.count == 1 or cores == 1 or len(items) == 1:
             return [work(item) for item in items]
 
         def with_half(item: Item) -> Result:

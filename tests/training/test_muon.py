@@ -4,10 +4,10 @@ import torch
 from echoself_action.training.muon import Muon, orthogonal
 
 
-def updates(matrix: torch.Tensor, gradient: torch.Tensor, parts: int = 1) -> torch.Tensor:
+def updates(matrix: torch.Tensor, gradient: torch.Tensor, side_by_side: int = 1) -> torch.Tensor:
     parameter = torch.nn.Parameter(matrix.clone())
     parameter.grad = gradient.clone()
-    Muon([{"params": [parameter], "parts": parts}], lr=1.0, weight_decay=0.0, dtype=torch.float32).step()
+    Muon([{"params": [parameter], "side_by_side": side_by_side}], lr=1.0, weight_decay=0.0, dtype=torch.float32).step()
     return parameter.detach() - matrix
 
 
@@ -45,7 +45,7 @@ def test_the_update_of_a_transposed_gradient_is_transposed() -> None:
 def test_queries_keys_and_values_are_three_matrices() -> None:
     torch.manual_seed(0)
     gradient = torch.randn(16, 48)
-    together = updates(torch.zeros(16, 48), gradient, parts=3)
+    together = updates(torch.zeros(16, 48), gradient, side_by_side=3)
     apart = torch.cat([updates(torch.zeros(16, 16), piece) for piece in gradient.chunk(3, 1)], 1)
     assert torch.allclose(together, apart, atol=1e-4)
 
@@ -56,7 +56,7 @@ def test_matrices_that_are_too_many_at_once_are_taken_in_turns(monkeypatch: pyte
         parameters = [torch.nn.Parameter(torch.randn(16, 48)) for _ in range(5)]
         for parameter in parameters:
             parameter.grad = torch.randn(16, 48)
-        Muon([{"params": parameters, "parts": 3}], lr=0.1, weight_decay=0.1, dtype=torch.float32).step()
+        Muon([{"params": parameters, "side_by_side": 3}], lr=0.1, weight_decay=0.1, dtype=torch.float32).step()
         return [parameter.detach() for parameter in parameters]
 
     together = stepped()

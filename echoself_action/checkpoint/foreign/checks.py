@@ -43,6 +43,12 @@ def tie(foreign: Foreign, stored: dict[str, Array], tokens: str) -> None:
         foreign.refuse(f"has an {HEAD} that is not its {tokens}, and this model ties the two")
 
 
+def state_of(optimizer: Any) -> Any:
+    """What an optimizer's state dict keeps of each parameter, whatever that is; None where it has taken no step, or is none."""
+    state = optimizer.get("state") if isinstance(optimizer, Mapping) else None
+    return None if isinstance(state, Mapping) and not state else state
+
+
 def check_moments(foreign: Foreign, found: Mapping[str, Any], weights: Mapping[str, Array]) -> None:
     """Raises CheckpointError where one, by `<moment>.<name>`, is not of its parameter's shape, or holds what is no number."""
     for key, tensor in found.items():

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...model.config import GPT2Config
 from ..arrays import Array, as_float32, as_tensors
-from .checks import MOMENTS, check_moments, check_weights, tie
+from .checks import MOMENTS, check_moments, check_weights, state_of, tie
 from .declared import beside, inside, losses_of, step_of, training_settings
 from .layouts import number
 from .reader import Foreign
@@ -198,12 +198,12 @@ def _sizes(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, A
     return sizes
 
 
-def _moments(foreign: Foreign, config: "NanEchoConfig", weights: Mapping[str, Array], optimizer: object) -> dict[str, Array]:
+def _moments(foreign: Foreign, config: "NanEchoConfig", weights: Mapping[str, Array], optimizer: Any) -> dict[str, Array]:
     """AdamW's state by parameter name: one group of all parameters. Those that never had a gradient have none."""
     from ..nanecho_folder import parameters  # loads transformers
 
-    state: Any = optimizer.get("state") if isinstance(optimizer, Mapping) else None
-    if not isinstance(optimizer, Mapping) or state is None or (isinstance(state, Mapping) and not state):
+    state = state_of(optimizer)
+    if state is None:
         return {}
     order = parameters(config)
     found: dict[str, Any] = {}

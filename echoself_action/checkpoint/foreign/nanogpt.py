@@ -12,7 +12,7 @@ import numpy as np
 
 from ...model.config import GPT2Config
 from ..arrays import Array
-from .checks import HEAD, MOMENTS, check_moments
+from .checks import HEAD, MOMENTS, check_moments, state_of
 from .declared import training_settings
 from .layouts import number
 from .reader import Foreign
@@ -71,10 +71,10 @@ def _config(foreign: Foreign, args: object) -> GPT2Config:
     return GPT2Config(**sizes, dropout=dropout, bias=bias, activation="gelu")
 
 
-def _moments(foreign: Foreign, weights: Mapping[str, Array], optimizer: object) -> tuple[dict[str, Array], dict[str, Any]]:
+def _moments(foreign: Foreign, weights: Mapping[str, Array], optimizer: Any) -> tuple[dict[str, Array], dict[str, Any]]:
     """AdamW's state by parameter name, and its settings. Both empty where it has taken no step, or none was saved."""
-    state: Any = optimizer.get("state") if isinstance(optimizer, Mapping) else None
-    if not isinstance(optimizer, Mapping) or state is None or (isinstance(state, Mapping) and not state):
+    state = state_of(optimizer)
+    if state is None:
         return {}, {}
     decayed, rest = optimizer_order(weights)
     groups: Any = optimizer.get("param_groups")
