@@ -21,7 +21,7 @@ MOMENTUM = 0.9
 # what those before it leave (Amsel et al. 2025, arXiv 2505.16932). A fourth step changes no loss that was measured.
 _COEFFICIENTS = ((8.3837, -24.7659, 18.3571), (4.0434, -3.0114, 0.5695), (3.5056, -2.6267, 0.5257))
 _RMS = 0.2  # of an element of AdamW's updates, about
-_ELEMENTS_AT_ONCE = 1 << 24  # what is computed for them takes four times their memory
+_ELEMENTS_AT_ONCE = 1 << 24  # what is computed for them takes several times their memory
 
 
 class Muon(PlainOptimizer):
