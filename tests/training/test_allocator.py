@@ -5,9 +5,11 @@ import sys
 
 import pytest
 
-# a step as a small model's: blocks of many sizes, freed in another order than they were taken, the last one large
+# A step as a small model's: blocks of many sizes, freed in another order than they were taken, the last one large. Without the
+# setting every block is mapped by itself: what is faulted in then does not hang on what lies at the end of the heap. Huge pages
+# are off: a fault is a page.
 CODE = """
-import resource, sys
+import ctypes, resource, sys
 from contextlib import nullcontext
 import torch
 from echoself_action.training.allocator import freed_memory_kept
@@ -16,6 +18,9 @@ def resident():
 def step():
     blocks = [torch.ones((i % 7 + 1) << 16) for i in range(200)]
     blocks[::2] = [None] * 100
+PR_SET_THP_DISABLE, M_MMAP_THRESHOLD = 41, -3
+ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
+ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 17)
 with freed_memory_kept() if sys.argv[1] == "kept" else nullcontext():
     for _ in range(3):
         step()
