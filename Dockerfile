@@ -54,6 +54,10 @@ LABEL org.opencontainers.image.title="echoself-action" \
       org.opencontainers.image.description="Trains GPT-2 models on a repository's own text, and publishes them" \
       org.opencontainers.image.source="https://github.com/9cog/echoself-action" \
       org.opencontainers.image.licenses="MIT"
+ARG FLAVOR=cpu
+# what torch.compile makes for a GPU is called by code that it compiles with this
+RUN [ $FLAVOR != cuda ] || { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && \
+      rm -rf /var/lib/apt/lists/*; }
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1
 COPY --from=dependencies /opt/venv /opt/venv
 # where tiktoken looks by itself; a folder named to it in the environment would have to be writable

@@ -99,7 +99,11 @@ def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figu
     def per_second(milliseconds: str) -> float:
         return per_step * 1000 / float(milliseconds)
 
-    programs = {"ours": ours("adamw", optimizer="adamw"), "ours, muon": ours("muon", optimizer="muon")}
+    programs = {
+        "ours": ours("adamw", optimizer="adamw", compile="false"),
+        "ours, compiled": ours("compiled", optimizer="adamw", compile="true"),
+        "ours, muon": ours("muon", optimizer="muon", compile="false"),
+    }
     command = nanogpt_command(given.nanogpt, shape, work, work / "nano", ENDLESS, **nanogpt_on(given.device))
     programs["nanoGPT"] = Program(command, work, work / "nano/log", r"time ([0-9.]+)ms", per_second)
     if importlib.util.find_spec("accelerate"):  # the Trainer's own need

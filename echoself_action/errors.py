@@ -96,5 +96,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return said or isinstance(error, MemoryError)
 
 
+def in_short(error: BaseException) -> str:
+    """The first line of what it says, cut off where that is long; its class's name where it says nothing."""
+    said = str(error).strip()
+    return said.splitlines()[0][:200] if said else type(error).__name__
+
+
 GATE_REFUSED = 5  # the exit code of a run whose model was not good enough to publish
 INTERRUPTED = 130

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from .checkpoint.metadata import Architecture, DimensionNames
 from .hub.address import REPO
-from .training.settings import PRESETS, Device, Dtype, OptimizerName, Sharding, TrainingSettings
+from .training.settings import PRESETS, Compile, Device, Dtype, OptimizerName, Sharding, TrainingSettings
 
 Mode = Literal["train", "deploy", "pull", "cycle", "compare"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -49,6 +49,11 @@ def _text(value: object) -> object:
 def _off(value: object) -> object:
     """YAML 1.1 reads `verify: off` as a truth value."""
     return "off" if value is False else value
+
+
+def _truth_in_words(value: object) -> object:
+    """YAML reads `compile: true` as a truth value."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _nameable(value: str) -> str:
@@ -178,7 +183,12 @@ class Inputs(BaseModel):
     weight_decay: float = _input("Weight decay of matrices.", TRAINS, 0.1, ge=0)
     grad_clip: float = _input("Largest gradient norm, 0 for no clipping.", TRAINS, 1.0, ge=0)
     seed: int = _input("Seed of the weights, batches and dropout.", TRAINS, 1337, ge=0)
-    dtype: Dtype = _input("Precision of matrix products; auto: bfloat16 where it is fast.", TRAINS, "auto")
+    dtype: Dtype = _input(
+        "Precision of matrix products; auto: bfloat16 where it is fast, on an older GPU float16.", TRAINS, "auto"
+    )
+    compile: Annotated[Compile, BeforeValidator(_truth_in_words)] = _input(
+        "torch.compile; auto: where the steps to go repay it. It needs a compiler, and on a CPU dropout: 0.", TRAINS, "auto"
+    )
     device: Device = _input("Where to train; auto: a GPU where there is one.", TRAINS, "auto")
     processes: Annotated[int, BeforeValidator(lambda value: 0 if value == AUTO else value)] = _input(
         "Processes on this machine that share each batch; auto: one for each GPU.", TRAINS, 1, ge=0

@@ -17,9 +17,9 @@ from ..report.log import note, part, show_sample, warn
 from ..report.progress import ProgressPrinter
 from ..report.summary import loss_text, training_summary
 from ..training.device import choose_precision
-from ..training.loop import Listeners, train
+from ..training.loop import train
 from ..training.parallel import joined
-from ..training.result import Result
+from ..training.result import Listeners, Result
 from ..training.run import Data, Run, continued, fresh
 from ..training.settings import OptimizerName
 from ..training.stop import stop_on_signals
@@ -72,7 +72,7 @@ def train_model(inputs: Inputs, start: ModelFolder | None, started: float) -> Tr
             training = fresh(_new_config(inputs, data.tokens.tokenizer.vocab_size), data, settings, team)
         make_way(inputs.output_dir, start)
         _introduce(training)
-        result = train(training, inputs.output_dir, stop, Listeners(printer, warn), started)
+        result = train(training, inputs.output_dir, stop, Listeners(printer, warn, note), started)
     chosen = best(inputs.output_dir) or result.latest
     text = "" if stop.requested else without_secrets(sample(chosen.load_model(), data.tokens.tokenizer))
     _conclude(result, chosen, text)

@@ -32,8 +32,8 @@ def training_summary(result: Result, best: ModelFolder, text: str) -> str:
         ("Newest checkpoint", f"step {newest.step:,}: {code(result.latest.path)}"),
         ("Parameters", f"{facts.parameters:,}"),
         ("Tokens seen", f"{newest.tokens_seen:,}"),
-        ("Speed", f"{result.tokens_per_second:,.0f} tokens/s, {result.elapsed_s / 60:.1f} minutes"),
-        ("Of that time", f"evaluations {_share(result.evaluating_s, result)}, saves {_share(result.saving_s, result)}"),
+        ("Speed", _speed(result)),
+        ("Of that time", _shares(result)),
         ("Corpus", f"{facts.data.train_tokens:,} tokens, {facts.data.val_tokens:,} held out"),
         ("Tokenizer", f"{code(facts.tokenizer.name)}, {facts.tokenizer.vocab_size:,} entries"),
     ]
@@ -48,8 +48,16 @@ def training_summary(result: Result, best: ModelFolder, text: str) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _share(seconds: float, of: Result) -> str:
-    return f"{seconds / of.elapsed_s:.1%}"
+def _speed(result: Result) -> str:
+    used = f" ({result.mfu:.0%} MFU)" if result.mfu else ""
+    return f"{result.tokens_per_second:,.0f} tokens/s{used}, {result.elapsed_s / 60:.1f} minutes"
+
+
+def _shares(result: Result) -> str:
+    seconds = {"evaluations": result.evaluating_s, "saves": result.saving_s}
+    if result.compiling_s:
+        seconds["compiling"] = result.compiling_s
+    return ", ".join(f"{name} {taken / result.elapsed_s:.1%}" for name, taken in seconds.items())
 
 
 def publishing_summary(

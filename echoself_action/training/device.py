@@ -7,6 +7,13 @@ import torch
 from ..errors import InputError
 from .settings import TrainingSettings
 
+# Multiplications and additions a second in bfloat16 or float16, dense, by the data sheets: of the first whose name is part of
+# the GPU's.
+_PEAKS = {
+    "B200": 2250e12, "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L40": 181e12,
+    "L4": 121e12, "A10G": 70e12, "A10": 125e12, "V100": 125e12, "T4": 65e12,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -20,17 +27,43 @@ class Precision:
         """`CPU`, or what the GPU calls itself."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type.upper()
 
-    def wait(self) -> None:
-        """Until the device has done all that it was given. A GPU is given work ahead, and a clock would measure the giving."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+    @property
+    def peak(self) -> float | None:
+        """Operations a second that the device can do in this dtype by its data sheet; None where that is not known."""
+        if self.dtype is torch.float32:
+            return None
+        return next((peak for name, peak in _PEAKS.items() if name in self.device_name), None)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
 
 
+class Pace:
+    """Keeps a GPU, which is given its work ahead, no more than a step behind: it always has something to do, and a clock
+    shows how long steps take. A CPU is never behind."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._step: torch.cuda.Event | None = None
+
+    def step_given(self, catches_up: bool) -> bool:
+        """Wait for the step before the one that was given, or, where the device `catches_up`, for both. Says whether it was
+        long enough for a step: not where there was none before, and none was waited for."""
+        if self._device.type != "cuda":
+            return True
+        before, step = self._step, torch.cuda.Event()  # type: ignore[no-untyped-call]
+        step.record()
+        if before and not catches_up:
+            before.synchronize()
+        if catches_up:
+            step.synchronize()
+        self._step = None if catches_up else step
+        return catches_up or before is not None
+
+
 def choose_precision(settings: TrainingSettings) -> Precision:
-    """`auto` takes a GPU where there is one, and bfloat16 where the device multiplies it in hardware.
+    """`auto` takes a GPU where there is one, and bfloat16 where the device multiplies it in hardware, or float16 where a GPU
+    multiplies only that.
 
     Raises InputError where CUDA is asked for and absent.
     """
@@ -44,8 +77,8 @@ def choose_precision(settings: TrainingSettings) -> Precision:
     if settings.dtype != "auto":
         return Precision(device, getattr(torch, settings.dtype))
     if device.type == "cuda":
-        fast = torch.cuda.get_device_capability()[0] >= 8  # Ampere and newer
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        fast = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+        generation = torch.cuda.get_device_capability()[0]  # 8: Ampere; 7: Volta and Turing, with float16 alone
+        return Precision(device, {8: torch.bfloat16, 7: torch.float16}.get(min(generation, 8), torch.float32))
+    capabilities = torch.cpu.get_capabilities()
+    fast = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return Precision(device, torch.bfloat16 if fast else torch.float32)

@@ -3,8 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -13,9 +12,12 @@ from ..checkpoint.atomic import remove_leftovers
 from ..checkpoint.metadata import Evaluation
 from ..errors import TrainingError, is_out_of_memory
 from ..evaluation.loss import HeldOut
+from ..model.gpt2 import GPT2
 from .allocator import freed_memory_kept, give_back_freed_memory
+from .compiling import Compiling
+from .device import Pace
 from .memory import out_of_memory, smaller_batches
-from .result import LOG_FILE, Progress, Result, StoppedBy
+from .result import LOG_FILE, Listeners, Progress, Result, StoppedBy
 from .run import Run
 from .saver import Saver
 from .schedule import planned
@@ -24,14 +26,6 @@ from .stop import StopRequest
 from .threads import Threads
 
 _SPARE = 1.5  # how much longer than before the end of a run may take
-
-
-@dataclass(frozen=True)
-class Listeners:
-    """Who hears of a run: of each logged step, and of what should be looked at."""
-
-    progress: Callable[[Progress], None]
-    warn: Callable[[str], None]
 
 
 def train(run: Run, output_dir: Path, stop: StopRequest, listeners: Listeners, started: float | None = None) -> Result:
@@ -66,6 +60,8 @@ class _Loop:
         self.elapsed_before = run.elapsed_s
         self.threads = Threads(len(run.optimizer.parts))
         self.stepper = Stepper(run, run.batches(), self.threads)
+        self.compiling = Compiling(run, self.stepper, listeners)
+        self.pace = Pace(run.precision.device)
         self.tokens_per_step = settings.sequences_per_step * run.model.config.block_size
         self.held_out = HeldOut(run.data.tokens.val, run.model.config.block_size, settings.eval_tokens)
         self.saver = Saver(output_dir, settings.keep_checkpoints, listeners.warn)
@@ -84,16 +80,25 @@ class _Loop:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.output_dir)
         stopped_by = self.take_steps()
+        tokens_per_second = (self.run.step - self.start_step) * self.tokens_per_step / self.stepping_s
         return Result(
             latest=self.saver.finish(),
             start_step=self.start_step,
             start_val_loss=self.start_val_loss,
-            tokens_per_second=(self.run.step - self.start_step) * self.tokens_per_step / self.stepping_s,
+            tokens_per_second=tokens_per_second,
+            mfu=self._utilisation(tokens_per_second),
             elapsed_s=time.monotonic() - self.started,
             evaluating_s=self.evaluating_s,
             saving_s=self.saver.waited_s,
+            compiling_s=self.compiling.seconds,
             stopped_by=stopped_by,
         )
+
+    def _utilisation(self, tokens_per_second: float) -> float | None:
+        run, peak = self.run, self.run.precision.peak
+        if not peak or not isinstance(run.model, GPT2):
+            return None
+        return tokens_per_second * run.model.flops_per_token() / (peak * run.team.size)
 
     def take_steps(self) -> StoppedBy:
         run = self.run
@@ -106,12 +111,13 @@ class _Loop:
         with freed_memory_kept(), self.threads:
             while stopped_by is None:
                 self._branch_where_it_is_time()
+                self.compiling.before_step(min((self.end_step - run.step) * self.fastest_s, self.deadline - time.monotonic()))
                 began = time.monotonic()
                 self._step()
-                run.precision.wait()
+                whole = self.pace.step_given(self._is_looked_at())
                 took = time.monotonic() - began
                 self.seconds_summed += took
-                self.fastest_s = min(self.fastest_s, took)
+                self.fastest_s = min(self.fastest_s, took) if whole else self.fastest_s
                 stopped_by = self._reason_to_stop()
                 self._look_up(stopped_by)
         return stopped_by
@@ -154,6 +160,7 @@ class _Loop:
                 f"a step needed more memory than there is; batches of {run.settings.batch_size} from now on, "
                 f"{run.settings.gradient_accumulation} a step: the same sequences, and the same result"
             )
+            self.compiling.anew()
             self.loss_sum += self.stepper.gradients()
         if not run.sharded:
             run.team.average_gradients(run.model.parameters())
@@ -177,6 +184,12 @@ class _Loop:
         # a branch that is late is not cut off at half its rate: its end is drawn nearer, before the next step
         on_branch = self.run.schedule.branched_from(self.run.step) is not None
         return "max_minutes" if late and not on_branch else None
+
+    def _is_looked_at(self) -> bool:
+        """Whether this step is evaluated, saved or logged, as far as its number tells."""
+        settings, step = self.run.settings, self.run.step
+        intervals = settings.eval_interval, settings.checkpoint_interval, settings.log_interval
+        return step >= self.end_step or any(step % interval == 0 for interval in intervals)
 
     def _look_up(self, stopped_by: StoppedBy | None) -> None:
         """After a step: evaluate, save and log what is due."""
@@ -209,9 +222,8 @@ class _Loop:
 
     def _time_left(self) -> float:
         """Seconds for steps: without what the last evaluation and the last save will take, by those before them."""
-        speed = self.tokens_per_step / self.fastest_s
         # an evaluation is a third of a step's work, and then some
-        evaluating = self.longest_evaluation_s or self.held_out.positions / (2 * speed)
+        evaluating = self.longest_evaluation_s or self.held_out.positions / self.tokens_per_step * self.fastest_s / 2
         saving = self.saver.longest_s or self.run.model.parameter_count() * 12 / 1e8  # weights and moments at 100 MB/s
         return self.deadline - time.monotonic() - _SPARE * (evaluating + saving)
 
@@ -256,7 +268,7 @@ class _Loop:
         self.stepping_s += self.seconds_summed
         elapsed = time.monotonic() - self.started
         done = run.step - self.start_step
-        remaining_s = (self.end_step - run.step) * elapsed / done
+        remaining_s = (self.end_step - run.step) * (elapsed - self.compiling.seconds) / done
         progress = Progress(
             step=run.step,
             end_step=self.end_step,

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..errors import TrainingError
+from ..errors import TrainingError, in_short
 from ..model.cross_entropy import LOGITS_AT_ONCE
 from ..model.gpt2 import GPT2
 from .run import Run
@@ -27,11 +27,11 @@ def out_of_memory(run: Run, error: BaseException) -> TrainingError:
     logits = settings.batch_size * config.block_size * config.vocab_size
     if isinstance(run.model, GPT2):
         logits = min(logits, LOGITS_AT_ONCE)
-    first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     return TrainingError(
-        f"Step {run.step + 1} needs more memory than there is ({first}): {parameters:,} parameters with gradients and moments "
-        f"take up to {_gigabytes(16 * parameters)}, what a checkpoint copies of them {_gigabytes(12 * parameters)}, and "
-        f"the logits of {settings.batch_size} sequences of {config.block_size} tokens over {config.vocab_size:,} words "
+        f"Step {run.step + 1} needs more memory than there is ({in_short(error)}): {parameters:,} parameters with gradients "
+        f"and moments take up to {_gigabytes(16 * parameters)}, what a checkpoint copies of them "
+        f"{_gigabytes(12 * parameters)}, and the logits of {settings.batch_size} sequences of {config.block_size} tokens over "
+        f"{config.vocab_size:,} words "
         f"{_gigabytes(4 * logits)}. Training was ended; its checkpoints stay.",
         "Lower batch_size (and raise gradient_accumulation, for the same result), block_size, n_embd or n_layer, or use a "
         "smaller vocabulary, such as tokenizer: bpe:4096.",

@@ -50,7 +50,7 @@ class Muon(PlainOptimizer):
         """One update of some parameters of one shape."""
         count = group["side_by_side"]
         pieces = [piece for parameter in parameters for piece in self._ahead(parameter).chunk(count, 1)]
-        updates = orthogonal(_stacked(pieces, self._dtype)).unbind(0)
+        updates = orthogonal(_stacked(pieces, self._dtype), self._dtype).unbind(0)
         rate = group["lr"] * _RMS * max(pieces[0].shape) ** 0.5
         for number, parameter in enumerate(parameters):
             own = updates[number * count : (number + 1) * count]
@@ -67,9 +67,9 @@ class Muon(PlainOptimizer):
         return whole(gradient.lerp(momentum, MOMENTUM))
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
-    """`matrices` (count, rows, columns), each with its singular values brought near one."""
-    x: Tensor = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) * 1.01 + 1e-7)
+def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """`matrices` (count, rows, columns), each with its singular values brought near one, computed in `dtype`."""
+    x: Tensor = (matrices / (matrices.norm(dim=(-2, -1), keepdim=True) * 1.01 + 1e-7)).to(dtype)
     tall = x.shape[1] > x.shape[2]  # products of the shorter side; turning a matrix over takes longer than they do
     for a, b, c in _COEFFICIENTS:
         gram = x.mT @ x if tall else x @ x.mT
@@ -79,6 +79,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 def _stacked(matrices: list[Tensor], dtype: torch.dtype) -> Tensor:
-    """`matrices` of one shape together, in `dtype`."""
+    """`matrices` of one shape together, in `dtype`; for float16, which has no numbers as small as some gradients', in fp32."""
+    dtype = torch.float32 if dtype is torch.float16 else dtype
     result = matrices[0].new_empty(len(matrices), *matrices[0].shape, dtype=dtype)
     return torch.stack(matrices, out=result)

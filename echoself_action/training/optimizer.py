@@ -31,6 +31,9 @@ class Part:
         """The norm of all gradients together, a scalar."""
         return torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
 
+    def scale_gradients(self, factor: float) -> None:
+        torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], factor)
+
     def step(self) -> None:
         for optimizer in self.optimizers:
             optimizer.step()

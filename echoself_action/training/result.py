@@ -1,5 +1,6 @@
 """What a training run tells while it goes on, and what it leaves. It is read where nothing is trained: no PyTorch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,10 +28,21 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Listeners:
+    """Who hears of a run: of each logged step, of what should be looked at, and of what takes long."""
+
+    progress: Callable[[Progress], None]
+    warn: Callable[[str], None]
+    note: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True)
 class Result:
     """What a run leaves. `start_val_loss` is of the model it began with, on the same text; None for a fresh one.
 
-    Of `elapsed_s`, `evaluating_s` is what evaluations took, and `saving_s` how long the run waited for its checkpoints.
+    Of `elapsed_s`, `evaluating_s` is what evaluations took, `saving_s` how long the run waited for its checkpoints, and
+    `compiling_s` what the compiler took; `mfu` (model FLOPs utilisation, Chowdhery et al. 2022) is the share of what the device
+    can do by its data sheet, None where that is not known.
     """
 
     latest: ModelFolder
@@ -41,3 +53,5 @@ class Result:
     evaluating_s: float
     saving_s: float
     stopped_by: StoppedBy
+    compiling_s: float = 0.0
+    mfu: float | None = None

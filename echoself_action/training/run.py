@@ -31,8 +31,10 @@ from ..evaluation.loss import HeldOut
 from ..model import Model, ModelConfig
 from .batches import Batches
 from .changes import changes
+from .compiled import why_not
 from .device import Precision, choose_precision
 from .held_out import write_held_out
+from .loss_scale import LossScale
 from .optimizer import Optimizer, make_optimizer, moments, restore_moments
 from .parallel import ALONE, Team
 from .schedule import Schedule, open_ended, over_total
@@ -94,7 +96,10 @@ class Snapshot:
 
 @dataclass
 class Run:
-    """A model in training, and where it stands. Losses are nats per token; `elapsed_s` counts all runs of the model."""
+    """A model in training, and where it stands. Losses are nats per token; `elapsed_s` counts all runs of the model.
+
+    `compiled` says whether its steps are to be, `loss_scale` is float16's.
+    """
 
     run_id: str
     model: Model
@@ -111,6 +116,8 @@ class Run:
     val_loss: float | None = None
     best_val_loss: float | None = None
     best_step: int | None = None
+    loss_scale: LossScale | None = None
+    compiled: bool = False
     evaluations: list[Evaluation] = field(default_factory=list)
     team: Team = ALONE
 
@@ -158,6 +165,8 @@ class Run:
             schedule=self.schedule,
             weights_sha256="",
             moments_sha256=None,
+            loss_scale=self.loss_scale,
+            compiled=self.compiled,
             seed=self.settings.seed,
             sequences_per_step=self.settings.sequences_per_step,
             dtype=str(self.precision.dtype).removeprefix("torch."),
@@ -211,6 +220,7 @@ def fresh(config: ModelConfig, data: Data, settings: TrainingSettings, team: Tea
         schedule=_new_schedule(0, settings),
         team=team,
     )
+    _decide(run, None)
     _begin(run, {})
     return run
 
@@ -254,11 +264,13 @@ def continued(
     if not folder.has_training_state or not known:
         run.sequences_seen = run.tokens_seen // model.config.block_size
         note(f"{folder.path} has no training state: going on from its weights at step {run.step}, with a new optimizer.")
+        _decide(run, None)
         _begin(run, {})
         return run
     state, stored = read_state(folder.path, sha256(folder.path / "model.safetensors"))
     run.sequences_seen = state.sequences_seen
     run.schedule = _continued_schedule(state.schedule, run.step, settings)
+    _decide(run, state)
     try:
         _begin(run, stored)
     except (KeyError, ValueError) as error:
@@ -269,6 +281,21 @@ def continued(
     for change in changes(state, known.settings, run._state(), settings, run.step):
         note(change)
     return run
+
+
+def _decide(run: Run, before: TrainingState | None) -> None:
+    """What a run keeps to the end, as it was `before`, where it can be."""
+    settings = run.settings
+    if run.precision.dtype is torch.float16:
+        run.loss_scale = (before and before.loss_scale) or LossScale()
+    hindrance = why_not(run.model, run.precision.device, run.sharded)
+    if settings.compile == "true" and hindrance:
+        raise InputError(
+            f"compile: true was asked for, and the model can't be compiled here: {hindrance}. Nothing was trained.",
+            "Use compile: auto, or change that.",
+        )
+    wanted = settings.compile == "true" or (settings.compile == "auto" and before is not None and before.compiled)
+    run.compiled = wanted and not hindrance
 
 
 def _begin(run: Run, stored: dict[str, Tensor]) -> None:

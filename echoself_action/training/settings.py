@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Dtype = Literal["auto", "float32", "bfloat16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Compile = Literal["auto", "true", "false"]
 Device = Literal["auto", "cpu", "cuda"]
 Sharding = Literal["none", "full"]
 OptimizerName = Literal["muon", "adamw"]
@@ -33,6 +34,7 @@ class TrainingSettings:
     grad_clip: float
     seed: int
     dtype: Dtype
+    compile: Compile
     device: Device
     eval_interval: int
     eval_tokens: int

@@ -14,6 +14,7 @@ from ..checkpoint.arrays import Array
 from ..checkpoint.folder import TRAINING_STATE, ModelFolder, sha256
 from ..checkpoint.tensors import save_tensors
 from ..errors import CheckpointError
+from .loss_scale import LossScale
 from .schedule import Schedule
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class TrainingState(BaseModel):
 
     `sequences_seen` is its place in the stream of batches; `weights_sha256` is of the weights that the moments belong to,
     `moments_sha256` of their file (None where nobody took it);
-    the last four are there to tell what a continuation changes.
+    `loss_scale` is float16's, `compiled` whether the steps were; the last four are there to tell what a continuation changes.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,6 +39,8 @@ class TrainingState(BaseModel):
     schedule: Schedule
     weights_sha256: str
     moments_sha256: str | None
+    loss_scale: LossScale | None = None
+    compiled: bool = False
     seed: int
     sequences_per_step: int
     dtype: str

@@ -2,13 +2,16 @@
 
 import hashlib
 import math
+import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..model.dropout import drawn_from
+from ..model.gpt2 import GPT2
 from .batches import Batches
+from .compiled import Loss, compiled_loss
 from .optimizer import Part
 from .run import Run
 from .sharding import whole
@@ -29,6 +32,26 @@ class Stepper:
 
     def __init__(self, run: Run, batches: Batches, threads: Threads) -> None:
         self._run, self._batches, self._threads = run, batches, threads
+        self._loss: Loss = run.model.loss
+        self.compiled = False
+
+    def compile(self) -> None:
+        """Compile the loss, by computing it once for the next sequences: anew where they have become other ones in number.
+
+        Whatever the compiler raises is let through.
+        """
+        model = self._run.model
+        assert isinstance(model, GPT2)
+        if not self.compiled:
+            self._loss, self.compiled = compiled_loss(model), True
+        with warnings.catch_warnings(action="ignore"):  # it warns its developers
+            self._threads.map(self._backward, self._sequences(), in_turn=True)
+        self._run.optimizer.zero_grad()
+
+    def leave_uncompiled(self) -> None:
+        """Have the next steps as they were before `compile`, or before it raised something."""
+        self._loss, self.compiled = self._run.model.loss, False
+        self._run.optimizer.zero_grad()
 
     def gradients(self) -> Tensor:
         """Put into the parameters the gradient of the mean loss of this process's sequences; gives that loss, a scalar.
@@ -49,14 +72,28 @@ class Stepper:
         return total
 
     def update(self) -> Tensor:
-        """Have the optimizer take its step with the gradients, clipped; gives their norm before that, a scalar."""
-        clip, parts = self._run.settings.grad_clip or math.inf, self._run.optimizer.parts
+        """Have the optimizer take its step with the gradients, clipped; gives their norm before that, a scalar.
+
+        Where the loss was scaled up too far for float16 no step is taken, and the norm is 0.
+        """
+        run = self._run
+        clip, parts = run.settings.grad_clip or math.inf, run.optimizer.parts
         norms = self._threads.map(Part.gradient_norm, parts)
         norm = norms[0] if len(norms) == 1 else torch.nn.utils.get_total_norm(norms)
+        scale = run.loss_scale
+        if scale:
+            norm = norm / scale.factor
+            finite = math.isfinite(whole(norm))
+            smaller = None if finite else scale.after_overflow()
+            run.loss_scale = smaller or scale.after_step()
+            if smaller:
+                return torch.zeros_like(whole(norm))
         # to read a number makes a GPU wait, and spares a CPU a pass over all gradients
         clips = norm.device.type != "cpu" or bool(norm > clip)
 
         def step(part: Part) -> None:
+            if scale:
+                part.scale_gradients(1 / scale.factor)
             if clips:
                 torch.nn.utils.clip_grads_with_norm_(part.parameters, clip, norm)
             part.step()
@@ -76,15 +113,20 @@ class Stepper:
 
     def _backward(self, part: _Sequences) -> Tensor:
         """Add its gradient, and give its loss, both as shares of the step's mean."""
-        run, device = self._run, self._run.precision.device
+        run = self._run
         share = len(part.ids) * run.team.size / run.settings.sequences_per_step
         # dropout is a function of where the run stands, so there is no random state to save
         key = f"dropout {run.settings.seed} {part.position}".encode()
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=7).digest())
         with drawn_from(seed, alone=self._threads.count == 1), run.precision.autocast():
-            loss = run.model.loss(part.ids.to(device), part.targets.to(device)) * share
-        loss.backward()  # type: ignore[no-untyped-call]
+            loss = self._loss(self._on_device(part.ids), self._on_device(part.targets)) * share
+        scaled = loss * run.loss_scale.factor if run.loss_scale else loss
+        scaled.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def _on_device(self, ids: Tensor) -> Tensor:
+        device = self._run.precision.device
+        return ids.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else ids
 
     def _taken(self) -> dict[Tensor, Tensor]:
         """The gradients so far, which the parameters then have no longer."""

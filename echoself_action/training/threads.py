@@ -39,9 +39,9 @@ class Threads:
     def __exit__(self, *_: object) -> None:
         self._others.shutdown()
 
-    def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """`work(item)` for each of at most two items, at the same time where there are two threads and two cores. Both have
-        ended when this ends, and what the first of them raised is raised."""
+    def map(self, work: Callable[[Item], Result], items: Sequence[Item], in_turn: bool = False) -> list[Result]:
+        """`work(item)` for each of at most two items, at the same time where there are two threads and two cores, or
+        `in_turn`, as either would. Both have ended when this ends, and what the first of them raised is raised."""
         cores = torch.get_num_threads()
         if self.count == 1 or cores == 1 or len(items) == 1:
             return [work(item) for item in items]
@@ -50,6 +50,11 @@ class Threads:
             torch.set_num_threads(cores // 2)  # of the thread that calls it
             return work(item)
 
+        if in_turn:
+            try:
+                return [with_half(item) for item in items]
+            finally:
+                torch.set_num_threads(cores)
         first, second = items
         other = self._others.submit(with_half, second)
         try:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from echoself_action.checkpoint.folder import ModelFolder
 from echoself_action.checkpoint.metadata import Evaluation, ParityFacts
 from echoself_action.evaluation.gate import Verdict
@@ -20,6 +22,15 @@ def test_it_says_what_happened_first_and_what_to_do_next(model_folder: ModelFold
     assert "Run it again to go on training" in text
     assert "| validation loss | 3.0000 | 2.5000 | -0.5000 |" in text
     assert "    Once upon a time" in text
+
+
+def test_what_the_compiler_took_and_the_share_of_the_device_show_where_they_are(model_folder: ModelFolder) -> None:
+    result, best = trained(model_folder)
+    assert "| Speed | 1,234 tokens/s, 1.0 minutes |" in training_summary(result, best, "")
+    assert "| Of that time | evaluations 5.0%, saves 1.0% |" in training_summary(result, best, "")
+    text = training_summary(replace(result, compiling_s=15.0, mfu=0.456), best, "")
+    assert "| Speed | 1,234 tokens/s (46% MFU), 1.0 minutes |" in text
+    assert "| Of that time | evaluations 5.0%, saves 1.0%, compiling 25.0% |" in text
 
 
 def test_a_first_run_has_nothing_to_compare(model_folder: ModelFolder) -> None:

@@ -16,15 +16,28 @@ def test_singular_values_come_near_one(columns: int) -> None:
     torch.manual_seed(0)
     left, right = torch.linalg.qr(torch.randn(16, 16)).Q, torch.linalg.qr(torch.randn(columns, 16)).Q
     matrix = left @ torch.diag(torch.logspace(-2, 0, 16)) @ right.t()  # a hundred times as long one way as the other
-    values = torch.linalg.svdvals(orthogonal(matrix[None]).float())
+    values = torch.linalg.svdvals(orthogonal(matrix[None], torch.float32))
     assert values.min() > 0.3
     assert values.max() < 1.7
+
+
+def test_gradients_that_float16_has_no_numbers_for_give_the_update_of_float32() -> None:
+    torch.manual_seed(0)
+    gradient, found = torch.randn(16, 64) * 1e-6, []
+    for dtype in (torch.float16, torch.float32):
+        parameter = torch.nn.Parameter(torch.zeros(16, 64))
+        parameter.grad = gradient.clone()
+        Muon([{"params": [parameter]}], lr=1.0, weight_decay=0.0, dtype=dtype).step()
+        found.append(parameter.detach())
+    half, full = found
+    assert (half - full).norm() < 0.01 * full.norm()
 
 
 def test_matrices_of_one_shape_do_not_touch_each_other() -> None:
     torch.manual_seed(0)
     both = torch.randn(2, 16, 64)
-    together, alone = orthogonal(both), torch.cat([orthogonal(one[None]) for one in both])
+    together = orthogonal(both, torch.float32)
+    alone = torch.cat([orthogonal(one[None], torch.float32) for one in both])
     assert torch.allclose(together.float(), alone.float(), atol=1e-4)
 
 

@@ -1,0 +1,109 @@
+"""float16: the loss is scaled, and what that makes of a run."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from echoself_action.checkpoint.find import resumable
+from echoself_action.corpus.token_files import Tokens
+from echoself_action.errors import TrainingError
+from echoself_action.model.gpt2 import GPT2Config
+from echoself_action.training.loop import Listeners, Result, train
+from echoself_action.training.loss_scale import LossScale
+from echoself_action.training.run import Data, Run, continued, fresh
+from echoself_action.training.state import read_state
+from echoself_action.training.stop import StopRequest
+from tests.conftest import training_settings
+
+QUIET = Listeners(lambda _: None, pytest.fail)
+
+
+def a_run(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
+    return fresh(config, Data(tokens, []), training_settings(dtype="float16", **changes))
+
+
+def trained(run: Run, place: Path) -> Result:
+    return train(run, place, StopRequest(), QUIET)
+
+
+def scale_of(result: Result) -> LossScale | None:
+    assert result.latest.metadata
+    return read_state(result.latest.path, result.latest.metadata.weights_sha256)[0].loss_scale
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_model_learns_in_float16_what_it_learns_in_float32(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path, optimizer: str
+) -> None:
+    half = trained(a_run(tokens, small_config, optimizer=optimizer), tmp_path / "half")
+    full = train(
+        fresh(small_config, Data(tokens, []), training_settings(optimizer=optimizer)), tmp_path / "full", StopRequest(), QUIET
+    )
+    assert half.latest.metadata
+    assert full.latest.metadata
+    assert half.latest.metadata.settings["computed_in"] == "float16"
+    assert half.latest.metadata.val_loss == pytest.approx(full.latest.metadata.val_loss, rel=0.01)
+    assert scale_of(half) == LossScale(65536.0, 20)
+    assert scale_of(full) is None
+
+
+def test_a_scale_that_is_too_large_is_halved_until_it_fits_and_no_such_step_is_taken(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    run = a_run(tokens, small_config, max_iters=40)
+    run.loss_scale = LossScale(2.0**40)
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    seen: list[bool] = []
+
+    def watch(_: object) -> None:
+        seen.append(all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items()))
+
+    run.settings = replace(run.settings, log_interval=1)
+    result = train(run, tmp_path, StopRequest(), Listeners(watch, pytest.fail))
+    skipped = seen.index(False)
+    assert 5 < skipped < 30
+    assert seen == [True] * skipped + [False] * (40 - skipped)
+    assert scale_of(result) == LossScale(2.0 ** (40 - skipped), 40 - skipped)
+    assert result.latest.metadata
+    assert result.latest.metadata.evaluations[-1].val_loss < result.latest.metadata.evaluations[0].val_loss
+
+
+def test_it_grows_again_where_many_steps_were_taken() -> None:
+    scale = LossScale(8.0)
+    for _ in range(1999):
+        scale = scale.after_step()
+    assert scale == LossScale(8.0, 1999)
+    assert scale.after_step() == LossScale(16.0)
+    assert scale.after_overflow() == LossScale(4.0)
+    assert LossScale(1.0).after_overflow() is None
+
+
+def test_a_loss_that_is_no_number_whatever_its_scale_ends_the_run(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    run = a_run(tokens, small_config)
+    with torch.no_grad():
+        run.model.get_parameter("transformer.ln_f.weight").fill_(float("inf"))
+    with pytest.raises(TrainingError, match="became nan"):
+        trained(run, tmp_path)
+
+
+def test_a_resumed_run_has_the_scale_and_the_bits_of_one_long_run(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    def begun(**changes: Any) -> Run:
+        run = a_run(tokens, small_config, decay=0, **changes)
+        run.loss_scale = LossScale(2.0**30)
+        return run
+
+    long = trained(begun(), tmp_path / "long")
+    trained(begun(max_iters=7), tmp_path / "parts")
+    settings = training_settings(dtype="float16", decay=0, max_iters=13)
+    rest = trained(continued(resumable(tmp_path / "parts")[0], Data(tokens, []), settings, pytest.fail), tmp_path / "parts")
+    assert scale_of(rest) == scale_of(long) != LossScale(2.0**30, 20)
+    one, other = (load_file(result.latest.path / "model.safetensors") for result in (long, rest))
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
