@@ -1,15 +1,19 @@
 """Shared fixtures. The corpora and checkpoints in ../shared belong to the developers' machines: elsewhere their tests skip."""
 
 import os
+import tempfile
 
 # before anything imports huggingface_hub: a local Hub speaks no Xet, and a test must not reach for a real one
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 # one thread a test process: pytest-xdist runs one on every core
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# huggingface_hub and transformers read this once, when they are imported
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="echoself-hf-")
 os.environ.pop("HF_TOKEN", None)
 os.environ.pop("HF_ENDPOINT", None)
 
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +52,7 @@ def training_settings(**changes: Any) -> TrainingSettings:
         "grad_clip": 1.0,
         "seed": 1,
         "dtype": "float32",
+        "compile": "auto",
         "device": "cpu",
         "eval_interval": 10,
         "eval_tokens": 1024,
@@ -69,12 +74,18 @@ def shared() -> Path:
     pytest.skip(f"{SHARED} is not on this machine")
 
 
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
+
+
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test sees the account, the cache or the job of whoever runs it."""
     for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_ACTIONS", "ECHOSELF_INPUTS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf")))
+    home = tmp_path_factory.mktemp("hf")
+    monkeypatch.setenv("HF_HOME", str(home))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
     if SHARED.is_dir():
         monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(SHARED / "tiktoken"))
 
