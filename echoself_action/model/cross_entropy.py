@@ -67,8 +67,9 @@ class _Chunked(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         of_inputs, of_head = ctx.saved_tensors
         of_x, of_weight = ctx.dtypes
-        share = gradient[None] / ctx.divisor  # in fp32, and not before: float16 has no numbers as small as a mean's gradients
-        return (of_inputs * share).to(of_x), (of_head * share).to(of_weight), None, None, None, None
+        share = gradient / ctx.divisor  # not before, and in fp32: float16 has no numbers as small as a mean's gradients
+        of_inputs, of_head = of_inputs.to(of_x, copy=True), of_head.to(of_weight, copy=True)
+        return of_inputs.mul_(share), of_head.mul_(share), None, None, None, None
 
 
 def into_gradient(logits: Tensor, wanted: Tensor, vocabulary: int) -> Tensor:
