@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,16 +151,24 @@ def nanogpt_in_words(checkout: Path) -> str:
 
 
 class Program:
-    """A program that is let run and stopped again. Its log has a figure for each step."""
+    """A program, with the processes that it starts, that is let run and stopped again. Its log has a figure for each step."""
 
-    def __init__(self, command: list[str], work: Path, log: Path, pattern: str, rate: Callable[[str], float]) -> None:
+    def __init__(
+        self, command: list[str], work: Path, log: Path, pattern: str, rate: Callable[[str], float], **variables: str
+    ) -> None:
         """`pattern` finds the figure of a step in `log`, and `rate` makes of it what is compared. Without a file at `log`
-        it is what the program prints."""
+        it is what the program prints. `variables` are of its environment."""
         self.log, self.pattern, self.rate = log, pattern, rate
         self.printed = work / f"{log.parent.name}-{log.name}.out"
         with self.printed.open("w") as output:
-            settings = os.environ | {"PYTHONUNBUFFERED": "1"}
-            self.process = subprocess.Popen(command, cwd=work, stdout=output, stderr=subprocess.STDOUT, env=settings)
+            settings = os.environ | {"PYTHONUNBUFFERED": "1"} | variables
+            self.process = subprocess.Popen(
+                command, cwd=work, stdout=output, stderr=subprocess.STDOUT, env=settings, start_new_session=True
+            )
+
+    def signal(self, number: int) -> None:
+        with suppress(ProcessLookupError):  # it has ended
+            os.killpg(self.process.pid, number)
 
     def rates(self) -> list[float]:
         text = (self.log if self.log.exists() else self.printed).read_text()
@@ -176,14 +185,14 @@ def take_turns(programs: dict[str, Program], turns: int, seconds: float) -> dict
     try:
         for program in programs.values():
             _until(program, 5)
-            program.process.send_signal(signal.SIGSTOP)
+            program.signal(signal.SIGSTOP)
         for _ in range(turns):
             for name, program in programs.items():
                 before = len(program.rates())
-                program.process.send_signal(signal.SIGCONT)
+                program.signal(signal.SIGCONT)
                 time.sleep(seconds)
                 _until(program, before + 3)  # the first one was under way when the program was stopped
-                program.process.send_signal(signal.SIGSTOP)
+                program.signal(signal.SIGSTOP)
                 medians[name].append(statistics.median(program.rates()[before + 1 :]))
         return medians
     except BaseException:
@@ -193,7 +202,7 @@ def take_turns(programs: dict[str, Program], turns: int, seconds: float) -> dict
 
 def end(programs: dict[str, Program]) -> None:
     for program in programs.values():  # a stopped program would stay for ever
-        program.process.kill()
+        program.signal(signal.SIGKILL)
         program.process.wait()
 
 

@@ -78,8 +78,11 @@ def main() -> None:
     given = parser.parse_args()
     figures = Figures(given)
     print(f"{machine()}; {nanogpt_in_words(given.nanogpt)}")
-    print("| model | program | tokens/s (range) | of nanoGPT's (range) | share of gemm (range) | peak memory, MB |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| model | program | tokens/s (range) | of nanoGPT's (range) | of the Trainer's (range) | share of gemm (range) | "
+        "peak memory, MB |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for name in given.shapes.split(","):
         with tempfile.TemporaryDirectory() as folder:
             measure(name, SHAPES[name], given, Path(folder), figures)
@@ -123,18 +126,25 @@ def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figu
         work_done = [rate * shape.flops_per_token(tokens.vocabulary) for rate in rates[program]]
         most = [given.peak * 1e12] * given.turns if given.peak else rates["gemm"]
         shares = [done / possible for done, possible in zip(work_done, most, strict=True)]
-        ratios = [rate / other for rate, other in zip(rates[program], rates.get("nanoGPT", []), strict=False)]
+        ratios = _ratios(rates, program, "nanoGPT")
+        of_trainer = _ratios(rates, program, "Trainer")
         print(
-            f"| {name} | {program} | {spread(rates[program], ',.0f')} | {spread(ratios, '.2f')} | {spread(shares, '.0%')} | "
-            f"{peaks[program]:.0f} |",
+            f"| {name} | {program} | {spread(rates[program], ',.0f')} | {spread(ratios, '.2f')} | "
+            f"{spread(of_trainer, '.2f')} | {spread(shares, '.0%')} | {peaks[program]:.0f} |",
             flush=True,
         )
         figures.add("tokens/s", f"{name}: {program}", *rates[program])
         figures.add("tokens/s, of nanoGPT's", f"{name}: {program}", *ratios)
+        figures.add("tokens/s, of the Trainer's", f"{name}: {program}", *of_trainer)
         figures.add("share of gemm", f"{name}: {program}", *shares)
         figures.add("peak memory, MB", f"{name}: {program}", peaks[program])
     if "Trainer" not in programs:
-        print(f"| {name} | Trainer | not run: pip install accelerate | | | |")
+        print(f"| {name} | Trainer | not run: pip install accelerate | | | | |")
+
+
+def _ratios(rates: dict[str, list[float]], program: str, other: str) -> list[float]:
+    """Turn by turn; none where the other was not run."""
+    return [rate / its for rate, its in zip(rates[program], rates.get(other, []), strict=False)]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Where and in which precision a run computes."""
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -7,8 +8,8 @@ import torch
 from ..errors import InputError
 from .settings import TrainingSettings
 
-# Multiplications and additions a second in bfloat16 or float16, dense, by the data sheets: of the first whose name is part of
-# the GPU's.
+# Multiplications and additions a second in bfloat16 or float16, dense, by the data sheets: of the first whose name is in the
+# GPU's.
 _PEAKS = {
     "B200": 2250e12, "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L40": 181e12,
     "L4": 121e12, "A10G": 70e12, "A10": 125e12, "V100": 125e12, "T4": 65e12,
@@ -30,12 +31,15 @@ class Precision:
     @property
     def peak(self) -> float | None:
         """Operations a second that the device can do in this dtype by its data sheet; None where that is not known."""
-        if self.dtype is torch.float32:
-            return None
-        return next((peak for name, peak in _PEAKS.items() if name in self.device_name), None)
+        return None if self.dtype is torch.float32 else peak_of(self.device_name)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32)
+
+
+def peak_of(device_name: str) -> float | None:
+    """Operations a second in bfloat16 or float16 of a GPU that calls itself so; None where that is not known."""
+    return next((peak for name, peak in _PEAKS.items() if re.search(rf"\b{name}\b", device_name)), None)
 
 
 class Pace:

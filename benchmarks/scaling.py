@@ -1,0 +1,68 @@
+"""Tokens a second of this package by the cores and processes that share a batch.
+
+    python benchmarks/scaling.py [--shapes baby,mid] [--cores 1,2] [--processes 1,2] [--turns 7] [--text FILE]
+
+One process with so many cores (OMP_NUM_THREADS), and so many processes with all cores (`processes`; with `sharding: full`
+too, where they are several). AdamW; the same model, batch and tokens everywhere. All take turns of a few seconds, the others
+stopped meanwhile.
+"""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import results
+from peers import SHAPES, TEXT, Program, Shape, end, our_command, take_turns, write_tokens
+from results import Figures, machine, spread
+
+ENDLESS = 10**6
+
+
+def main() -> None:
+    parser = results.parser(__doc__)
+    cores = os.cpu_count() or 1
+    parser.add_argument("--text", type=Path, default=TEXT)
+    parser.add_argument("--shapes", default="baby,mid")
+    parser.add_argument("--cores", default=f"1,{cores}", help="of one process")
+    parser.add_argument("--processes", default=f"1,{cores}", help="that share the batch, which has to be a multiple of each")
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=5, help="of a turn")
+    given = parser.parse_args()
+    figures = Figures(given)
+    print(machine())
+    print("| model | processes and cores | tokens/s (range) | of the first (range) |")
+    print("|---|---|---|---|")
+    for name in given.shapes.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            measure(name, SHAPES[name], given, Path(folder), figures)
+    figures.write()
+
+
+def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figures: Figures) -> None:
+    tokens = write_tokens(given.text, shape.tokenizer, work)
+    endless = {"max_iters": ENDLESS, "eval_interval": ENDLESS, "checkpoint_interval": ENDLESS, "compile": "false"}
+
+    def ours(variables: dict[str, str], **settings: object) -> Program:
+        out = work / str(len(programs))
+        command = our_command(shape, tokens, out, learning_rate=1e-3, optimizer="adamw", **endless, **settings)
+        return Program(command, work, out / "log.jsonl", r'"tokens_per_second": ([0-9.]+)', float, **variables)
+
+    programs: dict[str, Program] = {}
+    for cores in given.cores.split(","):
+        programs[f"1 process, {cores} cores"] = ours({"OMP_NUM_THREADS": cores})
+    for processes in sorted({*map(int, given.processes.split(","))} - {1}):
+        programs[f"{processes} processes"] = ours({}, processes=processes)
+        programs[f"{processes} processes, sharded"] = ours({}, processes=processes, sharding="full")
+    rates = take_turns(programs, given.turns, given.seconds)
+    end(programs)
+    first = next(iter(rates.values()))
+    for program, found in rates.items():
+        ratios = [rate / other for rate, other in zip(found, first, strict=True)]
+        print(f"| {name} | {program} | {spread(found, ',.0f')} | {spread(ratios, '.2f')} |", flush=True)
+        figures.add("tokens/s", f"{name}: {program}", *found)
+        figures.add("tokens/s, of the first's", f"{name}: {program}", *ratios)
+
+
+if __name__ == "__main__":
+    main()
