@@ -167,8 +167,10 @@ class Program:
             )
 
     def signal(self, number: int) -> None:
-        with suppress(ProcessLookupError):  # it has ended
-            os.killpg(self.process.pid, number)
+        for found in Path("/proc").glob("[0-9]*"):
+            with suppress(ProcessLookupError):  # it has ended
+                if os.getsid(int(found.name)) == self.process.pid:
+                    os.kill(int(found.name), number)
 
     def rates(self) -> list[float]:
         text = (self.log if self.log.exists() else self.printed).read_text()
