@@ -123,6 +123,15 @@ def test_a_model_whose_first_steps_tell_that_it_pays_stays_compiled_and_goes_on_
 
 
 @compiles
+def test_a_model_that_was_compiled_from_its_start_stays_so_where_it_would_not_pay(
+    tokens: Tokens, config: GPT2Config, tmp_path: Path
+) -> None:
+    trained(a_run(tokens, config, compile="true", max_iters=10, decay=0), tmp_path)
+    run = continued(resumable(tmp_path)[0], Data(tokens, []), settings(decay=0, max_iters=15), pytest.fail)
+    assert is_compiled(trained(run, tmp_path).latest)
+
+
+@compiles
 def test_smaller_batches_are_compiled_too(
     monkeypatch: pytest.MonkeyPatch, tokens: Tokens, config: GPT2Config, tmp_path: Path
 ) -> None:
