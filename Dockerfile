@@ -55,7 +55,8 @@ LABEL org.opencontainers.image.title="echoself-action" \
       org.opencontainers.image.source="https://github.com/9cog/echoself-action" \
       org.opencontainers.image.licenses="MIT"
 ARG FLAVOR=cpu
-# what torch.compile makes for a GPU is called by code that it compiles with this
+# what torch.compile makes for a GPU is called by code that it compiles with this; Debian keeps no version for long
+# hadolint ignore=DL3008
 RUN [ $FLAVOR != cuda ] || { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && \
       rm -rf /var/lib/apt/lists/*; }
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1
