@@ -24,7 +24,9 @@ import numpy as np
 import torch
 
 from echoself_action.corpus.tokenizer import make_tokenizer
+from echoself_action.model.config import GPT2Config
 
+ENDLESS = 10**6  # steps: more than a benchmark takes
 REFERENCE = Path(__file__).parent / "reference"
 TEXT = Path(__file__).parent.parent.parent / "shared/corpora/tinyshakespeare.txt"
 
@@ -45,9 +47,7 @@ class Shape:
         return {name: getattr(self, name) for name in ("n_layer", "n_head", "n_embd", "block_size")}
 
     def flops_per_token(self, vocabulary: int) -> float:
-        """Of forward and backward: 6 for each weight in a product, and attention's (Chowdhery et al. 2022, appendix B)."""
-        weights = 12 * self.n_layer * self.n_embd**2 + vocabulary * self.n_embd
-        return 6.0 * weights + 12 * self.n_layer * self.n_embd * self.block_size
+        return GPT2Config(vocabulary, **self.sizes).flops_per_token()
 
 
 SHAPES = {
@@ -179,6 +179,16 @@ class Program:
     def peak_mb(self) -> float:
         found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
         return int(found[1]) / 1024 if found else 0.0
+
+
+def our_program(
+    shape: Shape, tokens: Tokens, work: Path, name: str, variables: dict[str, str] | None = None, **settings: object
+) -> Program:
+    """`echoself train` without an end, and without an evaluation or a save; its folder in `work` is `name`."""
+    endless = {"max_iters": ENDLESS, "eval_interval": ENDLESS, "checkpoint_interval": ENDLESS}
+    command = our_command(shape, tokens, work / name, learning_rate=1e-3, **endless, **settings)
+    figure = r'"tokens_per_second": ([0-9.]+)'
+    return Program(command, work, work / name / "log.jsonl", figure, float, **(variables or {}))
 
 
 def take_turns(programs: dict[str, Program], turns: int, seconds: float) -> dict[str, list[float]]:

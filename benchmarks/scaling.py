@@ -13,10 +13,8 @@ import tempfile
 from pathlib import Path
 
 import results
-from peers import SHAPES, TEXT, Program, Shape, end, our_command, take_turns, write_tokens
+from peers import SHAPES, TEXT, Program, Shape, end, our_program, take_turns, write_tokens
 from results import Figures, machine, spread
-
-ENDLESS = 10**6
 
 
 def main() -> None:
@@ -41,12 +39,10 @@ def main() -> None:
 
 def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figures: Figures) -> None:
     tokens = write_tokens(given.text, shape.tokenizer, work)
-    endless = {"max_iters": ENDLESS, "eval_interval": ENDLESS, "checkpoint_interval": ENDLESS, "compile": "false"}
 
     def ours(variables: dict[str, str], **settings: object) -> Program:
-        out = work / str(len(programs))
-        command = our_command(shape, tokens, out, learning_rate=1e-3, optimizer="adamw", **endless, **settings)
-        return Program(command, work, out / "log.jsonl", r'"tokens_per_second": ([0-9.]+)', float, **variables)
+        name = str(len(programs))
+        return our_program(shape, tokens, work, name, variables, optimizer="adamw", compile="false", **settings)
 
     programs: dict[str, Program] = {}
     for cores in given.cores.split(","):

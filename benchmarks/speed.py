@@ -18,6 +18,7 @@ from pathlib import Path
 
 import results
 from peers import (
+    ENDLESS,
     SHAPES,
     TEXT,
     Program,
@@ -28,13 +29,12 @@ from peers import (
     nanogpt_command,
     nanogpt_in_words,
     nanogpt_on,
-    our_command,
+    our_program,
     take_turns,
     write_tokens,
 )
 from results import Figures, machine, spread
 
-ENDLESS = 10**6
 GEMM = """
 import sys, time, torch
 device = sys.argv[1]
@@ -92,12 +92,9 @@ def main() -> None:
 def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figures: Figures) -> None:
     tokens = write_tokens(given.text, shape.tokenizer, work)
     per_step = shape.batch_size * shape.block_size
-    endless = {"max_iters": ENDLESS, "eval_interval": ENDLESS, "checkpoint_interval": ENDLESS}
-    own = r'"tokens_per_second": ([0-9.]+)'
 
-    def ours(folder: str, **settings: object) -> Program:
-        command = our_command(shape, tokens, work / folder, learning_rate=1e-3, device=given.device, **endless, **settings)
-        return Program(command, work, work / folder / "log.jsonl", own, float)
+    def ours(name: str, **settings: object) -> Program:
+        return our_program(shape, tokens, work, name, device=given.device, **settings)
 
     def per_second(milliseconds: str) -> float:
         return per_step * 1000 / float(milliseconds)

@@ -27,3 +27,8 @@ class GPT2Config:
     def with_dropout(self, dropout: float) -> "GPT2Config":
         """The same model with another rate of dropout."""
         return replace(self, dropout=dropout)
+
+    def flops_per_token(self) -> float:
+        """Of a training step: 6 for each weight in a product, and attention's (Chowdhery et al. 2022, appendix B)."""
+        weights = 12 * self.n_layer * self.n_embd**2 + self.vocab_size * self.n_embd
+        return 6.0 * weights + 12 * self.n_layer * self.n_embd * self.block_size

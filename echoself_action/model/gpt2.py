@@ -159,12 +159,6 @@ class GPT2(nn.Module):
                 std = 0.02 / math.sqrt(2 * self.config.n_layer) if residual else 0.02
                 parameter.normal_(0.0, std, generator=generator)
 
-    def flops_per_token(self) -> float:
-        """Of a training step: 6 for each weight in a product, and attention's (Chowdhery et al. 2022, appendix B)."""
-        config = self.config
-        weights = 12 * config.n_layer * config.n_embd**2 + config.vocab_size * config.n_embd
-        return 6.0 * weights + 12 * config.n_layer * config.n_embd * config.block_size
-
     def parameter_count(self) -> int:
         """Parameters, the tied head counted once."""
         return sum(parameter.numel() for parameter in self.parameters())

@@ -12,7 +12,7 @@ from ..checkpoint.atomic import remove_leftovers
 from ..checkpoint.metadata import Evaluation
 from ..errors import TrainingError, is_out_of_memory
 from ..evaluation.loss import HeldOut
-from ..model.gpt2 import GPT2
+from ..model.config import GPT2Config
 from .allocator import freed_memory_kept, give_back_freed_memory
 from .compiling import Compiling
 from .device import Pace
@@ -96,9 +96,9 @@ class _Loop:
 
     def _utilisation(self, tokens_per_second: float) -> float | None:
         run, peak = self.run, self.run.precision.peak
-        if not peak or not isinstance(run.model, GPT2):
+        if not peak or not isinstance(run.model.config, GPT2Config):
             return None
-        return tokens_per_second * run.model.flops_per_token() / (peak * run.team.size)
+        return tokens_per_second * run.model.config.flops_per_token() / (peak * run.team.size)
 
     def take_steps(self) -> StoppedBy:
         run = self.run

@@ -1,6 +1,7 @@
 """float16: the loss is scaled, and what that makes of a run."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,20 +57,18 @@ def test_a_scale_that_is_too_large_is_halved_until_it_fits_and_no_such_step_is_t
 ) -> None:
     run = a_run(tokens, small_config, max_iters=40)
     run.loss_scale = LossScale(2.0**40)
-    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
-    seen: list[bool] = []
+    states = [{name: tensor.clone() for name, tensor in run.model.state_dict().items()}]
 
     def watch(_: object) -> None:
-        seen.append(all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items()))
+        states.append({name: tensor.clone() for name, tensor in run.model.state_dict().items()})
 
     run.settings = replace(run.settings, log_interval=1)
     result = train(run, tmp_path, StopRequest(), Listeners(watch, pytest.fail))
-    skipped = seen.index(False)
-    assert 5 < skipped < 30
-    assert seen == [True] * skipped + [False] * (40 - skipped)
-    scale = scale_of(result)
-    assert scale
-    assert 2.0 ** (36 - skipped) <= scale.factor <= 2.0 ** (40 - skipped)  # at its edge a later step may overflow, too
+    taken = [any(not torch.equal(tensor, now[name]) for name, tensor in was.items()) for was, now in pairwise(states)]
+    assert len(taken) == 40
+    assert 5 < taken.index(True) < 30
+    since = taken[::-1].index(False)  # at the scale's edge a later step may overflow, too
+    assert scale_of(result) == LossScale(2.0 ** (40 - taken.count(False)), since)
     assert result.latest.metadata
     assert result.latest.metadata.evaluations[-1].val_loss < result.latest.metadata.evaluations[0].val_loss
 
