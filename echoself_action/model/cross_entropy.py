@@ -27,49 +27,60 @@ def linear_cross_entropy(
     `compiled` is this module's `into_gradient`, compiled.
     """
     if torch.is_grad_enabled() and weight.requires_grad:
-        dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-        loss: Tensor = _Chunked.apply(  # type: ignore[no-untyped-call]
-            x, weight, targets, dtype, reduction == "mean", compiled or into_gradient
-        )
-        return loss
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        return head_cross_entropy(x, padded_head(weight, dtype), targets, len(weight), reduction, compiled)
     return F.cross_entropy(F.linear(x, weight).float(), targets, reduction=reduction)
+
+
+def padded_head(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """`weight` (vocabulary, width) in `dtype`, with rows of zeros up to a number that the matrix kernels like."""
+    return F.pad(weight.to(dtype), (0, 0, 0, -len(weight) % _MULTIPLE[weight.device.type]))
+
+
+def head_cross_entropy(
+    x: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    vocabulary: int,
+    reduction: str = "mean",
+    compiled: IntoGradient | None = None,
+) -> Tensor:
+    """`linear_cross_entropy` for training, where `head` is what `padded_head` made of the weight; products are in its dtype."""
+    loss: Tensor = _Chunked.apply(  # type: ignore[no-untyped-call]
+        x.to(head.dtype), head, targets, vocabulary, reduction == "mean", compiled or into_gradient
+    )
+    return loss
 
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, mean: bool, into_gradient: IntoGradient
+        ctx: Any, x: Tensor, head: Tensor, targets: Tensor, vocabulary: int, mean: bool, into_gradient: IntoGradient
     ) -> Tensor:
         device = x.device.type
         with torch.autocast(device, enabled=False):
-            positions, (vocabulary, width) = len(x), weight.shape
-            multiple = _MULTIPLE[device]
-            padded = -(-vocabulary // multiple) * multiple
-            head, inputs = weight.new_zeros(padded, width, dtype=dtype), x.to(dtype)
-            head[:vocabulary] = weight
-            of_inputs, of_head = torch.empty_like(inputs), None
+            positions, padded = len(x), len(head)
+            of_x, of_head = torch.empty_like(x), None
             total = torch.zeros((), dtype=torch.float32, device=x.device)
             floats_at_once = _FLOATS_AT_ONCE if device == "cpu" else LOGITS_AT_ONCE
             for here in _chunks(positions, LOGITS_AT_ONCE // padded):
-                logits = torch.mm(inputs[here], head.t())
+                logits = torch.mm(x[here], head.t())
                 for rows in _chunks(len(logits), floats_at_once // padded):
                     total += into_gradient(logits[rows], targets[here][rows, None], vocabulary)
-                torch.mm(logits, head, out=of_inputs[here])
-                part = torch.mm(logits.t(), inputs[here])
+                torch.mm(logits, head, out=of_x[here])
+                part = torch.mm(logits.t(), x[here])
                 of_head = part if of_head is None else of_head.float().add_(part)
             assert of_head is not None
-            ctx.save_for_backward(of_inputs, of_head[:vocabulary])
-            ctx.dtypes = x.dtype, weight.dtype
+            ctx.save_for_backward(of_x, of_head.to(head.dtype))
             ctx.divisor = divisor = positions if mean else 1
             return total / divisor
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
-        of_inputs, of_head = ctx.saved_tensors
-        of_x, of_weight = ctx.dtypes
-        share = gradient / ctx.divisor  # not before, and in fp32: float16 has no numbers as small as a mean's gradients
-        of_inputs, of_head = of_inputs.to(of_x, copy=True), of_head.to(of_weight, copy=True)
-        return of_inputs.mul_(share), of_head.mul_(share), None, None, None, None
+        of_x, of_head = ctx.saved_tensors
+        share = gradient / ctx.divisor  # not before: float16 has no numbers as small as a mean's gradients, unscaled
+        return of_x * share, of_head * share, None, None, None, None
 
 
 def into_gradient(logits: Tensor, wanted: Tensor, vocabulary: int) -> Tensor:

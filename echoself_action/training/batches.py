@@ -30,16 +30,15 @@ class Batches:
 
     def at(self, position: int, count: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of the sequences position .. position + count - 1: two int64 tensors (count, block_size)."""
-        rows = [self._window(position + number) for number in range(count)]
-        both = torch.from_numpy(np.stack(rows))
+        starts = [self._start(position + number) for number in range(count)]
+        both = torch.from_numpy(self._tokens[np.add.outer(starts, np.arange(self._block_size + 1))].astype(np.int64))
         return both[:, :-1].contiguous(), both[:, 1:].contiguous()
 
-    def _window(self, position: int) -> npt.NDArray[np.int64]:
+    def _start(self, position: int) -> int:
         epoch, index = divmod(position, self.windows)
         if epoch != self._epoch:
             self._shuffle(epoch)
-        start = self._offset + int(self._order[index]) * self._block_size
-        return self._tokens[start : start + self._block_size + 1].astype(np.int64)
+        return self._offset + int(self._order[index]) * self._block_size
 
     def _shuffle(self, epoch: int) -> None:
         # Philox's raw stream is fixed by its definition; what a Generator makes of it may change between versions of numpy

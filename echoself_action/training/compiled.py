@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..model import Model
 from ..model.cross_entropy import into_gradient, linear_cross_entropy
-from ..model.gpt2 import GPT2
+from ..model.gpt2 import GPT2, Transformer
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -52,17 +52,22 @@ def pays(model: Model, device: torch.device, seconds_to_go: float) -> bool:
     return spares * seconds_to_go > _REPAID * _SECONDS
 
 
-def compiled_loss(model: GPT2) -> Loss:
-    """`model.loss`, for training. The first call for each shape of its arguments compiles, in this thread alone, and may raise
-    whatever the compiler raises."""
-    on_gpu = next(model.parameters()).device.type == "cuda"
+def compiled_trunk(transformer: Transformer) -> Callable[[Tensor], Tensor]:
+    """`transformer.through`, for training. The first call for each shape of its argument compiles, in this thread alone, and
+    may raise whatever the compiler raises."""
+    on_gpu = transformer.wte.weight.device.type == "cuda"
     # without Python between its operations it leaves two threads alone with each other's
-    trunk = torch.compile(model.transformer, dynamic=False, options=None if on_gpu else {"cpp_wrapper": True})
-    own = torch.compile(into_gradient, dynamic=False) if on_gpu else into_gradient
+    return torch.compile(transformer.through, dynamic=False, options=None if on_gpu else {"cpp_wrapper": True})
+
+
+def compiled_loss(model: GPT2) -> Loss:
+    """`model.loss`, for training on a GPU; it compiles as `compiled_trunk` does."""
+    trunk, own = compiled_trunk(model.transformer), torch.compile(into_gradient, dynamic=False)
+    tokens = model.transformer.wte
 
     def loss(ids: Tensor, targets: Tensor) -> Tensor:
-        x = trunk(ids).flatten(0, 1)
-        return linear_cross_entropy(x, model.transformer.wte.weight, targets.flatten(), compiled=own)
+        x = trunk(tokens(ids)).flatten(0, 1)
+        return linear_cross_entropy(x, tokens.weight, targets.flatten(), compiled=own)
 
     return loss
 

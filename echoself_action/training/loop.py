@@ -152,7 +152,7 @@ class _Loop:
             smaller_batches(run, error)
             enough = False
         if run.team.any(not enough)[0]:  # out here: while an error is handled, it holds on to all that the step had computed
-            run.optimizer.zero_grad()
+            self.stepper.forget()
             run.sequences_seen, self.loss_sum = position, before
             run.settings = smaller_batches(run, MemoryError())
             give_back_freed_memory()

@@ -29,7 +29,9 @@ class Part:
 
     def gradient_norm(self) -> Tensor:
         """The norm of all gradients together, a scalar."""
-        return torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        norms = torch._foreach_norm([p.grad for p in self.parameters if p.grad is not None])
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+        return norm
 
     def scale_gradients(self, factor: float) -> None:
         torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], factor)

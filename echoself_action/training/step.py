@@ -13,6 +13,7 @@ from ..model.gpt2 import GPT2
 from .batches import Batches
 from .compiled import Loss, compiled_loss
 from .optimizer import Part
+from .replicas import Replicas
 from .run import Run
 from .sharding import whole
 from .threads import Threads
@@ -20,11 +21,12 @@ from .threads import Threads
 
 @dataclass(frozen=True)
 class _Sequences:
-    """Tokens (count, block_size) and their targets; `position` is the first one's in the run."""
+    """Tokens (count, block_size) and their targets; `position` is the first one's in the run, `loss` computes theirs."""
 
     position: int
     ids: Tensor
     targets: Tensor
+    loss: Loss
 
 
 class Stepper:
@@ -32,26 +34,33 @@ class Stepper:
 
     def __init__(self, run: Run, batches: Batches, threads: Threads) -> None:
         self._run, self._batches, self._threads = run, batches, threads
-        self._loss: Loss = run.model.loss
-        self.compiled = False
+        self._replicas: Replicas | None = None
+        if threads.count > 1:
+            assert isinstance(run.model, GPT2)
+            self._replicas = Replicas(run.model, run.precision.dtype, run.optimizer.parts)
+        self.leave_uncompiled()
 
     def compile(self) -> None:
         """Compile the loss, by computing it once for the next sequences: anew where they have become other ones in number.
 
         Whatever the compiler raises is let through.
         """
-        model = self._run.model
-        assert isinstance(model, GPT2)
         if not self.compiled:
-            self._loss, self.compiled = compiled_loss(model), True
+            self._set_losses(compiled=True)
         with warnings.catch_warnings(action="ignore"):  # it warns its developers
             self._threads.map(self._backward, self._sequences(), in_turn=True)
-        self._run.optimizer.zero_grad()
+        self.forget()
 
     def leave_uncompiled(self) -> None:
         """Have the next steps as they were before `compile`, or before it raised something."""
-        self._loss, self.compiled = self._run.model.loss, False
+        self._set_losses(compiled=False)
+        self.forget()
+
+    def forget(self) -> None:
+        """Leave out the gradients that there are."""
         self._run.optimizer.zero_grad()
+        if self._replicas:
+            self._replicas.forget()
 
     def gradients(self) -> Tensor:
         """Put into the parameters the gradient of the mean loss of this process's sequences; gives that loss, a scalar.
@@ -61,13 +70,11 @@ class Stepper:
         run, settings = self._run, self._run.settings
         run.model.advance(run.step)
         total = torch.zeros((), device=run.precision.device)
-        for number in range(settings.gradient_accumulation):
-            # two threads add theirs as it happens, which is the same either way where there is nothing yet
-            before = self._taken() if number and self._threads.count > 1 else {}
+        for _ in range(settings.gradient_accumulation):
             for loss in self._threads.map(self._backward, self._sequences()):
                 total += loss
-            for parameter, gradient in before.items():
-                parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
+            if self._replicas:
+                self._threads.map(self._replicas.gather, run.optimizer.parts)
             run.sequences_seen += settings.batch_size
         return total
 
@@ -97,6 +104,8 @@ class Stepper:
             if clips:
                 torch.nn.utils.clip_grads_with_norm_(part.parameters, clip, norm)
             part.step()
+            if self._replicas:
+                self._replicas.follow(part)
 
         self._threads.map(step, parts)
         return whole(norm)
@@ -108,8 +117,10 @@ class Stepper:
         position = run.sequences_seen + run.team.rank * share
         ids, targets = self._batches.at(position, share)
         size = -(-share // self._threads.count)
-        cuts = range(0, share, size)
-        return [_Sequences(position + cut, ids[cut : cut + size], targets[cut : cut + size]) for cut in cuts]
+        return [
+            _Sequences(position + cut, ids[cut : cut + size], targets[cut : cut + size], loss)
+            for cut, loss in zip(range(0, share, size), self._losses, strict=False)
+        ]
 
     def _backward(self, part: _Sequences) -> Tensor:
         """Add its gradient, and give its loss, both as shares of the step's mean."""
@@ -119,7 +130,7 @@ class Stepper:
         key = f"dropout {run.settings.seed} {part.position}".encode()
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=7).digest())
         with drawn_from(seed, alone=self._threads.count == 1), run.precision.autocast():
-            loss = self._loss(self._on_device(part.ids), self._on_device(part.targets)) * share
+            loss = part.loss(self._on_device(part.ids), self._on_device(part.targets)) * share
         scaled = loss * run.loss_scale.factor if run.loss_scale else loss
         scaled.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
@@ -128,8 +139,14 @@ class Stepper:
         device = self._run.precision.device
         return ids.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else ids
 
-    def _taken(self) -> dict[Tensor, Tensor]:
-        """The gradients so far, which the parameters then have no longer."""
-        taken: dict[Tensor, Tensor] = {p: p.grad for p in self._run.model.parameters() if p.grad is not None}
-        self._run.optimizer.zero_grad()
-        return taken
+    def _set_losses(self, compiled: bool) -> None:
+        """One for each thread."""
+        self.compiled, model = compiled, self._run.model
+        self._losses: list[Loss]
+        if self._replicas:
+            self._losses = self._replicas.losses(compiled)
+        elif compiled:
+            assert isinstance(model, GPT2)
+            self._losses = [compiled_loss(model)]
+        else:
+            self._losses = [model.loss]

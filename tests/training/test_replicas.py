@@ -1,0 +1,126 @@
+"""The models of two threads: they compute what the model does that they are replicas of, and have its weights."""
+
+import sys
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from echoself_action.corpus.token_files import Tokens
+from echoself_action.model.gpt2 import GPT2, GPT2Config
+from echoself_action.training.optimizer import Part, make_optimizer
+from echoself_action.training.replicas import Replicas
+from echoself_action.training.run import Data, Run, fresh
+from echoself_action.training.step import Stepper
+from echoself_action.training.threads import Threads
+from tests.conftest import training_settings
+
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+
+
+@pytest.fixture
+def model(small_config: GPT2Config) -> GPT2:
+    model = GPT2(small_config)
+    model.initialise(1)
+    return model.train()
+
+
+def parts_of(model: GPT2) -> Sequence[Part]:
+    return make_optimizer(model, "adamw", 1e-2, 0.1, parts=2).parts
+
+
+def sequences(model: GPT2, seed: int) -> tuple[Tensor, Tensor]:
+    # of few words, so that the gradient of an embedding is a sum
+    ids = torch.randint(5, (3, model.config.block_size + 1), generator=torch.Generator().manual_seed(seed))
+    return ids[:, :-1], ids[:, 1:]
+
+
+def backward(loss: Tensor) -> float:
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.item()
+
+
+def taken(model: GPT2) -> dict[str, Tensor]:
+    """The gradients, of which there are none afterwards."""
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return found
+
+
+@DTYPES
+@pytest.mark.parametrize("working", [1, 2], ids=["one works", "both work"])
+def test_what_they_gather_are_the_gradients_of_the_model(model: GPT2, dtype: torch.dtype, working: int) -> None:
+    parts = parts_of(model)
+    replicas = Replicas(model, dtype, parts)
+    batches = [sequences(model, seed) for seed in range(working)]
+    with torch.autocast("cpu", dtype, enabled=dtype is torch.bfloat16):
+        losses = [backward(model.loss(*batch)) for batch in batches]
+        wanted = taken(model)
+        assert [backward(loss(*batch)) for loss, batch in zip(replicas.losses(False), batches, strict=False)] == losses
+    assert not taken(model)
+    for part in parts:
+        replicas.gather(part)
+    found = taken(model)
+    assert found.keys() == wanted.keys() == dict(model.named_parameters()).keys()
+    for name, gradient in wanted.items():
+        assert found[name].dtype is torch.float32
+        if name == "transformer.wte.weight":  # in another order
+            torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6)
+        else:
+            assert torch.equal(found[name], gradient), name
+    for part in parts:  # each gradient is there once
+        with pytest.raises(ValueError, match="not enough values"):
+            replicas.gather(part)
+
+
+@DTYPES
+def test_they_follow_the_model_in_its_memory(model: GPT2, dtype: torch.dtype) -> None:
+    parts = parts_of(model)
+    replicas = Replicas(model, dtype, parts)
+    loss, other_loss = replicas.losses(False)
+    batch = sequences(model, 0)
+    with torch.autocast("cpu", dtype, enabled=dtype is torch.bfloat16):
+        before = loss(*batch).item()
+        with torch.no_grad():
+            for number, p in enumerate(model.parameters()):
+                p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(number)), alpha=0.1)
+        for part in parts:
+            replicas.follow(part)
+        after = loss(*batch).item()
+        assert after == other_loss(*batch).item() == model.loss(*batch).item()
+        assert after != before
+
+
+def a_run(tokens: Tokens, config: GPT2Config) -> Run:
+    run = fresh(config, Data(tokens, []), training_settings())
+    run.model.train()
+    return run
+
+
+def test_of_a_step_that_failed_in_one_nothing_is_left(
+    two_cores: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, small_config: GPT2Config
+) -> None:
+    wanted, found = a_run(tokens, small_config), a_run(tokens, small_config)
+    with Threads(2) as threads:
+        Stepper(wanted, wanted.batches(), threads).gradients()
+        stepper = Stepper(found, found.batches(), threads)
+        with monkeypatch.context() as patch:
+            patch.setattr(Replicas, "gather", lambda *_: (_ for _ in ()).throw(MemoryError("of a test")))
+            with pytest.raises(MemoryError):
+                stepper.gradients()
+        stepper.forget()
+        stepper.gradients()
+    assert isinstance(wanted.model, GPT2)
+    assert isinstance(found.model, GPT2)
+    one, other = taken(wanted.model), taken(found.model)
+    assert all(torch.equal(gradient, other[name]) for name, gradient in one.items())
+
+
+def test_python_switches_between_them_sooner_and_afterwards_as_before() -> None:
+    before = sys.getswitchinterval()
+    with Threads(2):
+        assert sys.getswitchinterval() < before
+    assert sys.getswitchinterval() == before
+    with Threads(1):
+        assert sys.getswitchinterval() == before
