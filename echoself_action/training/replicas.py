@@ -17,6 +17,8 @@ from ..model.gpt2 import GPT2, Linear
 from .compiled import Loss, compiled_trunk
 from .optimizer import Part
 
+_AT_ONCE = 1 << 19  # elements that are gathered: few calls for a small model, and little memory for a large one
+
 
 class Replica:
     """`model` with parameters of its own, in the memory of the model's, or of what is `cast` of them; `head` is of all."""
@@ -74,6 +76,7 @@ class Replicas:
             cast = {p: torch.empty_like(p, dtype=dtype, requires_grad=False) for p in multiplied}
         self._all = [Replica(model, cast, head) for _ in parts]
         cast[tokens] = head[: len(tokens)]
+        self._groups = {part: _grouped(part.parameters) for part in parts}
         self._cast = {part: {p: cast[p] for p in part.parameters if p in cast} for part in parts}
         for part in parts:
             self.follow(part)
@@ -93,11 +96,14 @@ class Replicas:
     @torch.no_grad()
     def gather(self, part: Part) -> None:
         """Add to the gradients of a part of the parameters what the replicas have."""
-        parameters = part.parameters
+        for group in self._groups[part]:
+            self._gather(group)
+
+    def _gather(self, parameters: list[Tensor]) -> None:
         first, *others = [found for replica in self._all if (found := replica.take_gradients(parameters))]
         totals = [gradient.float() for gradient in first]
         for gradients in others:
-            torch._foreach_add_(totals, gradients)
+            torch._foreach_add_(_pieces(totals), _pieces(gradients))
         for p, total in zip(parameters, totals, strict=True):
             if p is self._tokens:
                 total = total[: len(p)]  # the head has more rows
@@ -109,3 +115,21 @@ class Replicas:
         """Leave out what was not gathered."""
         for replica in self._all:
             replica.forget()
+
+
+def _pieces(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """A group's tensors, or the rows of the one that is large: what is added in another dtype is copied in fp32 first."""
+    if len(tensors) > 1:
+        return tensors
+    (tensor,) = tensors
+    return tensor.split(max(1, _AT_ONCE * len(tensor) // tensor.numel()))
+
+
+def _grouped(parameters: Sequence[Tensor]) -> list[list[Tensor]]:
+    """In order, each but the last of at least `_AT_ONCE` elements."""
+    groups: list[list[Tensor]] = [[]]
+    for p in parameters:
+        groups[-1].append(p)
+        if sum(one.numel() for one in groups[-1]) >= _AT_ONCE:
+            groups.append([])
+    return [group for group in groups if group]
