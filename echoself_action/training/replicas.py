@@ -117,12 +117,12 @@ class Replicas:
             replica.forget()
 
 
-def _pieces(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+def _pieces(tensors: list[Tensor]) -> list[Tensor]:
     """A group's tensors, or the rows of the one that is large: what is added in another dtype is copied in fp32 first."""
     if len(tensors) > 1:
         return tensors
     (tensor,) = tensors
-    return tensor.split(max(1, _AT_ONCE * len(tensor) // tensor.numel()))
+    return [*torch.split(tensor, max(1, _AT_ONCE * len(tensor) // tensor.numel()))]
 
 
 def _grouped(parameters: Sequence[Tensor]) -> list[list[Tensor]]:
