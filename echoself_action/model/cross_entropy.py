@@ -46,7 +46,8 @@ def head_cross_entropy(
     reduction: str = "mean",
     compiled: IntoGradient | None = None,
 ) -> Tensor:
-    """`linear_cross_entropy` for training, where `head` is what `padded_head` made of the weight; products are in its dtype."""
+    """`linear_cross_entropy` for training, with what `padded_head` made of the weight: `head` (padded vocabulary, width), in
+    whose dtype products are, of which `vocabulary` rows are words."""
     loss: Tensor = _Chunked.apply(  # type: ignore[no-untyped-call]
         x.to(head.dtype), head, targets, vocabulary, reduction == "mean", compiled or into_gradient
     )

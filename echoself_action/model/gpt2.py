@@ -99,12 +99,12 @@ class Transformer(nn.Module):
 
     def forward(self, ids: Tensor, past: Sequence[KeyValueCache] = ()) -> Tensor:
         """(batch, length, n_embd); `past`, a cache for each block, is of the text that `ids` go on."""
-        return self.through(self.wte(ids), past)
+        return self.from_embeddings(self.wte(ids), past)
 
-    def through(self, embedded: Tensor, past: Sequence[KeyValueCache] = ()) -> Tensor:
-        """The same for what `wte` has for the tokens."""
+    def from_embeddings(self, embeddings: Tensor, past: Sequence[KeyValueCache] = ()) -> Tensor:
+        """The same for the tokens' embeddings (batch, length, n_embd), without their positions'."""
         before = past[0].length if past else 0
-        x = embedded + self.wpe.weight[before : before + embedded.shape[1]]
+        x = embeddings + self.wpe.weight[before : before + embeddings.shape[1]]
         x = dropout(x, self.dropout, self.training)
         for layer, block in enumerate(self.h):
             x = block(x, past[layer] if past else None)

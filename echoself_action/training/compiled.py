@@ -53,11 +53,11 @@ def pays(model: Model, device: torch.device, seconds_to_go: float) -> bool:
 
 
 def compiled_trunk(transformer: Transformer) -> Callable[[Tensor], Tensor]:
-    """`transformer.through`, for training. The first call for each shape of its argument compiles, in this thread alone, and
-    may raise whatever the compiler raises."""
+    """`transformer.from_embeddings`, for training. The first call for each shape of its argument compiles, in this thread
+    alone, and may raise whatever the compiler raises."""
     on_gpu = transformer.wte.weight.device.type == "cuda"
     # without Python between its operations it leaves two threads alone with each other's
-    return torch.compile(transformer.through, dynamic=False, options=None if on_gpu else {"cpp_wrapper": True})
+    return torch.compile(transformer.from_embeddings, dynamic=False, options=None if on_gpu else {"cpp_wrapper": True})
 
 
 def compiled_loss(model: GPT2) -> Loss:

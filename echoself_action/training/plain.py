@@ -1,7 +1,7 @@
 """PyTorch's optimizers as they are when nothing is compiled.
 
 PyTorch wraps some of their methods in what loads its compiler at the first call, which takes about as long as loading PyTorch.
-That is for `torch.compile` alone; the methods inside are the same. (torch/optim/optimizer.py: `_disable_dynamo`,
+That is for `torch.compile` alone. (torch/optim/optimizer.py: `_disable_dynamo`,
 `_use_grad_for_differentiable`.)
 """
 
@@ -20,8 +20,8 @@ class PlainOptimizer(torch.optim.Optimizer):
 
 
 class AdamW(PlainOptimizer, torch.optim.AdamW):
-    """Loshchilov & Hutter 2019, by PyTorch's fused kernel. What PyTorch does around that for its other kinds is Python, of
-    which two threads do one's at a time: it took as long as the kernel does for a small model."""
+    """Loshchilov & Hutter 2019, by PyTorch's fused kernel alone. What `torch.optim` does around it, for its other kernels,
+    is Python, which two threads can't do at the same time."""
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

@@ -1,7 +1,7 @@
 """A model's replicas, for threads that train it at the same time: one for each.
 
 Their weights are the model's. What only products see of them is cast once for all replicas, after a step, where each would
-cast it for itself. Gradients are a replica's own until they are gathered: no thread waits for another to add something, what
+cast it for itself. Gradients are a replica's own until they are reduced: no thread waits for another to add something, what
 is in the dtype of products stays in it until then, and sums have one order.
 """
 
@@ -17,11 +17,12 @@ from ..model.gpt2 import GPT2, Linear
 from .compiled import Loss, compiled_trunk
 from .optimizer import Part
 
-_AT_ONCE = 1 << 19  # elements that are gathered: few calls for a small model, and little memory for a large one
+_AT_ONCE = 1 << 19  # elements that are reduced: few calls for a small model, and little memory for a large one
 
 
-class Replica:
-    """`model` with parameters of its own, in the memory of the model's, or of what is `cast` of them; `head` is of all."""
+class _Replica:
+    """One of them: `model` with parameters of its own, which lie in the memory of the model's, or of what is `cast` of them.
+    `head` (padded vocabulary, width) is the one that all share."""
 
     def __init__(self, model: GPT2, cast: dict[Tensor, Tensor], head: Tensor) -> None:
         tokens: Tensor = model.transformer.wte.weight
@@ -30,41 +31,44 @@ class Replica:
         self._transformer = deepcopy(model.transformer, {id(p): own for p, own in self.parameters.items()}).train()
         self._tokens, self._vocabulary = tokens.detach(), len(tokens)
         self.parameters[tokens] = self._head = nn.Parameter(head)
-        self._read: tuple[Tensor, Tensor] | None = None
+        self._looked_up: tuple[Tensor, Tensor] | None = None
         self.set_compiled(False)
 
     def set_compiled(self, compiled: bool) -> None:
-        self._trunk = compiled_trunk(self._transformer) if compiled else self._transformer.through
+        self._trunk = compiled_trunk(self._transformer) if compiled else self._transformer.from_embeddings
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """`GPT2.loss`."""
         # autograd would make the gradient of these few rows one of the whole vocabulary
-        embedded = F.embedding(ids, self._tokens).requires_grad_()
-        self._read = ids, embedded
-        return head_cross_entropy(self._trunk(embedded).flatten(0, 1), self._head, targets.flatten(), self._vocabulary)
+        embeddings = F.embedding(ids, self._tokens).requires_grad_()
+        self._looked_up = ids, embeddings
+        return head_cross_entropy(self._trunk(embeddings).flatten(0, 1), self._head, targets.flatten(), self._vocabulary)
 
     def take_gradients(self, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """Those of some of the model's parameters, with none left; no gradient at all where nothing was computed."""
+        """Those of some of the model's parameters, with none left. The list is empty where nothing was computed."""
         own = [self.parameters[p] for p in parameters]
         found = [p.grad for p in own if p.grad is not None]
         for p in own:
             p.grad = None
         return found
 
-    def add_gradient_of_read(self, gradient: Tensor) -> None:
-        """Add that of the embeddings that were looked up to `gradient` (vocabulary, width), with none left."""
-        read, self._read = self._read, None
-        if read and read[1].grad is not None:
-            gradient.index_add_(0, read[0].flatten(), read[1].grad.flatten(0, 1))
+    def add_embeddings_gradient(self, total: Tensor) -> None:
+        """Add that of the embeddings that were looked up to `total` (vocabulary, width), with none left."""
+        looked_up, self._looked_up = self._looked_up, None
+        if looked_up:
+            ids, embeddings = looked_up
+            assert embeddings.grad is not None
+            total.index_add_(0, ids.flatten(), embeddings.grad.flatten(0, 1))
 
     def forget(self) -> None:
-        self._read = None
+        self._looked_up = None
         for p in self.parameters.values():
             p.grad = None
 
 
 class Replicas:
-    """One for each of the `parts` that the parameters of `model` are dealt out to. Products are in `dtype`."""
+    """One for each of the `parts` that the parameters of `model` are dealt out to, so that as many threads can reduce and
+    broadcast, each a part. Products are in `dtype`."""
 
     def __init__(self, model: GPT2, dtype: torch.dtype, parts: Sequence[Part]) -> None:
         tokens: Tensor = model.transformer.wte.weight
@@ -74,12 +78,12 @@ class Replicas:
         cast: dict[Tensor, Tensor] = {}
         if dtype is not torch.float32:
             cast = {p: torch.empty_like(p, dtype=dtype, requires_grad=False) for p in multiplied}
-        self._all = [Replica(model, cast, head) for _ in parts]
+        self._all = [_Replica(model, cast, head) for _ in parts]
         cast[tokens] = head[: len(tokens)]
         self._groups = {part: _grouped(part.parameters) for part in parts}
         self._cast = {part: {p: cast[p] for p in part.parameters if p in cast} for part in parts}
         for part in parts:
-            self.follow(part)
+            self.broadcast(part)
 
     def losses(self, compiled: bool) -> list[Loss]:
         """`GPT2.loss` of each; a `compiled` one compiles as `compiled_trunk` does."""
@@ -88,18 +92,19 @@ class Replicas:
         return [replica.loss for replica in self._all]
 
     @torch.no_grad()
-    def follow(self, part: Part) -> None:
-        """Take over the values that a part of the parameters has now."""
+    def broadcast(self, part: Part) -> None:
+        """Give the replicas the values that a part of the model's parameters has now."""
         if cast := self._cast[part]:
             torch._foreach_copy_(list(cast.values()), list(cast))
 
     @torch.no_grad()
-    def gather(self, part: Part) -> None:
-        """Add to the gradients of a part of the parameters what the replicas have."""
+    def reduce(self, part: Part) -> None:
+        """Add the replicas' gradients to those of a part of the model's parameters, in fp32. Raises ValueError where there are
+        none."""
         for group in self._groups[part]:
-            self._gather(group)
+            self._reduce(group)
 
-    def _gather(self, parameters: list[Tensor]) -> None:
+    def _reduce(self, parameters: list[Tensor]) -> None:
         first, *others = [found for replica in self._all if (found := replica.take_gradients(parameters))]
         totals = [gradient.float() for gradient in first]
         for gradients in others:
@@ -108,11 +113,11 @@ class Replicas:
             if p is self._tokens:
                 total = total[: len(p)]  # the head has more rows
                 for replica in self._all:
-                    replica.add_gradient_of_read(total)
+                    replica.add_embeddings_gradient(total)
             p.grad = total if p.grad is None else p.grad.add_(total)
 
     def forget(self) -> None:
-        """Leave out what was not gathered."""
+        """Leave out what was not reduced."""
         for replica in self._all:
             replica.forget()
 

@@ -65,7 +65,7 @@ class Stepper:
     def gradients(self) -> Tensor:
         """Put into the parameters the gradient of the mean loss of this process's sequences; gives that loss, a scalar.
 
-        What is raised for want of memory is let through; the gradients are then of a part of the sequences.
+        What is raised for want of memory is let through; the gradients are then of a part of the sequences, until `forget`.
         """
         run, settings = self._run, self._run.settings
         run.model.advance(run.step)
@@ -74,7 +74,7 @@ class Stepper:
             for loss in self._threads.map(self._backward, self._sequences()):
                 total += loss
             if self._replicas:
-                self._threads.map(self._replicas.gather, run.optimizer.parts)
+                self._threads.map(self._replicas.reduce, run.optimizer.parts)
             run.sequences_seen += settings.batch_size
         return total
 
@@ -105,7 +105,7 @@ class Stepper:
                 torch.nn.utils.clip_grads_with_norm_(part.parameters, clip, norm)
             part.step()
             if self._replicas:
-                self._replicas.follow(part)
+                self._replicas.broadcast(part)
 
         self._threads.map(step, parts)
         return whole(norm)
@@ -119,7 +119,7 @@ class Stepper:
         size = -(-share // self._threads.count)
         return [
             _Sequences(position + cut, ids[cut : cut + size], targets[cut : cut + size], loss)
-            for cut, loss in zip(range(0, share, size), self._losses, strict=False)
+            for cut, loss in zip(range(0, share, size), self._losses, strict=False)  # one sequence leaves a thread without
         ]
 
     def _backward(self, part: _Sequences) -> Tensor:

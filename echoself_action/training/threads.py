@@ -2,8 +2,8 @@
 
 Where all cores share every operation, a small model's are so short that much of a step is waiting for each other, and for what
 another core has just written. Here each thread takes sequences of its own from their tokens to the gradients. They are two
-because between operations Python lets one thread go on at a time, and because the sum of two gradients is the same in either
-order: a run can be repeated to the bit. One core does the same halves one after the other.
+because between operations Python lets one thread go on at a time. One core does the same halves one after the other, to the
+same bits.
 """
 
 import sys

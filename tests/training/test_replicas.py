@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def taken(model: GPT2) -> dict[str, Tensor]:
 
 @DTYPES
 @pytest.mark.parametrize("working", [1, 2], ids=["one works", "both work"])
-def test_what_they_gather_are_the_gradients_of_the_model(model: GPT2, dtype: torch.dtype, working: int) -> None:
+def test_reduced_gradients_are_those_of_the_model(model: GPT2, dtype: torch.dtype, working: int) -> None:
     parts = parts_of(model)
     replicas = Replicas(model, dtype, parts)
     batches = [sequences(model, seed) for seed in range(working)]
@@ -60,7 +61,7 @@ def test_what_they_gather_are_the_gradients_of_the_model(model: GPT2, dtype: tor
         assert [backward(loss(*batch)) for loss, batch in zip(replicas.losses(False), batches, strict=False)] == losses
     assert not taken(model)
     for part in parts:
-        replicas.gather(part)
+        replicas.reduce(part)
     found = taken(model)
     assert found.keys() == wanted.keys() == dict(model.named_parameters()).keys()
     for name, gradient in wanted.items():
@@ -71,11 +72,11 @@ def test_what_they_gather_are_the_gradients_of_the_model(model: GPT2, dtype: tor
             assert torch.equal(found[name], gradient), name
     for part in parts:  # each gradient is there once
         with pytest.raises(ValueError, match="not enough values"):
-            replicas.gather(part)
+            replicas.reduce(part)
 
 
 @DTYPES
-def test_they_follow_the_model_in_its_memory(model: GPT2, dtype: torch.dtype) -> None:
+def test_they_have_the_weights_that_the_model_has(model: GPT2, dtype: torch.dtype) -> None:
     parts = parts_of(model)
     replicas = Replicas(model, dtype, parts)
     loss, other_loss = replicas.losses(False)
@@ -86,7 +87,7 @@ def test_they_follow_the_model_in_its_memory(model: GPT2, dtype: torch.dtype) ->
             for number, p in enumerate(model.parameters()):
                 p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(number)), alpha=0.1)
         for part in parts:
-            replicas.follow(part)
+            replicas.broadcast(part)
         after = loss(*batch).item()
         assert after == other_loss(*batch).item() == model.loss(*batch).item()
         assert after != before
@@ -105,8 +106,16 @@ def test_of_a_step_that_failed_in_one_nothing_is_left(
     with Threads(2) as threads:
         Stepper(wanted, wanted.batches(), threads).gradients()
         stepper = Stepper(found, found.batches(), threads)
+        backward = Stepper._backward
+
+        def failing(stepper: Stepper, part: Any) -> Tensor:
+            loss = backward(stepper, part)
+            if part.position:
+                raise MemoryError("of a test")
+            return loss
+
         with monkeypatch.context() as patch:
-            patch.setattr(Replicas, "gather", lambda *_: (_ for _ in ()).throw(MemoryError("of a test")))
+            patch.setattr(Stepper, "_backward", failing)
             with pytest.raises(MemoryError):
                 stepper.gradients()
         stepper.forget()
