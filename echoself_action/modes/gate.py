@@ -16,7 +16,7 @@ def verdict_on(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder) -> 
     if not is_relative(inputs.gate):
         return judge_loss(inputs.gate, model)
     if remote.model is None or not remote.model.has_model:
-        return Verdict(True, "nothing is published yet")
+        return Verdict(True, "it is the first to be published")
     if is_published(model, remote):
         return Verdict(True, "these weights are the published ones")
     with part("Comparing"):

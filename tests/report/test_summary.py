@@ -53,8 +53,8 @@ def test_a_hostile_sample_stays_a_sample(model_folder: ModelFolder) -> None:
 def test_a_publish_lists_its_files(model_folder: ModelFolder) -> None:
     published = Published("c0ffee", True, (Change("model.safetensors", b"", 1234, True),))
     parity = ParityFacts(tensors=28, max_abs_diff=1e-6, argmax_agreement=1.0, positions=1024)
-    text = publishing_summary("http://hub/a/b", published, parity, Verdict(True, "nothing is published yet"))
-    assert "Gate: nothing is published yet." in text
+    text = publishing_summary("http://hub/a/b", published, parity, Verdict(True, "it is the first to be published"))
+    assert "Gate: it is the first to be published." in text
     assert "| `model.safetensors` | 1,234 |" in text
     assert "[http://hub/a/b](http://hub/a/b)" in text
     assert "28 tensors, none missing" in text
