@@ -41,10 +41,14 @@ RUN mkdir /vocabulary && \
       echo "GPT-2's vocabulary can't be fetched: it is not in this image"; }
 
 FROM ${PYTHON_IMAGE} AS package
+# for native.c. Where it can't be had the image is built all the same, and trains with PyTorch's operations alone.
+# hadolint ignore=DL3008
+RUN { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; } || \
+    echo "a compiler can't be fetched: native.c is not in this image"
 COPY --from=requirements /build.txt /
 RUN pip install --no-cache-dir -r /build.txt
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE hatch_build.py ./
 COPY echoself_action echoself_action
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --target /app .
 COPY entrypoint.py /app/

@@ -25,7 +25,8 @@ import torch
 from echoself_action.checkpoint.folder import ModelFolder
 from echoself_action.corpus.token_files import Tokens, prepare_tokens
 from echoself_action.corpus.tokenizer import make_tokenizer
-from echoself_action.model.gpt2 import GPT2Config
+from echoself_action.model import native
+from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.training.run import Data, fresh
 from echoself_action.training.settings import TrainingSettings
 
@@ -101,6 +102,16 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
 @pytest.fixture
 def small_config() -> GPT2Config:
     return GPT2Config(vocab_size=257, block_size=32, n_layer=2, n_head=2, n_embd=16)
+
+
+@pytest.fixture
+def native_blocks() -> None:
+    """native.c can be used. Skips where it can't, except in CI on a CPU that it is for: there it must have been compiled."""
+    config = GPT2Config(vocab_size=1, block_size=32, n_layer=1, n_head=1, n_embd=32)
+    if reason := native.why_not(GPT2(config), torch.bfloat16):
+        if os.environ.get("CI") == "true" and "not compiled" in reason:
+            pytest.fail(f"{reason}, and under CI=true its tests must run")
+        pytest.skip(reason)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from ..errors import INTERRUPTED, InputError
 from ..evaluation.samples import sample
 from ..hub.secrets import without_secrets
 from ..inputs import Inputs, Outputs
-from ..model import ModelConfig
+from ..model import ModelConfig, native
 from ..model.config import GPT2Config
 from ..report.github import write_outputs, write_summary
 from ..report.log import note, part, show_sample, warn
@@ -129,12 +129,16 @@ def _fitting(inputs: Inputs, start: ModelFolder) -> ModelFolder:
 
 def _introduce(training: Run) -> None:
     config, precision = training.model.config, training.precision
+    dtype = str(precision.dtype).removeprefix("torch.")
     begins = f"going on at step {training.step}" if training.step else "a new model"
     note(
         f"{begins}: {training.model.parameter_count():,} parameters ({config.n_layer} layers, {config.n_head} heads, width "
-        f"{config.n_embd}, block {config.block_size}), {str(precision.dtype).removeprefix('torch.')} on {precision.device}"
+        f"{config.n_embd}, block {config.block_size}), {dtype} on {precision.device}"
         f"{_shared(training)}"
     )
+    by_pytorch = precision.device.type == "cpu" and dtype == "bfloat16" and not training.native and not training.compiled
+    if by_pytorch and (reason := native.why_not(training.model, precision.dtype)):
+        note(f"its blocks are computed by PyTorch, which takes longer than native.c: {reason}")
 
 
 def _shared(training: Run) -> str:

@@ -16,6 +16,7 @@ _OF_THE_STATE = {
     "sequences_per_step": "a step sees more or fewer sequences from here on",
     "dtype": "other rounding from here on",
     "compiled": "other rounding from here on",
+    "native": "other rounding from here on",
 }
 _OF_THE_SETTINGS = {
     "weight_decay": "from here on",

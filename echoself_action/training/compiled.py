@@ -18,6 +18,7 @@ from ..model.cross_entropy import into_gradient, linear_cross_entropy
 from ..model.gpt2 import GPT2, Transformer
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+Trunk = Callable[[Tensor], Tensor]  # `Transformer.from_embeddings`
 
 # What compiling takes, and what it spares of a step. On a CPU both were measured (docs/performance.md): matrix products take
 # most of a wider model's step, and they stay what they are. On a GPU they are an estimate.
@@ -52,7 +53,7 @@ def pays(model: Model, device: torch.device, seconds_to_go: float) -> bool:
     return spares * seconds_to_go > _REPAID * _SECONDS
 
 
-def compiled_trunk(transformer: Transformer) -> Callable[[Tensor], Tensor]:
+def compiled_trunk(transformer: Transformer) -> Trunk:
     """`transformer.from_embeddings`, for training. The first call for each shape of its argument compiles, in this thread
     alone, and may raise whatever the compiler raises."""
     on_gpu = transformer.wte.weight.device.type == "cuda"

@@ -29,7 +29,8 @@ class Compiling:
         Raises TrainingError where compiling fails and was asked for.
         """
         run, device = self._run, self._run.precision.device
-        decides = run.settings.compile == "auto" and not run.compiled
+        # native.c is faster than what is compiled
+        decides = run.settings.compile == "auto" and not run.compiled and not run.native
         if decides and run.step == _DECIDED_AT >= self._start + _TIMED:
             repaid = run.team.is_lead and pays(run.model, device, seconds_to_go)
             repaid, hindered = run.team.any(repaid, why_not(run.model, device, run.sharded) is not None)

@@ -1,41 +1,46 @@
 """A model's replicas, for threads that train it at the same time: one for each.
 
 Their weights are the model's. What only products see of them is cast once for all replicas, after a step, where each would
-cast it for itself. Gradients are a replica's own until they are reduced: no thread waits for another to add something, what
-is in the dtype of products stays in it until then, and sums have one order.
+cast it for itself, or laid out for native.c where that computes them. Gradients are a replica's own until they are reduced: no
+thread waits for another to add something, what is in the dtype of products stays in it until then, and sums have one order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..model import native
 from ..model.cross_entropy import head_cross_entropy, padded_head
-from ..model.gpt2 import GPT2, Linear
-from .compiled import Loss, compiled_trunk
+from ..model.gpt2 import GPT2, Linear, Transformer
+from .compiled import Loss, Trunk, compiled_trunk
 from .optimizer import Part
 
+How = Literal["plain", "compiled", "native"]
+
+_TRUNKS: dict[How, Callable[[Transformer], Trunk]] = {
+    "plain": lambda transformer: transformer.from_embeddings,
+    "compiled": compiled_trunk,
+    "native": native.trunk,
+}
 _AT_ONCE = 1 << 19  # elements that are reduced: few calls for a small model, and little memory for a large one
 
 
 class _Replica:
     """One of them: `model` with parameters of its own, which lie in the memory of the model's, or of what is `cast` of them.
-    `head` (padded vocabulary, width) is the one that all share."""
+    `head` (padded vocabulary, width) is the one that all share; `trunk` makes what computes a Transformer."""
 
-    def __init__(self, model: GPT2, cast: dict[Tensor, Tensor], head: Tensor) -> None:
+    def __init__(self, model: GPT2, cast: dict[Tensor, Tensor], head: Tensor, trunk: Callable[[Transformer], Trunk]) -> None:
         tokens: Tensor = model.transformer.wte.weight
         self.parameters: dict[Tensor, nn.Parameter]
         self.parameters = {p: nn.Parameter(cast.get(p, p).detach()) for p in model.parameters()}
-        self._transformer = deepcopy(model.transformer, {id(p): own for p, own in self.parameters.items()}).train()
+        self._trunk = trunk(deepcopy(model.transformer, {id(p): own for p, own in self.parameters.items()}).train())
         self._tokens, self._vocabulary = tokens.detach(), len(tokens)
         self.parameters[tokens] = self._head = nn.Parameter(head)
         self._looked_up: tuple[Tensor, Tensor] | None = None
-        self.set_compiled(False)
-
-    def set_compiled(self, compiled: bool) -> None:
-        self._trunk = compiled_trunk(self._transformer) if compiled else self._transformer.from_embeddings
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """`GPT2.loss`."""
@@ -68,27 +73,32 @@ class _Replica:
 
 class Replicas:
     """One for each of the `parts` that the parameters of `model` are dealt out to, so that as many threads can reduce and
-    broadcast, each a part. Products are in `dtype`."""
+    broadcast, each a part. Products are in `dtype`, and blocks computed by PyTorch, by what `compiled_trunk` makes of them, or
+    by native.c."""
 
-    def __init__(self, model: GPT2, dtype: torch.dtype, parts: Sequence[Part]) -> None:
+    def __init__(self, model: GPT2, dtype: torch.dtype, parts: Sequence[Part], how: How = "plain") -> None:
         tokens: Tensor = model.transformer.wte.weight
         self._tokens = tokens
         head = padded_head(tokens.detach(), dtype)
-        multiplied = [p for module in model.modules() if isinstance(module, Linear) for p in module.parameters()]
+        layers = [module for module in model.modules() if isinstance(module, Linear)]
+        panels: dict[Tensor, Tensor] = {}
         cast: dict[Tensor, Tensor] = {}
-        if dtype is not torch.float32:
-            cast = {p: torch.empty_like(p, dtype=dtype, requires_grad=False) for p in multiplied}
-        self._all = [_Replica(model, cast, head) for _ in parts]
+        if how == "native":
+            panels = {layer.weight: native.panels_for(layer.weight) for layer in layers}
+        elif dtype is not torch.float32:
+            cast = {p: torch.empty_like(p, dtype=dtype, requires_grad=False) for layer in layers for p in layer.parameters()}
+        seen = cast | {p: both[0] for p, both in panels.items()}
+        self._all = [_Replica(model, seen, head, _TRUNKS[how]) for _ in parts]
         cast[tokens] = head[: len(tokens)]
         self._groups = {part: _grouped(part.parameters) for part in parts}
         self._cast = {part: {p: cast[p] for p in part.parameters if p in cast} for part in parts}
+        self._panels = {part: {p: panels[p] for p in part.parameters if p in panels} for part in parts}
         for part in parts:
             self.broadcast(part)
 
-    def losses(self, compiled: bool) -> list[Loss]:
-        """`GPT2.loss` of each; a `compiled` one compiles as `compiled_trunk` does."""
-        for replica in self._all:
-            replica.set_compiled(compiled)
+    @property
+    def losses(self) -> list[Loss]:
+        """`GPT2.loss` of each."""
         return [replica.loss for replica in self._all]
 
     @torch.no_grad()
@@ -96,6 +106,8 @@ class Replicas:
         """Give the replicas the values that a part of the model's parameters has now."""
         if cast := self._cast[part]:
             torch._foreach_copy_(list(cast.values()), list(cast))
+        for weight, panels in self._panels[part].items():
+            native.pack(weight, panels)
 
     @torch.no_grad()
     def reduce(self, part: Part) -> None:

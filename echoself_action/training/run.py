@@ -28,7 +28,7 @@ from ..corpus.token_files import Tokens
 from ..corpus.tokenizer import Tokenizer
 from ..errors import CheckpointError, InputError
 from ..evaluation.loss import HeldOut
-from ..model import Model, ModelConfig
+from ..model import Model, ModelConfig, native
 from .batches import Batches
 from .changes import changes
 from .compiled import why_not
@@ -98,7 +98,8 @@ class Snapshot:
 class Run:
     """A model in training, and where it stands. Losses are nats per token; `elapsed_s` counts all runs of the model.
 
-    `compiled` says whether its steps are to be, `loss_scale` is float16's.
+    `compiled` says whether its steps are to be, `native` whether native.c computes them where they aren't, `loss_scale` is
+    float16's.
     """
 
     run_id: str
@@ -118,6 +119,7 @@ class Run:
     best_step: int | None = None
     loss_scale: LossScale | None = None
     compiled: bool = False
+    native: bool = field(init=False)
     evaluations: list[Evaluation] = field(default_factory=list)
     team: Team = ALONE
 
@@ -167,6 +169,7 @@ class Run:
             moments_sha256=None,
             loss_scale=self.loss_scale,
             compiled=self.compiled,
+            native=self.native,
             seed=self.settings.seed,
             sequences_per_step=self.settings.sequences_per_step,
             dtype=str(self.precision.dtype).removeprefix("torch."),
@@ -322,6 +325,8 @@ def _set_up(run: Run, stored: dict[str, Tensor]) -> None:
     place(run.model, run.precision.device, run.team, run.sharded)
     dtype = run.precision.dtype
     parts = thread_count(run.model, run.precision.device, run.sharded)
+    (hindered,) = run.team.any(parts == 1 or native.why_not(run.model, dtype) is not None)
+    run.native = not run.compiled and not hindered
     run.optimizer = make_optimizer(run.model, settings.optimizer, settings.learning_rate, settings.weight_decay, dtype, parts)
     restore_moments(run.model, run.optimizer, stored, run.team)
 

@@ -29,7 +29,8 @@ class TrainingState(BaseModel):
 
     `sequences_seen` is its place in the stream of batches; `weights_sha256` is of the weights that the moments belong to,
     `moments_sha256` of their file (None where nobody took it);
-    `loss_scale` is float16's, `compiled` whether the steps were; the last four are there to tell what a continuation changes.
+    `loss_scale` is float16's, `compiled` whether the steps were; the last five are there to tell what a continuation changes
+    (`native`: whether native.c computed the steps).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,6 +42,7 @@ class TrainingState(BaseModel):
     moments_sha256: str | None
     loss_scale: LossScale | None = None
     compiled: bool = False
+    native: bool = False
     seed: int
     sequences_per_step: int
     dtype: str

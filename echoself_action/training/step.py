@@ -13,7 +13,7 @@ from ..model.gpt2 import GPT2
 from .batches import Batches
 from .compiled import Loss, compiled_loss
 from .optimizer import Part
-from .replicas import Replicas
+from .replicas import How, Replicas
 from .run import Run
 from .sharding import whole
 from .threads import Threads
@@ -35,10 +35,7 @@ class Stepper:
     def __init__(self, run: Run, batches: Batches, threads: Threads) -> None:
         self._run, self._batches, self._threads = run, batches, threads
         self._replicas: Replicas | None = None
-        if threads.count > 1:
-            assert isinstance(run.model, GPT2)
-            self._replicas = Replicas(run.model, run.precision.dtype, run.optimizer.parts)
-        self.leave_uncompiled()
+        self._set_losses(compiled=False)
 
     def compile(self) -> None:
         """Compile the loss, by computing it once for the next sequences: anew where they have become other ones in number.
@@ -141,12 +138,16 @@ class Stepper:
 
     def _set_losses(self, compiled: bool) -> None:
         """One for each thread."""
-        self.compiled, model = compiled, self._run.model
+        self.compiled, run = compiled, self._run
         self._losses: list[Loss]
-        if self._replicas:
-            self._losses = self._replicas.losses(compiled)
+        if self._threads.count > 1:
+            assert isinstance(run.model, GPT2)
+            self._replicas = None  # not both at once
+            how: How = "compiled" if compiled else "native" if run.native else "plain"
+            self._replicas = Replicas(run.model, run.precision.dtype, run.optimizer.parts, how)
+            self._losses = self._replicas.losses
         elif compiled:
-            assert isinstance(model, GPT2)
-            self._losses = [compiled_loss(model)]
+            assert isinstance(run.model, GPT2)
+            self._losses = [compiled_loss(run.model)]
         else:
-            self._losses = [model.loss]
+            self._losses = [run.model.loss]

@@ -28,6 +28,7 @@ ACTION_FILES = (
     "Dockerfile",
     ".dockerignore",
     "pyproject.toml",
+    "hatch_build.py",
     "README.md",
     "LICENSE",
 )
@@ -254,7 +255,7 @@ def action() -> Iterator[Path]:
         folder.mkdir(parents=True)
         for name in ACTION_FILES:
             shutil.copy(ROOT / name, folder)
-        shutil.copytree(ROOT / "echoself_action", folder / "echoself_action", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "echoself_action", folder / "echoself_action", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         yield folder
 
 
@@ -264,7 +265,9 @@ def tools(tmp_path_factory: pytest.TempPathFactory, action: Path) -> Path:
     folder = tmp_path_factory.mktemp("tools")
     say = "import sys; print(sys.executable, sys.version)"
     found = subprocess.run(["python3", "-c", say], env={"PATH": PATH}, capture_output=True, check=True).stdout
-    key = subprocess.run(["cksum"], input=found + (action / "pyproject.toml").read_bytes(), capture_output=True, check=True)
+    made_from = [action / name for name in ("pyproject.toml", "hatch_build.py", "echoself_action/model/native.c")]
+    keyed = found + b"".join(file.read_bytes() for file in made_from)
+    key = subprocess.run(["cksum"], input=keyed, capture_output=True, check=True)
     venv = folder / "echoself-action" / key.stdout.decode().strip().replace(" ", "-")
     subprocess.run(["python3", "-m", "venv", "--without-pip", venv], env={"PATH": PATH}, check=True)
     (packages,) = venv.glob("lib/python3*/site-packages")

@@ -58,7 +58,7 @@ def test_reduced_gradients_are_those_of_the_model(model: GPT2, dtype: torch.dtyp
     with torch.autocast("cpu", dtype, enabled=dtype is torch.bfloat16):
         losses = [backward(model.loss(*batch)) for batch in batches]
         wanted = taken(model)
-        assert [backward(loss(*batch)) for loss, batch in zip(replicas.losses(False), batches, strict=False)] == losses
+        assert [backward(loss(*batch)) for loss, batch in zip(replicas.losses, batches, strict=False)] == losses
     assert not taken(model)
     for part in parts:
         replicas.reduce(part)
@@ -79,7 +79,7 @@ def test_reduced_gradients_are_those_of_the_model(model: GPT2, dtype: torch.dtyp
 def test_they_have_the_weights_that_the_model_has(model: GPT2, dtype: torch.dtype) -> None:
     parts = parts_of(model)
     replicas = Replicas(model, dtype, parts)
-    loss, other_loss = replicas.losses(False)
+    loss, other_loss = replicas.losses
     batch = sequences(model, 0)
     with torch.autocast("cpu", dtype, enabled=dtype is torch.bfloat16):
         before = loss(*batch).item()

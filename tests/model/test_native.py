@@ -1,0 +1,202 @@
+"""Blocks computed by native.c: what PyTorch computes in fp32, as near as bfloat16 comes, and the same bits each time."""
+
+import shutil
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from echoself_action.model import native
+from echoself_action.model.gpt2 import GPT2, GPT2Config, Linear
+
+CONFIG = GPT2Config(vocab_size=10, block_size=64, n_layer=2, n_head=2, n_embd=64)
+OTHERS = [
+    replace(CONFIG, activation="gelu_new"),
+    replace(CONFIG, bias=False),
+    replace(CONFIG, block_size=160, n_head=3, n_embd=96),  # contexts of several chunks, the last one shorter
+    replace(CONFIG, block_size=32, n_head=1, n_embd=32),
+    replace(CONFIG, block_size=96, n_head=1, n_embd=128, layer_norm_epsilon=0.1),
+]
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@dataclass
+class Computed:
+    """A trunk's result and its gradients: of the embeddings, and of the parameters by name."""
+
+    y: Tensor
+    of_x: Tensor
+    of_parameters: dict[str, Tensor]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"y": self.y, "x": self.of_x, **self.of_parameters}
+
+
+def a_model(config: GPT2Config, spread: float = 1.0) -> GPT2:
+    """With weights for which nothing stays small, and vectors that are no zeros and ones."""
+    model, generator = GPT2(config), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.normal_(0.0, spread * p.shape[0] ** -0.5 if p.dim() > 1 else 0.2, generator=generator)
+            if ".ln_" in name and name.endswith("weight"):
+                p += 1
+    return model.train()
+
+
+def an_input(config: GPT2Config, sequences: int = 3) -> Tensor:
+    return torch.randn(sequences, config.block_size, config.n_embd, generator=torch.Generator().manual_seed(2))
+
+
+def by_native(model: GPT2, x: Tensor) -> Computed:
+    transformer = deepcopy(model.transformer)
+    panels = []
+    for layer in transformer.modules():
+        if isinstance(layer, Linear):
+            panels.append(native.panels_for(layer.weight))
+            native.pack(layer.weight.detach(), panels[-1])
+            layer.weight = nn.Parameter(panels[-1][0])
+    return computed(native.trunk(transformer)(x.requires_grad_()), x, transformer)
+
+
+def by_pytorch(model: GPT2, x: Tensor, dtype: torch.dtype) -> Computed:
+    transformer = deepcopy(model.transformer)
+    with torch.autocast("cpu", dtype, enabled=dtype is torch.bfloat16):
+        y = transformer.from_embeddings(x.requires_grad_())
+    return computed(y, x, transformer)
+
+
+def computed(y: Tensor, x: Tensor, transformer: nn.Module) -> Computed:
+    y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(3)))  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    return Computed(y.detach(), x.grad, {name: p.grad for name, p in transformer.named_parameters() if p.grad is not None})
+
+
+def error(found: Tensor, wanted: Tensor) -> float:
+    return ((found.float() - wanted).norm() / wanted.norm()).item()
+
+
+@pytest.mark.parametrize("config", [CONFIG, *OTHERS], ids=str)
+def test_results_and_gradients_are_nearer_to_fp32_than_pytorchs_in_bfloat16(native_blocks: None, config: GPT2Config) -> None:
+    model, x = a_model(config), an_input(config)
+    wanted = by_pytorch(model, x.clone(), torch.float32).tensors()
+    found, pytorchs = by_native(model, x.clone()).tensors(), by_pytorch(model, x.clone(), torch.bfloat16).tensors()
+    assert found.keys() == wanted.keys() == pytorchs.keys()
+    for name, tensor in wanted.items():
+        assert found[name].shape == tensor.shape
+        assert error(found[name], tensor) < 0.02, name
+        # a vector of few elements has more, by chance
+        assert error(found[name], tensor) < 1.3 * error(pytorchs[name], tensor) + 1e-6, name
+    assert sum(error(found[name], wanted[name]) for name in wanted) < sum(
+        error(pytorchs[name], wanted[name]) for name in wanted
+    )
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 100])
+def test_threads_change_no_bit(native_blocks: None, count: int) -> None:
+    config = OTHERS[2]
+    model, x = a_model(config), an_input(config)
+    torch.set_num_threads(1)
+    alone = by_native(model, x.clone()).tensors()
+    torch.set_num_threads(count)
+    for name, tensor in by_native(model, x.clone()).tensors().items():
+        assert name.startswith("ln_f") or torch.equal(tensor, alone[name]), name  # that one is PyTorch's
+
+
+def test_a_trunk_takes_batches_of_any_size_after_each_other(native_blocks: None) -> None:
+    transformer = deepcopy(a_model(CONFIG).transformer)
+    panels = []
+    for layer in transformer.modules():
+        if isinstance(layer, Linear):
+            panels.append(native.panels_for(layer.weight))
+            native.pack(layer.weight.detach(), panels[-1])
+            layer.weight = nn.Parameter(panels[-1][0])
+    trunk, x = native.trunk(transformer), an_input(CONFIG, sequences=5)
+    with torch.no_grad():
+        whole = trunk(x)
+        for start, end in ((0, 1), (1, 5), (2, 4)):
+            assert torch.equal(trunk(x[start:end]), whole[start:end])
+
+
+def test_no_position_sees_those_after_it(native_blocks: None) -> None:
+    config = OTHERS[2]
+    model, x = a_model(config), an_input(config)
+    before = by_native(model, x.clone()).y
+    for position in (1, 31, 32, 63, 64, 100, 159):
+        other = x.clone()
+        other[:, position:] += torch.randn(other[:, position:].shape, generator=torch.Generator().manual_seed(4))
+        after = by_native(model, other).y
+        assert torch.equal(after[:, :position], before[:, :position])
+        assert not torch.equal(after[:, position], before[:, position])
+
+
+def test_a_number_that_is_none_is_in_the_result_and_in_the_gradients(native_blocks: None) -> None:
+    x = an_input(CONFIG)
+    x[1, 40, 7] = torch.nan
+    found = by_native(a_model(CONFIG), x)
+    assert found.y[1, 40:].isnan().all()
+    assert not found.y[[0, 2]].isnan().any()
+    assert all(gradient.isnan().any() for name, gradient in found.of_parameters.items() if name.startswith("h."))
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
+def test_large_numbers_stay_numbers(native_blocks: None, activation: str) -> None:
+    config = replace(CONFIG, activation=activation)
+    model, x = a_model(config, spread=300.0), an_input(config)
+    found, wanted = by_native(model, x.clone()), by_pytorch(model, x.clone(), torch.float32)
+    for name, tensor in found.tensors().items():
+        assert tensor.isfinite().all(), name
+    assert error(found.y, wanted.y) < 0.2  # attention takes one position, or another that bfloat16 can't tell from it
+
+
+def test_a_weight_lies_in_its_panels_as_bfloat16_and_so_does_its_transpose(native_blocks: None) -> None:
+    weight = torch.randn(64, 96)
+    panels = native.panels_for(weight)
+    native.pack(weight, panels)
+    for laid, matrix in ((panels[0], weight), (panels[1], weight.t())):
+        pairs_of_32_columns = laid.view(matrix.shape[1] // 32, matrix.shape[0] // 2, 32, 2)
+        assert torch.equal(pairs_of_32_columns.permute(1, 3, 0, 2).reshape(matrix.shape), matrix.bfloat16())
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype", "reason"),
+    [
+        (replace(CONFIG, dropout=0.1), torch.bfloat16, "it takes dropout: 0"),
+        (replace(CONFIG, block_size=48), torch.bfloat16, "multiple of 32"),
+        (replace(CONFIG, n_head=4), torch.bfloat16, "multiple of 32"),
+        (CONFIG, torch.float32, "it is for bfloat16"),
+    ],
+)
+def test_it_says_what_it_is_not_for(native_blocks: None, config: GPT2Config, dtype: torch.dtype, reason: str) -> None:
+    assert reason in (native.why_not(GPT2(config), dtype) or "")
+
+
+def test_it_is_for_gpt2() -> None:
+    assert native.why_not(nn.Linear(1, 1), torch.bfloat16) == "it is for architecture: gpt2"
+
+
+def test_a_library_of_another_source_is_not_taken(native_blocks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = Path(native.__file__).with_name("native.c")
+    shutil.copy(source.with_name("libnative.so"), tmp_path)
+    shutil.copy(source, tmp_path)
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "native.py"))
+    monkeypatch.setattr(native.importlib.metadata, "distribution", _none)
+    looked_up = native._library.__wrapped__
+    assert looked_up()
+    (tmp_path / "native.c").write_text(source.read_text() + "\n")
+    assert looked_up() is None
+    (tmp_path / "libnative.so").unlink()
+    assert looked_up() is None
+
+
+def _none(name: str) -> None:
+    raise native.importlib.metadata.PackageNotFoundError(name)

@@ -1,0 +1,140 @@
+"""Runs whose blocks native.c computes: which they are, what they learn, and how they go on."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from echoself_action.__main__ import main
+from echoself_action.checkpoint.folder import ModelFolder
+from echoself_action.corpus.token_files import Tokens
+from echoself_action.model import native
+from echoself_action.model.gpt2 import GPT2Config
+from echoself_action.training.loop import train
+from echoself_action.training.result import Listeners, Result
+from echoself_action.training.run import Data, Run, continued, fresh
+from echoself_action.training.step import Stepper
+from echoself_action.training.stop import StopRequest
+from echoself_action.training.threads import Threads
+from tests.conftest import training_settings
+
+CONFIG = GPT2Config(vocab_size=257, block_size=32, n_layer=2, n_head=2, n_embd=64)
+QUIET = Listeners(lambda _: None, pytest.fail)
+
+
+def a_run(tokens: Tokens, config: GPT2Config = CONFIG, **changes: Any) -> Run:
+    return fresh(config, Data(tokens, []), training_settings(**({"dtype": "bfloat16"} | changes)))
+
+
+def gradients(run: Run) -> dict[str, torch.Tensor]:
+    run.model.train()
+    with Threads(2) as threads:
+        Stepper(run, run.batches(), threads).gradients()
+    return {name: p.grad for name, p in run.model.named_parameters() if p.grad is not None}
+
+
+def go_on(tokens: Tokens, start: ModelFolder, place: Path, notes: list[str], **changes: Any) -> Result:
+    settings = training_settings(**({"dtype": "bfloat16"} | changes))
+    return train(continued(start, Data(tokens, []), settings, notes.append), place, StopRequest(), QUIET)
+
+
+def tensors(folder: ModelFolder) -> dict[str, torch.Tensor]:
+    return load_file(folder.path / "model.safetensors") | load_file(folder.path / "training_state/optimizer.safetensors")
+
+
+def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_library", lambda: None)
+
+
+def test_a_model_that_it_is_for_is_trained_by_it(native_blocks: None, tokens: Tokens) -> None:
+    assert a_run(tokens).native
+    assert not a_run(tokens, replace(CONFIG, dropout=0.1)).native
+    assert not a_run(tokens, dtype="float32").native
+
+
+@pytest.mark.parametrize("changes", [{}, {"gradient_accumulation": 3}, {"batch_size": 1}], ids=str)
+def test_the_gradients_of_a_step_are_pytorchs(
+    native_blocks: None, two_cores: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, changes: dict[str, int]
+) -> None:
+    found, in_fp32 = gradients(a_run(tokens, **changes)), gradients(a_run(tokens, dtype="float32", **changes))
+    without_library(monkeypatch)
+    plain = a_run(tokens, **changes)
+    assert not plain.native
+    pytorchs = gradients(plain)
+    assert found.keys() == pytorchs.keys() == in_fp32.keys() == dict(plain.model.named_parameters()).keys()
+    assert any(not torch.equal(gradient, pytorchs[name]) for name, gradient in found.items())
+    for name, wanted in in_fp32.items():
+        off, pytorch_off = (((some[name] - wanted).norm() / wanted.norm()).item() for some in (found, pytorchs))
+        assert off < 1.3 * pytorch_off + 1e-6, name
+
+
+def test_a_step_is_the_same_to_the_bit_each_time_and_on_one_core(native_blocks: None, two_cores: None, tokens: Tokens) -> None:
+    first, *others = (gradients(a_run(tokens, gradient_accumulation=3)) for _ in range(4))
+    torch.set_num_threads(1)
+    for other in (*others, gradients(a_run(tokens, gradient_accumulation=3))):
+        assert all(torch.equal(gradient, other[name]) for name, gradient in first.items())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_learns_as_it_does_in_pytorch(
+    native_blocks: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, tmp_path: Path, optimizer: str
+) -> None:
+    def val_loss(place: str) -> float:
+        result = train(a_run(tokens, optimizer=optimizer, max_iters=40), tmp_path / place, StopRequest(), QUIET)
+        assert result.latest.metadata
+        assert result.latest.metadata.val_loss is not None
+        return result.latest.metadata.val_loss
+
+    by_native = val_loss("native")
+    without_library(monkeypatch)
+    assert by_native == pytest.approx(val_loss("pytorch"), rel=0.01)
+    assert by_native < 4.5  # of 5.5 at first
+
+
+def test_going_on_is_as_if_it_had_never_stopped_to_the_bit(native_blocks: None, tokens: Tokens, tmp_path: Path) -> None:
+    notes: list[str] = []
+    whole = train(a_run(tokens, max_iters=8, decay=0), tmp_path / "whole", StopRequest(), QUIET).latest
+    part = train(a_run(tokens, max_iters=3, decay=0), tmp_path / "part", StopRequest(), QUIET).latest
+    part = go_on(tokens, part, tmp_path / "part", notes, max_iters=5, decay=0).latest
+    one, other = tensors(whole), tensors(part)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    assert notes == []
+
+
+def test_a_run_that_goes_on_without_it_says_so(
+    native_blocks: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+    start = train(a_run(tokens, max_iters=2, decay=0), tmp_path, StopRequest(), QUIET).latest
+    without_library(monkeypatch)
+    start = go_on(tokens, start, tmp_path, notes, max_iters=2, decay=0).latest
+    assert notes == ["native was True and is now False: other rounding from here on."]
+    go_on(tokens, start, tmp_path, notes, max_iters=2, decay=0)
+    assert len(notes) == 1
+
+
+def test_what_it_computes_is_not_compiled_unless_that_is_asked_for(
+    native_blocks: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("echoself_action.training.compiled._SECONDS", 0.0)  # compiling would pay
+    result = train(a_run(tokens, max_iters=25), tmp_path, StopRequest(), QUIET)
+    assert result.latest.metadata
+    assert not a_run(tokens, compile="true").native
+    assert '"native": true' in (result.latest.path / "training_state/state.json").read_text()
+
+
+@pytest.mark.parametrize("dropout", ["0", "0.1"])
+def test_the_log_says_why_it_is_not_taken(
+    native_blocks: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, dropout: str
+) -> None:
+    for number in range(40):
+        (tmp_path / f"{number}.md").write_text(f"document {number} " * 20)
+    monkeypatch.chdir(tmp_path)
+    sizes = ["--n-layer=1", "--n-head=1", "--n-embd=32", "--block-size=32", "--batch-size=2", f"--dropout={dropout}"]
+    assert main(["train", "--data=*.md", "--tokenizer=bytes", "--device=cpu", "--max-iters=1", *sizes]) == 0
+    said = "its blocks are computed by PyTorch, which takes longer than native.c: it takes dropout: 0"
+    assert (said in capsys.readouterr().out) == (dropout != "0")
