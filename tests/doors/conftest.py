@@ -255,7 +255,9 @@ def action() -> Iterator[Path]:
         folder.mkdir(parents=True)
         for name in ACTION_FILES:
             shutil.copy(ROOT / name, folder)
-        shutil.copytree(ROOT / "echoself_action", folder / "echoself_action", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        shutil.copytree(
+            ROOT / "echoself_action", folder / "echoself_action", ignore=shutil.ignore_patterns("__pycache__", "*.so")
+        )
         yield folder
 
 

@@ -149,6 +149,8 @@ def test_a_machine_without_docker_is_told_of_the_other_way(action: Path, tmp_pat
 
 # --- for real, in .ci/container
 
+WIDER = {"block_size": "32", "n_embd": "32"}  # a model that native.c is for
+
 container = pytest.mark.container
 
 
@@ -166,6 +168,11 @@ def test_the_cpu_image_is_small() -> None:
         check=True,
     )
     assert int(sizes.stdout) <= MAX_BYTES
+
+
+@container
+def test_the_image_has_native_c_compiled() -> None:
+    assert inside("python -c 'from echoself_action.model import native; print(native._library())'").startswith("<CDLL '/app/")
 
 
 @container
@@ -298,9 +305,12 @@ def test_on_the_host_the_packages_are_installed_once(action: Path, tmp_path: Pat
     first = runner.start(inputs).end(800)
     assert first.code == 0, first.log
     assert "Installing into" in first.log
+    # as the next job has it, whose runner has fetched the action anew
+    (action / "echoself_action/model/libnative.so").unlink(missing_ok=True)
     second = runner.run(inputs)
     assert (second.code, second.outputs["step"]) == (0, "9"), second.log
     assert "Installing into" not in second.log
+    assert "native.c was not compiled" not in runner.run(inputs | WIDER | {"output_dir": "wider"}).log
 
 
 def whole_environment() -> dict[str, str]:
