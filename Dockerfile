@@ -41,10 +41,10 @@ RUN mkdir /vocabulary && \
       echo "GPT-2's vocabulary can't be fetched: it is not in this image"; }
 
 FROM ${PYTHON_IMAGE} AS package
-# for native.c. Where it can't be had the image is built all the same, and trains with PyTorch's operations alone.
+# for what the package has in C. Where it can't be had the image is built all the same, and trains with PyTorch's operations alone.
 # hadolint ignore=DL3008
 RUN { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; } || \
-    echo "a compiler can't be fetched: native.c is not in this image"
+    echo "a compiler can't be fetched: native code is not in this image"
 COPY --from=requirements /build.txt /
 RUN pip install --no-cache-dir -r /build.txt
 WORKDIR /source

@@ -1,4 +1,4 @@
-"""Compiles native.c into the package where there is a compiler. Where there is none, training takes PyTorch's operations."""
+"""Compiles what the package has in C, where there is a compiler. Where there is none, training takes PyTorch's operations."""
 
 import hashlib
 import os
@@ -9,33 +9,33 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-LIBRARY = "echoself_action/model/libnative.so"
+FOLDER, LIBRARY = "echoself_action/native", "libnative.so"
 
 
 class Native(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  (hatchling's)
-        if self.target_name != "wheel":
-            return
-        library = Path(self.root, LIBRARY)
+        folder = Path(self.root, FOLDER)
         try:
-            compile_native(library)
+            compile_native(folder)
         except (OSError, subprocess.CalledProcessError) as error:
-            library.unlink(missing_ok=True)
-            self.app.display_warning(f"native.c was not compiled, and training on a CPU is slower without it: {error}")
+            (folder / LIBRARY).unlink(missing_ok=True)
+            self.app.display_warning(f"{FOLDER} was not compiled, and training on a CPU is slower without it: {error}")
             return
-        build_data["artifacts"].append(LIBRARY)
+        build_data["artifacts"].append(f"{FOLDER}/{LIBRARY}")
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 
 
-def compile_native(library: Path) -> None:
-    """Put the library there, whole or not at all. It says which source it is of."""
-    source, unfinished = library.with_name("native.c"), library.with_suffix(".part")
-    digest = hashlib.blake2b(source.read_bytes(), digest_size=16).hexdigest()
-    compiler = shlex.split(os.environ.get("CC", "cc"))
-    flags = ["-O3", "-std=gnu11", "-fPIC", "-shared", "-pthread", f'-DSOURCE="{digest}"']
+def compile_native(folder: Path) -> None:
+    """Put the library into the folder of its sources, whole or not at all. It says which they are, by their digest."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for file in sorted(folder.glob("*.[ch]")):
+        hashed.update(file.read_bytes())
+    unfinished = folder / f"{LIBRARY}.part"
+    flags = ["-O3", "-std=gnu11", "-fPIC", "-shared", "-pthread", f'-DSOURCE="{hashed.hexdigest()}"']
+    sources = map(str, sorted(folder.glob("*.c")))
     try:
-        subprocess.run([*compiler, *flags, "-o", str(unfinished), str(source), "-lm"], check=True)
-        unfinished.replace(library)
+        subprocess.run([*shlex.split(os.environ.get("CC", "cc")), *flags, "-o", str(unfinished), *sources, "-lm"], check=True)
+        unfinished.replace(folder / LIBRARY)
     finally:
         unfinished.unlink(missing_ok=True)

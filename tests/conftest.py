@@ -25,8 +25,8 @@ import torch
 from echoself_action.checkpoint.folder import ModelFolder
 from echoself_action.corpus.token_files import Tokens, prepare_tokens
 from echoself_action.corpus.tokenizer import make_tokenizer
-from echoself_action.model import native
 from echoself_action.model.gpt2 import GPT2, GPT2Config
+from echoself_action.model.native_blocks import why_not
 from echoself_action.training.run import Data, fresh
 from echoself_action.training.settings import TrainingSettings
 
@@ -105,10 +105,10 @@ def small_config() -> GPT2Config:
 
 
 @pytest.fixture
-def native_blocks() -> None:
-    """native.c can be used. Skips where it can't, except in CI on a CPU that it is for: there it must have been compiled."""
+def native_code() -> None:
+    """Native code can be used. Skips where it can't, except in CI on a CPU that it is for: there it must have been compiled."""
     config = GPT2Config(vocab_size=1, block_size=32, n_layer=1, n_head=1, n_embd=32)
-    if reason := native.why_not(GPT2(config), torch.bfloat16):
+    if reason := why_not(GPT2(config), torch.bfloat16):
         if os.environ.get("CI") == "true" and "not compiled" in reason:
             pytest.fail(f"{reason}, and under CI=true its tests must run")
         pytest.skip(reason)

@@ -10,8 +10,9 @@ from ..errors import INTERRUPTED, InputError
 from ..evaluation.samples import sample
 from ..hub.secrets import without_secrets
 from ..inputs import Inputs, Outputs
-from ..model import ModelConfig, native
+from ..model import ModelConfig
 from ..model.config import GPT2Config
+from ..model.native_blocks import why_not as why_not_native
 from ..report.github import write_outputs, write_summary
 from ..report.log import note, part, show_sample, warn
 from ..report.progress import ProgressPrinter
@@ -137,8 +138,8 @@ def _introduce(training: Run) -> None:
         f"{_shared(training)}"
     )
     by_pytorch = precision.device.type == "cpu" and dtype == "bfloat16" and not training.native and not training.compiled
-    if by_pytorch and (reason := native.why_not(training.model, precision.dtype)):
-        note(f"its blocks are computed by PyTorch, which takes longer than native.c: {reason}")
+    if by_pytorch and (reason := why_not_native(training.model, precision.dtype)):
+        note(f"its blocks are computed by PyTorch, which takes longer than native code: {reason}")
 
 
 def _shared(training: Run) -> str:

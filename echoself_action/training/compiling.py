@@ -29,7 +29,7 @@ class Compiling:
         Raises TrainingError where compiling fails and was asked for.
         """
         run, device = self._run, self._run.precision.device
-        # native.c is faster than what is compiled
+        # native code is faster than what is compiled
         decides = run.settings.compile == "auto" and not run.compiled and not run.native
         if decides and run.step == _DECIDED_AT >= self._start + _TIMED:
             repaid = run.team.is_lead and pays(run.model, device, seconds_to_go)

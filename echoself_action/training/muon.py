@@ -6,13 +6,16 @@ them one by one. An update is scaled as Moonlight does (Liu et al. 2025, arXiv 2
 one learning rate serves both.
 """
 
+import ctypes
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from .. import native
 from .plain import PlainOptimizer
 from .sharding import parted_like, whole
 
@@ -26,11 +29,14 @@ _ELEMENTS_AT_ONCE = 1 << 24  # what is computed for them takes several times the
 
 class Muon(PlainOptimizer):
     """Steps for matrices. A group's `side_by_side` is how many matrices lie in one, as queries, keys and values do;
-    `dtype` is what products of them are computed in."""
+    `dtype` is what products of them are computed in, by `native/orthogonal.c` where it is for their shape and
+    `by_native` says so."""
 
-    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, weight_decay: float, dtype: torch.dtype) -> None:
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], lr: float, weight_decay: float, dtype: torch.dtype, by_native: bool = False
+    ) -> None:
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "side_by_side": 1})
-        self._dtype = dtype
+        self._dtype, self._native = dtype, native.Scratch() if by_native else None
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -50,7 +56,7 @@ class Muon(PlainOptimizer):
         """One update of some parameters of one shape."""
         count = group["side_by_side"]
         pieces = [piece for parameter in parameters for piece in self._ahead(parameter).chunk(count, 1)]
-        updates = orthogonal(_stacked(pieces, self._dtype), self._dtype).unbind(0)
+        updates = orthogonal(_stacked(pieces, self._dtype), self._dtype, self._native).unbind(0)
         rate = group["lr"] * _RMS * max(pieces[0].shape) ** 0.5
         for number, parameter in enumerate(parameters):
             own = updates[number * count : (number + 1) * count]
@@ -67,14 +73,36 @@ class Muon(PlainOptimizer):
         return whole(gradient.lerp(momentum, MOMENTUM))
 
 
-def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
-    """`matrices` (count, rows, columns), each with its singular values brought near one, computed in `dtype`."""
+def orthogonal(matrices: Tensor, dtype: torch.dtype, by_native: native.Scratch | None = None) -> Tensor:
+    """`matrices` (count, rows, columns), each with its singular values brought near one, computed in `dtype`: by native code
+    where that has memory, and they are of a shape that it is for."""
     x: Tensor = (matrices / (matrices.norm(dim=(-2, -1), keepdim=True) * 1.01 + 1e-7)).to(dtype)
+    if by_native and not any(size % native.MULTIPLE for size in x.shape[1:]):
+        return _orthogonal_by_native(x.contiguous(), by_native)
     tall = x.shape[1] > x.shape[2]  # products of the shorter side; turning a matrix over takes longer than they do
     for a, b, c in _COEFFICIENTS:
         gram = x.mT @ x if tall else x @ x.mT
         factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, x, factor, beta=a) if tall else torch.baddbmm(x, factor, x, beta=a)
+    return x
+
+
+class _Matrices(ctypes.Structure):
+    """As in orthogonal.c."""
+
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("count", "rows", "columns", "steps", "threads")),
+        ("x", ctypes.c_void_p),
+        ("coefficients", ctypes.c_void_p),
+    ]
+
+
+def _orthogonal_by_native(x: Tensor, scratch: native.Scratch) -> Tensor:
+    """The steps of `orthogonal`, in place."""
+    coefficients = np.array(_COEFFICIENTS, np.float32)
+    matrices = _Matrices(*x.shape, len(_COEFFICIENTS), torch.get_num_threads(), x.data_ptr(), coefficients.ctypes.data)
+    library, at = native.library(), ctypes.byref(matrices)
+    library.orthogonal(at, scratch.at_least(library.orthogonal_scratch(at)))
     return x
 
 

@@ -79,9 +79,10 @@ def make_optimizer(
     weight_decay: float,
     dtype: torch.dtype = torch.float32,
     parts: int = 1,
+    native: bool = False,
 ) -> Optimizer:
-    """Matrices and embeddings decay; biases and layer norms do not. `dtype` is that of products; the parameters are dealt out
-    to `parts` that take about as long.
+    """Matrices and embeddings decay; biases and layer norms do not. `dtype` is that of products, which are taken by native code
+    where that is wanted; the parameters are dealt out to `parts` that take about as long.
 
     With Muon, embeddings do not decay either: what is left to AdamW then are they and vectors.
     """
@@ -93,7 +94,7 @@ def make_optimizer(
     optimizers = [[_adamw(dealt.values(), learning_rate, decay)] for dealt in _dealt(rest, parts)]
     if hidden:
         for part, dealt in zip(optimizers, _dealt(hidden, parts), strict=True):
-            part.append(_muon(dealt, learning_rate, weight_decay, dtype))
+            part.append(_muon(dealt, learning_rate, weight_decay, dtype, native))
     return Optimizer(*(Part(*part) for part in optimizers))
 
 
@@ -103,12 +104,12 @@ def _adamw(parameters: Collection[Tensor], rate: float, decay: float) -> AdamW:
     return AdamW(groups, lr=rate, betas=BETAS, fused=True)
 
 
-def _muon(named: Mapping[str, Tensor], rate: float, decay: float, dtype: torch.dtype) -> Muon:
+def _muon(named: Mapping[str, Tensor], rate: float, decay: float, dtype: torch.dtype, native: bool) -> Muon:
     by_count = {
         count: [p for name, p in named.items() if _SIDE_BY_SIDE.get(name.split(".")[-2], 1) == count]
         for count in (1, *_SIDE_BY_SIDE.values())
     }
-    return Muon([{"params": params, "side_by_side": count} for count, params in by_count.items()], rate, decay, dtype)
+    return Muon([{"params": params, "side_by_side": count} for count, params in by_count.items()], rate, decay, dtype, native)
 
 
 def _dealt(named: Mapping[str, Tensor], parts: int) -> list[dict[str, Tensor]]:

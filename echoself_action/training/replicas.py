@@ -1,8 +1,8 @@
 """A model's replicas, for threads that train it at the same time: one for each.
 
 Their weights are the model's. What only products see of them is cast once for all replicas, after a step, where each would
-cast it for itself, or laid out for native.c where that computes them. Gradients are a replica's own until they are reduced: no
-thread waits for another to add something, what is in the dtype of products stays in it until then, and sums have one order.
+cast it for itself, or laid out for native code where that computes them. Gradients are a replica's own until they are reduced:
+no thread waits for another to add something, what is in the dtype of products stays in it until then, and sums have one order.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..model import native
+from ..model import native_blocks
 from ..model.cross_entropy import head_cross_entropy, padded_head
 from ..model.gpt2 import GPT2, Linear, Transformer
 from .compiled import Loss, Trunk, compiled_trunk
@@ -24,7 +24,7 @@ How = Literal["plain", "compiled", "native"]
 _TRUNKS: dict[How, Callable[[Transformer], Trunk]] = {
     "plain": lambda transformer: transformer.from_embeddings,
     "compiled": compiled_trunk,
-    "native": native.trunk,
+    "native": native_blocks.trunk,
 }
 _AT_ONCE = 1 << 19  # elements that are reduced: few calls for a small model, and little memory for a large one
 
@@ -74,7 +74,7 @@ class _Replica:
 class Replicas:
     """One for each of the `parts` that the parameters of `model` are dealt out to, so that as many threads can reduce and
     broadcast, each a part. Products are in `dtype`, and blocks computed by PyTorch, by what `compiled_trunk` makes of them, or
-    by native.c."""
+    by native code."""
 
     def __init__(self, model: GPT2, dtype: torch.dtype, parts: Sequence[Part], how: How = "plain") -> None:
         tokens: Tensor = model.transformer.wte.weight
@@ -84,7 +84,7 @@ class Replicas:
         panels: dict[Tensor, Tensor] = {}
         cast: dict[Tensor, Tensor] = {}
         if how == "native":
-            panels = {layer.weight: native.panels_for(layer.weight) for layer in layers}
+            panels = {layer.weight: native_blocks.panels_for(layer.weight) for layer in layers}
         elif dtype is not torch.float32:
             cast = {p: torch.empty_like(p, dtype=dtype, requires_grad=False) for layer in layers for p in layer.parameters()}
         seen = cast | {p: both[0] for p, both in panels.items()}
@@ -107,7 +107,7 @@ class Replicas:
         if cast := self._cast[part]:
             torch._foreach_copy_(list(cast.values()), list(cast))
         for weight, panels in self._panels[part].items():
-            native.pack(weight, panels)
+            native_blocks.pack(weight, panels)
 
     @torch.no_grad()
     def reduce(self, part: Part) -> None:

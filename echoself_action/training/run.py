@@ -28,7 +28,8 @@ from ..corpus.token_files import Tokens
 from ..corpus.tokenizer import Tokenizer
 from ..errors import CheckpointError, InputError
 from ..evaluation.loss import HeldOut
-from ..model import Model, ModelConfig, native
+from ..model import Model, ModelConfig
+from ..model.native_blocks import why_not as why_not_native
 from .batches import Batches
 from .changes import changes
 from .compiled import why_not
@@ -98,7 +99,7 @@ class Snapshot:
 class Run:
     """A model in training, and where it stands. Losses are nats per token; `elapsed_s` counts all runs of the model.
 
-    `compiled` says whether its steps are to be, `native` whether native.c computes them where they aren't, `loss_scale` is
+    `compiled` says whether its steps are to be, `native` whether native code computes what it can, `loss_scale` is
     float16's.
     """
 
@@ -325,9 +326,11 @@ def _set_up(run: Run, stored: dict[str, Tensor]) -> None:
     place(run.model, run.precision.device, run.team, run.sharded)
     dtype = run.precision.dtype
     parts = thread_count(run.model, run.precision.device, run.sharded)
-    (hindered,) = run.team.any(parts == 1 or native.why_not(run.model, dtype) is not None)
+    (hindered,) = run.team.any(parts == 1 or why_not_native(run.model, dtype) is not None)
     run.native = not run.compiled and not hindered
-    run.optimizer = make_optimizer(run.model, settings.optimizer, settings.learning_rate, settings.weight_decay, dtype, parts)
+    run.optimizer = make_optimizer(
+        run.model, settings.optimizer, settings.learning_rate, settings.weight_decay, dtype, parts, run.native
+    )
     restore_moments(run.model, run.optimizer, stored, run.team)
 
 

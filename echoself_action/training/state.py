@@ -30,7 +30,7 @@ class TrainingState(BaseModel):
     `sequences_seen` is its place in the stream of batches; `weights_sha256` is of the weights that the moments belong to,
     `moments_sha256` of their file (None where nobody took it);
     `loss_scale` is float16's, `compiled` whether the steps were; the last five are there to tell what a continuation changes
-    (`native`: whether native.c computed the steps).
+    (`native`: whether native code computed the steps).
     """
 
     model_config = ConfigDict(frozen=True)

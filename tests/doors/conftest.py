@@ -267,7 +267,11 @@ def tools(tmp_path_factory: pytest.TempPathFactory, action: Path) -> Path:
     folder = tmp_path_factory.mktemp("tools")
     say = "import sys; print(sys.executable, sys.version)"
     found = subprocess.run(["python3", "-c", say], env={"PATH": PATH}, capture_output=True, check=True).stdout
-    made_from = [action / name for name in ("pyproject.toml", "hatch_build.py", "echoself_action/model/native.c")]
+    made_from = [
+        action / "pyproject.toml",
+        action / "hatch_build.py",
+        *sorted((action / "echoself_action/native").glob("*.[ch]")),
+    ]
     keyed = found + b"".join(file.read_bytes() for file in made_from)
     key = subprocess.run(["cksum"], input=keyed, capture_output=True, check=True)
     venv = folder / "echoself-action" / key.stdout.decode().strip().replace(" ", "-")

@@ -149,7 +149,7 @@ def test_a_machine_without_docker_is_told_of_the_other_way(action: Path, tmp_pat
 
 # --- for real, in .ci/container
 
-WIDER = {"block_size": "32", "n_embd": "32"}  # a model that native.c is for
+WIDER = {"block_size": "32", "n_embd": "32"}  # a model that native code is for
 
 container = pytest.mark.container
 
@@ -171,8 +171,8 @@ def test_the_cpu_image_is_small() -> None:
 
 
 @container
-def test_the_image_has_native_c_compiled() -> None:
-    assert inside("python -c 'from echoself_action.model import native; print(native._library())'").startswith("<CDLL '/app/")
+def test_the_image_has_native_code() -> None:
+    assert inside("python -c 'from echoself_action import native; print(native._library())'").startswith("<CDLL '/app/")
 
 
 @container
@@ -306,11 +306,11 @@ def test_on_the_host_the_packages_are_installed_once(action: Path, tmp_path: Pat
     assert first.code == 0, first.log
     assert "Installing into" in first.log
     # as the next job has it, whose runner has fetched the action anew
-    (action / "echoself_action/model/libnative.so").unlink(missing_ok=True)
+    (action / "echoself_action/native/libnative.so").unlink(missing_ok=True)
     second = runner.run(inputs)
     assert (second.code, second.outputs["step"]) == (0, "9"), second.log
     assert "Installing into" not in second.log
-    assert "native.c was not compiled" not in runner.run(inputs | WIDER | {"output_dir": "wider"}).log
+    assert "it was not compiled" not in runner.run(inputs | WIDER | {"output_dir": "wider"}).log
 
 
 def whole_environment() -> dict[str, str]:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from echoself_action import native
 from echoself_action.training.muon import Muon, orthogonal
 
 
@@ -39,6 +40,36 @@ def test_matrices_of_one_shape_do_not_touch_each_other() -> None:
     together = orthogonal(both, torch.float32)
     alone = torch.cat([orthogonal(one[None], torch.float32) for one in both])
     assert torch.allclose(together.float(), alone.float(), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 64, 160), (2, 160, 64), (1, 96, 128)])
+def test_native_code_takes_the_steps_that_pytorch_takes(
+    native_code: None, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(shape)
+    wanted = orthogonal(matrices, torch.float32)
+    monkeypatch.setattr(torch, "baddbmm", None)
+    found = orthogonal(matrices, torch.bfloat16, native.Scratch())
+    monkeypatch.undo()
+    pytorchs = orthogonal(matrices, torch.bfloat16)
+    error, pytorchs_error = ((some.float() - wanted).norm() for some in (found, pytorchs))
+    assert error < 1.1 * pytorchs_error
+
+
+def test_native_codes_threads_change_no_bit(native_code: None, two_cores: None) -> None:
+    torch.manual_seed(0)
+    matrices, found = torch.randn(5, 64, 96), []
+    for count in (1, 2, 4, 9):
+        torch.set_num_threads(count)
+        found.append(orthogonal(matrices, torch.bfloat16, native.Scratch()))
+    assert all(torch.equal(one, found[0]) for one in found)
+
+
+def test_shapes_that_native_code_is_not_for_are_pytorchs(native_code: None) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(2, 32, 48)
+    assert torch.equal(orthogonal(matrices, torch.bfloat16, native.Scratch()), orthogonal(matrices, torch.bfloat16))
 
 
 @pytest.mark.parametrize("shape", [(16, 64), (64, 16)])

@@ -1,4 +1,4 @@
-"""Runs whose blocks native.c computes: which they are, what they learn, and how they go on."""
+"""Runs that native code computes: which they are, what they learn, and how they go on."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from echoself_action import native
 from echoself_action.__main__ import main
 from echoself_action.checkpoint.folder import ModelFolder
 from echoself_action.corpus.token_files import Tokens
-from echoself_action.model import native
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.loop import train
 from echoself_action.training.result import Listeners, Result
@@ -49,7 +49,7 @@ def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_library", lambda: None)
 
 
-def test_a_model_that_it_is_for_is_trained_by_it(native_blocks: None, tokens: Tokens) -> None:
+def test_a_model_that_it_is_for_is_trained_by_it(native_code: None, tokens: Tokens) -> None:
     assert a_run(tokens).native
     assert not a_run(tokens, replace(CONFIG, dropout=0.1)).native
     assert not a_run(tokens, dtype="float32").native
@@ -57,7 +57,7 @@ def test_a_model_that_it_is_for_is_trained_by_it(native_blocks: None, tokens: To
 
 @pytest.mark.parametrize("changes", [{}, {"gradient_accumulation": 3}, {"batch_size": 1}], ids=str)
 def test_the_gradients_of_a_step_are_pytorchs(
-    native_blocks: None, two_cores: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, changes: dict[str, int]
+    native_code: None, two_cores: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, changes: dict[str, int]
 ) -> None:
     found, in_fp32 = gradients(a_run(tokens, **changes)), gradients(a_run(tokens, dtype="float32", **changes))
     without_library(monkeypatch)
@@ -71,7 +71,7 @@ def test_the_gradients_of_a_step_are_pytorchs(
         assert off < 1.3 * pytorch_off + 1e-6, name
 
 
-def test_a_step_is_the_same_to_the_bit_each_time_and_on_one_core(native_blocks: None, two_cores: None, tokens: Tokens) -> None:
+def test_a_step_is_the_same_to_the_bit_each_time_and_on_one_core(native_code: None, two_cores: None, tokens: Tokens) -> None:
     first, *others = (gradients(a_run(tokens, gradient_accumulation=3)) for _ in range(4))
     torch.set_num_threads(1)
     for other in (*others, gradients(a_run(tokens, gradient_accumulation=3))):
@@ -80,7 +80,7 @@ def test_a_step_is_the_same_to_the_bit_each_time_and_on_one_core(native_blocks: 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_run_learns_as_it_does_in_pytorch(
-    native_blocks: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, tmp_path: Path, optimizer: str
+    native_code: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, tmp_path: Path, optimizer: str
 ) -> None:
     def val_loss(place: str) -> float:
         result = train(a_run(tokens, optimizer=optimizer, max_iters=40), tmp_path / place, StopRequest(), QUIET)
@@ -94,7 +94,7 @@ def test_a_run_learns_as_it_does_in_pytorch(
     assert by_native < 4.5  # of 5.5 at first
 
 
-def test_going_on_is_as_if_it_had_never_stopped_to_the_bit(native_blocks: None, tokens: Tokens, tmp_path: Path) -> None:
+def test_going_on_is_as_if_it_had_never_stopped_to_the_bit(native_code: None, tokens: Tokens, tmp_path: Path) -> None:
     notes: list[str] = []
     whole = train(a_run(tokens, max_iters=8, decay=0), tmp_path / "whole", StopRequest(), QUIET).latest
     part = train(a_run(tokens, max_iters=3, decay=0), tmp_path / "part", StopRequest(), QUIET).latest
@@ -106,7 +106,7 @@ def test_going_on_is_as_if_it_had_never_stopped_to_the_bit(native_blocks: None, 
 
 
 def test_a_run_that_goes_on_without_it_says_so(
-    native_blocks: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, tmp_path: Path
+    native_code: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, tmp_path: Path
 ) -> None:
     notes: list[str] = []
     start = train(a_run(tokens, max_iters=2, decay=0), tmp_path, StopRequest(), QUIET).latest
@@ -118,7 +118,7 @@ def test_a_run_that_goes_on_without_it_says_so(
 
 
 def test_what_it_computes_is_not_compiled_unless_that_is_asked_for(
-    native_blocks: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, tmp_path: Path
+    native_code: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("echoself_action.training.compiled._SECONDS", 0.0)  # compiling would pay
     result = train(a_run(tokens, max_iters=25), tmp_path, StopRequest(), QUIET)
@@ -129,12 +129,12 @@ def test_what_it_computes_is_not_compiled_unless_that_is_asked_for(
 
 @pytest.mark.parametrize("dropout", ["0", "0.1"])
 def test_the_log_says_why_it_is_not_taken(
-    native_blocks: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, dropout: str
+    native_code: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, dropout: str
 ) -> None:
     for number in range(40):
         (tmp_path / f"{number}.md").write_text(f"document {number} " * 20)
     monkeypatch.chdir(tmp_path)
     sizes = ["--n-layer=1", "--n-head=1", "--n-embd=32", "--block-size=32", "--batch-size=2", f"--dropout={dropout}"]
     assert main(["train", "--data=*.md", "--tokenizer=bytes", "--device=cpu", "--max-iters=1", *sizes]) == 0
-    said = "its blocks are computed by PyTorch, which takes longer than native.c: it takes dropout: 0"
+    said = "its blocks are computed by PyTorch, which takes longer than native code: it takes dropout: 0"
     assert (said in capsys.readouterr().out) == (dropout != "0")

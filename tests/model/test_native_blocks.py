@@ -1,16 +1,14 @@
-"""Blocks computed by native.c: what PyTorch computes in fp32, as near as bfloat16 comes, and the same bits each time."""
+"""Blocks computed by native code: what PyTorch computes in fp32, as near as bfloat16 comes, and the same bits each time."""
 
-import shutil
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from echoself_action.model import native
+from echoself_action.model import native_blocks
 from echoself_action.model.gpt2 import GPT2, GPT2Config, Linear
 
 CONFIG = GPT2Config(vocab_size=10, block_size=64, n_layer=2, n_head=2, n_embd=64)
@@ -62,10 +60,10 @@ def by_native(model: GPT2, x: Tensor) -> Computed:
     panels = []
     for layer in transformer.modules():
         if isinstance(layer, Linear):
-            panels.append(native.panels_for(layer.weight))
-            native.pack(layer.weight.detach(), panels[-1])
+            panels.append(native_blocks.panels_for(layer.weight))
+            native_blocks.pack(layer.weight.detach(), panels[-1])
             layer.weight = nn.Parameter(panels[-1][0])
-    return computed(native.trunk(transformer)(x.requires_grad_()), x, transformer)
+    return computed(native_blocks.trunk(transformer)(x.requires_grad_()), x, transformer)
 
 
 def by_pytorch(model: GPT2, x: Tensor, dtype: torch.dtype) -> Computed:
@@ -86,7 +84,7 @@ def error(found: Tensor, wanted: Tensor) -> float:
 
 
 @pytest.mark.parametrize("config", [CONFIG, *OTHERS], ids=str)
-def test_results_and_gradients_are_nearer_to_fp32_than_pytorchs_in_bfloat16(native_blocks: None, config: GPT2Config) -> None:
+def test_results_and_gradients_are_nearer_to_fp32_than_pytorchs_in_bfloat16(native_code: None, config: GPT2Config) -> None:
     model, x = a_model(config), an_input(config)
     wanted = by_pytorch(model, x.clone(), torch.float32).tensors()
     found, pytorchs = by_native(model, x.clone()).tensors(), by_pytorch(model, x.clone(), torch.bfloat16).tensors()
@@ -102,7 +100,7 @@ def test_results_and_gradients_are_nearer_to_fp32_than_pytorchs_in_bfloat16(nati
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 100])
-def test_threads_change_no_bit(native_blocks: None, count: int) -> None:
+def test_threads_change_no_bit(native_code: None, count: int) -> None:
     config = OTHERS[2]
     model, x = a_model(config), an_input(config)
     torch.set_num_threads(1)
@@ -112,22 +110,22 @@ def test_threads_change_no_bit(native_blocks: None, count: int) -> None:
         assert name.startswith("ln_f") or torch.equal(tensor, alone[name]), name  # that one is PyTorch's
 
 
-def test_a_trunk_takes_batches_of_any_size_after_each_other(native_blocks: None) -> None:
+def test_a_trunk_takes_batches_of_any_size_after_each_other(native_code: None) -> None:
     transformer = deepcopy(a_model(CONFIG).transformer)
     panels = []
     for layer in transformer.modules():
         if isinstance(layer, Linear):
-            panels.append(native.panels_for(layer.weight))
-            native.pack(layer.weight.detach(), panels[-1])
+            panels.append(native_blocks.panels_for(layer.weight))
+            native_blocks.pack(layer.weight.detach(), panels[-1])
             layer.weight = nn.Parameter(panels[-1][0])
-    trunk, x = native.trunk(transformer), an_input(CONFIG, sequences=5)
+    trunk, x = native_blocks.trunk(transformer), an_input(CONFIG, sequences=5)
     with torch.no_grad():
         whole = trunk(x)
         for start, end in ((0, 1), (1, 5), (2, 4)):
             assert torch.equal(trunk(x[start:end]), whole[start:end])
 
 
-def test_no_position_sees_those_after_it(native_blocks: None) -> None:
+def test_no_position_sees_those_after_it(native_code: None) -> None:
     config = OTHERS[2]
     model, x = a_model(config), an_input(config)
     before = by_native(model, x.clone()).y
@@ -139,7 +137,7 @@ def test_no_position_sees_those_after_it(native_blocks: None) -> None:
         assert not torch.equal(after[:, position], before[:, position])
 
 
-def test_a_number_that_is_none_is_in_the_result_and_in_the_gradients(native_blocks: None) -> None:
+def test_a_number_that_is_none_is_in_the_result_and_in_the_gradients(native_code: None) -> None:
     x = an_input(CONFIG)
     x[1, 40, 7] = torch.nan
     found = by_native(a_model(CONFIG), x)
@@ -149,7 +147,7 @@ def test_a_number_that_is_none_is_in_the_result_and_in_the_gradients(native_bloc
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
-def test_large_numbers_stay_numbers(native_blocks: None, activation: str) -> None:
+def test_large_numbers_stay_numbers(native_code: None, activation: str) -> None:
     config = replace(CONFIG, activation=activation)
     model, x = a_model(config, spread=300.0), an_input(config)
     found, wanted = by_native(model, x.clone()), by_pytorch(model, x.clone(), torch.float32)
@@ -158,10 +156,10 @@ def test_large_numbers_stay_numbers(native_blocks: None, activation: str) -> Non
     assert error(found.y, wanted.y) < 0.2  # attention takes one position, or another that bfloat16 can't tell from it
 
 
-def test_a_weight_lies_in_its_panels_as_bfloat16_and_so_does_its_transpose(native_blocks: None) -> None:
+def test_a_weight_lies_in_its_panels_as_bfloat16_and_so_does_its_transpose(native_code: None) -> None:
     weight = torch.randn(64, 96)
-    panels = native.panels_for(weight)
-    native.pack(weight, panels)
+    panels = native_blocks.panels_for(weight)
+    native_blocks.pack(weight, panels)
     for laid, matrix in ((panels[0], weight), (panels[1], weight.t())):
         pairs_of_32_columns = laid.view(matrix.shape[1] // 32, matrix.shape[0] // 2, 32, 2)
         assert torch.equal(pairs_of_32_columns.permute(1, 3, 0, 2).reshape(matrix.shape), matrix.bfloat16())
@@ -176,27 +174,9 @@ def test_a_weight_lies_in_its_panels_as_bfloat16_and_so_does_its_transpose(nativ
         (CONFIG, torch.float32, "it is for bfloat16"),
     ],
 )
-def test_it_says_what_it_is_not_for(native_blocks: None, config: GPT2Config, dtype: torch.dtype, reason: str) -> None:
-    assert reason in (native.why_not(GPT2(config), dtype) or "")
+def test_it_says_what_it_is_not_for(native_code: None, config: GPT2Config, dtype: torch.dtype, reason: str) -> None:
+    assert reason in (native_blocks.why_not(GPT2(config), dtype) or "")
 
 
 def test_it_is_for_gpt2() -> None:
-    assert native.why_not(nn.Linear(1, 1), torch.bfloat16) == "it is for architecture: gpt2"
-
-
-def test_a_library_of_another_source_is_not_taken(native_blocks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    source = Path(native.__file__).with_name("native.c")
-    shutil.copy(source.with_name("libnative.so"), tmp_path)
-    shutil.copy(source, tmp_path)
-    monkeypatch.setattr(native, "__file__", str(tmp_path / "native.py"))
-    monkeypatch.setattr(native.importlib.metadata, "distribution", _none)
-    looked_up = native._library.__wrapped__
-    assert looked_up()
-    (tmp_path / "native.c").write_text(source.read_text() + "\n")
-    assert looked_up() is None
-    (tmp_path / "libnative.so").unlink()
-    assert looked_up() is None
-
-
-def _none(name: str) -> None:
-    raise native.importlib.metadata.PackageNotFoundError(name)
+    assert native_blocks.why_not(nn.Linear(1, 1), torch.bfloat16) == "it is for architecture: gpt2"

@@ -1,21 +1,12 @@
-/* The blocks of a GPT-2 and their gradients, for training in bfloat16 on a CPU with AVX-512 BF16.
+/* The blocks of a GPT-2 and their gradients, for training.
  *
  * PyTorch's operations are calls of a matrix library between passes over memory; a small model's spend half of their time
  * around the products. Here a few rows at a time go through all that happens to a row while they are in the cache, a product
- * ends with what is done to its result, and no gradient or activation is held but those that the other direction needs.
- *
- * Products are of bfloat16 and summed in fp32, as are norms, softmax and the residual stream. An element is summed by one
- * thread in one order, however many there are.
- *
- * Layouts: a `pair` is two neighbours in the direction that is summed over, the first in the lower half. A matrix is read by
- * rows (pairs lie side by side), or as `panels`: 32 columns at a time, (columns / 32, pairs, 32).
+ * ends with what is done to its result, and nothing is held but what the other direction needs. Products are of bfloat16;
+ * norms, softmax and the residual stream are in fp32.
  */
 
-#include <stdint.h>
-#include <stddef.h>
-
-typedef uint16_t bf16;
-typedef uint32_t pair;
+#include "products.h"
 
 typedef struct {
   int32_t sequences, length, width, heads, tanh, threads;
@@ -42,172 +33,14 @@ typedef struct {
   bf16 *attn, *attn_proj, *fc, *mlp_proj; /* (in, out) */
 } Gradients;
 
-/* The digest of the source that this library is of. */
-const char *source(void) { return SOURCE; }
-
-#if defined(__x86_64__) && defined(__GNUC__)
-
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")
-#include <immintrin.h>
-#include <math.h>
-#include <pthread.h>
-#include <string.h>
-
-#define INLINE static inline __attribute__((always_inline))
-
-enum { PANEL = 32, TILE = 8, CHUNK = 64, MOST_THREADS = 64 };
-
-/* ---- threads ---- */
+#ifdef SUPPORTED
 
 typedef struct {
   const Block *block;
   const Activations *at;
   const Gradients *to;
-  char *shared, *own; /* scratch: of all threads, and of this one */
+  char *shared; /* what the stages of a backward pass hand on */
 } Job;
-
-typedef void Work(const Job *job, int first, int end);
-
-typedef struct {
-  Job job;
-  Work *work;
-  int first, end;
-} Share;
-
-static void *in_thread(void *given) {
-  Share *share = given;
-  share->work(&share->job, share->first, share->end);
-  return NULL;
-}
-
-/* `work` for all of `count` units, dealt out to the block's threads; a thread that can't be had leaves its share to this one */
-static void deal(Work *work, Job job, int count, size_t own_size) {
-  pthread_t threads[MOST_THREADS];
-  Share shares[MOST_THREADS];
-  int started[MOST_THREADS] = {0};
-  int many = job.block->threads < MOST_THREADS ? job.block->threads : MOST_THREADS;
-  for (int i = many - 1; i >= 0; i--) {
-    shares[i] = (Share){job, work, (int)((int64_t)count * i / many), (int)((int64_t)count * (i + 1) / many)};
-    shares[i].job.own = job.own + i * own_size;
-    started[i] = i && shares[i].first < shares[i].end && !pthread_create(&threads[i], NULL, in_thread, &shares[i]);
-    if (!started[i]) in_thread(&shares[i]);
-  }
-  for (int i = 1; i < many; i++)
-    if (started[i]) pthread_join(threads[i], NULL);
-}
-
-/* ---- elements ---- */
-
-INLINE __m512 widened(const bf16 *from) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)from)), 16));
-}
-
-INLINE void narrowed(bf16 *to, __m512 values) { _mm256_storeu_si256((void *)to, (__m256i)_mm512_cvtneps_pbh(values)); }
-
-INLINE __m512 rounded(__m512 values) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(values)), 16));
-}
-
-INLINE __m512 bias_or_none(const float *bias, ptrdiff_t at) { return bias ? _mm512_loadu_ps(bias + at) : _mm512_setzero_ps(); }
-
-/* to 2 units in the last place; Cephes' polynomial */
-INLINE __m512 exponential(__m512 x) {
-  const __m512 one = _mm512_set1_ps(1.0f);
-  __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504089f)), 8);
-  x = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-  x = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), x);
-  __m512 p = _mm512_set1_ps(1.9875691500e-4f);
-  p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(1.3981999507e-3f));
-  p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(8.3334519073e-3f));
-  p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(4.1665795894e-2f));
-  p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(1.6666665459e-1f));
-  p = _mm512_fmadd_ps(p, x, _mm512_set1_ps(5.0000001201e-1f));
-  p = _mm512_fmadd_ps(p, _mm512_mul_ps(x, x), _mm512_add_ps(x, one));
-  return _mm512_scalef_ps(p, n);
-}
-
-INLINE __m512 reciprocal(__m512 x) { return _mm512_div_ps(_mm512_set1_ps(1.0f), x); }
-
-/* GELU of x, and its derivative (Hendrycks and Gimpel 2016). Exact: erfc as in Abramowitz and Stegun, 7.1.26, to 2e-7. */
-INLINE __m512 gelu(__m512 x, int tanh, __m512 *derivative) {
-  const __m512 one = _mm512_set1_ps(1.0f), half = _mm512_set1_ps(0.5f), square = _mm512_mul_ps(x, x);
-  __m512 share, slope; /* the value is x * share, the derivative share + x * slope */
-  if (tanh) {
-    const __m512 cubic = _mm512_set1_ps(0.044715f), scale = _mm512_set1_ps(0.79788456080f);
-    __m512 inside = _mm512_mul_ps(_mm512_mul_ps(scale, x), _mm512_fmadd_ps(cubic, square, one));
-    /* (1 + tanh u) / 2 = 1 / (1 + exp(-2u)) */
-    share = reciprocal(_mm512_add_ps(one, exponential(_mm512_mul_ps(inside, _mm512_set1_ps(-2.0f)))));
-    __m512 of_inside = _mm512_mul_ps(scale, _mm512_fmadd_ps(_mm512_set1_ps(3 * 0.044715f), square, one));
-    slope = _mm512_mul_ps(_mm512_mul_ps(_mm512_set1_ps(2.0f), of_inside), _mm512_mul_ps(share, _mm512_sub_ps(one, share)));
-  } else {
-    __m512 bell = exponential(_mm512_mul_ps(square, _mm512_set1_ps(-0.5f)));
-    __m512 t = reciprocal(_mm512_fmadd_ps(_mm512_abs_ps(x), _mm512_set1_ps(0.3275911f * 0.70710678f), one));
-    __m512 p = _mm512_set1_ps(1.061405429f);
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-1.453152027f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(1.421413741f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(-0.284496736f));
-    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(0.254829592f));
-    __m512 tail = _mm512_mul_ps(half, _mm512_mul_ps(_mm512_mul_ps(p, t), bell));
-    share = _mm512_mask_sub_ps(tail, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ), one, tail);
-    slope = _mm512_mul_ps(bell, _mm512_set1_ps(0.39894228040f));
-  }
-  *derivative = _mm512_fmadd_ps(x, slope, share);
-  return _mm512_mul_ps(x, share);
-}
-
-/* ---- layouts ---- */
-
-/* `rows` (even) of (rows, columns) become the pairs from `first` / 2 on of panels of `pairs` in all */
-static void interleave(const bf16 *from, ptrdiff_t stride, int rows, int columns, pair *to, int first, int pairs) {
-  for (int column = 0; column < columns; column += PANEL) {
-    pair *panel = to + ((ptrdiff_t)(column / PANEL) * pairs + first / 2) * PANEL;
-    for (int row = 0; row < rows; row += 2, panel += PANEL) {
-      const bf16 *upper = from + row * stride + column, *lower = upper + stride;
-      for (int half = 0; half < PANEL; half += 16) {
-        __m512i one = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(upper + half)));
-        __m512i two = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(lower + half)));
-        _mm512_storeu_si512(panel + half, _mm512_or_si512(one, _mm512_slli_epi32(two, 16)));
-      }
-    }
-  }
-}
-
-/* 16 rows of 16 pairs become columns */
-INLINE void turn(__m512i rows[16]) {
-  __m512i mixed[16];
-#pragma GCC unroll 8
-  for (int i = 0; i < 16; i += 2) {
-    mixed[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-    mixed[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) {
-    rows[i] = _mm512_unpacklo_epi64(mixed[i], mixed[i + 2]);
-    rows[i + 1] = _mm512_unpackhi_epi64(mixed[i], mixed[i + 2]);
-    rows[i + 2] = _mm512_unpacklo_epi64(mixed[i + 1], mixed[i + 3]);
-    rows[i + 3] = _mm512_unpackhi_epi64(mixed[i + 1], mixed[i + 3]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i++) {
-    __m512i a = _mm512_shuffle_i32x4(rows[i], rows[4 + i], 0x88), b = _mm512_shuffle_i32x4(rows[i], rows[4 + i], 0xdd);
-    __m512i c = _mm512_shuffle_i32x4(rows[8 + i], rows[12 + i], 0x88), d = _mm512_shuffle_i32x4(rows[8 + i], rows[12 + i], 0xdd);
-    mixed[i] = _mm512_shuffle_i32x4(a, c, 0x88), mixed[8 + i] = _mm512_shuffle_i32x4(a, c, 0xdd);
-    mixed[4 + i] = _mm512_shuffle_i32x4(b, d, 0x88), mixed[12 + i] = _mm512_shuffle_i32x4(b, d, 0xdd);
-  }
-  memcpy(rows, mixed, sizeof mixed);
-}
-
-/* (rows, columns) become the panels of their transpose: pairs of columns */
-static void transpose(const bf16 *from, ptrdiff_t stride, int rows, int columns, pair *to) {
-  for (int row = 0; row < rows; row += 16)
-    for (int column = 0; column < columns; column += 32) {
-      __m512i block[16];
-      for (int i = 0; i < 16; i++) block[i] = _mm512_loadu_si512(from + (row + i) * stride + column);
-      turn(block);
-      pair *panel = to + ((ptrdiff_t)(row / PANEL) * (columns / 2) + column / 2) * PANEL + row % PANEL;
-      for (int i = 0; i < 16; i++) _mm512_storeu_si512(panel + i * PANEL, block[i]);
-    }
-}
 
 /* A weight (inputs, outputs) in fp32 as panels of bfloat16, and behind them those of its transpose. */
 void pack(const float *weight, int inputs, int outputs, pair *to) {
@@ -235,89 +68,6 @@ void pack(const float *weight, int inputs, int outputs, pair *to) {
 }
 
 INLINE const pair *turned(const pair *packed, int width, int other) { return packed + (ptrdiff_t)width * other / 2; }
-
-/* ---- products ---- */
-
-/* What is done to a product: */
-typedef enum {
-  TO_FLOATS,       /* nothing */
-  TO_SUM,          /* the bias and `with`, fp32, are added */
-  TO_BF16,         /* the bias is added */
-  TO_ACTIVATION,   /* the bias is added, and `also` gets the GELU of that */
-  TO_BEFORE_GELU,  /* it is the gradient of a GELU: `to` gets its argument's, where `with` is the argument; `also` its value */
-} Ending;
-
-typedef struct {
-  void *to;
-  ptrdiff_t stride; /* of all three */
-  const float *bias;
-  const void *with;
-  void *also;
-  int tanh;
-} Result;
-
-INLINE void end(__m512 sum, Ending ending, const Result *result, ptrdiff_t row, ptrdiff_t column) {
-  ptrdiff_t at = row * result->stride + column;
-  __m512 derivative;
-  switch (ending) {
-    case TO_FLOATS: _mm512_storeu_ps((float *)result->to + at, sum); break;
-    case TO_SUM:
-      sum = _mm512_add_ps(sum, bias_or_none(result->bias, column));
-      _mm512_storeu_ps((float *)result->to + at, _mm512_add_ps(sum, _mm512_loadu_ps((const float *)result->with + at)));
-      break;
-    case TO_BF16: narrowed((bf16 *)result->to + at, _mm512_add_ps(sum, bias_or_none(result->bias, column))); break;
-    case TO_ACTIVATION:
-      sum = rounded(_mm512_add_ps(sum, bias_or_none(result->bias, column)));
-      narrowed((bf16 *)result->to + at, sum);
-      narrowed((bf16 *)result->also + at, gelu(sum, result->tanh, &derivative));
-      break;
-    case TO_BEFORE_GELU:
-      narrowed((bf16 *)result->also + at, gelu(widened((const bf16 *)result->with + at), result->tanh, &derivative));
-      narrowed((bf16 *)result->to + at, _mm512_mul_ps(sum, derivative));
-      break;
-  }
-}
-
-/* 8 rows by 32 columns: 16 sums in registers. The rows' pairs are `row` apart, and `step` from one pair to the next. */
-INLINE void tile(const pair *left, ptrdiff_t row, ptrdiff_t step, const pair *right, int pairs, Ending ending,
-                 const Result *result, int first_row, int first_column) {
-  __m512 sums[TILE][2];
-#pragma GCC unroll 8
-  for (int i = 0; i < TILE; i++) sums[i][0] = sums[i][1] = _mm512_setzero_ps();
-  for (int k = 0; k < pairs; k++) {
-    __m512bh one = (__m512bh)_mm512_loadu_si512(right + k * PANEL), two = (__m512bh)_mm512_loadu_si512(right + k * PANEL + 16);
-#pragma GCC unroll 8
-    for (int i = 0; i < TILE; i++) {
-      __m512bh both = (__m512bh)_mm512_set1_epi32((int)left[i * row + k * step]);
-      sums[i][0] = _mm512_dpbf16_ps(sums[i][0], both, one);
-      sums[i][1] = _mm512_dpbf16_ps(sums[i][1], both, two);
-    }
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < TILE; i++) {
-    end(sums[i][0], ending, result, first_row + i, first_column);
-    end(sums[i][1], ending, result, first_row + i, first_column + 16);
-  }
-}
-
-/* (rows, 2 * pairs) by rows times panels, which hold `held` pairs, of which the first are taken */
-INLINE void by_rows(const bf16 *left, ptrdiff_t stride, int rows, const pair *right, int pairs, int held, int columns,
-                    Ending ending, Result result) {
-  for (int column = 0; column < columns; column += PANEL)
-    for (int row = 0; row < rows; row += TILE)
-      tile((const pair *)(left + row * stride), stride / 2, 1, right + (ptrdiff_t)column * held, pairs, ending, &result, row,
-           column);
-}
-
-/* The transpose of panels, whose columns from `first` to `last` are the result's rows, times panels of as many pairs */
-INLINE void by_columns(const pair *left, int first, int last, const pair *right, int pairs, int columns, Ending ending,
-                       Result result) {
-  for (int row = first; row < last; row += PANEL)
-    for (int column = 0; column < columns; column += PANEL)
-      for (int part = row; part < row + PANEL; part += TILE)
-        tile(left + (ptrdiff_t)row * pairs + part % PANEL, 1, PANEL, right + (ptrdiff_t)column * pairs, pairs, ending, &result,
-             part, column);
-}
 
 /* ---- layer normalisation ---- */
 
@@ -401,12 +151,13 @@ static size_t attention_scratch(const Block *b) { /* bytes for either direction 
   return length * size * (4 * 2 + 2 * 4) + length * CHUNK * 2 * 4 + length * TILE * 4 * 2 + CHUNK * size * 2 * 2;
 }
 
-static void attend(const Job *job, int first, int last) {
+static void attend(const void *given, int first, int last, char *own) {
+  const Job *job = given;
   const Block *b = job->block;
   const Activations *at = job->at;
   const int length = b->length, size = b->width / b->heads, stride = 3 * b->width;
   const float scale = 1.0f / sqrtf((float)size);
-  pair *keys = (pair *)job->own, *values = keys + length * size / 2;
+  pair *keys = (pair *)own, *values = keys + length * size / 2;
   float *scores = (float *)(values + length * size / 2);
   bf16 *probabilities = (bf16 *)(scores + TILE * length);
   for (int unit = first; unit < last; unit++) {
@@ -419,11 +170,11 @@ static void attend(const Job *job, int first, int last) {
     for (int row = 0; row < length; row += TILE) {
       const int seen = (row / PANEL + 1) * PANEL;
       by_rows(query + (ptrdiff_t)row * stride, stride, TILE, keys, size / 2, size / 2, seen, TO_FLOATS,
-              (Result){scores, length, 0, 0, 0, 0});
+              (Result){.to = scores, .stride = length});
       for (int i = 0; i < TILE; i++)
         log_sums[row + i] = softmax(scores + i * length, row + i + 1, seen, scale, probabilities + i * length);
       by_rows(probabilities, length, TILE, values, seen / 2, length / 2, size, TO_BF16,
-              (Result){at->attended + (start + row) * b->width + head * size, b->width, 0, 0, 0, 0});
+              (Result){.to = at->attended + (start + row) * b->width + head * size, .stride = b->width});
     }
   }
 }
@@ -456,9 +207,9 @@ static void before_attention(const Block *b, const Activations *at, const bf16 *
       for (int row = chunk; row < all; row += TILE) {
         const int seen = (row / PANEL + 1) * PANEL;
         by_rows(query + (ptrdiff_t)row * stride, stride, TILE, keys, size / 2, size / 2, seen, TO_FLOATS,
-                (Result){scores, length, 0, 0, 0, 0});
+                (Result){.to = scores, .stride = length});
         by_rows(gradient + (ptrdiff_t)row * width, width, TILE, values, size / 2, size / 2, seen, TO_FLOATS,
-                (Result){of_chances, length, 0, 0, 0, 0});
+                (Result){.to = of_chances, .stride = length});
         for (int i = 0; i < TILE; i++) {
           const bf16 *result = attended + (ptrdiff_t)(row + i) * width, *of_result = gradient + (ptrdiff_t)(row + i) * width;
           __m512 along = _mm512_setzero_ps();
@@ -479,14 +230,14 @@ static void before_attention(const Block *b, const Activations *at, const bf16 *
           }
         }
         by_rows(of_scores + (ptrdiff_t)(row - chunk) * length, length, TILE, key_pairs, seen / 2, length / 2, size, TO_BF16,
-                (Result){of_query + (ptrdiff_t)row * stride, stride, 0, 0, 0, 0});
+                (Result){.to = of_query + (ptrdiff_t)row * stride, .stride = stride});
       }
       interleave(chances, length, rows, all, chance_pairs, 0, rows / 2);
       interleave(of_scores, length, rows, all, score_pairs, 0, rows / 2);
       interleave(query + (ptrdiff_t)chunk * stride, stride, rows, size, query_pairs, 0, rows / 2);
       interleave(gradient + (ptrdiff_t)chunk * width, width, rows, size, attended_pairs, 0, rows / 2);
-      by_columns(score_pairs, 0, all, query_pairs, rows / 2, size, TO_SUM, (Result){of_keys, size, 0, of_keys, 0, 0});
-      by_columns(chance_pairs, 0, all, attended_pairs, rows / 2, size, TO_SUM, (Result){of_values, size, 0, of_values, 0, 0});
+      by_columns(score_pairs, 0, all, query_pairs, rows / 2, size, TO_SUM, (Result){.to = of_keys, .stride = size, .with = of_keys});
+      by_columns(chance_pairs, 0, all, attended_pairs, rows / 2, size, TO_SUM, (Result){.to = of_values, .stride = size, .with = of_values});
     }
     for (int row = 0; row < length; row++) {
       narrow(of_keys + (ptrdiff_t)row * size, (size_t)size, of_query + (ptrdiff_t)row * stride + width);
@@ -507,43 +258,41 @@ static size_t own_scratch(const Block *b) {
 
 INLINE int chunk_end(int row, int last) { return last - row < CHUNK ? last : row + CHUNK; }
 
-static void to_heads(const Job *job, int first, int last) {
+static void to_heads(const void *given, int first, int last, char *own) {
+  const Job *job = given;
   const Block *b = job->block;
   const int width = b->width;
-  bf16 *normalised = (bf16 *)job->own;
+  bf16 *normalised = (bf16 *)own;
   first *= TILE, last *= TILE;
   for (int row = first, end; row < last; row = end) {
     end = chunk_end(row, last);
     const ptrdiff_t start = (ptrdiff_t)row * width;
     normalise(job->at->x + start, end - row, width, b->ln_1_weight, b->ln_1_bias, b->epsilon, normalised);
     by_rows(normalised, width, end - row, b->attn, width / 2, width / 2, 3 * width, TO_BF16,
-            (Result){job->at->heads + 3 * start, 3 * width, b->attn_bias, 0, 0, 0});
+            (Result){.to = job->at->heads + 3 * start, .stride = 3 * width, .bias = b->attn_bias});
   }
 }
 
-static void from_attended(const Job *job, int first, int last) {
+static void from_attended(const void *given, int first, int last, char *own) {
+  const Job *job = given;
   const Block *b = job->block;
   const Activations *at = job->at;
   const int width = b->width;
-  bf16 *normalised = (bf16 *)job->own, *active = normalised + CHUNK * width;
+  bf16 *normalised = (bf16 *)own, *active = normalised + CHUNK * width;
   first *= TILE, last *= TILE;
   for (int row = first, end; row < last; row = end) {
     end = chunk_end(row, last);
     const int rows = end - row;
     const ptrdiff_t start = (ptrdiff_t)row * width;
     by_rows(at->attended + start, width, rows, b->attn_proj, width / 2, width / 2, width, TO_SUM,
-            (Result){at->middle + start, width, b->attn_proj_bias, at->x + start, 0, 0});
+            (Result){.to = at->middle + start, .stride = width, .bias = b->attn_proj_bias, .with = at->x + start});
     normalise(at->middle + start, rows, width, b->ln_2_weight, b->ln_2_bias, b->epsilon, normalised);
     /* the activation lies as what it is of, of which there are all rows */
     bf16 *inner = at->inner + 4 * start;
-    if (b->tanh)
-      by_rows(normalised, width, rows, b->fc, width / 2, width / 2, 4 * width, TO_ACTIVATION,
-              (Result){inner, 4 * width, b->fc_bias, 0, active, 1});
-    else
-      by_rows(normalised, width, rows, b->fc, width / 2, width / 2, 4 * width, TO_ACTIVATION,
-              (Result){inner, 4 * width, b->fc_bias, 0, active, 0});
+    by_rows(normalised, width, rows, b->fc, width / 2, width / 2, 4 * width, TO_ACTIVATION,
+            (Result){.to = inner, .stride = 4 * width, .bias = b->fc_bias, .also = active, .tanh = b->tanh});
     by_rows(active, 4 * width, rows, b->mlp_proj, 2 * width, 2 * width, width, TO_SUM,
-            (Result){at->y + start, width, b->mlp_proj_bias, at->middle + start, 0, 0});
+            (Result){.to = at->y + start, .stride = width, .bias = b->mlp_proj_bias, .with = at->middle + start});
   }
 }
 
@@ -567,13 +316,14 @@ static size_t stage(const Block *b, char *shared, Stages *s) { /* gives the byte
   return (size_t)(here - shared);
 }
 
-static void before_mlp(const Job *job, int first, int last) {
+static void before_mlp(const void *given, int first, int last, char *own) {
+  const Job *job = given;
   const Block *b = job->block;
   const Activations *at = job->at;
   const int width = b->width, pairs = (int)(rows_of(b) / 2);
   Stages s;
   stage(b, job->shared, &s);
-  bf16 *narrow_one = (bf16 *)job->own, *normalised = narrow_one + CHUNK * width;
+  bf16 *narrow_one = (bf16 *)own, *normalised = narrow_one + CHUNK * width;
   bf16 *of_inner = normalised + CHUNK * width, *active = of_inner + 4 * CHUNK * width;
   first *= TILE, last *= TILE;
   for (int row = first, end; row < last; row = end) {
@@ -583,16 +333,12 @@ static void before_mlp(const Job *job, int first, int last) {
     narrow(job->to->y + start, (size_t)(rows * width), narrow_one);
     interleave(narrow_one, width, rows, width, s.of_y, row, pairs);
     const bf16 *inner = at->inner + 4 * start;
-    if (b->tanh)
-      by_rows(narrow_one, width, rows, turned(b->mlp_proj, width, 4 * width), width / 2, width / 2, 4 * width, TO_BEFORE_GELU,
-              (Result){of_inner, 4 * width, 0, inner, active, 1});
-    else
-      by_rows(narrow_one, width, rows, turned(b->mlp_proj, width, 4 * width), width / 2, width / 2, 4 * width, TO_BEFORE_GELU,
-              (Result){of_inner, 4 * width, 0, inner, active, 0});
+    by_rows(narrow_one, width, rows, turned(b->mlp_proj, width, 4 * width), width / 2, width / 2, 4 * width, TO_BEFORE_GELU,
+            (Result){.to = of_inner, .stride = 4 * width, .with = inner, .also = active, .tanh = b->tanh});
     interleave(active, 4 * width, rows, 4 * width, s.active, row, pairs);
     interleave(of_inner, 4 * width, rows, 4 * width, s.of_inner, row, pairs);
     by_rows(of_inner, 4 * width, rows, turned(b->fc, width, 4 * width), 2 * width, 2 * width, width, TO_FLOATS,
-            (Result){s.of_norm_2 + start, width, 0, 0, 0, 0});
+            (Result){.to = s.of_norm_2 + start, .stride = width});
     normalise(at->middle + start, rows, width, b->ln_2_weight, b->ln_2_bias, b->epsilon, normalised);
     interleave(normalised, width, rows, width, s.norm_2, row, pairs);
     before_norm(at->middle + start, s.of_norm_2 + start, job->to->y + start, rows, width, b->ln_2_weight, b->epsilon,
@@ -601,22 +347,24 @@ static void before_mlp(const Job *job, int first, int last) {
     interleave(narrow_one, width, rows, width, s.of_middle_pairs, row, pairs);
     interleave(at->attended + start, width, rows, width, s.attended, row, pairs);
     by_rows(narrow_one, width, rows, turned(b->attn_proj, width, width), width / 2, width / 2, width, TO_BF16,
-            (Result){s.of_attended + start, width, 0, 0, 0, 0});
+            (Result){.to = s.of_attended + start, .stride = width});
   }
 }
 
-static void before_heads(const Job *job, int first, int last) {
+static void before_heads(const void *given, int first, int last, char *own) {
+  const Job *job = given;
   Stages s;
   stage(job->block, job->shared, &s);
-  before_attention(job->block, job->at, s.of_attended, s.of_heads, job->own, first, last);
+  before_attention(job->block, job->at, s.of_attended, s.of_heads, own, first, last);
 }
 
-static void before_block(const Job *job, int first, int last) {
+static void before_block(const void *given, int first, int last, char *own) {
+  const Job *job = given;
   const Block *b = job->block;
   const int width = b->width, pairs = (int)(rows_of(b) / 2);
   Stages s;
   stage(b, job->shared, &s);
-  bf16 *normalised = (bf16 *)job->own;
+  bf16 *normalised = (bf16 *)own;
   first *= TILE, last *= TILE;
   for (int row = first, end; row < last; row = end) {
     end = chunk_end(row, last);
@@ -624,7 +372,7 @@ static void before_block(const Job *job, int first, int last) {
     const ptrdiff_t start = (ptrdiff_t)row * width;
     interleave(s.of_heads + 3 * start, 3 * width, rows, 3 * width, s.of_heads_pairs, row, pairs);
     by_rows(s.of_heads + 3 * start, 3 * width, rows, turned(b->attn, width, 3 * width), 3 * width / 2, 3 * width / 2, width, TO_FLOATS,
-            (Result){s.of_norm_1 + start, width, 0, 0, 0, 0});
+            (Result){.to = s.of_norm_1 + start, .stride = width});
     normalise(job->at->x + start, rows, width, b->ln_1_weight, b->ln_1_bias, b->epsilon, normalised);
     interleave(normalised, width, rows, width, s.norm_1, row, pairs);
     before_norm(job->at->x + start, s.of_norm_1 + start, s.of_middle + start, rows, width, b->ln_1_weight, b->epsilon,
@@ -633,7 +381,9 @@ static void before_block(const Job *job, int first, int last) {
 }
 
 /* A unit is 32 rows of a weight's gradient by `width` columns, of which all weights have 12 * width / 32 */
-static void weights(const Job *job, int first, int last) {
+static void weights(const void *given, int first, int last, char *own) {
+  const Job *job = given;
+  (void)own;
   const Block *b = job->block;
   const int width = b->width, pairs = (int)(rows_of(b) / 2), panels = width / PANEL;
   Stages s;
@@ -650,7 +400,7 @@ static void weights(const Job *job, int first, int last) {
       if (here < 0 || here >= all[i].parts * all[i].rows * panels) continue;
       const int part = here % all[i].parts, row = here / all[i].parts * PANEL;
       by_columns(all[i].left, row, row + PANEL, all[i].right + (ptrdiff_t)part * width * pairs, pairs, width, TO_BF16,
-                 (Result){all[i].to + part * width, all[i].parts * width, 0, 0, 0, 0});
+                 (Result){.to = all[i].to + part * width, .stride = all[i].parts * width});
     }
 }
 
@@ -677,7 +427,9 @@ static void norm_sums(const float *gradients, const float *units, int rows, int 
 }
 
 /* Of norms' weights and all biases; a unit is 32 columns of each width */
-static void vectors(const Job *job, int first, int last) {
+static void vectors(const void *given, int first, int last, char *own) {
+  const Job *job = given;
+  (void)own;
   const Block *b = job->block;
   const Gradients *to = job->to;
   const int width = b->width, rows = (int)rows_of(b), pairs = rows / 2;
@@ -707,28 +459,27 @@ size_t backward_scratch(const Block *b) {
   return forward_scratch(b) + stage(b, NULL, &s);
 }
 
-static char *aligned(char *scratch) { return (char *)(((uintptr_t)scratch + 63) / 64 * 64); }
-
 /* Writes all of `at` but x. */
 void forward(const Block *b, const Activations *at, char *scratch) {
-  const Job job = {b, at, NULL, NULL, aligned(scratch)};
+  const Job job = {b, at, NULL, NULL};
   const int tiles = (int)(rows_of(b) / TILE);
-  deal(to_heads, job, tiles, own_scratch(b));
-  deal(attend, job, b->sequences * b->heads, own_scratch(b));
-  deal(from_attended, job, tiles, own_scratch(b));
+  char *own = aligned(scratch);
+  deal(to_heads, &job, tiles, b->threads, own, own_scratch(b));
+  deal(attend, &job, b->sequences * b->heads, b->threads, own, own_scratch(b));
+  deal(from_attended, &job, tiles, b->threads, own, own_scratch(b));
 }
 
 /* Writes all of `to` but y. */
 void backward(const Block *b, const Activations *at, const Gradients *to, char *scratch) {
   Stages s;
-  char *shared = aligned(scratch);
-  const Job job = {b, at, to, shared, shared + stage(b, shared, &s)};
+  const Job job = {b, at, to, aligned(scratch)};
   const int tiles = (int)(rows_of(b) / TILE), panels = b->width / PANEL;
-  deal(before_mlp, job, tiles, own_scratch(b));
-  deal(before_heads, job, b->sequences * b->heads, own_scratch(b));
-  deal(before_block, job, tiles, own_scratch(b));
-  deal(weights, job, 12 * panels, 0);
-  deal(vectors, job, panels, 0);
+  char *own = job.shared + stage(b, job.shared, &s);
+  deal(before_mlp, &job, tiles, b->threads, own, own_scratch(b));
+  deal(before_heads, &job, b->sequences * b->heads, b->threads, own, own_scratch(b));
+  deal(before_block, &job, tiles, b->threads, own, own_scratch(b));
+  deal(weights, &job, 12 * panels, b->threads, own, 0);
+  deal(vectors, &job, panels, b->threads, own, 0);
 }
 
 #endif

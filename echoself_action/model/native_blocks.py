@@ -1,20 +1,14 @@
-"""The blocks of a GPT-2 for training in bfloat16 on a CPU, by `native.c`. That is compiled where this package is installed
-with a compiler at hand; `why_not` says what it takes beside it."""
+"""The blocks of a GPT-2 for training in bfloat16 on a CPU, by `native/block.c`."""
 
 import ctypes
-import functools
-import hashlib
-import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from .. import native
 from .gpt2 import GPT2, Block, Transformer
-
-_MULTIPLE = 32  # of the width of a head and of the context: columns that `native.c` takes at a time
 
 _VECTORS = "ln_1_weight ln_1_bias ln_2_weight ln_2_bias attn_bias attn_proj_bias fc_bias mlp_proj_bias"
 _WEIGHTS = "attn attn_proj fc mlp_proj"
@@ -24,7 +18,7 @@ def _pointers(names: str) -> list[tuple[str, type]]:
     return [(name, ctypes.c_void_p) for name in names.split()]
 
 
-# as in native.c
+# as in block.c
 
 
 class _Block(ctypes.Structure):
@@ -48,26 +42,22 @@ def why_not(model: nn.Module, dtype: torch.dtype) -> str | None:
     does."""
     if not isinstance(model, GPT2):
         return "it is for architecture: gpt2"
-    config, capabilities = model.config, torch.cpu.get_capabilities()
-    if dtype is not torch.bfloat16 or not capabilities.get("avx512_bf16", False):
-        return "it is for bfloat16, on a CPU that multiplies it by AVX-512"
-    if capabilities.get("amx_bf16", False):
-        return "PyTorch's products are for a CPU with AMX"
+    config = model.config
     if config.dropout:
         return "it takes dropout: 0"
-    if config.block_size % _MULTIPLE or config.n_embd // config.n_head % _MULTIPLE:
-        return f"it takes a block_size, and a width of each head, of a multiple of {_MULTIPLE}"
-    return None if _library() else "native.c was not compiled where this package was installed"
+    if config.block_size % native.MULTIPLE or config.n_embd // config.n_head % native.MULTIPLE:
+        return f"it takes a block_size, and a width of each head, of a multiple of {native.MULTIPLE}"
+    return native.why_not(dtype)
 
 
 def panels_for(weight: Tensor) -> Tensor:
-    """Where `pack` puts a weight (in, out): bfloat16, (2, in, out), the order within which is native.c's own."""
+    """Where `pack` puts a weight (in, out): bfloat16, (2, in, out), the order within which is block.c's own."""
     return torch.empty(2, *weight.shape, dtype=torch.bfloat16)
 
 
 def pack(weight: Tensor, panels: Tensor) -> None:
     """Write the values of `weight`, fp32, to its panels."""
-    _loaded().pack(ctypes.c_void_p(weight.data_ptr()), *weight.shape, ctypes.c_void_p(panels.data_ptr()))
+    native.library().pack(ctypes.c_void_p(weight.data_ptr()), *weight.shape, ctypes.c_void_p(panels.data_ptr()))
 
 
 def trunk(transformer: Transformer) -> Callable[[Tensor], Tensor]:
@@ -75,8 +65,8 @@ def trunk(transformer: Transformer) -> Callable[[Tensor], Tensor]:
 
     The weights of its linear layers are the first of their panels each, with the second behind it; all else is in fp32.
     """
-    memory = _Memory()
-    blocks = [_NativeBlock(block, memory) for block in cast(Sequence[Block], transformer.h)]
+    scratch = native.Scratch()
+    blocks = [_NativeBlock(block, scratch) for block in cast(Sequence[Block], transformer.h)]
 
     def from_embeddings(embeddings: Tensor) -> Tensor:
         x = embeddings + transformer.wpe.weight[: embeddings.shape[1]]
@@ -88,27 +78,15 @@ def trunk(transformer: Transformer) -> Callable[[Tensor], Tensor]:
     return from_embeddings
 
 
-class _Memory:
-    """What calls use one after the other."""
-
-    def __init__(self) -> None:
-        self._bytes = torch.empty(0, dtype=torch.uint8)
-
-    def at_least(self, count: int) -> ctypes.c_void_p:
-        if len(self._bytes) < count:
-            self._bytes = torch.empty(count, dtype=torch.uint8)
-        return ctypes.c_void_p(self._bytes.data_ptr())
-
-
 class _NativeBlock:
-    """A block's parameters by their names in native.c, where they lie, and the memory that it computes in."""
+    """A block's parameters by their names in block.c, where they lie, and the memory that it computes in."""
 
-    def __init__(self, block: Block, memory: _Memory) -> None:
+    def __init__(self, block: Block, scratch: native.Scratch) -> None:
         norms, linear = (block.ln_1, block.ln_2), (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj)
         vectors = [*(p for norm in norms for p in (norm.weight, norm.bias)), *(layer.bias for layer in linear)]
         named = zip(f"{_VECTORS} {_WEIGHTS}".split(), [*vectors, *(layer.weight for layer in linear)], strict=True)
         self.parameters = {name: p for name, p in named if p is not None}
-        self.heads, self.memory = block.attn.n_head, memory
+        self.heads, self.scratch = block.attn.n_head, scratch
         self._at = _Block(width=block.ln_1.weight.numel(), heads=self.heads, epsilon=block.ln_1.epsilon)
         self._at.tanh = block.mlp.approximate == "tanh"
         for name, p in self.parameters.items():
@@ -124,21 +102,21 @@ class _NativeBlock:
 class _Apply(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, block: _NativeBlock, *_: Tensor) -> Tensor:
-        library, (batch, length, width) = _loaded(), x.shape
+        library, (batch, length, width) = native.library(), x.shape
         x = x.contiguous()
         heads, attended, inner = (x.new_empty(batch, length, n * width, dtype=torch.bfloat16) for n in (3, 1, 4))
         log_sums = x.new_empty(block.heads, batch, length)
         made = {"middle": torch.empty_like(x), "heads": heads, "log_sums": log_sums, "attended": attended, "inner": inner}
         y, at = torch.empty_like(x), block.of(x)
         activations = _Activations(x.data_ptr(), y=y.data_ptr(), **_addresses(made))
-        library.forward(at, ctypes.byref(activations), block.memory.at_least(library.forward_scratch(at)))
+        library.forward(at, ctypes.byref(activations), block.scratch.at_least(library.forward_scratch(at)))
         ctx.block = block
         ctx.save_for_backward(x, *made.values())
         return y
 
     @staticmethod
     def backward(ctx: Any, of_y: Tensor) -> tuple[Tensor | None, ...]:
-        library, block = _loaded(), ctx.block
+        library, block = native.library(), ctx.block
         x, middle, heads, log_sums, attended, inner = ctx.saved_tensors
         made = {"middle": middle, "heads": heads, "log_sums": log_sums, "attended": attended, "inner": inner}
         of_y, of_x, at = of_y.contiguous(), torch.empty_like(x), block.of(x)
@@ -147,39 +125,10 @@ class _Apply(torch.autograd.Function):
             at,
             ctypes.byref(_Activations(x.data_ptr(), **_addresses(made))),
             ctypes.byref(_Gradients(of_y.data_ptr(), of_x.data_ptr(), **_addresses(gradients))),
-            block.memory.at_least(library.backward_scratch(at)),
+            block.scratch.at_least(library.backward_scratch(at)),
         )
         return of_x, None, *gradients.values()
 
 
 def _addresses(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     return {name: tensor.data_ptr() for name, tensor in tensors.items()}
-
-
-def _loaded() -> ctypes.CDLL:
-    library = _library()
-    assert library
-    return library
-
-
-@functools.cache
-def _library() -> ctypes.CDLL | None:
-    """None where it is not there, or of another source."""
-    source = Path(__file__).with_name("native.c")
-    for path in (source.with_name("libnative.so"), _installed()):
-        if path and path.is_file():
-            library = ctypes.CDLL(str(path))
-            library.source.restype = ctypes.c_char_p
-            if library.source().decode() == hashlib.blake2b(source.read_bytes(), digest_size=16).hexdigest():
-                library.forward_scratch.restype = library.backward_scratch.restype = ctypes.c_size_t
-                return library
-    return None
-
-
-def _installed() -> Path | None:
-    """Where a job runs this code from the action's folder, the package is installed beside it."""
-    try:
-        distribution = importlib.metadata.distribution("echoself-action")
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    return Path(str(distribution.locate_file("echoself_action/model/libnative.so")))

@@ -1,0 +1,76 @@
+"""What this package has in C, for training in bfloat16 on a CPU with AVX-512 BF16: compiled where the package is installed with
+a compiler at hand (`hatch_build.py`), and called by ctypes, which lets other Python threads go on."""
+
+import ctypes
+import functools
+import hashlib
+import importlib.metadata
+from pathlib import Path
+
+import torch
+
+MULTIPLE = 32  # of what sizes of matrices are
+
+_NAME = "libnative.so"
+
+
+def why_not(dtype: torch.dtype) -> str | None:
+    """What keeps products in `dtype` from being computed so on this machine's CPU, in words; None where nothing does."""
+    capabilities = torch.cpu.get_capabilities()
+    if dtype is not torch.bfloat16 or not capabilities.get("avx512_bf16", False):
+        return "it is for bfloat16, on a CPU that multiplies it by AVX-512"
+    if capabilities.get("amx_bf16", False):
+        return "PyTorch's products are for a CPU with AMX"
+    return None if _library() else "it was not compiled where this package was installed"
+
+
+def library() -> ctypes.CDLL:
+    """The functions of the C files here. Where `why_not` gives a reason there are none."""
+    found = _library()
+    assert found
+    return found
+
+
+class Scratch:
+    """Memory for calls that come one after the other."""
+
+    def __init__(self) -> None:
+        self._bytes = torch.empty(0, dtype=torch.uint8)
+
+    def at_least(self, count: int) -> ctypes.c_void_p:
+        """The address of as many bytes."""
+        if len(self._bytes) < count:
+            self._bytes = torch.empty(count, dtype=torch.uint8)
+        return ctypes.c_void_p(self._bytes.data_ptr())
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    """None where it is not there, or of other sources."""
+    here = Path(__file__).parent
+    for path in (here / _NAME, _installed()):
+        if path and path.is_file():
+            found = ctypes.CDLL(str(path))
+            found.source.restype = ctypes.c_char_p
+            if found.source().decode() == _digest(here):
+                for name in ("forward_scratch", "backward_scratch", "orthogonal_scratch"):
+                    getattr(found, name).restype = ctypes.c_size_t
+                return found
+    return None
+
+
+def _digest(folder: Path) -> str:
+    """As hatch_build.py computes it."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for file in sorted(folder.glob("*.[ch]")):
+        hashed.update(file.read_bytes())
+    return hashed.hexdigest()
+
+
+def _installed() -> Path | None:
+    """Where a job runs this code from the action's folder, the package is installed beside it."""
+    try:
+        distribution = importlib.metadata.distribution("echoself-action")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return Path(str(distribution.locate_file(f"echoself_action/native/{_NAME}")))
