@@ -42,28 +42,38 @@ typedef struct {
   char *shared; /* what the stages of a backward pass hand on */
 } Job;
 
+static size_t rows_of(const Block *b) { return (size_t)b->sequences * (size_t)b->length; }
+
+/* What the backward pass hands from one stage to the next, all of it (rows, ...) */
+typedef struct {
+  float *of_middle, *of_norm_2, *units_2, *of_norm_1, *units_1; /* units: what a norm makes before its weight */
+  bf16 *of_attended, *of_heads;
+  /* panels of pairs of rows: what weights were multiplied with, and the gradients of what came of it */
+  pair *norm_1, *of_heads_pairs, *attended, *of_middle_pairs, *norm_2, *of_inner, *active, *of_y;
+} Stages;
+
+static size_t stage(const Block *b, char *shared, Stages *s) { /* gives the bytes of all */
+  const size_t size = rows_of(b) * (size_t)b->width;
+  char *here = shared;
+#define TAKE(member, bytes) (s->member = (void *)here, here += (bytes))
+  TAKE(of_middle, 4 * size), TAKE(of_norm_2, 4 * size), TAKE(units_2, 4 * size), TAKE(of_norm_1, 4 * size);
+  TAKE(units_1, 4 * size), TAKE(of_attended, 2 * size), TAKE(of_heads, 6 * size), TAKE(norm_1, 2 * size);
+  TAKE(of_heads_pairs, 6 * size), TAKE(attended, 2 * size), TAKE(of_middle_pairs, 2 * size), TAKE(norm_2, 2 * size);
+  TAKE(of_inner, 8 * size), TAKE(active, 8 * size), TAKE(of_y, 2 * size);
+#undef TAKE
+  return (size_t)(here - shared);
+}
+
 /* A weight (inputs, outputs) in fp32 as panels of bfloat16, and behind them those of its transpose. */
 void pack(const float *weight, int inputs, int outputs, pair *to) {
   pair *transposed = to + (ptrdiff_t)inputs * outputs / 2;
   for (int in = 0; in < inputs; in += 16)
-    for (int out = 0; out < outputs; out += 32) {
-      __m512i block[16];
-      for (int i = 0; i < 16; i++) {
-        const float *row = weight + (ptrdiff_t)(in + i) * outputs + out;
-        block[i] = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(row + 16), _mm512_loadu_ps(row));
-      }
-      pair *panel = to + ((ptrdiff_t)(out / PANEL) * (inputs / 2) + in / 2) * PANEL;
-      for (int i = 0; i < 16; i += 2, panel += PANEL)
-        for (int half = 0; half < 2; half++) {
-          __m512i one = half ? _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(block[i], 1))
-                             : _mm512_cvtepu16_epi32(_mm512_castsi512_si256(block[i]));
-          __m512i two = half ? _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(block[i + 1], 1))
-                             : _mm512_cvtepu16_epi32(_mm512_castsi512_si256(block[i + 1]));
-          _mm512_storeu_si512(panel + 16 * half, _mm512_or_si512(one, _mm512_slli_epi32(two, 16)));
-        }
-      turn(block);
-      panel = transposed + ((ptrdiff_t)(in / PANEL) * (outputs / 2) + out / 2) * PANEL + in % PANEL;
-      for (int i = 0; i < 16; i++) _mm512_storeu_si512(panel + i * PANEL, block[i]);
+    for (int out = 0; out < outputs; out += PANEL) {
+      bf16 part[16][PANEL];
+      for (int i = 0; i < 16; i++) narrow(weight + (ptrdiff_t)(in + i) * outputs + out, PANEL, part[i]);
+      interleave(part[0], PANEL, 16, PANEL, to + (ptrdiff_t)out * (inputs / 2), in, inputs / 2);
+      pair *panel = transposed + (ptrdiff_t)(in / PANEL) * PANEL * (outputs / 2);
+      transpose(part[0], PANEL, 16, PANEL, panel + out / 2 * PANEL + in % PANEL);
     }
 }
 
@@ -115,10 +125,6 @@ static void before_norm(const float *x, const float *of_result, const float *pas
       _mm512_storeu_ps(to + i, _mm512_fmadd_ps(gradient, _mm512_set1_ps(scale), _mm512_loadu_ps(past + i)));
     }
   }
-}
-
-static void narrow(const float *from, size_t count, bf16 *to) {
-  for (size_t i = 0; i < count; i += 16) narrowed(to + i, _mm512_loadu_ps(from + i));
 }
 
 /* ---- attention ---- */
@@ -179,9 +185,13 @@ static void attend(const void *given, int first, int last, char *own) {
   }
 }
 
-/* The gradients of queries, keys and values, (rows, 3 * width), for that of what was attended to */
-static void before_attention(const Block *b, const Activations *at, const bf16 *of_attended, bf16 *to, char *own, int first,
-                             int last) {
+/* The gradients of queries, keys and values, for that of what was attended to */
+static void before_heads(const void *given, int first, int last, char *own) {
+  const Job *job = given;
+  const Block *b = job->block;
+  const Activations *at = job->at;
+  Stages s;
+  stage(b, job->shared, &s);
   const int length = b->length, size = b->width / b->heads, stride = 3 * b->width, width = b->width;
   const float scale = 1.0f / sqrtf((float)size);
   const int held = length * size / 2;
@@ -195,9 +205,9 @@ static void before_attention(const Block *b, const Activations *at, const bf16 *
     const int sequence = unit / b->heads, head = unit % b->heads;
     const ptrdiff_t start = (ptrdiff_t)sequence * length;
     const bf16 *query = at->heads + start * stride + head * size;
-    const bf16 *attended = at->attended + start * width + head * size, *gradient = of_attended + start * width + head * size;
+    const bf16 *attended = at->attended + start * width + head * size, *gradient = s.of_attended + start * width + head * size;
     const float *log_sums = at->log_sums + (ptrdiff_t)head * b->sequences * length + start;
-    bf16 *of_query = to + start * stride + head * size;
+    bf16 *of_query = s.of_heads + start * stride + head * size;
     transpose(query + width, stride, length, size, keys);
     transpose(query + 2 * width, stride, length, size, values);
     interleave(query + width, stride, length, size, key_pairs, 0, length / 2);
@@ -236,8 +246,10 @@ static void before_attention(const Block *b, const Activations *at, const bf16 *
       interleave(of_scores, length, rows, all, score_pairs, 0, rows / 2);
       interleave(query + (ptrdiff_t)chunk * stride, stride, rows, size, query_pairs, 0, rows / 2);
       interleave(gradient + (ptrdiff_t)chunk * width, width, rows, size, attended_pairs, 0, rows / 2);
-      by_columns(score_pairs, 0, all, query_pairs, rows / 2, size, TO_SUM, (Result){.to = of_keys, .stride = size, .with = of_keys});
-      by_columns(chance_pairs, 0, all, attended_pairs, rows / 2, size, TO_SUM, (Result){.to = of_values, .stride = size, .with = of_values});
+      by_columns(score_pairs, 0, all, query_pairs, rows / 2, size, TO_SUM,
+                 (Result){.to = of_keys, .stride = size, .with = of_keys});
+      by_columns(chance_pairs, 0, all, attended_pairs, rows / 2, size, TO_SUM,
+                 (Result){.to = of_values, .stride = size, .with = of_values});
     }
     for (int row = 0; row < length; row++) {
       narrow(of_keys + (ptrdiff_t)row * size, (size_t)size, of_query + (ptrdiff_t)row * stride + width);
@@ -247,8 +259,6 @@ static void before_attention(const Block *b, const Activations *at, const bf16 *
 }
 
 /* ---- the block ---- */
-
-static size_t rows_of(const Block *b) { return (size_t)b->sequences * (size_t)b->length; }
 
 /* bytes of one thread's own scratch: a chunk of rows twice in width and twice in four times that, or attention's */
 static size_t own_scratch(const Block *b) {
@@ -287,33 +297,12 @@ static void from_attended(const void *given, int first, int last, char *own) {
     by_rows(at->attended + start, width, rows, b->attn_proj, width / 2, width / 2, width, TO_SUM,
             (Result){.to = at->middle + start, .stride = width, .bias = b->attn_proj_bias, .with = at->x + start});
     normalise(at->middle + start, rows, width, b->ln_2_weight, b->ln_2_bias, b->epsilon, normalised);
-    /* the activation lies as what it is of, of which there are all rows */
     bf16 *inner = at->inner + 4 * start;
     by_rows(normalised, width, rows, b->fc, width / 2, width / 2, 4 * width, TO_ACTIVATION,
             (Result){.to = inner, .stride = 4 * width, .bias = b->fc_bias, .also = active, .tanh = b->tanh});
     by_rows(active, 4 * width, rows, b->mlp_proj, 2 * width, 2 * width, width, TO_SUM,
             (Result){.to = at->y + start, .stride = width, .bias = b->mlp_proj_bias, .with = at->middle + start});
   }
-}
-
-/* What the backward pass hands from one stage to the next, all of it (rows, ...) */
-typedef struct {
-  float *of_middle, *of_norm_2, *units_2, *of_norm_1, *units_1; /* units: what a norm makes before its weight */
-  bf16 *of_attended, *of_heads;
-  /* panels of pairs of rows: what weights were multiplied with, and the gradients of what came of it */
-  pair *norm_1, *of_heads_pairs, *attended, *of_middle_pairs, *norm_2, *of_inner, *active, *of_y;
-} Stages;
-
-static size_t stage(const Block *b, char *shared, Stages *s) { /* gives the bytes of all */
-  const size_t size = rows_of(b) * (size_t)b->width;
-  char *here = shared;
-#define TAKE(member, bytes) (s->member = (void *)here, here += (bytes))
-  TAKE(of_middle, 4 * size), TAKE(of_norm_2, 4 * size), TAKE(units_2, 4 * size), TAKE(of_norm_1, 4 * size);
-  TAKE(units_1, 4 * size), TAKE(of_attended, 2 * size), TAKE(of_heads, 6 * size), TAKE(norm_1, 2 * size);
-  TAKE(of_heads_pairs, 6 * size), TAKE(attended, 2 * size), TAKE(of_middle_pairs, 2 * size), TAKE(norm_2, 2 * size);
-  TAKE(of_inner, 8 * size), TAKE(active, 8 * size), TAKE(of_y, 2 * size);
-#undef TAKE
-  return (size_t)(here - shared);
 }
 
 static void before_mlp(const void *given, int first, int last, char *own) {
@@ -351,13 +340,6 @@ static void before_mlp(const void *given, int first, int last, char *own) {
   }
 }
 
-static void before_heads(const void *given, int first, int last, char *own) {
-  const Job *job = given;
-  Stages s;
-  stage(job->block, job->shared, &s);
-  before_attention(job->block, job->at, s.of_attended, s.of_heads, own, first, last);
-}
-
 static void before_block(const void *given, int first, int last, char *own) {
   const Job *job = given;
   const Block *b = job->block;
@@ -371,8 +353,8 @@ static void before_block(const void *given, int first, int last, char *own) {
     const int rows = end - row;
     const ptrdiff_t start = (ptrdiff_t)row * width;
     interleave(s.of_heads + 3 * start, 3 * width, rows, 3 * width, s.of_heads_pairs, row, pairs);
-    by_rows(s.of_heads + 3 * start, 3 * width, rows, turned(b->attn, width, 3 * width), 3 * width / 2, 3 * width / 2, width, TO_FLOATS,
-            (Result){.to = s.of_norm_1 + start, .stride = width});
+    by_rows(s.of_heads + 3 * start, 3 * width, rows, turned(b->attn, width, 3 * width), 3 * width / 2, 3 * width / 2, width,
+            TO_FLOATS, (Result){.to = s.of_norm_1 + start, .stride = width});
     normalise(job->at->x + start, rows, width, b->ln_1_weight, b->ln_1_bias, b->epsilon, normalised);
     interleave(normalised, width, rows, width, s.norm_1, row, pairs);
     before_norm(job->at->x + start, s.of_norm_1 + start, s.of_middle + start, rows, width, b->ln_1_weight, b->epsilon,
@@ -383,8 +365,8 @@ static void before_block(const void *given, int first, int last, char *own) {
 /* A unit is 32 rows of a weight's gradient by `width` columns, of which all weights have 12 * width / 32 */
 static void weights(const void *given, int first, int last, char *own) {
   const Job *job = given;
-  (void)own;
   const Block *b = job->block;
+  (void)own;
   const int width = b->width, pairs = (int)(rows_of(b) / 2), panels = width / PANEL;
   Stages s;
   stage(b, job->shared, &s);
@@ -429,8 +411,8 @@ static void norm_sums(const float *gradients, const float *units, int rows, int 
 /* Of norms' weights and all biases; a unit is 32 columns of each width */
 static void vectors(const void *given, int first, int last, char *own) {
   const Job *job = given;
-  (void)own;
   const Block *b = job->block;
+  (void)own;
   const Gradients *to = job->to;
   const int width = b->width, rows = (int)rows_of(b), pairs = rows / 2;
   Stages s;

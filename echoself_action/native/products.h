@@ -71,6 +71,10 @@ INLINE __m512 widened(const bf16 *from) {
 
 INLINE void narrowed(bf16 *to, __m512 values) { _mm256_storeu_si256((void *)to, (__m256i)_mm512_cvtneps_pbh(values)); }
 
+SHARED void narrow(const float *from, size_t count, bf16 *to) {
+  for (size_t i = 0; i < count; i += 16) narrowed(to + i, _mm512_loadu_ps(from + i));
+}
+
 INLINE __m512 rounded(__m512 values) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(values)), 16));
 }
@@ -157,7 +161,8 @@ INLINE void turn(__m512i rows[16]) {
 #pragma GCC unroll 4
   for (int i = 0; i < 4; i++) {
     __m512i a = _mm512_shuffle_i32x4(rows[i], rows[4 + i], 0x88), b = _mm512_shuffle_i32x4(rows[i], rows[4 + i], 0xdd);
-    __m512i c = _mm512_shuffle_i32x4(rows[8 + i], rows[12 + i], 0x88), d = _mm512_shuffle_i32x4(rows[8 + i], rows[12 + i], 0xdd);
+    __m512i c = _mm512_shuffle_i32x4(rows[8 + i], rows[12 + i], 0x88);
+    __m512i d = _mm512_shuffle_i32x4(rows[8 + i], rows[12 + i], 0xdd);
     mixed[i] = _mm512_shuffle_i32x4(a, c, 0x88), mixed[8 + i] = _mm512_shuffle_i32x4(a, c, 0xdd);
     mixed[4 + i] = _mm512_shuffle_i32x4(b, d, 0x88), mixed[12 + i] = _mm512_shuffle_i32x4(b, d, 0xdd);
   }
