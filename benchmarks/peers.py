@@ -98,7 +98,11 @@ def write_tokens(text: Path, tokenizer: str, work: Path) -> Tokens:
     return Tokens(folder, made.vocab_size, padded)
 
 
-def our_command(shape: Shape, tokens: Tokens, out: Path, **settings: object) -> list[str]:
+# as where the package was installed without a compiler
+WITHOUT_NATIVE = "from echoself_action import __main__, native; native._library = lambda: None; __main__.main()"
+
+
+def our_command(shape: Shape, tokens: Tokens, out: Path, native: bool = True, **settings: object) -> list[str]:
     """`echoself train` on the token files, as a command line; `settings` are inputs."""
     vocabulary = "meta.pkl" if shape.tokenizer == "chars" else "tokenizer.json"
     given: dict[str, object] = {
@@ -108,7 +112,7 @@ def our_command(shape: Shape, tokens: Tokens, out: Path, **settings: object) -> 
         "eval_tokens": shape.block_size * shape.batch_size,
     } | shape.sizes | settings  # fmt: skip
     flags = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    return [sys.executable, "-m", "echoself_action", "train", *flags]
+    return [sys.executable, *(("-m", "echoself_action") if native else ("-c", WITHOUT_NATIVE)), "train", *flags]
 
 
 def nanogpt_command(checkout: Path, shape: Shape, work: Path, out: Path, steps: int, **settings: object) -> list[str]:
@@ -182,11 +186,17 @@ class Program:
 
 
 def our_program(
-    shape: Shape, tokens: Tokens, work: Path, name: str, variables: dict[str, str] | None = None, **settings: object
+    shape: Shape,
+    tokens: Tokens,
+    work: Path,
+    name: str,
+    variables: dict[str, str] | None = None,
+    native: bool = True,
+    **settings: object,
 ) -> Program:
     """`echoself train` without an end, and without an evaluation or a save; its folder in `work` is `name`."""
     endless = {"max_iters": ENDLESS, "eval_interval": ENDLESS, "checkpoint_interval": ENDLESS}
-    command = our_command(shape, tokens, work / name, learning_rate=1e-3, **endless, **settings)
+    command = our_command(shape, tokens, work / name, native, learning_rate=1e-3, **endless, **settings)
     figure = r'"tokens_per_second": ([0-9.]+)'
     return Program(command, work, work / name / "log.jsonl", figure, float, **(variables or {}))
 

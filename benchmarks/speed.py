@@ -3,11 +3,12 @@
     python benchmarks/speed.py [--nanogpt PATH_OF_A_CHECKOUT] [--shapes baby,mid,small] [--turns 7] [--text FILE]
     python benchmarks/speed.py --device cuda --nanogpt PATH_OF_A_CHECKOUT --shapes gpt2 --peak 989
 
-The same model, batches and AdamW everywhere; this package in the dtype that it chooses (`ours`, and with its own default
-optimizer `ours, muon`), nanoGPT eager in fp32, the Trainer with its defaults; on a GPU nanoGPT is compiled and in bfloat16, and
-the Trainer in bfloat16. All programs run at the same time and take turns of a few seconds, the others stopped meanwhile. `gemm`
-multiplies square bfloat16 matrices: its rate is the device's. Shares of it count 6 operations for each weight and token, and
-attention's; with --peak they are shares of that, which is the MFU. Memory is the peak resident set, without a GPU's.
+The same model, batches and AdamW everywhere; this package in the dtype that it chooses (`ours`; with its own default optimizer
+`ours, muon`; without its native code `ours, by PyTorch`), nanoGPT eager in fp32, the Trainer with its defaults; on a GPU nanoGPT
+is compiled and in bfloat16, and the Trainer in bfloat16. All programs run at the same time and take turns of a few seconds, the
+others stopped meanwhile. `gemm` multiplies square bfloat16 matrices: its rate is the device's. Shares of it count 6 operations
+for each weight and token, and attention's; with --peak they are shares of that, which is the MFU. Memory is the peak resident
+set, without a GPU's.
 """
 
 import argparse
@@ -93,8 +94,8 @@ def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figu
     tokens = write_tokens(given.text, shape.tokenizer, work)
     per_step = shape.batch_size * shape.block_size
 
-    def ours(name: str, **settings: object) -> Program:
-        return our_program(shape, tokens, work, name, device=given.device, **settings)
+    def ours(name: str, native: bool = True, **settings: object) -> Program:
+        return our_program(shape, tokens, work, name, native=native, device=given.device, **settings)
 
     def per_second(milliseconds: str) -> float:
         return per_step * 1000 / float(milliseconds)
@@ -104,6 +105,8 @@ def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figu
         "ours, compiled": ours("compiled", optimizer="adamw", compile="true"),
         "ours, muon": ours("muon", optimizer="muon", compile="false"),
     }
+    if given.device == "cpu":
+        programs["ours, by PyTorch"] = ours("plain", native=False, optimizer="adamw", compile="false")
     command = nanogpt_command(given.nanogpt, shape, work, work / "nano", ENDLESS, **nanogpt_on(given.device))
     programs["nanoGPT"] = Program(command, work, work / "nano/log", r"time ([0-9.]+)ms", per_second)
     if importlib.util.find_spec("accelerate"):  # the Trainer's own need
