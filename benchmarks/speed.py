@@ -5,10 +5,10 @@
 
 The same model, batches and AdamW everywhere; this package in the dtype that it chooses (`ours`; with its own default optimizer
 `ours, muon`; without its native code `ours, by PyTorch`), nanoGPT eager in fp32, the Trainer with its defaults; on a GPU
-nanoGPT is compiled and in bfloat16, and the Trainer in bfloat16. All programs run at the same time and take turns of a few seconds, the
-others stopped meanwhile. `gemm` multiplies square bfloat16 matrices: its rate is the device's. Shares of it count 6 operations
-for each weight and token, and attention's; with --peak they are shares of that, which is the MFU. Memory is the peak resident
-set, without a GPU's.
+nanoGPT is compiled and in bfloat16, and the Trainer in bfloat16. All programs run at the same time and take turns of a few
+seconds, the others stopped meanwhile. `gemm` multiplies square bfloat16 matrices: its rate is the device's. Shares of it count
+6 operations for each weight and token, and attention's; with --peak they are shares of that, which is the MFU. Memory is the
+peak resident set, without a GPU's.
 """
 
 import argparse
