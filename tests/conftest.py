@@ -13,20 +13,25 @@ os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="echoself-hf-")
 os.environ.pop("HF_TOKEN", None)
 os.environ.pop("HF_ENDPOINT", None)
 
+import asyncio
 import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.utils import _http
 
 from echoself_action.checkpoint.folder import ModelFolder
 from echoself_action.corpus.token_files import Tokens, prepare_tokens
 from echoself_action.corpus.tokenizer import make_tokenizer
+from echoself_action.hub import asking
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.model.native_blocks import why_not
+from echoself_action.modes import deploy
 from echoself_action.training.run import Data, fresh
 from echoself_action.training.settings import TrainingSettings
 
@@ -89,6 +94,25 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
     if SHARED.is_dir():
         monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(SHARED / "tiktoken"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _prompt_servers() -> Iterator[None]:
+    """A local Hub, which most commands start and end, looks more often than ten times a second whether it is to end."""
+    hasty = SimpleNamespace(**vars(asyncio) | {"sleep": lambda seconds: asyncio.sleep(seconds / 20)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("uvicorn.server.asyncio", hasty)
+        yield
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits for a Hub, ours and those of huggingface_hub, and for the winner of a race, are short."""
+    monkeypatch.setattr(asking, "WAITS", (0.1, 0.1, 0.1, 0.1))
+    monkeypatch.setattr(deploy, "_WAITS", (0.1, 0.1, 0.1, 0))
+    for request in (_http.http_backoff, _http.http_stream_backoff.__wrapped__):  # type: ignore[attr-defined]
+        monkeypatch.setitem(request.__kwdefaults__, "base_wait_time", 0.1)
+        monkeypatch.setitem(request.__kwdefaults__, "max_wait_time", 0.8)
 
 
 @pytest.fixture(scope="session")

@@ -4,16 +4,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from echoself_action.hub import asking
 from echoself_action.hub.client import Hub, open_hub
-from echoself_action.modes import deploy
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our waits are short, and a Hub that is silent for half a second is given up."""
-    monkeypatch.setattr(asking, "WAITS", (0.1, 0.1, 0.1, 0.1))
-    monkeypatch.setattr(deploy, "_WAITS", (0.1, 0.1, 0.1, 0))
+def _impatient(short_waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits are short, and a Hub that is silent for half a second is given up."""
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "0.5")
     for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):  # the client reads its environment once
         monkeypatch.setattr(constants, name, 0.5)

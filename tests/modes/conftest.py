@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from echoself_action.__main__ import main
-from echoself_action.hub import asking
-from echoself_action.modes import deploy
 
 Cli = Callable[..., dict[str, str]]
 
@@ -15,10 +13,8 @@ SMALL += " --learning-rate 1e-3"  # slow enough for the last step to be the best
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our waits for a Hub, and for the winner of a race, are short."""
-    monkeypatch.setattr(asking, "WAITS", (0.1, 0.1, 0.1, 0.1))
-    monkeypatch.setattr(deploy, "_WAITS", (0.1, 0.1, 0.1, 0))
+def _impatient(short_waits: None) -> None:
+    """No test of a mode is about how long it waits."""
 
 
 @pytest.fixture
