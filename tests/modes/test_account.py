@@ -50,8 +50,8 @@ def test_every_publish_has_its_line_in_its_own_commit(
     assert "[`c0ffee`](https://github.com/me/notes/actions/runs/7)" in summary
 
 
-def test_publishing_the_same_again_adds_no_line(echoself: Cli, workspace: Path) -> None:
-    first = echoself(CYCLE)
+def test_publishing_the_same_again_adds_no_line(echoself: Cli, begun: Cli) -> None:
+    first = begun(CYCLE)
     before = published_history().content
     again = echoself("deploy --hub hub --repo-id me/model --gate none")
     assert (again["deployed"], again["commit_sha"]) == ("false", first["commit_sha"])
@@ -60,8 +60,8 @@ def test_publishing_the_same_again_adds_no_line(echoself: Cli, workspace: Path) 
     assert published_history().content == before
 
 
-def test_a_line_that_was_damaged_by_hand_is_kept(echoself: Cli, workspace: Path) -> None:
-    echoself(CYCLE)
+def test_a_line_that_was_damaged_by_hand_is_kept(echoself: Cli, begun: Cli) -> None:
+    begun(CYCLE)
     with open_hub("hub", None) as hub:
         content = published_file(hub, HISTORY_FILE) + b"oops, no newline"
         hub.api.upload_file(path_or_fileobj=content, path_in_repo=HISTORY_FILE, repo_id="me/model")
@@ -71,15 +71,15 @@ def test_a_line_that_was_damaged_by_hand_is_kept(echoself: Cli, workspace: Path)
     assert [publish.step for publish in history.publishes] == [20, 36]
 
 
-def test_pull_fetches_the_history_along(echoself: Cli, workspace: Path) -> None:
-    echoself(CYCLE)
+def test_pull_fetches_the_history_along(echoself: Cli, begun: Cli) -> None:
+    begun(CYCLE)
     shutil.rmtree("echoself-model")
     pulled = echoself("pull --hub hub --repo-id me/model")
     assert (Path(pulled["model_dir"]) / HISTORY_FILE).read_bytes() == published_history().content
 
 
-def test_what_a_person_writes_around_our_parts_of_the_card_stays(echoself: Cli, workspace: Path) -> None:
-    echoself(CYCLE)
+def test_what_a_person_writes_around_our_parts_of_the_card_stays(echoself: Cli, begun: Cli) -> None:
+    begun(CYCLE)
     with open_hub("hub", None) as hub:
         card = published_file(hub, "README.md").decode().replace("# model\n", "# Our model\n\nA word of ours.\n")
         hub.api.upload_file(path_or_fileobj=card.encode(), path_in_repo="README.md", repo_id="me/model")

@@ -69,10 +69,8 @@ def test_what_cant_be_converted_is_passed_over_and_said(
     assert "passed over: a/ckpt.pt has weights that are not numbers" in capsys.readouterr().out
 
 
-def test_the_newest_checkpoint_in_output_dir_comes_first(
-    echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    echoself(f"train --tokenizer bytes {SMALL}")
+def test_the_newest_checkpoint_in_output_dir_comes_first(echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    begun(f"train --tokenizer bytes {SMALL}")
     nanogpt("ckpt.pt", 0.1)
     assert echoself("pull", AUTO)["model_dir"] == "echoself-model/checkpoint-20"
     assert "because it is the newest complete checkpoint in echoself-model" in capsys.readouterr().out
@@ -86,17 +84,15 @@ def test_training_goes_on_from_the_file_that_was_found(echoself: Cli, workspace:
     assert outputs["checkpoint"] == "echoself-model/checkpoint-10"
 
 
-def test_a_model_folder_that_was_downloaded_is_found(echoself: Cli, workspace: Path) -> None:
-    echoself(f"train --tokenizer bytes {SMALL} --output-dir downloaded")
+def test_a_model_folder_that_was_downloaded_is_found(echoself: Cli, begun: Cli) -> None:
+    begun(f"train --tokenizer bytes {SMALL} --output-dir downloaded")
     outputs = echoself(f"train {SMALL}", AUTO)
     assert outputs["checkpoint"] == "echoself-model/checkpoint-36"
     assert echoself(f"deploy {HUB} --output-dir none", AUTO)["model_dir"].startswith(("downloaded/", "echoself-model/"))
 
 
-def test_the_hub_is_the_last_place_but_not_of_a_publish(
-    echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    echoself(f"cycle {HUB} --tokenizer bytes {SMALL}")
+def test_the_hub_is_the_last_place_but_not_of_a_publish(echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    begun(f"cycle {HUB} --tokenizer bytes {SMALL}")
     shutil.rmtree("echoself-model")
     assert echoself(f"pull {HUB}", AUTO)["step"] == "20"
     shutil.rmtree("echoself-model")
@@ -130,9 +126,9 @@ def triggered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[GitHu
 
 
 def test_an_artifact_of_the_triggering_run_is_taken_in(
-    echoself: Cli, workspace: Path, triggered: GitHub, capsys: pytest.CaptureFixture[str]
+    echoself: Cli, begun: Cli, triggered: GitHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    echoself(f"train --tokenizer bytes {SMALL} --output-dir trained")
+    begun(f"train --tokenizer bytes {SMALL} --output-dir trained")
     triggered.artifacts = {
         "old": b"",
         "bad": zipped({"../ckpt.pt": b""}),
@@ -181,8 +177,8 @@ def test_a_job_without_the_right_to_read_artifacts_is_exit_4(
     assert TOKEN not in told
 
 
-def test_pull_takes_in_a_checkpoint_that_is_named(echoself: Cli, workspace: Path) -> None:
-    echoself(f"train --tokenizer bytes {SMALL} --output-dir there")
+def test_pull_takes_in_a_checkpoint_that_is_named(echoself: Cli, begun: Cli) -> None:
+    begun(f"train --tokenizer bytes {SMALL} --output-dir there")
     outputs = echoself("pull --checkpoint there/checkpoint-20")
     assert outputs["model_dir"] == "echoself-model/checkpoint-20"
     nanogpt("one.pt", 2.0)

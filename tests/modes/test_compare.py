@@ -15,9 +15,9 @@ BETTER, WORSE = f"train --tokenizer bytes {SMALL} --max-iters 60", f"train --tok
 
 
 @pytest.fixture
-def two(echoself: Cli, workspace: Path) -> tuple[dict[str, str], dict[str, str]]:
+def two(begun: Cli) -> tuple[dict[str, str], dict[str, str]]:
     """A worse and a better model, each in a folder with that name."""
-    return echoself(WORSE, "--output-dir worse"), echoself(BETTER, "--output-dir better")
+    return begun(f"{WORSE} --output-dir worse"), begun(f"{BETTER} --output-dir better")
 
 
 def tags(repo: str = "me/model") -> dict[str, str]:

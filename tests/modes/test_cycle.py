@@ -42,8 +42,8 @@ def test_cycles_over_the_hub_equal_training_in_one_folder(echoself: Cli, workspa
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
 
 
-def test_stock_transformers_computes_our_logits_from_the_hubs_files(echoself: Cli, workspace: Path, tmp_path: Path) -> None:
-    outputs = echoself(CYCLE)
+def test_stock_transformers_computes_our_logits_from_the_hubs_files(begun: Cli, tmp_path: Path) -> None:
+    outputs = begun(CYCLE)
     with open_hub("hub", None) as hub:
         folder = hub.api.snapshot_download("me/model", revision=outputs["commit_sha"], local_dir=tmp_path / "snapshot")
     stock: Any = AutoModelForCausalLM.from_pretrained(folder)
@@ -60,8 +60,8 @@ def test_a_grown_corpus_keeps_the_models_tokenizer(echoself: Cli, workspace: Pat
     assert echoself(bpe)["step"] == "36"
 
 
-def test_training_that_could_not_be_published_is_gone_on_with(echoself: Cli, workspace: Path) -> None:
-    echoself(CYCLE)
+def test_training_that_could_not_be_published_is_gone_on_with(echoself: Cli, begun: Cli) -> None:
+    begun(CYCLE)
     echoself(f"train {SMALL}")
     echoself(CYCLE)
     newest = latest(Path("echoself-model"))
@@ -70,10 +70,10 @@ def test_training_that_could_not_be_published_is_gone_on_with(echoself: Cli, wor
 
 
 def test_the_loser_of_a_race_is_told_and_keeps_its_work(
-    echoself: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch
+    echoself: Cli, begun: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody publishes while this cycle trains: it trains from a copy of the Hub that is put back in the meantime."""
-    echoself(CYCLE, "--output-dir first")
+    begun(CYCLE)
     from echoself_action.modes import cycle
 
     train = cycle.train_model
@@ -99,8 +99,8 @@ def test_a_cycle_whose_model_the_gate_refuses_keeps_it_and_publishes_nothing(ech
         assert not hub.api.repo_exists("me/model")
 
 
-def test_starting_over_has_to_be_confirmed_and_keeps_the_old_checkpoints(echoself: Cli, workspace: Path) -> None:
-    echoself(CYCLE)
+def test_starting_over_has_to_be_confirmed_and_keeps_the_old_checkpoints(echoself: Cli, begun: Cli, workspace: Path) -> None:
+    begun(CYCLE)
     echoself(CYCLE, "--resume never", code=2)
     again = echoself(CYCLE, "--resume never --confirm-fresh-start")
     assert again["step"] == "20"
@@ -112,14 +112,14 @@ def test_must_resume_fails_rather_than_starting_fresh(echoself: Cli, workspace: 
     assert not (workspace / "echoself-model").exists()
 
 
-def test_without_the_training_state_on_the_hub_it_goes_on_from_the_weights(echoself: Cli, workspace: Path) -> None:
-    echoself(CYCLE, "--upload-training-state false")
+def test_without_the_training_state_on_the_hub_it_goes_on_from_the_weights(echoself: Cli, begun: Cli) -> None:
+    begun(f"{CYCLE} --upload-training-state false")
     shutil.rmtree("echoself-model")
     assert echoself(CYCLE, "--upload-training-state false")["step"] == "40"
 
 
-def test_without_the_training_state_on_the_hub_the_line_that_lies_here_is_gone_on_with(echoself: Cli, workspace: Path) -> None:
-    echoself(CYCLE, "--upload-training-state false")
+def test_without_the_training_state_on_the_hub_the_line_that_lies_here_is_gone_on_with(echoself: Cli, begun: Cli) -> None:
+    begun(f"{CYCLE} --upload-training-state false")
     assert echoself(CYCLE, "--upload-training-state false")["checkpoint"] == "echoself-model/checkpoint-36"
 
 
@@ -141,9 +141,9 @@ def test_a_cycle_begins_with_the_nanecho_that_it_finds_and_then_goes_on_with_the
     assert facts.architecture == "nanecho"
 
 
-def test_a_cycle_goes_on_from_the_checkpoint_that_is_named_whatever_the_hub_has(echoself: Cli, workspace: Path) -> None:
-    echoself(CYCLE)
-    echoself(f"train --tokenizer bytes {SMALL} --max-iters 30 --output-dir other")
+def test_a_cycle_goes_on_from_the_checkpoint_that_is_named_whatever_the_hub_has(echoself: Cli, begun: Cli) -> None:
+    begun(CYCLE)
+    begun(f"train --tokenizer bytes {SMALL} --max-iters 30 --output-dir other")
     named = echoself(CYCLE, "--checkpoint other/checkpoint-30 --output-dir two")
     assert (named["step"], named["deployed"]) == ("44", "true")
     assert echoself(CYCLE, "--checkpoint other/checkpoint-30 --output-dir three")["step"] == "60"  # the Hub's, of its run

@@ -39,9 +39,9 @@ DAMAGES = [
 
 
 @pytest.fixture
-def trained(echoself: Cli, workspace: Path) -> Path:
+def trained(begun: Cli, workspace: Path) -> Path:
     """Checkpoints of the steps 10 and 20."""
-    echoself(TRAIN, "--checkpoint-interval 10")
+    begun(f"{TRAIN} --checkpoint-interval 10")
     return workspace / "echoself-model"
 
 

@@ -33,8 +33,8 @@ def _clean(workspace: Path) -> None:
 
 
 @pytest.fixture
-def trained(echoself: Cli) -> dict[str, str]:
-    return echoself(TRAIN)
+def trained(begun: Cli) -> dict[str, str]:
+    return begun(TRAIN)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ DEPLOY = "deploy --hub hub --repo-id me/model"
 
 
 @pytest.fixture
-def trained(echoself: Cli) -> dict[str, str]:
-    return echoself(f"train --tokenizer bytes {SMALL}")
+def trained(begun: Cli) -> dict[str, str]:
+    return begun(f"train --tokenizer bytes {SMALL}")
 
 
 def test_it_publishes_the_best_checkpoint_and_says_so(echoself: Cli, trained: dict[str, str], tmp_path: Path) -> None:

@@ -19,10 +19,8 @@ def commits() -> list[str]:
         return [commit.title for commit in hub.api.list_repo_commits("me/model")]
 
 
-def test_a_worse_model_is_not_published_and_a_better_one_is_with_its_figures(
-    echoself: Cli, workspace: Path, tmp_path: Path
-) -> None:
-    worse, better = echoself(WORSE, "--output-dir worse"), echoself(BETTER, "--output-dir better")
+def test_a_worse_model_is_not_published_and_a_better_one_is_with_its_figures(echoself: Cli, begun: Cli, tmp_path: Path) -> None:
+    worse, better = begun(f"{WORSE} --output-dir worse"), begun(f"{BETTER} --output-dir better")
     first = echoself(f"deploy {HUB}", "--output-dir worse")
     assert (first["gate_result"], first["deployed"]) == ("passed", "true")  # nothing was published before
     second = echoself(f"deploy {HUB}", "--output-dir better")
@@ -47,19 +45,20 @@ def test_a_worse_model_is_not_published_and_a_better_one_is_with_its_figures(
     assert echoself(f"deploy {HUB} --gate none", "--output-dir worse")["deployed"] == "true"
 
 
-def test_the_same_model_again_is_no_news(echoself: Cli, workspace: Path) -> None:
-    echoself(BETTER)
-    shutil.copytree("echoself-model", "copy")  # as another job has it: without what the first deploy wrote down
+def test_the_same_model_again_is_no_news(echoself: Cli, begun: Cli) -> None:
+    begun(f"{BETTER} --output-dir better")
+    shutil.copytree("better", "echoself-model")
+    shutil.move("better", "copy")  # as another job has it: without what the first deploy wrote down
     first = echoself(f"deploy {HUB}")
     assert echoself(f"deploy {HUB}")["commit_sha"] == first["commit_sha"]
     assert echoself(f"deploy {HUB}", "--output-dir copy")["commit_sha"] == first["commit_sha"]
 
 
 def test_the_held_out_text_of_the_checkpoint_is_used_and_else_that_of_data(
-    echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
+    echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    echoself(WORSE, "--output-dir worse")
-    better = echoself(BETTER, "--output-dir better")
+    begun(f"{WORSE} --output-dir worse")
+    better = begun(f"{BETTER} --output-dir better")
     echoself(f"deploy {HUB}", "--output-dir worse")
     for folder in Path("better").glob("checkpoint-*"):
         (folder / "held_out.safetensors").unlink()

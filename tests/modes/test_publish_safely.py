@@ -25,8 +25,8 @@ DEPLOY = "deploy --hub hub --repo-id me/model"
 
 
 @pytest.fixture
-def trained(echoself: Cli) -> dict[str, str]:
-    return echoself(f"train --tokenizer bytes {SMALL}")
+def trained(begun: Cli) -> dict[str, str]:
+    return begun(f"train --tokenizer bytes {SMALL}")
 
 
 def titles(revision: str = "main") -> list[str]:
@@ -67,10 +67,10 @@ def test_a_dry_run_shows_the_list_the_sizes_and_what_differs(
 
 
 def test_a_pull_request_brings_the_report_and_leaves_main_and_the_state_alone(
-    echoself: Cli, workspace: Path, tmp_path: Path
+    echoself: Cli, begun: Cli, tmp_path: Path
 ) -> None:
-    echoself(f"train --tokenizer bytes {SMALL}", "--output-dir worse")
-    echoself(f"train --tokenizer bytes {SMALL} --max-iters 60", "--output-dir better")
+    begun(f"train --tokenizer bytes {SMALL} --output-dir worse")
+    begun(f"train --tokenizer bytes {SMALL} --max-iters 60 --output-dir better")
     accounts = {"guest": Account("guest", owns=frozenset({"guest"}))}
     with LocalHub(tmp_path / "server", token="owner", accounts=accounts) as server, pytest.MonkeyPatch.context() as patch:
         target = f"deploy --hub {server.url} --repo-id me/model --create-pr"

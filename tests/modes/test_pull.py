@@ -3,8 +3,8 @@ from pathlib import Path
 from .conftest import SMALL, Cli
 
 
-def test_what_is_pulled_can_be_trained_on_exactly(echoself: Cli, workspace: Path) -> None:
-    echoself(f"cycle --hub hub --repo-id me/model --tokenizer bytes {SMALL}")
+def test_what_is_pulled_can_be_trained_on_exactly(echoself: Cli, begun: Cli, workspace: Path) -> None:
+    begun(f"cycle --hub hub --repo-id me/model --tokenizer bytes {SMALL}")
     pulled = echoself("pull --hub hub --repo-id me/model --output-dir elsewhere")
     assert (pulled["model_dir"], pulled["checkpoint"]) == ("elsewhere/checkpoint-20", "elsewhere/checkpoint-16")
     assert pulled["revision"] == "main"

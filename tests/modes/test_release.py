@@ -14,6 +14,11 @@ TRAIN, DEPLOY = f"train --tokenizer bytes {SMALL}", "deploy --hub hub --repo-id 
 
 
 @pytest.fixture
+def trained(begun: Cli) -> dict[str, str]:
+    return begun(TRAIN)
+
+
+@pytest.fixture
 def github(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[GitHub]:
     with running() as server:
         for name, value in (job_environment(server, tmp_path) | {"GITHUB_SHA": "c0ffee"}).items():
@@ -27,9 +32,8 @@ def tags() -> dict[str, str]:
 
 
 def test_a_published_model_gets_a_tag_and_a_release_once(
-    echoself: Cli, workspace: Path, github: GitHub, capsys: pytest.CaptureFixture[str]
+    echoself: Cli, trained: dict[str, str], github: GitHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trained = echoself(TRAIN)
     assert not echoself(DEPLOY, "--create-release --dry-run")["tag"]
     first = echoself(DEPLOY, "--create-release")
     assert (first["tag"], first["release_url"]) == ("v20", "https://github.test/me/repo/releases/v20")
@@ -51,9 +55,12 @@ def test_a_published_model_gets_a_tag_and_a_release_once(
 
 
 def test_what_can_make_no_release_is_said_before_any_work_and_a_refusal_after_the_publish(
-    echoself: Cli, workspace: Path, github: GitHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    echoself: Cli,
+    trained: dict[str, str],
+    github: GitHub,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    echoself(TRAIN)
     github.refuse = {"make": (403, {})}
     echoself(DEPLOY, "--create-release", code=4)
     said = capsys.readouterr().err

@@ -45,8 +45,8 @@ def make_key(name: str, curve: ec.EllipticCurve | None = None, password: bytes |
 
 
 @pytest.fixture
-def trained(echoself: Cli) -> dict[str, str]:
-    return echoself(f"train --tokenizer bytes {SMALL}")
+def trained(begun: Cli) -> dict[str, str]:
+    return begun(f"train --tokenizer bytes {SMALL}")
 
 
 def read(name: str) -> bytes:

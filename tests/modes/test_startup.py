@@ -22,9 +22,8 @@ REPO = "--hub hub --repo-id me/model"
 
 
 @pytest.fixture
-def published(echoself: Cli) -> None:
-    echoself(f"train --tokenizer bytes {SMALL}")
-    echoself(f"deploy {REPO}")
+def published(begun: Cli) -> None:
+    begun(f"train --tokenizer bytes {SMALL}", f"deploy {REPO}")
 
 
 def loaded(command: str, tmp_path: Path) -> tuple[set[str], str]:
@@ -66,9 +65,8 @@ def test_deploy_of_what_is_published_already_loads_no_pytorch(published: None, e
     ("change", "what"),
     [("--license mit", "the card"), ("--upload-training-state", "the training state")],
 )
-def test_whatever_is_sent_is_first_loaded_with_transformers(echoself: Cli, tmp_path: Path, change: str, what: str) -> None:
-    echoself(f"train --tokenizer bytes {SMALL}")
-    echoself(f"deploy {REPO} --upload-training-state false")
+def test_whatever_is_sent_is_first_loaded_with_transformers(begun: Cli, tmp_path: Path, change: str, what: str) -> None:
+    begun(f"train --tokenizer bytes {SMALL}", f"deploy {REPO} --upload-training-state false")
     same, _ = loaded(f"deploy {REPO} --upload-training-state false", tmp_path)
     assert "transformers" not in same
     modules, said = loaded(f"deploy {REPO} --upload-training-state false {change}", tmp_path)

@@ -21,8 +21,8 @@ def test_outputs_and_summary_say_what_came_of_it(echoself: Cli, workspace: Path,
     assert "```mermaid" in summary
 
 
-def test_it_goes_on_in_its_own_folder(echoself: Cli, workspace: Path) -> None:
-    echoself(TRAIN)
+def test_it_goes_on_in_its_own_folder(echoself: Cli, begun: Cli) -> None:
+    begun(TRAIN)
     assert echoself(TRAIN)["step"] == "36"
 
 
@@ -35,9 +35,9 @@ def test_it_goes_on_from_a_named_checkpoint_and_sets_later_ones_aside(echoself: 
 
 
 def test_a_named_checkpoint_whose_rate_fell_leads_to_the_one_before_that(
-    echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
+    echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    echoself(TRAIN)
+    begun(TRAIN)
     outputs = echoself(TRAIN, "--checkpoint echoself-model/checkpoint-20 --max-iters 10")
     assert outputs["checkpoint"] == "echoself-model/checkpoint-26"
     assert "from step 16 to 20 the learning rate fell to nothing, for a model to publish" in capsys.readouterr().out
@@ -85,13 +85,13 @@ KEPT = ["checkpoint-10", "checkpoint-16", "checkpoint-20", "log.jsonl", "report.
 
 
 @pytest.mark.parametrize("change", ["--n-layer 3", "--n-embd 32", "--block-size 64", "--bias false", "--tokenizer bpe:300"])
-def test_another_shape_or_tokenizer_is_refused(echoself: Cli, workspace: Path, change: str) -> None:
-    echoself(TRAIN)
+def test_another_shape_or_tokenizer_is_refused(echoself: Cli, begun: Cli, workspace: Path, change: str) -> None:
+    begun(TRAIN)
     echoself(TRAIN, change, code=2)
     assert sorted(path.name for path in workspace.glob("echoself-model/*")) == KEPT
 
 
-def test_another_dropout_is_taken_from_now_on(echoself: Cli, workspace: Path) -> None:
-    echoself(TRAIN)
+def test_another_dropout_is_taken_from_now_on(echoself: Cli, begun: Cli) -> None:
+    begun(TRAIN)
     outputs = echoself(TRAIN, "--dropout 0.2")
     assert json.loads((Path(outputs["checkpoint"]) / "config.json").read_text())["resid_pdrop"] == 0.2
