@@ -15,28 +15,32 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from safetensors.torch import load, save
 
+from echoself_action.inputs import Inputs
 from echoself_action.localhub import Account, LocalHub
 from echoself_action.modes import incoming
+from echoself_action.modes.examine import examine
+from echoself_action.report.incoming import Check
 
 from .conftest import SMALL, Cli
 
 REPO = "me/model"
+TRAIN = f"train --tokenizer bytes {SMALL} --output-dir published"
+PUBLISH = f"deploy --hub hub --repo-id {REPO} --output-dir published"
 GUEST = {"guest": Account("guest", owns=frozenset({"guest"}))}
 
 
 class Community:
     """A Hub with a model that is published, where a guest opens pull requests and the owner's workflow checks them."""
 
-    def __init__(self, server: LocalHub, echoself: Cli, patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def __init__(self, server: LocalHub, echoself: Cli, begun: Cli, patch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         self.server, self.tmp_path = server, tmp_path
         self.owner, self.guest = HfApi(server.url, token="owner"), HfApi(server.url, token="guest")
-        self._echoself, self._patch = echoself, patch
+        self._echoself, self._begun, self._patch = echoself, begun, patch
         patch.setenv("HF_TOKEN", "owner")
-        self.published = echoself(f"train --tokenizer bytes {SMALL}", "--output-dir published")
-        echoself(f"deploy --hub {server.url} --repo-id {REPO} --output-dir published")
+        self.published = begun(TRAIN, PUBLISH)
 
     def better(self) -> dict[str, str]:
-        return self._echoself(f"train --tokenizer bytes {SMALL} --max-iters 60", "--output-dir better")
+        return self._begun(f"train --tokenizer bytes {SMALL} --max-iters 60 --output-dir better")
 
     def check(self, *words: str, code: int = 0) -> dict[str, str]:
         (self.tmp_path / "summary.md").unlink(missing_ok=True)
@@ -63,9 +67,21 @@ class Community:
 
 
 @pytest.fixture
-def community(echoself: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Community]:
-    with LocalHub(tmp_path / "server", token="owner", accounts=GUEST) as server:
-        yield Community(server, echoself, monkeypatch, tmp_path)
+def community(
+    echoself: Cli, begun: Cli, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Community]:
+    with LocalHub(workspace / "hub", token="owner", accounts=GUEST) as server:
+        yield Community(server, echoself, begun, monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def examined_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what the checks find: without a process of their own, which first loads PyTorch and transformers."""
+
+    def examined(inputs: Inputs, published: incoming._Published, folder: Path) -> list[Check]:
+        return list(examine(folder, published.folder.path, inputs.gate, published.held_to.commit))
+
+    monkeypatch.setattr(incoming, "_examined", examined)
 
 
 def model(outputs: dict[str, str]) -> dict[str, bytes]:
@@ -109,7 +125,7 @@ def test_a_better_model_passes_with_one_comment_that_is_written_anew_after_a_cha
 
 
 def test_a_worse_model_and_the_same_one_are_refused_by_the_gate_and_figures_of_the_proposer_count_for_nothing(
-    community: Community, echoself: Cli
+    community: Community, echoself: Cli, examined_here: None
 ) -> None:
     worse = echoself(f"train --tokenizer bytes {SMALL} --max-iters 2 --eval-interval 1", "--output-dir worse")
     files = model(worse)
@@ -126,7 +142,7 @@ def test_a_worse_model_and_the_same_one_are_refused_by_the_gate_and_figures_of_t
     assert community.check("--pull-requests 2 --gate none")["gate_result"] == "passed"
 
 
-def test_what_somebody_else_writes_in_our_form_is_not_ours(community: Community) -> None:
+def test_what_somebody_else_writes_in_our_form_is_not_ours(community: Community, examined_here: None) -> None:
     number = community.propose({"README.md": b"# Words\n"})
     head = community.owner.model_info(REPO, revision="refs/pr/1").sha
     community.guest.comment_discussion(REPO, number, f"<!-- echoself-action: {head} passed -->\n**Passed**")
@@ -267,7 +283,7 @@ def test_what_the_hub_lists_is_not_believed(community: Community) -> None:
         assert reason in community.comments(number)[0].content
 
 
-def test_a_tokenizer_that_loses_text_can_not_win_by_it(community: Community) -> None:
+def test_a_tokenizer_that_loses_text_can_not_win_by_it(community: Community, examined_here: None) -> None:
     """With every letter the same, a text is easy to predict."""
     folder = Path(community.published["model_dir"])
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
