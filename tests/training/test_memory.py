@@ -1,10 +1,12 @@
 """Out of memory, for real: a process that may have a few hundred megabytes more than its imports take."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,15 +17,29 @@ from echoself_action.errors import is_out_of_memory
 
 # one arena: each of glibc's takes 64 MB of address space, used or not
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-LIMITED = """
-import resource, sys
+# runs each program that it is told of in a fork of its own, which has the imports already: they take five seconds
+FORKING = """
+import gc, json, os, resource, sys
+import numpy
 import torch._dynamo  # PyTorch's optimizers load it when they are made
 import echoself_action.modes.train
 from echoself_action.__main__ import main
-if megabytes := int(sys.argv[1]):
-    size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + megabytes * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (size, size))
-sys.exit(main(sys.argv[2:]))
+from echoself_action.errors import is_out_of_memory
+
+def limit(more):
+    size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
+
+gc.freeze()  # no fork has to look through what the imports made, least of all at its end
+for line in sys.stdin:
+    program, folder = json.loads(line)
+    if not os.fork():
+        os.chdir(folder)
+        for descriptor, name in enumerate(("stdout", "stderr"), 1):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+        exec(program)
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 """
 TRAIN = (
     "train --tokenizer bytes --data text.md --n-layer 4 --n-head 1 --n-embd 64 --block-size 128 --max-iters 2 --device cpu "
@@ -33,35 +49,68 @@ TRAIN = (
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS counts on Linux alone")
 
 
+Program = Callable[[str], subprocess.CompletedProcess[str]]
+Train = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def forking() -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", FORKING]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=os.environ | ENVIRONMENT, stdin=pipe, stdout=pipe, text=True) as process:
+        yield process
+        process.communicate()  # closes its input, which ends it
+
+
+@pytest.fixture
+def run(forking: subprocess.Popen[str], tmp_path: Path) -> Program:
+    """Run a program, which may call `limit`, in a process of its own."""
+
+    def in_fork(program: str) -> subprocess.CompletedProcess[str]:
+        assert forking.stdin
+        assert forking.stdout
+        forking.stdin.write(json.dumps([program, str(tmp_path)]) + "\n")
+        forking.stdin.flush()
+        code = int(forking.stdout.readline())
+        return subprocess.CompletedProcess(program, code, *((tmp_path / name).read_text() for name in ("stdout", "stderr")))
+
+    return in_fork
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     (tmp_path / "text.md").write_text("".join(f"Line {number} of a text to learn from.\n\n" for number in range(20_000)))
     return tmp_path
 
 
-def train(workspace: Path, megabytes: int, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", LIMITED, str(megabytes), *" ".join((TRAIN, *words)).split()]
-    environment = os.environ | ENVIRONMENT
-    return subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
+@pytest.fixture
+def train(run: Program, workspace: Path) -> Train:
+    """Train with so many megabytes, or with what there is where they are 0."""
+
+    def within(megabytes: int, *words: str) -> subprocess.CompletedProcess[str]:
+        limited = f"limit({megabytes} * 2**20)\n" if megabytes else ""
+        return run(f"{limited}sys.exit(main({' '.join((TRAIN, *words)).split()}))")
+
+    return within
 
 
-def test_batches_are_halved_once_and_the_result_is_that_of_the_halved_settings(workspace: Path) -> None:
+def test_batches_are_halved_once_and_the_result_is_that_of_the_halved_settings(train: Train, workspace: Path) -> None:
     said = "batches of 128 from now on, 2 a step: the same sequences, and the same result"
-    for megabytes in (320, 280, 360, 240, 400, 440):  # enough for a half and not for a whole, which is PyTorch's to say
+    for megabytes in (400, 360, 440, 320, 280, 240):  # enough for a half and not for a whole, which is PyTorch's to say
         shutil.rmtree(workspace / "halved", ignore_errors=True)
-        ended = train(workspace, megabytes, "--batch-size 256 --output-dir halved")
+        ended = train(megabytes, "--batch-size 256 --output-dir halved")
         if (ended.returncode, ended.stdout.count("from now on")) == (0, 1):
             break
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count(said) == 1
-    by_hand = train(workspace, 0, "--batch-size 128 --gradient-accumulation 2 --output-dir by-hand")
+    by_hand = train(0, "--batch-size 128 --gradient-accumulation 2 --output-dir by-hand")
     assert "more memory" not in by_hand.stdout
     one, other = (load_file(workspace / name / "checkpoint-2/model.safetensors") for name in ("halved", "by-hand"))
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def test_where_that_is_not_enough_the_numbers_are_said_and_what_to_change(workspace: Path) -> None:
-    ended = train(workspace, 130, "--batch-size 128")
+def test_where_that_is_not_enough_the_numbers_are_said_and_what_to_change(train: Train) -> None:
+    ended = train(130, "--batch-size 128")
     assert ended.returncode == 3, ended.stdout + ended.stderr
     assert ended.stdout.count("batches of 64 from now on") == 1
     assert re.search(r"Step 1 needs more memory than there is \(.*\): [\d,]+ parameters .* take up to 0\.00 GB", ended.stderr)
@@ -70,15 +119,15 @@ def test_where_that_is_not_enough_the_numbers_are_said_and_what_to_change(worksp
     assert "Traceback" not in ended.stderr
 
 
-def test_a_batch_of_one_can_not_be_halved(workspace: Path) -> None:
-    ended = train(workspace, 100, "--batch-size 1 --block-size 2048 --n-embd 256")
+def test_a_batch_of_one_can_not_be_halved(train: Train) -> None:
+    ended = train(100, "--batch-size 1 --block-size 2048 --n-embd 256")
     assert ended.returncode == 3, ended.stdout + ended.stderr
     assert "batches of" not in ended.stdout
     assert "logits of 1 sequences" in ended.stderr
 
 
-def test_a_model_that_memory_is_too_small_for_is_not_called_a_bug(workspace: Path) -> None:
-    ended = train(workspace, 200, "--batch-size 1 --n-embd 4096")
+def test_a_model_that_memory_is_too_small_for_is_not_called_a_bug(train: Train) -> None:
+    ended = train(200, "--batch-size 1 --n-embd 4096")
     assert ended.returncode == 3, ended.stdout + ended.stderr
     assert "There is less memory than this takes" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -94,28 +143,22 @@ def test_a_model_that_memory_is_too_small_for_is_not_called_a_bug(workspace: Pat
         "bytes(2**38)",
     ],
 )
-def test_what_pytorch_numpy_and_python_raise_is_known(code: str) -> None:
-    script = f"""
-import resource, numpy, torch._dynamo
-from echoself_action.errors import is_out_of_memory
+def test_what_pytorch_numpy_and_python_raise_is_known(run: Program, code: str) -> None:
+    ended = run(f"""
 def with_gradient():
     parameter = torch.nn.Parameter(torch.zeros(2**26))
     parameter.grad = torch.zeros(2**26)
-    size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + 2**24,) * 2)
+    limit(2**24)
     return parameter
-size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (size + 5 * 2**28 + 2**27, resource.RLIM_INFINITY))
+
+limit(5 * 2**28 + 2**27)
 try:
     {code}
 except BaseException as error:
     assert is_out_of_memory(error), repr(error)
 else:
     raise SystemExit("there was enough")
-"""
-    ended = subprocess.run(
-        [sys.executable, "-c", script], env=os.environ | ENVIRONMENT, capture_output=True, text=True, check=False
-    )
+""")
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
