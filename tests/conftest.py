@@ -16,6 +16,7 @@ os.environ.pop("HF_ENDPOINT", None)
 import asyncio
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,9 +111,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits for a Hub, ours and those of huggingface_hub, and for the winner of a race, are short."""
     monkeypatch.setattr(asking, "WAITS", (0.1, 0.1, 0.1, 0.1))
     monkeypatch.setattr(deploy, "_WAITS", (0.1, 0.1, 0.1, 0))
-    for request in (_http.http_backoff, _http.http_stream_backoff.__wrapped__):  # type: ignore[attr-defined]
-        monkeypatch.setitem(request.__kwdefaults__, "base_wait_time", 0.1)
-        monkeypatch.setitem(request.__kwdefaults__, "max_wait_time", 0.8)
+    monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 10)))
 
 
 @pytest.fixture(scope="session")

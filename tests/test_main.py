@@ -145,7 +145,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_written(small_disk: list[st
 
 def test_a_disk_that_is_full_for_a_while_costs_the_saves_of_that_while_alone(small_disk: list[str], workspace: Path) -> None:
     """Something else takes the disk until a save has failed; the run goes on, and ends with all that it promised."""
-    steps = "--n-embd 32 --max-iters 1200 --max-minutes 1 --eval-interval 1200 --checkpoint-interval 200 --keep-checkpoints 1"
+    steps = "--n-embd 32 --max-iters 600 --max-minutes 1 --eval-interval 600 --checkpoint-interval 100 --keep-checkpoints 1"
     train = f"{sys.executable} -m echoself_action train {SMALL} {steps} --output-dir full/out"
     script = f"""
         head -c 2080000 /dev/zero >full/filler || true
@@ -154,7 +154,7 @@ def test_a_disk_that_is_full_for_a_while_costs_the_saves_of_that_while_alone(sma
         wait; cat said; exit $code"""
     ended = subprocess.run([*small_disk, "sh", "-c", script], cwd=workspace, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "checkpoint-200 could not be written: [Errno 28] No space left on device" in ended.stdout
+    assert "checkpoint-100 could not be written: [Errno 28] No space left on device" in ended.stdout
     assert "Training goes on." in ended.stdout
     assert "checkpoint=full/out/checkpoint-" in ended.stdout
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,9 +51,11 @@ class Site:
     capsys: pytest.CaptureFixture[str]
 
     def run(self, mode: str, *plan: Fault, seed: int = 0) -> tuple[int, str]:
-        """The exit code, and all that was said. Every fault of the plan has struck."""
-        with FaultyHub(self.server.url, plan, seed) as proxy:
-            code = main([mode, "--hub", proxy.url, "--repo-id", REPO, *WORDS[mode].split()])
+        """The exit code, and all that was said. Every fault of the plan has struck; without one nothing is in between."""
+        proxy = FaultyHub(self.server.url, plan, seed)
+        with proxy if plan else nullcontext():
+            hub = proxy.url if plan else self.server.url
+            code = main([mode, "--hub", hub, "--repo-id", REPO, *WORDS[mode].split()])
         captured = self.capsys.readouterr()
         said = captured.out + captured.err
         assert proxy.broken == []
