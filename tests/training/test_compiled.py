@@ -35,7 +35,10 @@ compiles = pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++ h
 
 @pytest.fixture(scope="module", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
+    """A cache of its own, and no programs that try out each instruction set of this CPU: they take longer than a model."""
+    from torch._inductor import config
+
+    with pytest.MonkeyPatch.context() as patch, config.patch({"cpp.vec_isa_ok": True}):
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
         yield
 
