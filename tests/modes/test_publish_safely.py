@@ -22,6 +22,8 @@ from ..hub.secret_kinds import SECRETS
 from .conftest import SMALL, Cli
 
 DEPLOY = "deploy --hub hub --repo-id me/model"
+WORSE = f"train --tokenizer bytes {SMALL} --output-dir worse"
+BETTER = f"train --tokenizer bytes {SMALL} --max-iters 60 --output-dir better"
 
 
 @pytest.fixture
@@ -69,8 +71,8 @@ def test_a_dry_run_shows_the_list_the_sizes_and_what_differs(
 def test_a_pull_request_brings_the_report_and_leaves_main_and_the_state_alone(
     echoself: Cli, begun: Cli, tmp_path: Path
 ) -> None:
-    begun(f"train --tokenizer bytes {SMALL} --output-dir worse")
-    begun(f"train --tokenizer bytes {SMALL} --max-iters 60 --output-dir better")
+    begun(WORSE)
+    begun(BETTER)
     accounts = {"guest": Account("guest", owns=frozenset({"guest"}))}
     with LocalHub(tmp_path / "server", token="owner", accounts=accounts) as server, pytest.MonkeyPatch.context() as patch:
         target = f"deploy --hub {server.url} --repo-id me/model --create-pr"
@@ -102,9 +104,11 @@ def test_a_model_that_the_gate_refuses_is_not_proposed(echoself: Cli, trained: d
     assert echoself(DEPLOY, "--create-pr --gate max_val_loss=0.1", code=5)["pr_url"] == ""
 
 
-def test_whoever_loses_a_race_is_held_to_the_winner(echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_whoever_loses_a_race_is_held_to_the_winner(echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     """A better model than the winner's is published on top of it; a worse one is refused; without a gate nothing is."""
-    for name, steps in {"first": 10, "winner": 40, "better": 80, "worse": 20}.items():
+    begun(WORSE)
+    begun(BETTER)
+    for name, steps in {"first": 10, "winner": 40}.items():
         echoself(f"train --tokenizer bytes {SMALL} --max-iters {steps}", f"--output-dir {name}")
     with open_hub("hub", None) as hub:
         nothing = look_up(hub, "me/model", "main")
@@ -122,7 +126,7 @@ def test_whoever_loses_a_race_is_held_to_the_winner(echoself: Cli, workspace: Pa
     assert facts
     assert facts.compared
     assert facts.compared.against == winner["commit_sha"]
-    assert [title.split(",")[0] for title in titles()[:3]] == ["Step 80", "Step 40", "Step 10"]
+    assert [title.split(",")[0] for title in titles()[:3]] == ["Step 60", "Step 40", "Step 10"]
 
 
 def best_of(folder: str) -> ModelFolder:
