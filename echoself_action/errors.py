@@ -13,6 +13,7 @@ A message says what was wrong, with the value and the place, and what was theref
 Too little memory ends with 3, wherever it was met. Anything else that is raised is a bug of ours: exit 1, with a traceback.
 """
 
+import errno
 from collections.abc import Sequence
 
 
@@ -86,14 +87,18 @@ class MovedOnError(HubError):
     """Somebody else published since the Hub was looked at, and nothing of theirs was overwritten."""
 
 
-# of PyTorch's allocators, of the libraries that it calls, and of Python where there is none for a thread's stack
-_NO_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "could not create a primitive", "can't start new thread")
+# of PyTorch's allocators and of its files in memory, of the libraries that it calls, and of Python where there is none for a
+# thread's stack
+_NO_MEMORY = (
+    "out of memory", "can't allocate memory", "Cannot allocate memory", "bad_alloc", "could not create a primitive",
+    "can't start new thread",
+)  # fmt: skip
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python or PyTorch could not get memory, from a GPU or from the system."""
     said = isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
-    return said or isinstance(error, MemoryError)
+    return said or isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
 def in_short(error: BaseException) -> str:

@@ -28,21 +28,25 @@ def exit_code_of(work: Callable[[], int]) -> int:
         write_outputs(asdict(Outputs(stopped_by="signal")))
         return INTERRUPTED
     except OSError as error:
+        if is_out_of_memory(error):
+            return _no_memory(error)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             return _our_bug()
         place = f" ({error.filename})" if error.filename else ""
         report_problem(CheckpointError(f"A file could not be written: {error.strerror}{place}.", "Free disk space."))
         return CheckpointError.exit_code
     except Exception as error:  # nobody below knows it: a job gets its exit code and its outputs all the same
-        if not is_out_of_memory(error):
-            return _our_bug()
-        first = str(error).strip().partition("\n")[0][:200]
-        missing = TrainingError(
-            f"There is less memory than this takes ({type(error).__name__}: {first}). What was written before is whole.",
-            "Use a smaller model, or a machine with more memory.",
-        )
-        report_problem(missing)
-        return missing.exit_code
+        return _no_memory(error) if is_out_of_memory(error) else _our_bug()
+
+
+def _no_memory(error: Exception) -> int:
+    first = str(error).strip().partition("\n")[0][:200]
+    missing = TrainingError(
+        f"There is less memory than this takes ({type(error).__name__}: {first}). What was written before is whole.",
+        "Use a smaller model, or a machine with more memory.",
+    )
+    report_problem(missing)
+    return missing.exit_code
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

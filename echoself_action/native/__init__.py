@@ -5,6 +5,8 @@ import ctypes
 import functools
 import hashlib
 import importlib.metadata
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -21,7 +23,7 @@ def why_not(dtype: torch.dtype) -> str | None:
         return "it is for bfloat16, on a CPU that multiplies it by AVX-512"
     if capabilities.get("amx_bf16", False):
         return "PyTorch's products are for a CPU with AMX"
-    return None if _library() else "it was not compiled where this package was installed"
+    return None if _library() else "it was not compiled for this machine when this package was installed"
 
 
 def library() -> ctypes.CDLL:
@@ -47,17 +49,26 @@ class Scratch:
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    """None where it is not there, or of other sources."""
-    here = Path(__file__).parent
-    for path in (here / _NAME, _installed()):
-        if path and path.is_file():
+    """None where it is not there, can't be loaded, or is of other sources."""
+    for path in filter(Path.is_file, _places()):
+        try:
             found = ctypes.CDLL(str(path))
-            found.source.restype = ctypes.c_char_p
-            if found.source().decode() == _digest(here):
-                for name in ("forward_scratch", "backward_scratch", "orthogonal_scratch"):
-                    getattr(found, name).restype = ctypes.c_size_t
-                return found
+        except OSError:  # of another machine, or on a disk from which nothing may be executed
+            continue
+        found.source.restype = ctypes.c_char_p
+        if found.source().decode() == _digest(Path(__file__).parent):
+            for name in ("forward_scratch", "backward_scratch", "orthogonal_scratch"):
+                getattr(found, name).restype = ctypes.c_size_t
+            return found
     return None
+
+
+def _places() -> Iterator[Path]:
+    """Beside the sources; and, where a job runs this code from the action's folder, in the package that is installed."""
+    yield Path(__file__).with_name(_NAME)
+    with suppress(importlib.metadata.PackageNotFoundError):
+        distribution = importlib.metadata.distribution("echoself-action")
+        yield Path(str(distribution.locate_file(f"echoself_action/native/{_NAME}")))
 
 
 def _digest(folder: Path) -> str:
@@ -66,12 +77,3 @@ def _digest(folder: Path) -> str:
     for file in sorted(folder.glob("*.[ch]")):
         hashed.update(file.read_bytes())
     return hashed.hexdigest()
-
-
-def _installed() -> Path | None:
-    """Where a job runs this code from the action's folder, the package is installed beside it."""
-    try:
-        distribution = importlib.metadata.distribution("echoself-action")
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    return Path(str(distribution.locate_file(f"echoself_action/native/{_NAME}")))

@@ -13,7 +13,7 @@
 typedef uint16_t bf16;
 typedef uint32_t pair;
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) /* which takes no such pragma */
 #define SUPPORTED
 
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,fma")

@@ -32,6 +32,8 @@ def test_a_library_of_other_sources_is_not_taken(native_code: None, monkeypatch:
     assert looked_up() is None
     shutil.copy(SOURCES / "products.h", header)
     assert looked_up()
+    (tmp_path / "libnative.so").write_bytes(b"of another machine")
+    assert looked_up() is None
     (tmp_path / "libnative.so").unlink()
     assert looked_up() is None
 
@@ -60,7 +62,7 @@ def test_a_machine_whose_cpu_it_is_not_for_is_told_so(monkeypatch: pytest.Monkey
     assert native.why_not(torch.bfloat16) == "PyTorch's products are for a CPU with AMX"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     monkeypatch.setattr(native, "_library", lambda: None)
-    assert native.why_not(torch.bfloat16) == "it was not compiled where this package was installed"
+    assert native.why_not(torch.bfloat16) == "it was not compiled for this machine when this package was installed"
     assert native.why_not(torch.float16) == native.why_not(torch.float32) != native.why_not(torch.bfloat16)
 
 

@@ -19,7 +19,7 @@ from echoself_action.errors import is_out_of_memory
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 # runs each program that it is told of in a fork of its own, which has the imports already: they take five seconds
 FORKING = """
-import gc, json, os, resource, sys
+import gc, json, mmap, os, resource, sys
 import numpy
 import torch._dynamo  # PyTorch's optimizers load it when they are made
 import echoself_action.modes.train
@@ -141,6 +141,8 @@ def test_a_model_that_memory_is_too_small_for_is_not_called_a_bug(train: Train) 
         "torch.optim.AdamW([with_gradient()]).step()",
         "numpy.zeros(2**36)",
         "bytes(2**38)",
+        "mmap.mmap(-1, 2**38)",
+        "torch.UntypedStorage.from_file(sparse(2**33), False, 2**33)",  # as safetensors reads a file
     ],
 )
 def test_what_pytorch_numpy_and_python_raise_is_known(run: Program, code: str) -> None:
@@ -150,6 +152,11 @@ def with_gradient():
     parameter.grad = torch.zeros(2**26)
     limit(2**24)
     return parameter
+
+def sparse(size):
+    with open("sparse", "wb") as file:
+        file.truncate(size)
+    return file.name
 
 limit(5 * 2**28 + 2**27)
 try:
