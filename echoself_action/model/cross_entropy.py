@@ -4,12 +4,15 @@ Logits are the largest tensor of a small model, and plain autograd holds them se
 log-probabilities, and their gradients. Here a chunk of them becomes its own gradient in place and is gone.
 """
 
+import ctypes
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .. import native
 
 LOGITS_AT_ONCE = 1 << 26  # of products: 128 MiB in bfloat16
 _FLOATS_AT_ONCE = 1 << 19  # of what a CPU computes in fp32: it is to stay in the cache
@@ -19,17 +22,17 @@ IntoGradient = Callable[[Tensor, Tensor, int], Tensor]
 
 
 def linear_cross_entropy(
-    x: Tensor, weight: Tensor, targets: Tensor, reduction: str = "mean", compiled: IntoGradient | None = None
+    x: Tensor, weight: Tensor, targets: Tensor, reduction: str = "mean", by: IntoGradient | None = None
 ) -> Tensor:
     """Cross-entropy in nats of `targets` (positions), where `x` (positions, width) times `weight` (vocabulary, width)
     transposed are the logits. Products are in autocast's dtype where that is on; all else is in fp32.
 
-    `compiled` is this module's `into_gradient`, compiled.
+    `by` is what is to compute `into_gradient`.
     """
     if torch.is_grad_enabled() and weight.requires_grad:
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        return head_cross_entropy(x, padded_head(weight, dtype), targets, len(weight), reduction, compiled)
+        return head_cross_entropy(x, padded_head(weight, dtype), targets, len(weight), reduction, by)
     return F.cross_entropy(F.linear(x, weight).float(), targets, reduction=reduction)
 
 
@@ -44,12 +47,12 @@ def head_cross_entropy(
     targets: Tensor,
     vocabulary: int,
     reduction: str = "mean",
-    compiled: IntoGradient | None = None,
+    by: IntoGradient | None = None,
 ) -> Tensor:
     """`linear_cross_entropy` for training, with what `padded_head` made of the weight: `head` (padded vocabulary, width), in
     whose dtype products are, of which `vocabulary` rows are words."""
     loss: Tensor = _Chunked.apply(  # type: ignore[no-untyped-call]
-        x.to(head.dtype), head, targets, vocabulary, reduction == "mean", compiled or into_gradient
+        x.to(head.dtype), head, targets, vocabulary, reduction == "mean", by or into_gradient
     )
     return loss
 
@@ -95,6 +98,29 @@ def into_gradient(logits: Tensor, wanted: Tensor, vocabulary: int) -> Tensor:
     probabilities.scatter_add_(1, wanted, floats.new_full(wanted.shape, -1))
     logits.copy_(probabilities)
     return loss
+
+
+def native_into_gradient() -> IntoGradient:
+    """`into_gradient` by `native/loss.c`, for logits in bfloat16, in one thread at a time."""
+    scratch = native.Scratch()
+
+    def into_gradient(logits: Tensor, wanted: Tensor, vocabulary: int) -> Tensor:
+        losses = torch.empty(len(logits), dtype=torch.float32)
+        places = (tensor.data_ptr() for tensor in (logits, wanted, losses))
+        library, at = native.library(), ctypes.byref(_Logits(*logits.shape, vocabulary, torch.get_num_threads(), *places))
+        library.into_gradient(at, scratch.at_least(library.loss_scratch(at)))
+        return losses.sum()
+
+    return into_gradient
+
+
+class _Logits(ctypes.Structure):
+    """As in loss.c."""
+
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("rows", "columns", "vocabulary", "threads")),
+        *((name, ctypes.c_void_p) for name in ("logits", "targets", "losses")),
+    ]
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:

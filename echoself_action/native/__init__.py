@@ -57,7 +57,7 @@ def _library() -> ctypes.CDLL | None:
             continue
         found.source.restype = ctypes.c_char_p
         if found.source().decode() == _digest(Path(__file__).parent):
-            for name in ("forward_scratch", "backward_scratch", "orthogonal_scratch"):
+            for name in ("forward_scratch", "backward_scratch", "orthogonal_scratch", "loss_scratch"):
                 getattr(found, name).restype = ctypes.c_size_t
             return found
     return None

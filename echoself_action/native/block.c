@@ -129,11 +129,6 @@ static void before_norm(const float *x, const float *of_result, const float *pas
 
 /* ---- attention ---- */
 
-INLINE __mmask16 up_to(int valid, int from) {
-  int left = valid - from;
-  return left >= 16 ? 0xffff : left <= 0 ? 0 : (__mmask16)((1u << left) - 1);
-}
-
 /* A causal row's probabilities from its scores, of which `valid` count; those up to `count` are 0. Gives the logarithm of the
  * exponentials' sum. */
 INLINE float softmax(float *scores, int valid, int count, float scale, bf16 *to) {

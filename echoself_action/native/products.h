@@ -79,11 +79,30 @@ INLINE __m512 rounded(__m512 values) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(values)), 16));
 }
 
+INLINE float widened_one(bf16 value) {
+  const uint32_t bits = (uint32_t)value << 16;
+  float result;
+  memcpy(&result, &bits, sizeof result);
+  return result;
+}
+
+INLINE bf16 narrowed_one(float value) {
+  return (bf16)_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(value)), 0);
+}
+
+/* 16 lanes, of which those before `valid` count, where the first is `from` */
+INLINE __mmask16 up_to(int valid, int from) {
+  int left = valid - from;
+  return left >= 16 ? 0xffff : left <= 0 ? 0 : (__mmask16)((1u << left) - 1);
+}
+
 INLINE __m512 bias_or_none(const float *bias, ptrdiff_t at) { return bias ? _mm512_loadu_ps(bias + at) : _mm512_setzero_ps(); }
 
 /* to 2 units in the last place; Cephes' polynomial */
 INLINE __m512 exponential(__m512 x) {
   const __m512 one = _mm512_set1_ps(1.0f);
+  /* beyond these it is 0 or infinite; NaN, as second of both, stays */
+  x = _mm512_max_ps(_mm512_set1_ps(-104.0f), _mm512_min_ps(_mm512_set1_ps(89.0f), x));
   __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504089f)), 8);
   x = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
   x = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), x);

@@ -68,7 +68,7 @@ def compiled_loss(model: GPT2) -> Loss:
 
     def loss(ids: Tensor, targets: Tensor) -> Tensor:
         x = trunk(tokens(ids)).flatten(0, 1)
-        return linear_cross_entropy(x, tokens.weight, targets.flatten(), compiled=own)
+        return linear_cross_entropy(x, tokens.weight, targets.flatten(), by=own)
 
     return loss
 

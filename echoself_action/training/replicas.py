@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..model import native_blocks
-from ..model.cross_entropy import head_cross_entropy, padded_head
+from ..model.cross_entropy import head_cross_entropy, into_gradient, native_into_gradient, padded_head
 from ..model.gpt2 import GPT2, Linear, Transformer
 from .compiled import Loss, Trunk, compiled_trunk
 from .optimizer import Part
@@ -31,13 +31,14 @@ _AT_ONCE = 1 << 19  # elements that are reduced: few calls for a small model, an
 
 class _Replica:
     """One of them: `model` with parameters of its own, which lie in the memory of the model's, or of what is `cast` of them.
-    `head` (padded vocabulary, width) is the one that all share; `trunk` makes what computes a Transformer."""
+    `head` (padded vocabulary, width) is the one that all share."""
 
-    def __init__(self, model: GPT2, cast: dict[Tensor, Tensor], head: Tensor, trunk: Callable[[Transformer], Trunk]) -> None:
+    def __init__(self, model: GPT2, cast: dict[Tensor, Tensor], head: Tensor, how: How) -> None:
         tokens: Tensor = model.transformer.wte.weight
         self.parameters: dict[Tensor, nn.Parameter]
         self.parameters = {p: nn.Parameter(cast.get(p, p).detach()) for p in model.parameters()}
-        self._trunk = trunk(deepcopy(model.transformer, {id(p): own for p, own in self.parameters.items()}).train())
+        self._trunk = _TRUNKS[how](deepcopy(model.transformer, {id(p): own for p, own in self.parameters.items()}).train())
+        self._into_gradient = native_into_gradient() if how == "native" else into_gradient
         self._tokens, self._vocabulary = tokens.detach(), len(tokens)
         self.parameters[tokens] = self._head = nn.Parameter(head)
         self._looked_up: tuple[Tensor, Tensor] | None = None
@@ -47,7 +48,8 @@ class _Replica:
         # autograd would make the gradient of these few rows one of the whole vocabulary
         embeddings = F.embedding(ids, self._tokens).requires_grad_()
         self._looked_up = ids, embeddings
-        return head_cross_entropy(self._trunk(embeddings).flatten(0, 1), self._head, targets.flatten(), self._vocabulary)
+        x = self._trunk(embeddings).flatten(0, 1)
+        return head_cross_entropy(x, self._head, targets.flatten(), self._vocabulary, by=self._into_gradient)
 
     def take_gradients(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """Those of some of the model's parameters, with none left. The list is empty where nothing was computed."""
@@ -73,8 +75,8 @@ class _Replica:
 
 class Replicas:
     """One for each of the `parts` that the parameters of `model` are dealt out to, so that as many threads can reduce and
-    broadcast, each a part. Products are in `dtype`, and blocks computed by PyTorch, by what `compiled_trunk` makes of them, or
-    by native code."""
+    broadcast, each a part. Products are in `dtype`. Blocks and loss are computed by PyTorch, by what `compiled_trunk` makes of
+    the blocks, or by native code."""
 
     def __init__(self, model: GPT2, dtype: torch.dtype, parts: Sequence[Part], how: How = "plain") -> None:
         tokens: Tensor = model.transformer.wte.weight
@@ -88,7 +90,7 @@ class Replicas:
         elif dtype is not torch.float32:
             cast = {p: torch.empty_like(p, dtype=dtype, requires_grad=False) for layer in layers for p in layer.parameters()}
         seen = cast | {p: both[0] for p, both in panels.items()}
-        self._all = [_Replica(model, seen, head, _TRUNKS[how]) for _ in parts]
+        self._all = [_Replica(model, seen, head, how) for _ in parts]
         cast[tokens] = head[: len(tokens)]
         self._groups = {part: _grouped(part.parameters) for part in parts}
         self._cast = {part: {p: cast[p] for p in part.parameters if p in cast} for part in parts}

@@ -156,6 +156,19 @@ def test_large_numbers_stay_numbers(native_code: None, activation: str) -> None:
     assert error(found.y, wanted.y) < 0.2  # attention takes one position, or another that bfloat16 can't tell from it
 
 
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
+def test_the_activation_and_its_slope_are_0_or_1_far_from_0(native_code: None, activation: str, size: float) -> None:
+    model, x = a_model(replace(CONFIG, activation=activation)), an_input(CONFIG)
+    with torch.no_grad():
+        for block in model.transformer.h:
+            block.mlp.c_fc.bias.copy_(torch.tensor([size, -size]).repeat(len(block.mlp.c_fc.bias) // 2))
+    found, wanted = by_native(model, x.clone()), by_pytorch(model, x.clone(), torch.float32)
+    assert error(found.y, wanted.y) < 0.02
+    for name in ("h.1.mlp.c_fc.bias", "h.1.mlp.c_proj.weight"):
+        assert error(found.of_parameters[name], wanted.of_parameters[name]) < 0.02
+
+
 def test_a_weight_lies_in_its_panels_as_bfloat16_and_so_does_its_transpose(native_code: None) -> None:
     weight = torch.randn(64, 96)
     panels = native_blocks.panels_for(weight)

@@ -32,10 +32,15 @@ def test_a_library_of_other_sources_is_not_taken(native_code: None, monkeypatch:
     assert looked_up() is None
     shutil.copy(SOURCES / "products.h", header)
     assert looked_up()
-    (tmp_path / "libnative.so").write_bytes(b"of another machine")
-    assert looked_up() is None
     (tmp_path / "libnative.so").unlink()
     assert looked_up() is None
+
+
+def test_a_library_that_cant_be_loaded_is_as_one_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "libnative.so").write_bytes(b"of another machine")
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(importlib.metadata, "distribution", _nowhere)
+    assert native._library.__wrapped__() is None
 
 
 def test_the_library_of_the_installed_package_is_taken_where_there_is_none_beside_the_sources(

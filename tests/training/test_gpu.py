@@ -72,7 +72,7 @@ def test_the_compiled_head_computes_what_cross_entropy_does() -> None:
     weight = torch.randn(50257, 64, device="cuda", requires_grad=True)
     targets = torch.randint(50257, (3000,), device="cuda")
     with torch.autocast("cuda", torch.bfloat16):
-        ours = linear_cross_entropy(x, weight, targets, compiled=torch.compile(into_gradient, dynamic=False))
+        ours = linear_cross_entropy(x, weight, targets, by=torch.compile(into_gradient, dynamic=False))
         theirs = torch.nn.functional.cross_entropy(torch.nn.functional.linear(x, weight).float(), targets)
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-3)
     for own, its in zip(torch.autograd.grad(ours, [x, weight]), torch.autograd.grad(theirs, [x, weight]), strict=True):
