@@ -4,7 +4,6 @@ Logits are the largest tensor of a small model, and plain autograd holds them se
 log-probabilities, and their gradients. Here a chunk of them becomes its own gradient in place and is gone.
 """
 
-import ctypes
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,22 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import native
-
 LOGITS_AT_ONCE = 1 << 26  # of products: 128 MiB in bfloat16
 _FLOATS_AT_ONCE = 1 << 19  # of what a CPU computes in fp32: it is to stay in the cache
 _MULTIPLE = {"cpu": 32, "cuda": 64}  # columns that the matrix kernels like: a vocabulary of 65 is computed as 96
 
 IntoGradient = Callable[[Tensor, Tensor, int], Tensor]
+ChunkGradients = Callable[[Tensor, Tensor, Tensor, int, Tensor], tuple[Tensor, Tensor]]
 
 
 def linear_cross_entropy(
-    x: Tensor, weight: Tensor, targets: Tensor, reduction: str = "mean", by: IntoGradient | None = None
+    x: Tensor, weight: Tensor, targets: Tensor, reduction: str = "mean", by: ChunkGradients | None = None
 ) -> Tensor:
     """Cross-entropy in nats of `targets` (positions), where `x` (positions, width) times `weight` (vocabulary, width)
     transposed are the logits. Products are in autocast's dtype where that is on; all else is in fp32.
 
-    `by` is what is to compute `into_gradient`.
+    `by` is what is to compute `chunk_gradients`.
     """
     if torch.is_grad_enabled() and weight.requires_grad:
         device = x.device.type
@@ -47,33 +45,26 @@ def head_cross_entropy(
     targets: Tensor,
     vocabulary: int,
     reduction: str = "mean",
-    by: IntoGradient | None = None,
+    by: ChunkGradients | None = None,
 ) -> Tensor:
     """`linear_cross_entropy` for training, with what `padded_head` made of the weight: `head` (padded vocabulary, width), in
     whose dtype products are, of which `vocabulary` rows are words."""
     loss: Tensor = _Chunked.apply(  # type: ignore[no-untyped-call]
-        x.to(head.dtype), head, targets, vocabulary, reduction == "mean", by or into_gradient
+        x.to(head.dtype), head, targets, vocabulary, reduction == "mean", by or chunk_gradients
     )
     return loss
 
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, head: Tensor, targets: Tensor, vocabulary: int, mean: bool, into_gradient: IntoGradient
-    ) -> Tensor:
-        device = x.device.type
-        with torch.autocast(device, enabled=False):
-            positions, padded = len(x), len(head)
+    def forward(ctx: Any, x: Tensor, head: Tensor, targets: Tensor, vocabulary: int, mean: bool, by: ChunkGradients) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            positions = len(x)
             of_x, of_head = torch.empty_like(x), None
             total = torch.zeros((), dtype=torch.float32, device=x.device)
-            floats_at_once = _FLOATS_AT_ONCE if device == "cpu" else LOGITS_AT_ONCE
-            for here in _chunks(positions, LOGITS_AT_ONCE // padded):
-                logits = torch.mm(x[here], head.t())
-                for rows in _chunks(len(logits), floats_at_once // padded):
-                    total += into_gradient(logits[rows], targets[here][rows, None], vocabulary)
-                torch.mm(logits, head, out=of_x[here])
-                part = torch.mm(logits.t(), x[here])
+            for here in _chunks(positions, LOGITS_AT_ONCE // len(head)):
+                loss, part = by(x[here], head, targets[here], vocabulary, of_x[here])
+                total += loss
                 of_head = part if of_head is None else of_head.float().add_(part)
             assert of_head is not None
             ctx.save_for_backward(of_x, of_head.to(head.dtype))
@@ -84,7 +75,7 @@ class _Chunked(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         of_x, of_head = ctx.saved_tensors
         share = gradient / ctx.divisor  # not before: float16 has no numbers as small as a mean's gradients, unscaled
-        return of_x * share, of_head * share, None, None, None, None
+        return of_x.mul_(share), of_head.mul_(share), None, None, None, None
 
 
 def into_gradient(logits: Tensor, wanted: Tensor, vocabulary: int) -> Tensor:
@@ -100,29 +91,21 @@ def into_gradient(logits: Tensor, wanted: Tensor, vocabulary: int) -> Tensor:
     return loss
 
 
-def native_into_gradient() -> IntoGradient:
-    """`into_gradient` by `native/loss.c`, for logits in bfloat16, in one thread at a time."""
-    scratch = native.Scratch()
-
-    def into_gradient(logits: Tensor, wanted: Tensor, vocabulary: int) -> Tensor:
-        losses = torch.empty(len(logits), dtype=torch.float32)
-        places = (tensor.data_ptr() for tensor in (logits, wanted, losses))
-        library, at = native.library(), ctypes.byref(_Logits(*logits.shape, vocabulary, torch.get_num_threads(), *places))
-        library.into_gradient(at, scratch.at_least(library.loss_scratch(at)))
-        return losses.sum()
-
-    return into_gradient
-
-
-class _Logits(ctypes.Structure):
-    """As in loss.c."""
-
-    _fields_ = [
-        *((name, ctypes.c_int32) for name in ("rows", "columns", "vocabulary", "threads")),
-        *((name, ctypes.c_void_p) for name in ("logits", "targets", "losses")),
-    ]
+def chunk_gradients(
+    x: Tensor, head: Tensor, targets: Tensor, vocabulary: int, of_x: Tensor, into_gradient: IntoGradient = into_gradient
+) -> tuple[Tensor, Tensor]:
+    """The summed loss of some positions, and its gradient for `head`; that for `x` is written to `of_x`. The others are as in
+    `head_cross_entropy`."""
+    at_once = (_FLOATS_AT_ONCE if x.device.type == "cpu" else LOGITS_AT_ONCE) // len(head)
+    loss = torch.zeros((), dtype=torch.float32, device=x.device)
+    logits = torch.mm(x, head.t())
+    for rows in _chunks(len(logits), at_once):
+        loss += into_gradient(logits[rows], targets[rows, None], vocabulary)
+    torch.mm(logits, head, out=of_x)
+    return loss, torch.mm(logits.t(), x)
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:
-    size = max(1, size)
+    """Of about `size`: what native code takes is a multiple of 32."""
+    size = max(1, size // 32 * 32 or size)
     return (slice(start, min(count, start + size)) for start in range(0, count, size))

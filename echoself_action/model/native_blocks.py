@@ -50,16 +50,6 @@ def why_not(model: nn.Module, dtype: torch.dtype) -> str | None:
     return native.why_not(dtype)
 
 
-def panels_for(weight: Tensor) -> Tensor:
-    """Where `pack` puts a weight (in, out): bfloat16, (2, in, out), the order within which is block.c's own."""
-    return torch.empty(2, *weight.shape, dtype=torch.bfloat16)
-
-
-def pack(weight: Tensor, panels: Tensor) -> None:
-    """Write the values of `weight`, fp32, to its panels."""
-    native.library().pack(ctypes.c_void_p(weight.data_ptr()), *weight.shape, ctypes.c_void_p(panels.data_ptr()))
-
-
 def trunk(transformer: Transformer) -> Callable[[Tensor], Tensor]:
     """`transformer.from_embeddings`, for training: of embeddings (batch, block_size, n_embd) in fp32, in one thread at a time.
 

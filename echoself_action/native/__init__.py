@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 MULTIPLE = 32  # of what sizes of matrices are
 
@@ -31,6 +32,18 @@ def library() -> ctypes.CDLL:
     found = _library()
     assert found
     return found
+
+
+def panels_for(weight: Tensor) -> Tensor:
+    """Where `pack` puts a weight (in, out): bfloat16, (2, in, out), the order within which is native code's own; `in` is made a
+    multiple of 32."""
+    rows, columns = weight.shape
+    return torch.empty(2, -(-rows // MULTIPLE) * MULTIPLE, columns, dtype=torch.bfloat16)
+
+
+def pack(weight: Tensor, panels: Tensor) -> None:
+    """Write the values of `weight` (in, out), fp32, to its panels."""
+    library().pack(ctypes.c_void_p(weight.data_ptr()), len(weight), *panels.shape[1:], ctypes.c_void_p(panels.data_ptr()))
 
 
 class Scratch:
@@ -57,7 +70,7 @@ def _library() -> ctypes.CDLL | None:
             continue
         found.source.restype = ctypes.c_char_p
         if found.source().decode() == _digest(Path(__file__).parent):
-            for name in ("forward_scratch", "backward_scratch", "orthogonal_scratch", "loss_scratch"):
+            for name in ("forward_scratch", "backward_scratch", "orthogonal_scratch", "head_scratch"):
                 getattr(found, name).restype = ctypes.c_size_t
             return found
     return None

@@ -64,13 +64,14 @@ static size_t stage(const Block *b, char *shared, Stages *s) { /* gives the byte
   return (size_t)(here - shared);
 }
 
-/* A weight (inputs, outputs) in fp32 as panels of bfloat16, and behind them those of its transpose. */
-void pack(const float *weight, int inputs, int outputs, pair *to) {
+/* A weight (inputs, outputs) in fp32 as panels of bfloat16, and behind them those of its transpose. Inputs are 0 beyond those
+ * that are there. */
+void pack(const float *weight, int there, int inputs, int outputs, pair *to) {
   pair *transposed = to + (ptrdiff_t)inputs * outputs / 2;
   for (int in = 0; in < inputs; in += 16)
     for (int out = 0; out < outputs; out += PANEL) {
-      bf16 part[16][PANEL];
-      for (int i = 0; i < 16; i++) narrow(weight + (ptrdiff_t)(in + i) * outputs + out, PANEL, part[i]);
+      bf16 part[16][PANEL] = {{0}};
+      for (int i = 0; i < 16 && in + i < there; i++) narrow(weight + (ptrdiff_t)(in + i) * outputs + out, PANEL, part[i]);
       interleave(part[0], PANEL, 16, PANEL, to + (ptrdiff_t)out * (inputs / 2), in, inputs / 2);
       pair *panel = transposed + (ptrdiff_t)(in / PANEL) * PANEL * (outputs / 2);
       transpose(part[0], PANEL, 16, PANEL, panel + out / 2 * PANEL + in % PANEL);

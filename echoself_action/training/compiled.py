@@ -4,6 +4,7 @@ Compiled code rounds otherwise than PyTorch's own operations, so whether a run i
 exactly goes on compiled. The compiler is loaded only where something is compiled: it takes as long as PyTorch itself.
 """
 
+import functools
 import importlib.util
 import os
 import shutil
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..model import Model
-from ..model.cross_entropy import into_gradient, linear_cross_entropy
+from ..model.cross_entropy import chunk_gradients, into_gradient, linear_cross_entropy
 from ..model.gpt2 import GPT2, Transformer
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -63,7 +64,8 @@ def compiled_trunk(transformer: Transformer) -> Trunk:
 
 def compiled_loss(model: GPT2) -> Loss:
     """`model.loss`, for training on a GPU; it compiles as `compiled_trunk` does."""
-    trunk, own = compiled_trunk(model.transformer), torch.compile(into_gradient, dynamic=False)
+    trunk = compiled_trunk(model.transformer)
+    own = functools.partial(chunk_gradients, into_gradient=torch.compile(into_gradient, dynamic=False))
     tokens = model.transformer.wte
 
     def loss(ids: Tensor, targets: Tensor) -> Tensor:

@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import native
 from ..model import native_blocks
-from ..model.cross_entropy import head_cross_entropy, into_gradient, native_into_gradient, padded_head
+from ..model.cross_entropy import chunk_gradients, head_cross_entropy, padded_head
 from ..model.gpt2 import GPT2, Linear, Transformer
+from ..model.native_head import native_chunk_gradients
 from .compiled import Loss, Trunk, compiled_trunk
 from .optimizer import Part
 
@@ -38,7 +40,7 @@ class _Replica:
         self.parameters: dict[Tensor, nn.Parameter]
         self.parameters = {p: nn.Parameter(cast.get(p, p).detach()) for p in model.parameters()}
         self._trunk = _TRUNKS[how](deepcopy(model.transformer, {id(p): own for p, own in self.parameters.items()}).train())
-        self._into_gradient = native_into_gradient() if how == "native" else into_gradient
+        self._by = native_chunk_gradients() if how == "native" else chunk_gradients
         self._tokens, self._vocabulary = tokens.detach(), len(tokens)
         self.parameters[tokens] = self._head = nn.Parameter(head)
         self._looked_up: tuple[Tensor, Tensor] | None = None
@@ -49,7 +51,7 @@ class _Replica:
         embeddings = F.embedding(ids, self._tokens).requires_grad_()
         self._looked_up = ids, embeddings
         x = self._trunk(embeddings).flatten(0, 1)
-        return head_cross_entropy(x, self._head, targets.flatten(), self._vocabulary, by=self._into_gradient)
+        return head_cross_entropy(x, self._head, targets.flatten(), self._vocabulary, by=self._by)
 
     def take_gradients(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """Those of some of the model's parameters, with none left. The list is empty where nothing was computed."""
@@ -81,17 +83,20 @@ class Replicas:
     def __init__(self, model: GPT2, dtype: torch.dtype, parts: Sequence[Part], how: How = "plain") -> None:
         tokens: Tensor = model.transformer.wte.weight
         self._tokens = tokens
-        head = padded_head(tokens.detach(), dtype)
         layers = [module for module in model.modules() if isinstance(module, Linear)]
         panels: dict[Tensor, Tensor] = {}
         cast: dict[Tensor, Tensor] = {}
         if how == "native":
-            panels = {layer.weight: native_blocks.panels_for(layer.weight) for layer in layers}
-        elif dtype is not torch.float32:
-            cast = {p: torch.empty_like(p, dtype=dtype, requires_grad=False) for layer in layers for p in layer.parameters()}
+            panels = {p: native.panels_for(p) for p in (tokens, *(layer.weight for layer in layers))}
+            head = panels[tokens][0]
+        else:
+            if dtype is not torch.float32:
+                multiplied = [p for layer in layers for p in layer.parameters()]
+                cast = {p: torch.empty_like(p, dtype=dtype, requires_grad=False) for p in multiplied}
+            head = padded_head(tokens.detach(), dtype)
+            cast[tokens] = head[: len(tokens)]
         seen = cast | {p: both[0] for p, both in panels.items()}
         self._all = [_Replica(model, seen, head, how) for _ in parts]
-        cast[tokens] = head[: len(tokens)]
         self._groups = {part: _grouped(part.parameters) for part in parts}
         self._cast = {part: {p: cast[p] for p in part.parameters if p in cast} for part in parts}
         self._panels = {part: {p: panels[p] for p in part.parameters if p in panels} for part in parts}
@@ -109,7 +114,7 @@ class Replicas:
         if cast := self._cast[part]:
             torch._foreach_copy_(list(cast.values()), list(cast))
         for weight, panels in self._panels[part].items():
-            native_blocks.pack(weight, panels)
+            native.pack(weight, panels)
 
     @torch.no_grad()
     def reduce(self, part: Part) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from echoself_action import native
 from echoself_action.model import native_blocks
 from echoself_action.model.gpt2 import GPT2, GPT2Config, Linear
 
@@ -60,8 +61,8 @@ def by_native(model: GPT2, x: Tensor) -> Computed:
     panels = []
     for layer in transformer.modules():
         if isinstance(layer, Linear):
-            panels.append(native_blocks.panels_for(layer.weight))
-            native_blocks.pack(layer.weight.detach(), panels[-1])
+            panels.append(native.panels_for(layer.weight))
+            native.pack(layer.weight.detach(), panels[-1])
             layer.weight = nn.Parameter(panels[-1][0])
     return computed(native_blocks.trunk(transformer)(x.requires_grad_()), x, transformer)
 
@@ -115,8 +116,8 @@ def test_a_trunk_takes_batches_of_any_size_after_each_other(native_code: None) -
     panels = []
     for layer in transformer.modules():
         if isinstance(layer, Linear):
-            panels.append(native_blocks.panels_for(layer.weight))
-            native_blocks.pack(layer.weight.detach(), panels[-1])
+            panels.append(native.panels_for(layer.weight))
+            native.pack(layer.weight.detach(), panels[-1])
             layer.weight = nn.Parameter(panels[-1][0])
     trunk, x = native_blocks.trunk(transformer), an_input(CONFIG, sequences=5)
     with torch.no_grad():
@@ -170,9 +171,10 @@ def test_the_activation_and_its_slope_are_0_or_1_far_from_0(native_code: None, a
 
 
 def test_a_weight_lies_in_its_panels_as_bfloat16_and_so_does_its_transpose(native_code: None) -> None:
-    weight = torch.randn(64, 96)
-    panels = native_blocks.panels_for(weight)
-    native_blocks.pack(weight, panels)
+    weight = torch.randn(50, 96)
+    panels = native.panels_for(weight)
+    native.pack(weight, panels)
+    weight = torch.cat([weight, torch.zeros(14, 96)])  # up to a multiple of 32
     for laid, matrix in ((panels[0], weight), (panels[1], weight.t())):
         pairs_of_32_columns = laid.view(matrix.shape[1] // 32, matrix.shape[0] // 2, 32, 2)
         assert torch.equal(pairs_of_32_columns.permute(1, 3, 0, 2).reshape(matrix.shape), matrix.bfloat16())

@@ -1,5 +1,6 @@
 """What runs on a GPU alone. Everything here skips where PyTorch sees none."""
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from echoself_action.checkpoint.find import resumable
 from echoself_action.checkpoint.folder import ModelFolder
 from echoself_action.corpus.token_files import Tokens
-from echoself_action.model.cross_entropy import into_gradient, linear_cross_entropy
+from echoself_action.model.cross_entropy import chunk_gradients, into_gradient, linear_cross_entropy
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.device import Pace, choose_precision
 from echoself_action.training.loop import train
@@ -71,8 +72,9 @@ def test_the_compiled_head_computes_what_cross_entropy_does() -> None:
     x = torch.randn(3000, 64, device="cuda", requires_grad=True)
     weight = torch.randn(50257, 64, device="cuda", requires_grad=True)
     targets = torch.randint(50257, (3000,), device="cuda")
+    by = functools.partial(chunk_gradients, into_gradient=torch.compile(into_gradient, dynamic=False))
     with torch.autocast("cuda", torch.bfloat16):
-        ours = linear_cross_entropy(x, weight, targets, by=torch.compile(into_gradient, dynamic=False))
+        ours = linear_cross_entropy(x, weight, targets, by=by)
         theirs = torch.nn.functional.cross_entropy(torch.nn.functional.linear(x, weight).float(), targets)
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-3)
     for own, its in zip(torch.autograd.grad(ours, [x, weight]), torch.autograd.grad(theirs, [x, weight]), strict=True):
