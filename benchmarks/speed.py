@@ -1,14 +1,14 @@
-"""Tokens a second of this package, nanoGPT's train.py and transformers' Trainer, and the share of what the CPU can multiply.
+"""Tokens a second of this package, nanoGPT, transformers' Trainer and litgpt, and the share of what the CPU can multiply.
 
-    python benchmarks/speed.py [--nanogpt PATH_OF_A_CHECKOUT] [--shapes baby,mid,small] [--turns 7] [--text FILE]
+    python benchmarks/speed.py [--nanogpt PATH_OF_A_CHECKOUT] [--litgpt PYTHON] [--shapes baby,mid,small] [--turns 7]
     python benchmarks/speed.py --device cuda --nanogpt PATH_OF_A_CHECKOUT --shapes gpt2 --peak 989
 
 The same model, batches and AdamW everywhere; this package in the dtype that it chooses (`ours`; with its own default optimizer
-`ours, muon`; without its native code `ours, by PyTorch`), nanoGPT eager in fp32, the Trainer with its defaults; on a GPU
-nanoGPT is compiled and in bfloat16, and the Trainer in bfloat16. All programs run at the same time and take turns of a few
-seconds, the others stopped meanwhile. `gemm` multiplies square bfloat16 matrices: its rate is the device's. Shares of it count
-6 operations for each weight and token, and attention's; with --peak they are shares of that, which is the MFU. Memory is the
-peak resident set, without a GPU's.
+`ours, muon`; without its native code `ours, by PyTorch`), nanoGPT eager in fp32, the Trainer with its defaults, litgpt's model
+with its embeddings tied, trained as its pretrain.py does; on a GPU nanoGPT is compiled, and all are in bfloat16. All programs
+run at the same time and take turns of a few seconds, the others stopped meanwhile. `gemm` multiplies square bfloat16 matrices:
+its rate is the device's. Shares of it count 6 operations for each weight and token, and attention's; with --peak they are
+shares of that, which is the MFU. Memory is the peak resident set, without a GPU's.
 """
 
 import argparse
@@ -66,11 +66,41 @@ settings = dict(per_device_train_batch_size=batch, max_steps=10**6, save_strateg
 Trainer(model, TrainingArguments(out, **settings), train_dataset=rows, callbacks=[Timer()]).train()
 """
 
+# as its pretrain.py does it: compiled, its own loss, in fp32 where there is no GPU
+LITGPT = """
+import sys, time, torch
+import numpy as np
+from litgpt.config import Config
+from litgpt.model import GPT
+from litgpt.utils import chunked_cross_entropy
+device, folder, vocabulary, layers, heads, width, block, batch = sys.argv[1:3] + [int(word) for word in sys.argv[3:]]
+tokens = torch.from_numpy(np.fromfile(f"{folder}/train.bin", np.uint16).astype(np.int64))
+sizes = dict(block_size=block, n_layer=layers, n_head=heads, n_embd=width, vocab_size=vocabulary, padded_vocab_size=vocabulary)
+with torch.device(device):
+    model = GPT(Config(name="gpt", parallel_residual=False, bias=False, **sizes))
+model.transformer.wte.weight = model.lm_head.weight
+compiled = torch.compile(model)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=device == "cuda")
+while True:
+    began = time.perf_counter()
+    starts = torch.randint(len(tokens) - block - 1, (batch,))
+    rows = torch.stack([tokens[start : start + block + 1] for start in starts.tolist()]).to(device)
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        loss = chunked_cross_entropy(compiled(rows[:, :-1].contiguous()), rows[:, 1:].contiguous())
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    loss.item()
+    print(f"step took {1000 * (time.perf_counter() - began):.2f} ms", flush=True)
+"""
+
 
 def main() -> None:
     parser = results.parser(__doc__)
     add_nanogpt(parser)
     add_device(parser)
+    parser.add_argument("--litgpt", type=Path, help="a Python that has litgpt, whose dependencies exclude ours")
     parser.add_argument("--peak", type=float, help="TFLOP/s of the device by its data sheet: shares are of it, not of gemm's")
     parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--shapes", default="baby,mid,small")
@@ -114,6 +144,10 @@ def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figu
         places = (given.device, tokens.folder, work / "trainer")
         command = [sys.executable, "-c", TRAINER, *map(str, (*places, *sizes))]
         programs["Trainer"] = Program(command, work, work / "trainer/log", r"step took ([0-9.]+) ms", per_second)
+    if given.litgpt:
+        sizes = (tokens.padded, *shape.sizes.values(), shape.batch_size)
+        command = [str(given.litgpt), "-c", LITGPT, *map(str, (given.device, tokens.folder, *sizes))]
+        programs["litgpt"] = Program(command, work, work / "litgpt/log", r"step took ([0-9.]+) ms", per_second)
     programs["gemm"] = Program(
         [sys.executable, "-c", GEMM, given.device], work, work / "gemm/log", r"([0-9.e+]+) per second", float
     )
