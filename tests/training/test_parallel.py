@@ -94,6 +94,14 @@ def test_one_two_and_four_processes_have_the_same_curve(
         assert metadata.val_loss == pytest.approx(loss, abs=1e-6)
 
 
+def test_processes_that_compute_by_native_code_have_the_curve_of_one(native_code: None, tokens: Tokens, tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=257, block_size=32, n_layer=2, n_head=2, n_embd=64)
+    for size in (1, 2):
+        folder = trained(size, tokens, config, tmp_path / str(size), batch_size=4, dtype="bfloat16", **GENTLE)
+        assert '"native": true' in (folder.path / "training_state/state.json").read_text()
+    assert curve(tmp_path / "2") == pytest.approx(curve(tmp_path / "1"), abs=2e-3)  # gradients are rounded for each half
+
+
 @pytest.mark.parametrize("sharding", ["none", "full"])
 def test_a_nanecho_is_trained_alike(tokens: Tokens, tmp_path: Path, sharding: str) -> None:
     sizes = {"vocab_size": 257, "n_embd": 16, "n_head": 2, "n_layer": 2, "block_size": 16, "dropout": 0.0}
