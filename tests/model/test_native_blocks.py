@@ -1,6 +1,6 @@
 """Blocks computed by native code: what PyTorch computes in fp32, as near as bfloat16 comes, and the same bits each time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from echoself_action import native
 from echoself_action.model import native_blocks
-from echoself_action.model.gpt2 import GPT2, GPT2Config, Linear
+from echoself_action.model.gpt2 import GPT2, GPT2Config, Linear, Transformer
 
 CONFIG = GPT2Config(vocab_size=10, block_size=64, n_layer=2, n_head=2, n_embd=64)
 OTHERS = [
@@ -20,6 +20,9 @@ OTHERS = [
     replace(CONFIG, block_size=32, n_head=1, n_embd=32),
     replace(CONFIG, block_size=96, n_head=1, n_embd=128, layer_norm_epsilon=0.1),
 ]
+
+
+Trunk = Callable[[Tensor], Tensor]
 
 
 @pytest.fixture(autouse=True)
@@ -56,15 +59,20 @@ def an_input(config: GPT2Config, sequences: int = 3) -> Tensor:
     return torch.randn(sequences, config.block_size, config.n_embd, generator=torch.Generator().manual_seed(2))
 
 
-def by_native(model: GPT2, x: Tensor) -> Computed:
+def native_copy(model: GPT2) -> tuple[Transformer, Trunk]:
+    """A copy of its transformer with panels for weights, and native code that computes it."""
     transformer = deepcopy(model.transformer)
-    panels = []
     for layer in transformer.modules():
         if isinstance(layer, Linear):
-            panels.append(native.panels_for(layer.weight))
-            native.pack(layer.weight.detach(), panels[-1])
-            layer.weight = nn.Parameter(panels[-1][0])
-    return computed(native_blocks.trunk(transformer)(x.requires_grad_()), x, transformer)
+            panels = native.panels_for(layer.weight)
+            native.pack(layer.weight.detach(), panels)
+            layer.weight = nn.Parameter(panels[0])
+    return transformer, native_blocks.trunk(transformer)
+
+
+def by_native(model: GPT2, x: Tensor) -> Computed:
+    transformer, trunk = native_copy(model)
+    return computed(trunk(x.requires_grad_()), x, transformer)
 
 
 def by_pytorch(model: GPT2, x: Tensor, dtype: torch.dtype) -> Computed:
@@ -112,14 +120,7 @@ def test_threads_change_no_bit(native_code: None, count: int) -> None:
 
 
 def test_a_trunk_takes_batches_of_any_size_after_each_other(native_code: None) -> None:
-    transformer = deepcopy(a_model(CONFIG).transformer)
-    panels = []
-    for layer in transformer.modules():
-        if isinstance(layer, Linear):
-            panels.append(native.panels_for(layer.weight))
-            native.pack(layer.weight.detach(), panels[-1])
-            layer.weight = nn.Parameter(panels[-1][0])
-    trunk, x = native_blocks.trunk(transformer), an_input(CONFIG, sequences=5)
+    (_, trunk), x = native_copy(a_model(CONFIG)), an_input(CONFIG, sequences=5)
     with torch.no_grad():
         whole = trunk(x)
         for start, end in ((0, 1), (1, 5), (2, 4)):
