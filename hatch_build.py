@@ -9,7 +9,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDER, LIBRARY = "echoself_action/native", "libnative.so"
+FOLDER, LIBRARY = "echoself_action/native", "native.bin"
 
 
 class Native(BuildHookInterface[Any]):

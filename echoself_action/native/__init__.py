@@ -14,7 +14,7 @@ from torch import Tensor
 
 MULTIPLE = 32  # of what sizes of matrices are
 
-_NAME = "libnative.so"
+_NAME = "native.bin"  # and not .so, which would be a Python module to whoever looks for those
 
 
 def why_not(dtype: torch.dtype) -> str | None:

@@ -256,7 +256,7 @@ def action() -> Iterator[Path]:
         for name in ACTION_FILES:
             shutil.copy(ROOT / name, folder)
         shutil.copytree(
-            ROOT / "echoself_action", folder / "echoself_action", ignore=shutil.ignore_patterns("__pycache__", "*.so")
+            ROOT / "echoself_action", folder / "echoself_action", ignore=shutil.ignore_patterns("__pycache__", "native.bin")
         )
         yield folder
 

@@ -306,7 +306,7 @@ def test_on_the_host_the_packages_are_installed_once(action: Path, tmp_path: Pat
     assert first.code == 0, first.log
     assert "Installing into" in first.log
     # as the next job has it, whose runner has fetched the action anew
-    (action / "echoself_action/native/libnative.so").unlink(missing_ok=True)
+    (action / "echoself_action/native/native.bin").unlink(missing_ok=True)
     second = runner.run(inputs)
     assert (second.code, second.outputs["step"]) == (0, "9"), second.log
     assert "Installing into" not in second.log

@@ -1,6 +1,7 @@
 """The library of the C files: when it is taken, and what is built where there is no compiler."""
 
 import importlib.metadata
+import pkgutil
 import shutil
 import zipfile
 from pathlib import Path
@@ -22,7 +23,7 @@ def _nowhere(name: str) -> Any:
 
 def test_a_library_of_other_sources_is_not_taken(native_code: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     looked_up = native._library.__wrapped__
-    for file in (*SOURCES.glob("*.[ch]"), SOURCES / "libnative.so"):
+    for file in (*SOURCES.glob("*.[ch]"), SOURCES / "native.bin"):
         shutil.copy(file, tmp_path)
     monkeypatch.setattr(native, "__file__", str(tmp_path / "__init__.py"))
     monkeypatch.setattr(importlib.metadata, "distribution", _nowhere)
@@ -32,12 +33,16 @@ def test_a_library_of_other_sources_is_not_taken(native_code: None, monkeypatch:
     assert looked_up() is None
     shutil.copy(SOURCES / "products.h", header)
     assert looked_up()
-    (tmp_path / "libnative.so").unlink()
+    (tmp_path / "native.bin").unlink()
     assert looked_up() is None
 
 
+def test_nobody_takes_it_for_a_python_module(native_code: None) -> None:
+    assert list(pkgutil.iter_modules([str(SOURCES)])) == []
+
+
 def test_a_library_that_cant_be_loaded_is_as_one_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "libnative.so").write_bytes(b"of another machine")
+    (tmp_path / "native.bin").write_bytes(b"of another machine")
     monkeypatch.setattr(native, "__file__", str(tmp_path / "__init__.py"))
     monkeypatch.setattr(importlib.metadata, "distribution", _nowhere)
     assert native._library.__wrapped__() is None
@@ -51,7 +56,7 @@ def test_the_library_of_the_installed_package_is_taken_where_there_is_none_besid
     (installed / "echoself_action/native").mkdir(parents=True)
     for file in SOURCES.glob("*.[ch]"):
         shutil.copy(file, here)
-    shutil.copy(SOURCES / "libnative.so", installed / "echoself_action/native")
+    shutil.copy(SOURCES / "native.bin", installed / "echoself_action/native")
     (installed / "echoself_action-0.dist-info").mkdir()
     (installed / "echoself_action-0.dist-info/METADATA").write_text("Name: echoself-action\nVersion: 0\n")
     (found,) = importlib.metadata.distributions(name="echoself-action", path=[str(installed)])
@@ -86,8 +91,8 @@ def test_a_wheel_has_the_library_where_there_is_a_compiler_and_is_whole_where_th
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert "echoself_action/native/products.h" in names
-    assert ("echoself_action/native/libnative.so" in names) == (not compiler)
+    assert ("echoself_action/native/native.bin" in names) == (not compiler)
     assert ("none-any" in wheel) == bool(compiler)
     assert ("training on a CPU is slower without it" in "".join(capsys.readouterr())) == bool(compiler)
-    assert (source / "echoself_action/native/libnative.so").is_file() == (not compiler)
+    assert (source / "echoself_action/native/native.bin").is_file() == (not compiler)
     assert not list(source.rglob("*.part"))
