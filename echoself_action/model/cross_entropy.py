@@ -94,8 +94,8 @@ def into_gradient(logits: Tensor, wanted: Tensor, vocabulary: int) -> Tensor:
 def chunk_gradients(
     x: Tensor, head: Tensor, targets: Tensor, vocabulary: int, of_x: Tensor, into_gradient: IntoGradient = into_gradient
 ) -> tuple[Tensor, Tensor]:
-    """The summed loss of some positions, and its gradient for `head`; that for `x` is written to `of_x`. The others are as in
-    `head_cross_entropy`."""
+    """The summed loss of some positions in nats, and its gradient for `head` (padded vocabulary, width); that for `x`
+    (positions, width) is written to `of_x`. The others are as in `head_cross_entropy`."""
     at_once = (_FLOATS_AT_ONCE if x.device.type == "cpu" else LOGITS_AT_ONCE) // len(head)
     loss = torch.zeros((), dtype=torch.float32, device=x.device)
     logits = torch.mm(x, head.t())

@@ -55,7 +55,7 @@ class Scratch:
     def at_least(self, count: int) -> ctypes.c_void_p:
         """The address of as many bytes."""
         if len(self._bytes) < count:
-            self._bytes = self._bytes[:0].clone()  # not both at once
+            self._bytes = torch.empty(0, dtype=torch.uint8)  # not both at once
             self._bytes = torch.empty(count, dtype=torch.uint8)
         return ctypes.c_void_p(self._bytes.data_ptr())
 

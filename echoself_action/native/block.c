@@ -64,22 +64,6 @@ static size_t stage(const Block *b, char *shared, Stages *s) { /* gives the byte
   return (size_t)(here - shared);
 }
 
-/* A weight (inputs, outputs) in fp32 as panels of bfloat16, and behind them those of its transpose. Inputs are 0 beyond those
- * that are there. */
-void pack(const float *weight, int there, int inputs, int outputs, pair *to) {
-  pair *transposed = to + (ptrdiff_t)inputs * outputs / 2;
-  for (int in = 0; in < inputs; in += 16)
-    for (int out = 0; out < outputs; out += PANEL) {
-      bf16 part[16][PANEL] = {{0}};
-      for (int i = 0; i < 16 && in + i < there; i++) narrow(weight + (ptrdiff_t)(in + i) * outputs + out, PANEL, part[i]);
-      interleave(part[0], PANEL, 16, PANEL, to + (ptrdiff_t)out * (inputs / 2), in, inputs / 2);
-      pair *panel = transposed + (ptrdiff_t)(in / PANEL) * PANEL * (outputs / 2);
-      transpose(part[0], PANEL, 16, PANEL, panel + out / 2 * PANEL + in % PANEL);
-    }
-}
-
-INLINE const pair *turned(const pair *packed, int width, int other) { return packed + (ptrdiff_t)width * other / 2; }
-
 /* ---- layer normalisation ---- */
 
 INLINE void moments(const float *x, int width, float epsilon, float *mean, float *scale) {
@@ -318,11 +302,11 @@ static void before_mlp(const void *given, int first, int last, char *own) {
     narrow(job->to->y + start, (size_t)(rows * width), narrow_one);
     interleave(narrow_one, width, rows, width, s.of_y, row, pairs);
     const bf16 *inner = at->inner + 4 * start;
-    by_rows(narrow_one, width, rows, turned(b->mlp_proj, width, 4 * width), width / 2, width / 2, 4 * width, TO_BEFORE_GELU,
-            (Result){.to = of_inner, .stride = 4 * width, .with = inner, .also = active, .tanh = b->tanh});
+    by_rows(narrow_one, width, rows, transposed_of(b->mlp_proj, width, 4 * width), width / 2, width / 2, 4 * width,
+            TO_BEFORE_GELU, (Result){.to = of_inner, .stride = 4 * width, .with = inner, .also = active, .tanh = b->tanh});
     interleave(active, 4 * width, rows, 4 * width, s.active, row, pairs);
     interleave(of_inner, 4 * width, rows, 4 * width, s.of_inner, row, pairs);
-    by_rows(of_inner, 4 * width, rows, turned(b->fc, width, 4 * width), 2 * width, 2 * width, width, TO_FLOATS,
+    by_rows(of_inner, 4 * width, rows, transposed_of(b->fc, width, 4 * width), 2 * width, 2 * width, width, TO_FLOATS,
             (Result){.to = s.of_norm_2 + start, .stride = width});
     normalise(at->middle + start, rows, width, b->ln_2_weight, b->ln_2_bias, b->epsilon, normalised);
     interleave(normalised, width, rows, width, s.norm_2, row, pairs);
@@ -331,7 +315,7 @@ static void before_mlp(const void *given, int first, int last, char *own) {
     narrow(s.of_middle + start, (size_t)(rows * width), narrow_one);
     interleave(narrow_one, width, rows, width, s.of_middle_pairs, row, pairs);
     interleave(at->attended + start, width, rows, width, s.attended, row, pairs);
-    by_rows(narrow_one, width, rows, turned(b->attn_proj, width, width), width / 2, width / 2, width, TO_BF16,
+    by_rows(narrow_one, width, rows, transposed_of(b->attn_proj, width, width), width / 2, width / 2, width, TO_BF16,
             (Result){.to = s.of_attended + start, .stride = width});
   }
 }
@@ -349,8 +333,8 @@ static void before_block(const void *given, int first, int last, char *own) {
     const int rows = end - row;
     const ptrdiff_t start = (ptrdiff_t)row * width;
     interleave(s.of_heads + 3 * start, 3 * width, rows, 3 * width, s.of_heads_pairs, row, pairs);
-    by_rows(s.of_heads + 3 * start, 3 * width, rows, turned(b->attn, width, 3 * width), 3 * width / 2, 3 * width / 2, width,
-            TO_FLOATS, (Result){.to = s.of_norm_1 + start, .stride = width});
+    by_rows(s.of_heads + 3 * start, 3 * width, rows, transposed_of(b->attn, width, 3 * width), 3 * width / 2,
+            3 * width / 2, width, TO_FLOATS, (Result){.to = s.of_norm_1 + start, .stride = width});
     normalise(job->at->x + start, rows, width, b->ln_1_weight, b->ln_1_bias, b->epsilon, normalised);
     interleave(normalised, width, rows, width, s.norm_1, row, pairs);
     before_norm(job->at->x + start, s.of_norm_1 + start, s.of_middle + start, rows, width, b->ln_1_weight, b->epsilon,

@@ -24,7 +24,7 @@ typedef struct {
 
 static void to_logits(const void *given, int first, int last, char *own) {
   const Head *h = ((const Job *)given)->head;
-  const pair *transposed = h->head + (ptrdiff_t)h->columns * h->width / 2;
+  const pair *transposed = transposed_of(h->head, h->columns, h->width);
   (void)own;
   by_rows(h->x, h->width, h->rows, transposed + (ptrdiff_t)first * PANEL * (h->width / 2), h->width / 2, h->width / 2,
           (last - first) * PANEL, TO_BF16, (Result){.to = h->logits + first * PANEL, .stride = h->columns});

@@ -200,6 +200,11 @@ SHARED void transpose(const bf16 *from, ptrdiff_t stride, int rows, int columns,
     }
 }
 
+/* Of what `pack` makes of (inputs, outputs), the panels of the transpose */
+INLINE const pair *transposed_of(const pair *packed, ptrdiff_t inputs, ptrdiff_t outputs) {
+  return packed + inputs * outputs / 2;
+}
+
 /* ---- products ---- */
 
 /* What is done to a product: */

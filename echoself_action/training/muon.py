@@ -36,7 +36,7 @@ class Muon(PlainOptimizer):
         self, groups: Iterable[dict[str, Any]], lr: float, weight_decay: float, dtype: torch.dtype, by_native: bool = False
     ) -> None:
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "side_by_side": 1})
-        self._dtype, self._native = dtype, native.Scratch() if by_native else None
+        self._dtype, self._scratch = dtype, native.Scratch() if by_native else None
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -56,7 +56,7 @@ class Muon(PlainOptimizer):
         """One update of some parameters of one shape."""
         count = group["side_by_side"]
         pieces = [piece for parameter in parameters for piece in self._ahead(parameter).chunk(count, 1)]
-        updates = orthogonal(_stacked(pieces, self._dtype), self._dtype, self._native).unbind(0)
+        updates = orthogonal(_stacked(pieces, self._dtype), self._dtype, self._scratch).unbind(0)
         rate = group["lr"] * _RMS * max(pieces[0].shape) ** 0.5
         for number, parameter in enumerate(parameters):
             own = updates[number * count : (number + 1) * count]
@@ -73,12 +73,12 @@ class Muon(PlainOptimizer):
         return whole(gradient.lerp(momentum, MOMENTUM))
 
 
-def orthogonal(matrices: Tensor, dtype: torch.dtype, by_native: native.Scratch | None = None) -> Tensor:
-    """`matrices` (count, rows, columns), each with its singular values brought near one, computed in `dtype`: by native code
-    where that has memory, and they are of a shape that it is for."""
+def orthogonal(matrices: Tensor, dtype: torch.dtype, scratch: native.Scratch | None = None) -> Tensor:
+    """`matrices` (count, rows, columns), each with its singular values brought near one, computed in `dtype`; with `scratch` by
+    native code, where they are of a shape that it is for."""
     x: Tensor = (matrices / (matrices.norm(dim=(-2, -1), keepdim=True) * 1.01 + 1e-7)).to(dtype)
-    if by_native and not any(size % native.MULTIPLE for size in x.shape[1:]):
-        return _orthogonal_by_native(x.contiguous(), by_native)
+    if scratch and not any(size % native.MULTIPLE for size in x.shape[1:]):
+        return _orthogonal_by_native(x.contiguous(), scratch)
     tall = x.shape[1] > x.shape[2]  # products of the shorter side; turning a matrix over takes longer than they do
     for a, b, c in _COEFFICIENTS:
         gram = x.mT @ x if tall else x @ x.mT
