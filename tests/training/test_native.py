@@ -83,15 +83,17 @@ def test_a_run_learns_as_it_does_in_pytorch(
     native_code: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, tmp_path: Path, optimizer: str
 ) -> None:
     def val_loss(place: str) -> float:
-        result = train(a_run(tokens, optimizer=optimizer, max_iters=40), tmp_path / place, StopRequest(), QUIET)
+        # a large step makes rounding grow: ten times this one sets PyTorch in bfloat16 as far from itself in fp32, too
+        run = a_run(tokens, optimizer=optimizer, max_iters=40, learning_rate=1e-3)
+        result = train(run, tmp_path / place, StopRequest(), QUIET)
         assert result.latest.metadata
         assert result.latest.metadata.val_loss is not None
         return result.latest.metadata.val_loss
 
     by_native = val_loss("native")
     without_library(monkeypatch)
-    assert by_native == pytest.approx(val_loss("pytorch"), rel=0.01)
-    assert by_native < 4.5  # of 5.5 at first
+    assert by_native == pytest.approx(val_loss("pytorch"), rel=0.001)
+    assert by_native < 4  # of 5.5 at first
 
 
 def test_going_on_is_as_if_it_had_never_stopped_to_the_bit(native_code: None, tokens: Tokens, tmp_path: Path) -> None:
