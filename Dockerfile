@@ -63,7 +63,7 @@ ARG FLAVOR=cpu
 # hadolint ignore=DL3008
 RUN [ $FLAVOR != cuda ] || { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && \
       rm -rf /var/lib/apt/lists/*; }
-ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app
 COPY --from=dependencies /opt/venv /opt/venv
 # where tiktoken looks by itself; a folder named to it in the environment would have to be writable
 COPY --from=vocabulary /vocabulary /tmp/data-gym-cache

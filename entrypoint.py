@@ -1,8 +1,20 @@
 """Where the action starts Python, in a container or a venv: the inputs are in ECHOSELF_INPUTS, the exit code is the result."""
 
+import os
 import sys
 
 from echoself_action.__main__ import run
 
+
+def speak_on_one_stream() -> None:
+    """Join stderr with stdout, for all processes to come.
+
+    A container's engine puts two streams together as they come, also within a line, where a runner reads no command.
+    """
+    os.dup2(1, 2)
+    sys.stdout = sys.stderr = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+
+
 if __name__ == "__main__":
+    speak_on_one_stream()
     sys.exit(run({}))

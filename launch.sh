@@ -7,6 +7,7 @@
 # ECHOSELF_INPUTS holds the inputs as JSON; ECHOSELF_REPOSITORY and ECHOSELF_REF say which action this is (empty in a checkout
 # of its own repository). The rest is the runner's. Nothing here is eval'ed, and no input but `image` reaches a command line.
 set -euo pipefail
+exec 2>&1 # a runner reads two streams apart, and shows what Docker says outside the group that it belongs to
 # bash alone would outlive a cancel while an image is fetched, and start the work then
 trap 'exit 130' INT TERM
 

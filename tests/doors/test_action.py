@@ -2,10 +2,13 @@
 
 import base64
 import json
+import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -77,6 +80,18 @@ def test_a_wrong_input_is_exit_2_with_an_annotation_and_a_summary(runner: Runner
     assert job.commands == ["error", "error"]
     assert "input n_embd: 130 is not divisible by n_head" in job.summary
     assert all_empty(job)
+
+
+def test_all_that_is_said_is_on_one_stream_and_in_order(tmp_path: Path) -> None:
+    inputs = json.dumps({"mode": "train", "n_embd": "130", "seed": "x"})
+    environment = os.environ | {"GITHUB_ACTIONS": "true", "ECHOSELF_INPUTS": inputs}
+    ended = subprocess.run(
+        [sys.executable, ROOT / "entrypoint.py"], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (2, "")
+    told, *commands = ended.stdout.split("::error ")
+    assert told.startswith("echoself: 2 inputs are wrong")
+    assert [command.endswith("\n") for command in (told, *commands)] == [True, True, True]
 
 
 def test_a_model_that_the_gate_refuses_is_exit_5_and_stays_in_the_workspace(runner: Runner) -> None:
