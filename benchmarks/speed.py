@@ -4,11 +4,12 @@
     python benchmarks/speed.py --device cuda --nanogpt PATH_OF_A_CHECKOUT --shapes gpt2 --peak 989
 
 The same model, batches and AdamW everywhere; this package in the dtype that it chooses (`ours`; with its own default optimizer
-`ours, muon`; without its native code `ours, by PyTorch`), nanoGPT eager in fp32, the Trainer with its defaults, litgpt's model
-with its embeddings tied, trained as its pretrain.py does; on a GPU nanoGPT is compiled, and all are in bfloat16. All programs
-run at the same time and take turns of a few seconds, the others stopped meanwhile. `gemm` multiplies square bfloat16 matrices:
-its rate is the device's. Shares of it count 6 operations for each weight and token, and attention's; with --peak they are
-shares of that, which is the MFU. Memory is the peak resident set, without a GPU's.
+`ours, muon`; without its native code `ours, by PyTorch`; as on a CPU that doesn't multiply bfloat16 `ours, in fp32`), nanoGPT
+eager in fp32, the Trainer with its defaults, litgpt's model with its embeddings tied, trained as its pretrain.py does; on a GPU
+nanoGPT is compiled, and all are in bfloat16. All programs run at the same time and take turns of a few seconds, the others
+stopped meanwhile. `gemm` multiplies square bfloat16 matrices: its rate is the device's. Shares of it count 6 operations for
+each weight and token, and attention's; with --peak they are shares of that, which is the MFU. Memory is the peak resident set,
+without a GPU's.
 """
 
 import argparse
@@ -137,6 +138,7 @@ def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figu
     }
     if given.device == "cpu":
         programs["ours, by PyTorch"] = ours("plain", native=False, optimizer="adamw", compile="false")
+        programs["ours, in fp32"] = ours("fp32", dtype="float32", optimizer="adamw", compile="false")
     command = nanogpt_command(given.nanogpt, shape, work, work / "nano", ENDLESS, **nanogpt_on(given.device))
     programs["nanoGPT"] = Program(command, work, work / "nano/log", r"time ([0-9.]+)ms", per_second)
     if importlib.util.find_spec("accelerate"):  # the Trainer's own need
