@@ -1,15 +1,15 @@
 """Tokens a second of this package, nanoGPT, transformers' Trainer and litgpt, and the share of what the CPU can multiply.
 
-    python benchmarks/speed.py [--nanogpt PATH_OF_A_CHECKOUT] [--litgpt PYTHON] [--shapes baby,mid,small] [--turns 7]
+    python benchmarks/speed.py [--nanogpt PATH_OF_A_CHECKOUT] [--litgpt PYTHON] [--fp32] [--shapes baby,mid,small] [--turns 7]
     python benchmarks/speed.py --device cuda --nanogpt PATH_OF_A_CHECKOUT --shapes gpt2 --peak 989
 
 The same model, batches and AdamW everywhere; this package in the dtype that it chooses (`ours`; with its own default optimizer
-`ours, muon`; without its native code `ours, by PyTorch`; as on a CPU that doesn't multiply bfloat16 `ours, in fp32`), nanoGPT
-eager in fp32, the Trainer with its defaults, litgpt's model with its embeddings tied, trained as its pretrain.py does; on a GPU
-nanoGPT is compiled, and all are in bfloat16. All programs run at the same time and take turns of a few seconds, the others
-stopped meanwhile. `gemm` multiplies square bfloat16 matrices: its rate is the device's. Shares of it count 6 operations for
-each weight and token, and attention's; with --peak they are shares of that, which is the MFU. Memory is the peak resident set,
-without a GPU's.
+`ours, muon`; without its native code `ours, by PyTorch`; with --fp32, as on a CPU that doesn't multiply bfloat16, `ours, in
+fp32`), nanoGPT eager in fp32, the Trainer with its defaults, litgpt's model with its embeddings tied, trained as its
+pretrain.py does; on a GPU nanoGPT is compiled, and all are in bfloat16. All programs are there at the same time and take turns
+of a few seconds, the others stopped meanwhile. `gemm` multiplies square bfloat16 matrices: its rate is the device's. Shares of
+it count 6 operations for each weight and token, and attention's; with --peak they are shares of that, which is the MFU. Memory
+is the peak resident set, without a GPU's.
 """
 
 import argparse
@@ -102,6 +102,7 @@ def main() -> None:
     add_nanogpt(parser)
     add_device(parser)
     parser.add_argument("--litgpt", type=Path, help="a Python that has litgpt, whose dependencies exclude ours")
+    parser.add_argument("--fp32", action="store_true", help="ours in fp32 too")
     parser.add_argument("--peak", type=float, help="TFLOP/s of the device by its data sheet: shares are of it, not of gemm's")
     parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--shapes", default="baby,mid,small")
@@ -138,6 +139,7 @@ def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figu
     }
     if given.device == "cpu":
         programs["ours, by PyTorch"] = ours("plain", native=False, optimizer="adamw", compile="false")
+    if given.fp32:
         programs["ours, in fp32"] = ours("fp32", dtype="float32", optimizer="adamw", compile="false")
     command = nanogpt_command(given.nanogpt, shape, work, work / "nano", ENDLESS, **nanogpt_on(given.device))
     programs["nanoGPT"] = Program(command, work, work / "nano/log", r"time ([0-9.]+)ms", per_second)
