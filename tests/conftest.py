@@ -33,8 +33,9 @@ from echoself_action.hub import asking
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.model.native_blocks import why_not
 from echoself_action.modes import deploy
-from echoself_action.training.run import Data, fresh
+from echoself_action.training.run import Data
 from echoself_action.training.settings import TrainingSettings
+from echoself_action.training.start import fresh
 
 # a shell has what it starts in the background ignore this, and what that starts, too
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,7 +10,7 @@ from ..inputs import Inputs
 from ..training.launch import LOST, launch
 from ..training.loop import help_train
 from ..training.parallel import is_follower, is_started, joined
-from ..training.run import joining
+from ..training.start import joining
 from ..training.stop import stop_on_signals
 from .outcome import exit_code_of
 

@@ -21,8 +21,9 @@ from ..training.device import choose_precision
 from ..training.loop import train
 from ..training.parallel import joined
 from ..training.result import Listeners, Result
-from ..training.run import Data, Run, continued, fresh
+from ..training.run import Data, Run
 from ..training.settings import OptimizerName
+from ..training.start import continued, fresh
 from ..training.stop import stop_on_signals
 from .account import write_report
 from .corpus import corpus_tokens

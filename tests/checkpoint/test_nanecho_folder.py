@@ -14,7 +14,8 @@ from echoself_action.checkpoint.parity import check_parity
 from echoself_action.corpus.token_files import Tokens
 from echoself_action.errors import CheckpointError
 from echoself_action.model.nanecho import NanEchoConfig
-from echoself_action.training.run import Data, fresh
+from echoself_action.training.run import Data
+from echoself_action.training.start import fresh
 
 from ..conftest import training_settings
 

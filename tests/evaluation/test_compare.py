@@ -15,7 +15,8 @@ from echoself_action.evaluation.gate import judge_difference
 from echoself_action.evaluation.loss import HeldOut
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.training.loop import Listeners, train
-from echoself_action.training.run import Data, fresh
+from echoself_action.training.run import Data
+from echoself_action.training.start import fresh
 from echoself_action.training.stop import StopRequest
 from tests.conftest import training_settings
 

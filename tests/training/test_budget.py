@@ -11,7 +11,8 @@ from echoself_action.checkpoint.find import branched_from, checkpoints, resumabl
 from echoself_action.corpus.token_files import Tokens
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.loop import Listeners, Result, train
-from echoself_action.training.run import Data, Run, continued, fresh
+from echoself_action.training.run import Data, Run
+from echoself_action.training.start import continued, fresh
 from echoself_action.training.stop import StopRequest
 from tests.conftest import training_settings
 

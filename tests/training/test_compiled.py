@@ -22,8 +22,9 @@ from echoself_action.model.nanecho import NanEchoConfig
 from echoself_action.training.compiled import pays, why_not
 from echoself_action.training.loop import train
 from echoself_action.training.result import Listeners, Result
-from echoself_action.training.run import Data, Run, continued, fresh
+from echoself_action.training.run import Data, Run
 from echoself_action.training.settings import TrainingSettings
+from echoself_action.training.start import continued, fresh
 from echoself_action.training.state import read_state
 from echoself_action.training.step import Stepper
 from echoself_action.training.stop import StopRequest

@@ -17,7 +17,8 @@ from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.device import Pace, choose_precision
 from echoself_action.training.loop import train
 from echoself_action.training.result import Listeners, Result
-from echoself_action.training.run import Data, continued, fresh
+from echoself_action.training.run import Data
+from echoself_action.training.start import continued, fresh
 from echoself_action.training.stop import StopRequest
 from tests.conftest import training_settings
 

@@ -21,7 +21,8 @@ from echoself_action.errors import CheckpointError, TrainingError
 from echoself_action.evaluation.loss import HeldOut
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.loop import Listeners, Progress, Result, train
-from echoself_action.training.run import Data, continued, fresh
+from echoself_action.training.run import Data
+from echoself_action.training.start import continued, fresh
 from echoself_action.training.stop import StopRequest, stop_on_signals
 from tests.conftest import training_settings
 

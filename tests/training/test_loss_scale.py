@@ -15,7 +15,8 @@ from echoself_action.errors import TrainingError
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.loop import Listeners, Result, train
 from echoself_action.training.loss_scale import LossScale
-from echoself_action.training.run import Data, Run, continued, fresh
+from echoself_action.training.run import Data, Run
+from echoself_action.training.start import continued, fresh
 from echoself_action.training.state import read_state
 from echoself_action.training.stop import StopRequest
 from tests.conftest import training_settings

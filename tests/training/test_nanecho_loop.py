@@ -17,7 +17,8 @@ from echoself_action.hub.card import CardChoices, model_card
 from echoself_action.model.nanecho import NanEchoConfig
 from echoself_action.training.imports import import_checkpoint
 from echoself_action.training.loop import Listeners, Result, train
-from echoself_action.training.run import Data, continued, fresh
+from echoself_action.training.run import Data
+from echoself_action.training.start import continued, fresh
 from echoself_action.training.stop import StopRequest
 
 from ..checkpoint.foreign_files import save

@@ -23,7 +23,8 @@ from echoself_action.errors import CheckpointError
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.training.imports import import_checkpoint
 from echoself_action.training.nanogpt import export_nanogpt
-from echoself_action.training.run import Data, continued
+from echoself_action.training.run import Data
+from echoself_action.training.start import continued
 
 from ..checkpoint.foreign_files import nanogpt_checkpoint, save
 from ..conftest import training_settings

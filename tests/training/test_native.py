@@ -15,7 +15,8 @@ from echoself_action.corpus.token_files import Tokens
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.loop import train
 from echoself_action.training.result import Listeners, Result
-from echoself_action.training.run import Data, Run, continued, fresh
+from echoself_action.training.run import Data, Run
+from echoself_action.training.start import continued, fresh
 from echoself_action.training.step import Stepper
 from echoself_action.training.stop import StopRequest
 from echoself_action.training.threads import Threads

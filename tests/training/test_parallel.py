@@ -20,8 +20,9 @@ from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.model.nanecho import NanEchoConfig
 from echoself_action.training.loop import Listeners, help_train, train
 from echoself_action.training.parallel import Team, joined
-from echoself_action.training.run import Data, continued, fresh, joining
+from echoself_action.training.run import Data
 from echoself_action.training.settings import TrainingSettings
+from echoself_action.training.start import continued, fresh, joining
 from echoself_action.training.stop import StopRequest
 from tests.conftest import training_settings
 

@@ -20,7 +20,8 @@ from echoself_action.corpus.tokenizer import Tokenizer
 from echoself_action.errors import CheckpointError, TrainingError
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.loop import Listeners, Progress, Result, train
-from echoself_action.training.run import Data, Run, fresh
+from echoself_action.training.run import Data, Run
+from echoself_action.training.start import fresh
 from echoself_action.training.state import check_state
 from echoself_action.training.stop import StopRequest
 from tests.conftest import training_settings

@@ -12,7 +12,8 @@ from echoself_action.corpus.token_files import Tokens
 from echoself_action.model import GPT2Config
 from echoself_action.model.gpt2 import GPT2
 from echoself_action.model.nanecho import NanEchoConfig
-from echoself_action.training.run import Data, Run, fresh
+from echoself_action.training.run import Data, Run
+from echoself_action.training.start import fresh
 from echoself_action.training.step import Stepper
 from echoself_action.training.threads import Threads, thread_count
 from tests.conftest import training_settings
