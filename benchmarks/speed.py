@@ -143,13 +143,12 @@ def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figu
         programs["ours, in fp32"] = ours("fp32", dtype="float32", optimizer="adamw", compile="false")
     command = nanogpt_command(given.nanogpt, shape, work, work / "nano", ENDLESS, **nanogpt_on(given.device))
     programs["nanoGPT"] = Program(command, work, work / "nano/log", r"time ([0-9.]+)ms", per_second)
+    sizes = (tokens.padded, *shape.sizes.values(), shape.batch_size)
     if importlib.util.find_spec("accelerate"):  # the Trainer's own need
-        sizes = (tokens.padded, *shape.sizes.values(), shape.batch_size)
         places = (given.device, tokens.folder, work / "trainer")
         command = [sys.executable, "-c", TRAINER, *map(str, (*places, *sizes))]
         programs["Trainer"] = Program(command, work, work / "trainer/log", r"step took ([0-9.]+) ms", per_second)
     if given.litgpt:
-        sizes = (tokens.padded, *shape.sizes.values(), shape.batch_size)
         command = [str(given.litgpt), "-c", LITGPT, *map(str, (given.device, tokens.folder, *sizes))]
         programs["litgpt"] = Program(command, work, work / "litgpt/log", r"step took ([0-9.]+) ms", per_second)
     programs["gemm"] = Program(
