@@ -41,6 +41,7 @@ from echoself_action.training.start import fresh
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
+SCENES = sorted((ROOT / "tests/data/scenes").glob("*.md"))  # 40 files of 5 kB, which no change of the code changes
 SHARED = ROOT.parent / "shared"
 
 
@@ -117,10 +118,9 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
-    """This repository's own text, in bytes."""
+    """Tokens of 200 kB of fixed text, as bytes."""
     cache = tmp_path_factory.mktemp("tokens")
-    files = [ROOT / "README.md", *sorted((ROOT / "echoself_action").rglob("*.py"))]
-    return prepare_tokens(files, make_tokenizer("bytes", lambda: iter(())), cache, 0.1, "skip", print)
+    return prepare_tokens(SCENES, make_tokenizer("bytes", lambda: iter(())), cache, 0.1, "skip", print)
 
 
 @pytest.fixture

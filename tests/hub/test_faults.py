@@ -27,6 +27,7 @@ from echoself_action.hub.publish import changes, model_files
 from echoself_action.hub.repo import look_up
 from echoself_action.localhub import Account, LocalHub
 
+from ..conftest import SCENES
 from . import faults
 from .faults import Effect, Fault, FaultyHub, status
 
@@ -110,8 +111,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("prepared")
     docs = root / "workspace/docs"
     docs.mkdir(parents=True)
-    for module in sorted((Path(__file__).parents[2] / "echoself_action").glob("hub/*.py")):
-        (docs / f"{module.parent.name}-{module.stem}.md").write_text(module.read_text())
+    for scene in SCENES:
+        shutil.copy(scene, docs)
     before = Path.cwd()
     os.chdir(root / "workspace")
     try:

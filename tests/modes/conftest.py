@@ -9,15 +9,14 @@ import pytest
 
 from echoself_action.__main__ import main
 
-from ..conftest import ROOT
+from ..conftest import SCENES
 
 Cli = Callable[..., dict[str, str]]
 Left = Callable[..., tuple[Path, dict[str, str]]]
 
 SMALL = "--n-layer 2 --n-head 2 --n-embd 16 --block-size 32 --batch-size 4 --max-iters 20 --eval-interval 10 --device cpu"
 SMALL += " --learning-rate 1e-3"  # slow enough for the last step to be the best
-# corpus and hub: evaluations read all that is held out
-DOCUMENTS = {f"{module.parent.name}-{module.stem}.md": module for module in ROOT.glob("echoself_action/[ch][ou][rb]*/*.py")}
+DOCUMENTS = {scene.name: scene for scene in SCENES}
 
 
 @pytest.fixture(autouse=True)

@@ -26,12 +26,6 @@ DATASET = "me/model-dataset"
 ROWS = list[tuple[str, str, int]]
 
 
-@pytest.fixture(autouse=True)
-def _clean(workspace: Path) -> None:
-    """The module that knows what a secret looks like holds what looks like one."""
-    Path("docs/hub-secrets.md").unlink()
-
-
 @pytest.fixture
 def trained(begun: Cli) -> dict[str, str]:
     return begun(TRAIN)
@@ -269,7 +263,7 @@ def test_a_secret_in_a_document_ends_it_with_file_and_line_and_nothing_is_sent(
 def test_no_model_names_documents_that_it_was_not_trained_on(
     echoself: Cli, trained: dict[str, str], hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for more in ("--val-fraction 0.2", "--data docs/corpus-*.md"):
+    for more in ("--val-fraction 0.2", "--data docs/scene-0*.md"):
         echoself(DEPLOY, more, code=2)
         assert "was trained on another corpus than `data` gives here" in capsys.readouterr().err
     assert not hub.api.repo_exists(DATASET, repo_type="dataset")
