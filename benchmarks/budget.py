@@ -19,8 +19,8 @@ import results
 from jobs import examined
 from results import Figures
 
-from echoself_action.checkpoint.find import latest
-from echoself_action.checkpoint.folder import ModelFolder
+from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.checkpoint.select import latest
 
 ROOT = Path(__file__).parent.parent
 # layers, heads, width, block, batch

@@ -39,7 +39,7 @@ print(json.dumps({"trained": trained, "tokens": tokens, "peak": int(hwm[1]) / 10
 OURS = """
 import sys, time
 from pathlib import Path
-from echoself_action.inputs import Inputs
+from echoself_action.config.inputs import Inputs
 from echoself_action.modes import corpus
 
 trained, make = 0.0, corpus._tokenizer

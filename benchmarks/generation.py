@@ -19,7 +19,7 @@ from results import Figures, machine, spread
 from transformers import GenerationConfig, GPT2LMHeadModel
 from transformers import GPT2Config as StockConfig
 
-from echoself_action.evaluation.samples import sample_ids
+from echoself_action.evaluation.generation import sample_ids
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 
 BEGUN, TEMPERATURE = [0], 0.8

@@ -26,11 +26,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from echoself_action.checkpoint.atomic import new_folder
-from echoself_action.checkpoint.foreign.nanogpt import read_nanogpt
-from echoself_action.checkpoint.foreign.reader import read_foreign
+from echoself_action.formats.nanogpt import read_nanogpt
+from echoself_action.formats.torch_file.reader import read_foreign
 from echoself_action.checkpoint.weights import write_model
-from echoself_action.training.imports import _state
-from echoself_action.training.state import write_moments, write_state
+from echoself_action.formats.import_checkpoint import _state
+from echoself_action.training.training_state import write_moments, write_state
 foreign = read_foreign(Path(sys.argv[1]))
 source = read_nanogpt(foreign)
 with new_folder(Path(sys.argv[2])) as folder, ThreadPoolExecutor(1) as beside:
@@ -46,7 +46,7 @@ WAYS = {
     "with parity": """
 import sys
 from pathlib import Path
-from echoself_action.training.imports import import_checkpoint
+from echoself_action.formats.import_checkpoint import import_checkpoint
 import_checkpoint(Path(sys.argv[1]), Path(sys.argv[2]), "bytes", print)
 """,
     "theirs": """

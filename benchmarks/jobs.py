@@ -20,14 +20,14 @@ from tempfile import TemporaryDirectory
 import torch
 
 from echoself_action.__main__ import main
-from echoself_action.checkpoint.find import resumable
-from echoself_action.checkpoint.folder import ModelFolder, check_weights, read_model_folder
+from echoself_action.checkpoint.model_folder import ModelFolder, check_weights, read_model_folder
+from echoself_action.checkpoint.select import resumable
 from echoself_action.errors import CheckpointError, HubError
 from echoself_action.hub.client import Hub, open_hub
-from echoself_action.hub.download import download
+from echoself_action.hub.fetch import download
 from echoself_action.hub.repo import MODEL_FILES, STATE_FILES, Listing, look_up
 from echoself_action.training.result import LOG_FILE
-from echoself_action.training.state import check_state, read_state
+from echoself_action.training.training_state import check_state, read_state
 
 ROOT = Path(__file__).parent.parent
 STEPS, EVERY = 48, 6  # of a run; between checkpoints

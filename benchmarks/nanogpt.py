@@ -19,7 +19,7 @@ import results
 from peers import SHAPES, TEXT, NanoGPT, add_nanogpt, nanogpt_command, our_command, write_tokens
 from results import Figures, machine
 
-from echoself_action.checkpoint.find import latest
+from echoself_action.checkpoint.select import latest
 from echoself_action.evaluation.loss import HeldOut
 
 SHAPE = SHAPES["baby"]

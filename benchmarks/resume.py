@@ -24,7 +24,7 @@ from peers import SHAPES, TEXT, Tokens, nanogpt_command, our_command, write_toke
 from results import Figures
 from safetensors.torch import load_file
 
-from echoself_action.checkpoint.find import latest
+from echoself_action.checkpoint.select import latest
 
 SHAPE = SHAPES["baby"]
 DROPOUT, RATE = 0.1, 1e-3

@@ -19,14 +19,14 @@ import results
 import torch
 from results import Figures, machine, spread
 
-from echoself_action.corpus.token_files import prepare_tokens
+from echoself_action.config.inputs import Inputs
+from echoself_action.corpus.token_cache import prepare_tokens
 from echoself_action.corpus.tokenizer import make_tokenizer
-from echoself_action.inputs import Inputs
 from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.optimizer import moments
+from echoself_action.training.async_checkpointer import Saver
+from echoself_action.training.init_or_resume import fresh
+from echoself_action.training.optim.param_groups import moments
 from echoself_action.training.run import Data, Run
-from echoself_action.training.saver import Saver
-from echoself_action.training.start import fresh
 
 ROOT = Path(__file__).parent.parent
 # layers, heads, width, block, batch, steps of a turn: a turn must last longer than the writing

@@ -32,7 +32,7 @@ from peers import (
 )
 from results import Figures, machine, spread
 
-from echoself_action.checkpoint.find import latest
+from echoself_action.checkpoint.select import latest
 from echoself_action.evaluation.loss import HeldOut
 
 

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from .inputs import MODES, NO_FLAGS, Inputs, modes_of, shown_default
-from .modes.outcome import exit_code_of
-from .report.github import mask
+from .config.inputs import MODES, NO_FLAGS, Inputs, modes_of, shown_default
+from .exit_codes import exit_code_of
+from .report.github_actions import mask
 
 DESCRIPTION = "Train GPT-2 models on a repository's own text, publish them to the Hugging Face Hub, and go on training."
 HELP = {
@@ -37,11 +37,11 @@ def run(flags: dict[str, str], unknown_flags: Sequence[str] = ()) -> int:
     """Run one mode with inputs from flags, environment and file; every failure ends here, with its exit code."""
 
     def work() -> int:
-        models = import_module("echoself_action.inputs_merge").load_models(flags, unknown_flags)
+        models = import_module("echoself_action.config.load").load_models(flags, unknown_flags)
         for inputs in models.values():
             mask(inputs.token)
         if len(models) > 1:
-            return int(import_module("echoself_action.modes.many").run(models))
+            return int(import_module("echoself_action.modes.several_models").run(models))
         (inputs,) = models.values()
         return int(import_module(f"echoself_action.modes.{inputs.mode}").run(inputs))
 

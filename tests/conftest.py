@@ -14,10 +14,12 @@ os.environ.pop("HF_TOKEN", None)
 os.environ.pop("HF_ENDPOINT", None)
 
 import asyncio
+import functools
+import re
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,16 +28,17 @@ import pytest
 import torch
 from huggingface_hub.utils import _http
 
-from echoself_action.checkpoint.folder import ModelFolder
-from echoself_action.corpus.token_files import Tokens, prepare_tokens
+from echoself_action.__main__ import main
+from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.corpus.token_cache import Tokens, prepare_tokens
 from echoself_action.corpus.tokenizer import make_tokenizer
-from echoself_action.hub import asking
+from echoself_action.hub import retry
 from echoself_action.model.gpt2 import GPT2, GPT2Config
-from echoself_action.model.native_blocks import why_not
 from echoself_action.modes import deploy
+from echoself_action.native.gpt2_block import why_not
+from echoself_action.training.init_or_resume import fresh
 from echoself_action.training.run import Data
 from echoself_action.training.settings import TrainingSettings
-from echoself_action.training.start import fresh
 
 # a shell has what it starts in the background ignore this, and what that starts, too
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -43,6 +46,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).parent.parent
 SCENES = sorted((ROOT / "tests/data/scenes").glob("*.md"))  # 40 files of 5 kB, which no change of the code changes
 SHARED = ROOT.parent / "shared"
+
+Cli = Callable[..., dict[str, str]]
+Left = Callable[..., tuple[Path, dict[str, str]]]
+
+SMALL = "--n-layer 2 --n-head 2 --n-embd 16 --block-size 32 --batch-size 4 --max-iters 20 --eval-interval 10 --device cpu"
+SMALL += " --learning-rate 1e-3"  # slow enough for the last step to be the best
+DOCUMENTS = {scene.name: scene for scene in SCENES}
 
 
 def training_settings(**changes: Any) -> TrainingSettings:
@@ -111,7 +121,7 @@ def _prompt_servers() -> Iterator[None]:
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits for a Hub, ours and those of huggingface_hub, and for the winner of a race, are short."""
-    monkeypatch.setattr(asking, "WAITS", (0.1, 0.1, 0.1, 0.1))
+    monkeypatch.setattr(retry, "WAITS", (0.1, 0.1, 0.1, 0.1))
     monkeypatch.setattr(deploy, "_WAITS", (0.1, 0.1, 0.1, 0))
     monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 10)))
 
@@ -152,3 +162,73 @@ def model_folder(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> Mo
     """An untrained model with all that a checkpoint has."""
     run = fresh(small_config, Data(tokens, ["**/*.md"]), training_settings())
     return run.snapshot(tmp_path / "model", {}).write()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with some text of its own, as the current folder."""
+    folder = tmp_path / "workspace"
+    write_documents(folder, DOCUMENTS)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def echoself(workspace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, short_waits: None) -> Cli:
+    """The command line; gives the outputs that a workflow would see."""
+    return command_line(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def begun(workspace: Path, left_by: Left) -> Cli:
+    """What commands leave in the workspace, and the outputs of the last: for those that a test begins with and is not about.
+
+    They are run once for all tests, over the documents that are here, and what they leave is copied.
+    """
+
+    def begin(*commands: str) -> dict[str, str]:
+        folder, outputs = left_by(tuple(sorted(path.name for path in Path("docs").iterdir())), *commands)
+        shutil.copytree(folder, workspace, dirs_exist_ok=True)
+        return dict(outputs)
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def left_by(tmp_path_factory: pytest.TempPathFactory) -> Left:
+    """A workspace with these documents after these commands, which nobody may change, and the outputs of the last."""
+
+    @functools.cache
+    def run(documents: tuple[str, ...], *commands: str) -> tuple[Path, dict[str, str]]:
+        folder = tmp_path_factory.mktemp("left") / "workspace"
+        if before := commands[:-1]:
+            shutil.copytree(run(documents, *before)[0], folder)
+        else:
+            write_documents(folder, documents)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            for name in [name for name in os.environ if name.startswith(("GITHUB_", "ACTIONS_", "HF_TOKEN"))]:
+                patch.delenv(name)  # whichever test asks first: what it says of its job is not for others
+            return folder, command_line(patch, folder.parent)(commands[-1])
+
+    return run
+
+
+def write_documents(folder: Path, names: Iterable[str]) -> None:
+    (folder / "docs").mkdir(parents=True)
+    for name in sorted(names):
+        (folder / "docs" / name).write_text(DOCUMENTS[name].read_text())
+
+
+def command_line(patch: pytest.MonkeyPatch, place: Path) -> Cli:
+    """The command line, with the files of its job in `place`."""
+
+    def run(*words: str, code: int = 0) -> dict[str, str]:
+        outputs = place / "outputs"
+        outputs.write_text("")
+        patch.setenv("GITHUB_OUTPUT", str(outputs))
+        patch.setenv("GITHUB_STEP_SUMMARY", str(place / "summary.md"))
+        assert main([part for word in words for part in word.split()]) == code
+        return dict(re.findall(r"(\w+)<<(?:\S+)\n(.*)\n\S+\n", outputs.read_text()))
+
+    return run

@@ -11,8 +11,8 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from echoself_action.checkpoint.foreign.nanogpt import read_nanogpt
-from echoself_action.checkpoint.foreign.reader import read_foreign
+from echoself_action.formats.nanogpt import read_nanogpt
+from echoself_action.formats.torch_file.reader import read_foreign
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 FILES = sorted(path.stem for path in FOLDER.glob("*.py"))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from echoself_action.config.reference import with_tables
 from echoself_action.errors import INTERRUPTED, CheckpointError, EchoselfError, HubError, InputError, TrainingError
-from echoself_action.reference import with_tables
 from echoself_action.training.settings import PRESETS
 
 ROOT = Path(__file__).parent.parent

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from echoself_action.__main__ import main
-from echoself_action.hub import asking
+from echoself_action.config.reference import with_tables
+from echoself_action.hub import retry
 from echoself_action.localhub import LocalHub
-from echoself_action.reference import with_tables
 
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -88,7 +88,7 @@ def test_a_hub_that_cant_be_reached_is_said_before_training(
     here: Callable[[str], int], workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_x")
-    monkeypatch.setattr(asking, "WAITS", (0.1, 0.1, 0.1, 0.1))
+    monkeypatch.setattr(retry, "WAITS", (0.1, 0.1, 0.1, 0.1))
     code = here(f"cycle --repo-id me/model --hub http://127.0.0.1:9 {SMALL}")
     refused(subprocess.CompletedProcess([], code, *capsys.readouterr()), 4, "http://127.0.0.1:9 can't be reached")
     assert left(workspace) == ["text.md"]

@@ -10,9 +10,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .folder import WEIGHTS_FILE, ModelFolder, loadable
-from .gpt2_folder import HEAD, stored_names
+from .gpt2_config import HEAD, stored_names
 from .metadata import ParityFacts
+from .model_folder import WEIGHTS_FILE, ModelFolder, loadable
 
 TOLERANCE = 1e-4  # max |delta logits| in fp32
 _TIE = 1e-5  # of two logits that float noise may rank either way

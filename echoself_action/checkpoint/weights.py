@@ -11,9 +11,17 @@ from ..errors import CheckpointError
 from ..model import Model, ModelConfig
 from ..model.config import GPT2Config
 from .arrays import Array
-from .folder import CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE, ModelFolder, architecture_of, files_of, write_json
-from .gpt2_folder import HEAD, POSITIONS, TOKENS
-from .tensors import save_tensors
+from .gpt2_config import HEAD, POSITIONS, TOKENS
+from .model_folder import (
+    CONFIG_FILE,
+    GENERATION_FILE,
+    WEIGHTS_FILE,
+    ModelFolder,
+    architecture_of,
+    files_of,
+    write_json,
+)
+from .safetensors_writer import save_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,22 +12,31 @@ A row's shard is given by the first bits of a hash of its source, and then of it
 `SHARD_BYTES` (Fagin et al., "Extendible Hashing", TODS 1979). No shard's name or content depends on what lies in another:
 a changed file changes the shard that it is in, and a shard that outgrows its size becomes two and moves no other row. By
 source first, because the passages of an edited file stay together; by text then, so that one large file is shared out too.
+
+`restore` writes the files that a dataset was made from: training on them equals training on the originals. A text file is
+restored byte for byte if it had LF line ends and no byte order mark, so the digest of its tokens is the same. Of a record only
+the text is restored, as a line of JSON. Files are named by a hash, because a `source` may come from anybody and is not trusted
+as a path.
 """
 
 import hashlib
+import heapq
+import json
 import os
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
 import pyarrow
 import pyarrow.parquet
 
-from .sources import OnBadFile, kind_of, read_documents
+from ..errors import InputError
+from .readers import OnBadFile, kind_of, read_documents
 from .split import is_validation
 from .tokens import hash_file
 
@@ -183,3 +192,52 @@ def _source(path: Path, root: Path) -> str:
     else:
         name = f"../{hash_file(path)[:16]}/{path.name}"
     return os.fsencode(name).decode("utf-8", "replace")
+
+
+_COLUMNS = ["source", "position", "text"]
+_ROWS = 256  # rows of a file held at a time
+_Row = tuple[str, int, str]
+
+
+def is_ours(parquet: Path) -> bool:
+    """Whether the file has the columns that `write_dataset` writes. Raises InputError where it is no Parquet file."""
+    try:
+        return set(_COLUMNS) <= set(pyarrow.parquet.read_schema(parquet).names)
+    except pyarrow.ArrowException as error:
+        raise InputError(
+            f"{parquet} is no Parquet file that can be read ({error}), so the corpus was not read.", "Publish it again."
+        ) from None
+
+
+def restore(parquet: Sequence[Path], folder: Path) -> list[Path]:
+    """Write the files that the rows of `parquet` are from into `folder`. The memory that it takes does not grow with them.
+
+    Raises InputError where the rows are not as `write_dataset` left them.
+    """
+    written = []
+    for source, rows in groupby(heapq.merge(*map(_rows, parquet)), key=lambda row: row[0]):
+        is_text = kind_of(Path(source)) == "text"
+        name = hashlib.sha256(source.encode()).hexdigest()[:32]
+        path = folder / f"{name}.{'txt' if is_text else 'jsonl'}"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            for _, _, text in rows:
+                file.write(text if is_text else json.dumps({"text": text}, ensure_ascii=False) + "\n")
+        written.append(path)
+    return written
+
+
+def _rows(path: Path) -> Iterator[_Row]:
+    """The rows of a file, which lie in their order."""
+    before = ("", 0)
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(_ROWS, columns=_COLUMNS):
+            for row in batch.to_pylist():
+                place = row["source"], row["position"]
+                if None in row.values() or place < before:
+                    raise InputError(
+                        f"{path}: the row at position {place[1]} of {place[0]!r} is not as it was published, so the corpus was "
+                        "not read.",
+                        "Publish the dataset again with upload_datasets, and leave its files as they are.",
+                    )
+                before = place
+                yield *place, row["text"]

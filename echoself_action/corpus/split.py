@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from .sources import Document
+from .readers import Document
 
 # A stretch is tokenised in one piece; this bounds the memory that one needs.
 _STRETCH_CHARACTERS = 1_000_000

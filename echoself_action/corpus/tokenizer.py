@@ -20,8 +20,8 @@ import tiktoken
 import tokenizers
 
 from ..errors import CheckpointError, InputError
-from .byte_level import BYTE_OF_CHARACTER, END_OF_TEXT, byte_level_tokenizer, fast_encoder, train_ranks
-from .characters import character_encoder, character_tokenizer, id_tokenizer, read_meta, unknown_pieces
+from .bpe import BYTE_OF_CHARACTER, END_OF_TEXT, byte_level_tokenizer, fast_encoder, train_ranks
+from .char_vocab import character_encoder, character_tokenizer, id_tokenizer, read_meta, unknown_pieces
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"

@@ -4,11 +4,11 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from ..checkpoint.folder import ModelFolder
 from ..checkpoint.metadata import Comparison
+from ..checkpoint.model_folder import ModelFolder
 
 if TYPE_CHECKING:  # loads PyTorch, and a verdict is read where nothing is compared
-    from .compare import Difference
+    from .paired_bootstrap import Difference
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,17 @@
-"""Held-out loss: the mean cross-entropy over a fixed part of the validation split, in fp32, as the model is published."""
+"""Held-out loss: the mean cross-entropy over a fixed part of the validation split, in fp32, as the model is published.
+
+It is given in nats per token, and in bits per byte, which does not depend on the tokenizer.
+"""
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..corpus.tokenizer import Tokenizer
 from ..model import Model
 
 _TOKENS_AT_ONCE = 8192
@@ -71,3 +78,13 @@ class HeldOut:
         stacks = [np.stack(rows[index : index + at_once]) for index in range(0, len(rows), at_once)]
         both = [torch.from_numpy(stack) for stack in [*stacks, *(row[None] for row in shorter)]]
         return [(batch[:, :-1], batch[:, 1:]) for batch in both]
+
+
+def bits_per_byte(
+    loss: float, tokenizer: Tokenizer, windows: Sequence[npt.NDArray[np.integer]], label_shift: int = 1
+) -> float | None:
+    """`loss` (nats per token, over `windows`: 1-D ids, each with `label_shift` that nobody predicts) in bits per byte."""
+    predicted = [window[label_shift:] for window in windows]
+    text = (tokenizer.decode(int(i) for i in ids if i != tokenizer.end_of_text_id) for ids in predicted)
+    size = sum(len(piece.encode("utf-8", "replace")) for piece in text)
+    return loss / math.log(2) * sum(map(len, predicted)) / size if size else None

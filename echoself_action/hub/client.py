@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from ..errors import HubError, InputError, MissingTokenError
-from .asking import ask, asking, set_timeouts
-from .keyless import RESOURCE, sign_in, token_for
+from .oidc import RESOURCE, sign_in, token_for
+from .retry import ask, asking, set_timeouts
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from ..checkpoint.metadata import DatasetFacts
 from ..errors import InputError
-from .checksum import Content
 from .client import Hub
 from .publish import changes
-from .repo import Listing, Remote, find_repo
+from .repo import Content, Listing, Remote, find_repo
 from .secrets import find_secrets
 
 if TYPE_CHECKING:  # it loads pyarrow

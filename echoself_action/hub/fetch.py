@@ -1,4 +1,4 @@
-"""A model folder from the Hub: the files of one commit, each checked against what the Hub says of it."""
+"""Downloads a model folder from the Hub: the files of one commit, each verified against the Hub's own listing."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..checkpoint.adopt import move_in
 from ..checkpoint.atomic import TEMPORARY_PREFIX
-from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder, read_model_folder
+from ..checkpoint.copy_in import move_in
 from ..checkpoint.metadata import METADATA_FILE, Metadata, read_metadata
+from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, read_model_folder
 from ..errors import CheckpointError, HubError
 from .client import Hub
-from .download import download
 from .provenance import Verify, verify_files
 from .repo import (
     CARD_FILE,
@@ -31,7 +30,9 @@ from .repo import (
     Listing,
     Remote,
     RemoteFile,
+    same_content,
 )
+from .retry import ask, is_passing
 from .signature import SignedBy, verify_folder
 
 _STATE_FILES = (*STATE_FILES, *SPARE_STATE_FILES)
@@ -153,8 +154,8 @@ def _converted(hub: Hub, repo_id: str, published: Listing, output_dir: Path, not
 
     Raises CheckpointError where it is not the whole model, with what is wrong and what of it can be saved.
     """
-    from ..checkpoint.diagnosis import diagnose  # these load PyTorch, which a model of ours is fetched without
-    from ..training.imports import import_checkpoint
+    from ..formats.diagnosis import diagnose  # these load PyTorch, which a model of ours is fetched without
+    from ..formats.import_checkpoint import import_checkpoint
 
     saved = repo_id.rpartition("/")[2]
     first = f"hf download {repo_id} --revision {published.commit} --local-dir {saved}"
@@ -176,3 +177,35 @@ def _incoming(hub: Hub, repo_id: str, files: _Files, output_dir: Path) -> Iterat
         yield incoming
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
+
+
+def download(hub: Hub, repo_id: str, commit: str, file: RemoteFile, folder: Path) -> Path:
+    """Fetch `file` into `folder`; where it arrives damaged, once more. Raises HubError where it does not arrive whole."""
+    path = folder / file.path
+    for tries_left in (1, 0):
+        ask(
+            hub,
+            repo_id,
+            f"fetching {file.path}",
+            lambda: hub.api.hf_hub_download(repo_id, file.path, revision=commit, repo_type=hub.kind, local_dir=folder),
+            repeats=_is_left_to_us,
+        )
+        if same_content(path, file):
+            return path
+        path.unlink()
+        if tries_left:
+            hub.say(f"{file.path} of {repo_id} arrived damaged. It is fetched once more.")
+    raise HubError(
+        f"{file.path} of {repo_id} arrived damaged, twice: its checksum is not the Hub's. Nothing was kept.", "Run it again."
+    )
+
+
+def _is_left_to_us(error: BaseException) -> bool:
+    """What the client has not repeated itself, of what it raises when it fetches a file."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    repeated = isinstance(error, (httpx2.TimeoutException, httpx2.ConnectError)) or (
+        isinstance(error, HfHubHTTPError) and error.response.status_code in (408, 429)
+    )
+    return is_passing(error) and not repeated

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from ..corpus.restore import is_ours, restore
+from ..corpus.dataset import is_ours, restore
 from ..errors import InputError
-from .address import parse_source
 from .client import Hub
-from .download import download
+from .fetch import download
 from .repo import list_repo
+from .repo_id import parse_source
 
 
 def fetch_dataset(hub: Hub, source: str, cache: Path) -> list[Path]:

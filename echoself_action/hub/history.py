@@ -13,10 +13,10 @@ from tempfile import TemporaryDirectory
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from ..checkpoint.folder import WEIGHTS_FILE, ModelFolder, sha256
 from ..checkpoint.metadata import Comparison
+from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, sha256
 from .client import Hub
-from .download import download
+from .fetch import download
 from .repo import HISTORY_FILE, Remote
 
 

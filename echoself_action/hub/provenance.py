@@ -13,10 +13,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..checkpoint.folder import sha256
+from ..checkpoint.model_folder import sha256
 from ..errors import CheckpointError
-from .checksum import Content, size_of
-from .repo import CARD_FILE, MODEL_FILES, PROVENANCE_FILE
+from .repo import CARD_FILE, MODEL_FILES, PROVENANCE_FILE, Content, size_of
 
 Verify = Literal["auto", "require", "off"]
 _RUN = {  # of the variables that GitHub gives a job; none says who started it

@@ -8,12 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from ..checkpoint.folder import ModelFolder, remote_code
+from ..checkpoint.model_folder import ModelFolder, remote_code
 from ..errors import HubError, MovedOnError
-from .asking import ask, asking
-from .checksum import Content, same_content, size_of
 from .client import Hub
-from .download import download
+from .fetch import download
 from .repo import (
     CARD_FILE,
     MAIN,
@@ -21,12 +19,16 @@ from .repo import (
     SPARE_STATE_FILES,
     STATE_BRANCH,
     STATE_FILES,
+    Content,
     Listing,
     Remote,
     find_repo,
     list_repo,
+    same_content,
+    size_of,
 )
-from .staging import refuse_secrets, stage
+from .retry import ask, asking
+from .upload_checks import refuse_secrets, stage
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import GitCommitInfo

@@ -1,22 +1,29 @@
-"""What lies in a model repo on the Hub: the files of a commit, and the two branches that we keep there."""
+"""The contents of a model repo on the Hub: the files of a commit, and the two branches that we keep there.
 
+A local file is compared with one on the Hub without fetching it: by sha256 for LFS files, by git blob id for others.
+"""
+
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..checkpoint.folder import (
+from ..checkpoint.metadata import METADATA_FILE
+from ..checkpoint.model_folder import (
     CONFIG_FILE,
     GENERATION_FILE,
     PICKLE_FILE,
     TOKENIZER_FILES,
     TRAINING_STATE,
     WEIGHTS_FILE,
+    sha256,
 )
-from ..checkpoint.metadata import METADATA_FILE
-from .asking import ask, silence
 from .client import Hub
+from .retry import ask, silence
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
+
 
 MAIN, STATE_BRANCH = "main", "training-state"
 CARD_FILE, PROVENANCE_FILE, SIGNATURE_FILE = "README.md", "provenance.json", "model.sig"
@@ -125,3 +132,29 @@ def _remote_file(sibling: "RepoSibling") -> RemoteFile:
         sha256=sibling.lfs.sha256 if sibling.lfs else None,
         blob_id=sibling.blob_id,
     )
+
+
+Content = Path | bytes
+
+
+def size_of(content: Content) -> int:
+    """Bytes."""
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def same_content(content: Content, remote: RemoteFile) -> bool:
+    """Whether `content` is byte for byte what the Hub holds as `remote`."""
+    if size_of(content) != remote.size:
+        return False
+    if remote.sha256:
+        return _sha256(content) == remote.sha256
+    return git_blob_id(content if isinstance(content, bytes) else content.read_bytes()) == remote.blob_id
+
+
+def git_blob_id(content: bytes) -> str:
+    """The id that git gives to a file of this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _sha256(content: Content) -> str:
+    return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else sha256(content)

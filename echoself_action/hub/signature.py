@@ -17,10 +17,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from ..checkpoint.folder import sha256
+from ..checkpoint.model_folder import sha256
 from ..errors import CheckpointError, HubError, InputError
-from .checksum import Content
-from .repo import CODE_FILES, MODEL_FILES, PROVENANCE_FILE, SIGNATURE_FILE
+from .repo import CODE_FILES, MODEL_FILES, PROVENANCE_FILE, SIGNATURE_FILE, Content
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey

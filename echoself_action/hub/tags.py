@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from ..errors import HubError
-from .asking import ask
 from .client import Hub
+from .retry import ask
 
 BEST = "best"  # the only tag that moves: to whichever model a comparison finds to be better
 TIMESTAMP, _PREFIX = "timestamp", "hf-deploy-"

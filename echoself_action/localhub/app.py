@@ -12,7 +12,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .refusal import Refusal, repo_not_found
-from .routes import account, browse, cards, clone, discussions, files, large_files, references, repos, uploads
+from .routes import (
+    account,
+    browse,
+    cards,
+    clone,
+    discussions,
+    files,
+    large_files,
+    references,
+    repos,
+    uploads,
+)
 from .storage import RepoMissingError
 from .web import Hub
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .cache import KeyValueCache
 from .dropout import kept
+from .kv_cache import KeyValueCache
 
 _WORTH_HALVING = 128  # positions: it spares a hundredth of a step with 256, and the products of short ones are small already
 

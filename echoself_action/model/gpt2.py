@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import causal_attention, continued_attention
-from .cache import KeyValueCache
 from .config import GPT2Config
 from .cross_entropy import linear_cross_entropy
 from .dropout import dropout
+from .kv_cache import KeyValueCache
 
 
 class Linear(nn.Module):

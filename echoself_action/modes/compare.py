@@ -9,22 +9,21 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ..config.inputs import Inputs, Outputs
 from ..corpus.tokenizer import Tokenizer, load_tokenizer
-from ..evaluation.compare import Ids
-from ..evaluation.contest import Contest, enter, judge, prompts_from
+from ..evaluation.held_out import read_held_out
 from ..evaluation.loss import HeldOut
+from ..evaluation.paired_bootstrap import Ids
+from ..evaluation.ranking import Contest, enter, judge, prompts_from
 from ..hub.client import Hub, open_hub, require_write_access
 from ..hub.tags import BEST, TIMESTAMP, move_tag, set_tag, timestamp_tag
-from ..inputs import Inputs, Outputs
 from ..report.compare_page import write_page
 from ..report.comparison import comparison_summary, told
-from ..report.github import write_outputs, write_summary
+from ..report.github_actions import model_outputs, write_outputs, write_summary
 from ..report.log import note, part, warn
-from ..training.held_out import read_held_out
-from .candidates import Candidate, hub_candidate, is_here, local_candidate, names_of
-from .corpus import corpus_tokens
-from .incoming import check_pull_requests
-from .outputs import model_outputs
+from ..reviewing.review import check_pull_requests
+from ..starting.candidates import Candidate, hub_candidate, is_here, local_candidate, names_of
+from ..starting.tokenize_corpus import corpus_tokens
 
 
 def run(inputs: Inputs) -> int:

@@ -3,21 +3,21 @@
 import time
 from dataclasses import asdict
 
+from ..config.inputs import Inputs, Outputs
 from ..errors import INTERRUPTED
 from ..hub.client import open_hub, require_write_access
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
-from ..inputs import Inputs, Outputs
-from ..report.github import write_outputs, write_summary
+from ..publishing.dataset import check_documents
+from ..publishing.plan import write_report
+from ..publishing.release import release_target
+from ..publishing.signing import signer_for
+from ..report.github_actions import write_outputs, write_summary
 from ..report.log import note, part
 from ..report.summary import training_summary
-from .account import write_report
+from ..starting.resume import newest_of
 from .deploy import deploy_model, exit_code
-from .documents import check_documents
-from .release import release_target
-from .sign import signer_for
-from .start import newest_of
-from .together import together
+from .multiprocess import together
 from .train import train_model, training_outputs
 
 

@@ -6,31 +6,29 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from ..checkpoint.find import best, broken, resumable
-from ..checkpoint.folder import ModelFolder, check_weights, record, remote_code
 from ..checkpoint.metadata import ParityFacts, in_words
+from ..checkpoint.model_folder import ModelFolder, check_weights, record, remote_code
+from ..checkpoint.select import best, broken, resumable
+from ..config.inputs import Inputs, Outputs
 from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
 from ..evaluation.gate import is_relative
 from ..hub.client import Hub, open_hub, require_write_access
 from ..hub.history import fetch_history
 from ..hub.publish import Published, ensure_repo, publish_model, publish_state
 from ..hub.repo import Remote, look_up
-from ..inputs import Inputs, Outputs
-from ..report.github import write_outputs, write_summary
+from ..publishing.plan import planned_for, show_plan, write_report
+from ..publishing.pull_request import propose
+from ..publishing.quality_gate import published_facts, verdict_on
+from ..publishing.release import name_published, release_target
+from ..publishing.signing import signature_of, signer_for
+from ..report.github_actions import model_outputs, write_outputs, write_summary
 from ..report.log import note, part, warn
 from ..report.page import Publishing
 from ..report.summary import loss_text, publishing_summary, refusal_summary
-from .account import write_report
-from .gate import published_facts, verdict_on
-from .named import named_checkpoint
-from .outputs import model_outputs
-from .planned import planned_for, show_plan
-from .pull_request import propose
-from .release import name_published, release_target
-from .sign import signature_of, signer_for
+from ..starting.resolve_checkpoint import named_checkpoint
 
 if TYPE_CHECKING:
-    from .documents import Documents
+    from ..publishing.dataset import Documents
 
 
 def run(inputs: Inputs) -> int:
@@ -103,7 +101,7 @@ def _deploy(
             show_plan(hub, remote, planned, documents)
             return where | {"deployed": "false"}
         if documents:
-            from .documents import publish_documents  # is there already, as documents are
+            from ..publishing.dataset import publish_documents  # is there already, as documents are
 
             if dataset := publish_documents(inputs, documents, model):
                 model = record(model, anew=True, dataset=dataset)
@@ -138,7 +136,7 @@ def _deploy(
 def _documents(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder) -> "AbstractContextManager[Documents | None]":
     if not inputs.upload_datasets:
         return nullcontext()
-    from .documents import documents_of  # loads pyarrow and the tokenizers
+    from ..publishing.dataset import documents_of  # loads pyarrow and the tokenizers
 
     return documents_of(inputs, hub, remote, model)
 

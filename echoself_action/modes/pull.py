@@ -2,18 +2,17 @@
 
 from dataclasses import asdict, dataclass, field
 
-from ..checkpoint.adopt import take_in
-from ..checkpoint.folder import ModelFolder
+from ..checkpoint.copy_in import take_in
+from ..checkpoint.model_folder import ModelFolder
+from ..config.inputs import Inputs, Outputs
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
 from ..hub.signature import signed_by
-from ..inputs import Inputs, Outputs
-from ..report.github import write_outputs, write_summary
+from ..report.github_actions import model_outputs, write_outputs, write_summary
 from ..report.log import note, part
 from ..report.summary import pulling_summary, taking_in_summary
-from .named import named_checkpoint
-from .outputs import model_outputs
+from ..starting.resolve_checkpoint import named_checkpoint
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,13 @@ def _taken_in(inputs: Inputs) -> Pulled:
 def _export(inputs: Inputs, model: ModelFolder) -> None:
     # the exports load PyTorch, and no pull without one needs it
     if "nanogpt" in inputs.formats:
-        from ..training.nanogpt import export_nanogpt
+        from ..formats.nanogpt import export_nanogpt
 
         exported = inputs.output_dir / "nanogpt" / "ckpt.pt"
         export_nanogpt(model, exported)
         note(f"for nanoGPT, step {model.step}: {exported}; train.py --init_from=resume --out_dir={exported.parent}")
     if "nanecho" in inputs.formats:
-        from ..training.nanecho import export_nanecho
+        from ..formats.nanecho_trainer import export_nanecho
 
         exported = export_nanecho(model, inputs.output_dir / "nanecho" / "cache")
         note(f"for NanEcho, step {model.step}: {exported}; train_cached.py --out_dir={inputs.output_dir / 'nanecho'}")

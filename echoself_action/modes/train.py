@@ -4,32 +4,31 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..checkpoint.find import best, resumable
-from ..checkpoint.folder import ModelFolder
+from ..checkpoint.model_folder import ModelFolder
+from ..checkpoint.select import best, resumable
+from ..config.inputs import Inputs, Outputs
 from ..errors import INTERRUPTED, InputError
-from ..evaluation.samples import sample
+from ..evaluation.generation import sample
 from ..hub.secrets import without_secrets
-from ..inputs import Inputs, Outputs
 from ..model import ModelConfig
 from ..model.config import GPT2Config
-from ..model.native_blocks import why_not as why_not_native
-from ..report.github import write_outputs, write_summary
+from ..native.gpt2_block import why_not as why_not_native
+from ..publishing.plan import write_report
+from ..report.github_actions import model_outputs, write_outputs, write_summary
 from ..report.log import note, part, show_sample, warn
 from ..report.progress import ProgressPrinter
 from ..report.summary import loss_text, training_summary
-from ..training.device import choose_precision
-from ..training.loop import train
-from ..training.parallel import joined
+from ..starting.resume import make_way, starting_point
+from ..starting.tokenize_corpus import corpus_tokens
+from ..training.distributed.process_group import joined
+from ..training.init_or_resume import continued, fresh
+from ..training.precision import choose_precision
 from ..training.result import Listeners, Result
 from ..training.run import Data, Run
 from ..training.settings import OptimizerName
-from ..training.start import continued, fresh
 from ..training.stop import stop_on_signals
-from .account import write_report
-from .corpus import corpus_tokens
-from .outputs import model_outputs
-from .start import make_way, starting_point
-from .together import together
+from ..training.trainer import train
+from .multiprocess import together
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from html import escape
 from pathlib import Path
 
 from ..checkpoint.atomic import new_file
-from ..evaluation.compare import Difference
-from ..evaluation.contest import Contest
+from ..evaluation.paired_bootstrap import Difference
+from ..evaluation.ranking import Contest
 from .comparison import against_first, figures, prompt_title, verdict
 
 PAGE_FILE = "compare.html"

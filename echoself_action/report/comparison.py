@@ -2,8 +2,8 @@
 
 import math
 
-from ..evaluation.compare import Difference
-from ..evaluation.contest import Contest, Entrant
+from ..evaluation.paired_bootstrap import Difference
+from ..evaluation.ranking import Contest, Entrant
 from .text import code, indented
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import github_action_utils as actions
 
-from .github import MAX_ANNOTATION, on_actions
+from .github_actions import MAX_ANNOTATION, on_actions
 from .text import harmless
 
 

@@ -17,11 +17,11 @@ from jinja2 import Environment, Template
 from markupsafe import Markup
 
 from ..checkpoint.atomic import new_file
-from ..checkpoint.folder import ModelFolder
 from ..checkpoint.metadata import Comparison, in_words
+from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
+from ..hub.cards.history_chart import perplexity
 from ..hub.history import Publish, read_history
-from ..hub.trend import perplexity
 from .charts import Line, line_chart
 
 REPORT_FILE = "report.html"

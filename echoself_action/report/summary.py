@@ -1,14 +1,16 @@
-"""The job summary: what happened in one line, the loss curve, the facts, a sample, and what to do next."""
+"""Markdown for readers: the job summary of a run, and the descriptions of a release and of a pull request on the Hub."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ..checkpoint.folder import ModelFolder
-from ..checkpoint.metadata import ParityFacts, in_words
+from ..checkpoint.metadata import Metadata, ParityFacts, in_words
+from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
-from ..hub.card_text import history_table
+from ..hub.cards.history_chart import FEWEST
+from ..hub.cards.model_card_text import history_table
 from ..hub.history import Publish
-from ..hub.publish import Published
-from ..hub.trend import FEWEST
+from ..hub.publish import Change, Published
 from ..training.result import Result
 from .text import code, indented
 
@@ -159,3 +161,110 @@ def _chart(x_axis: str, points: Sequence[tuple[int, float]]) -> str:
         "```",
     ]
     return "\n".join(lines)
+
+
+_ENDS = {0: "done", 1: "a bug of ours", 2: "wrong inputs", 3: "unusable model", 4: "the Hub refused", 5: "refused by the gate"}
+
+
+def models_summary(models: Mapping[str, Any], codes: Mapping[str, int], outputs: Mapping[str, Mapping[str, str]]) -> str:
+    """Markdown: a line a model. `codes` are the exit codes of those that ran, `outputs` what they gave."""
+    failed = sum(codes.get(name, -1) != 0 for name in models)
+    said = f"{failed} of {len(models)} not done" if failed else f"all {len(models)} done"
+    lines = ["| model | end | step | validation loss | gate | published |", "|---|---|---|---|---|---|"]
+    for name in models:
+        given = outputs.get(name, {})
+        ended = _ENDS.get(codes[name], "interrupted") if name in codes else "not run"
+        step, gate = given.get("step", ""), given.get("gate_result", "")
+        row = [code(name), ended, step, given.get("val_loss", ""), gate, _published(given)]
+        lines.append(f"| {' | '.join(row)} |")
+    return f"# Models: {said}\n\n" + "\n".join(lines) + "\n"
+
+
+def _published(outputs: Mapping[str, str]) -> str:
+    url, commit = outputs.get("repo_url", ""), outputs.get("commit_sha", "")
+    if not url or outputs.get("deployed") not in ("true", "false") or not commit:
+        return ""
+    what = "new" if outputs["deployed"] == "true" else "unchanged"
+    return f"[{what}: {commit[:7]}]({url}/commit/{commit})"
+
+
+def proposal_text(
+    gate: str,
+    verdict: Verdict,
+    parity: ParityFacts,
+    planned: tuple[Change, ...],
+    published: Metadata | None,
+    proposed: Metadata | None,
+) -> str:
+    """Markdown; `published` and `proposed` are the facts of the two models, None where nobody knows them."""
+    files = [f"| {code(change.path)} | {'new' if change.is_new else 'changed'} | {change.size:,} |" for change in planned]
+    return "\n".join(
+        [
+            f"**Gate {code(gate)}:** {verdict.reason}.",
+            "",
+            "| | published | proposed | change |",
+            "|---|---|---|---|",
+            *(_row(name, published, proposed) for name in _RESULTS),
+            "",
+            f"Loaded with stock transformers before this was sent: {in_words(parity)}.",
+            "",
+            "| file | | bytes |",
+            "|---|---|---|",
+            *files,
+            "",
+            "Opened by [echoself-action](https://github.com/9cog/echoself-action) with `create_pr`.",
+        ]
+    )
+
+
+def proposal_summary(repo_url: str, pr_url: str, text: str) -> str:
+    """Markdown for the job summary."""
+    if not pr_url:
+        return f"## Nothing to propose: [{repo_url}]({repo_url}) already holds this model\n"
+    return f"## Proposed to [{repo_url}]({repo_url}): [pull request]({pr_url})\n\n{text}\n"
+
+
+_RESULTS = {
+    "step": "Step",
+    "tokens_seen": "Tokens seen",
+    "parameters": "Parameters",
+    "train_loss": "Training loss",
+    "val_loss": "Validation loss",
+}
+
+
+def _row(name: str, published: Metadata | None, proposed: Metadata | None) -> str:
+    before, now = getattr(published, name, None), getattr(proposed, name, None)
+    change = "" if before is None or now is None else _figure(now - before, "+")
+    return f"| {_RESULTS[name]} | {_figure(before)} | {_figure(now)} | {change} |"
+
+
+def _figure(value: float | None, sign: str = "") -> str:
+    if value is None:
+        return "-"
+    return f"{value:{sign}.4f}" if isinstance(value, float) else f"{value:{sign},}"
+
+
+def release_text(repo_url: str, tag: str, commit_url: str, model: ModelFolder, gate: str) -> str:
+    """Markdown, with a link to the commit on the Hub."""
+    facts = model.metadata
+    rows = [("step", f"{model.step:,}"), ("architecture", model.architecture)]
+    if facts:
+        if facts.val_loss is not None:
+            rows.append(
+                ("validation loss", f"{facts.val_loss:.4f} nats per token (perplexity {math.exp(facts.val_loss):,.2f})")
+            )
+        if facts.train_loss is not None:
+            rows.append(("training loss", f"{facts.train_loss:.4f} nats per token"))
+        rows += [("parameters", f"{facts.parameters:,}"), ("tokens seen", f"{facts.tokens_seen:,}")]
+        rows.append(("tokenizer", facts.tokenizer.name))
+    repo_id = "/".join(repo_url.split("/")[-2:])
+    trust = "" if model.architecture == "gpt2" else ", trust_remote_code=True"
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    return (
+        f"[{repo_id}]({repo_url}) at [{commit_url.rpartition('/')[2][:12]}]({commit_url}), tagged `{tag}` there too.\n\n"
+        f"| | |\n|---|---|\n{table}\n\n"
+        f"Gate: {gate}.\n\n"
+        "```python\nfrom transformers import AutoModelForCausalLM\n\n"
+        f'model = AutoModelForCausalLM.from_pretrained("{repo_id}", revision="{tag}"{trust})\n```\n'
+    )

@@ -9,7 +9,7 @@ from ..errors import TrainingError, in_short
 from .compiled import pays, why_not
 from .result import Listeners
 from .run import Run
-from .step import Stepper
+from .train_step import Stepper
 
 _DECIDED_AT = 20  # steps
 _TIMED = 5  # of them, at least: the first ones take longer

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ..checkpoint.folder import ModelFolder
+from ..checkpoint.model_folder import ModelFolder
 
 StoppedBy = Literal["max_iters", "max_minutes", "signal"]
 LOG_FILE = "log.jsonl"  # in output_dir: a line for each Progress

@@ -18,24 +18,24 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..checkpoint.atomic import new_folder, set_aside
-from ..checkpoint.folder import ModelFolder, architecture_of, read_model_folder
 from ..checkpoint.metadata import DataFacts, Evaluation, Metadata, TokenizerFacts
+from ..checkpoint.model_folder import ModelFolder, architecture_of, read_model_folder
 from ..checkpoint.weights import write_model
-from ..corpus.token_files import Tokens
+from ..corpus.token_cache import Tokens
 from ..corpus.tokenizer import Tokenizer
 from ..errors import CheckpointError
+from ..evaluation.held_out import write_held_out
 from ..evaluation.loss import HeldOut
 from ..model import Model, ModelConfig
 from .batches import Batches
-from .device import Precision
-from .held_out import write_held_out
-from .loss_scale import LossScale
-from .optimizer import Optimizer, moments
-from .parallel import ALONE, Team
-from .schedule import Schedule
+from .distributed.process_group import ALONE, Team
+from .distributed.sharding import whole
+from .optim.loss_scale import LossScale
+from .optim.param_groups import Optimizer, moments
+from .optim.schedule import Schedule
+from .precision import Precision
 from .settings import TrainingSettings
-from .sharding import whole
-from .state import TrainingState, write_moments, write_state
+from .training_state import TrainingState, write_moments, write_state
 
 _MOST_KEPT = 1 << 20  # held-out tokens that lie with a checkpoint, where evaluations read all
 

@@ -1,7 +1,7 @@
 import json
 
-from echoself_action.checkpoint.folder import ModelFolder
 from echoself_action.checkpoint.metadata import METADATA_FILE, read_metadata
+from echoself_action.checkpoint.model_folder import ModelFolder
 
 
 def test_what_is_read_is_what_was_written(model_folder: ModelFolder) -> None:

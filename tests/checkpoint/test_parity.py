@@ -4,7 +4,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from echoself_action.checkpoint.folder import ModelFolder, read_model_folder, record
+from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder, record
 from echoself_action.checkpoint.parity import check_parity
 from echoself_action.errors import CheckpointError
 

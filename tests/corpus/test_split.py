@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from echoself_action.corpus.sources import Document, read_documents
+from echoself_action.corpus.readers import Document, read_documents
 from echoself_action.corpus.split import Stretch, is_validation, split_position, stretches
 
 

@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
-from echoself_action.corpus.sources import read_documents
+from echoself_action.corpus.readers import read_documents
 from echoself_action.corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer
 from echoself_action.errors import CheckpointError, InputError
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from echoself_action.inputs import Inputs, Outputs
-from echoself_action.reference import with_tables
+from echoself_action.config.inputs import Inputs, Outputs
+from echoself_action.config.reference import with_tables
 
 from .conftest import ENDLESS, ROOT, SMALL, Job, Runner
 

@@ -1,6 +1,6 @@
 import pytest
 
-from echoself_action.checkpoint.folder import ModelFolder
+from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.evaluation.gate import judge_loss
 
 

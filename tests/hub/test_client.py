@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from echoself_action.errors import HubError, InputError, MissingTokenError
-from echoself_action.hub.asking import asking
 from echoself_action.hub.client import open_hub, require_write_access
 from echoself_action.hub.repo import look_up
+from echoself_action.hub.retry import asking
 from echoself_action.localhub import Account, LocalHub
 
 

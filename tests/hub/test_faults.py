@@ -19,8 +19,8 @@ from random import Random
 import pytest
 
 from echoself_action.__main__ import main
-from echoself_action.checkpoint.find import latest
-from echoself_action.checkpoint.folder import check_weights, read_model_folder
+from echoself_action.checkpoint.model_folder import check_weights, read_model_folder
+from echoself_action.checkpoint.select import latest
 from echoself_action.hub.client import open_hub
 from echoself_action.hub.fetch import fetch
 from echoself_action.hub.publish import changes, model_files

@@ -5,7 +5,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from safetensors.torch import load_file, save_file
 
-from echoself_action.checkpoint.folder import ModelFolder, read_model_folder, sha256
+from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder, sha256
 from echoself_action.errors import CheckpointError, HubError
 from echoself_action.hub.client import Hub
 from echoself_action.hub.fetch import Fetched, fetch

@@ -5,10 +5,10 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
-from echoself_action.checkpoint.folder import ModelFolder
 from echoself_action.checkpoint.metadata import Evaluation
+from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.hub.cards.history_chart import event_file, has_trend, history_files, trend_picture
 from echoself_action.hub.history import History, Publish, parse_history, publish_of
-from echoself_action.hub.trend import event_file, has_trend, history_files, trend_picture
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EMPTY = parse_history(b"")

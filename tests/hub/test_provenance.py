@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from echoself_action.checkpoint.folder import ModelFolder, sha256
+from echoself_action.checkpoint.model_folder import ModelFolder, sha256
 from echoself_action.errors import CheckpointError
 from echoself_action.hub.client import Hub
 from echoself_action.hub.fetch import Fetched, fetch

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from echoself_action.checkpoint.folder import ModelFolder, read_model_folder
+from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder
 from echoself_action.errors import HubError
 from echoself_action.hub.client import Hub
 from echoself_action.hub.publish import changes, ensure_repo, model_files, publish_model, publish_state

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from echoself_action.hub.sections import SECTIONS, filled, has_sections, section, with_front_matter, wrong_marks
+from echoself_action.hub.cards.sections import SECTIONS, filled, has_sections, section, with_front_matter, wrong_marks
 
 MINE = "# Mine\n\nBefore.\n\n<!-- echoself:results -->\nold\n<!-- /echoself:results -->\n\nAfter. <!-- a comment -->\n"
 

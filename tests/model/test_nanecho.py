@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from echoself_action.checkpoint.arrays import as_tensors
-from echoself_action.checkpoint.foreign.nanecho import read_nanecho
-from echoself_action.checkpoint.foreign.reader import read_foreign
+from echoself_action.formats.nanecho import read_nanecho
+from echoself_action.formats.torch_file.reader import read_foreign
 from echoself_action.model import nanecho
 from echoself_action.model.nanecho import NanEchoConfig, NanEchoForCausalLM
 

@@ -7,8 +7,8 @@ import pytest
 
 from echoself_action.hub.client import open_hub
 
-from ..checkpoint.foreign_files import nanogpt_checkpoint, save
-from .conftest import SMALL, Cli
+from ..conftest import SMALL, Cli
+from ..formats.foreign_files import nanogpt_checkpoint, save
 
 HUB = "--hub hub"
 BETTER, WORSE = f"train --tokenizer bytes {SMALL} --max-iters 60", f"train --tokenizer bytes {SMALL} --max-iters 10"

@@ -8,16 +8,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from echoself_action.checkpoint.find import latest
-from echoself_action.checkpoint.folder import read_model_folder
 from echoself_action.checkpoint.metadata import read_metadata
+from echoself_action.checkpoint.model_folder import read_model_folder
+from echoself_action.checkpoint.select import latest
+from echoself_action.config.inputs import Outputs
+from echoself_action.config.load import ACTION_VARIABLE
 from echoself_action.hub.client import open_hub
-from echoself_action.inputs import Outputs
-from echoself_action.inputs_merge import ACTION_VARIABLE
 
-from ..checkpoint.foreign_files import save
-from ..checkpoint.nanecho_files import nanecho_checkpoint, state_dict
-from .conftest import SMALL, Cli
+from ..conftest import SMALL, Cli
+from ..formats.foreign_files import save
+from ..formats.nanecho_files import nanecho_checkpoint, state_dict
 
 CYCLE = f"cycle --hub hub --repo-id me/model --tokenizer bytes {SMALL}"
 

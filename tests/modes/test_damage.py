@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from echoself_action.checkpoint.find import best
+from echoself_action.checkpoint.select import best
 
-from .conftest import SMALL, Cli
+from ..conftest import SMALL, Cli
 
 TRAIN = f"train --tokenizer bytes {SMALL} --decay 0"
 DEPLOY = "deploy --hub hub --repo-id me/model"

@@ -5,7 +5,7 @@ import pytest
 
 from echoself_action.hub.client import open_hub
 
-from .conftest import SMALL, Cli
+from ..conftest import SMALL, Cli
 
 DEPLOY = "deploy --hub hub --repo-id me/model"
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from echoself_action.checkpoint.find import latest
-from echoself_action.checkpoint.folder import ModelFolder
+from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.checkpoint.select import latest
 
-from .conftest import SMALL, Cli
+from ..conftest import SMALL, Cli
 
 STEPS = 80
 ROOT = Path(__file__).parents[2]

@@ -6,10 +6,10 @@ from pathlib import Path
 from transformers import AutoModelForCausalLM
 
 from echoself_action.__main__ import main
-from echoself_action.hub.sections import has_sections
+from echoself_action.hub.cards.sections import has_sections
 
-from ..checkpoint.foreign_files import save
-from ..checkpoint.nanecho_files import nanecho_checkpoint, state_dict
+from ..formats.foreign_files import save
+from ..formats.nanecho_files import nanecho_checkpoint, state_dict
 
 REPO = "me/echo"
 

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from .conftest import SMALL, Cli
+from ..conftest import SMALL, Cli
 
 
 def test_what_is_pulled_can_be_trained_on_exactly(echoself: Cli, begun: Cli, workspace: Path) -> None:

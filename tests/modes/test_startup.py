@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import SMALL, Cli
+from ..conftest import SMALL, Cli
 
 PROGRAM = """
 import sys

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from echoself_action.config.load import ACTION_VARIABLE
 from echoself_action.corpus import tokenizer
-from echoself_action.inputs_merge import ACTION_VARIABLE
 
-from .conftest import SMALL, Cli
+from ..conftest import SMALL, Cli
 
 TRAIN = f"train --tokenizer bytes {SMALL}"
 

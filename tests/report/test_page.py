@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from echoself_action.checkpoint.folder import ModelFolder
 from echoself_action.checkpoint.metadata import Comparison, Evaluation
+from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.evaluation.gate import Verdict
 from echoself_action.hub.history import Publish
 from echoself_action.report.page import Publishing, page, read_log, write_page

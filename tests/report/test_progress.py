@@ -2,7 +2,7 @@ import pytest
 
 from echoself_action.report.log import note, part, show_sample, warn
 from echoself_action.report.progress import ProgressPrinter
-from echoself_action.training.loop import Progress
+from echoself_action.training.trainer import Progress
 
 STEP = Progress(20, 200, 3.25, 3.125, 1e-3, 1234.5, 10.0, 3661.0)
 

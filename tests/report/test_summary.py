@@ -1,11 +1,11 @@
 from dataclasses import replace
 
-from echoself_action.checkpoint.folder import ModelFolder
 from echoself_action.checkpoint.metadata import Evaluation, ParityFacts
+from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.evaluation.gate import Verdict
 from echoself_action.hub.publish import Change, Published
 from echoself_action.report.summary import publishing_summary, pulling_summary, training_summary
-from echoself_action.training.loop import Result
+from echoself_action.training.trainer import Result
 
 
 def trained(folder: ModelFolder, evaluations: int = 2, begun_at: float | None = 3.0) -> tuple[Result, ModelFolder]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from echoself_action.checkpoint.find import branched_from, checkpoints, resumable
-from echoself_action.corpus.token_files import Tokens
+from echoself_action.checkpoint.select import branched_from, checkpoints, resumable
+from echoself_action.corpus.token_cache import Tokens
 from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.loop import Listeners, Result, train
+from echoself_action.training.init_or_resume import continued, fresh
 from echoself_action.training.run import Data, Run
-from echoself_action.training.start import continued, fresh
 from echoself_action.training.stop import StopRequest
+from echoself_action.training.trainer import Listeners, Result, train
 from tests.conftest import training_settings
 
 ENDLESS = {"max_iters": 10**6, "warmup": 0, "eval_interval": 10**6, "checkpoint_interval": 10**6, "log_interval": 1}

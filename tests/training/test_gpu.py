@@ -9,17 +9,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from echoself_action.checkpoint.find import resumable
-from echoself_action.checkpoint.folder import ModelFolder
-from echoself_action.corpus.token_files import Tokens
+from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.checkpoint.select import resumable
+from echoself_action.corpus.token_cache import Tokens
 from echoself_action.model.cross_entropy import chunk_gradients, into_gradient, linear_cross_entropy
 from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.device import Pace, choose_precision
-from echoself_action.training.loop import train
+from echoself_action.training.init_or_resume import continued, fresh
+from echoself_action.training.precision import Pace, choose_precision
 from echoself_action.training.result import Listeners, Result
 from echoself_action.training.run import Data
-from echoself_action.training.start import continued, fresh
 from echoself_action.training.stop import StopRequest
+from echoself_action.training.trainer import train
 from tests.conftest import training_settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU here")

@@ -9,16 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from echoself_action.checkpoint.find import resumable
-from echoself_action.corpus.token_files import Tokens
+from echoself_action.checkpoint.select import resumable
+from echoself_action.corpus.token_cache import Tokens
 from echoself_action.errors import TrainingError
 from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.loop import Listeners, Result, train
-from echoself_action.training.loss_scale import LossScale
+from echoself_action.training.init_or_resume import continued, fresh
+from echoself_action.training.optim.loss_scale import LossScale
 from echoself_action.training.run import Data, Run
-from echoself_action.training.start import continued, fresh
-from echoself_action.training.state import read_state
 from echoself_action.training.stop import StopRequest
+from echoself_action.training.trainer import Listeners, Result, train
+from echoself_action.training.training_state import read_state
 from tests.conftest import training_settings
 
 QUIET = Listeners(lambda _: None, pytest.fail)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from echoself_action import native
-from echoself_action.training.muon import Muon, orthogonal
+from echoself_action.training.optim.muon import Muon, orthogonal
 
 
 def updates(matrix: torch.Tensor, gradient: torch.Tensor, side_by_side: int = 1) -> torch.Tensor:
@@ -104,5 +104,5 @@ def test_matrices_that_are_too_many_at_once_are_taken_in_turns(monkeypatch: pyte
         return [parameter.detach() for parameter in parameters]
 
     together = stepped()
-    monkeypatch.setattr("echoself_action.training.muon._ELEMENTS_AT_ONCE", 2 * 16 * 48)
+    monkeypatch.setattr("echoself_action.training.optim.muon._ELEMENTS_AT_ONCE", 2 * 16 * 48)
     assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(stepped(), together, strict=True))

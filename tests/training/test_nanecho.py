@@ -1,174 +1,140 @@
-"""A NanEcho checkpoint becomes a model folder that computes the same, and goes back without a changed bit.
+"""NanEcho in the training loop: exactly resumed while its connections grow, gone on with from another program's file, used."""
 
-Its own trainer is asked where NANECHO is set.
-"""
-
-import dataclasses
-import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from echoself_action.checkpoint.folder import read_model_folder
-from echoself_action.corpus.tokenizer import make_tokenizer
-from echoself_action.errors import CheckpointError
-from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.imports import import_checkpoint
-from echoself_action.training.nanecho import export_nanecho
+from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.checkpoint.parity import check_parity
+from echoself_action.corpus.token_cache import Tokens
+from echoself_action.evaluation.loss import HeldOut
+from echoself_action.formats.import_checkpoint import import_checkpoint
+from echoself_action.hub.cards.model_card import CardChoices, model_card
+from echoself_action.model.nanecho import NanEchoConfig
+from echoself_action.training.init_or_resume import continued, fresh
+from echoself_action.training.run import Data
+from echoself_action.training.stop import StopRequest
+from echoself_action.training.trainer import Listeners, Result, train
 
-from ..checkpoint.foreign_files import nanogpt_checkpoint, save
-from ..checkpoint.nanecho_files import EXTRAS, SIZES, nanecho_checkpoint, state_dict
-from ..checkpoint.original_arithmetic import NanEcho, NanoGPT
-
-OFF = {f"enable_{name}": False for name in EXTRAS}
-
-
-def test_a_bare_state_dict_needs_the_number_of_heads(tmp_path: Path) -> None:
-    path = save(state_dict(), tmp_path / "raw.pt")
-    with pytest.raises(CheckpointError, match="n_head") as caught:
-        import_checkpoint(path, tmp_path / "out", None, print)
-    assert "n_head" in caught.value.hint
-    assert import_checkpoint(path, tmp_path / "out", None, print, n_head=2).config.n_head == 2
+from ..conftest import training_settings
+from ..formats.foreign_files import save
+from ..formats.nanecho_files import SIZES, nanecho_checkpoint, state_dict
+from .test_trainer import StopAt, same, weights
 
 
-def test_with_every_extra_off_and_every_connection_it_is_a_gpt2(tmp_path: Path) -> None:
-    content = nanecho_checkpoint("native", state_dict(initial_connections=1.0, **OFF), **OFF, initial_connections=1.0)
+def growing(steps: int) -> NanEchoConfig:
+    sizes = {"vocab_size": 257, "n_embd": 16, "n_head": 2, "n_layer": 2, "block_size": 16, "dropout": 0.1}
+    return NanEchoConfig(**sizes, persona_dimensions=["calm", "curious"]).growing_over(steps)
+
+
+def go_on(
+    tokens: Tokens, start: ModelFolder | NanEchoConfig, place: Path, stop: StopRequest | None = None, **changes: Any
+) -> Result:
+    settings, data = training_settings(**{"keep_checkpoints": 9, "eval_tokens": 512, "decay": 0.0, **changes}), Data(tokens, [])
+    run = continued(start, data, settings, print) if isinstance(start, ModelFolder) else fresh(start, data, settings)
+    watch = stop.watch if isinstance(stop, StopAt) else lambda _: None
+    return train(run, place, stop or StopRequest(), Listeners(watch, pytest.fail))
+
+
+def masks(folder: ModelFolder) -> float:
+    held = [tensor.mean() for name, tensor in weights(folder).items() if name.endswith(".mask")]
+    return float(torch.stack(held).mean())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_stopped_and_resumed_run_equals_one_long_run(tokens: Tokens, tmp_path: Path, dtype: str) -> None:
+    long = go_on(tokens, growing(20), tmp_path / "long", dtype=dtype)
+    stopped = go_on(tokens, growing(20), tmp_path / "short", StopAt(5), dtype=dtype)
+    assert (stopped.stopped_by, stopped.latest.step) == ("signal", 6)
+    middle = go_on(tokens, stopped.latest, tmp_path / "short", max_iters=5, dtype=dtype)
+    resumed = go_on(tokens, middle.latest, tmp_path / "short", max_iters=9, dtype=dtype)
+    assert resumed.latest.step == long.latest.step == 20
+    assert 0.1 < masks(stopped.latest) < masks(middle.latest) < masks(resumed.latest) == 1  # they grew between the stops
+    assert same(weights(resumed.latest), weights(long.latest))
+    state = "training_state/optimizer.safetensors"
+    assert same(load_file(resumed.latest.path / state), load_file(long.latest.path / state))
+    assert resumed.latest.metadata
+    assert long.latest.metadata
+    assert resumed.latest.metadata.val_loss == long.latest.metadata.val_loss
+    assert resumed.latest.config == long.latest.config
+
+
+@pytest.fixture(scope="module")
+def trained(tokens: Tokens, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    return go_on(tokens, growing(60), tmp_path_factory.mktemp("trained"), max_iters=60, dtype="bfloat16").latest
+
+
+def test_it_learns_and_what_is_recorded_is_what_was_saved(tokens: Tokens, trained: ModelFolder) -> None:
+    assert trained.metadata
+    first, last = trained.metadata.evaluations[0].val_loss, trained.metadata.val_loss
+    assert last
+    assert last < first - 0.3
+    assert HeldOut(tokens.val, 16, 512).loss(trained.load_model()) == pytest.approx(last, abs=1e-6)
+
+
+def test_transformers_writes_the_same_text_with_and_without_a_cache(trained: ModelFolder) -> None:
+    assert check_parity(trained).max_abs_diff <= 1e-4
+    model: Any = AutoModelForCausalLM.from_pretrained(trained.path, trust_remote_code=True)
+    tokenizer = AutoTokenizer.from_pretrained(trained.path)
+    ids = tokenizer("def", return_tensors="pt").input_ids
+    texts = []
+    for cache in (True, False):
+        torch.manual_seed(3)
+        drawn = model.generate(ids, max_new_tokens=12, do_sample=True, use_cache=cache)
+        sure = model.generate(ids, max_new_tokens=12, do_sample=False, use_cache=cache)
+        texts.append([tokenizer.decode(drawn[0]), tokenizer.decode(sure[0])])
+    assert texts[0] == texts[1]
+    assert all(text.startswith("def") and len(text) > 3 for text in texts[0])
+
+
+def test_the_card_says_what_it_is_and_its_snippet_runs(trained: ModelFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    card = model_card("someone/echo", trained, check_parity(trained), CardChoices(license="mit"))
+    for fact in (
+        "A NanEcho language model with 2 layers",
+        "- nanecho\n",
+        "`trust_remote_code=True`, which runs that file",
+        "persona dimensions (calm, curious)",
+        "recursive reasoning, 4 deep at step 59",
+    ):
+        assert fact in card, fact
+    assert "legacy" not in card
+    [snippet] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert 'from_pretrained("someone/echo", trust_remote_code=True)' in snippet
+    exec(snippet.replace("someone/echo", str(trained.path)))  # noqa: S102
+    assert capsys.readouterr().out.startswith("The")
+
+
+def test_training_goes_on_from_an_imported_checkpoint_where_it_stood(tokens: Tokens, tmp_path: Path) -> None:
+    wide = {"vocab_size": 257}
+    content = nanecho_checkpoint("cache", state_dict(**wide), **wide)
+    for held in content["optimizer_state_dict"]["state"].values():  # as small as gradients are
+        held["exp_avg"] *= 0
+        held["exp_avg_sq"] *= 1e-4
+    imported = import_checkpoint(save(content, tmp_path / "a.pt"), tmp_path / "out", "bytes", print)
+    assert (imported.step, imported.config.legacy) == (40, True)  # type: ignore[union-attr]
+    held_out = HeldOut(tokens.val, SIZES["block_size"], 512)
+    result = go_on(tokens, imported, tmp_path / "out", max_iters=10, learning_rate=3e-3)
+    assert result.start_val_loss == held_out.loss(imported.load_model())
+    assert (result.start_step, result.latest.step) == (40, 50)
+    assert result.latest.metadata
+    assert result.latest.metadata.val_loss
+    assert result.latest.metadata.val_loss < result.start_val_loss
+    assert result.latest.config.current_iteration == 49  # type: ignore[union-attr]
+    moments = load_file(result.latest.path / "training_state/optimizer.safetensors")
+    assert moments["steps.token_embedding.weight"] == 50
+
+
+def test_a_checkpoint_that_was_imported_before_is_not_imported_again(tmp_path: Path) -> None:
+    path = save(nanecho_checkpoint("train_nanecho", state_dict()), tmp_path / "a.pt")
     notes: list[str] = []
-    folder = import_checkpoint(save(content, tmp_path / "a.pt"), tmp_path / "out", None, notes.append)
-    assert isinstance(folder.config, GPT2Config)
-    assert folder.config.activation == "gelu"
-    assert any("predicts the token after the next" in note for note in notes)
-    after = torch.load(export_nanecho(folder, tmp_path / "cache"), weights_only=True)
-    assert after["model_config"]["enable_adaptive_attention"] is False
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_gpt2_of_nanogpts_becomes_a_nanecho_that_computes_the_same(tmp_path: Path, bias: bool) -> None:
-    content = nanogpt_checkpoint(bias=bias)
-    folder = import_checkpoint(save(content, tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
-    exported = torch.load(export_nanecho(folder, tmp_path / "cache"), weights_only=True)
-    assert exported["model_config"]["bias"] is bias
-    before, after = NanoGPT(content["model_args"]), NanEcho(exported["model_config"], exported["current_iteration"])
-    before.load_state_dict(content["model"])
-    after.load_state_dict(exported["model_state_dict"])
-    ids = torch.arange(48).view(3, 16)
-    with torch.no_grad():
-        torch.testing.assert_close(after(ids), before(ids), atol=1e-5, rtol=0)
-
-
-def test_an_older_file_has_four_of_eight_dimensions_and_an_eighth_for_each(tmp_path: Path) -> None:
-    four = ["cognitive", "introspective", "adaptive", "recursive"]
-    content = nanecho_checkpoint("cache", state_dict(dimensions=four))
-    config: Any = import_checkpoint(save(content, tmp_path / "a.pt"), tmp_path / "out", None, print).config
-    assert config.persona_dimensions == four
-    assert [config.dimension_weights[name] for name in four] == [0.125] * 4
-
-
-def _without(name: str) -> Callable[[dict[str, Any]], None]:
-    return lambda content: content["model_state_dict"].pop(name)
-
-
-WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "a tensor less": (_without("blocks.3.hypergraph.node_encoder.weight"), "node_encoder.weight is missing"),
-    "no positions": (_without("position_embedding.weight"), "no position_embedding"),
-    "a tensor more": (lambda c: c["model_state_dict"].update(odd=torch.zeros(1)), "odd is no tensor"),
-    "another size": (lambda c: c["model_config"].update(n_embd=32), "n_embd"),
-    "a block less": (lambda c: [c["model_state_dict"].pop(n) for n in list(c["model_state_dict"]) if ".2." in n], "block"),
-    "NaN": (lambda c: c["model_state_dict"]["ln_f.bias"].fill_(float("nan")), "not numbers"),
-    "another head": (lambda c: c["model_state_dict"].update({"lm_head.weight": torch.ones(64, 16)}), "ties the two"),
-    "an odd number of heads": (lambda c: c["model_config"].update(n_head=3), "not divisible by n_head=3"),
-    "no number of heads": (lambda c: c["model_config"].pop("n_head"), "n_head"),
-    "a flag that lies": (lambda c: c["model_config"].update(enable_hypergraph_patterns=False), "enable_hypergraph_patterns"),
-    "another's optimizer": (lambda c: c["optimizer_state_dict"]["param_groups"][0].update(params=[0]), "optimizer"),
-    "a moment of another shape": (lambda c: c["optimizer_state_dict"]["state"][0].update(exp_avg=torch.zeros(3)), "optimizer"),
-    "a negative iteration": (lambda c: c.update(iteration=-1), "no count of steps"),
-}
-
-
-@pytest.mark.parametrize("change", WRONG)
-def test_a_file_that_contradicts_itself_is_refused(change: str, tmp_path: Path) -> None:
-    edit, words = WRONG[change]
-    weights = {name: tensor.clone() for name, tensor in state_dict().items()}
-    content = nanecho_checkpoint("cache", weights)
-    edit(content)
-    with pytest.raises(CheckpointError, match=words):
-        import_checkpoint(save(content, tmp_path / "a.pt"), tmp_path / "out", None, print)
-    assert not list((tmp_path / "out").glob("checkpoint-*"))
-
-
-def test_the_cache_that_goes_back_is_listed_as_the_trainer_lists_its_own(shared: Path, tmp_path: Path) -> None:
-    cache = shared / "fixtures/nanecho/cache"
-    original = json.loads((cache / "metadata.json").read_text())
-    folder = import_checkpoint(next(cache.glob("checkpoints/*.pt")), tmp_path / "out", None, print)
-    path = export_nanecho(folder, tmp_path / "cache")
-    listed = json.loads((tmp_path / "cache/metadata.json").read_text())
-    assert [path.stem] == list(listed)
-    theirs = original["ckpt_20261124_035214_40_dca8f64e_44a379d7"]
-    assert listed[path.stem].keys() == theirs.keys()
-    for name in ("iteration", "val_loss", "data_config"):
-        assert listed[path.stem][name] == theirs[name], name
-    assert theirs["model_config"].items() <= listed[path.stem]["model_config"].items()
-
-
-def test_a_causal_model_does_not_go_back(tmp_path: Path) -> None:
-    content = nanecho_checkpoint("cache", state_dict())
-    folder = import_checkpoint(save(content, tmp_path / "a.pt"), tmp_path / "out", None, print)
-    config = json.loads((folder.path / "config.json").read_text()) | {"legacy": False}
-    (folder.path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="it is causal"):
-        export_nanecho(dataclasses.replace(read_model_folder(folder.path)), tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()
-    assert SIZES["n_layer"] == folder.config.n_layer
-
-
-def test_its_own_trainer_goes_on_from_the_export_as_from_the_original(shared: Path, tmp_path: Path) -> None:
-    if "NANECHO" not in os.environ:
-        pytest.skip("NANECHO does not name a checkout of 9cog/echoself")
-    data, text = tmp_path / "data", (shared / "corpora/tinyshakespeare.txt").read_text()[:60_000]
-    data.mkdir()
-    ids = np.array(next(iter(make_tokenizer("gpt2", lambda: iter(())).encode_batch([text]))), np.uint16)
-    ids[:-3000].tofile(data / "train.bin")
-    ids[-3000:].tofile(data / "val.bin")
-    tokenizer = {"name": "gpt2", "vocab_size": 50257, "eos_token": "<|endoftext|>", "eos_token_id": 50256}
-    (data / "metadata.json").write_text(json.dumps({"tokenizer": tokenizer}))
-
-    def train(out: Path, steps: int) -> list[str]:
-        settings = {"data_dir": "data", "out_dir": str(out), "max_iters": steps, "batch_size": 4, "device": "cpu"}
-        settings |= {"n_layer": 4, "n_head": 2, "n_embd": 16, "block_size": 32, "dropout": 0.1, "dtype": "float32"}
-        settings |= {"learning_rate": 1e-3, "warmup_iters": 5, "lr_decay_iters": 100, "log_interval": 1, "eval_interval": 10}
-        settings |= {"eval_iters": 2, "connection_growth_interval": 10, "enable_introspection": False}
-        driver = (
-            "import json, sys, torch\n"
-            "from train_cached import CachedNanEchoTrainer\n"
-            "from train_nanecho import TrainingConfig\n"
-            "torch.manual_seed(1)\n"
-            "trainer = CachedNanEchoTrainer(TrainingConfig(**json.loads(sys.argv[1])))\n"
-            "torch.manual_seed(2)\n"
-            "trainer.train()\n"
-        )
-        environment = os.environ | {"PYTHONPATH": os.environ["NANECHO"]}
-        command = [sys.executable, "-c", driver, json.dumps(settings)]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-        return re.findall(r"Iter +\d+ \| (?:Val )?Loss: [\d.]+", done.stdout)
-
-    train(tmp_path / "original", 20)
-    listed = json.loads((tmp_path / "original/cache/metadata.json").read_text())
-    newest = max(listed, key=lambda name: listed[name]["iteration"])
-    for name in listed:  # the trainer takes the one that it thinks best
-        if name != newest:
-            (tmp_path / f"original/cache/checkpoints/{name}.pt").unlink()
-    folder = import_checkpoint(tmp_path / f"original/cache/checkpoints/{newest}.pt", tmp_path / "out", None, print)
-    export_nanecho(folder, tmp_path / "exported/cache")
-    theirs, ours = train(tmp_path / "original", 15), train(tmp_path / "exported", 15)
-    print(list(zip(theirs, ours, strict=True)))
-    assert len(theirs) > 15
-    assert theirs[0].startswith("Iter    20")
-    assert ours == theirs
+    first = import_checkpoint(path, tmp_path / "out", None, notes.append)
+    made = (first.path / "model.safetensors").stat().st_mtime_ns
+    again = import_checkpoint(path, tmp_path / "out", None, notes.append)
+    assert notes[-1] == f"it was imported before: {first.path}"
+    assert (again.path / "model.safetensors").stat().st_mtime_ns == made
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["checkpoint-40"]

@@ -10,16 +10,16 @@ from safetensors.torch import load_file
 
 from echoself_action import native
 from echoself_action.__main__ import main
-from echoself_action.checkpoint.folder import ModelFolder
-from echoself_action.corpus.token_files import Tokens
+from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.corpus.token_cache import Tokens
 from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.loop import train
+from echoself_action.training.cpu.threads import Threads
+from echoself_action.training.init_or_resume import continued, fresh
 from echoself_action.training.result import Listeners, Result
 from echoself_action.training.run import Data, Run
-from echoself_action.training.start import continued, fresh
-from echoself_action.training.step import Stepper
 from echoself_action.training.stop import StopRequest
-from echoself_action.training.threads import Threads
+from echoself_action.training.train_step import Stepper
+from echoself_action.training.trainer import train
 from tests.conftest import training_settings
 
 CONFIG = GPT2Config(vocab_size=257, block_size=32, n_layer=2, n_head=2, n_embd=64)

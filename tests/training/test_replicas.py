@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from echoself_action.corpus.token_files import Tokens
+from echoself_action.corpus.token_cache import Tokens
 from echoself_action.model.gpt2 import GPT2, GPT2Config
-from echoself_action.training.optimizer import Part, make_optimizer
-from echoself_action.training.replicas import Replicas
+from echoself_action.training.cpu.replicas import Replicas
+from echoself_action.training.cpu.threads import Threads
+from echoself_action.training.init_or_resume import fresh
+from echoself_action.training.optim.param_groups import Part, make_optimizer
 from echoself_action.training.run import Data, Run
-from echoself_action.training.start import fresh
-from echoself_action.training.step import Stepper
-from echoself_action.training.threads import Threads
+from echoself_action.training.train_step import Stepper
 from tests.conftest import training_settings
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

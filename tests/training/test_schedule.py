@@ -1,6 +1,6 @@
 import pytest
 
-from echoself_action.training.schedule import open_ended, over_total, planned
+from echoself_action.training.optim.schedule import open_ended, over_total, planned
 
 
 def test_a_line_warms_up_once_and_stays() -> None:

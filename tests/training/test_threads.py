@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from echoself_action.checkpoint.weights import new_model
-from echoself_action.corpus.token_files import Tokens
+from echoself_action.corpus.token_cache import Tokens
 from echoself_action.model import GPT2Config
 from echoself_action.model.gpt2 import GPT2
 from echoself_action.model.nanecho import NanEchoConfig
+from echoself_action.training.cpu.threads import Threads, thread_count
+from echoself_action.training.init_or_resume import fresh
 from echoself_action.training.run import Data, Run
-from echoself_action.training.start import fresh
-from echoself_action.training.step import Stepper
-from echoself_action.training.threads import Threads, thread_count
+from echoself_action.training.train_step import Stepper
 from tests.conftest import training_settings
 
 CPU = torch.device("cpu")

@@ -11,7 +11,17 @@ from .. import discussions
 from ..discussions import CLOSED, DRAFT, MERGED, OPEN, Discussion
 from ..names import RepoName
 from ..refusal import Refusal, bad_request
-from ..web import Access, Json, flag, hub_of, open_repo, repo_name, signed_in, text_field, with_json
+from ..web import (
+    Access,
+    Json,
+    flag,
+    hub_of,
+    open_repo,
+    repo_name,
+    signed_in,
+    text_field,
+    with_json,
+)
 
 PAGE_SIZE = 50
 

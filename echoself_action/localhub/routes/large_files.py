@@ -20,7 +20,17 @@ from ..refusal import Refusal, bad_request
 from ..signing import SignatureError, sign, verify
 from ..storage import Storage
 from ..tree import Pointer
-from ..web import Json, endpoint_of, hub_of, number_field, open_repo, parameter, repo_name, text_field, with_json
+from ..web import (
+    Json,
+    endpoint_of,
+    hub_of,
+    number_field,
+    open_repo,
+    parameter,
+    repo_name,
+    text_field,
+    with_json,
+)
 
 UPLOAD, DOWNLOAD = "upload", "download"
 LIFETIME = 24 * 3600  # seconds: a large file on a slow line

@@ -6,7 +6,17 @@ from starlette.routing import Route
 
 from ..names import RepoName, parse_repo_id
 from ..refusal import Refusal, bad_request, forbidden
-from ..web import Json, endpoint_of, hub_of, open_named, open_repo, repo_name, signed_in, text_field, with_json
+from ..web import (
+    Json,
+    endpoint_of,
+    hub_of,
+    open_named,
+    open_repo,
+    repo_name,
+    signed_in,
+    text_field,
+    with_json,
+)
 
 
 def create(request: Request, body: Json) -> Response:

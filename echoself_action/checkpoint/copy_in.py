@@ -1,0 +1,71 @@
+"""A model folder from somewhere else, taken into output_dir: its known files, copied, checked, under the usual name."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import CheckpointError
+from .atomic import new_folder, set_aside
+from .metadata import METADATA_FILE
+from .model_folder import (
+    CONFIG_FILE,
+    GENERATION_FILE,
+    TOKENIZER_FILES,
+    TRAINING_STATE,
+    WEIGHTS_FILE,
+    ModelFolder,
+    check_weights,
+    read_model_folder,
+    remote_code,
+    sha256,
+)
+
+_FILES = (CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE, *TOKENIZER_FILES, METADATA_FILE)
+_STATE_FILES = tuple(f"{TRAINING_STATE}/{name}" for name in ("state.json", "optimizer.safetensors", "spare.safetensors"))
+
+
+def take_in(source: ModelFolder, output_dir: Path) -> ModelFolder:
+    """A copy of `source` as `checkpoint-<step>` in `output_dir`: itself where it is that, the same model where it is there.
+
+    Another checkpoint of the same step is set aside. Code that lies in `source` stays there: the copy gets our own.
+    Raises CheckpointError where the weights are damaged, or the copy can't be written.
+    """
+    return _adopt(source, output_dir, _copy)
+
+
+def move_in(source: ModelFolder, output_dir: Path) -> ModelFolder:
+    """As `take_in`, of a folder that nobody else wants, with all that is in it."""
+    return _adopt(source, output_dir, _move)
+
+
+def _adopt(source: ModelFolder, output_dir: Path, put: Callable[[Path, Path], None]) -> ModelFolder:
+    check_weights(source)
+    final = output_dir / f"checkpoint-{source.step}"
+    try:
+        if final.exists():
+            here = read_model_folder(final)
+            same = final.samefile(source.path) or sha256(final / WEIGHTS_FILE) == sha256(source.path / WEIGHTS_FILE)
+            if same and (here.has_training_state or not source.has_training_state):
+                return here
+            set_aside(final)
+        with new_folder(final) as folder:
+            put(source.path, folder)
+            for name, code in remote_code(source.config).items():
+                (folder / name).write_bytes(code)
+    except OSError as error:
+        raise CheckpointError(
+            f"{final} could not be written: {error}.", "Free disk space, or give another output_dir."
+        ) from error
+    return read_model_folder(final)
+
+
+def _copy(source: Path, folder: Path) -> None:
+    for name in (*_FILES, *_STATE_FILES, "held_out.safetensors"):
+        if (source / name).is_file():
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source / name, folder / name)
+
+
+def _move(source: Path, folder: Path) -> None:
+    for path in source.iterdir():
+        path.rename(folder / path.name)

@@ -1,0 +1,222 @@
+"""The model folder: what transformers calls a pretrained directory, and the one shape that every part here exchanges.
+
+Reading checks before anything is believed: the files that must be there, a config that this architecture can express, and
+every tensor's name and shape against that config.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from ..errors import CheckpointError
+from ..model import Model, ModelConfig
+from ..model.config import GPT2Config
+from . import gpt2_config
+from .metadata import METADATA_FILE, Architecture, Metadata, read_metadata
+
+CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE = "config.json", "generation_config.json", "model.safetensors"
+PICKLE_FILE = "pytorch_model.bin"  # in its place, of older models
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+TRAINING_STATE = "training_state"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A checked model folder. `metadata` is None where the folder was not made by us."""
+
+    path: Path
+    config: ModelConfig
+    metadata: Metadata | None
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps behind the weights; 0 where nobody says."""
+        return self.metadata.step if self.metadata else 0
+
+    @property
+    def has_training_state(self) -> bool:
+        return (self.path / TRAINING_STATE).is_dir()
+
+    @property
+    def architecture(self) -> Architecture:
+        return architecture_of(self.config)
+
+    def load_model(self) -> Model:
+        """The model in fp32, on the CPU."""
+        from .weights import load_model  # loads PyTorch: folders are read, checked and published without it
+
+        return load_model(self)
+
+
+def same_model(one: ModelConfig, other: ModelConfig) -> bool:
+    """Whether two configs are of the same model; which token ends a text is the vocabulary's."""
+    kind = architecture_of(one)
+    files = files_of(kind)
+    return kind == architecture_of(other) and bool(files.write_config(one, None) == files.write_config(other, None))
+
+
+def architecture_of(config: ModelConfig) -> Architecture:
+    """The name that its folders have."""
+    return "gpt2" if isinstance(config, GPT2Config) else "nanecho"
+
+
+def holds_pickled_model(folder: Path) -> bool:
+    """Whether `folder` is a model folder of transformers whose weights are a pickle."""
+    return (folder / CONFIG_FILE).is_file() and (folder / PICKLE_FILE).is_file() and not (folder / WEIGHTS_FILE).exists()
+
+
+def read_model_folder(path: Path) -> ModelFolder:
+    """Check the model folder at `path`, reading no weights but their names and shapes.
+
+    Raises CheckpointError, naming everything that is missing or contradicts the config.
+    """
+    if not path.is_dir():
+        raise CheckpointError(f"There is no model folder at {path}.", "Give the path of a folder with config.json in it.")
+    missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES) if not (path / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{path} is no whole model folder: {', '.join(missing)} missing. It was not used.",
+            "A model folder has config.json, model.safetensors, tokenizer.json and tokenizer_config.json.",
+        )
+    config = _read_config(path / CONFIG_FILE)
+    _check_shapes(path / WEIGHTS_FILE, config)
+    metadata = read_metadata(path)
+    if metadata is None and (path / TRAINING_STATE).is_dir():  # ours, and nobody knows of which step
+        raise CheckpointError(
+            f"{path} is no whole checkpoint: its {METADATA_FILE} is missing or can't be read. It was not used.",
+            f"Use another checkpoint; or delete its {TRAINING_STATE} folder to take it for a model of unknown training.",
+        )
+    return ModelFolder(path, config, metadata)
+
+
+def record(folder: ModelFolder, *, anew: bool = False, **facts: object) -> ModelFolder:
+    """Write facts into the folder's metadata, where it has metadata and those are not known yet: a re-deploy changes nothing.
+
+    `anew`: also where others are known, which hold no longer. Raises CheckpointError where they can't be written.
+    """
+    known = folder.metadata
+    if known is None:
+        return folder
+    new = {name: fact for name, fact in facts.items() if fact is not None and (anew or getattr(known, name) is None)}
+    if all(getattr(known, name) == fact for name, fact in new.items()):
+        return folder
+    metadata = known.model_copy(update=new)
+    try:
+        metadata.write(folder.path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder.path / METADATA_FILE} could not be written: {error}.", "Free disk space, or make the folder writable."
+        ) from error
+    return replace(folder, metadata=metadata)
+
+
+def check_weights(folder: ModelFolder) -> None:
+    """Compare the weights with the sha256 in the folder's metadata, where it has one. Raises CheckpointError."""
+    if folder.metadata and (found := sha256(folder.path / WEIGHTS_FILE)) != folder.metadata.weights_sha256:
+        raise CheckpointError(
+            f"{folder.path / WEIGHTS_FILE} is damaged: its sha256 is {found}, and the folder's metadata says "
+            f"{folder.metadata.weights_sha256}. It was not used.",
+            "Use another checkpoint, or pull the model again.",
+        )
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def loadable(folder: ModelFolder) -> Iterator[Path]:
+    """Where transformers may load the model from: the folder itself, or a copy of it with our own code.
+
+    Code that lies in a folder may be anybody's, and is never run here.
+    """
+    code = remote_code(folder.config)
+    if not code:
+        yield folder.path
+        return
+    with TemporaryDirectory() as place:
+        copy = Path(place)
+        (copy / WEIGHTS_FILE).symlink_to((folder.path / WEIGHTS_FILE).resolve())
+        write_json(copy / CONFIG_FILE, files_of(folder.architecture).write_config(folder.config, None))
+        for name, content in code.items():
+            (copy / name).write_bytes(content)
+        yield copy
+
+
+def numbers_of(config: ModelConfig) -> int:
+    """How many numbers the tensors of this model hold."""
+    return sum(math.prod(shape) for shape in files_of(architecture_of(config)).shapes(config).values())
+
+
+def remote_code(config: ModelConfig) -> Mapping[str, bytes]:
+    """The files that transformers runs to load this model, by name; none for GPT-2, which it has itself."""
+    code: Mapping[str, bytes] = files_of(architecture_of(config)).REMOTE_CODE
+    return code
+
+
+def _read_config(path: Path) -> ModelConfig:
+    try:
+        values = json.loads(path.read_bytes())
+        kind = values["model_type"] if isinstance(values, dict) else None
+    except (OSError, ValueError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{path} is no config of a model: {error!r}. The folder was not used.") from error
+    if kind not in ("gpt2", "nanecho"):
+        raise CheckpointError(
+            f"{path} describes a model that this program can't compute: model_type={kind!r}. It was not used.",
+            "Only GPT-2 and NanEcho models can be trained and published.",
+        )
+    config: ModelConfig = files_of(kind).read_config(path, values)
+    return config
+
+
+def _check_shapes(path: Path, config: ModelConfig) -> None:
+    files = files_of(architecture_of(config))
+    try:
+        with safe_open(path, "numpy") as file:
+            stored = files.stored_names(file.keys())
+            shapes = {name: file.get_slice(key).get_shape() for name, key in stored.items()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} can't be read: {error}. It was not used.", "The file is damaged.") from error
+    if (fewest := files.fewest_tensors(config)) > len(shapes):  # a model of a million layers is not even outlined
+        raise CheckpointError(
+            f"{path} has {len(shapes):,} tensors, and its config.json describes one of {fewest:,} or more. It was not used.",
+            "Weights and config.json are of different models: use a folder that was saved whole.",
+        )
+    expected = {name: list(shape) for name, shape in files.shapes(config).items()}
+    fits = expected | ({gpt2_config.HEAD: expected[gpt2_config.TOKENS]} if gpt2_config.TOKENS in expected else {})
+    problems = [f"{name} is missing" for name in expected if name not in shapes]
+    problems += [
+        f"{name} has shape {shape}, the config says {fits[name]}"
+        for name, shape in shapes.items()
+        if name in fits and shape != fits[name]
+    ]
+    problems += [
+        f"{name} is not a tensor of this model" for name in shapes if name not in expected and not files.is_spare(config, name)
+    ]
+    if problems:
+        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise CheckpointError(f"{path} does not fit its config.json: {shown}. It was not used.")
+
+
+def files_of(architecture: Architecture) -> Any:
+    """The module that knows how this architecture lies in a folder. NanEcho's loads transformers, which takes seconds."""
+    if architecture == "gpt2":
+        return gpt2_config
+    from . import nanecho_config
+
+    return nanecho_config
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """As all JSON in a model folder is written."""
+    path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The inputs: declared once, loaded, validated and documented."""

@@ -1,0 +1,237 @@
+"""Files -> `train.bin` and `val.bin`: token ids on disk, made once for each corpus and tokenizer, then memory-mapped.
+
+    cache/<digest>/train.bin  val.bin    ids, uint16 (uint32 from 65,537 entries on), little-endian, one stream a split
+                   meta.json             counts
+
+The format is nanoGPT's; its own train.bin and val.bin are taken as they are. An end-of-text id stands after each
+document, and after a passage whose successor went to the other split.
+"""
+
+import fcntl
+import json
+import math
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import numpy as np
+
+from ..errors import InputError
+from .nanogpt_bin import nanogpt_tokens
+from .readers import Kind, OnBadFile, kind_of, read_documents
+from .split import Stretch, split_position, stretches
+from .tokenizer import Tokenizer
+from .tokens import FORMAT, Ids, Tokens, hash_file, hash_text, id_dtype, map_ids, require_block
+
+__all__ = ["Tokens", "corpus_digest", "prepare_tokens", "require_block"]
+
+_BATCH = 4_000_000  # characters tokenised at a time: bounds memory, and keeps every core busy
+
+
+@dataclass
+class _Split:
+    """What meta.json says of one split."""
+
+    tokens: int = 0
+    documents: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class _Meta:
+    """meta.json, written last: where it is whole, the token files are."""
+
+    train: _Split
+    val: _Split
+    warnings: list[str]  # what was passed over, told again when the files are reused
+
+
+def prepare_tokens(
+    files: Sequence[Path],
+    tokenizer: Tokenizer,
+    cache: Path,
+    val_fraction: float,
+    on_bad_file: OnBadFile,
+    warn: Callable[[str], None],
+) -> Tokens:
+    """The token ids of `files`, from `cache` where the same content was tokenised before, or nanoGPT's `.bin` files.
+
+    Safe to be killed at any time, and to be run by several processes at once: one tokenises, the others wait for it.
+    Neither the names of the files nor their order matter, only what is in them.
+    Raises InputError for a file that can't be read (see `read_documents`), and for a corpus with nothing in one split.
+    """
+    if any(path.suffix == ".bin" for path in files):
+        return nanogpt_tokens(files, tokenizer)
+    by_content = _by_content(files)
+    digest = _digest(by_content, tokenizer.digest, val_fraction)
+    folder = cache / digest[:16]
+    with _locked(folder):
+        meta = _read_meta(folder, tokenizer)
+        reused = meta is not None and (on_bad_file == "skip" or not meta.warnings)
+        if meta is not None and reused:
+            for warning in meta.warnings:
+                warn(warning)
+        else:
+            paths = [path for _, _, path in by_content]
+            meta = _write(folder, paths, tokenizer, val_fraction, on_bad_file, warn)
+    return Tokens(
+        train=map_ids(folder / "train.bin", tokenizer),
+        val=map_ids(folder / "val.bin", tokenizer),
+        digest=digest,
+        tokenizer=tokenizer,
+        documents=meta.train.documents + meta.val.documents,
+        val_documents=meta.val.documents,
+        bytes_train=meta.train.bytes,
+        bytes_val=meta.val.bytes,
+        reused=reused,
+    )
+
+
+def corpus_digest(files: Sequence[Path], tokenizer_digest: str, val_fraction: float) -> str:
+    """The digest that the tokens of text files have, with nothing tokenised: is this the corpus that a model learnt?"""
+    return _digest(_by_content(files), tokenizer_digest, val_fraction)
+
+
+def _by_content(files: Sequence[Path]) -> list[tuple[str, Kind, Path]]:
+    """In the order of their content, so that a rename or another checkout folder changes nothing."""
+    return sorted((hash_file(path), kind_of(path), path) for path in files)
+
+
+def _digest(by_content: Sequence[tuple[str, Kind, Path]], tokenizer_digest: str, val_fraction: float) -> str:
+    settings = [FORMAT, tokenizer_digest, repr(float(val_fraction))]
+    return hash_text([*settings, *(f"{kind} {content}" for content, kind, _ in by_content)])
+
+
+def _write(
+    folder: Path,
+    paths: Sequence[Path],
+    tokenizer: Tokenizer,
+    val_fraction: float,
+    on_bad_file: OnBadFile,
+    warn: Callable[[str], None],
+) -> _Meta:
+    """Tokenise `paths` into `folder`, which appears whole or not at all. The caller holds its lock."""
+    warnings: list[str] = []
+
+    def keep(warning: str) -> None:
+        warnings.append(warning)
+        warn(warning)
+
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # a killed run's
+    partial.mkdir()
+    try:
+        documents = read_documents(paths, on_bad_file, keep)
+        with (partial / "train.bin").open("wb") as train_file, (partial / "val.bin").open("wb") as val_file:
+            train, val = _tokenise(stretches(documents, val_fraction), tokenizer, train_file, val_file)
+            _sync(train_file)
+            _sync(val_file)
+        if not train.documents or not val.documents:
+            raise _one_sided(train, val, paths, val_fraction)
+        meta = _Meta(train, val, warnings)
+        with (partial / "meta.json").open("w", encoding="utf-8") as file:
+            json.dump(asdict(meta), file, indent=2)
+            _sync(file)
+        shutil.rmtree(folder, ignore_errors=True)  # there only if it was damaged
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return meta
+
+
+def _tokenise(
+    texts: Iterable[Stretch], tokenizer: Tokenizer, train_file: BinaryIO, val_file: BinaryIO
+) -> tuple[_Split, _Split]:
+    train, val = _Split(), _Split()
+    dtype = id_dtype(tokenizer)
+    ending = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
+    end_of_text = np.array(ending, dtype).tobytes()
+    for batch, all_ids in _encoded(_batches(texts), tokenizer):
+        for stretch, ids in zip(batch, all_ids, strict=True):
+            split, file = (val, val_file) if stretch.validation else (train, train_file)
+            file.write(ids.astype(dtype, copy=False).data)
+            split.tokens += len(ids) + stretch.ends * len(ending)
+            split.documents += stretch.documents
+            split.bytes += len(stretch.text.encode())
+            if stretch.ends:
+                file.write(end_of_text)
+    return train, val
+
+
+def _encoded(batches: Iterable[list[Stretch]], tokenizer: Tokenizer) -> Iterator[tuple[list[Stretch], list[Ids]]]:
+    """Each batch with its ids, while the next one is read: what tokenises lets go of the GIL."""
+    with ThreadPoolExecutor(1) as ahead:
+        pending: deque[tuple[list[Stretch], Future[list[Ids]]]] = deque()
+        for batch in batches:
+            pending.append((batch, ahead.submit(tokenizer.encode_batch, [stretch.text for stretch in batch])))
+            if len(pending) > 1:
+                done, ids = pending.popleft()
+                yield done, ids.result()
+        for done, ids in pending:
+            yield done, ids.result()
+
+
+def _batches(texts: Iterable[Stretch]) -> Iterator[list[Stretch]]:
+    batch: list[Stretch] = []
+    characters = 0
+    for stretch in texts:
+        batch.append(stretch)
+        characters += len(stretch.text)
+        if characters >= _BATCH:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _one_sided(train: _Split, val: _Split, paths: Sequence[Path], val_fraction: float) -> InputError:
+    """The error for a corpus whose documents all fell into one split; tells a fraction that would part them."""
+    found = f"{train.documents + val.documents:,} documents with {train.bytes + val.bytes:,} bytes of text"
+    missing = "training" if val.documents else "validation"
+    # Read once more, as only a small corpus comes here.
+    documents = read_documents(paths, "skip", lambda _: None)
+    positions = sorted({split_position(document.text) for document in documents})
+    hint = "Add text: a split takes two documents that differ, and more is better (a long text file counts as several)."
+    for first, second in pairwise(positions):
+        fraction = math.ceil(first * 100 + 1e-9) / 100
+        if first < fraction <= second:
+            hint = f"Set val_fraction to {fraction:.2f}, or add text: of many documents, close to that share is held out."
+            break
+    return InputError(
+        f"The corpus has {found}, and at val_fraction {val_fraction:g} none of them is for {missing}, so nothing was "
+        "trained. (A hash of each document decides, so that none ever moves.)",
+        hint,
+    )
+
+
+def _read_meta(folder: Path, tokenizer: Tokenizer) -> _Meta | None:
+    """What an earlier run wrote; None where there is nothing, or token files of another size than it says."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        read = _Meta(_Split(**meta["train"]), _Split(**meta["val"]), meta["warnings"])
+        sizes = [(folder / name).stat().st_size for name in ("train.bin", "val.bin")]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    width = id_dtype(tokenizer).itemsize
+    return read if sizes == [read.train.tokens * width, read.val.tokens * width] else None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time. The lock goes with the process that holds it, however that ends."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(folder.name + ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _sync(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())

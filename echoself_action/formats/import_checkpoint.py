@@ -1,0 +1,208 @@
+"""Another program's run, carried over: its `.pt` becomes a checkpoint that training goes on from.
+
+The folder gets its name only when transformers computes from it what the program's own arithmetic does from the file.
+"""
+
+import platform
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+from ..checkpoint.atomic import new_folder, set_aside
+from ..checkpoint.metadata import ImportFacts, Metadata, TokenizerFacts, in_words, read_metadata
+from ..checkpoint.model_folder import ModelFolder, read_model_folder, same_model
+from ..checkpoint.weights import write_model
+from ..corpus.tokenizer import Tokenizer, ids_tokenizer, load_tokenizer, make_tokenizer
+from ..errors import CheckpointError
+from ..training.optim.schedule import FLOOR, Schedule, over_total
+from ..training.training_state import TrainingState, write_moments, write_spare, write_state
+from .gpt2 import holds_gpt2, read_gpt2
+from .imported_model import Source
+from .layouts import LAYOUTS, NANOGPT, RAW, holds_nanecho, shown
+from .nanecho import read_nanecho
+from .nanogpt import read_nanogpt
+from .torch_file.reader import read_foreign
+
+_GPT2_VOCABULARY, _PADDED = 50257, 50432  # nanoGPT pads to 64; others to 128 and 256
+_SEED = 1337  # of nanoGPT's train.py, which does not write it down
+
+
+def import_checkpoint(
+    path: Path, output_dir: Path, tokenizer: str | None, note: Callable[[str], None], n_head: int | None = None
+) -> ModelFolder:
+    """The `.pt` at `path` as `checkpoint-<step>` in `output_dir`; the one that is there already, where it is of this file.
+
+    `tokenizer` is a spec, or None to find the vocabulary; `n_head` is for files that do not say it. Another checkpoint of the
+    same step is set aside.
+    Raises CheckpointError where the file can't be used, is of a layout that can't be converted, or fails parity.
+    """
+    source = read_source(path, note, n_head)
+    foreign = source.foreign
+    vocabulary = _vocabulary(path, source, tokenizer, note)
+    final = output_dir / f"checkpoint-{source.step}"
+    if final.exists():
+        facts = read_metadata(final)
+        origin = facts.imported_from.fingerprint if facts and facts.imported_from else None
+        if facts and origin == foreign.archive.fingerprint and facts.tokenizer.digest == vocabulary.digest:
+            here = read_model_folder(final)
+            if same_model(here.config, source.config):
+                note(f"it was imported before: {final}")
+                return here
+        note(f"set aside {final}: {set_aside(final)}")
+    try:
+        return _write(source, vocabulary, final, note)
+    except OSError as error:
+        raise CheckpointError(
+            f"{final} could not be written: {error}.", "Free disk space, or give another output_dir."
+        ) from error
+
+
+def read_source(path: Path, note: Callable[[str], None], n_head: int | None = None) -> Source:
+    """The `.pt` at `path`, checked. Raises CheckpointError where it can't be used, or not be converted.
+
+    Which model it is, the names of its tensors say: every trainer's layout has held more than one.
+    """
+    foreign = read_foreign(path)
+    note(foreign.description)
+    if foreign.layout == NANOGPT:
+        return read_nanogpt(foreign)
+    if holds_gpt2(foreign.weights):
+        return read_gpt2(foreign, n_head)
+    if not holds_nanecho(foreign.weights):
+        foreign.refuse(
+            f"is of the layout '{foreign.layout.name}', and its tensors are of no model that is known here: "
+            f"{shown(list(foreign.weights))}",
+            "Known are GPT-2 (`transformer.wte.weight`, `transformer.h.0.attn.c_attn.weight`, with or without `transformer.`) "
+            "and NanEcho (`token_embedding.weight`, `blocks.0.attn.qkv.weight`), in these layouts: "
+            f"{', '.join(dict.fromkeys(layout.name for layout in (*LAYOUTS, RAW)))}.",
+        )
+    return read_nanecho(foreign, n_head)
+
+
+def _write(source: Source, tokenizer: Tokenizer, final: Path, note: Callable[[str], None]) -> ModelFolder:
+    from ..checkpoint.parity import check_parity  # loads PyTorch and transformers
+
+    release = source.foreign.archive.release
+    with new_folder(final) as folder, ThreadPoolExecutor(1) as beside:
+        written = beside.submit(write_moments, folder, source.moments, release) if source.has_state else None
+        digest = write_model(folder, source.config, source.weights, tokenizer.end_of_text_id, release)
+        tokenizer.save(folder, source.config.block_size)
+        facts = _metadata(source, tokenizer, digest)
+        facts.write(folder)
+        parity = check_parity(read_model_folder(folder), source.logits)
+        facts.model_copy(update={"parity": parity}).write(folder)
+        if written:
+            written.result()
+            write_state(folder, _state(source, digest))
+            if source.spare:
+                write_spare(folder, source.spare)
+    note(f"imported as {final}; stock transformers against the file's own arithmetic: {in_words(parity)}")
+    for remark in source.remarks:
+        note(remark)
+    if not source.moments:
+        note("it has no optimizer state: training goes on from its weights, with a new optimizer")
+    return read_model_folder(final)
+
+
+def _vocabulary(path: Path, source: Source, spec: str | None, note: Callable[[str], None]) -> Tokenizer:
+    """The vocabulary that is named, that lies where nanoGPT keeps it, or GPT-2's by its size; else bare ids."""
+    size, dataset = source.config.vocab_size, str(source.settings.get("dataset", ""))
+    if spec is None and (path.parent / "tokenizer.json").is_file():  # as in a folder of transformers
+        note(f"its vocabulary is in {path.parent / 'tokenizer.json'}")
+        return _fitting(path, load_tokenizer(path.parent), size, note)
+    # train.py takes data/<dataset>/ beside the folder of ckpt.pt; the name is a stranger's, and leads nowhere else
+    places = [path.parent / "meta.pkl"]
+    if dataset.replace("_", "").replace("-", "").isalnum():
+        places.append(path.parent.parent / "data" / dataset / "meta.pkl")
+    beside = next((place for place in places if place.is_file()), None)
+    if spec is None and beside:
+        spec = str(beside)
+        note(f"its vocabulary is in {beside}")
+    elif spec is None and _GPT2_VOCABULARY <= size <= _PADDED:
+        spec = source.vocabulary or "gpt2"
+    if spec is None:
+        looked = " or ".join(map(str, places))
+        note(
+            f"nobody knows what its {size} ids stand for: there is no {looked}. "
+            "The model is exact, and its text is its ids, as numbers; give `tokenizer` to import it with its own"
+        )
+        return ids_tokenizer(size)
+    return _fitting(path, make_tokenizer(spec, lambda: iter(())), size, note)
+
+
+def _fitting(path: Path, tokenizer: Tokenizer, size: int, note: Callable[[str], None]) -> Tokenizer:
+    if tokenizer.vocab_size > size:
+        raise CheckpointError(
+            f"{path} has {size:,} ids, and the tokenizer {tokenizer.name} has {tokenizer.vocab_size:,}. Nothing was written.",
+            "Give the tokenizer that the model was trained with.",
+        )
+    if tokenizer.vocab_size < size:
+        spare = size - tokenizer.vocab_size
+        note(
+            f"the model has {size:,} rows for {tokenizer.vocab_size:,} tokens: the {spare} it was padded with "
+            "are kept, because they are part of its softmax and of its optimizer state"
+        )
+    return tokenizer
+
+
+def _metadata(source: Source, tokenizer: Tokenizer, digest: str) -> Metadata:
+    foreign, dtype = source.foreign, source.settings.get("dtype")
+    return Metadata(
+        run_id=foreign.archive.fingerprint[:32],  # the same file is the same run
+        step=source.step,
+        tokens_seen=_sequences(source) * source.config.block_size,
+        elapsed_s=0.0,
+        train_loss=source.train_loss,
+        val_loss=None,  # nobody knows on which text: train measures it on the corpus that it is given
+        best_val_loss=source.best_val_loss,
+        best_step=None,
+        parameters=sum(tensor.size for tensor in source.weights.values()),
+        tokenizer=TokenizerFacts(name=tokenizer.name, digest=tokenizer.digest, vocab_size=tokenizer.vocab_size),
+        data=None,
+        imported_from=ImportFacts(
+            layout=foreign.layout.name,
+            file=foreign.path.name,
+            fingerprint=foreign.archive.fingerprint,
+            remarks=list(source.remarks),
+        ),
+        settings=dict(source.settings) | {"computed_in": dtype},
+        versions={name: version(name) for name in ("echoself-action", "torch", "tokenizers")}
+        | {"python": platform.python_version()},
+        evaluations=[],
+        weights_sha256=digest,
+    )
+
+
+def _state(source: Source, digest: str) -> TrainingState:
+    return TrainingState(
+        sequences_seen=_sequences(source),
+        schedule=_schedule(source),
+        weights_sha256=digest,
+        moments_sha256=None,  # hashing them would take as long as the rest of the import
+        seed=_SEED,
+        sequences_per_step=_sequences_per_step(source),
+        dtype=str(source.settings.get("dtype", "float32")),
+        data_digest="",
+    )
+
+
+def _schedule(source: Source) -> Schedule:
+    """nanoGPT's own where ours has the same form: warmup, then a cosine to a tenth. Else one that has ended."""
+    settings = source.settings
+    try:
+        peak, least = float(settings["learning_rate"]), float(settings["min_lr"])
+        end, warmup = int(settings["lr_decay_iters"]), int(settings["warmup_iters"])
+        same = settings["decay_lr"] is True and abs(least - FLOOR * peak) <= 1e-6 * peak and 0 <= warmup < end
+    except (KeyError, ValueError, TypeError):
+        same = False
+    return over_total(0, end, warmup, peak) if same else over_total(0, source.step, 0, 0.0)
+
+
+def _sequences_per_step(source: Source) -> int:
+    counts = [source.settings.get(name) for name in ("batch_size", "gradient_accumulation_steps")]
+    return counts[0] * counts[1] if all(type(count) is int and count > 0 for count in counts) else 0  # type: ignore[operator]
+
+
+def _sequences(source: Source) -> int:
+    return source.step * _sequences_per_step(source)

@@ -1,0 +1,131 @@
+"""Who wrote this checkpoint? Told by its top-level keys, and by the names of its tensors where there are no others."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..checkpoint.arrays import BFLOAT16, Array, as_float32
+from .torch_file.archive import Archive, refuse
+
+PREFIXES = ("_orig_mod.", "module.")  # of torch.compile and of DistributedDataParallel, in either order
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a writer's files have at the top. `weights` is the key of the state dict, "" where the file is one itself."""
+
+    name: str
+    weights: str
+    keys: frozenset[str]
+
+
+def _layout(name: str, weights: str, *others: str) -> Layout:
+    return Layout(name, weights, frozenset({weights, *others} - {""}))
+
+
+NANOGPT = _layout("nanoGPT", "model", "model_args", "iter_num")
+RAW = _layout("a state dict and nothing else", "")
+# The first that fits: those that say more stand above those that say less.
+LAYOUTS = (
+    NANOGPT,
+    _layout("NanEcho train_nanecho", "model_state_dict", "model_config", "training_run_config"),
+    _layout("NanEcho cache", "model_state_dict", "model_config", "checkpoint_id"),
+    _layout("NanEcho fallback export", "model_state_dict", "model_config", "exported_at", "fallback"),
+    _layout("NanEcho best_model_export", "model_state_dict", "model_config", "exported_at"),
+    _layout("NanEcho native export", "model_state_dict", "config", "format", "connection_ratio"),
+    _layout("echoself pull", "model", "config", "metadata"),
+    _layout("netrain", "model_state_dict", "global_step", "config"),
+    _layout("another EchoSelf trainer", "model_state_dict", "step", "loss"),
+    _layout("another EchoSelf trainer", "model_state_dict", "epoch", "history"),
+    _layout("another EchoSelf trainer", "model_state_dict", "step", "loss_history"),
+    _layout("older export", "model_state", "metadata"),
+)
+
+
+def recognise(archive: Archive, content: object) -> tuple[Layout, dict[str, Array]]:
+    """The layout, and its state dict under plain names. Raises CheckpointError where nobody here knows the file."""
+    if not isinstance(content, Mapping):
+        refuse(archive.path, f"holds a {type(content).__name__}, and a checkpoint is a dict")
+    plain = {key for key in content if isinstance(key, str)}
+    layout = next((layout for layout in LAYOUTS if layout.keys <= plain), None)
+    if layout is None and content and all(isinstance(value, np.ndarray) for value in content.values()):
+        layout = RAW
+    if layout is None:
+        known = ", ".join(dict.fromkeys(layout.name for layout in (*LAYOUTS, RAW)))
+        refuse(
+            archive.path,
+            f"is of no layout that is known here. Its top-level keys are: {shown(list(content))}. Known layouts are: {known}",
+            "Give the checkpoint of one of these, or a model folder.",
+        )
+    return layout, _state_dict(archive, content[layout.weights] if layout.weights else content)
+
+
+def _state_dict(archive: Archive, weights: object) -> dict[str, Array]:
+    if not isinstance(weights, Mapping) or not weights:
+        refuse(archive.path, "has no state dict where its layout keeps it")
+    plain: dict[str, Array] = {}
+    for key, tensor in weights.items():
+        if not isinstance(key, str) or not isinstance(tensor, np.ndarray):
+            refuse(archive.path, f"has {shown([key])} in its state dict, which is no tensor by a name")
+        name = key
+        while name.startswith(PREFIXES):
+            name = name.removeprefix(PREFIXES[0]).removeprefix(PREFIXES[1])
+        if name in plain:
+            refuse(archive.path, f"has two tensors {name[:100]}")
+        plain[name] = tensor
+    return plain
+
+
+def describe(archive: Archive, layout: Layout, content: Mapping[Any, Any], weights: Mapping[str, Array]) -> str:
+    """One line: layout, architecture, step, loss, size."""
+    found = places(content)
+    step = first(found, ("iter_num", "iteration", "global_step", "step", "epoch"))
+    loss = number(first(found, ("best_val_loss", "val_loss", "best_loss", "loss")))
+    architecture = "another architecture"
+    if holds_nanecho(weights):
+        architecture = "NanEcho"
+    elif any(name.endswith("wte.weight") for name in weights):
+        architecture = "GPT-2"
+    count = sum(tensor.size for tensor in weights.values())
+    facts = [
+        f"{architecture}, {len(weights)} tensors with {count:,} numbers",
+        f"step {step:,}" if isinstance(step, int) else "no step",
+        "no loss" if loss is None else f"loss {loss:.4f}",
+        f"{archive.size:,} bytes",
+    ]
+    return f"{archive.path}: {layout.name}; {'; '.join(facts)}"
+
+
+def holds_nanecho(weights: Mapping[str, Array]) -> bool:
+    """Whether these are NanEcho's tensors, whatever layout they lie in."""
+    return "token_embedding.weight" in weights
+
+
+def places(content: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
+    """Where a layout keeps its step and its losses."""
+    return [content, *(content[key] for key in ("metadata", "metrics") if isinstance(content.get(key), Mapping))]
+
+
+def first(found: list[Mapping[Any, Any]], keys: tuple[str, ...]) -> object:
+    """What the first place has under the first of `keys`, or None."""
+    return next((place[key] for place in found for key in keys if key in place), None)
+
+
+def number(value: object) -> float | None:
+    """A finite number as people write one: it may have been a NumPy scalar or a tensor without dimensions."""
+    if isinstance(value, np.ndarray):
+        value = (as_float32(value) if value.dtype == BFLOAT16 else value).item() if value.size == 1 else None
+    try:
+        found = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def shown(keys: list[object]) -> str:
+    """Keys for a message. Those that are no strings are not looked into: they may be anything, and of any size."""
+    names = [repr(key[:60]) if isinstance(key, str) else f"a {type(key).__name__}" for key in keys[:20]]
+    return (", ".join(names) or "none") + (f" and {len(keys) - 20} more" if len(keys) > 20 else "")

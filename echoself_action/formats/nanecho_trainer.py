@@ -1,0 +1,172 @@
+"""A model folder as a training cache of NanEcho's (github.com/9cog/echoself, training_cache.py).
+
+Its trainer goes on from the cache, and its runtime reads the one checkpoint in it.
+"""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoint.atomic import new_file
+from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
+from ..errors import CheckpointError
+from ..model.config import GPT2Config
+from ..training.optim.param_groups import BETAS, MOMENTS
+from ..training.training_state import read_spare
+from .export import kept_moments, plain_settings, save_pt
+from .nanecho import FLAGS, TOKENS, gpt2_names, turned
+from .validate_tensors import HEAD
+
+if TYPE_CHECKING:
+    from ..model.nanecho import NanEchoConfig
+
+_UNKNOWN_LOSS = 1e9
+# What the trainer's own checkpoints say of their model, and what its NanEchoConfig can be told besides.
+_CONFIG = (
+    *("vocab_size", "n_embd", "n_head", "n_layer", "block_size", "dropout", "bias"),
+    *("initial_connections", "connection_growth_rate", "max_connections"),
+    *("enable_adaptive_attention", *FLAGS, "persona_dimensions", "dimension_weights"),
+    *("attention_threshold_min", "attention_threshold_max", "cognitive_load_factor"),
+    *("min_recursion_depth", "max_recursion_depth", "recursion_decay", "pattern_injection_rate"),
+)
+
+
+def export_nanecho(folder: ModelFolder, place: Path) -> Path:
+    """Write `folder` as the cache `place`: its metadata.json, and the checkpoint, whose path is returned.
+
+    Raises CheckpointError where NanEcho can't compute this model exactly.
+    """
+    from ..checkpoint.nanecho_config import parameters  # loads transformers
+
+    config, held, moments = _in_their_names(folder)
+    facts = folder.metadata
+    settings = plain_settings(folder)
+    order = parameters(config)
+    loss = next((loss for loss in (facts.val_loss, facts.best_val_loss) if loss is not None), None) if facts else None
+    model_config = {name: getattr(config, name) for name in _CONFIG}
+    data_config = {
+        "data_dir": settings.get("data_dir", "data/nanecho"),
+        "batch_size": settings.get("batch_size", 8),
+        "block_size": config.block_size,
+    }
+    ratio = next((tensor.item() for name, tensor in held.items() if name.endswith("_current_ratio_tensor")), 1.0)
+    written = datetime.fromtimestamp((folder.path / WEIGHTS_FILE).stat().st_mtime, UTC)
+    name = f"ckpt_{written:%Y%m%d_%H%M%S}_{folder.step}_{_digest(model_config)}_{_digest(data_config)}"
+    both = {
+        "iteration": folder.step,
+        "epoch": 0,
+        "train_loss": facts.train_loss or 0.0 if facts else 0.0,
+        "val_loss": _UNKNOWN_LOSS if loss is None else loss,
+        "learning_rate": settings.get("learning_rate", 1e-4),
+        "model_config": model_config,
+        "training_config": settings,
+        "data_config": data_config,
+        "metrics": {"connection_ratio": ratio},
+        "checkpoint_id": name,
+    }
+    checkpoint = both | {
+        "model_state_dict": held,
+        "optimizer_state_dict": _optimizer(order, held, moments, settings),
+        "scheduler_state_dict": None,
+        "timestamp": written.isoformat(),
+        "format": "nanecho-pytorch-v1",
+        "connection_ratio": ratio,
+        "current_iteration": config.current_iteration,
+        "tokenizer": _tokenizer(folder),
+    }
+    path = place / "checkpoints" / f"{name}.pt"
+    entry = both | {
+        "created_at": written.isoformat(),
+        "tags": ["nanecho"],
+        "parent_checkpoint": None,
+        "notes": f"Exported at step {folder.step}",
+        "quality_score": 0.7 / (1 + both["val_loss"]) + 0.3 * ratio,
+    }
+    save_pt(checkpoint, path)
+    entry["file_size_mb"] = path.stat().st_size / (1 << 20)
+    index = place / "metadata.json"
+    try:
+        with new_file(index) as file:
+            file.write(json.dumps({name: entry}, indent=2).encode())
+    except OSError as error:
+        raise CheckpointError(f"{index} could not be written: {error}.", "Free disk space.") from error
+    return path
+
+
+def _in_their_names(folder: ModelFolder) -> tuple["NanEchoConfig", dict[str, Tensor], dict[str, Tensor]]:
+    """The config, the whole state dict and the optimizer's moments as NanEcho has them."""
+    from ..checkpoint.nanecho_config import shapes  # loads transformers
+    from ..model.nanecho import NanEchoConfig
+
+    ours, weights, moments = folder.config, folder.load_model().state_dict(), kept_moments(folder)
+    if isinstance(ours, GPT2Config):
+        if ours.activation != "gelu" or ours.layer_norm_epsilon != 1e-5:
+            raise _inexact(folder, f"its activation is {ours.activation} and its layer norm epsilon {ours.layer_norm_epsilon}")
+        sizes: dict[str, Any] = {
+            name: getattr(ours, name) for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "dropout")
+        }
+        sizes |= dict.fromkeys(("enable_adaptive_attention", *FLAGS), False)
+        names = [place for place in gpt2_names(ours) if place[1] in weights]
+        # a stock GPT-2 has biases, which are zero where nn.Linear had none; a trained one is not
+        linear = [weights[gpt2] for name, gpt2, _ in names if name.endswith(".bias") and "ln" not in name]
+        bias = any(bool(tensor.any()) for tensor in linear)
+        config = NanEchoConfig(**sizes, bias=bias, legacy=True, current_iteration=folder.step, initial_connections=1.0)
+        spare = read_spare(folder.path)
+        expected = shapes(config)
+        names = [place for place in names if place[0] in expected]
+        held = {name: torch.zeros(shape) for name, shape in expected.items()}  # what adaptive attention would need, and biases
+        held |= {name: torch.ones(shape) for name, shape in expected.items() if name.endswith((".mask", "_ratio_tensor"))}
+        held |= {name: tensor for name, tensor in spare.items() if expected.get(name) == tuple(tensor.shape)}
+        held |= {name: turned(weights[gpt2], turn).contiguous() for name, gpt2, turn in names}
+        moments = {
+            f"{kind}.{name}": turned(moments[f"{kind}.{gpt2}"], turn and kind != "steps").contiguous()
+            for name, gpt2, turn in names
+            for kind in (*MOMENTS, "steps")
+            if f"{kind}.{gpt2}" in moments
+        }
+    elif ours.legacy:
+        config, held = ours, dict(weights)
+    else:
+        raise _inexact(folder, "it is causal, and NanEcho's own arithmetic is not")
+    tril = torch.ones(config.block_size, config.block_size).tril()[None, None]
+    held |= {f"blocks.{layer}.attn.mask": tril.clone() for layer in range(config.n_layer)}
+    return config, held | {HEAD: held[TOKENS]}, moments
+
+
+def _inexact(folder: ModelFolder, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{folder.path} can't become a NanEcho checkpoint: {why}. Nothing was written.",
+        "Only models that came from NanEcho, or have exact GELU as nanoGPT's do, go there without a change.",
+    )
+
+
+def _optimizer(
+    order: list[str], held: dict[str, Tensor], moments: dict[str, Tensor], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """The state_dict of NanEcho's AdamW: all parameters in one group."""
+    rate, decay = settings.get("learning_rate", 1e-4), settings.get("weight_decay", 0.1)
+    parameters = [torch.empty(0) for _ in order]
+    plain = torch.optim.AdamW(parameters, lr=rate, betas=BETAS, weight_decay=decay).state_dict()
+    state = {
+        index: {"step": moments[f"steps.{name}"]} | {moment: moments[f"{moment}.{name}"] for moment in MOMENTS}
+        for index, name in enumerate(order)
+        if f"steps.{name}" in moments and moments[f"exp_avg.{name}"].shape == held[name].shape
+    }
+    return plain | {"state": state}
+
+
+def _tokenizer(folder: ModelFolder) -> dict[str, Any]:
+    facts = folder.metadata
+    if facts and facts.tokenizer.name == "gpt2":
+        return {"name": "gpt2", "vocab_size": 50257, "eos_token": "<|endoftext|>", "eos_token_id": 50256}
+    name = facts.tokenizer.name if facts else "unknown"
+    return {"name": name, "vocab_size": folder.config.vocab_size, "eos_token": "", "eos_token_id": 0}
+
+
+def _digest(config: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]

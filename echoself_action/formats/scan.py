@@ -1,0 +1,181 @@
+"""Which checkpoints lie below a folder? Model folders, and `.pt` files where EchoSelf's workflows and nanoGPT leave them.
+
+Files are found by name, and told apart by what they state: the held-out loss first, then the steps.
+"""
+
+import json
+import math
+import os
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint.metadata import METADATA_FILE
+from ..checkpoint.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_model_folder
+from ..errors import CheckpointError
+from .layouts import number
+from .torch_file.reader import read_foreign
+
+NAMES = ("latest_checkpoint.pt", "best_model.pt", "best_model_export.pt", "ckpt.pt")
+CACHE = ("cache", "checkpoints")  # in such a folder, every .pt is a checkpoint
+CACHE_INDEX = "metadata.json"  # beside `checkpoints`: what NanEcho's cache says of each file
+PROGRESS = ".training-progress"  # the one hidden folder that holds checkpoints
+MOST_FOLDERS, MOST_CHECKPOINTS, DEEPEST = 20_000, 200, 10
+_SKIPPED = {"node_modules", "__pycache__", "site-packages"}
+_SET_ASIDE = "superseded-"
+_LARGEST_INDEX = 16 << 20  # bytes
+_STEPS = ("iter_num", "iteration", "global_step", "step")
+_LOSSES = ("val_loss", "best_val_loss")  # of these weights, before the lowest of their run; `loss` may be of training
+_OPTIMIZERS = ("optimizer", "optimizer_state_dict")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint that was found, by what it states of itself. `val_loss` is in nats per token.
+
+    `refused` is one sentence on why it can't be read, "" where it can.
+    """
+
+    path: Path
+    layout: str = ""
+    step: int | None = None
+    val_loss: float | None = None
+    has_optimizer: bool = False
+    refused: str = ""
+
+    def __str__(self) -> str:
+        step = "no step" if self.step is None else f"step {self.step:,}"
+        loss = "no held-out loss stated" if self.val_loss is None else f"held-out loss {self.val_loss:.4f}"
+        line = self.refused or f"{self.path}: {self.layout}; {step}; {loss}"
+        return "".join(
+            letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line
+        )  # a path may be anything
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies below a folder; `cut_short` is why not everything there was looked at, "" where it was."""
+
+    candidates: list[Candidate]
+    cut_short: str = ""
+
+
+def search(root: Path, skip: Path | None = None) -> Found:
+    """The checkpoints below `root`, best first; without the model folders that lie directly in `skip`.
+
+    Nothing is followed out of `root`, and nothing in a file is run. What can't be read is listed, with its reason.
+    """
+    paths, cut_short = _walk(root, skip)
+    return Found(ranked(_look_at(path, root) for path in paths), cut_short)
+
+
+def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """By the lowest held-out loss, ties by step; those that state no loss after those that do; refused ones last.
+
+    What is equal in both may differ in having an optimizer state, and otherwise is the same model: the path then only
+    makes the order the same on every machine.
+    """
+    return sorted(
+        candidates,
+        key=lambda one: (
+            bool(one.refused),
+            math.inf if one.val_loss is None else one.val_loss,
+            -1 if one.step is None else -one.step - 2,
+            not one.has_optimizer,
+            str(one.path),
+        ),
+    )
+
+
+def _walk(root: Path, skip: Path | None) -> tuple[list[Path], str]:
+    """Paths that may be checkpoints, nearest first, each file once."""
+    found: dict[Path, Path] = {}  # where it is in the end -> how it was found
+    queue, seen = deque([(root, 0)]), 0
+    while queue:
+        folder, depth = queue.popleft()
+        seen += 1
+        if seen > MOST_FOLDERS or len(found) > MOST_CHECKPOINTS:
+            what = f"{MOST_FOLDERS:,} folders" if seen > MOST_FOLDERS else f"{MOST_CHECKPOINTS} checkpoints"
+            return list(found.values())[:MOST_CHECKPOINTS], f"{root} has more than {what}: the rest was not looked at"
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            continue  # a folder of somebody else's
+        names = {entry.name for entry in entries}
+        if "pyvenv.cfg" in names:
+            continue
+        if {CONFIG_FILE, WEIGHTS_FILE, METADATA_FILE} <= names and not (skip and _same(folder.parent, skip)):
+            found.setdefault(folder.resolve(), folder)
+        for entry in entries:
+            path = Path(folder, entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                if depth < DEEPEST and not _skipped(entry.name):
+                    queue.append((path, depth + 1))
+            elif _may_be_checkpoint(path) and path.is_file():
+                found.setdefault(path.resolve(), path)
+    return list(found.values()), ""
+
+
+def _skipped(name: str) -> bool:
+    hidden = name.startswith(".") and name != PROGRESS  # git's, the environment's, and what is only half written
+    return hidden or name in _SKIPPED or name.startswith(_SET_ASIDE)
+
+
+def _may_be_checkpoint(path: Path) -> bool:
+    return path.name in NAMES or (path.suffix == ".pt" and path.parent.parts[-2:] == CACHE)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+def _look_at(path: Path, root: Path) -> Candidate:
+    if not path.resolve().is_relative_to(root.resolve()):
+        return Candidate(path, refused=f"{path} is a link that leads out of {root}. It was not followed.")
+    try:
+        return _folder(path) if path.is_dir() else _file(path)
+    except CheckpointError as error:
+        return Candidate(path, refused=error.message)
+    except Exception as error:  # whatever a stranger's file brings about, the search goes on
+        return Candidate(path, refused=f"{path} can't be read ({type(error).__name__}: {error}). It was not used.")
+
+
+def _folder(path: Path) -> Candidate:
+    folder = read_model_folder(path)
+    loss = folder.metadata.val_loss if folder.metadata else None
+    return Candidate(path, "model folder", folder.step, _loss(loss), folder.has_training_state)
+
+
+def _file(path: Path) -> Candidate:
+    foreign = read_foreign(path)
+    inner = [foreign.content[key] for key in ("metadata", "metrics") if isinstance(foreign.content.get(key), Mapping)]
+    stated = [foreign.content, *inner, *_index_entry(path)]
+    step = next((place[key] for place in stated for key in _STEPS if type(place.get(key)) is int), None)
+    losses = (_loss(place.get(key)) for key in _LOSSES for place in stated)
+    val_loss = next((loss for loss in losses if loss is not None), None)
+    optimizers = (foreign.content.get(key) for key in _OPTIMIZERS)
+    has_optimizer = any(isinstance(optimizer, Mapping) and optimizer for optimizer in optimizers)
+    return Candidate(path, foreign.layout.name, step, val_loss, has_optimizer)
+
+
+def _loss(value: object) -> float | None:
+    """A loss above 0: EchoSelf's scripts write 0.0 or infinity where they know none."""
+    loss = None if value is None else number(value)
+    return loss if loss is not None and loss > 0 else None
+
+
+def _index_entry(path: Path) -> list[Mapping[str, Any]]:
+    """What the index of NanEcho's cache says of the file, if it lies in one."""
+    index = path.parent.parent / CACHE_INDEX
+    try:
+        if path.parent.parts[-2:] != CACHE or index.is_symlink() or index.stat().st_size > _LARGEST_INDEX:
+            return []
+        entry = json.loads(index.read_bytes())[path.stem]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    if not isinstance(entry, Mapping):
+        return []
+    metrics = entry.get("metrics")
+    return [entry, metrics] if isinstance(metrics, Mapping) else [entry]

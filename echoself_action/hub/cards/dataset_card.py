@@ -1,0 +1,75 @@
+"""The card of a dataset repo: front matter that the Hub's viewer and `datasets` read, and text for people.
+
+It says nothing of the models that were trained on it: there may be several, and each names its commit in its own card.
+"""
+
+from collections.abc import Mapping
+
+from ...corpus.dataset import Dataset, Split, SplitSize
+from ..dataset import DATA_FOLDER
+from .model_card import CardChoices
+from .model_card_text import ACTION_URL, table
+from .sections import filled, section, with_front_matter
+
+_PART = "documents"
+_FEATURES = {"text": "string", "source": "string", "position": "int64"}
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
+
+
+def dataset_card(repo_id: str, dataset: Dataset, choices: CardChoices, kept: str | None = None) -> str:
+    """The README.md. `kept` is a card in which only the front matter and the marked part are replaced."""
+    front = _front_matter(repo_id, dataset, choices)
+    part = _documents(repo_id, dataset.splits)
+    if kept is None:
+        return with_front_matter(f"# {repo_id.split('/')[-1]}\n\n{section(_PART, part)}\n", front, ())
+    given = [name for name, value in (("license", choices.license), ("language", choices.language)) if value]
+    return with_front_matter(filled(kept, {_PART: part}), front, ("configs", "dataset_info", "size_categories", *given))
+
+
+def _front_matter(repo_id: str, dataset: Dataset, choices: CardChoices) -> dict[str, object]:
+    from huggingface_hub import DatasetCardData
+
+    rows = sum(size.rows for size in dataset.splits.values())
+    data = DatasetCardData(
+        language=list(choices.language) or None,
+        license=choices.license,
+        pretty_name=repo_id.split("/")[-1],
+        task_categories=["text-generation"],
+        size_categories=[_SIZES[min(max(len(str(rows)) - 3, 0), len(_SIZES) - 1)]],
+        configs=[
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": f"{DATA_FOLDER}/{split}*.parquet"} for split in dataset.splits],
+            }
+        ],
+        dataset_info={
+            "features": [{"name": name, "dtype": dtype} for name, dtype in _FEATURES.items()],
+            "splits": [
+                {"name": split, "num_bytes": size.bytes, "num_examples": size.rows} for split, size in dataset.splits.items()
+            ],
+            "download_size": sum(path.stat().st_size for path in dataset.files.values()),
+            "dataset_size": sum(size.bytes for size in dataset.splits.values()),
+        },
+    )
+    data["tags"] = ["echoself-action"]
+    return {key: value for key, value in data.to_dict().items() if value is not None}  # type: ignore[no-untyped-call]
+
+
+def _documents(repo_id: str, splits: Mapping[Split, SplitSize]) -> str:
+    rows = [(split, f"{size.rows:,}", f"{size.bytes:,}") for split, size in splits.items()]
+    return f"""The documents of a repository, as language models are trained on them by [echoself-action]({ACTION_URL}).
+
+{table(("split", "documents", "bytes"), rows)}
+
+A document is held out for validation by a hash of its text, so it is in the same split in every commit of this dataset. A model
+that was trained on it names the commit in its card: load it at that `revision`.
+
+```python
+from datasets import load_dataset
+
+documents = load_dataset("{repo_id}")
+```
+
+`text` is the document: a record of a file, or a passage of a text file. `source` is the file that it is from, `position` the
+passage, line or record in it, from 1: sorted by both, the passages of a file are the file again.
+"""

@@ -1,0 +1,123 @@
+"""The history for the eye: a picture for the card, and a TensorBoard event file for the Hub's Metrics tab.
+
+The picture is a PNG, because the Hub's Markdown draws no Mermaid and not every SVG (lfai/model_openness_tool#159).
+"""
+
+import math
+from collections.abc import Sequence
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ...checkpoint.metadata import Metadata
+from ..history import History, Publish
+from ..repo import CHART_FILE, HISTORY_FILE
+
+FEWEST = 2  # publishes that make a trend
+_SHOWN = 200  # publishes in the picture; more do not show
+_INK, _LINE, _GRID = "#1f2328", "#0969da", "#d0d7de"
+
+
+def history_files(history: History, facts: Metadata | None) -> dict[str, bytes]:
+    """What is published of the history, with the model that `facts` are of."""
+    files = {HISTORY_FILE: history.content}
+    if has_trend(history.publishes):
+        files[CHART_FILE] = trend_picture(history.publishes)
+    if facts:
+        files[f"runs/{facts.run_id[:8]}/events.out.tfevents.{_began(history, facts)}.echoself"] = event_file(history, facts)
+    return files
+
+
+def has_trend(publishes: Sequence[Publish]) -> bool:
+    """Whether there is something to draw."""
+    return sum(publish.val_loss is not None for publish in publishes) >= FEWEST
+
+
+def trend_picture(publishes: Sequence[Publish]) -> bytes:
+    """A PNG of the held-out loss over the publishes, on white. A dotted line is where the corpus became another."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    first = max(0, len(publishes) - _SHOWN)
+    shown = [
+        (number, publish.val_loss, publish.data_digest)
+        for number, publish in enumerate(publishes[first:], first + 1)
+        if publish.val_loss is not None
+    ]
+    figure = Figure(figsize=(7.2, 3.2), dpi=150, facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    for (_, _, before), (number, _, digest) in pairwise(shown):
+        if before != digest:
+            axes.axvline(number - 0.5, color=_INK, linestyle=":", linewidth=1, alpha=0.6)
+    axes.plot([number for number, _, _ in shown], [loss for _, loss, _ in shown], "o-", color=_LINE, markersize=4)
+    number, loss, _ = shown[-1]
+    axes.annotate(f"{loss:.4f}", (number, loss), (0, 8), textcoords="offset points", ha="center", color=_INK)
+    axes.set_xlabel("publish", color=_INK)
+    axes.set_ylabel("validation loss (nats per token)", color=_INK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(y=0.2)
+    axes.grid(color=_GRID, linewidth=0.6)
+    axes.tick_params(colors=_INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
+
+
+def event_file(history: History, facts: Metadata) -> bytes:
+    """A TensorBoard event file of the run: all its evaluations, and the figures of its publishes, by step.
+
+    It is written whole every time, so one file a run is enough. An evaluation is given the time of the publish that first
+    had it: nobody noted its own.
+    """
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.record_writer import RecordWriter
+
+    publishes = [publish for publish in history.publishes if publish.run_id == facts.run_id]
+
+    def known_at(step: int) -> float:
+        known = (publish.published_at.timestamp() for publish in publishes if publish.step >= step)
+        return next(known, float(_began(history, facts)))
+
+    def event(step: int, wall_time: float, values: dict[str, float | None]) -> bytes:
+        summary = Summary(value=[Summary.Value(tag=tag, simple_value=x) for tag, x in values.items() if x is not None])
+        return bytes(Event(wall_time=wall_time, step=step, summary=summary).SerializeToString())
+
+    events = [bytes(Event(wall_time=_began(history, facts), file_version="brain.Event:2").SerializeToString())]
+    events += [
+        event(one.step, known_at(one.step), {"loss/train": one.train_loss, "loss/validation": one.val_loss})
+        for one in facts.evaluations
+    ]
+    events += [
+        event(
+            publish.step,
+            publish.published_at.timestamp(),
+            {
+                "published/validation_loss": publish.val_loss,
+                "published/perplexity": perplexity(publish.val_loss),
+                "published/bits_per_byte": publish.bits_per_byte,
+                "published/tokens_per_second": publish.tokens_per_second,
+            },
+        )
+        for publish in publishes
+    ]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "events"
+        writer = RecordWriter(str(path))
+        for one in events:
+            writer.write(one)
+        writer.close()
+        return path.read_bytes()
+
+
+def perplexity(loss: float | None) -> float | None:
+    """e to the loss in nats per token; None where that is unknown or no number."""
+    return math.exp(loss) if loss is not None and loss < 700 else None
+
+
+def _began(history: History, facts: Metadata) -> int:
+    """When the run was first published, in seconds since 1970: a name that its event file keeps."""
+    times = [publish.published_at for publish in history.publishes if publish.run_id == facts.run_id]
+    return int(times[0].timestamp()) if times else 0

@@ -1,0 +1,39 @@
+"""Several models in one run: the mode for one after the other, and one table over all of them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import import_module
+
+from ..config.inputs import Inputs, Outputs
+from ..errors import INTERRUPTED
+from ..exit_codes import exit_code_of
+from ..report.github_actions import outputs_apart, write_outputs, write_summary
+from ..report.log import note
+from ..report.summary import models_summary
+
+
+def run(models: Mapping[str, Inputs]) -> int:
+    """Run every model, whatever came of those before it; returns the first exit code that is not 0.
+
+    An interrupt ends all of it.
+    """
+    codes: dict[str, int] = {}
+    outputs: dict[str, dict[str, str]] = {}
+    for name, inputs in models.items():
+        note(f"\n=== {name}")
+        write_summary(f"# {name}\n")
+        with outputs_apart() as outputs[name]:
+            codes[name] = exit_code_of(lambda inputs=inputs: _run(inputs))  # type: ignore[misc]
+        if codes[name] == INTERRUPTED:
+            break
+    write_summary(models_summary(models, codes, outputs))
+    for name in models:
+        note(f"{name}: {f'exit code {codes[name]}' if name in codes else 'not run'}")
+    told = {name: {key: value for key, value in values.items() if value} for name, values in outputs.items()}
+    write_outputs(asdict(Outputs(models=json.dumps(told))))
+    return next((code for code in codes.values() if code), 0)
+
+
+def _run(inputs: Inputs) -> int:
+    return int(import_module(f"echoself_action.modes.{inputs.mode}").run(inputs))

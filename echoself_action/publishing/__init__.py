@@ -1,0 +1,1 @@
+"""What a publish consists of."""

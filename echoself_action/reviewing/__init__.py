@@ -1,0 +1,1 @@
+"""Pull requests on the Hub: fetched, examined, judged and commented on."""

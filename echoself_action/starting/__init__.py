@@ -1,0 +1,1 @@
+"""Where a run starts: which checkpoint, and which tokens."""

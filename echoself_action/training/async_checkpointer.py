@@ -1,0 +1,76 @@
+"""Checkpoints, written behind the run: it waits for a copy in memory, and not for the disk."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from torch import Tensor
+
+from ..checkpoint.model_folder import ModelFolder
+from ..checkpoint.select import prune
+from ..errors import CheckpointError, is_out_of_memory
+from .run import Run, Snapshot
+
+
+class Saver:
+    """Saves of one run, one at a time, by one thread.
+
+    A save that fails is said through `warn` and leaves the last good checkpoint in place; `saved` is that one. `longest_s` is
+    how long the slowest took, in seconds; `waited_s` how long the run waited for all of them.
+    """
+
+    def __init__(self, output_dir: Path, keep: int, warn: Callable[[str], None]) -> None:
+        self.output_dir, self.keep, self.warn = output_dir, keep, warn
+        self.saved: ModelFolder | None = None
+        self.longest_s = self.waited_s = 0.0
+        self.last_at = time.monotonic()
+        self._thread = ThreadPoolExecutor(1, "saver")
+        self._pending: Future[ModelFolder] | None = None
+        self._copies: dict[str, Tensor] = {}
+        self._failed: CheckpointError | None = None
+
+    def save(self, run: Run) -> None:
+        """Copy the run's state, and have it written as `checkpoint-<step>`."""
+        began = time.monotonic()
+        self.wait()
+        snapshot = run.snapshot(self.output_dir, self._copies)
+        if snapshot:  # this process leads
+            self._pending = self._thread.submit(self._write, snapshot)
+        self.last_at = time.monotonic()
+        self.waited_s += self.last_at - began
+
+    def wait(self) -> None:
+        """Until nothing is being written."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        try:
+            self.saved, self._failed = pending.result(), None
+        except CheckpointError as error:
+            self._failed = error
+            self.warn(f"{error.message} Training goes on.")
+
+    def finish(self) -> ModelFolder:
+        """Wait for the last save. Raises CheckpointError where it failed: then the run has not kept what it promised."""
+        self.wait()
+        self._thread.shutdown()
+        if self._failed:
+            raise self._failed
+        assert self.saved
+        return self.saved
+
+    def _write(self, snapshot: Snapshot) -> ModelFolder:
+        began = time.monotonic()
+        try:
+            folder = snapshot.write()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise CheckpointError(f"{snapshot.path} was not written: there was no memory for it ({error}).") from error
+        try:
+            prune(self.output_dir, self.keep)
+        except OSError as error:
+            self.warn(f"an old checkpoint could not be deleted: {error}. Training goes on.")
+        self.longest_s = max(self.longest_s, time.monotonic() - began)
+        return folder

@@ -1,0 +1,1 @@
+"""Training on all cores of a CPU."""

@@ -1,0 +1,227 @@
+"""Several processes that train one model: what they tell each other, and how one of them gets into the team.
+
+Each process (rank) has the whole model, or its part of it (sharding.py), and computes the gradient of its share of every batch.
+What depends on a clock or a signal is agreed on, so that all take the same step. `ALONE` is the team of one: it says nothing
+to nobody, and costs nothing. Processes find each other as torchrun's do, by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+"""
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from ...errors import InputError, LostProcessError
+
+Shared = TypeVar("Shared")
+Numbers = npt.NDArray[Any]
+
+_PATIENCE = timedelta(days=1)  # the others wait while the lead fetches the model and tokenises the corpus
+_SILENCE = timedelta(minutes=10)  # of one process, while the others wait for its part: longer than any save takes
+_BUCKET = (
+    1 << 24
+)  # elements of a gradient that are sent at once: many small messages are slow, and one large one doubles memory
+_CHUNK = 1 << 26  # bytes of the corpus that are sent at once
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of a run. Every method but the properties has to be called by all of them, in the same order."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_lead(self) -> bool:
+        """Whether this is the process that reads, writes and speaks."""
+        return self.rank == 0
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Of each flag, whether it is true in some process."""
+        return [value > 0 for value in self._reduced([float(flag) for flag in flags], dist.ReduceOp.MAX)]
+
+    def least(self, value: float) -> float:
+        """The smallest value that a process has."""
+        return self._reduced([value], dist.ReduceOp.MIN)[0]
+
+    def sum(self, *values: float) -> list[float]:
+        """The sum over the processes, of each value."""
+        return self._reduced(list(values), dist.ReduceOp.SUM)
+
+    def from_lead(self, value: Shared) -> Shared:
+        """The lead's value, whatever the others give. It travels as a pickle, between processes of one run alone."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, 0)
+        return box[0]
+
+    def copy_from_lead(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors with the lead's."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Replace each gradient with its mean over the processes. A parameter without one has none in any process."""
+        if self.size == 1:
+            return
+        for bucket in _buckets([parameter.grad for parameter in parameters if parameter.grad is not None]):
+            flat = torch.cat([gradient.flatten() for gradient in bucket])
+            dist.all_reduce(flat)
+            flat /= self.size
+            pieces = torch.split(flat, [gradient.numel() for gradient in bucket])
+            for gradient, piece in zip(bucket, pieces, strict=True):
+                gradient.copy_(piece.view_as(gradient))
+
+    def array_from_lead(self, array: Numbers | None) -> Numbers:
+        """The lead's array: mapped from the same file where that is here, else received into a temporary one."""
+        if self.size == 1:
+            assert array is not None
+            return array
+        source = self.from_lead(None if array is None else _Source.of(array))
+        assert source
+        mine = array if self.is_lead else source.mapped()
+        if self.any(mine is None)[0]:
+            received = _transferred(None if array is None else array.view(np.uint8), source.nbytes)
+            mine = received.view(source.dtype) if mine is None else mine
+        assert mine is not None
+        return mine
+
+    def _reduced(self, values: list[float], operation: Any) -> list[float]:
+        if self.size == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor, operation)
+        reduced: list[float] = tensor.tolist()
+        return reduced
+
+
+ALONE = Team()
+
+
+def is_started() -> bool:
+    """Whether this process was started as one of several, by torchrun or by `launch`."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_follower() -> bool:
+    """Whether it is one of several, and not the lead."""
+    return is_started() and int(os.environ["RANK"]) > 0
+
+
+@contextmanager
+def joined(device: str = "") -> Iterator[Team]:
+    """The team of this process, once all are there; the lead says on which `device` they compute: `cpu` or `cuda`.
+
+    Raises LostProcessError where another process is gone while the block runs, InputError where there are too few GPUs.
+    """
+    if not is_started():
+        yield ALONE
+        return
+    store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
+    try:
+        if rank == 0:
+            store.set("device", device)
+        device = store.get("device").decode()
+        _take_place(device)
+        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+        own = PrefixStore("run", store)
+        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=_SILENCE)
+        yield Team(rank, size)
+    except RuntimeError as error:
+        if not _is_loss(error):
+            raise
+        raise LostProcessError(
+            f"Another process of this run is gone: {str(error).splitlines()[0][:200]}. Training was ended.",
+            "Its own log says why. Checkpoints stay; run it again, and it goes on from the newest.",
+        ) from error
+    dist.destroy_process_group()
+
+
+def _take_place(device: str) -> None:
+    """This process's GPU, or its share of the cores."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device == "cuda":
+        count = torch.cuda.device_count()
+        if count < beside:
+            raise InputError(
+                f"processes: {beside} on this machine, and PyTorch sees {count} CUDA devices. Nothing was trained.",
+                "Use processes: auto, or device: cpu.",
+            )
+        torch.cuda.set_device(local)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() // beside))
+
+
+def _is_loss(error: RuntimeError) -> bool:
+    """Whether it says that another process does not answer. gloo's errors have no class of their own."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error) or "NCCL" in str(error)
+
+
+def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        if bucket and sum(one.numel() for one in bucket) + tensor.numel() > _BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where an array comes from: a file of just its content, or only memory (`file` empty)."""
+
+    dtype: str
+    nbytes: int
+    file: str
+    identity: tuple[str, int, int, int]
+
+    @classmethod
+    def of(cls, array: Numbers) -> "_Source":
+        file = str(getattr(array, "filename", None) or "")
+        if file and Path(file).stat().st_size != array.nbytes:
+            file = ""
+        return cls(array.dtype.str, array.nbytes, file, _identity(Path(file)) if file else ("", 0, 0, 0))
+
+    def mapped(self) -> Numbers | None:
+        """The array, where its file can be seen from here."""
+        path = Path(self.file)
+        if not self.file or not path.is_file() or _identity(path) != self.identity:
+            return None
+        return np.memmap(path, np.dtype(self.dtype), "r")
+
+
+def _identity(path: Path) -> tuple[str, int, int, int]:
+    found = path.stat()
+    return socket.gethostname(), found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _transferred(content: Numbers | None, nbytes: int) -> Numbers:
+    """The lead's bytes: itself there, and in the others in a file that goes with the process."""
+    if content is None:
+        content = np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=(nbytes,))  # noqa: SIM115  # the map keeps it
+        writes = True
+    else:
+        writes = False
+    for start in range(0, nbytes, _CHUNK):
+        piece = torch.from_numpy(np.array(content[start : start + _CHUNK]))
+        dist.broadcast(piece, 0)
+        if writes:
+            content[start : start + _CHUNK] = piece.numpy()
+    return content

@@ -1,0 +1,72 @@
+"""Where a model's tensors lie: whole in every process, or, with `sharding: full`, each process a part of every one.
+
+Sharding is PyTorch's FSDP2: a block's weights come together when it computes, and are parted again. Checkpoints hold whole
+tensors by the model's own names either way, so that a run goes on with another sharding, or none. What shards is loaded
+only where something is sharded: it takes as long as PyTorch itself.
+"""
+
+from typing import TYPE_CHECKING, TypeGuard
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from ...model import Model
+from .process_group import Team
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
+
+def place(model: Model, device: torch.device, team: Team, shards: bool) -> None:
+    """Give every process the lead's weights, on its `device`: all of them, or its part."""
+    if not shards:
+        team.copy_from_lead(model.state_dict().values())
+        nn.Module.to(model, device)
+        return
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    weights = model.state_dict() if team.is_lead else {}
+    nn.Module.to(model, "meta")  # no process but the lead ever has all of it
+    mesh = init_device_mesh(device.type, (team.size,))
+    for block in _blocks(model):
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    register_fsdp_forward_method(model, "loss")
+    model.to_empty(device=device)
+    set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
+
+
+def placed_like(tensor: Tensor | None, like: Tensor, team: Team) -> Tensor:
+    """The lead's `tensor` (the others give None), lying as `like` does, whose shape it has."""
+    whole = torch.empty(like.shape, dtype=like.dtype, device=like.device) if tensor is None else tensor.to(like.device)
+    if not is_sharded(like):
+        team.copy_from_lead([whole])
+    return parted_like(whole, like)
+
+
+def parted_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """Of a whole tensor the part that this process has of `like`; all of it, where that is whole."""
+    if not is_sharded(like):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor, like.device_mesh, like.placements)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor with the parts of all processes, which all have to ask for it."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
+
+
+def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
+    """Whether it is a DTensor, told by what only those have."""
+    return hasattr(tensor, "placements")
+
+
+def _blocks(model: Model) -> nn.ModuleList:
+    blocks = model.get_submodule("transformer.h" if hasattr(model, "transformer") else "blocks")
+    assert isinstance(blocks, nn.ModuleList)
+    return blocks

@@ -1,0 +1,172 @@
+"""Where a training run starts: `fresh` with a new model, `continued` from a checkpoint.
+
+Of several processes the lead does that, and the others get the same run with `joining`.
+"""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoint.model_folder import ModelFolder, sha256
+from ..checkpoint.weights import new_model
+from ..errors import CheckpointError, InputError
+from ..model import ModelConfig
+from ..native.gpt2_block import why_not as why_not_native
+from .compiled import why_not
+from .config_diff import changes
+from .cpu.threads import thread_count
+from .distributed.process_group import ALONE, Team
+from .distributed.sharding import place
+from .optim.loss_scale import LossScale
+from .optim.param_groups import make_optimizer, restore_moments
+from .optim.schedule import Schedule, open_ended, over_total
+from .precision import choose_precision
+from .run import Data, Run
+from .settings import TrainingSettings
+from .training_state import TrainingState, read_state
+
+
+def fresh(config: ModelConfig, data: Data, settings: TrainingSettings, team: Team = ALONE) -> Run:
+    """A new model, initialised from the seed."""
+    model = new_model(config)
+    model.initialise(settings.seed)
+    run = Run(
+        run_id=uuid.uuid4().hex,
+        model=model,
+        precision=choose_precision(settings),
+        settings=settings,
+        data=data,
+        schedule=_new_schedule(0, settings),
+        team=team,
+    )
+    _decide(run, None)
+    _begin(run, {})
+    return run
+
+
+def joining(team: Team) -> Run:
+    """The run that the lead of `team` has, in a process that helps with it."""
+    sent: tuple[ModelConfig, Run] | None = team.from_lead(None)
+    assert sent
+    config, outline = sent
+    tokens = outline.data.tokens
+    tokens = replace(tokens, train=team.array_from_lead(None), val=team.array_from_lead(None))
+    run = replace(outline, model=new_model(config), data=replace(outline.data, tokens=tokens), team=team)
+    _set_up(run, {})
+    return run
+
+
+def continued(
+    folder: ModelFolder, data: Data, settings: TrainingSettings, note: Callable[[str], None], team: Team = ALONE
+) -> Run:
+    """Go on from `folder`: exactly where it has a training state, else from its weights, saying so through `note`.
+
+    Raises CheckpointError where the folder is damaged.
+    """
+    model = folder.load_model()
+    run = Run(
+        run_id=uuid.uuid4().hex,
+        model=model,
+        precision=choose_precision(settings),
+        settings=settings,
+        data=data,
+        step=folder.step,
+        schedule=_new_schedule(folder.step, settings),
+        team=team,
+    )
+    known = folder.metadata
+    if known:
+        run.run_id, run.tokens_seen, run.elapsed_s = known.run_id, known.tokens_seen, known.elapsed_s
+        run.train_loss, run.evaluations = known.train_loss, list(known.evaluations)
+        if known.data and known.data.digest == data.tokens.digest:
+            run.val_loss, run.best_val_loss, run.best_step = known.val_loss, known.best_val_loss, known.best_step
+    if not folder.has_training_state or not known:
+        run.sequences_seen = run.tokens_seen // model.config.block_size
+        note(f"{folder.path} has no training state: going on from its weights at step {run.step}, with a new optimizer.")
+        _decide(run, None)
+        _begin(run, {})
+        return run
+    state, stored = read_state(folder.path, sha256(folder.path / "model.safetensors"))
+    run.sequences_seen = state.sequences_seen
+    run.schedule = _continued_schedule(state.schedule, run.step, settings)
+    _decide(run, state)
+    try:
+        _begin(run, stored)
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder.path} has the optimizer state of another model: {error}. Training was not continued.",
+            "Delete its training_state folder to go on from the weights alone.",
+        ) from error
+    for change in changes(state, known.settings, run.state(), settings, run.step):
+        note(change)
+    return run
+
+
+def _decide(run: Run, before: TrainingState | None) -> None:
+    """What a run keeps to the end, as it was `before`, where it can be."""
+    settings = run.settings
+    if run.precision.dtype is torch.float16:
+        run.loss_scale = (before and before.loss_scale) or LossScale()
+    hindrance = why_not(run.model, run.precision.device, run.sharded)
+    if settings.compile == "true" and hindrance:
+        raise InputError(
+            f"compile: true was asked for, and the model can't be compiled here: {hindrance}. Nothing was trained.",
+            "Use compile: auto, or change that.",
+        )
+    wanted = settings.compile == "true" or (settings.compile == "auto" and before is not None and before.compiled)
+    run.compiled = wanted and not hindrance
+
+
+def _begin(run: Run, stored: dict[str, Tensor]) -> None:
+    """Make `run` known to the other processes, for `joining`, and set it up with the optimizer state that is `stored`."""
+    team, settings = run.team, run.settings
+    if settings.batch_size % team.size:
+        raise InputError(
+            f"batch_size: {settings.batch_size} sequences can't be shared by {team.size} processes. Nothing was trained.",
+            f"Use a multiple of {team.size}, and gradient_accumulation for the rest of a step.",
+        )
+    tokens = run.data.tokens
+    if team.size > 1:
+        nothing: Any = None
+        outline = replace(run.data, tokens=replace(tokens, train=nothing, val=nothing))
+        team.from_lead((run.model.config, replace(run, model=nothing, data=outline)))
+        team.array_from_lead(tokens.train)
+        team.array_from_lead(tokens.val)
+    _set_up(run, stored)
+
+
+def _set_up(run: Run, stored: dict[str, Tensor]) -> None:
+    """Put the model where it computes, and give it its optimizer: in every process the lead's weights and moments."""
+    settings = run.settings
+    place(run.model, run.precision.device, run.team, run.sharded)
+    dtype = run.precision.dtype
+    parts = thread_count(run.model, run.precision.device, run.sharded)
+    (hindered,) = run.team.any(parts == 1 or why_not_native(run.model, dtype) is not None)
+    run.native = not run.compiled and not hindered
+    run.optimizer = make_optimizer(
+        run.model, settings.optimizer, settings.learning_rate, settings.weight_decay, dtype, parts, run.native
+    )
+    restore_moments(run.model, run.optimizer, stored, run.team)
+
+
+def _new_schedule(step: int, settings: TrainingSettings) -> Schedule:
+    warmup = settings.max_iters // 20 if settings.warmup is None else settings.warmup
+    if settings.total_iters:
+        return over_total(step, settings.total_iters, warmup, settings.learning_rate)
+    return open_ended(step, warmup, settings.learning_rate)
+
+
+def _continued_schedule(before: Schedule, step: int, settings: TrainingSettings) -> Schedule:
+    """The schedule that the model is on, or a new one where that has ended or another is asked for."""
+    if settings.total_iters:
+        same = before.shape == "cosine" and before.end == settings.total_iters
+        return before if same else over_total(step, settings.total_iters, 0, settings.learning_rate)
+    if before.shape == "cosine":
+        return before if step < before.end else _new_schedule(step, settings)
+    if before.branched_from(step) is not None and step >= before.end:  # a branch that has ended, and no line to go back to
+        return _new_schedule(step, settings)
+    return replace(before, peak=settings.learning_rate)

@@ -1,0 +1,296 @@
+"""The training loop: steps, evaluations, checkpoints, until the run has had its steps, its time, or a signal."""
+
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from ..checkpoint.atomic import remove_leftovers
+from ..checkpoint.metadata import Evaluation
+from ..errors import TrainingError, is_out_of_memory
+from ..evaluation.loss import HeldOut
+from ..model.config import GPT2Config
+from .async_checkpointer import Saver
+from .compiling import Compiling
+from .cpu.threads import Threads
+from .memory import freed_memory_kept, give_back_freed_memory, out_of_memory, smaller_batches
+from .optim.schedule import planned
+from .precision import Pace
+from .result import LOG_FILE, Listeners, Progress, Result, StoppedBy
+from .run import Run
+from .stop import StopRequest
+from .train_step import Stepper
+
+_SPARE = 1.5  # how much longer than before the end of a run may take
+
+
+def train(run: Run, output_dir: Path, stop: StopRequest, listeners: Listeners, started: float | None = None) -> Result:
+    """Take `run` on by `max_iters` steps, or until `max_minutes` since `started` (time.monotonic(); default: now).
+
+    Raises TrainingError where the loss is no longer finite or a step needs more memory than there is, and CheckpointError
+    where the last checkpoint can't be written; the checkpoints written before stay.
+    """
+    try:
+        return _Loop(run, output_dir, stop, listeners, time.monotonic() if started is None else started).train()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(run, error) from error
+
+
+def help_train(run: Run, stop: StopRequest) -> None:
+    """Take the steps of `train` with the process that leads. It alone writes, speaks, and minds the time."""
+    _Loop(run, Path(), stop, Listeners(lambda _: None, lambda _: None), time.monotonic()).take_steps()
+
+
+class _Loop:
+    def __init__(self, run: Run, output_dir: Path, stop: StopRequest, listeners: Listeners, started: float) -> None:
+        self.run, self.output_dir, self.stop, self.listeners = run, output_dir, stop, listeners
+        settings = run.settings
+        self.started = time.monotonic()
+        self.deadline = started + settings.max_minutes * 60 if settings.max_minutes and run.team.is_lead else math.inf
+        self.start_step, self.end_step = run.step, run.step + settings.max_iters
+        run.schedule = planned(run.schedule, run.step, settings.max_iters, settings.decay)
+        if run.schedule.branched_from(run.step) is not None:
+            self.end_step = min(self.end_step, run.schedule.end)
+        self.elapsed_before = run.elapsed_s
+        self.threads = Threads(len(run.optimizer.parts))
+        self.stepper = Stepper(run, run.batches(), self.threads)
+        self.compiling = Compiling(run, self.stepper, listeners)
+        self.pace = Pace(run.precision.device)
+        self.tokens_per_step = settings.sequences_per_step * run.model.config.block_size
+        self.held_out = HeldOut(run.data.tokens.val, run.model.config.block_size, settings.eval_tokens)
+        self.saver = Saver(output_dir, settings.keep_checkpoints, listeners.warn)
+        self.loss_sum = torch.zeros((), device=run.precision.device)  # on the device: reading it makes a GPU wait
+        self.norm_sum = torch.zeros((), device=run.precision.device)
+        self.steps_summed = 0
+        self.seconds_summed = 0.0  # spent in those steps, without evaluations and saves
+        self.stepping_s = 0.0  # the same over the whole run
+        self.fastest_s = math.inf  # step
+        self.evaluating_s = self.longest_evaluation_s = 0.0
+        self.saved_step = run.step if run.step else None
+        self.start_val_loss: float | None = None
+        self.out_of_time = False
+
+    def train(self) -> Result:
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.output_dir)
+        stopped_by = self.take_steps()
+        tokens_per_second = (self.run.step - self.start_step) * self.tokens_per_step / self.stepping_s
+        return Result(
+            latest=self.saver.finish(),
+            start_step=self.start_step,
+            start_val_loss=self.start_val_loss,
+            tokens_per_second=tokens_per_second,
+            mfu=self._utilisation(tokens_per_second),
+            elapsed_s=time.monotonic() - self.started,
+            evaluating_s=self.evaluating_s,
+            saving_s=self.saver.waited_s,
+            compiling_s=self.compiling.seconds,
+            stopped_by=stopped_by,
+        )
+
+    def _utilisation(self, tokens_per_second: float) -> float | None:
+        run, peak = self.run, self.run.precision.peak
+        if not peak or not isinstance(run.model.config, GPT2Config):
+            return None
+        return tokens_per_second * run.model.config.flops_per_token() / (peak * run.team.size)
+
+    def take_steps(self) -> StoppedBy:
+        run = self.run
+        if run.step and run.val_loss is None:
+            run.val_loss = self._held_out_loss()
+            self._note_if_best(run.val_loss)
+        self.start_val_loss = run.val_loss if run.step else None
+        run.model.train()
+        stopped_by: StoppedBy | None = None
+        with freed_memory_kept(), self.threads:
+            while stopped_by is None:
+                self._branch_where_it_is_time()
+                self.compiling.before_step(min((self.end_step - run.step) * self.fastest_s, self.deadline - time.monotonic()))
+                began = time.monotonic()
+                self._step()
+                whole = self.pace.step_given(self._is_looked_at())
+                took = time.monotonic() - began
+                self.seconds_summed += took
+                self.fastest_s = min(self.fastest_s, took) if whole else self.fastest_s
+                stopped_by = self._reason_to_stop()
+                self._look_up(stopped_by)
+        return stopped_by
+
+    def _branch_where_it_is_time(self) -> None:
+        """Leave the line of a constant rate where its end was planned, or where the time left is what the decay takes.
+
+        A branch that turns out to take longer than there is time is made to end sooner: it is to end decayed.
+        """
+        run, settings = self.run, self.run.settings
+        if run.schedule.shape != "linear":
+            return
+        done, branch = run.step - self.start_step, run.schedule.branched_from(run.step)
+        if done > 1 and settings.max_minutes and run.step != run.schedule.decay_start:
+            affordable = max(1, int(run.team.least(self._time_left() / self._seconds_per_step())))
+            if affordable < (done * settings.decay / (1 - settings.decay) if branch is None else self.end_step - run.step):
+                self.end_step = run.step + affordable
+                self.out_of_time = True
+                run.schedule = run.schedule.branching(run.step if branch is None else branch, self.end_step)
+        if run.step == run.schedule.decay_start and self.saved_step != run.step:
+            self._save()  # the next run goes on from here
+
+    def _step(self) -> None:
+        run = self.run
+        position, before = run.sequences_seen, self.loss_sum.clone()
+        enough = True
+        try:
+            self.loss_sum += self.stepper.gradients()
+        except Exception as error:
+            if run.sharded or not is_out_of_memory(error):  # the others wait for what a sharded step did not get to
+                raise
+            smaller_batches(run, error)
+            enough = False
+        if run.team.any(not enough)[0]:  # out here: while an error is handled, it holds on to all that the step had computed
+            self.stepper.forget()
+            run.sequences_seen, self.loss_sum = position, before
+            run.settings = smaller_batches(run, MemoryError())
+            give_back_freed_memory()
+            self.listeners.warn(
+                f"a step needed more memory than there is; batches of {run.settings.batch_size} from now on, "
+                f"{run.settings.gradient_accumulation} a step: the same sequences, and the same result"
+            )
+            self.compiling.anew()
+            self.loss_sum += self.stepper.gradients()
+        if not run.sharded:
+            run.team.average_gradients(run.model.parameters())
+        for group in run.optimizer.param_groups:
+            group["lr"] = run.schedule.learning_rate(run.step)
+        self.norm_sum += self.stepper.update()
+        run.optimizer.zero_grad()
+        run.step += 1
+        run.tokens_seen += self.tokens_per_step
+        self.steps_summed += 1
+
+    def _reason_to_stop(self) -> StoppedBy | None:
+        late = self._time_left() <= self._seconds_per_step()
+        if self.run.step == self.start_step + 1:  # it took as long as PyTorch took to load its compiler: that tells nothing
+            late = time.monotonic() >= self.deadline
+        requested, late = self.run.team.any(self.stop.requested, late)
+        if requested:
+            return "signal"
+        if self.run.step >= self.end_step:
+            return "max_minutes" if self.out_of_time else "max_iters"
+        # a branch that is late is not cut off at half its rate: its end is drawn nearer, before the next step
+        on_branch = self.run.schedule.branched_from(self.run.step) is not None
+        return "max_minutes" if late and not on_branch else None
+
+    def _is_looked_at(self) -> bool:
+        """Whether this step is evaluated, saved or logged, as far as its number tells."""
+        settings, step = self.run.settings, self.run.step
+        intervals = settings.eval_interval, settings.checkpoint_interval, settings.log_interval
+        return step >= self.end_step or any(step % interval == 0 for interval in intervals)
+
+    def _look_up(self, stopped_by: StoppedBy | None) -> None:
+        """After a step: evaluate, save and log what is due."""
+        run, settings = self.run, self.run.settings
+        last = stopped_by is not None
+        evaluates = last or run.step % settings.eval_interval == 0
+        saves = last or run.step % settings.checkpoint_interval == 0
+        if settings.checkpoint_minutes:
+            (saves,) = run.team.any(saves or time.monotonic() - self.saver.last_at >= 60 * settings.checkpoint_minutes)
+        # whoever asks a run to stop gives it seconds: they are for the save
+        if evaluates and stopped_by != "signal":
+            train_loss, val_loss = self._mean_loss(), self._held_out_loss()
+            improved = self._note_if_best(val_loss)
+            run.evaluations.append(Evaluation(step=run.step, train_loss=train_loss, val_loss=val_loss))
+            run.val_loss = val_loss
+            self._log(val_loss)
+            saves = saves or improved
+        else:
+            run.val_loss = None
+            if saves or run.step % settings.log_interval == 0:
+                self._log(None)
+        if saves:
+            self._save()
+
+    def _save(self) -> None:
+        run = self.run
+        run.elapsed_s = self.elapsed_before + time.monotonic() - self.started
+        self.saver.save(run)
+        self.saved_step = run.step
+
+    def _time_left(self) -> float:
+        """Seconds for steps: without what the last evaluation and the last save will take, by those before them."""
+        # an evaluation is a third of a step's work, and then some
+        evaluating = self.longest_evaluation_s or self.held_out.positions / self.tokens_per_step * self.fastest_s / 2
+        saving = self.saver.longest_s or self.run.model.parameter_count() * 12 / 1e8  # weights and moments at 100 MB/s
+        return self.deadline - time.monotonic() - _SPARE * (evaluating + saving)
+
+    def _seconds_per_step(self) -> float:
+        done = self.run.step - self.start_step
+        return (self.stepping_s + self.seconds_summed) / max(1, done)
+
+    def _note_if_best(self, val_loss: float) -> bool:
+        run = self.run
+        if run.best_val_loss is not None and val_loss >= run.best_val_loss:
+            return False
+        run.best_val_loss, run.best_step = val_loss, run.step
+        return True
+
+    def _held_out_loss(self) -> float:
+        team, began = self.run.team, time.monotonic()
+        total, count = team.sum(*self.held_out.sums(self.run.model, team.rank, team.size))
+        took = time.monotonic() - began
+        self.evaluating_s += took
+        self.longest_evaluation_s = max(self.longest_evaluation_s, took)
+        return self._finite(total / count, "validation loss")
+
+    def _mean_loss(self) -> float:
+        self._finite(self.norm_sum.item(), "gradient norm")
+        (total,) = self.run.team.sum(self.loss_sum.item())
+        return self._finite(total / self.run.team.size / max(1, self.steps_summed), "training loss")
+
+    def _finite(self, value: float, name: str) -> float:
+        if math.isfinite(value):
+            return value
+        self.saver.wait()
+        saved = self.saver.saved
+        kept = f"{saved.path} is the last good checkpoint" if saved else "No checkpoint was written by this run"
+        raise TrainingError(
+            f"The {name} became {value} at or before step {self.run.step}; training was ended. {kept}.",
+            "Lower learning_rate, set grad_clip, or use dtype: float32, and start the run again.",
+        )
+
+    def _log(self, val_loss: float | None) -> None:
+        run = self.run
+        run.train_loss = self._mean_loss()
+        self.stepping_s += self.seconds_summed
+        elapsed = time.monotonic() - self.started
+        done = run.step - self.start_step
+        remaining_s = (self.end_step - run.step) * (elapsed - self.compiling.seconds) / done
+        progress = Progress(
+            step=run.step,
+            end_step=self.end_step,
+            loss=run.train_loss,
+            val_loss=val_loss,
+            lr=run.schedule.learning_rate(run.step - 1),
+            tokens_per_second=self.steps_summed * self.tokens_per_step / self.seconds_summed,
+            elapsed_s=elapsed,
+            time_left_s=max(0.0, min(remaining_s, self.deadline - time.monotonic())),
+        )
+        if run.team.is_lead:
+            self._write_down(progress)
+        self.loss_sum.zero_()
+        self.norm_sum.zero_()
+        self.steps_summed = 0
+        self.seconds_summed = 0.0
+        self.listeners.progress(progress)
+
+    def _write_down(self, progress: Progress) -> None:
+        """Add to the log file. A full disk costs its line, and not the run."""
+        line = {name: value for name, value in asdict(progress).items() if value is not None}
+        try:
+            with (self.output_dir / LOG_FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            self.listeners.warn(f"{LOG_FILE} has no line for step {progress.step}: {error}. Training goes on.")

@@ -1,0 +1,133 @@
+"""What exact continuation needs beside the weights: `training_state/` in a checkpoint, as safetensors and JSON.
+
+Batches and dropout are pure functions of the seed and the position, so there is no random state to keep.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+
+from ..checkpoint.arrays import Array
+from ..checkpoint.model_folder import TRAINING_STATE, ModelFolder, sha256
+from ..checkpoint.safetensors_writer import save_tensors
+from ..errors import CheckpointError
+from .optim.loss_scale import LossScale
+from .optim.schedule import Schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_WITHOUT = "Delete that folder to go on from the weights alone, or use another checkpoint."
+STATE_FILE, OPTIMIZER_FILE, SPARE_FILE = "state.json", "optimizer.safetensors", "spare.safetensors"
+
+
+class TrainingState(BaseModel):
+    """Where a run stands, beside what the checkpoint's metadata says.
+
+    `sequences_seen` is its place in the stream of batches; `weights_sha256` is of the weights that the moments belong to,
+    `moments_sha256` of their file (None where nobody took it);
+    `loss_scale` is float16's, `compiled` whether the steps were; the last five are there to tell what a continuation changes
+    (`native`: whether native code computed the steps).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal[2] = 2
+    sequences_seen: int
+    schedule: Schedule
+    weights_sha256: str
+    moments_sha256: str | None
+    loss_scale: LossScale | None = None
+    compiled: bool = False
+    native: bool = False
+    seed: int
+    sequences_per_step: int
+    dtype: str
+    data_digest: str
+
+
+def write_moments(
+    folder: Path,
+    moments: Mapping[str, "Array | Tensor"],
+    release: Callable[[], None] = lambda: None,
+    hashed: Callable[[bytes | memoryview], None] = lambda _: None,
+) -> None:
+    """Write the optimizer's moments into the checkpoint that is being made at `folder`; the others as in `save_tensors`."""
+    (folder / TRAINING_STATE).mkdir()
+    save_tensors(folder / TRAINING_STATE / OPTIMIZER_FILE, moments, None, release, hashed)
+
+
+def write_state(folder: Path, state: TrainingState) -> None:
+    """Write what belongs to the moments, after them: it names the weights that they are of."""
+    (folder / TRAINING_STATE / STATE_FILE).write_text(state.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def write_spare(folder: Path, tensors: Mapping[str, "Array | Tensor"]) -> None:
+    """Keep what an imported model's own program wants back and the model here has no place for, beside the training state."""
+    save_tensors(folder / TRAINING_STATE / SPARE_FILE, tensors)
+
+
+def read_spare(folder: Path) -> dict[str, "Tensor"]:
+    """What `write_spare` kept, by the other program's names; empty where there is nothing."""
+    from safetensors.torch import load_file
+
+    path = folder / TRAINING_STATE / SPARE_FILE
+    try:
+        return load_file(path) if path.is_file() else {}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} can't be read: {error}. It was not used.", "Delete it to go on without.") from error
+
+
+def check_state(folder: ModelFolder) -> None:
+    """Compare the moments with the sha256 that the state has of them, where there is one. Raises CheckpointError."""
+    if folder.has_training_state:
+        _check_moments(folder.path / TRAINING_STATE, _read(folder.path / TRAINING_STATE))
+
+
+def read_state(folder: Path, weights_sha256: str) -> tuple[TrainingState, dict[str, "Tensor"]]:
+    """The state and the optimizer's moments in `folder`.
+
+    Raises CheckpointError where they are broken, or belong to other weights than those of `weights_sha256`.
+    """
+    from safetensors.torch import load_file
+
+    place = folder / TRAINING_STATE
+    state = _read(place)
+    _check_moments(place, state)
+    if state.weights_sha256 != weights_sha256:
+        raise CheckpointError(
+            f"{place} belongs to other weights than {folder / 'model.safetensors'}. Training was not continued.",
+            _WITHOUT,
+        )
+    try:
+        return state, load_file(place / OPTIMIZER_FILE)
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(place, error) from error
+
+
+def _read(place: Path) -> TrainingState:
+    try:
+        return TrainingState.model_validate_json((place / STATE_FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise _unreadable(place, error) from error
+
+
+def _check_moments(place: Path, state: TrainingState) -> None:
+    try:
+        found = sha256(place / OPTIMIZER_FILE) if state.moments_sha256 else None
+    except OSError as error:
+        raise _unreadable(place, error) from error
+    if found != state.moments_sha256:
+        raise CheckpointError(
+            f"{place / OPTIMIZER_FILE} is damaged: its sha256 is {found}, and {STATE_FILE} says {state.moments_sha256}. "
+            "Training was not continued.",
+            _WITHOUT,
+        )
+
+
+def _unreadable(place: Path, error: Exception) -> CheckpointError:
+    reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error  # all of them are lines of text
+    return CheckpointError(f"{place} can't be read: {reason}. Training was not continued.", _WITHOUT)

@@ -1,0 +1,283 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from echoself_action.config.inputs import DEFAULT_CONFIG, Inputs
+from echoself_action.config.load import ACTION_VARIABLE, load_models
+from echoself_action.errors import InputError
+from echoself_action.training.settings import PRESETS
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def load_inputs(flags: dict[str, Any], unknown: tuple[str, ...] = ()) -> Inputs:
+    (inputs,) = load_models(flags, unknown).values()
+    return inputs
+
+
+def problems(flags: dict[str, Any], unknown: tuple[str, ...] = ()) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        load_inputs(flags, unknown)
+    assert caught.value.exit_code == 2
+    assert all(problem.hint for problem in caught.value.problems)
+    return [problem.message for problem in caught.value.problems]
+
+
+def write_config(text: str, path: str = DEFAULT_CONFIG) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+
+
+def test_a_flag_beats_the_action_which_beats_the_file_which_beats_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config("seed: 1\nmax_iters: 1\nn_layer: 1\nmode: train\n")
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"seed": "2", "max_iters": "2"}))
+    inputs = load_inputs({"seed": "3"})
+    assert (inputs.seed, inputs.max_iters, inputs.n_layer, inputs.n_head) == (3, 2, 1, None)
+
+
+def test_an_empty_string_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config("seed: 1\n")
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"mode": "train", "seed": "", "repo_id": "", "data": ""}))
+    inputs = load_inputs({"tokenizer": ""})
+    assert (inputs.seed, inputs.repo_id, inputs.tokenizer, inputs.data) == (1, None, None, ["**/*.md"])
+
+
+def test_another_file_can_be_named_by_flag_or_by_the_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config("seed: 1")
+    write_config("seed: 2", "other.yml")
+    assert load_inputs({"mode": "train", "config": "other.yml"}).seed == 2
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"config": "other.yml"}))
+    assert load_inputs({"mode": "train"}).seed == 2
+
+
+def test_lists_come_as_commas_lines_or_yaml() -> None:
+    assert load_inputs({"mode": "train", "data": "a.md, b.txt\nc.jsonl"}).data == ["a.md", "b.txt", "c.jsonl"]
+    write_config("data:\n  - a.md\n  - b.txt\n")
+    assert load_inputs({"mode": "train"}).data == ["a.md", "b.txt"]
+
+
+def test_yaml_may_write_a_tag_as_a_number() -> None:
+    write_config("tag: 1.5\nrevision: 2024\nrepo_id: a/b")
+    inputs = load_inputs({"mode": "deploy"})
+    assert (inputs.tag, inputs.revision) == ("1.5", "2024")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"mode": "trian"}, "mode: 'trian' is no mode."),
+        ({}, "mode: not given."),
+        ({"mode": "train", "n_embd": "130"}, "--n-embd: 130 is not divisible by n_head, 4."),
+        ({"mode": "train", "n_embd": "66", "n_head": "3", "architecture": "nanecho"}, "--n-embd: 66 is not divisible by 4."),
+        ({"mode": "train", "persona_dimensions": "calm"}, "--persona-dimensions: only a new NanEcho has them."),
+        ({"mode": "train", "persona_dimensions": "c.d", "architecture": "nanecho"}, "--persona-dimensions: 'c.d' has not the"),
+        (
+            {"mode": "train", "persona_dimensions": "half", "architecture": "nanecho"},
+            "--persona-dimensions: 'half': that name is",
+        ),
+        (
+            {"mode": "train", "persona_dimensions": "a,b,a", "architecture": "nanecho"},
+            "--persona-dimensions: ['a', 'b', 'a']: a",
+        ),
+        ({"mode": "train", "architecture": "llama"}, "--architecture: 'llama' is none of its values."),
+        ({"mode": "train", "n_layer": "zero"}, "--n-layer: 'zero': input should be a valid integer"),
+        ({"mode": "train", "learning_rate": "0"}, "--learning-rate: '0': input should be greater than 0"),
+        ({"mode": "train", "learning_rate": "nan"}, "--learning-rate: 'nan': input should be"),
+        ({"mode": "train", "val_fraction": "0.9"}, "--val-fraction: '0.9': input should be less than or equal to 0.5"),
+        ({"mode": "train", "preset": "huge"}, "--preset: 'huge' is none of its values."),
+        ({"mode": "train", "tokenizer": "bert"}, "--tokenizer: 'bert' has not the form"),
+        ({"mode": "train", "warmup": "200"}, "--warmup: 200 steps are no less than max_iters, 200."),
+        ({"mode": "train", "resume": "never"}, "--resume: never would leave the trained model behind."),
+        ({"mode": "train", "repo_id": "no-owner"}, "--repo-id: 'no-owner' has not the form"),
+        ({"mode": "train", "repo_id": "../x/y"}, "--repo-id: '../x/y' has not the form"),
+        ({"mode": "deploy", "repo_id": "me/a--b"}, "--repo-id: 'me/a--b' has not the form"),
+        ({"mode": "deploy", "repo_id": "me/a.git"}, "--repo-id: 'me/a.git' has not the form"),
+        ({"mode": "deploy", "repo_id": f"me/{'m' * 94}"}, f"--repo-id: 'me/{'m' * 94}' has not the form"),
+        ({"mode": "train", "data": "hf://datasets/me/a--b"}, "--data: hf://datasets/me/a--b names no dataset"),
+        ({"mode": "train", "revision": "../x"}, "--revision: '../x' has not the form"),
+        ({"mode": "deploy"}, "repo_id: not given, and deploy needs it."),
+        ({"mode": "train", "blok_size": "1"}, "--blok-size: there is no such input."),
+        ({"mode": "train", "private": "perhaps"}, "--private: 'perhaps': input should be a valid boolean"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(flags: dict[str, Any], said: str) -> None:
+    found = problems(flags)
+    assert len(found) == 1
+    assert found[0].startswith(said)
+
+
+def test_everything_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config("sead: 1")
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"n_embd": "130", "seed": "x"}))
+    found = problems({"mode": "cycle", "dtype": "float8"}, ("--colour=red",))
+    places = [message.split(" ")[0] if message[0] == "-" else message.split(":")[0] for message in found]
+    assert sorted(places) == ["--colour", "--dtype:", "input n_embd", "input seed", "repo_id", "sead in .github/echoself.yml"]
+
+
+def test_datasets_contradict_a_pull_request_another_place_and_a_name_that_is_too_long() -> None:
+    given = {"mode": "deploy", "repo_id": "me/model", "upload_datasets": "true"}
+    for more, said in (
+        ({"create_pr": "true"}, "it publishes the documents by a commit, and create_pr makes none"),
+        ({"dataset_layout": "folder", "dataset_repo_id": "me/words"}, "keeps the documents in the model repo"),
+        ({"repo_id": f"me/{'m' * 88}"}, "the name that it would have is longer than 96 characters"),
+        ({"dataset_repo_id": "words"}, "'words' has not the form that is wanted"),
+        ({"dataset_repo_id": "me/my..words"}, "'me/my..words' has not the form that is wanted"),
+        ({"data": "hf://datasets/me/words"}, "on the Hub, where they are already"),
+        ({"data": "a.md,hf://me/words"}, "hf://me/words names no dataset"),
+        ({"dataset_layout": "zip"}, "'zip' is none of its values"),
+    ):
+        assert any(said in problem for problem in problems(given | more)), said
+    assert load_inputs(given).dataset_repo == "me/model-dataset"
+    assert load_inputs(given | {"upload_datasets": "false", "create_pr": "true"}).dataset_repo is None
+
+
+def test_two_models_with_other_documents_have_a_dataset_repo_each() -> None:
+    both = "mode: deploy\nupload_datasets: true\ndataset_repo_id: me/words\nmodels:\n"
+    write_config(both + "  one: {repo_id: me/one, data: a.md}\n  two: {repo_id: me/two, data: b.md}\n")
+    (problem,) = problems({})
+    assert "both would publish their documents to me/words" in problem
+    write_config(both + "  one: {repo_id: me/one, n_layer: 1}\n  two: {repo_id: me/two, n_layer: 2}\n")
+    assert len(load_models({}, ())) == 2
+
+
+def test_a_contradiction_with_a_wrong_value_is_not_said_twice() -> None:
+    assert len(problems({"mode": "train", "n_embd": "x", "n_head": "3"})) == 1
+
+
+def test_an_unknown_key_is_answered_with_the_closest_one() -> None:
+    with pytest.raises(InputError, match="Did you mean block_size"):
+        load_inputs({"mode": "train", "blok_size": "1"})
+
+
+def test_a_token_is_never_shown() -> None:
+    inputs = load_inputs({"mode": "train", "hf_token": "hf_secret"})
+    assert inputs.token == "hf_secret"
+    assert "hf_secret" not in f"{inputs!r} {inputs} {inputs.model_dump()} {inputs.model_dump_json()}"
+    for flags, unknown in (({"mode": "train", "hf_token": 5}, ()), ({"mode": "train"}, ("--hf-token=hf_secret",))):
+        with pytest.raises(InputError) as caught:
+            load_inputs(flags, unknown)
+        assert "hf_secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: [", "is no YAML"), ("- a\n- b", "holds no mapping"), ("\xff", "is no YAML")],
+)
+def test_a_broken_file_is_named(text: str, said: str) -> None:
+    Path("bad.yml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=f"bad.yml {said}"):
+        load_inputs({"mode": "train", "config": "bad.yml"})
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(InputError, match=r"config: none.yml can't be read"):
+        load_inputs({"mode": "train", "config": "none.yml"})
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '"x"'])
+def test_a_broken_action_variable_is_said(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ACTION_VARIABLE, text)
+    with pytest.raises(InputError, match=f"{ACTION_VARIABLE} is no JSON"):
+        load_inputs({"mode": "train"})
+
+
+def test_a_preset_fills_what_is_not_given() -> None:
+    settings = load_inputs({"mode": "train", "preset": "full", "batch_size": "3"}).training_settings("muon")
+    assert settings.batch_size == 3
+    assert settings.learning_rate == PRESETS["full"].learning_rate
+
+
+def test_the_presets_learning_rate_is_the_optimizers() -> None:
+    given = load_inputs({"mode": "train", "optimizer": "adamw"})
+    assert given.training_settings("muon").optimizer == "adamw"
+    assert given.training_settings("muon").learning_rate == PRESETS["ci"].adamw_learning_rate
+    assert load_inputs({"mode": "train"}).training_settings("adamw").learning_rate == PRESETS["ci"].adamw_learning_rate
+    assert load_inputs({"mode": "train", "learning_rate": "0.5"}).training_settings("muon").learning_rate == 0.5
+
+
+def test_every_input_has_help_and_belongs_to_a_mode() -> None:
+    for name, declared in Inputs.model_fields.items():
+        assert declared.description, name
+        assert isinstance(declared.json_schema_extra, dict)
+        assert declared.json_schema_extra["modes"], name
+
+
+MODELS = """
+preset: ci
+n_embd: 128
+models:
+  docs: {data: "docs/*.md", repo_id: me/docs}
+  code: {data: "src/*.py", repo_id: me/code, n_layer: 2, output_dir: elsewhere}
+"""
+
+
+def test_each_model_has_the_inputs_of_all_its_own_over_them_and_a_folder_for_itself() -> None:
+    write_config(MODELS)
+    docs, code = load_models({"mode": "train", "seed": "5"}).values()
+    assert (docs.data, docs.repo_id, docs.n_layer, docs.n_embd, docs.seed) == (["docs/*.md"], "me/docs", None, 128, 5)
+    assert (code.data, code.repo_id, code.n_layer, code.n_embd, code.seed) == (["src/*.py"], "me/code", 2, 128, 5)
+    assert (docs.output_dir, code.output_dir) == (Path("echoself-model/docs"), Path("elsewhere"))
+    given = load_models({"mode": "train", "output_dir": "out"}).values()
+    assert [inputs.output_dir for inputs in given] == [Path("out/docs"), Path("out/code")]
+
+
+def test_one_model_is_picked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config(MODELS)
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"mode": "train", "model": "code"}))
+    assert list(load_models({})) == ["code"]
+    assert list(load_models({"model": "docs"})) == ["docs"]
+    assert load_inputs({"model": "docs"}).repo_id == "me/docs"
+
+
+def test_what_is_wrong_with_any_model_is_said_at_once_with_its_name_and_key() -> None:
+    write_config(
+        "n_embd: 128\nlog_interval: none\nmodels:\n  a: {n_layer: zero, mode: pull}\n  b: {sead: 1, repo_id: me/b}\n"
+        "  c: {n_head: 3, repo_id: me/b}\n"
+    )
+    found = [message.partition(f" in {DEFAULT_CONFIG}: ") for message in problems({"mode": "cycle", "model": "d"})]
+    assert sorted((place, said[:20]) for place, _, said in found) == [
+        ("log_interval", "'none': input should"),
+        ("mode of models.a", "it is one for all mo"),
+        ("model: 'd' is none of the models in .github/echoself.yml.", ""),
+        ("models.b and models.c", "both would be publis"),
+        ("n_embd of models.c", "128 is not divisible"),
+        ("n_layer of models.a", "'zero': input should"),
+        ("repo_id of models.a", "not given, and cycle"),
+        ("sead of models.b", "there is no such inp"),
+    ]
+
+
+def test_two_models_never_share_a_folder() -> None:
+    write_config("models:\n  a: {output_dir: x}\n  b: {output_dir: x}\n")
+    assert "both have the output_dir x." in problems({"mode": "train"})[0]
+
+
+@pytest.mark.parametrize("text", ["models: docs", "models: {}", "models: [a]", "models: {a/b: {}}", "models: {a: b}"])
+def test_models_that_are_no_mapping_are_refused(text: str) -> None:
+    write_config(text)
+    with pytest.raises(InputError, match=r"models.* in .*: no .*mapping of inputs|no mapping of names to inputs"):
+        load_models({"mode": "train"})
+
+
+def test_a_name_without_models_in_the_file_is_refused() -> None:
+    assert problems({"mode": "train", "model": "docs"}) == [f"model: 'docs' is none of the models in {DEFAULT_CONFIG}."]
+
+
+def test_compare_needs_two_candidates_or_a_repo() -> None:
+    assert problems({"mode": "compare"}) == ["repo_id: not given, and compare needs it."]
+    assert problems({"mode": "compare", "candidates": "a"})[0].startswith("--candidates: 'a': value should have at least 2")
+    assert problems({"mode": "compare", "candidates": "a, a"})[0].startswith("--candidates: 'a, a': one stands in it twice")
+    assert load_inputs({"mode": "compare", "candidates": "a,b/c@v1"}).candidates == ["a", "b/c@v1"]
+
+
+def test_off_in_the_file_is_the_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without quotes YAML reads it as false."""
+    monkeypatch.chdir(tmp_path)
+    Path("inputs.yml").write_text("mode: pull\nrepo_id: a/b\nverify: off\nsign: off\n")
+    (inputs,) = load_models({"config": "inputs.yml"}).values()
+    assert (inputs.verify, inputs.sign) == ("off", "off")

@@ -1,0 +1,263 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from echoself_action.corpus import token_cache
+from echoself_action.corpus.char_vocab import character_tokenizer
+from echoself_action.corpus.globs import find_files
+from echoself_action.corpus.readers import read_documents
+from echoself_action.corpus.split import is_validation, split_position, stretches
+from echoself_action.corpus.token_cache import Tokens, prepare_tokens, require_block
+from echoself_action.corpus.tokenizer import Tokenizer, make_tokenizer
+from echoself_action.corpus.tokens import hash_file
+from echoself_action.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return make_tokenizer("bytes", lambda: iter(()))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def prepare(files: list[Path], tokenizer: Tokenizer, cache: Path, val_fraction: float = 0.1) -> Tokens:
+    return prepare_tokens(files, tokenizer, cache, val_fraction, "fail", pytest.fail)
+
+
+def test_every_document_is_in_its_split_and_ends(chat_files: list[Path], tokenizer: Tokenizer, cache: Path) -> None:
+    tokens = prepare(chat_files, tokenizer, cache)
+    documents = [document.text for document in read_documents(chat_files, "fail", pytest.fail)]
+    for ids, held_out in ((tokens.train, False), (tokens.val, True)):
+        texts = tokenizer.decode(ids).split("<|endoftext|>")
+        assert texts.pop() == ""
+        assert sorted(texts) == sorted(text for text in documents if is_validation(text, 0.1) == held_out)
+    assert tokens.documents == len(documents)
+    assert tokens.val_documents == sum(is_validation(text, 0.1) for text in documents)
+
+
+def test_a_long_file_flows_on_between_its_seams(shakespeare_file: Path, tokenizer: Tokenizer, cache: Path) -> None:
+    tokens = prepare([shakespeare_file], tokenizer, cache)
+    text = shakespeare_file.read_text(encoding="utf-8")
+    ends = int((tokens.train == 256).sum()), int((tokens.val == 256).sum())
+    assert tokens.val_documents >= ends[1] > 5
+    assert abs(ends[0] - ends[1]) <= 1
+    assert ends[0] < tokens.documents - tokens.val_documents
+    assert tokens.bytes_train == len(tokens.train) - ends[0]
+    assert tokens.bytes_val == len(tokens.val) - ends[1]
+    assert len(text.encode()) == tokens.bytes_train + tokens.bytes_val
+    for ids in (tokens.train, tokens.val):
+        assert all(stretch in text for stretch in tokenizer.decode(ids).split("<|endoftext|>"))
+
+
+@pytest.mark.usefixtures("gpt2_vocabulary")
+def test_flowing_on_gives_the_ids_of_the_uncut_text(shakespeare_file: Path, cache: Path) -> None:
+    gpt2 = make_tokenizer("gpt2", lambda: iter(()))
+    tokens = prepare([shakespeare_file], gpt2, cache)
+    assert tokens.train.dtype == np.uint16
+    ends = np.flatnonzero(tokens.train == gpt2.end_of_text_id)
+    for start, end in zip([0, *(ends[:-1] + 1)], ends, strict=True):
+        stretch = tokens.train[start:end]
+        assert gpt2.encode_batch([gpt2.decode(stretch)])[0].tolist() == stretch.tolist()
+
+
+def test_token_files_hold_what_tokenizers_gives_to_each_text_in_order(
+    shakespeare_file: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / "odd.jsonl"
+    odd.write_text("\n".join(json.dumps({"text": text}) for text in ["😀 a\r\nb", "\rb", "é", *"abcdefghijklmno"]))
+    files = [shakespeare_file, odd]
+    characters = sorted({*shakespeare_file.read_text(encoding="utf-8"), *"😀é\r"})
+    backend = character_tokenizer(characters)
+    paths = sorted(files, key=hash_file)
+    expected: dict[bool, list[int]] = {True: [], False: []}
+    for stretch in stretches(read_documents(paths, "fail", pytest.fail), 0.1):
+        expected[stretch.validation] += backend.encode(stretch.text).ids
+    for batch in (10**9, 10_000, 1):
+        monkeypatch.setattr(token_cache, "_BATCH", batch)
+        tokens = prepare(files, Tokenizer(backend, None, "characters"), cache / str(batch))
+        assert tokens.train.tolist() == expected[False]
+        assert tokens.val.tolist() == expected[True]
+
+
+def test_what_can_not_be_tokenised_leaves_nothing(shakespeare_file: Path, cache: Path) -> None:
+    with pytest.raises(InputError, match="is not among the 2 characters"):
+        prepare([shakespeare_file], Tokenizer(character_tokenizer(["a", "b"]), None, "characters"), cache)
+    assert not list(cache.glob("*/*"))
+
+
+def test_a_second_run_reuses_what_the_first_wrote(
+    chat_files: list[Path], tokenizer: Tokenizer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = prepare(chat_files, tokenizer, cache)
+    monkeypatch.setattr(tokenizer, "encode_batch", lambda _: pytest.fail("tokenised again"))
+    second = prepare(chat_files, tokenizer, cache)
+    assert (first.reused, second.reused) == (False, True)
+    assert second.digest == first.digest
+    assert np.array_equal(second.train, first.train)
+    assert np.array_equal(second.val, first.val)
+    assert (second.documents, second.bytes_train, second.bytes_val) == (
+        first.documents,
+        first.bytes_train,
+        first.bytes_val,
+    )
+
+
+def test_the_digest_knows_content_only(chat_files: list[Path], tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    copies = [Path(shutil.copy(path, tmp_path / f"elsewhere/{9 - i}.jsonl")) for i, path in enumerate(chat_files)]
+    first = prepare(chat_files, tokenizer, tmp_path / "cache")
+    second = prepare(find_files(["elsewhere/*"], tmp_path), tokenizer, tmp_path / "other/cache")
+    assert second.digest == first.digest
+    assert np.array_equal(second.train, first.train)
+
+    bpe = make_tokenizer("bpe:260", lambda: iter(["to be or not to be " * 9] * 9))
+    others = [
+        prepare(chat_files, tokenizer, tmp_path, 0.2),
+        prepare(chat_files[1:], tokenizer, tmp_path),
+        prepare(chat_files, bpe, tmp_path),
+    ]
+    copies[0].write_bytes(copies[0].read_bytes() + b'{"text": "one more"}\n')
+    others.append(prepare(copies, tokenizer, tmp_path))
+    assert len({first.digest, *(tokens.digest for tokens in others)}) == 5
+
+
+def test_damaged_token_files_are_written_again(chat_files: list[Path], tokenizer: Tokenizer, cache: Path) -> None:
+    first = np.array(prepare(chat_files, tokenizer, cache).train)
+    (train,) = cache.glob("*/train.bin")
+    with train.open("r+b") as file:
+        file.truncate(100)
+    again = prepare(chat_files, tokenizer, cache)
+    assert not again.reused
+    assert np.array_equal(again.train, first)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from echoself_action.corpus.token_cache import prepare_tokens
+from echoself_action.corpus.tokenizer import make_tokenizer
+tokenizer = make_tokenizer("bytes", lambda: iter(()))
+tokens = prepare_tokens([Path(sys.argv[1])], tokenizer, Path(sys.argv[2]), 0.1, "fail", print)
+print(tokens.reused, tokens.digest, len(tokens.train))
+"""
+
+
+def start(corpus: Path, cache: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", PROGRAM, str(corpus), str(cache)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+@pytest.fixture
+def large_corpus(shakespeare_file: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "large.txt"
+    path.write_bytes(shakespeare_file.read_bytes() * 20)
+    return path
+
+
+def test_a_killed_run_leaves_nothing_that_counts(large_corpus: Path, tokenizer: Tokenizer, cache: Path) -> None:
+    process = start(large_corpus, cache)
+    deadline = time.monotonic() + 30
+    while not any(path.stat().st_size for path in cache.glob("*.partial/train.bin")):
+        assert process.poll() is None, "ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert list(cache.glob("*.partial"))
+    assert not list(cache.glob("*/meta.json"))
+    tokens = prepare([large_corpus], tokenizer, cache)
+    assert not tokens.reused
+    assert (tokens.bytes_train or 0) + (tokens.bytes_val or 0) == large_corpus.stat().st_size
+    assert not list(cache.glob("*.partial"))
+
+
+def test_of_two_processes_at_once_one_tokenises(large_corpus: Path, cache: Path) -> None:
+    processes = [start(large_corpus, cache) for _ in range(2)]
+    outputs = [process.communicate()[0].split() for process in processes]
+    assert sorted(output[0] for output in outputs) == ["False", "True"]
+    assert outputs[0][1:] == outputs[1][1:]
+
+
+def test_files_that_were_skipped_are_told_on_reuse_and_refused_under_fail(
+    chat_files: list[Path], tokenizer: Tokenizer, tmp_path: Path, cache: Path
+) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"text": "fine"}\nbroken\n')
+    files = [*chat_files, broken]
+    told: list[list[str]] = [[], []]
+    for warnings in told:
+        tokens = prepare_tokens(files, tokenizer, cache, 0.1, "skip", warnings.append)
+    assert tokens.reused
+    assert told[0] == told[1]
+    assert "broken.jsonl, line 2" in told[0][0]
+    with pytest.raises(InputError, match=r"broken\.jsonl, line 2"):
+        prepare(files, tokenizer, cache)
+
+
+def lines(tmp_path: Path, texts: list[str]) -> list[Path]:
+    path = tmp_path / "texts.jsonl"
+    path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    return [path]
+
+
+def test_no_validation_document_is_an_error_with_a_fraction_that_helps(
+    tokenizer: Tokenizer, tmp_path: Path, cache: Path
+) -> None:
+    texts = [text for text in (f"document {i}" for i in range(100)) if split_position(text) > 0.15][:12]
+    files = lines(tmp_path, texts)
+    with pytest.raises(InputError, match=r"12 documents with 123 bytes of text, and at val_fraction 0\.1 none") as caught:
+        prepare(files, tokenizer, cache)
+    assert "is for validation" in caught.value.message
+    assert not list(cache.glob("*/*"))
+    fraction = float(caught.value.hint.split()[3].rstrip(","))
+    assert 1 <= prepare(files, tokenizer, cache, fraction).val_documents <= 2
+
+
+def test_no_training_document_is_an_error_with_a_fraction_that_helps(tokenizer: Tokenizer, tmp_path: Path, cache: Path) -> None:
+    texts = [text for text in (f"document {i}" for i in range(100)) if split_position(text) < 0.1][:3]
+    files = lines(tmp_path, texts)
+    with pytest.raises(InputError, match="none of them is for training") as caught:
+        prepare(files, tokenizer, cache)
+    fraction = float(caught.value.hint.split()[3].rstrip(","))
+    assert prepare(files, tokenizer, cache, fraction).documents == 3
+
+
+@pytest.mark.parametrize("texts", [["just one"], ["the same"] * 5])
+def test_one_document_can_not_be_split(tokenizer: Tokenizer, tmp_path: Path, cache: Path, texts: list[str]) -> None:
+    with pytest.raises(InputError, match=f"{len(texts):,} documents") as caught:
+        prepare(lines(tmp_path, texts), tokenizer, cache)
+    assert caught.value.hint.startswith("Add text")
+
+
+def test_a_block_must_fit_into_both_splits(chat_files: list[Path], tokenizer: Tokenizer, cache: Path) -> None:
+    tokens = prepare(chat_files, tokenizer, cache)
+    fits = len(tokens.val) - 1
+    require_block(tokens, fits)
+    with pytest.raises(InputError, match=f"{len(tokens.val):,} tokens for validation") as caught:
+        require_block(tokens, fits + 1)
+    assert f"Lower block_size to {fits} or less" in caught.value.hint
+
+
+def test_a_large_vocabulary_takes_four_bytes_an_id(chat_files: list[Path], tmp_path: Path, cache: Path) -> None:
+    folder = tmp_path / "tokenizer"
+    make_tokenizer("bytes", lambda: iter(())).save(folder)
+    parts = json.loads((folder / "tokenizer.json").read_text())
+    parts["model"]["vocab"] |= {f"unused {i}": i for i in range(257, 70_000)}
+    (folder / "tokenizer.json").write_text(json.dumps(parts))
+    large = make_tokenizer(str(folder / "tokenizer.json"), lambda: iter(()))
+    tokens = prepare(chat_files, large, cache)
+    assert tokens.val.dtype == np.uint32
+    assert large.decode(tokens.val).count("<|endoftext|>") == tokens.val_documents

@@ -1,0 +1,70 @@
+"""A nanoGPT checkpoint through the front door: what is said of it, training from it, and what is refused."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from echoself_action.hub.client import open_hub
+
+from ..conftest import Cli
+from .foreign_files import nanogpt_checkpoint, save
+
+ROUND = "--hub hub --repo-id me/model"
+
+
+def test_it_is_published_once(echoself: Cli, workspace: Path) -> None:
+    save(nanogpt_checkpoint(), workspace / "ckpt.pt")
+    deployed = echoself(f"deploy {ROUND} --checkpoint *.pt")
+    assert (deployed["deployed"], deployed["step"], deployed["model_dir"]) == ("true", "7", "echoself-model/checkpoint-7")
+    assert echoself(f"deploy {ROUND} --checkpoint ckpt.pt")["deployed"] == "false"
+
+
+def test_the_card_says_where_the_model_comes_from(echoself: Cli, workspace: Path, shared: Path) -> None:
+    echoself(f"deploy {ROUND} --checkpoint {shared}/fixtures/nanogpt/bias_true/ckpt.pt")
+    with open_hub("hub", None) as hub:
+        card = Path(hub.api.hf_hub_download("me/model", "README.md")).read_text()
+    assert "| Imported from | a nanoGPT checkpoint; logits differ from its own by 0.0e+00 |" in card
+
+
+def test_training_goes_on_from_it(
+    echoself: Cli, workspace: Path, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "bins"
+    data.mkdir()
+    for name in ("train.bin", "val.bin"):
+        np.random.default_rng(0).integers(0, 256, 5000).astype(np.uint16).tofile(data / name)
+    source = shared / "fixtures/nanogpt/bias_true/ckpt.pt"
+    bins = workspace / "bins"
+    shutil.copytree(data, bins)
+    trained = echoself(f"train --checkpoint {source} --data bins/*.bin --max-iters 5 --batch-size 4 --device cpu")
+    assert trained["step"] in ("40", "45")
+    assert "going on from echoself-model/checkpoint-40, step 40" in capsys.readouterr().out
+    assert Path("echoself-model/checkpoint-45/model.safetensors").exists()
+
+
+def test_text_for_a_model_whose_vocabulary_nobody_knows_is_refused(
+    echoself: Cli, workspace: Path, shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    echoself(f"train --checkpoint {shared}/fixtures/nanogpt/bias_true/ckpt.pt --data docs/*.md", code=2)
+    assert "Nobody knows this model's vocabulary" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_no_known_model_is_refused_by_its_tensors(
+    echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"step": 3, "loss": 1.5, "model_state_dict": {"encoder.weight": torch.ones(2)}}, "model.pt")
+    echoself(f"deploy {ROUND} --checkpoint model.pt", code=3)
+    said = capsys.readouterr().err
+    assert "its tensors are of no model that is known here: 'encoder.weight'" in said
+    assert "older export" in said  # the layouts that are known
+    assert not (workspace / "echoself-model").exists()
+
+
+def test_a_glob_must_match_one(echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.pt", "b.pt"):
+        (workspace / name).touch()
+    echoself(f"deploy {ROUND} --checkpoint *.pt", code=3)
+    assert "*.pt matches 2: a.pt, b.pt. None was used." in capsys.readouterr().err

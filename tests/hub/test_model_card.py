@@ -1,0 +1,125 @@
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from echoself_action.checkpoint.metadata import ParityFacts
+from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.config.inputs import Inputs
+from echoself_action.hub.cards.model_card import OLD_MARKER, CardChoices, card_to_fill, model_card
+from echoself_action.hub.client import Hub
+from echoself_action.hub.history import parse_history, publish_of
+from echoself_action.hub.publish import ensure_repo, model_files, publish_model
+from echoself_action.hub.repo import look_up
+
+PARITY = ParityFacts(tensors=28, max_abs_diff=2e-7, argmax_agreement=1.0, positions=128)
+
+
+@pytest.fixture
+def card(model_folder: ModelFolder) -> str:
+    assert model_folder.metadata
+    facts = model_folder.metadata.model_copy(update={"step": 100, "val_loss": 1.5, "best_val_loss": 1.5, "best_step": 100})
+    folder = ModelFolder(model_folder.path, model_folder.config, facts)
+    history = parse_history(b"")
+    for day in (1, 2):
+        publish = publish_of(folder, history, {}, 2.25, datetime(2026, 1, day, 3, 4, tzinfo=UTC))
+        assert publish
+        history = history.followed_by(publish)
+    return model_card("someone/model", folder, PARITY, CardChoices(license="mit", language=("en",)), history.publishes)
+
+
+def test_the_front_matter_says_what_the_hub_shows(card: str) -> None:
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["license"] == "mit"
+    assert front["language"] == ["en"]
+    assert front["library_name"] == "transformers"
+    assert front["pipeline_tag"] == "text-generation"
+    metrics = {metric["type"]: metric["value"] for metric in front["model-index"][0]["results"][0]["metrics"]}
+    assert metrics == {"loss": 1.5, "perplexity": 4.481689, "bits_per_byte": 2.25}
+
+
+def test_the_text_says_how_it_was_trained_and_where_its_limits_are(card: str) -> None:
+    for fact in (
+        "| Steps | 100 |",
+        "| Validation loss | 1.5000 |",
+        "`bytes`, 257 entries",
+        "28 tensors, none missing",
+        "2.0e-07",
+        "## Intended use and limits",
+        "| Bits per byte | 2.2500 |",
+        "](metrics/history.png)",
+        "| 2026-01-02 03:04 | 100 | 1.5000 |",
+        "year = {2026}",
+    ):
+        assert fact in card
+
+
+def test_the_hub_accepts_it_without_a_warning(
+    card: str, hub: Hub, model_folder: ModelFolder, recwarn: pytest.WarningsRecorder
+) -> None:
+    remote = ensure_repo(hub, look_up(hub, "someone/model", "main"), private=False)
+    publish_model(hub, remote, model_files(model_folder, card), "Model")
+    assert not [str(warning.message) for warning in recwarn if "README" in str(warning.message)]
+
+
+def test_the_snippet_runs(card: str, model_folder: ModelFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    [snippet] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    torch.manual_seed(0)
+    exec(snippet.replace("someone/model", str(model_folder.path)))  # noqa: S102
+    assert capsys.readouterr().out.startswith("The")
+
+
+def test_the_same_model_gives_the_same_card(card: str, model_folder: ModelFolder) -> None:
+    assert model_card("a/b", model_folder, PARITY, CardChoices()) == model_card("a/b", model_folder, PARITY, CardChoices())
+
+
+def test_the_workflow_that_goes_on_training_has_only_inputs_that_there_are(card: str) -> None:
+    [block] = re.findall(r"```yaml\n(.*?)```", card, re.DOTALL)
+    step = yaml.safe_load(block)[-1]
+    assert step["uses"].startswith("9cog/echoself-action@")
+    assert set(step["with"]) <= set(Inputs.model_fields)
+    assert (step["with"]["repo_id"], step["with"]["mode"]) == ("someone/model", "cycle")
+
+
+def test_what_a_person_changes_outside_the_marks_stays(card: str, model_folder: ModelFolder) -> None:
+    edited = card.replace("# model\n", "# Our model\n\nA word of ours.\n").replace("license: mit", "license: cc-by-4.0")
+    edited = edited.replace("| Steps | 100 |", "| Steps | lots |")
+    again = model_card("someone/model", model_folder, PARITY, CardChoices(), kept=edited)
+    assert "# Our model\n\nA word of ours.\n" in again
+    assert yaml.safe_load(again.split("---")[1])["license"] == "cc-by-4.0"
+    assert "| Steps | lots |" not in again
+    assert "| Steps | 0 |" in again
+
+
+def test_a_part_that_a_person_took_away_does_not_come_back(card: str, model_folder: ModelFolder) -> None:
+    edited = re.sub(r"<!-- echoself:limits -->.*?<!-- /echoself:limits -->", "", card, flags=re.DOTALL)
+    assert "limits" not in model_card("someone/model", model_folder, PARITY, CardChoices(), kept=edited)
+
+
+def test_a_template_gets_its_parts_and_the_front_matter(model_folder: ModelFolder) -> None:
+    template = "# Ours\n\n<!-- echoself:use -->\n<!-- /echoself:use -->\n\nThe end.\n"
+    text = model_card("someone/model", model_folder, PARITY, CardChoices(license="mit"), kept=template)
+    assert yaml.safe_load(text.split("---")[1])["license"] == "mit"
+    assert 'from_pretrained("someone/model")' in text
+    assert text.endswith("<!-- /echoself:use -->\n\nThe end.\n")
+
+
+def test_whose_card_it_is_decides_what_is_written(card: str) -> None:
+    assert card_to_fill(None, None) == (True, None)
+    assert card_to_fill(f"{OLD_MARKER}\n# Old\n", None) == (True, None)
+    assert card_to_fill(card, None) == (True, card)
+    assert card_to_fill("# My model\n", None)[0] is False
+    assert card_to_fill("# My model\n", "template") == (True, "template")
+
+
+def test_text_from_a_checkpoint_can_end_no_part_of_the_card(model_folder: ModelFolder) -> None:
+    assert model_folder.metadata
+    assert model_folder.metadata.data
+    data = model_folder.metadata.data.model_copy(update={"patterns": ["<!-- /echoself:training -->`|\n# x"]})
+    facts = model_folder.metadata.model_copy(update={"data": data})
+    text = model_card("a/b", ModelFolder(model_folder.path, model_folder.config, facts), PARITY, CardChoices())
+    assert text.count("<!-- /echoself:training -->") == 1
+    assert "\n# x" not in text

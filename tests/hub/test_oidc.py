@@ -1,0 +1,182 @@
+"""Trusted publishing, and the message of each way in which it fails: the local Hub plays the Hub, a server here the runner."""
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import _auth
+
+from echoself_action.errors import InputError, MissingTokenError
+from echoself_action.hub.client import Hub, datasets_of, open_hub, require_write_access
+from echoself_action.hub.repo import look_up
+from echoself_action.localhub import LocalHub, TrustedPublishing
+from echoself_action.report.github_actions import report_problem
+
+ISSUER, KEY = "https://issuer.test", b"the issuer's key"
+TRUSTED = {"repository": "octo/train"}
+JOB = TRUSTED | {
+    "sub": "repo:octo/train:ref:refs/heads/main",
+    "ref": "refs/heads/main",
+    "workflow_ref": "octo/train/.github/workflows/cycle.yml@refs/heads/main",
+}
+
+
+def encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def id_token(audience: str, **claims: str) -> str:
+    payload = {"iss": ISSUER, "aud": audience, "exp": int(time.time()) + 300, **JOB, **claims}
+    body = f"{encode(json.dumps({'alg': 'HS256'}).encode())}.{encode(json.dumps(payload).encode())}"
+    return f"{body}.{encode(hmac.digest(KEY, body.encode(), hashlib.sha256))}"
+
+
+class Runner(BaseHTTPRequestHandler):
+    """What a GitHub runner offers a job that may ask for an id token."""
+
+    def do_GET(self) -> None:
+        allowed = self.headers["Authorization"].lower() == "bearer request-token"  # either way of writing it
+        audience = parse_qs(urlsplit(self.path).query)["audience"][0]
+        body = json.dumps({"value": id_token(audience) if allowed else None}).encode()
+        self.send_response(200 if allowed else 403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A Hub that trusts octo/train with me/model and me/missing, which is not there; the usual one of this job."""
+    trusted = ("me/model", "me/missing", "datasets/me/words", "datasets/me/missing")
+    publishing = TrustedPublishing(ISSUER, KEY, dict.fromkeys(trusted, TRUSTED))
+    with LocalHub(tmp_path / "hub", token="owner", publishing=publishing) as hub:
+        HfApi(hub.url, token="owner").create_repo("me/model")
+        HfApi(hub.url, token="owner").create_repo("me/other")
+        HfApi(hub.url, token="owner").create_repo("me/words", repo_type="dataset")
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)  # the client reads its environment once
+        monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
+        yield hub.url
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A job with `id-token: write`, and HF_OIDC_RESOURCE: me/model."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Runner) as runner:
+        threading.Thread(target=runner.serve_forever, daemon=True).start()
+        monkeypatch.setenv("GITHUB_ACTIONS", "true")
+        monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", f"http://127.0.0.1:{runner.server_port}/token?api-version=2")
+        monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token")
+        monkeypatch.setenv("HF_OIDC_RESOURCE", "me/model")
+        yield
+        runner.shutdown()
+
+
+def opened(token: str | None = None) -> tuple[Hub, list[str]]:
+    said: list[str] = []
+    with open_hub(None, token, said.append) as hub:
+        require_write_access(hub)
+        return hub, said
+
+
+def refused(kind: type[InputError]) -> InputError:
+    with pytest.raises(kind) as caught:
+        opened()
+    assert "eyJ" not in f"{caught.value}"  # no token is shown
+    return caught.value
+
+
+def test_a_job_that_is_trusted_needs_no_token(server: str, job: None) -> None:
+    hub, said = opened()
+    hub.api.upload_file(repo_id="me/model", path_or_fileobj=b"x", path_in_repo="x.txt")
+    assert said == ["keyless access to me/model is used"]
+    assert look_up(hub, "me/model", "main").model
+
+
+def test_a_dataset_repo_is_a_resource_of_its_own(server: str, job: None) -> None:
+    hub, _ = opened()
+    datasets = datasets_of(hub, "me/words")
+    datasets.api.upload_file(repo_id="me/words", repo_type="dataset", path_or_fileobj=b"x", path_in_repo="x.txt")
+    with pytest.raises(HfHubHTTPError):
+        hub.api.upload_file(repo_id="me/words", repo_type="dataset", path_or_fileobj=b"y", path_in_repo="x.txt")
+    with pytest.raises(MissingTokenError, match="gave no keyless token for datasets/me/other") as caught:
+        datasets_of(hub, "me/other")
+    assert "repository=octo/train" in caught.value.hint
+    with pytest.raises(InputError, match="there is no repo datasets/me/missing"):
+        datasets_of(hub, "me/missing")
+    assert datasets_of(opened("owner")[0], "me/words").api.token == "owner"
+
+
+def test_a_token_that_is_given_is_used_and_that_is_said(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub, said = opened("owner")
+    assert hub.api.token == "owner"
+    assert said == ["hf_token is used; the keyless access to me/model that HF_OIDC_RESOURCE asks for is not"]
+    monkeypatch.setenv("HF_TOKEN", "wrong")
+    assert opened()[1] == ["keyless access to me/model is used; HF_TOKEN is not"]
+
+
+def test_a_refused_exchange_says_what_the_job_shows(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_OIDC_RESOURCE", "me/other")
+    error = refused(MissingTokenError)
+    assert "gave no keyless token for me/other" in error.message
+    assert "no trusted publisher of me/other" in error.message
+    assert all(f"{name}={JOB[name]}" in error.hint for name in ("sub", "repository", "ref", "workflow_ref"))
+
+
+def test_an_id_token_of_somebody_else_is_refused_with_its_claims(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_OIDC_RESOURCE", "me/model")
+    monkeypatch.setenv("HF_OIDC_ID_TOKEN", id_token(server, repository="octo/fork"))
+    assert "repository=octo/fork" in refused(MissingTokenError).hint
+    monkeypatch.setenv("HF_OIDC_ID_TOKEN", "no token at all")
+    assert "an id token that can't be read" in refused(MissingTokenError).hint
+
+
+def test_a_repo_that_is_not_there_is_named(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_OIDC_RESOURCE", "me/missing")
+    error = refused(InputError)
+    assert "there is no repo me/missing" in error.message
+    assert "repository=octo/train" in error.hint
+
+
+def test_a_job_without_the_permission_is_told_which(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACTIONS_ID_TOKEN_REQUEST_URL")
+    error = refused(MissingTokenError)
+    assert "asks for keyless access, and there is none" in error.message
+    assert "id-token: write" in error.hint
+
+
+def test_a_runner_that_gives_no_id_token_is_not_the_hub(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "stale")
+    assert "GitHub gave this job no id token" in refused(MissingTokenError).message
+
+
+def test_a_pull_request_from_a_fork_is_told_why_it_gets_none(
+    server: str, job: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("ACTIONS_ID_TOKEN_REQUEST_URL")
+    event = tmp_path / "event.json"
+    sides = {side: {"repo": {"full_name": name}} for side, name in (("head", "them/train"), ("base", "octo/train"))}
+    event.write_text(json.dumps({"pull_request": sides}))
+    monkeypatch.setenv("GITHUB_EVENT_PATH", str(event))
+    report_problem(refused(MissingTokenError))
+    assert "pull request from a fork" in capsys.readouterr().err
+
+
+def test_a_keyless_token_is_not_sent_to_another_hub(server: str, job: None) -> None:
+    with pytest.raises(InputError, match="which is to") as caught, open_hub("https://hub.example", None):
+        pass
+    assert "HF_ENDPOINT" in caught.value.hint

@@ -1,0 +1,65 @@
+"""Several models of one file in one run: each in its place, one's trouble not the others', one table over all."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from echoself_action.hub.client import open_hub
+
+from ..conftest import SMALL, Cli
+
+CONFIG = """
+hub: hub
+tokenizer: bytes
+models:
+  notes: {data: "docs/*.md", repo_id: me/notes}
+  broken: {data: "none/*.md", repo_id: me/broken}
+  small: {data: "docs/*.md", repo_id: me/small, n_layer: 1}
+"""
+
+
+@pytest.fixture
+def config(workspace: Path) -> Path:
+    path = workspace / ".github/echoself.yml"
+    path.parent.mkdir()
+    path.write_text(CONFIG)
+    return path
+
+
+def test_all_of_them_run_and_are_told_in_one_table(
+    echoself: Cli, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = echoself(f"cycle {SMALL.replace('--n-layer 2 ', '')}", code=2)
+    assert [name for name, value in outputs.items() if value] == ["models"]
+    of = json.loads(outputs["models"])
+    assert list(of) == ["notes", "broken", "small"]
+    assert of["notes"]["model_dir"].startswith("echoself-model/notes/checkpoint-")
+    assert of["small"]["model_dir"].startswith("echoself-model/small/checkpoint-")
+    assert (of["notes"]["deployed"], of["broken"], of["small"]["deployed"]) == ("true", {}, "true")
+    with open_hub("hub", None) as hub:
+        for name in ("notes", "small"):
+            assert hub.api.model_info(f"me/{name}").sha == of[name]["commit_sha"]
+        assert not hub.api.repo_exists("me/broken")
+    summary = (tmp_path / "summary.md").read_text()
+    assert summary.index("# notes\n") < summary.index("# broken\n") < summary.index("# small\n")
+    table = summary.partition("# Models: 1 of 3 not done")[2]
+    assert f"| `notes` | done | 20 | {of['notes']['val_loss']} | passed | [new: {of['notes']['commit_sha'][:7]}](" in table
+    assert "| `broken` | wrong inputs |  |  |  |  |" in table
+    assert "'none/*.md' matches no file" in capsys.readouterr().err
+
+
+def test_one_of_them_runs_as_if_it_were_alone(echoself: Cli, config: Path) -> None:
+    outputs = echoself(f"train {SMALL} --model notes")
+    assert outputs["model_dir"] == "echoself-model/notes/checkpoint-20"
+    assert outputs["models"] == ""
+    assert not Path("echoself-model/small").exists()
+
+
+def test_nothing_runs_where_one_of_them_is_wrong(echoself: Cli, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text(CONFIG + "  bad: {n_layr: 1, n_embd: 130}\n")
+    echoself("train --n-head 4", code=2)
+    said = capsys.readouterr().err
+    assert "n_layr of models.bad in .github/echoself.yml: there is no such input." in said
+    assert "n_embd of models.bad in .github/echoself.yml: 130 is not divisible by n_head, 4." in said
+    assert not Path("echoself-model").exists()

@@ -1,0 +1,81 @@
+"""A head's loss and gradients by native code."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from echoself_action import native
+from echoself_action.model import cross_entropy
+from echoself_action.model.cross_entropy import head_cross_entropy, padded_head
+from echoself_action.native.lm_head import native_chunk_gradients
+
+
+def inputs(positions: int, width: int, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x, weight = (torch.randn(size, width, generator=generator) for size in (positions, vocabulary))
+    return x, weight * 3 * width**-0.5, torch.randint(vocabulary, (positions,), generator=generator)
+
+
+def by_native(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss, and its gradients for x and the weight."""
+    panels = native.panels_for(weight)
+    native.pack(weight, panels)
+    x, head = x.clone().requires_grad_(), panels[0].requires_grad_()
+    loss = head_cross_entropy(x, head, targets, len(weight), by=native_chunk_gradients())
+    of_x, of_head = torch.autograd.grad(loss * 3, [x, head])
+    assert loss.isnan() or (of_head[len(weight) :] == 0).all()
+    return loss.detach(), of_x, of_head[: len(weight)]
+
+
+def by_pytorch(x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
+    loss = head_cross_entropy(x, padded_head(weight, dtype), targets, len(weight))
+    return loss.detach(), *torch.autograd.grad(loss * 3, [x, weight])
+
+
+def error(found: Tensor, wanted: Tensor) -> float:
+    return ((found.float() - wanted).norm() / wanted.norm()).item()
+
+
+@pytest.mark.parametrize(("positions", "width", "vocabulary"), [(32, 32, 1), (96, 64, 65), (64, 96, 257), (32, 32, 6000)])
+def test_they_are_as_near_to_fp32_as_pytorchs(native_code: None, positions: int, width: int, vocabulary: int) -> None:
+    given = inputs(positions, width, vocabulary)
+    exact, pytorchs = (by_pytorch(*given, dtype) for dtype in (torch.float32, torch.bfloat16))
+    for found, wanted, its in zip(by_native(*given), exact, pytorchs, strict=True):
+        if vocabulary == 1:  # which is sure
+            assert found.abs().max() < 1e-6
+            continue
+        assert error(found, wanted) < 0.02
+        assert error(found, wanted) < 1.1 * error(its, wanted) + 1e-3
+
+
+def test_chunks_of_positions_change_nothing_but_rounding(native_code: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = inputs(160, 64, 65)
+    whole = by_native(*given)
+    monkeypatch.setattr(cross_entropy, "LOGITS_AT_ONCE", 96 * 70)  # two of 64 positions, and one of 32
+    for found, wanted in zip(by_native(*given), whole, strict=True):
+        assert error(found, wanted) < 0.005
+
+
+@pytest.mark.parametrize("count", [2, 5, 80])
+def test_threads_change_no_bit(native_code: None, two_cores: None, count: int) -> None:
+    given = inputs(96, 64, 257)
+    torch.set_num_threads(1)
+    alone = by_native(*given)
+    torch.set_num_threads(count)
+    assert all(torch.equal(one, other) for one, other in zip(by_native(*given), alone, strict=True))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_no_number_makes_the_loss_none(native_code: None, value: float) -> None:
+    x, weight, targets = inputs(32, 32, 50)
+    x[3, 4] = value
+    assert by_native(x, weight, targets)[0].isnan()
+
+
+def test_logits_that_are_far_apart_are_sure(native_code: None) -> None:
+    x, weight, targets = inputs(32, 32, 50)
+    targets = (1e4 * x @ weight.t()).argmax(1)
+    loss, of_x, _ = by_native(1e4 * x, weight, targets)
+    assert loss < 1e-2
+    assert of_x.isfinite().all()

@@ -1,0 +1,81 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from echoself_action.errors import CheckpointError, InputError, MissingTokenError
+from echoself_action.report.github_actions import MAX_SUMMARY_BYTES, mask, report_problem, write_outputs, write_summary
+
+
+@pytest.fixture
+def summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A job on Actions, and its summary."""
+    path = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "outputs"))
+    return path
+
+
+def test_a_value_of_several_lines_is_one_output(summary: Path, tmp_path: Path) -> None:
+    write_outputs({"one": "a\nb=c\n", "none": ""})
+    text = (tmp_path / "outputs").read_text()
+    delimiter = text.split("<<")[1].split("\n")[0]
+    assert text.startswith(f"one<<{delimiter}\na\nb=c\n\n{delimiter}\n")
+    assert "none<<" in text
+
+
+def test_a_summary_stays_below_what_github_shows(summary: Path) -> None:
+    for _ in range(3):
+        write_summary("é" * 400_000)
+    assert MAX_SUMMARY_BYTES <= summary.stat().st_size < 2**20
+    assert "cut here" in summary.read_text()
+
+
+def test_every_problem_has_an_annotation_with_its_file_and_fix(summary: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    problems = [InputError("a is wrong", "Change a.", file="conf.yml"), InputError("b is wrong", "Change b.")]
+    report_problem(InputError("2 inputs are wrong.", problems=problems))
+    annotations = [line for line in capsys.readouterr().out.splitlines() if line.startswith("::error")]
+    assert len(annotations) == 2
+    assert "file=conf.yml" in annotations[0]
+    assert annotations[0].endswith("::a is wrong%0A  Change a.")
+    assert "    - a is wrong" in summary.read_text()
+
+
+def test_at_most_ten_annotations_are_made_and_the_summary_has_the_rest(
+    summary: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report_problem(InputError("wrong", problems=[InputError(f"input {number}") for number in range(12)]))
+    assert capsys.readouterr().out.count("::error") == 10
+    assert "input 11" in summary.read_text()
+
+
+def test_an_error_can_issue_no_command_and_break_no_markdown(summary: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report_problem(CheckpointError("bad\n::add-mask::x\n```\n# title\n##[error]y"))
+    captured = capsys.readouterr()
+    assert [line for line in captured.out.splitlines() if line] == [captured.out.strip()]
+    assert not [line for line in captured.err.splitlines() if line.startswith("::") or "##[" in line]
+    assert not [line for line in summary.read_text().splitlines()[2:] if line and not line.startswith("    ")]
+
+
+@pytest.mark.parametrize(("head", "said"), [("stranger/repo", True), ("owner/repo", False)])
+def test_a_pull_request_from_a_fork_is_told_why_it_has_no_token(
+    summary: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, head: str, said: bool
+) -> None:
+    repos: Any = {"head": {"repo": {"full_name": head}}, "base": {"repo": {"full_name": "owner/repo"}}}
+    event = tmp_path / "event.json"
+    event.write_text(json.dumps({"pull_request": repos}))
+    monkeypatch.setenv("GITHUB_EVENT_PATH", str(event))
+    report_problem(MissingTokenError("no token"))
+    assert ("pull request from a fork" in summary.read_text()) is said
+
+
+def test_a_secret_is_masked_on_actions_and_never_printed_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask("hf_secret")
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    mask("hf_secret")
+    assert capsys.readouterr().out.replace(" ", "") == "::add-mask::hf_secret\n"

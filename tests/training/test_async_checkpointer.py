@@ -1,0 +1,168 @@
+"""Saves that fail, and saves that take their time, on real files."""
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from echoself_action.checkpoint.model_folder import check_weights
+from echoself_action.checkpoint.select import checkpoints, latest
+from echoself_action.corpus.token_cache import Tokens
+from echoself_action.corpus.tokenizer import Tokenizer
+from echoself_action.errors import CheckpointError, TrainingError
+from echoself_action.model.gpt2 import GPT2Config
+from echoself_action.training.init_or_resume import fresh
+from echoself_action.training.run import Data, Run
+from echoself_action.training.stop import StopRequest
+from echoself_action.training.trainer import Listeners, Progress, Result, train
+from echoself_action.training.training_state import check_state
+from tests.conftest import training_settings
+
+
+@pytest.fixture
+def run(tokens: Tokens, small_config: GPT2Config) -> Callable[..., Run]:
+    def run(**changes: Any) -> Run:
+        return fresh(small_config, Data(tokens, []), training_settings(**changes))
+
+    return run
+
+
+def ignore(_: Progress) -> None:
+    pass
+
+
+def take(run: Run, output_dir: Path, warnings: list[str], progress: Callable[[Progress], None] = ignore) -> Result:
+    return train(run, output_dir, StopRequest(), Listeners(progress, warnings.append))
+
+
+def steps(output_dir: Path) -> list[int]:
+    return [folder.step for folder in checkpoints(output_dir)]
+
+
+@contextmanager
+def full_disk() -> Iterator[Callable[[bool], None]]:
+    """Gives what switches it: no file may grow beyond 10 kB, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        yield lambda full: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000 if full else before[0], before[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_save_that_fails_is_said_and_once_there_is_space_again_the_next_succeed(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    warnings: list[str] = []
+    good: list[int] = []
+    with full_disk() as switch:
+
+        def watch(progress: Progress) -> None:
+            while progress.step == 10 and not steps(tmp_path):  # that of step 5 is well on its way
+                time.sleep(0.01)
+            switch(10 <= progress.step < 30)
+            if progress.step == 25:  # the save of step 20 has failed by now, for that of 25 waited for it
+                good.extend(steps(tmp_path))
+
+        result = take(run(max_iters=40, checkpoint_interval=5, decay=0, keep_checkpoints=9), tmp_path, warnings, watch)
+    assert result.latest.step == latest(tmp_path).step == 40  # type: ignore[union-attr]
+    assert good == [5]
+    assert {15, 20}.isdisjoint(steps(tmp_path))
+    assert {5, 35, 40} <= set(steps(tmp_path))
+    assert "checkpoint-10 could not be written" in warnings[0]
+    assert all(text.endswith("Training goes on.") for text in warnings)
+
+
+def test_a_log_that_cant_be_written_costs_its_line_alone(run: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").mkdir()
+    warnings: list[str] = []
+    assert take(run(), tmp_path, warnings).latest.step == 20
+    assert "log.jsonl has no line for step 5" in warnings[0]
+
+
+def test_saves_come_by_the_clock_too(run: Callable[..., Run], tmp_path: Path) -> None:
+    rare = {"max_iters": 8, "checkpoint_interval": 10**6, "eval_interval": 10**6, "decay": 0, "keep_checkpoints": 99}
+    take(run(**rare, checkpoint_minutes=1e-9), tmp_path / "often", [])
+    assert steps(tmp_path / "often") == list(range(1, 9))
+    take(run(**rare, checkpoint_minutes=60), tmp_path / "once", [])
+    assert steps(tmp_path / "once") == [8]
+
+
+class SlowToSave:
+    """A tokenizer whose file takes until `go` is set, as on a slow disk."""
+
+    def __init__(self, tokenizer: Tokenizer, go: Event) -> None:
+        self.tokenizer, self.go = tokenizer, go
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
+
+    def save(self, folder: Path, length: int) -> None:
+        assert self.go.wait(60)
+        self.tokenizer.save(folder, length)
+
+
+def test_the_run_goes_on_while_a_checkpoint_is_written(run: Callable[..., Run], tmp_path: Path) -> None:
+    """The save of step 10 ends when step 15 is heard of: a run that waited for it would never get there."""
+    slow, go = run(checkpoint_interval=10), Event()
+    slow.data = replace(slow.data, tokens=replace(slow.data.tokens, tokenizer=SlowToSave(slow.data.tokens.tokenizer, go)))
+    during: list[list[int]] = []
+
+    def watch(progress: Progress) -> None:
+        if progress.step == 15:
+            during.append(steps(tmp_path))
+            go.set()
+
+    result = take(slow, tmp_path, [], watch)
+    assert during == [[]]
+    assert steps(tmp_path) == [10, 16, 20]
+    assert result.saving_s < result.elapsed_s
+
+
+def test_a_checkpoint_is_of_the_step_that_it_was_asked_for_though_training_went_on(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    plain = run()
+    take(plain, tmp_path / "plain", [])
+    slow, go = run(checkpoint_interval=10), Event()
+    slow.data = replace(slow.data, tokens=replace(slow.data.tokens, tokenizer=SlowToSave(slow.data.tokens.tokenizer, go)))
+    take(slow, tmp_path / "slow", [], lambda progress: go.set() if progress.step == 15 else None)
+    one, other = (load_file(tmp_path / name / "checkpoint-10/model.safetensors") for name in ("plain", "slow"))
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    for folder in checkpoints(tmp_path / "slow"):
+        check_weights(folder)
+        check_state(folder)
+
+
+def test_weights_that_are_no_numbers_are_never_written(run: Callable[..., Run], tmp_path: Path) -> None:
+    broken, warnings = run(checkpoint_interval=5, eval_interval=10**6), list[str]()
+
+    def watch(progress: Progress) -> None:
+        if progress.step == 10:
+            next(broken.model.parameters()).data[0] = torch.nan
+
+    with pytest.raises(TrainingError, match="checkpoint-5 is the last good checkpoint"):
+        take(broken, tmp_path, warnings, watch)
+    assert "checkpoint-10 would hold weights that are no numbers. It was not written." in warnings[0]
+    assert steps(tmp_path) == [5]
+    assert not list(tmp_path.glob(".writing-*"))
+
+
+def test_a_last_save_that_fails_ends_the_run_with_an_error(run: Callable[..., Run], tmp_path: Path) -> None:
+    with full_disk() as switch:
+
+        def watch(progress: Progress) -> None:
+            while progress.step == 15 and not steps(tmp_path):
+                time.sleep(0.01)
+            switch(progress.step >= 15)
+
+        with pytest.raises(CheckpointError, match="checkpoint-20 could not be written"):
+            take(run(decay=0), tmp_path, [], watch)
+    assert steps(tmp_path) == [10]

@@ -1,0 +1,111 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from echoself_action.model.gpt2 import GPT2, GPT2Config
+from echoself_action.training.optim import adamw
+from echoself_action.training.optim.param_groups import Optimizer, make_optimizer, moments, restore_moments
+from echoself_action.training.settings import OptimizerName
+
+OPTIMIZERS: tuple[OptimizerName, ...] = ("muon", "adamw")
+
+
+def stepped(config: GPT2Config, steps: int, name: OptimizerName = "muon") -> tuple[GPT2, Optimizer]:
+    model = GPT2(config)
+    model.initialise(0)
+    optimizer = make_optimizer(model, name, 1e-2, 0.1)
+    for _ in range(steps):
+        step(model, optimizer)
+    return model, optimizer
+
+
+def step(model: GPT2, optimizer: Optimizer) -> None:
+    ids = torch.arange(17)[None]
+    model.loss(ids[:, :-1], ids[:, 1:]).backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def test_with_adamw_matrices_decay_and_vectors_do_not(small_config: GPT2Config) -> None:
+    model = GPT2(small_config)
+    groups = make_optimizer(model, "adamw", 1e-3, 0.1).param_groups
+    decay = {parameter: group["weight_decay"] for group in groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert decay[parameter] == (0.1 if parameter.dim() > 1 else 0.0), name
+
+
+def test_with_muon_matrices_inside_the_blocks_decay_and_nothing_else_does(small_config: GPT2Config) -> None:
+    model = GPT2(small_config)
+    optimizer = make_optimizer(model, "muon", 1e-3, 0.1)
+    decay = {parameter: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        inside = ".h." in name and parameter.dim() == 2
+        assert decay[parameter] == (0.1 if inside else 0.0), name
+        assert optimizer.moments_of(parameter) == (("momentum",) if inside else ("exp_avg", "exp_avg_sq")), name
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_parts_share_the_parameters_and_take_the_step_of_one(small_config: GPT2Config, name: OptimizerName) -> None:
+    whole, one = stepped(small_config, 2, name)
+    model = GPT2(small_config)
+    model.initialise(0)
+    optimizer = make_optimizer(model, name, 1e-2, 0.1, parts=2)
+    first, second = ({*part.parameters} for part in optimizer.parts)
+    assert not first & second
+    assert first | second == {*model.parameters()}
+    blocks = [p for p in model.transformer.h.parameters() if p.dim() == 2]
+    counted = blocks if name == "muon" else [*model.parameters()]  # Muon's take most of the time
+    sizes = [sum(p.numel() for p in counted if p in part) for part in (first, second)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.2)
+    for _ in range(2):
+        step(model, optimizer)
+    for key, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, whole.state_dict()[key], atol=1e-6, rtol=0)
+    assert moments(model, optimizer).keys() == moments(whole, one).keys()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_restored_moments_give_the_same_next_step(small_config: GPT2Config, name: OptimizerName) -> None:
+    model, optimizer = stepped(small_config, 3, name)
+    other = GPT2(small_config)
+    other.load_state_dict(model.state_dict())
+    restored = make_optimizer(other, name, 1e-2, 0.1)
+    restore_moments(other, restored, {name: tensor.clone() for name, tensor in moments(model, optimizer).items()})
+    step(model, optimizer)
+    step(other, restored)
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+def test_moments_of_another_model_are_refused(small_config: GPT2Config) -> None:
+    held = moments(*stepped(small_config, 1))
+    wider = GPT2(replace(small_config, n_embd=32))
+    with pytest.raises(ValueError, match="has shape"):
+        restore_moments(wider, make_optimizer(wider, "muon", 1e-2, 0.1), held)
+    shallower = GPT2(replace(small_config, n_layer=1))
+    with pytest.raises(ValueError, match="no optimizer state of this model"):
+        restore_moments(shallower, make_optimizer(shallower, "muon", 1e-2, 0.1), held)
+
+
+def test_what_two_optimizers_share_goes_over_from_one_to_the_other(small_config: GPT2Config) -> None:
+    model, optimizer = stepped(small_config, 2, "adamw")
+    held = {name: tensor.clone() for name, tensor in moments(model, optimizer).items()}
+    other = make_optimizer(model, "muon", 1e-2, 0.1)
+    restore_moments(model, other, held)
+    assert moments(model, other).keys() == {key for key in held if not (".h." in key and held[key].dim() == 2)} - {
+        f"steps.{name}" for name, parameter in model.named_parameters() if ".h." in name and parameter.dim() == 2
+    }
+
+
+def test_adamw_takes_the_steps_of_pytorchs_own_bit_by_bit() -> None:
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(start) for start in torch.randn(5, 3).repeat(2, 1, 1))
+    settings = {"lr": 0.1, "betas": (0.9, 0.95), "weight_decay": 0.1, "fused": True}
+    optimizers = adamw.AdamW([ours], **settings), torch.optim.AdamW([theirs], **settings)
+    for _ in range(3):
+        gradient = torch.randn(5, 3)
+        for parameter, optimizer in zip((ours, theirs), optimizers, strict=True):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    assert torch.equal(ours, theirs)
+    assert all(torch.equal(*(one.state_dict()["state"][0][name] for one in optimizers)) for name in ("exp_avg", "exp_avg_sq"))

@@ -1,0 +1,170 @@
+"""Several processes train as one does: the same curve, the same checkpoints, to be gone on with by any number of them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder
+from echoself_action.checkpoint.select import latest
+from echoself_action.corpus.token_cache import Tokens
+from echoself_action.errors import InputError
+from echoself_action.evaluation.loss import HeldOut
+from echoself_action.model import ModelConfig
+from echoself_action.model.gpt2 import GPT2Config
+from echoself_action.model.nanecho import NanEchoConfig
+from echoself_action.training.distributed.process_group import Team, joined
+from echoself_action.training.init_or_resume import continued, fresh, joining
+from echoself_action.training.run import Data
+from echoself_action.training.settings import TrainingSettings
+from echoself_action.training.stop import StopRequest
+from echoself_action.training.trainer import Listeners, help_train, train
+from tests.conftest import training_settings
+
+from .processes import together
+from .test_trainer import StopAt, ignore, same, weights
+
+
+def take_part(
+    tokens: Tokens, start: "Path | ModelConfig", settings: TrainingSettings, output_dir: Path, stop_at: int | None = None
+) -> None:
+    """What each process of a team does: train from `start` on, as a run of all of them."""
+    with joined("cpu") as team:
+        stop = StopRequest() if stop_at is None else StopAt(stop_at)
+        if not team.is_lead:
+            help_train(joining(team), StopRequest())
+            return
+        data = Data(tokens, [])
+        if isinstance(start, Path):
+            run = continued(read_model_folder(start), data, settings, print, team)
+        else:
+            run = fresh(start, data, settings, team)
+        train(run, output_dir, stop, Listeners(stop.watch if isinstance(stop, StopAt) else ignore, print))
+
+
+def trained(
+    size: int, tokens: Tokens, start: "ModelFolder | ModelConfig", output_dir: Path, stop_at: int | None = None, **changes: Any
+) -> ModelFolder:
+    """The newest checkpoint of `size` processes."""
+    settings = training_settings(**{"max_iters": 12, "batch_size": 8, "log_interval": 1, "decay": 0, **changes})
+    place = start.path if isinstance(start, ModelFolder) else start
+    together(size, take_part, tokens, place, settings, output_dir, stop_at)
+    newest = latest(output_dir)
+    assert newest
+    return newest
+
+
+def curve(output_dir: Path) -> list[float]:
+    lines = [json.loads(line) for line in (output_dir / "log.jsonl").read_text().splitlines()]
+    return [line[name] for line in lines for name in ("loss", "val_loss") if name in line]
+
+
+def state(folder: ModelFolder) -> dict[str, torch.Tensor]:
+    """Weights and moments."""
+    return weights(folder) | load_file(folder.path / "training_state/optimizer.safetensors")
+
+
+def close(one: ModelFolder, other: ModelFolder, tolerance: float) -> None:
+    first, second = state(one), state(other)
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        torch.testing.assert_close(tensor, second[name], atol=tolerance, rtol=0, msg=name)
+
+
+GENTLE = {"learning_rate": 1e-3}  # a large step makes rounding grow
+
+
+@pytest.mark.parametrize("changes", [{}, {"gradient_accumulation": 2}, {"sharding": "full"}], ids=str)
+def test_one_two_and_four_processes_have_the_same_curve(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    settings = GENTLE | {"batch_size": 4} | changes
+    folders = {size: trained(size, tokens, small_config, tmp_path / str(size), **settings) for size in (1, 2, 4)}
+    for size in (2, 4):
+        assert curve(tmp_path / str(size)) == pytest.approx(curve(tmp_path / "1"), abs=1e-5)
+        close(folders[size], folders[1], 1e-5)
+        metadata = folders[size].metadata
+        assert metadata
+        assert metadata.settings["processes"] == size
+        loss = HeldOut(tokens.val, 32, 1024).loss(folders[size].load_model())
+        assert metadata.val_loss == pytest.approx(loss, abs=1e-6)
+
+
+def test_processes_that_compute_by_native_code_have_the_curve_of_one(native_code: None, tokens: Tokens, tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=257, block_size=32, n_layer=2, n_head=2, n_embd=64)
+    for size in (1, 2):
+        folder = trained(size, tokens, config, tmp_path / str(size), batch_size=4, dtype="bfloat16", **GENTLE)
+        assert '"native": true' in (folder.path / "training_state/state.json").read_text()
+    assert curve(tmp_path / "2") == pytest.approx(curve(tmp_path / "1"), abs=2e-3)  # gradients are rounded for each half
+
+
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_a_nanecho_is_trained_alike(tokens: Tokens, tmp_path: Path, sharding: str) -> None:
+    sizes = {"vocab_size": 257, "n_embd": 16, "n_head": 2, "n_layer": 2, "block_size": 16, "dropout": 0.0}
+    gentle = {"learning_rate": 5e-4}  # its recursion makes rounding grow more
+    config = NanEchoConfig(**sizes, persona_dimensions=["calm", "curious"]).growing_over(12)
+    # its patterns are injected at random, as dropout is: by the batches that a process computes
+    one = trained(1, tokens, config, tmp_path / "1", batch_size=4, gradient_accumulation=2, **gentle)
+    two = trained(2, tokens, config, tmp_path / "2", sharding=sharding, **gentle)
+    assert curve(tmp_path / "2") == pytest.approx(curve(tmp_path / "1"), abs=1e-5)
+    close(two, one, 1e-5)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    long = trained(1, tokens, small_config, tmp_path / "long", **GENTLE)
+    first = trained(2, tokens, small_config, tmp_path / "short", stop_at=3, **GENTLE)
+    assert first.step == 4
+    second = trained(1, tokens, first, tmp_path / "short", max_iters=4, warmup=0, **GENTLE)
+    third = trained(4, tokens, second, tmp_path / "short", max_iters=4, warmup=0, **GENTLE)
+    assert third.step == long.step == 12
+    close(third, long, 1e-5)
+
+
+def test_a_run_goes_on_with_another_sharding(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    long = trained(1, tokens, small_config, tmp_path / "long", **GENTLE)
+    first = trained(2, tokens, small_config, tmp_path / "short", stop_at=3, sharding="full", **GENTLE)
+    second = trained(2, tokens, first, tmp_path / "short", max_iters=4, **GENTLE)
+    third = trained(4, tokens, second, tmp_path / "short", max_iters=4, sharding="full", **GENTLE)
+    assert third.step == long.step == 12
+    close(third, long, 1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16", "gradient_accumulation": 2}, {"sharding": "full"}], ids=str)
+def test_with_as_many_processes_a_resumed_run_is_bit_for_bit_the_long_one(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    config = replace(small_config, dropout=0.1)
+    long = trained(2, tokens, config, tmp_path / "long", **changes)
+    stopped = trained(2, tokens, config, tmp_path / "short", stop_at=4, **changes)
+    resumed = trained(2, tokens, stopped, tmp_path / "short", max_iters=12 - stopped.step, **changes)
+    assert stopped.step == 5
+    assert same(state(resumed), state(long))
+
+
+def test_dropout_is_that_of_one_process_with_batches_of_the_share(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    config = replace(small_config, dropout=0.1)
+    two = trained(2, tokens, config, tmp_path / "2", **GENTLE)
+    one = trained(1, tokens, config, tmp_path / "1", batch_size=4, gradient_accumulation=2, **GENTLE)
+    close(two, one, 1e-5)
+
+
+def test_a_sharded_run_leaves_a_folder_that_transformers_loads(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    folder = trained(2, tokens, small_config, tmp_path, sharding="full", max_iters=4)
+    ids = torch.arange(32)[None]
+    with torch.no_grad():
+        theirs = AutoModelForCausalLM.from_pretrained(folder.path)(ids).logits
+        torch.testing.assert_close(folder.load_model().logits(ids), theirs, atol=1e-5, rtol=0)
+
+
+def test_a_batch_that_cant_be_shared_is_refused(tokens: Tokens, small_config: GPT2Config) -> None:
+    with pytest.raises(InputError, match="batch_size: 4 sequences can't be shared by 3 processes"):
+        fresh(small_config, Data(tokens, []), training_settings(), Team(0, 3))

@@ -1,0 +1,312 @@
+import json
+import math
+import os
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.checkpoint.select import best, branched_from, checkpoints, latest, resumable
+from echoself_action.corpus.token_cache import Tokens
+from echoself_action.errors import CheckpointError, TrainingError
+from echoself_action.evaluation.loss import HeldOut
+from echoself_action.model.gpt2 import GPT2Config
+from echoself_action.training.init_or_resume import continued, fresh
+from echoself_action.training.run import Data
+from echoself_action.training.stop import StopRequest, stop_on_signals
+from echoself_action.training.trainer import Listeners, Progress, Result, train
+from tests.conftest import training_settings
+
+
+class StopAt(StopRequest):
+    """Somebody who asks the run to stop when it has logged a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def watch(self, progress: Progress) -> None:
+        self.requested = progress.step >= self.step
+
+
+def ignore(_: Progress) -> None:
+    pass
+
+
+QUIET = Listeners(ignore, pytest.fail)
+
+
+def train_fresh(tokens: Tokens, config: GPT2Config, output_dir: Path, **changes: Any) -> Result:
+    return train(fresh(config, Data(tokens, []), training_settings(**changes)), output_dir, StopRequest(), QUIET)
+
+
+def train_on(tokens: Tokens, start: ModelFolder, output_dir: Path, notes: list[str] | None = None, **changes: Any) -> Result:
+    say = notes.append if notes is not None else pytest.fail
+    return train(continued(start, Data(tokens, []), training_settings(**changes), say), output_dir, StopRequest(), QUIET)
+
+
+def weights(folder: ModelFolder) -> dict[str, torch.Tensor]:
+    return load_file(folder.path / "model.safetensors")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def stopped_and_resumed(
+    tokens: Tokens, config: GPT2Config, output_dir: Path, stops: Sequence[int], **changes: Any
+) -> ModelFolder:
+    """A run of `max_iters` steps that somebody stops after each of `stops`, and that goes on each time."""
+    settings = training_settings(**changes)
+    run = fresh(config, Data(tokens, []), settings)
+    for at in (*stops, settings.max_iters):
+        stop = StopAt(at - 1 if at < settings.max_iters else at + 1)
+        train(run, output_dir, stop, Listeners(stop.watch, pytest.fail))
+        found = resumable(output_dir, settings.max_iters - at)[0]
+        assert found.step == at or at == settings.max_iters
+        if at < settings.max_iters:
+            run = continued(found, Data(tokens, []), replace(settings, max_iters=settings.max_iters - at), pytest.fail)
+    newest = latest(output_dir)
+    assert newest
+    return newest
+
+
+@pytest.fixture(scope="module")
+def long_run(tokens: Tokens, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ModelFolder]:
+    """The end of a run that nobody stops; one is enough for all that are compared with it."""
+    runs: dict[str, ModelFolder] = {}
+
+    def run(config: GPT2Config, **changes: Any) -> ModelFolder:
+        key = f"{config} {changes}"
+        if key not in runs:
+            runs[key] = train_fresh(tokens, config, tmp_path_factory.mktemp("long"), **changes).latest
+        return runs[key]
+
+    return run
+
+
+@pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16"}, {"gradient_accumulation": 3}, {"total_iters": 25}], ids=str)
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("stops", [(6, 11), (15, 17), (16,), (18,)], ids=str)
+def test_a_stopped_and_resumed_run_equals_one_long_run(
+    tokens: Tokens,
+    small_config: GPT2Config,
+    long_run: Callable[..., ModelFolder],
+    tmp_path: Path,
+    changes: dict[str, Any],
+    dropout: float,
+    stops: Sequence[int],
+) -> None:
+    config = replace(small_config, dropout=dropout)
+    every = {"log_interval": 1, **changes}
+    long = long_run(config, **every)
+    resumed = stopped_and_resumed(tokens, config, tmp_path, stops, **every)
+    assert resumed.step == long.step == 20
+    assert same(weights(resumed), weights(long))
+    state = "training_state/optimizer.safetensors"
+    assert same(load_file(resumed.path / state), load_file(long.path / state))
+    assert resumed.metadata
+    assert long.metadata
+    assert resumed.metadata.val_loss == long.metadata.val_loss
+    assert resumed.metadata.tokens_seen == long.metadata.tokens_seen
+
+
+@pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16", "optimizer": "adamw"}], ids=str)
+def test_with_two_cores_too_a_stopped_and_resumed_run_equals_one_long_run(
+    two_cores: None, tokens: Tokens, small_config: GPT2Config, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    config = replace(small_config, dropout=0.1)
+    every = {"log_interval": 1, "gradient_accumulation": 2, **changes}
+    long = train_fresh(tokens, config, tmp_path / "long", **every).latest
+    resumed = stopped_and_resumed(tokens, config, tmp_path / "resumed", (6, 11), **every)
+    assert same(weights(resumed), weights(long))
+    state = "training_state/optimizer.safetensors"
+    assert same(load_file(resumed.path / state), load_file(long.path / state))
+
+
+def test_a_run_ends_on_a_branch_and_the_next_goes_on_from_the_line(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    first = train_fresh(tokens, small_config, tmp_path / "a", log_interval=1)
+    rates = [json.loads(line)["lr"] for line in (tmp_path / "a/log.jsonl").read_text().splitlines()]
+    assert rates[1:16] == [1e-2] * 15  # a twentieth of 20 steps is one step of warmup
+    assert rates[16:] == pytest.approx([1e-2, 0.75e-2, 0.5e-2, 0.25e-2])
+    line = resumable(tmp_path / "a")[0]
+    assert (line.step, first.latest.step) == (16, 20)
+    assert first.latest.metadata
+    assert (first.latest.metadata.branched_from, first.latest.metadata.branch_end) == (16, 20)
+    second = train_on(tokens, line, tmp_path / "a", log_interval=1)
+    assert (second.start_step, second.latest.step) == (16, 36)
+    assert resumable(tmp_path / "a")[0].step == 32
+    # the line is that of one run that never branched before
+    other = train_fresh(tokens, small_config, tmp_path / "b", max_iters=36, decay=4 / 36, warmup=1)
+    assert resumable(tmp_path / "b")[0].step == 32
+    assert same(weights(resumable(tmp_path / "a")[0]), weights(resumable(tmp_path / "b")[0]))
+    assert same(weights(second.latest), weights(other.latest))
+
+
+def test_a_branch_that_is_left_lies_aside_when_the_line_comes_by(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    train_fresh(tokens, small_config, tmp_path)
+    train_on(tokens, resumable(tmp_path)[0], tmp_path, eval_interval=100, checkpoint_interval=20, keep_checkpoints=9)
+    assert latest(tmp_path).step == 36  # type: ignore[union-attr]
+    assert [folder.step for folder in checkpoints(tmp_path) if branched_from(folder) is None] == [10, 16, 20, 32]
+    assert next(tmp_path.glob("superseded-*/checkpoint-20"))
+
+
+def test_the_model_learns(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    result = train_fresh(tokens, small_config, tmp_path, max_iters=60)
+    assert result.latest.metadata
+    assert result.latest.metadata.val_loss
+    assert result.latest.metadata.val_loss < math.log(257) - 1
+
+
+def test_accumulated_batches_give_the_step_of_one_large_batch(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    one = train_fresh(tokens, small_config, tmp_path / "one", max_iters=3, learning_rate=1e-3, batch_size=8)
+    cut = {"batch_size": 2, "gradient_accumulation": 4}
+    four = train_fresh(tokens, small_config, tmp_path / "four", max_iters=3, learning_rate=1e-3, **cut)
+    other = weights(four.latest)
+    for name, tensor in weights(one.latest).items():
+        torch.testing.assert_close(tensor, other[name], atol=1e-5, rtol=0)
+
+
+def test_the_recorded_loss_is_that_of_the_published_weights(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    folder = train_fresh(tokens, small_config, tmp_path, dtype="bfloat16").latest
+    assert folder.metadata
+    assert HeldOut(tokens.val, 32, 1024).loss(folder.load_model()) == pytest.approx(folder.metadata.val_loss, abs=1e-6)
+
+
+def test_going_on_takes_additional_steps(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    first = train_fresh(tokens, small_config, tmp_path)
+    second = train_on(tokens, first.latest, tmp_path)
+    assert (second.start_step, second.latest.step) == (20, 40)
+    assert first.latest.metadata
+    assert second.latest.metadata
+    assert second.start_val_loss == first.latest.metadata.val_loss
+    assert second.latest.metadata.run_id == first.latest.metadata.run_id
+    assert second.latest.metadata.tokens_seen == 40 * 4 * 32
+    assert [evaluation.step for evaluation in second.latest.metadata.evaluations] == [10, 20, 30, 40]
+
+
+def test_without_a_training_state_it_goes_on_from_the_weights_and_says_so(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    first = train_fresh(tokens, small_config, tmp_path).latest
+    shutil.rmtree(first.path / "training_state")
+    notes: list[str] = []
+    second = train_on(tokens, first, tmp_path, notes)
+    assert "no training state: going on from its weights at step 20" in notes[0]
+    assert second.latest.step == 40
+
+
+def test_what_a_continuation_changes_is_said(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    first = train_fresh(tokens, small_config, tmp_path).latest
+    notes: list[str] = []
+    train_on(tokens, first, tmp_path, notes, seed=2, batch_size=8)
+    assert [note.split(":")[0] for note in notes] == ["seed was 1 and is now 2", "sequences_per_step was 4 and is now 8"]
+
+
+def test_a_changed_corpus_is_said_and_the_start_is_evaluated_on_it(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    first = train_fresh(tokens, small_config, tmp_path).latest
+    notes: list[str] = []
+    other = replace(tokens, digest="other", val=tokens.val[: len(tokens.val) // 2])
+    second = train_on(other, first, tmp_path, notes, keep_checkpoints=9)
+    assert notes == ["the corpus has changed: other batches from here on, and held-out losses of another text."]
+    assert second.start_val_loss == HeldOut(other.val, 32, 1024).loss(first.load_model())
+
+
+def test_a_training_state_of_other_weights_is_refused(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    train_fresh(tokens, small_config, tmp_path)
+    first, second = checkpoints(tmp_path)[:2]
+    shutil.rmtree(second.path / "training_state")
+    shutil.copytree(first.path / "training_state", second.path / "training_state")
+    with pytest.raises(CheckpointError, match="belongs to other weights"):
+        train_on(tokens, second, tmp_path)
+
+
+def test_the_log_has_one_line_a_logged_step(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    train_fresh(tokens, small_config, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [5, 10, 15, 20]
+    assert ["val_loss" in line for line in lines] == [False, True, False, True]
+    for line in lines:
+        assert line.keys() >= {"step", "loss", "lr", "tokens_per_second", "elapsed_s"}
+
+
+def test_best_latest_and_no_more_checkpoints_than_wanted_are_kept(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    result = train_fresh(tokens, small_config, tmp_path, eval_interval=2, checkpoint_interval=4, keep_checkpoints=2)
+    kept = checkpoints(tmp_path)
+    lowest = best(tmp_path)
+    assert lowest
+    assert lowest.metadata
+    assert lowest.metadata.val_loss == lowest.metadata.best_val_loss
+    assert result.latest.path == kept[-1].path
+    assert lowest in kept
+    assert len(kept) <= 2
+
+
+def test_a_time_budget_ends_the_run_saved(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    began = time.monotonic()
+    result = train_fresh(tokens, small_config, tmp_path, max_iters=10**6, max_minutes=0.02, eval_interval=10**6)
+    assert result.stopped_by == "max_minutes"
+    assert time.monotonic() - began < 0.02 * 60 + 5
+    newest = latest(tmp_path)
+    assert newest
+    assert newest.step == result.latest.step > 0
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoint(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    good = train_fresh(tokens, small_config, tmp_path).latest
+    with pytest.raises(TrainingError, match="training was ended") as caught:
+        train_on(tokens, good, tmp_path, [], learning_rate=1e30, grad_clip=0, max_iters=100)
+    assert "Lower learning_rate" in caught.value.hint
+    newest = latest(tmp_path)
+    assert newest
+    assert all(tensor.isfinite().all() for tensor in weights(newest).values())
+
+
+def test_a_checkpoint_that_cant_be_written_is_said_and_those_before_stay(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    first = train_fresh(tokens, small_config, tmp_path)
+    settings, warnings = training_settings(checkpoint_interval=5), list[str]()
+    run = continued(first.latest, Data(tokens, []), settings, pytest.fail)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # no file may grow larger: as on a full disk
+    try:
+        with pytest.raises(CheckpointError, match="checkpoint-40 could not be written"):
+            train(run, tmp_path, StopRequest(), Listeners(ignore, warnings.append))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "checkpoint-25 could not be written" in warnings[0]
+    assert warnings[0].endswith("Training goes on.")
+    newest = latest(tmp_path)
+    assert newest
+    assert newest.step == 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_interrupts(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with stop_on_signals() as stop:
+        assert not stop.requested
+        os.kill(os.getpid(), number)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) == before
