@@ -29,10 +29,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import results
 import torch
 from results import Figures
-from tests.formats.mutations import MUTATIONS, seeds
 
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.import_checkpoint import read_source
+from tests.formats.mutations import MUTATIONS, seeds
 
 MEMORY = 512 << 20
 ALLOWED_S = 10.0

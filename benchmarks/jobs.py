@@ -23,7 +23,8 @@ from echoself_action.__main__ import main
 from echoself_action.checkpoint.model_folder import ModelFolder, check_weights, read_model_folder
 from echoself_action.checkpoint.select import resumable
 from echoself_action.errors import CheckpointError, HubError
-from echoself_action.hub.client import Hub, open_hub
+from echoself_action.hub.client import open_hub
+from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.fetch import download
 from echoself_action.hub.repo import MODEL_FILES, STATE_FILES, Listing, look_up
 from echoself_action.training.result import LOG_FILE

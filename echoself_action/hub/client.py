@@ -3,41 +3,17 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from ..errors import HubError, InputError, MissingTokenError
+from .endpoint import PUBLIC_ENDPOINT, Hub
 from .oidc import RESOURCE, sign_in, token_for
 from .retry import ask, asking, set_timeouts
 
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
-
 LOCAL_FOLDER = Path(".echoself/hub")
-PUBLIC_ENDPOINT = "https://huggingface.co"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-@dataclass(frozen=True)
-class Hub:
-    """A Hub that can be asked. `folder` is where a local one keeps its repos; `say` tells of what is tried again; `kind` is
-    that of the repos which it is asked about, for a model and a dataset may have the same name."""
-
-    api: "HfApi"
-    endpoint: str
-    has_token: bool
-    folder: Path | None = None
-    say: Callable[[str], None] = print
-    kind: Literal["model", "dataset"] = "model"
-
-    def url(self, repo_id: str) -> str:
-        return f"{self.endpoint}/{self.named(repo_id)}"
-
-    def named(self, repo_id: str) -> str:
-        """The repo as it stands in addresses."""
-        return repo_id if self.kind == "model" else f"datasets/{repo_id}"
 
 
 @contextmanager

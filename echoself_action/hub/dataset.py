@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..checkpoint.metadata import DatasetFacts
 from ..errors import InputError
-from .client import Hub
+from .endpoint import Hub
 from .publish import changes
 from .repo import Content, Listing, Remote, find_repo
 from .secrets import find_secrets

@@ -13,7 +13,7 @@ from ..checkpoint.copy_in import move_in
 from ..checkpoint.metadata import METADATA_FILE, Metadata, read_metadata
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, read_model_folder
 from ..errors import CheckpointError, HubError
-from .client import Hub
+from .endpoint import Hub
 from .provenance import Verify, verify_files
 from .repo import (
     CARD_FILE,

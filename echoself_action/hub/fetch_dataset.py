@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from ..corpus.dataset import is_ours, restore
 from ..errors import InputError
-from .client import Hub
+from .endpoint import Hub
 from .fetch import download
 from .repo import list_repo
 from .repo_id import parse_source

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from ..checkpoint.metadata import Comparison
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, sha256
-from .client import Hub
+from .endpoint import Hub
 from .fetch import download
 from .repo import HISTORY_FILE, Remote
 

@@ -8,13 +8,11 @@ import base64
 import json
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from ..errors import InputError, MissingTokenError
+from .endpoint import Hub
 from .retry import ask, first_line
-
-if TYPE_CHECKING:
-    from .client import Hub
 
 T = TypeVar("T")
 
@@ -23,7 +21,7 @@ _CLAIMS = ("sub", "repository", "ref", "workflow_ref", "environment", "event_nam
 _SETTINGS = "https://huggingface.co/docs/hub/trusted-publishers"
 
 
-def sign_in(hub: "Hub", resource: str) -> None:
+def sign_in(hub: Hub, resource: str) -> None:
     """Get a token of the Hub for `resource`, which the client keeps.
 
     Raises InputError or MissingTokenError, with the claims of the id token, never the token, and HubError.
@@ -39,7 +37,7 @@ def sign_in(hub: "Hub", resource: str) -> None:
     _exchange(hub, resource, claims, get_token)
 
 
-def token_for(hub: "Hub", resource: str) -> str:
+def token_for(hub: Hub, resource: str) -> str:
     """A token for another repo of the same job, where that repo trusts it too; it lives for an hour. Raises as `sign_in`."""
     from huggingface_hub._oidc import exchange_oidc_token
 
@@ -51,7 +49,7 @@ def token_for(hub: "Hub", resource: str) -> str:
     return _exchange(hub, resource, _claims_of(id_token), get)
 
 
-def _exchange(hub: "Hub", resource: str, claims: str, get: Callable[[], T]) -> T:
+def _exchange(hub: Hub, resource: str, claims: str, get: Callable[[], T]) -> T:
     """What `get` gets of the Hub for an id token with these claims. Raises InputError, MissingTokenError or HubError."""
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..checkpoint.model_folder import ModelFolder, remote_code
 from ..errors import HubError, MovedOnError
-from .client import Hub
+from .endpoint import Hub
 from .fetch import download
 from .repo import (
     CARD_FILE,

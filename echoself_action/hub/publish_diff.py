@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from .client import Hub
+from .endpoint import Hub
 from .fetch import download
 from .publish import Change
 from .repo import Listing, RemoteFile

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ..errors import HubError, InputError
-from .client import Hub
+from .endpoint import Hub
 from .publish import Change, Published, changes
 from .repo import MODEL_FILES, Content, Remote, list_repo
 from .retry import ask, asking

@@ -18,7 +18,7 @@ from ..checkpoint.model_folder import (
     WEIGHTS_FILE,
     sha256,
 )
-from .client import Hub
+from .endpoint import Hub
 from .retry import ask, silence
 
 if TYPE_CHECKING:

@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import HubError, MovedOnError
+from .endpoint import Hub
 
 if TYPE_CHECKING:
     import httpx2
-
-    from .client import Hub
 
 T = TypeVar("T")
 
@@ -82,7 +81,7 @@ def is_passing(error: BaseException) -> bool:
 
 
 def ask(
-    hub: "Hub",
+    hub: Hub,
     repo_id: str,
     doing: str,
     call: Callable[[], T],
@@ -113,7 +112,7 @@ def ask(
 
 
 @contextmanager
-def asking(hub: "Hub", repo_id: str, doing: str) -> Iterator[None]:
+def asking(hub: Hub, repo_id: str, doing: str) -> Iterator[None]:
     """Turn what the client raises inside the block into a HubError. `doing` is what did not happen, then."""
     try:
         yield
@@ -132,7 +131,7 @@ def first_line(error: BaseException) -> str:
     return (said.strip() or repr(error)).splitlines()[0].rstrip(".")
 
 
-def _in_words(hub: "Hub", where: str, doing: str, error: BaseException) -> HubError | None:
+def _in_words(hub: Hub, where: str, doing: str, error: BaseException) -> HubError | None:
     """None where the error is none of the Hub's."""
     from huggingface_hub import errors
 

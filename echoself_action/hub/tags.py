@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from ..errors import HubError
-from .client import Hub
+from .endpoint import Hub
 from .retry import ask
 
 BEST = "best"  # the only tag that moves: to whichever model a comparison finds to be better

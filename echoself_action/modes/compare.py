@@ -15,7 +15,8 @@ from ..evaluation.held_out import read_held_out
 from ..evaluation.loss import HeldOut
 from ..evaluation.paired_bootstrap import Ids
 from ..evaluation.ranking import Contest, enter, judge, prompts_from
-from ..hub.client import Hub, open_hub, require_write_access
+from ..hub.client import open_hub, require_write_access
+from ..hub.endpoint import Hub
 from ..hub.tags import BEST, TIMESTAMP, move_tag, set_tag, timestamp_tag
 from ..report.compare_page import write_page
 from ..report.comparison import comparison_summary, told

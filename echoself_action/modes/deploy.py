@@ -12,7 +12,8 @@ from ..checkpoint.select import best, broken, resumable
 from ..config.inputs import Inputs, Outputs
 from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
 from ..evaluation.gate import is_relative
-from ..hub.client import Hub, open_hub, require_write_access
+from ..hub.client import open_hub, require_write_access
+from ..hub.endpoint import Hub
 from ..hub.history import fetch_history
 from ..hub.publish import Published, ensure_repo, publish_model, publish_state
 from ..hub.repo import Remote, look_up

@@ -15,8 +15,9 @@ from ..corpus.token_cache import corpus_digest
 from ..errors import InputError
 from ..hub.cards.dataset_card import dataset_card
 from ..hub.cards.model_card import CardChoices, card_to_fill
-from ..hub.client import Hub, datasets_of
+from ..hub.client import datasets_of
 from ..hub.dataset import DATA_FOLDER, MODEL_REPO_FOLDER, outdated, pin, placed, refuse_secrets_in
+from ..hub.endpoint import Hub
 from ..hub.publish import changes, ensure_repo, publish_model, read_card
 from ..hub.publish_diff import plan
 from ..hub.repo import CARD_FILE, MAIN, Content, Remote, find_repo

@@ -11,8 +11,8 @@ from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
 from ..hub.cards.history_chart import history_files
 from ..hub.cards.model_card import CardChoices, card_to_fill, model_card
-from ..hub.client import Hub
 from ..hub.dataset import MODEL_REPO_FOLDER, shards_in
+from ..hub.endpoint import Hub
 from ..hub.history import History, Publish, fetch_history, publish_of
 from ..hub.provenance import provenance_of, this_run
 from ..hub.publish import changes, model_files, read_card, state_files

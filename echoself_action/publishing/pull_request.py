@@ -6,7 +6,7 @@ from ..checkpoint.metadata import ParityFacts
 from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
 from ..evaluation.gate import Verdict
-from ..hub.client import Hub
+from ..hub.endpoint import Hub
 from ..hub.fetch import read_facts
 from ..hub.publish import changes
 from ..hub.pull_request import propose_model

@@ -13,7 +13,7 @@ from ..evaluation.gate import Verdict, is_relative, judge_difference, judge_loss
 from ..evaluation.held_out import read_held_out
 from ..evaluation.loss import HeldOut
 from ..evaluation.paired_bootstrap import Difference, Ids, Reader, compare
-from ..hub.client import Hub
+from ..hub.endpoint import Hub
 from ..hub.fetch import fetch, read_facts
 from ..hub.repo import Remote, same_content
 from ..report.log import note, part

@@ -5,7 +5,7 @@ import os
 from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
 from ..github.release import Release, Repository, make_release, repository_of_job
-from ..hub.client import Hub
+from ..hub.endpoint import Hub
 from ..hub.tags import TIMESTAMP, set_tag, timestamp_tag
 from ..report.github_actions import mask
 from ..report.log import note

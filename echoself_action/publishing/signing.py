@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..config.inputs import Inputs
-from ..hub.client import Hub
+from ..hub.endpoint import Hub
 from ..hub.fetch import download
 from ..hub.repo import PROVENANCE_FILE, SIGNATURE_FILE, Content, Remote
 from ..hub.signature import NotSignedError, Signer, signer_of

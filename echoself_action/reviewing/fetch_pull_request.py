@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..checkpoint.model_folder import WEIGHTS_FILE
 from ..errors import HubError, InputError
-from ..hub.client import Hub
+from ..hub.endpoint import Hub
 from ..hub.fetch import download
 from ..hub.repo import (
     CARD_FILE,

@@ -19,7 +19,8 @@ from ..config.inputs import Inputs, Outputs
 from ..errors import GATE_REFUSED, CheckpointError, EchoselfError, HubError
 from ..evaluation.held_out import HELD_OUT_FILE, write_held_out
 from ..evaluation.loss import HeldOut
-from ..hub.client import Hub, open_hub, require_write_access
+from ..hub.client import open_hub, require_write_access
+from ..hub.endpoint import Hub
 from ..hub.fetch import fetch
 from ..hub.repo import Listing, Remote, look_up
 from ..report.github_actions import write_outputs, write_summary

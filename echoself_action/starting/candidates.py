@@ -8,7 +8,7 @@ from ..checkpoint.model_folder import CONFIG_FILE, ModelFolder, check_weights
 from ..checkpoint.select import best
 from ..config.inputs import REVISION, Inputs
 from ..errors import CheckpointError, InputError
-from ..hub.client import Hub
+from ..hub.endpoint import Hub
 from ..hub.fetch import fetch
 from ..hub.repo import MAIN, look_up
 from ..hub.repo_id import REPO

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from echoself_action.hub.client import Hub, open_hub
+from echoself_action.hub.client import open_hub
+from echoself_action.hub.endpoint import Hub
 
 
 @pytest.fixture(autouse=True)

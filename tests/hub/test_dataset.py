@@ -6,8 +6,9 @@ import pytest
 
 from echoself_action.checkpoint.metadata import DatasetFacts
 from echoself_action.errors import MovedOnError
-from echoself_action.hub.client import Hub, datasets_of, open_hub
+from echoself_action.hub.client import datasets_of, open_hub
 from echoself_action.hub.dataset import outdated, pin
+from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.publish import ensure_repo, publish_model
 from echoself_action.hub.repo import MAIN, Remote, find_repo
 from echoself_action.localhub import LocalHub

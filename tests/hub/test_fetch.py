@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder, sha256
 from echoself_action.errors import CheckpointError, HubError
-from echoself_action.hub.client import Hub
+from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.fetch import Fetched, fetch
 from echoself_action.hub.publish import ensure_repo, model_files, publish_model, publish_state
 from echoself_action.hub.repo import look_up

@@ -10,7 +10,7 @@ from echoself_action.checkpoint.metadata import ParityFacts
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.config.inputs import Inputs
 from echoself_action.hub.cards.model_card import OLD_MARKER, CardChoices, card_to_fill, model_card
-from echoself_action.hub.client import Hub
+from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.history import parse_history, publish_of
 from echoself_action.hub.publish import ensure_repo, model_files, publish_model
 from echoself_action.hub.repo import look_up

@@ -7,7 +7,7 @@ import pytest
 
 from echoself_action.checkpoint.model_folder import ModelFolder, sha256
 from echoself_action.errors import CheckpointError
-from echoself_action.hub.client import Hub
+from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.fetch import Fetched, fetch
 from echoself_action.hub.provenance import Verify, provenance_of
 from echoself_action.hub.publish import ensure_repo, model_files, publish_model, publish_state

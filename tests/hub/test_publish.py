@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder
 from echoself_action.errors import HubError
-from echoself_action.hub.client import Hub
+from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.publish import changes, ensure_repo, model_files, publish_model, publish_state
 from echoself_action.hub.repo import STATE_BRANCH, list_repo, look_up
 from echoself_action.hub.tags import set_tag

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from echoself_action.checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
 from echoself_action.errors import CheckpointError
 from echoself_action.hub import upload_checks
-from echoself_action.hub.client import Hub
+from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.publish import ensure_repo, model_files, publish_model, publish_state, state_files
 from echoself_action.hub.repo import MODEL_FILES, list_repo, look_up
 

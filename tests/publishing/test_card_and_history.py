@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from echoself_action.hub.client import Hub, open_hub
+from echoself_action.hub.client import open_hub
+from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.history import HISTORY_FILE, History, parse_history
 
 from ..conftest import SMALL, Cli

@@ -15,7 +15,8 @@ from echoself_action.corpus import dataset
 from echoself_action.corpus.globs import find_files
 from echoself_action.corpus.readers import read_documents
 from echoself_action.corpus.split import is_validation
-from echoself_action.hub.client import Hub, open_hub
+from echoself_action.hub.client import open_hub
+from echoself_action.hub.endpoint import Hub
 
 from ..conftest import SMALL, Cli
 from ..hub.secret_kinds import SECRETS
