@@ -1,23 +1,17 @@
-"""nanoGPT's `ckpt.pt` (github.com/karpathy/nanoGPT, train.py and model.py): read, converted to our names, and written.
+"""nanoGPT's `ckpt.pt` (github.com/karpathy/nanoGPT, train.py and model.py): read and converted to our names.
 
 nanoGPT stores matrices as nn.Linear does; biases may be absent; GELU is the exact one; the head is tied. Its AdamW numbers
 parameters in the order of `named_parameters`: first those with two dimensions, then the rest."""
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ..checkpoint.arrays import Array
-from ..checkpoint.model_folder import ModelFolder
-from ..errors import CheckpointError
 from ..model.config import GPT2Config
-from ..training.optim.param_groups import BETAS
-from .export import kept_moments, plain_settings, save_pt
-from .gpt2_tensors import checked, logits, shapes, turned
+from .gpt2_tensors import checked, logits, turned
 from .imported_model import Source
 from .layouts import number
 from .stated_config import training_settings
@@ -100,56 +94,3 @@ def _moments(foreign: Foreign, weights: Mapping[str, Array], optimizer: Any) -> 
     if any(step is None or step < 0 for step in steps.values()):
         foreign.refuse("has an optimizer state that counts no steps")
     return {**found, **{key: np.array(step, np.float32) for key, step in steps.items()}}, settings
-
-
-def export_nanogpt(folder: ModelFolder, path: Path) -> None:
-    """Write `folder` as a `ckpt.pt` that nanoGPT's train.py goes on from with --init_from=resume, whole or not at all.
-
-    Raises CheckpointError where nanoGPT can't compute this model exactly.
-    """
-    config = folder.config
-    if not isinstance(config, GPT2Config):
-        raise CheckpointError(
-            f"{folder.path} can't become a nanoGPT checkpoint: it is a {folder.architecture} model. No ckpt.pt was written.",
-            "Leave nanogpt out of formats.",
-        )
-    odd = [f"activation {config.activation}"] if config.activation != "gelu" else []
-    odd += [f"layer norm epsilon {config.layer_norm_epsilon}"] if config.layer_norm_epsilon != 1e-5 else []
-    if odd:
-        raise CheckpointError(
-            f"{folder.path} can't become a nanoGPT checkpoint: it has {', '.join(odd)}, and nanoGPT computes the exact GELU "
-            "with epsilon 1e-05. No ckpt.pt was written.",
-            "Models of the exact GELU go there without a change: those that were started here, and nanoGPT's own.",
-        )
-    held = turned(folder.load_model().state_dict())
-    model = {name: held[name].contiguous() for name in shapes(config)}
-    facts = folder.metadata
-    settings = plain_settings(folder)
-    content = {
-        "model": {**model, "lm_head.weight": model["transformer.wte.weight"]},
-        "optimizer": _optimizer(folder, model, settings),
-        "model_args": {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "bias")}
-        | {"vocab_size": config.vocab_size, "dropout": config.dropout},
-        "iter_num": folder.step,
-        "best_val_loss": 1e9 if facts is None or facts.best_val_loss is None else facts.best_val_loss,
-        "config": settings,
-    }
-    save_pt(content, path)
-
-
-def _optimizer(folder: ModelFolder, model: dict[str, torch.Tensor], settings: dict[str, Any]) -> dict[str, Any]:
-    """The state_dict of nanoGPT's AdamW; with no state where the folder has none, which is a new optimizer."""
-    decayed, rest = optimizer_order(model)
-    groups = [
-        {"params": [torch.empty(0) for _ in decayed], "weight_decay": settings.get("weight_decay", 0.1)},
-        {"params": [torch.empty(0) for _ in rest], "weight_decay": 0.0},
-    ]
-    betas = (settings.get("beta1", BETAS[0]), settings.get("beta2", BETAS[1]))
-    plain = torch.optim.AdamW(groups, lr=settings.get("learning_rate", 1e-3), betas=betas).state_dict()
-    moments = {name: tensor.contiguous() for name, tensor in turned(kept_moments(folder)).items()}
-    state = {
-        i: {"step": moments[f"steps.{name}"]} | {moment: moments[f"{moment}.{name}"] for moment in MOMENTS}
-        for i, name in enumerate([*decayed, *rest])
-        if f"steps.{name}" in moments
-    }
-    return plain | {"state": state}

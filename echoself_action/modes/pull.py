@@ -60,7 +60,7 @@ def _taken_in(inputs: Inputs) -> Pulled:
 def _export(inputs: Inputs, model: ModelFolder) -> None:
     # the exports load PyTorch, and no pull without one needs it
     if "nanogpt" in inputs.formats:
-        from ..formats.nanogpt import export_nanogpt
+        from ..formats.nanogpt_export import export_nanogpt
 
         exported = inputs.output_dir / "nanogpt" / "ckpt.pt"
         export_nanogpt(model, exported)

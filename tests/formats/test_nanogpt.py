@@ -21,7 +21,7 @@ from echoself_action.corpus.tokenizer import load_tokenizer, make_tokenizer
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.gpt2_tensors import turned
 from echoself_action.formats.import_checkpoint import import_checkpoint
-from echoself_action.formats.nanogpt import export_nanogpt
+from echoself_action.formats.nanogpt_export import export_nanogpt
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.training.init_or_resume import continued
 from echoself_action.training.run import Data
