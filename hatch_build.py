@@ -1,4 +1,4 @@
-"""Compiles what the package has in C, where there is a compiler. Where there is none, training takes PyTorch's operations."""
+"""Compiles the native kernels when the package is built. Without a C compiler they are left out, and training uses PyTorch."""
 
 import hashlib
 import os
@@ -27,13 +27,14 @@ class Native(BuildHookInterface[Any]):
 
 
 def compile_native(folder: Path) -> None:
-    """Put the library into the folder of its sources, whole or not at all. It says which they are, by their digest."""
+    """Compile `folder`/csrc to `folder`/native.bin, which is replaced only when the compilation has succeeded. The library
+    contains the digest of its sources."""
     hashed = hashlib.blake2b(digest_size=16)
-    for file in sorted(folder.glob("*.[ch]")):
+    for file in sorted((folder / "csrc").glob("*.[ch]")):
         hashed.update(file.read_bytes())
     unfinished = folder / f"{LIBRARY}.part"
-    flags = ["-O3", "-std=gnu11", "-fPIC", "-shared", "-pthread", f'-DSOURCE="{hashed.hexdigest()}"']
-    sources = map(str, sorted(folder.glob("*.c")))
+    flags = ["-O3", "-std=gnu11", "-fPIC", "-shared", "-pthread", f'-DSOURCES_DIGEST="{hashed.hexdigest()}"']
+    sources = map(str, sorted((folder / "csrc").glob("*.c")))
     try:
         subprocess.run([*shlex.split(os.environ.get("CC", "cc")), *flags, "-o", str(unfinished), *sources, "-lm"], check=True)
         unfinished.replace(folder / LIBRARY)

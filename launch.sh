@@ -38,7 +38,7 @@ run_on_host() {
   local found venv
   found=$(python3 -c 'import sys; print(sys.executable, sys.version); sys.exit(sys.version_info < (3, 11))') ||
     refuse "runtime: host needs Python 3.11 or newer as python3. Nothing was done." "Put actions/setup-python before this step."
-  venv=${RUNNER_TOOL_CACHE:-$RUNNER_TEMP}/echoself-action/$({ echo "$found"; cd "$action"; cat pyproject.toml hatch_build.py echoself_action/native/*.[ch]; } |
+  venv=${RUNNER_TOOL_CACHE:-$RUNNER_TEMP}/echoself-action/$({ echo "$found"; cd "$action"; cat pyproject.toml hatch_build.py echoself_action/native/csrc/*.[ch]; } |
     cksum | tr ' ' -)
   if [[ ! -e $venv/complete ]]; then
     echo "::group::Installing into $venv"

@@ -68,8 +68,8 @@ def _library() -> ctypes.CDLL | None:
             found = ctypes.CDLL(str(path))
         except OSError:  # of another machine, or on a disk from which nothing may be executed
             continue
-        found.source.restype = ctypes.c_char_p
-        if found.source().decode() == _digest(Path(__file__).parent):
+        found.sources_digest.restype = ctypes.c_char_p
+        if found.sources_digest().decode() == _digest(Path(__file__).parent / "csrc"):
             for name in ("forward_scratch", "backward_scratch", "orthogonal_scratch", "head_scratch"):
                 getattr(found, name).restype = ctypes.c_size_t
             return found

@@ -1,4 +1,4 @@
-"""The blocks of a GPT-2 for training in bfloat16 on a CPU, by `native/block.c`."""
+"""The blocks of a GPT-2 for training in bfloat16 on a CPU, by `csrc/gpt2_block.c`."""
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ def _pointers(names: str) -> list[tuple[str, type]]:
     return [(name, ctypes.c_void_p) for name in names.split()]
 
 
-# as in block.c
+# as in gpt2_block.c
 
 
 class _Block(ctypes.Structure):
@@ -69,7 +69,7 @@ def trunk(transformer: Transformer) -> Callable[[Tensor], Tensor]:
 
 
 class _NativeBlock:
-    """A block's parameters by their names in block.c, where they lie, and the memory that it computes in."""
+    """A block's parameters by their names in gpt2_block.c, where they lie, and the memory that it computes in."""
 
     def __init__(self, block: Block, scratch: native.Scratch) -> None:
         norms, linear = (block.ln_1, block.ln_2), (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj)

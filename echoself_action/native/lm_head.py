@@ -1,4 +1,4 @@
-"""The loss of a language model's head by `native/head.c`, for training in bfloat16 on a CPU."""
+"""The loss of a language model's head by `csrc/lm_head.c`, for training in bfloat16 on a CPU."""
 
 import ctypes
 
@@ -28,7 +28,7 @@ def native_chunk_gradients() -> ChunkGradients:
 
 
 class _Head(ctypes.Structure):
-    """As in head.c."""
+    """As in lm_head.c."""
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("rows", "width", "columns", "vocabulary", "threads")),

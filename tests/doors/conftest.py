@@ -270,7 +270,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory, action: Path) -> Path:
     made_from = [
         action / "pyproject.toml",
         action / "hatch_build.py",
-        *sorted((action / "echoself_action/native").glob("*.[ch]")),
+        *sorted((action / "echoself_action/native/csrc").glob("*.[ch]")),
     ]
     keyed = found + b"".join(file.read_bytes() for file in made_from)
     key = subprocess.run(["cksum"], input=keyed, capture_output=True, check=True)

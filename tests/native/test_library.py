@@ -1,6 +1,7 @@
 """The library of the C files: when it is taken, and what is built where there is no compiler."""
 
 import importlib.metadata
+import importlib.util
 import pkgutil
 import shutil
 import zipfile
@@ -14,7 +15,7 @@ from hatchling.builders.wheel import WheelBuilder
 from echoself_action import native
 
 ROOT = Path(__file__).parents[2]
-SOURCES = Path(native.__file__).parent
+NATIVE = Path(native.__file__).parent
 
 
 def _nowhere(name: str) -> Any:
@@ -23,22 +24,23 @@ def _nowhere(name: str) -> Any:
 
 def test_a_library_of_other_sources_is_not_taken(native_code: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     looked_up = native._library.__wrapped__
-    for file in (*SOURCES.glob("*.[ch]"), SOURCES / "native.bin"):
-        shutil.copy(file, tmp_path)
+    shutil.copytree(NATIVE / "csrc", tmp_path / "csrc")
+    shutil.copy(NATIVE / "native.bin", tmp_path)
     monkeypatch.setattr(native, "__file__", str(tmp_path / "__init__.py"))
     monkeypatch.setattr(importlib.metadata, "distribution", _nowhere)
     assert looked_up()
-    header = tmp_path / "products.h"
+    header = tmp_path / "csrc/gemm.h"
     header.write_text(header.read_text() + "\n")
     assert looked_up() is None
-    shutil.copy(SOURCES / "products.h", header)
+    shutil.copy(NATIVE / "csrc/gemm.h", header)
     assert looked_up()
     (tmp_path / "native.bin").unlink()
     assert looked_up() is None
 
 
-def test_nobody_takes_it_for_a_python_module(native_code: None) -> None:
-    assert list(pkgutil.iter_modules([str(SOURCES)])) == []
+def test_python_does_not_import_the_library_as_a_module(native_code: None) -> None:
+    assert "native" not in {module.name for module in pkgutil.iter_modules([str(NATIVE)])}
+    assert importlib.util.find_spec("echoself_action.native.native") is None
 
 
 def test_a_library_that_cant_be_loaded_is_as_one_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -52,11 +54,9 @@ def test_the_library_of_the_installed_package_is_taken_where_there_is_none_besid
     native_code: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     here, installed = tmp_path / "here", tmp_path / "installed"
-    here.mkdir()
+    shutil.copytree(NATIVE / "csrc", here / "csrc")
     (installed / "echoself_action/native").mkdir(parents=True)
-    for file in SOURCES.glob("*.[ch]"):
-        shutil.copy(file, here)
-    shutil.copy(SOURCES / "native.bin", installed / "echoself_action/native")
+    shutil.copy(NATIVE / "native.bin", installed / "echoself_action/native")
     (installed / "echoself_action-0.dist-info").mkdir()
     (installed / "echoself_action-0.dist-info/METADATA").write_text("Name: echoself-action\nVersion: 0\n")
     (found,) = importlib.metadata.distributions(name="echoself-action", path=[str(installed)])
@@ -81,7 +81,7 @@ def test_a_wheel_has_the_library_where_there_is_a_compiler_and_is_whole_where_th
     native_code: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], compiler: str
 ) -> None:
     source = tmp_path / "source"
-    shutil.copytree(SOURCES, source / "echoself_action/native", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(NATIVE, source / "echoself_action/native", ignore=shutil.ignore_patterns("__pycache__"))
     (source / "echoself_action/__init__.py").touch()
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -90,7 +90,7 @@ def test_a_wheel_has_the_library_where_there_is_a_compiler_and_is_whole_where_th
     (wheel,) = WheelBuilder(str(source)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    assert "echoself_action/native/products.h" in names
+    assert "echoself_action/native/csrc/gemm.h" in names
     assert ("echoself_action/native/native.bin" in names) == (not compiler)
     assert ("none-any" in wheel) == bool(compiler)
     assert ("training on a CPU is slower without it" in "".join(capsys.readouterr())) == bool(compiler)

@@ -6,16 +6,14 @@ them one by one. An update is scaled as Moonlight does (Liu et al. 2025, arXiv 2
 one learning rate serves both.
 """
 
-import ctypes
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ... import native
+from ...native import Scratch, newton_schulz
 from ..distributed.sharding import parted_like, whole
 from .adamw import PlainOptimizer
 
@@ -29,14 +27,14 @@ _ELEMENTS_AT_ONCE = 1 << 24  # what is computed for them takes several times the
 
 class Muon(PlainOptimizer):
     """Steps for matrices. A group's `side_by_side` is how many matrices lie in one, as queries, keys and values do;
-    `dtype` is what products of them are computed in, by `native/orthogonal.c` where it is for their shape and
+    `dtype` is what products of them are computed in, by `native/csrc/newton_schulz.c` where it is for their shape and
     `by_native` says so."""
 
     def __init__(
         self, groups: Iterable[dict[str, Any]], lr: float, weight_decay: float, dtype: torch.dtype, by_native: bool = False
     ) -> None:
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "side_by_side": 1})
-        self._dtype, self._scratch = dtype, native.Scratch() if by_native else None
+        self._dtype, self._scratch = dtype, Scratch() if by_native else None
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -73,36 +71,17 @@ class Muon(PlainOptimizer):
         return whole(gradient.lerp(momentum, MOMENTUM))
 
 
-def orthogonal(matrices: Tensor, dtype: torch.dtype, scratch: native.Scratch | None = None) -> Tensor:
+def orthogonal(matrices: Tensor, dtype: torch.dtype, scratch: Scratch | None = None) -> Tensor:
     """`matrices` (count, rows, columns), each with its singular values brought near one, computed in `dtype`; with `scratch` by
     native code, where they are of a shape that it is for."""
     x: Tensor = (matrices / (matrices.norm(dim=(-2, -1), keepdim=True) * 1.01 + 1e-7)).to(dtype)
-    if scratch and not any(size % native.MULTIPLE for size in x.shape[1:]):
-        return _orthogonal_by_native(x.contiguous(), scratch)
+    if scratch and newton_schulz.supports(x):
+        return newton_schulz.newton_schulz_(x.contiguous(), _COEFFICIENTS, scratch)
     tall = x.shape[1] > x.shape[2]  # products of the shorter side; turning a matrix over takes longer than they do
     for a, b, c in _COEFFICIENTS:
         gram = x.mT @ x if tall else x @ x.mT
         factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, x, factor, beta=a) if tall else torch.baddbmm(x, factor, x, beta=a)
-    return x
-
-
-class _Matrices(ctypes.Structure):
-    """As in orthogonal.c."""
-
-    _fields_ = [
-        *((name, ctypes.c_int32) for name in ("count", "rows", "columns", "steps", "threads")),
-        ("x", ctypes.c_void_p),
-        ("coefficients", ctypes.c_void_p),
-    ]
-
-
-def _orthogonal_by_native(x: Tensor, scratch: native.Scratch) -> Tensor:
-    """The steps of `orthogonal`, in place."""
-    coefficients = np.array(_COEFFICIENTS, np.float32)
-    matrices = _Matrices(*x.shape, len(_COEFFICIENTS), torch.get_num_threads(), x.data_ptr(), coefficients.ctypes.data)
-    library, at = native.library(), ctypes.byref(matrices)
-    library.orthogonal(at, scratch.at_least(library.orthogonal_scratch(at)))
     return x
 
 

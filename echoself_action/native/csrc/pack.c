@@ -1,6 +1,6 @@
 /* Weights as products read them: laid out once a step, for both directions and all threads. */
 
-#include "products.h"
+#include "gemm.h"
 
 #ifdef SUPPORTED
 
@@ -19,3 +19,12 @@ void pack(const float *weight, int there, int inputs, int outputs, pair *to) {
 }
 
 #endif
+
+/* The digest of the sources of this library; empty where the compiler or the machine is not supported. */
+const char *sources_digest(void) {
+#ifdef SUPPORTED
+  return SOURCES_DIGEST;
+#else
+  return "";
+#endif
+}

@@ -1,6 +1,6 @@
 /* Newton-Schulz steps for Muon: matrices with their singular values brought near one. What is symmetric is computed by half. */
 
-#include "products.h"
+#include "gemm.h"
 
 typedef struct {
   int32_t count, rows, columns, steps, threads;

@@ -1,6 +1,6 @@
 /* The loss of a language model's head and its gradients: logits are there once, and become their own gradient. */
 
-#include "products.h"
+#include "gemm.h"
 
 typedef struct {
   int32_t rows, width, columns, vocabulary, threads; /* columns from `vocabulary` on are no words: their gradient is 0 */

@@ -6,7 +6,7 @@
  * norms, softmax and the residual stream are in fp32.
  */
 
-#include "products.h"
+#include "gemm.h"
 
 typedef struct {
   int32_t sequences, length, width, heads, tanh, threads;
