@@ -20,6 +20,7 @@ from peers import SHAPES, TEXT, NanoGPT, add_nanogpt, nanogpt_command, our_comma
 from results import Figures, machine
 
 from echoself_action.checkpoint.select import latest
+from echoself_action.checkpoint.weights import load_model
 from echoself_action.evaluation.loss import HeldOut
 
 SHAPE = SHAPES["baby"]
@@ -48,7 +49,7 @@ def benchmark(given: argparse.Namespace, work: Path) -> None:
     held_out = HeldOut(tokens.val, SHAPE.block_size)
     folder = latest(work / "ours")
     assert folder
-    ours = held_out.loss(folder.load_model())
+    ours = held_out.loss(load_model(folder))
     theirs = held_out.loss(NanoGPT(given.nanogpt, work / "theirs"))  # type: ignore[arg-type]
     told = {
         "machine": machine(),

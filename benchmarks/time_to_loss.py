@@ -33,6 +33,7 @@ from peers import (
 from results import Figures, machine, spread
 
 from echoself_action.checkpoint.select import latest
+from echoself_action.checkpoint.weights import load_model
 from echoself_action.evaluation.loss import HeldOut
 
 
@@ -86,7 +87,7 @@ def compared(given: argparse.Namespace, shape: Shape, tokens: Tokens, work: Path
         "nanoGPT_s": round(their_time, 1),
         "nanoGPT_loss": round(held_out.loss(NanoGPT(given.nanogpt, theirs)), 4),  # type: ignore[arg-type]
         "ours_s": round(our_time, 1),
-        "ours_loss": round(held_out.loss(folder.load_model()), 4),
+        "ours_loss": round(held_out.loss(load_model(folder)), 4),
         "share": round(our_time / their_time, 3),
     }
 

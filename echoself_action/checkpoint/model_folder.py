@@ -17,7 +17,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ..errors import CheckpointError
-from ..model import Model, ModelConfig
+from ..model import ModelConfig
 from ..model.config import GPT2Config
 from . import gpt2_config
 from .metadata import METADATA_FILE, Architecture, Metadata, read_metadata
@@ -48,12 +48,6 @@ class ModelFolder:
     @property
     def architecture(self) -> Architecture:
         return architecture_of(self.config)
-
-    def load_model(self) -> Model:
-        """The model in fp32, on the CPU."""
-        from .weights import load_model  # loads PyTorch: folders are read, checked and published without it
-
-        return load_model(self)
 
 
 def same_model(one: ModelConfig, other: ModelConfig) -> bool:

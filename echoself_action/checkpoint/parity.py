@@ -13,6 +13,7 @@ from ..errors import CheckpointError
 from .gpt2_config import HEAD, stored_names
 from .metadata import ParityFacts
 from .model_folder import WEIGHTS_FILE, ModelFolder, loadable
+from .weights import load_model
 
 TOLERANCE = 1e-4  # max |delta logits| in fp32
 _TIE = 1e-5  # of two logits that float noise may rank either way
@@ -52,7 +53,7 @@ def check_parity(folder: ModelFolder, source: Callable[[Tensor], Tensor] | None 
         odd |= {"not_loaded": sorted(stored - loaded), "not_stored": sorted(loaded - stored)}
     if odd:
         raise CheckpointError(f"transformers does not load {folder.path} whole: {odd}. It was not used.")
-    expect = source or folder.load_model().eval().logits
+    expect = source or load_model(folder).eval().logits
     generator = torch.Generator().manual_seed(0)
     shape = (4, min(folder.config.block_size, 256))
     ids = torch.randint(folder.config.vocab_size, shape, generator=generator)

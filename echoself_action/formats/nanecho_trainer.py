@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..checkpoint.atomic import new_file
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
+from ..checkpoint.weights import load_model
 from ..errors import CheckpointError
 from ..model.config import GPT2Config
 from ..training.optim.param_groups import BETAS, MOMENTS
@@ -103,7 +104,7 @@ def _in_their_names(folder: ModelFolder) -> tuple["NanEchoConfig", dict[str, Ten
     from ..checkpoint.nanecho_config import shapes  # loads transformers
     from ..model.nanecho import NanEchoConfig
 
-    ours, weights, moments = folder.config, folder.load_model().state_dict(), kept_moments(folder)
+    ours, weights, moments = folder.config, load_model(folder).state_dict(), kept_moments(folder)
     if isinstance(ours, GPT2Config):
         if ours.activation != "gelu" or ours.layer_norm_epsilon != 1e-5:
             raise _inexact(folder, f"its activation is {ours.activation} and its layer norm epsilon {ours.layer_norm_epsilon}")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..checkpoint.model_folder import ModelFolder
+from ..checkpoint.weights import load_model
 from ..errors import CheckpointError
 from ..model.config import GPT2Config
 from ..training.optim.param_groups import BETAS
@@ -36,7 +37,7 @@ def export_nanogpt(folder: ModelFolder, path: Path) -> None:
             "with epsilon 1e-05. No ckpt.pt was written.",
             "Models of the exact GELU go there without a change: those that were started here, and nanoGPT's own.",
         )
-    held = turned(folder.load_model().state_dict())
+    held = turned(load_model(folder).state_dict())
     model = {name: held[name].contiguous() for name in shapes(config)}
     facts = folder.metadata
     settings = plain_settings(folder)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..checkpoint.model_folder import ModelFolder
 from ..checkpoint.select import best, resumable
+from ..checkpoint.weights import load_model
 from ..config.inputs import Inputs, Outputs
 from ..errors import INTERRUPTED, InputError
 from ..evaluation.generation import sample
@@ -75,7 +76,7 @@ def train_model(inputs: Inputs, start: ModelFolder | None, started: float) -> Tr
         _introduce(training)
         result = train(training, inputs.output_dir, stop, Listeners(printer, warn, note), started)
     chosen = best(inputs.output_dir) or result.latest
-    text = "" if stop.requested else without_secrets(sample(chosen.load_model(), data.tokens.tokenizer))
+    text = "" if stop.requested else without_secrets(sample(load_model(chosen), data.tokens.tokenizer))
     _conclude(result, chosen, text)
     return Trained(result, chosen, resumable(inputs.output_dir)[0], text)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..checkpoint.metadata import ParityFacts
 from ..checkpoint.model_folder import ModelFolder
+from ..checkpoint.weights import load_model
 from ..config.inputs import Inputs
 from ..hub.cards.history_chart import history_files
 from ..hub.cards.model_card import CardChoices, card_to_fill, model_card
@@ -132,7 +133,7 @@ def write_report(inputs: Inputs, model: ModelFolder, text: str | None, publishin
         from ..corpus.tokenizer import load_tokenizer  # with what loads PyTorch: a sample is drawn from a loaded model
         from ..evaluation.generation import sample
 
-        text = without_secrets(sample(model.load_model(), load_tokenizer(model.path)))
+        text = without_secrets(sample(load_model(model), load_tokenizer(model.path)))
     path = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, model, [text], publishing)
     return {"report": str(path)}
 

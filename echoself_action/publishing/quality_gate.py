@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 
 from ..checkpoint.metadata import Metadata
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
+from ..checkpoint.weights import load_model
 from ..config.inputs import Inputs
 from ..corpus.tokenizer import load_tokenizer
 from ..errors import InputError
@@ -62,7 +63,7 @@ def difference_to_published(inputs: Inputs, hub: Hub, remote: Remote, model: Mod
 
 
 def _reader(folder: ModelFolder) -> Reader:
-    return Reader(folder.load_model(), load_tokenizer(folder.path))
+    return Reader(load_model(folder), load_tokenizer(folder.path))
 
 
 def _held_out(inputs: Inputs, model: ModelFolder) -> Sequence[Ids]:

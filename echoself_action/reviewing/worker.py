@@ -20,6 +20,7 @@ from ..checkpoint.model_folder import (
     check_weights,
     read_model_folder,
 )
+from ..checkpoint.weights import load_model
 from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..errors import CheckpointError, EchoselfError
 from ..evaluation.gate import Verdict, is_relative, judge_difference, judge_measured
@@ -124,7 +125,7 @@ def _good_enough(folder: Path, published: ModelFolder, windows: "list[Ids]", gat
 def _reader(folder: ModelFolder) -> "Reader":
     from ..evaluation.paired_bootstrap import Reader
 
-    return Reader(folder.load_model(), load_tokenizer(folder.path))
+    return Reader(load_model(folder), load_tokenizer(folder.path))
 
 
 def _json(path: Path) -> dict[str, Any]:

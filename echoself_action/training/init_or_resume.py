@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoint.model_folder import ModelFolder, sha256
-from ..checkpoint.weights import new_model
+from ..checkpoint.weights import load_model, new_model
 from ..errors import CheckpointError, InputError
 from ..model import ModelConfig
 from ..native.gpt2_block import why_not as why_not_native
@@ -67,7 +67,7 @@ def continued(
 
     Raises CheckpointError where the folder is damaged.
     """
-    model = folder.load_model()
+    model = load_model(folder)
     run = Run(
         run_id=uuid.uuid4().hex,
         model=model,

@@ -12,7 +12,7 @@ from transformers import GPT2Config as StockConfig
 
 from echoself_action.checkpoint.gpt2_config import shapes
 from echoself_action.checkpoint.model_folder import ModelFolder, check_weights, read_model_folder
-from echoself_action.checkpoint.weights import write_model
+from echoself_action.checkpoint.weights import load_model, write_model
 from echoself_action.errors import CheckpointError
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 
@@ -29,7 +29,7 @@ def test_stock_transformers_loads_it_whole_and_computes_the_same(model_folder: M
     assert not any(info.values())
     ids = torch.arange(20)[None]
     with torch.no_grad():
-        torch.testing.assert_close(model_folder.load_model().eval()(ids), stock.eval()(ids).logits, atol=1e-5, rtol=0)
+        torch.testing.assert_close(load_model(model_folder).eval()(ids), stock.eval()(ids).logits, atol=1e-5, rtol=0)
     tokenizer = AutoTokenizer.from_pretrained(model_folder.path)
     assert stock.config.eos_token_id == stock.config.bos_token_id == tokenizer.eos_token_id == 256
     assert stock.generation_config.eos_token_id == 256
@@ -56,7 +56,7 @@ def test_a_model_without_biases_is_stock_and_comes_back_without(small_config: GP
     write_model(model_folder.path, config, model.state_dict(), 256)
     read = read_model_folder(model_folder.path)
     assert read.config == config
-    loaded = read.load_model().state_dict()
+    loaded = load_model(read).state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in model.state_dict().items())
     stock: Any
     stock, info = AutoModelForCausalLM.from_pretrained(model_folder.path, output_loading_info=True)
@@ -71,7 +71,7 @@ def test_a_folder_of_transformers_own_is_read(model_folder: ModelFolder) -> None
     stock.save_pretrained(model_folder.path)
     ids = torch.arange(10)[None]
     with torch.no_grad():
-        ours = read_model_folder(model_folder.path).load_model().eval()(ids)
+        ours = load_model(read_model_folder(model_folder.path)).eval()(ids)
         torch.testing.assert_close(ours, stock.eval()(ids).logits, atol=1e-5, rtol=0)
 
 
@@ -80,7 +80,7 @@ def test_openais_older_tensor_names_and_mask_buffers_are_read(model_folder: Mode
     older = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}
     older["h.0.attn.bias"] = torch.ones(1, 1, 32, 32)
     save_file(older, model_folder.path / "model.safetensors")
-    loaded = read_model_folder(model_folder.path).load_model().state_dict()
+    loaded = load_model(read_model_folder(model_folder.path)).state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in weights.items())
 
 
@@ -158,7 +158,7 @@ def test_biases_that_the_config_denies_are_not_dropped_silently(model_folder: Mo
     save_file(weights, model_folder.path / "model.safetensors")
     change_config(bias=False)(model_folder.path)
     with pytest.raises(CheckpointError, match="biases that are not zero"):
-        read_model_folder(model_folder.path).load_model()
+        load_model(read_model_folder(model_folder.path))
 
 
 @pytest.mark.parametrize("content", [None, b"", b'{"format": "echoself/1", "run_id"'], ids=["missing", "empty", "cut off"])

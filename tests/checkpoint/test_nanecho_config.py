@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from echoself_action.__main__ import main
 from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder, same_model
 from echoself_action.checkpoint.parity import check_parity
+from echoself_action.checkpoint.weights import load_model
 from echoself_action.corpus.token_cache import Tokens
 from echoself_action.errors import CheckpointError
 from echoself_action.model.nanecho import NanEchoConfig
@@ -117,7 +118,7 @@ def test_it_is_read_as_it_was_written(saved: ModelFolder) -> None:
     read = read_model_folder(saved.path)
     assert same_model(read.config, saved.config)
     assert not same_model(read.config, saved.config.with_dropout(0.5))
-    state = read.load_model().state_dict()
+    state = load_model(read).state_dict()
     stored = load_file(saved.path / "model.safetensors")
     assert stored.keys() == state.keys()
     assert all((stored[name] == state[name]).all() for name in state)

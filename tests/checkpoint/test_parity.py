@@ -6,6 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder, record
 from echoself_action.checkpoint.parity import check_parity
+from echoself_action.checkpoint.weights import load_model
 from echoself_action.errors import CheckpointError
 
 
@@ -36,7 +37,7 @@ def test_no_figures_are_written_into_a_folder_that_is_not_ours(model_folder: Mod
 
 
 def test_other_weights_than_those_of_the_trainer_are_refused(model_folder: ModelFolder) -> None:
-    trained = model_folder.load_model()
+    trained = load_model(model_folder)
     weights = load_file(model_folder.path / "model.safetensors")
     weights["transformer.h.0.mlp.c_fc.weight"] *= 3
     save_file(weights, model_folder.path / "model.safetensors")
@@ -55,7 +56,7 @@ def test_weights_that_are_not_numbers_are_refused(model_folder: ModelFolder) -> 
 def test_a_folder_that_transformers_can_only_fill_up_with_random_weights_is_refused(model_folder: ModelFolder) -> None:
     weights = load_file(model_folder.path / "model.safetensors")
     del weights["transformer.h.0.ln_1.bias"]
-    trained = model_folder.load_model()
+    trained = load_model(model_folder)
     save_file(weights, model_folder.path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"does not load .* whole: .*ln_1\.bias"):
         check_parity(model_folder, trained)

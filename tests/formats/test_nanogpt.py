@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echoself_action.checkpoint.model_folder import read_model_folder
-from echoself_action.checkpoint.weights import write_model
+from echoself_action.checkpoint.weights import load_model, write_model
 from echoself_action.corpus.token_cache import prepare_tokens
 from echoself_action.corpus.tokenizer import load_tokenizer, make_tokenizer
 from echoself_action.errors import CheckpointError
@@ -46,7 +46,7 @@ def test_transformers_computes_the_originals_logits(shared: Path, tmp_path: Path
     stock: Any = AutoModelForCausalLM.from_pretrained(folder.path)
     with torch.no_grad():
         torch.testing.assert_close(stock.eval()(ids).logits, expected, atol=1e-5, rtol=0)
-        torch.testing.assert_close(folder.load_model().eval()(ids), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(load_model(folder).eval()(ids), expected, atol=1e-5, rtol=0)
 
 
 def test_it_keeps_where_the_run_stood_and_how_far_the_logits_are(shared: Path, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_half_precision_becomes_fp32_exactly(tmp_path: Path) -> None:
     content = nanogpt_checkpoint()
     content["model"] = {name: tensor.to(torch.bfloat16) for name, tensor in content["model"].items()}
     folder = import_checkpoint(save(content, tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
-    state = folder.load_model().state_dict()
+    state = load_model(folder).state_dict()
     back = turned(state)
     assert all(torch.equal(back[name], content["model"][name].float()) for name in state)
 
@@ -159,7 +159,7 @@ def test_half_precision_becomes_fp32_exactly(tmp_path: Path) -> None:
 def test_a_model_that_nanogpt_would_compute_otherwise_is_not_exported(tmp_path: Path) -> None:
     folder = import_checkpoint(save(nanogpt_checkpoint(), tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
     config: GPT2Config = replace(folder.config, activation="gelu_new")
-    write_model(folder.path, config, folder.load_model().state_dict(), None)
+    write_model(folder.path, config, load_model(folder).state_dict(), None)
     with pytest.raises(CheckpointError, match="activation gelu_new"):
         export_nanogpt(read_model_folder(folder.path), tmp_path / "back.pt")
     assert not (tmp_path / "back.pt").exists()

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from echoself_action.checkpoint.metadata import read_metadata
 from echoself_action.checkpoint.model_folder import read_model_folder
 from echoself_action.checkpoint.select import latest
+from echoself_action.checkpoint.weights import load_model
 from echoself_action.config.inputs import Outputs
 from echoself_action.config.load import ACTION_VARIABLE
 from echoself_action.hub.client import open_hub
@@ -48,7 +49,7 @@ def test_stock_transformers_computes_our_logits_from_the_hubs_files(begun: Cli, 
         folder = hub.api.snapshot_download("me/model", revision=outputs["commit_sha"], local_dir=tmp_path / "snapshot")
     stock: Any = AutoModelForCausalLM.from_pretrained(folder)
     ids = AutoTokenizer.from_pretrained(folder)("def main() -> None:", return_tensors="pt").input_ids
-    ours = read_model_folder(Path(outputs["model_dir"])).load_model().eval()
+    ours = load_model(read_model_folder(Path(outputs["model_dir"]))).eval()
     with torch.no_grad():
         torch.testing.assert_close(ours(ids), stock.eval()(ids).logits, atol=1e-5, rtol=0)
 

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.checkpoint.parity import check_parity
+from echoself_action.checkpoint.weights import load_model
 from echoself_action.corpus.token_cache import Tokens
 from echoself_action.evaluation.loss import HeldOut
 from echoself_action.formats.import_checkpoint import import_checkpoint
@@ -74,7 +75,7 @@ def test_it_learns_and_what_is_recorded_is_what_was_saved(tokens: Tokens, traine
     first, last = trained.metadata.evaluations[0].val_loss, trained.metadata.val_loss
     assert last
     assert last < first - 0.3
-    assert HeldOut(tokens.val, 16, 512).loss(trained.load_model()) == pytest.approx(last, abs=1e-6)
+    assert HeldOut(tokens.val, 16, 512).loss(load_model(trained)) == pytest.approx(last, abs=1e-6)
 
 
 def test_transformers_writes_the_same_text_with_and_without_a_cache(trained: ModelFolder) -> None:
@@ -119,7 +120,7 @@ def test_training_goes_on_from_an_imported_checkpoint_where_it_stood(tokens: Tok
     assert (imported.step, imported.config.legacy) == (40, True)  # type: ignore[union-attr]
     held_out = HeldOut(tokens.val, SIZES["block_size"], 512)
     result = go_on(tokens, imported, tmp_path / "out", max_iters=10, learning_rate=3e-3)
-    assert result.start_val_loss == held_out.loss(imported.load_model())
+    assert result.start_val_loss == held_out.loss(load_model(imported))
     assert (result.start_step, result.latest.step) == (40, 50)
     assert result.latest.metadata
     assert result.latest.metadata.val_loss

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder
 from echoself_action.checkpoint.select import latest
+from echoself_action.checkpoint.weights import load_model
 from echoself_action.corpus.token_cache import Tokens
 from echoself_action.errors import InputError
 from echoself_action.evaluation.loss import HeldOut
@@ -91,7 +92,7 @@ def test_one_two_and_four_processes_have_the_same_curve(
         metadata = folders[size].metadata
         assert metadata
         assert metadata.settings["processes"] == size
-        loss = HeldOut(tokens.val, 32, 1024).loss(folders[size].load_model())
+        loss = HeldOut(tokens.val, 32, 1024).loss(load_model(folders[size]))
         assert metadata.val_loss == pytest.approx(loss, abs=1e-6)
 
 
@@ -162,7 +163,7 @@ def test_a_sharded_run_leaves_a_folder_that_transformers_loads(
     ids = torch.arange(32)[None]
     with torch.no_grad():
         theirs = AutoModelForCausalLM.from_pretrained(folder.path)(ids).logits
-        torch.testing.assert_close(folder.load_model().logits(ids), theirs, atol=1e-5, rtol=0)
+        torch.testing.assert_close(load_model(folder).logits(ids), theirs, atol=1e-5, rtol=0)
 
 
 def test_a_batch_that_cant_be_shared_is_refused(tokens: Tokens, small_config: GPT2Config) -> None:

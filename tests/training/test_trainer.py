@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.checkpoint.select import best, branched_from, checkpoints, latest, resumable
+from echoself_action.checkpoint.weights import load_model
 from echoself_action.corpus.token_cache import Tokens
 from echoself_action.errors import CheckpointError, TrainingError
 from echoself_action.evaluation.loss import HeldOut
@@ -182,7 +183,7 @@ def test_accumulated_batches_give_the_step_of_one_large_batch(tokens: Tokens, sm
 def test_the_recorded_loss_is_that_of_the_published_weights(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     folder = train_fresh(tokens, small_config, tmp_path, dtype="bfloat16").latest
     assert folder.metadata
-    assert HeldOut(tokens.val, 32, 1024).loss(folder.load_model()) == pytest.approx(folder.metadata.val_loss, abs=1e-6)
+    assert HeldOut(tokens.val, 32, 1024).loss(load_model(folder)) == pytest.approx(folder.metadata.val_loss, abs=1e-6)
 
 
 def test_going_on_takes_additional_steps(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ def test_a_changed_corpus_is_said_and_the_start_is_evaluated_on_it(
     other = replace(tokens, digest="other", val=tokens.val[: len(tokens.val) // 2])
     second = train_on(other, first, tmp_path, notes, keep_checkpoints=9)
     assert notes == ["the corpus has changed: other batches from here on, and held-out losses of another text."]
-    assert second.start_val_loss == HeldOut(other.val, 32, 1024).loss(first.load_model())
+    assert second.start_val_loss == HeldOut(other.val, 32, 1024).loss(load_model(first))
 
 
 def test_a_training_state_of_other_weights_is_refused(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
