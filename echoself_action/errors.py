@@ -1,29 +1,40 @@
-"""Every error that a user can meet, each with its exit code.
+"""Every error that a user can meet, and the exit codes.
 
     EchoselfError
-    ├── InputError        2  an input, the configuration or the corpus is wrong
+    ├── InputError        2  an input, the configuration or the corpus is invalid
     │   └── MissingTokenError
-    ├── CheckpointError   3  a checkpoint or a model folder can't be used, or can't be written
-    ├── TrainingError     3  a run can't go on
+    ├── CheckpointError   3  a checkpoint or model folder can't be used, or can't be written
+    ├── TrainingError     3  a run can't continue
     │   └── LostProcessError
     └── HubError          4  the Hub refused, or can't be reached
         └── MovedOnError
 
 A message says what was wrong, with the value and the place, and what was therefore not done; `hint` says what to change.
-Too little memory ends with 3, wherever it was met. Anything else that is raised is a bug of ours: exit 1, with a traceback.
+Running out of memory exits with 3, wherever it happens. Any other exception is a bug of this program: exit 1, with a traceback.
 """
 
 import errno
 from collections.abc import Sequence
 
+BUG, GATE_REFUSED, INTERRUPTED = 1, 5, 130  # the exit codes that are not of an error below
+EXIT_CODES = {
+    0: "done",
+    BUG: "internal error",
+    2: "invalid input",
+    3: "unusable checkpoint, corpus or model",
+    4: "Hub error",
+    GATE_REFUSED: "refused by the gate",
+    INTERRUPTED: "interrupted",
+}
+
 
 class EchoselfError(Exception):
-    """Something the user can mend. `message` says what is wrong; `hint` says what to change.
+    """An error that the user can fix. `message` says what is wrong; `hint` says what to change.
 
-    `file` (and `line` in it, from 1) is where, if it is a file of the user's.
+    `file` (and the 1-based `line` in it) is the place, if it is in a file of the user's.
     """
 
-    exit_code = 1
+    exit_code = BUG
 
     def __init__(self, message: str, hint: str = "", *, file: str | None = None, line: int | None = None) -> None:
         super().__init__(message)
@@ -37,7 +48,7 @@ class EchoselfError(Exception):
 
 
 class InputError(EchoselfError):
-    """An input is wrong. One error may carry several `problems`, so that all of them are mended in one go."""
+    """An invalid input. One error may carry several `problems`, so that all of them can be fixed in one go."""
 
     exit_code = 2
 
@@ -58,23 +69,23 @@ class InputError(EchoselfError):
 
 
 class MissingTokenError(InputError):
-    """Something is to be written to a Hub that wants a token, and there is none."""
+    """The Hub requires a token to write, and none was given."""
 
 
 class CheckpointError(EchoselfError):
-    """A checkpoint or a model folder that is missing, broken, of the wrong kind, or that can't be written."""
+    """A checkpoint or model folder that is missing, damaged, of the wrong kind, or that can't be written."""
 
     exit_code = 3
 
 
 class TrainingError(EchoselfError):
-    """A run that can't go on, such as one whose loss is no longer a number. Its last good checkpoint is kept."""
+    """A run that can't continue, for example because its loss is NaN. Its last good checkpoint is kept."""
 
     exit_code = 3
 
 
 class LostProcessError(TrainingError):
-    """Of several processes that train one model, one is gone, so that what it had to give is missing."""
+    """One of the processes that train a model together has exited, so its gradients are missing."""
 
 
 class HubError(EchoselfError):
@@ -84,28 +95,24 @@ class HubError(EchoselfError):
 
 
 class MovedOnError(HubError):
-    """Somebody else published since the Hub was looked at, and nothing of theirs was overwritten."""
+    """Another job published after this one read the repo. Nothing was overwritten."""
 
 
-# of PyTorch's allocators and of its files in memory, of the libraries that it calls, and of Python where there is none for a
-# thread's stack
-_NO_MEMORY = (
+# The messages of PyTorch's allocators, of its shared memory and of the libraries it calls, and Python's for a thread's stack.
+_OUT_OF_MEMORY = (
     "out of memory", "can't allocate memory", "Cannot allocate memory", "bad_alloc", "could not create a primitive",
     "can't start new thread",
 )  # fmt: skip
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python or PyTorch could not get memory, from a GPU or from the system."""
-    said = isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
-    return said or isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    """Whether Python or PyTorch could not allocate memory, on a GPU or on the host."""
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY):
+        return True
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
 def in_short(error: BaseException) -> str:
-    """The first line of what it says, cut off where that is long; its class's name where it says nothing."""
-    said = str(error).strip()
-    return said.splitlines()[0][:200] if said else type(error).__name__
-
-
-GATE_REFUSED = 5  # the exit code of a run whose model was not good enough to publish
-INTERRUPTED = 130
+    """The first line of the error's text, at most 200 characters; the name of its class if it has no text."""
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from echoself_action.config.inputs import DEFAULT_CONFIG, Outputs
+from echoself_action.config.inputs import DEFAULT_CONFIG
 from echoself_action.config.load import ACTION_VARIABLE, load_models
+from echoself_action.config.outputs import Outputs
 
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))

@@ -8,6 +8,7 @@ Everything that is wrong is reported at once.
 import json
 import os
 import re
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -16,7 +17,6 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
 from ..errors import InputError
 from .inputs import DEFAULT_CONFIG, LAUNCH_INPUTS, PUBLISHES, Inputs
@@ -35,22 +35,6 @@ class _Layer:
     values: Mapping[str, Any]
     named: Callable[[str], str]
     file: str | None = None
-
-
-class _Merged(Inputs, BaseSettings):  # type: ignore[misc]  # each has a model_config; the first one's is meant
-    """Inputs out of several places, the first of which beats the others."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # one variable is read, not one an input
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        assert isinstance(init_settings, InitSettingsSource)
-        return tuple(InitSettingsSource(settings_cls, values) for values in init_settings.init_kwargs["places"])
 
 
 def load_models(flags: Mapping[str, Any], unknown_flags: Sequence[str] = ()) -> dict[str, Inputs]:
@@ -104,8 +88,8 @@ def _loaded(layers: Sequence[_Layer], own: Mapping[str, Any]) -> tuple[Inputs | 
 
 
 def _merged(places: list[dict[str, Any]]) -> Inputs:
-    given: dict[str, Any] = {"places": places}  # no input has this name
-    return _Merged(**given)
+    """Validate the values of all places together; where two of them give an input, the first one is used."""
+    return Inputs(**ChainMap(*places))
 
 
 def _placed(problem: Problem, layers: Sequence[_Layer], own: Mapping[str, Any]) -> InputError:

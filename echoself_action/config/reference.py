@@ -9,7 +9,8 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from .inputs import MODES, Inputs, Outputs, modes_of, shown_default
+from .inputs import MODES, Inputs, modes_of, shown_default
+from .outputs import Outputs
 
 
 def inputs_table() -> str:

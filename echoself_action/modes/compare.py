@@ -5,11 +5,11 @@ With `pull_requests` the candidates are what others propose on the Hub: incoming
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..config.inputs import Inputs, Outputs
+from ..config.inputs import Inputs
+from ..config.outputs import set_outputs
 from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..evaluation.held_out import read_held_out
 from ..evaluation.loss import HeldOut
@@ -20,7 +20,7 @@ from ..hub.endpoint import Hub
 from ..hub.tags import BEST, TIMESTAMP, move_tag, set_tag, timestamp_tag
 from ..report.compare_page import write_page
 from ..report.comparison import comparison_summary, told
-from ..report.github_actions import model_outputs, write_outputs, write_summary
+from ..report.github_actions import model_outputs, write_summary
 from ..report.log import note, part, warn
 from ..reviewing.review import check_pull_requests
 from ..starting.candidates import Candidate, hub_candidate, is_here, local_candidate, names_of
@@ -55,7 +55,7 @@ def run(inputs: Inputs) -> int:
     if contest.winner:
         outputs |= {"winner": contest.winner.name, "val_loss": f"{contest.winner.reading.loss:.6f}"}
     write_summary(comparison_summary(contest, str(page)))
-    write_outputs(asdict(Outputs(**outputs)))
+    set_outputs(outputs)
     return 0
 
 

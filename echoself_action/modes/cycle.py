@@ -1,9 +1,9 @@
 """cycle: pull, train and deploy in one job; the model gets better with every run."""
 
 import time
-from dataclasses import asdict
 
-from ..config.inputs import Inputs, Outputs
+from ..config.inputs import Inputs
+from ..config.outputs import set_outputs
 from ..errors import INTERRUPTED
 from ..hub.client import open_hub, require_write_access
 from ..hub.fetch import fetch
@@ -12,7 +12,7 @@ from ..publishing.dataset import check_documents
 from ..publishing.plan import write_report
 from ..publishing.release import release_target
 from ..publishing.signing import signer_for
-from ..report.github_actions import write_outputs, write_summary
+from ..report.github_actions import write_summary
 from ..report.log import note, part
 from ..report.summary import training_summary
 from ..starting.resume import newest_of
@@ -44,5 +44,5 @@ def _run(inputs: Inputs) -> int:
         outputs = training_outputs(trained) | write_report(inputs, trained.best, trained.sample)
         if not trained.interrupted:
             outputs |= deploy_model(inputs, hub, remote, trained.best, trained.resumable, trained.sample)
-    write_outputs(asdict(Outputs(**outputs)))
+    set_outputs(outputs)
     return INTERRUPTED if trained.interrupted else exit_code(inputs, outputs)

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..checkpoint.metadata import ParityFacts, in_words
 from ..checkpoint.model_folder import ModelFolder, check_weights, record, remote_code
 from ..checkpoint.select import best, broken, resumable
-from ..config.inputs import Inputs, Outputs
+from ..config.inputs import Inputs
+from ..config.outputs import set_outputs
 from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
 from ..evaluation.gate import is_relative
 from ..hub.client import open_hub, require_write_access
@@ -22,7 +23,7 @@ from ..publishing.pull_request import propose
 from ..publishing.quality_gate import published_facts, verdict_on
 from ..publishing.release import name_published, release_target
 from ..publishing.signing import signature_of, signer_for
-from ..report.github_actions import model_outputs, write_outputs, write_summary
+from ..report.github_actions import model_outputs, write_summary
 from ..report.log import note, part, warn
 from ..report.page import Publishing
 from ..report.summary import loss_text, publishing_summary, refusal_summary
@@ -44,7 +45,7 @@ def run(inputs: Inputs) -> int:
         remote = look_up(hub, inputs.repo_id, inputs.revision)
         published = deploy_model(inputs, hub, remote, model, newest)
     outputs = model_outputs(model) | {"checkpoint": str(newest.path)} | published
-    write_outputs(asdict(Outputs(**outputs)))
+    set_outputs(outputs)
     return exit_code(inputs, outputs)
 
 

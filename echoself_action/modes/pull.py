@@ -1,15 +1,16 @@
 """pull: a model from the Hub, or the checkpoint that is named, checked, as a folder to use or to go on training from."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from ..checkpoint.copy_in import take_in
 from ..checkpoint.model_folder import ModelFolder
-from ..config.inputs import Inputs, Outputs
+from ..config.inputs import Inputs
+from ..config.outputs import set_outputs
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
 from ..hub.signature import signed_by
-from ..report.github_actions import model_outputs, write_outputs, write_summary
+from ..report.github_actions import model_outputs, write_summary
 from ..report.log import note, part
 from ..report.summary import pulling_summary, taking_in_summary
 from ..starting.resolve_checkpoint import named_checkpoint
@@ -31,7 +32,7 @@ def run(inputs: Inputs) -> int:
     _export(inputs, pulled.newest)
     write_summary(pulled.summary)
     outputs = model_outputs(pulled.model) | {"checkpoint": str(pulled.newest.path)} | pulled.origin
-    write_outputs(asdict(Outputs(**outputs)))
+    set_outputs(outputs)
     return 0
 
 

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib import import_module
 
-from ..config.inputs import Inputs, Outputs
+from ..config.inputs import Inputs
+from ..config.outputs import set_outputs
 from ..errors import INTERRUPTED
 from ..exit_codes import exit_code_of
-from ..report.github_actions import outputs_apart, write_outputs, write_summary
+from ..report.github_actions import outputs_apart, write_summary
 from ..report.log import note
 from ..report.summary import models_summary
 
@@ -31,7 +31,7 @@ def run(models: Mapping[str, Inputs]) -> int:
     for name in models:
         note(f"{name}: {f'exit code {codes[name]}' if name in codes else 'not run'}")
     told = {name: {key: value for key, value in values.items() if value} for name, values in outputs.items()}
-    write_outputs(asdict(Outputs(models=json.dumps(told))))
+    set_outputs({"models": json.dumps(told)})
     return next((code for code in codes.values() if code), 0)
 
 

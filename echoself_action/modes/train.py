@@ -1,13 +1,14 @@
 """train: find where to start, make tokens of the corpus, take the steps, say what came of it."""
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checkpoint.model_folder import ModelFolder
 from ..checkpoint.select import best, resumable
 from ..checkpoint.weights import load_model
-from ..config.inputs import Inputs, Outputs
+from ..config.inputs import Inputs
+from ..config.outputs import set_outputs
 from ..errors import INTERRUPTED, InputError
 from ..evaluation.generation import sample
 from ..hub.secrets import without_secrets
@@ -15,7 +16,7 @@ from ..model import ModelConfig
 from ..model.config import GPT2Config
 from ..native.gpt2_block import why_not as why_not_native
 from ..publishing.plan import write_report
-from ..report.github_actions import model_outputs, write_outputs, write_summary
+from ..report.github_actions import model_outputs, write_summary
 from ..report.log import note, part, show_sample, warn
 from ..report.progress import ProgressPrinter
 from ..report.summary import loss_text, training_summary
@@ -55,7 +56,7 @@ def _run(inputs: Inputs) -> int:
     started = time.monotonic()
     trained = train_model(inputs, starting_point(inputs), started)
     write_summary(training_summary(trained.result, trained.best, trained.sample))
-    write_outputs(asdict(Outputs(**training_outputs(trained), **write_report(inputs, trained.best, trained.sample))))
+    set_outputs(training_outputs(trained) | write_report(inputs, trained.best, trained.sample))
     return INTERRUPTED if trained.interrupted else 0
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..checkpoint.metadata import Metadata, ParityFacts, in_words
 from ..checkpoint.model_folder import ModelFolder
+from ..errors import EXIT_CODES
 from ..evaluation.gate import Verdict
 from ..hub.cards.history_chart import FEWEST
 from ..hub.cards.model_card_text import history_table
@@ -163,9 +164,6 @@ def _chart(x_axis: str, points: Sequence[tuple[int, float]]) -> str:
     return "\n".join(lines)
 
 
-_ENDS = {0: "done", 1: "a bug of ours", 2: "wrong inputs", 3: "unusable model", 4: "the Hub refused", 5: "refused by the gate"}
-
-
 def models_summary(models: Mapping[str, Any], codes: Mapping[str, int], outputs: Mapping[str, Mapping[str, str]]) -> str:
     """Markdown: a line a model. `codes` are the exit codes of those that ran, `outputs` what they gave."""
     failed = sum(codes.get(name, -1) != 0 for name in models)
@@ -173,7 +171,7 @@ def models_summary(models: Mapping[str, Any], codes: Mapping[str, int], outputs:
     lines = ["| model | end | step | validation loss | gate | published |", "|---|---|---|---|---|---|"]
     for name in models:
         given = outputs.get(name, {})
-        ended = _ENDS.get(codes[name], "interrupted") if name in codes else "not run"
+        ended = EXIT_CODES.get(codes[name], f"exit code {codes[name]}") if name in codes else "not run"
         step, gate = given.get("step", ""), given.get("gate_result", "")
         row = [code(name), ended, step, given.get("val_loss", ""), gate, _published(given)]
         lines.append(f"| {' | '.join(row)} |")

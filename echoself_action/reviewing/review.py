@@ -9,13 +9,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ..checkpoint.model_folder import ModelFolder, sha256
-from ..config.inputs import Inputs, Outputs
+from ..config.inputs import Inputs
+from ..config.outputs import set_outputs
 from ..errors import GATE_REFUSED, CheckpointError, EchoselfError, HubError
 from ..evaluation.held_out import HELD_OUT_FILE, write_held_out
 from ..evaluation.loss import HeldOut
@@ -23,7 +24,7 @@ from ..hub.client import open_hub, require_write_access
 from ..hub.endpoint import Hub
 from ..hub.fetch import fetch
 from ..hub.repo import Listing, Remote, look_up
-from ..report.github_actions import write_outputs, write_summary
+from ..report.github_actions import write_summary
 from ..report.log import note, part, warn
 from ..starting.tokenize_corpus import corpus_tokens
 from .comment import CHECKS, FILES, Check, HeldTo, Judged, comment, incoming_summary
@@ -92,7 +93,7 @@ def check_pull_requests(inputs: Inputs) -> int:
         outputs["gate_result"] = "refused" if "refused" in new else "passed"
     if inputs.pull_requests != OPEN:
         outputs["pr_url"] = next((each.url for each in judged), "")
-    write_outputs(asdict(Outputs(**outputs)))
+    set_outputs(outputs)
     if failed:
         return failed[0].exit_code
     return GATE_REFUSED if "refused" in new and inputs.gate_fails_job else 0

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from echoself_action.config.inputs import Inputs, Outputs
+from echoself_action.config.inputs import Inputs
+from echoself_action.config.outputs import Outputs
 from echoself_action.config.reference import with_tables
 
 from .conftest import ENDLESS, ROOT, SMALL, Job, Runner

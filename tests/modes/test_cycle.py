@@ -12,8 +12,8 @@ from echoself_action.checkpoint.metadata import read_metadata
 from echoself_action.checkpoint.model_folder import read_model_folder
 from echoself_action.checkpoint.select import latest
 from echoself_action.checkpoint.weights import load_model
-from echoself_action.config.inputs import Outputs
 from echoself_action.config.load import ACTION_VARIABLE
+from echoself_action.config.outputs import Outputs
 from echoself_action.hub.client import open_hub
 
 from ..conftest import SMALL, Cli

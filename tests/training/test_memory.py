@@ -129,7 +129,7 @@ def test_a_batch_of_one_can_not_be_halved(train: Train) -> None:
 def test_a_model_that_memory_is_too_small_for_is_not_called_a_bug(train: Train) -> None:
     ended = train(200, "--batch-size 1 --n-embd 4096")
     assert ended.returncode == 3, ended.stdout + ended.stderr
-    assert "There is less memory than this takes" in ended.stderr
+    assert "Out of memory" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
