@@ -19,10 +19,7 @@ import pyarrow.parquet
 
 from ..errors import InputError
 from .chunking import cut_passages
-from .globs import find_files
 from .records import TEXT_KEYS, text_of_record
-
-__all__ = ["Document", "OnBadFile", "find_files", "kind_of", "read_documents"]
 
 OnBadFile = Literal["fail", "skip"]
 Kind = Literal["text", "jsonl", "json", "parquet"]

@@ -28,9 +28,7 @@ from .nanogpt_bin import nanogpt_tokens
 from .readers import Kind, OnBadFile, kind_of, read_documents
 from .split import Stretch, split_position, stretches
 from .tokenizer import Tokenizer
-from .tokens import FORMAT, Ids, Tokens, hash_file, hash_text, id_dtype, map_ids, require_block
-
-__all__ = ["Tokens", "corpus_digest", "prepare_tokens", "require_block"]
+from .tokens import FORMAT, Ids, Tokens, hash_file, hash_text, id_dtype, map_ids
 
 _BATCH = 4_000_000  # characters tokenised at a time: bounds memory, and keeps every core busy
 

@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 
 from ..errors import HubError
-from .client import asking
-from .event import Run
+from .api import asking
+from .event import WorkflowRun
 
 _MOST_PAGES, _PAGE = 10, 100
 
@@ -25,7 +25,7 @@ class Artifact:
     sha256: str = ""
 
 
-def list_artifacts(run: Run) -> list[Artifact]:
+def list_artifacts(run: WorkflowRun) -> list[Artifact]:
     """The artifacts of `run`. Raises HubError where GitHub refuses, or can't be reached."""
     found: list[Artifact] = []
     path = f"/repos/{run.repository}/actions/runs/{run.id}/artifacts"
@@ -40,7 +40,7 @@ def list_artifacts(run: Run) -> list[Artifact]:
     return found
 
 
-def download(run: Run, artifact: Artifact, target: Path, most_bytes: int) -> bool:
+def download(run: WorkflowRun, artifact: Artifact, target: Path, most_bytes: int) -> bool:
     """The artifact's zip, as the file `target`; False where GitHub has deleted it.
 
     Raises HubError where GitHub refuses, or where more than `most_bytes` arrive, or not what was uploaded.
@@ -65,7 +65,7 @@ def download(run: Run, artifact: Artifact, target: Path, most_bytes: int) -> boo
     return True
 
 
-def _is_of(row: Mapping[str, Any], run: Run) -> bool:
+def _is_of(row: Mapping[str, Any], run: WorkflowRun) -> bool:
     """Whether GitHub says of an artifact itself that it is of this run, and of no fork's code."""
     origin = row.get("workflow_run") or {}
     return origin.get("id", run.id) == run.id and origin.get("head_repository_id") == origin.get("repository_id")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .client import PUBLIC_API, Access
+from .api import PUBLIC_API, Access
 
 _RIGHT = "Give the job `permissions: actions: read`, which the artifacts of another run need."
 
@@ -20,7 +20,7 @@ class NothingToAskError(Exception):
 
 
 @dataclass(frozen=True)
-class Run:
+class WorkflowRun:
     """A finished workflow run of this repository, and what it takes to ask GitHub about it."""
 
     id: int
@@ -29,7 +29,7 @@ class Run:
     access: Access
 
 
-def triggering_run(environment: Mapping[str, str]) -> Run:
+def triggering_run(environment: Mapping[str, str]) -> WorkflowRun:
     """The run that triggered this job. Raises NothingToAskError where there is none, or none to be trusted."""
     event = _event(environment)
     run, repository, token = event.get("workflow_run"), environment.get("GITHUB_REPOSITORY"), environment.get("GITHUB_TOKEN")
@@ -45,7 +45,7 @@ def triggering_run(environment: Mapping[str, str]) -> Run:
         raise NothingToAskError(f"{title} was started by pull_request_target, which anybody's pull request does: not trusted")
     if not token:
         raise NothingToAskError(f"{title} can't be asked for: there is no GITHUB_TOKEN")
-    return Run(run["id"], title, repository, Access(environment.get("GITHUB_API_URL") or PUBLIC_API, token, _RIGHT))
+    return WorkflowRun(run["id"], title, repository, Access(environment.get("GITHUB_API_URL") or PUBLIC_API, token, _RIGHT))
 
 
 def _event(environment: Mapping[str, str]) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from .repo import Content, Listing, Remote, find_repo
 from .secrets import find_secrets
 
 if TYPE_CHECKING:  # it loads pyarrow
-    from ..corpus.dataset import Dataset, Row
+    from ..corpus.parquet_dataset import Dataset, Row
 
 DATA_FOLDER, MODEL_REPO_FOLDER = "data", "datasets"  # of a dataset repo; of a model repo
 _SHARD = re.compile(r"(train|validation)(-[01]+)?\.parquet")

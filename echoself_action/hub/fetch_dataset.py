@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from ..corpus.dataset import is_ours, restore
+from ..corpus.parquet_dataset import is_ours, restore
 from ..errors import InputError
 from .endpoint import Hub
 from .fetch import download

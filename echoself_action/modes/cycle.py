@@ -13,8 +13,8 @@ from ..publishing.plan import write_report
 from ..publishing.release import release_target
 from ..publishing.signing import signer_for
 from ..report.github_actions import write_summary
+from ..report.job_summary import training_summary
 from ..report.log import note, part
-from ..report.summary import training_summary
 from ..starting.resume import newest_of
 from .deploy import deploy_model, exit_code
 from .multiprocess import together

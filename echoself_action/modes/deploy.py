@@ -24,9 +24,9 @@ from ..publishing.quality_gate import published_facts, verdict_on
 from ..publishing.release import name_published, release_target
 from ..publishing.signing import signature_of, signer_for
 from ..report.github_actions import model_outputs, write_summary
+from ..report.job_summary import loss_text, publishing_summary, refusal_summary
 from ..report.log import note, part, warn
 from ..report.page import Publishing
-from ..report.summary import loss_text, publishing_summary, refusal_summary
 from ..starting.resolve_checkpoint import named_checkpoint
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from ..hub.fetch import fetch
 from ..hub.repo import look_up
 from ..hub.signature import signed_by
 from ..report.github_actions import model_outputs, write_summary
+from ..report.job_summary import import_summary, pulling_summary
 from ..report.log import note, part
-from ..report.summary import pulling_summary, taking_in_summary
 from ..starting.resolve_checkpoint import named_checkpoint
 
 
@@ -55,7 +55,7 @@ def _taken_in(inputs: Inputs) -> Pulled:
     named = named_checkpoint(inputs)
     model = take_in(named, inputs.output_dir)
     note(f"taken in: step {model.step}, {model.path}")
-    return Pulled(model, model, taking_in_summary(named, model))
+    return Pulled(model, model, import_summary(named, model))
 
 
 def _export(inputs: Inputs, model: ModelFolder) -> None:

@@ -9,8 +9,8 @@ from ..config.outputs import set_outputs
 from ..errors import INTERRUPTED
 from ..exit_codes import exit_code_of
 from ..report.github_actions import outputs_apart, write_summary
+from ..report.job_summary import models_summary
 from ..report.log import note
-from ..report.summary import models_summary
 
 
 def run(models: Mapping[str, Inputs]) -> int:

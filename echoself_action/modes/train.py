@@ -17,9 +17,9 @@ from ..model.config import GPT2Config
 from ..native.gpt2_block import why_not as why_not_native
 from ..publishing.plan import write_report
 from ..report.github_actions import model_outputs, write_summary
+from ..report.job_summary import loss_text, training_summary
 from ..report.log import note, part, show_sample, warn
 from ..report.progress import ProgressPrinter
-from ..report.summary import loss_text, training_summary
 from ..starting.resume import make_way, starting_point
 from ..starting.tokenize_corpus import corpus_tokens
 from ..training.distributed.process_group import joined

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from ..checkpoint.metadata import DatasetFacts
 from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
-from ..corpus.dataset import Row, read_rows, write_dataset
+from ..corpus.parquet_dataset import Row, read_rows, write_dataset
 from ..corpus.token_cache import corpus_digest
 from ..errors import InputError
 from ..hub.cards.dataset_card import dataset_card

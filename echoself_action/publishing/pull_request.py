@@ -11,9 +11,10 @@ from ..hub.fetch import read_facts
 from ..hub.publish import changes
 from ..hub.pull_request import propose_model
 from ..hub.repo import Content, Remote
+from ..report.descriptions import pull_request_description
 from ..report.github_actions import write_summary
+from ..report.job_summary import pull_request_summary
 from ..report.log import note
-from ..report.summary import proposal_summary, proposal_text
 
 
 def propose(
@@ -28,9 +29,9 @@ def propose(
     """Open a pull request with the gate's report, or find the open one; returns the outputs. The training state stays here."""
     verdict, parity = checked
     before = read_facts(hub, remote.repo_id, remote.model) if remote.model else None
-    text = proposal_text(inputs.gate, verdict, parity, changes(files, remote.model), before, model.metadata)
+    text = pull_request_description(inputs.gate, verdict, parity, changes(files, remote.model), before, model.metadata)
     proposed = propose_model(hub, remote, files, title, text)
     url = hub.url(remote.repo_id)
     note(f"pull request: {proposed.pr_url}" if proposed.pr_url else f"{url} already holds this model: no pull request")
-    write_summary(proposal_summary(url, proposed.pr_url, text))
+    write_summary(pull_request_summary(url, proposed.pr_url, text))
     return {"deployed": "false", "pr_url": proposed.pr_url, "commit_sha": proposed.commit}

@@ -4,15 +4,15 @@ import os
 
 from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
-from ..github.release import Release, Repository, make_release, repository_of_job
+from ..github.releases_api import GitHubRepository, Release, make_release, repository_of_job
 from ..hub.endpoint import Hub
 from ..hub.tags import TIMESTAMP, set_tag, timestamp_tag
+from ..report.descriptions import release_notes
 from ..report.github_actions import mask
 from ..report.log import note
-from ..report.summary import release_text
 
 
-def release_target(inputs: Inputs) -> Repository | None:
+def release_target(inputs: Inputs) -> GitHubRepository | None:
     """Before any work: where a release would be made, None where none is asked for. Raises InputError where none can be."""
     if not inputs.create_release or inputs.dry_run:
         return None
@@ -35,7 +35,7 @@ def name_published(inputs: Inputs, hub: Hub, repo_id: str, model: ModelFolder, c
     if repository is None:
         return {"tag": tag}
     mark = f"{repo_id}/commit/{commit}"
-    text = release_text(hub.url(repo_id), tag, f"{hub.endpoint}/{mark}", model, gate)
+    text = release_notes(hub.url(repo_id), tag, f"{hub.endpoint}/{mark}", model, gate)
     release = Release(tag, f"{repo_id} {tag}", text, mark)
     release_url = make_release(repository, release, f"{repo_id}, which is published at {commit}")
     note(f"release {tag}: {release_url}")

@@ -4,7 +4,7 @@ import math
 
 from ..evaluation.paired_bootstrap import Difference
 from ..evaluation.ranking import Contest, Entrant
-from .text import code, indented
+from ..markdown import code, indented, table
 
 
 def figures(entrant: Entrant) -> dict[str, str]:
@@ -53,10 +53,10 @@ def comparison_summary(contest: Contest, page: str) -> str:
     """Markdown about a comparison."""
     columns = [figures(entrant) for entrant in contest.entrants]
     head = ["", *(code(entrant.name) for entrant in contest.entrants)]
-    table = [head, ["---"] * len(head), *([name, *(code(column[name]) for column in columns)] for name in columns[0])]
+    rows = [[name, *(code(column[name]) for column in columns)] for name in columns[0]]
     sections = [
         f"## Compared: {verdict(contest)}",
-        "\n".join(f"| {' | '.join(row)} |" for row in table),
+        table(head, rows),
         "\n".join(f"- {code(name)} is {code(sense)}: {found}" for name, sense, found in against_first(contest)),
         f"Held-out text: {code(contest.held_out)}. Samples are in {code(page)}; upload it as an artifact to look at it.",
     ]

@@ -11,7 +11,7 @@ import github_action_utils as actions
 
 from ..checkpoint.model_folder import ModelFolder
 from ..errors import EchoselfError, InputError, MissingTokenError
-from .text import harmless, indented
+from ..markdown import indented
 
 MAX_SUMMARY_BYTES = 1_000_000  # GitHub drops a summary of more than 1 MiB, with an error
 MAX_ANNOTATION = 4000  # characters; GitHub cuts at 4096
@@ -20,6 +20,15 @@ MAX_ANNOTATIONS = 10  # of a kind a step; GitHub shows no more
 
 def on_actions() -> bool:
     return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def escape_commands(text: str) -> str:
+    """`text` for a job log, with no workflow command in it.
+
+    The runner acts on a line that begins with `::`, and on `##[` anywhere in a line.
+    """
+    lines = text.splitlines() or [""]  # splits at every Unicode line end: the runner may count it as one
+    return "\n".join(f"| {line}" if line.lstrip().startswith("::") else line for line in lines).replace("##[", "## [")
 
 
 def mask(secret: str | None) -> None:
@@ -73,7 +82,7 @@ def report_problem(error: EchoselfError) -> None:
     """Print what went wrong; on Actions annotate the run with it, a problem each, and say it in the summary."""
     advice = _fork_advice() if isinstance(error, MissingTokenError) else ""
     told = f"{error}\n{advice}".rstrip()
-    print(harmless(f"echoself: {told}"), file=sys.stderr)
+    print(escape_commands(f"echoself: {told}"), file=sys.stderr)
     if on_actions():
         problems = error.problems if isinstance(error, InputError) and error.problems else (error,)
         for problem in problems[:MAX_ANNOTATIONS]:

@@ -5,13 +5,12 @@ from contextlib import contextmanager
 
 import github_action_utils as actions
 
-from .github_actions import MAX_ANNOTATION, on_actions
-from .text import harmless
+from .github_actions import MAX_ANNOTATION, escape_commands, on_actions
 
 
 def note(text: str) -> None:
     """Say something."""
-    print(harmless(text), flush=True)
+    print(escape_commands(text), flush=True)
 
 
 def warn(text: str) -> None:
@@ -24,7 +23,7 @@ def warn(text: str) -> None:
 
 def show_sample(text: str) -> None:
     """Text from a model, apart from our own by a bar."""
-    print("\n".join(f"  | {harmless(line)}" for line in text.splitlines()), flush=True)
+    print("\n".join(f"  | {escape_commands(line)}" for line in text.splitlines()), flush=True)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..report.text import code, indented
+from ..markdown import code, indented
 from .fetch_pull_request import Incoming
 
 _LONGEST = 600  # characters of what a check found

@@ -15,7 +15,7 @@ from ..errors import CheckpointError
 from ..formats.import_checkpoint import import_checkpoint, read_source
 from ..formats.scan import Candidate, search
 from ..github.artifacts import download, list_artifacts
-from ..github.event import NothingToAskError, Run, triggering_run
+from ..github.event import NothingToAskError, WorkflowRun, triggering_run
 from ..github.unzip import UnsafeZipError, unpack
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
@@ -87,7 +87,7 @@ def _on_the_hub(inputs: Inputs) -> ModelFolder | str:
     return fetched.newest if inputs.mode == "train" else fetched.model
 
 
-def _fetch_artifacts(run: Run, folder: Path) -> None:
+def _fetch_artifacts(run: WorkflowRun, folder: Path) -> None:
     room = min(LARGEST_ARTIFACTS, shutil.disk_usage(folder).free // 2)
     for artifact in list_artifacts(run):
         named = f"artifact {artifact.name!r} of {run.title}"

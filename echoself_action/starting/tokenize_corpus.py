@@ -12,8 +12,9 @@ from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
 from ..config.inputs import Inputs
 from ..corpus.globs import find_files
 from ..corpus.readers import read_documents
-from ..corpus.token_cache import Tokens, corpus_digest, prepare_tokens, require_block
+from ..corpus.token_cache import corpus_digest, prepare_tokens
 from ..corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer
+from ..corpus.tokens import Tokens, require_block
 from ..errors import CheckpointError, InputError
 from ..hub.client import open_hub
 from ..hub.fetch_dataset import fetch_dataset

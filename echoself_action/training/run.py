@@ -21,8 +21,8 @@ from ..checkpoint.atomic import new_folder, set_aside
 from ..checkpoint.metadata import DataFacts, Evaluation, Metadata, TokenizerFacts
 from ..checkpoint.model_folder import ModelFolder, architecture_of, read_model_folder
 from ..checkpoint.weights import write_model
-from ..corpus.token_cache import Tokens
 from ..corpus.tokenizer import Tokenizer
+from ..corpus.tokens import Tokens
 from ..errors import CheckpointError
 from ..evaluation.held_out import write_held_out
 from ..evaluation.loss import HeldOut

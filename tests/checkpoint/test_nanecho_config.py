@@ -12,7 +12,7 @@ from echoself_action.__main__ import main
 from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder, same_model
 from echoself_action.checkpoint.parity import check_parity
 from echoself_action.checkpoint.weights import load_model
-from echoself_action.corpus.token_cache import Tokens
+from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import CheckpointError
 from echoself_action.model.nanecho import NanEchoConfig
 from echoself_action.training.init_or_resume import fresh

@@ -15,9 +15,9 @@ from echoself_action.corpus.char_vocab import character_tokenizer
 from echoself_action.corpus.globs import find_files
 from echoself_action.corpus.readers import read_documents
 from echoself_action.corpus.split import is_validation, split_position, stretches
-from echoself_action.corpus.token_cache import Tokens, prepare_tokens, require_block
+from echoself_action.corpus.token_cache import prepare_tokens
 from echoself_action.corpus.tokenizer import Tokenizer, make_tokenizer
-from echoself_action.corpus.tokens import hash_file
+from echoself_action.corpus.tokens import Tokens, hash_file, require_block
 from echoself_action.errors import InputError
 
 ROOT = Path(__file__).parents[2]

@@ -100,7 +100,7 @@ def test_a_model_that_the_gate_refuses_is_exit_5_and_stays_in_the_workspace(runn
     job = runner.run(SMALL | hub | {"mode": "cycle", "gate": "max_val_loss=0.5"})
     assert job.code == 5, job.log
     assert (job.outputs["gate_result"], job.outputs["deployed"]) == ("refused", "false")
-    assert "the gate said no" in job.summary
+    assert "did not pass the gate" in job.summary
     assert (runner.workspace / job.outputs["model_dir"] / "model.safetensors").exists()
     assert not (runner.workspace / "hub/models/me").exists()
 
@@ -132,7 +132,7 @@ def test_a_cancelled_run_is_saved_within_six_seconds_and_goes_on(runner: Runner,
     assert job.code == 130, job.log
     assert job.outputs["stopped_by"] == "signal"
     assert (runner.workspace / job.outputs["checkpoint"] / "training_state" / "state.json").exists()
-    assert "The run ended when it was asked to stop" in job.summary
+    assert "The run was interrupted by a signal" in job.summary
     again = runner.run(SMALL | {"mode": "train", "resume": "must"})
     assert int(again.outputs["step"]) > 0, again.log
 

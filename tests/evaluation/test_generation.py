@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from echoself_action.corpus.token_cache import Tokens
+from echoself_action.corpus.tokens import Tokens
 from echoself_action.evaluation.generation import next_logits, sample, sample_ids
 from echoself_action.model import Model
 from echoself_action.model.gpt2 import GPT2, GPT2Config

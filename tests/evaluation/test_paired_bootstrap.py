@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from echoself_action.corpus.token_cache import Tokens
 from echoself_action.corpus.tokenizer import make_tokenizer
+from echoself_action.corpus.tokens import Tokens
 from echoself_action.evaluation.gate import judge_difference
 from echoself_action.evaluation.loss import HeldOut
 from echoself_action.evaluation.paired_bootstrap import Ids, Reader, compare, interval

@@ -72,7 +72,7 @@ def test_a_model_that_the_gate_refuses_is_not_published(
 ) -> None:
     outputs = echoself(DEPLOY, "--gate max_val_loss=0.5", more, code=code)
     assert (outputs["gate_result"], outputs["deployed"], outputs["commit_sha"]) == ("refused", "false", "")
-    assert "the gate said no" in (tmp_path / "summary.md").read_text()
+    assert "did not pass the gate" in (tmp_path / "summary.md").read_text()
     with open_hub("hub", None) as hub:
         assert not hub.api.repo_exists("me/model")
 

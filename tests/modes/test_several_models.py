@@ -43,7 +43,7 @@ def test_all_of_them_run_and_are_told_in_one_table(
         assert not hub.api.repo_exists("me/broken")
     summary = (tmp_path / "summary.md").read_text()
     assert summary.index("# notes\n") < summary.index("# broken\n") < summary.index("# small\n")
-    table = summary.partition("# Models: 1 of 3 not done")[2]
+    table = summary.partition("# Models: 1 of 3 not completed")[2]
     assert f"| `notes` | done | 20 | {of['notes']['val_loss']} | passed | [new: {of['notes']['commit_sha'][:7]}](" in table
     assert "| `broken` | invalid input |  |  |  |  |" in table
     assert "'none/*.md' matches no file" in capsys.readouterr().err

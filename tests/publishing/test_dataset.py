@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
 
-from echoself_action.corpus import dataset
+from echoself_action.corpus import parquet_dataset
 from echoself_action.corpus.globs import find_files
 from echoself_action.corpus.readers import read_documents
 from echoself_action.corpus.split import is_validation
@@ -148,7 +148,7 @@ def test_what_a_person_writes_into_the_card_stays_and_is_no_reason_to_publish_th
 def test_one_changed_file_sends_only_its_shard(
     echoself: Cli, workspace: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(dataset.write_dataset, "__defaults__", (15_000,))
+    monkeypatch.setattr(parquet_dataset.write_dataset, "__defaults__", (15_000,))
     echoself(TRAIN)
     echoself(DEPLOY)
     before = hub.api.dataset_info(DATASET, files_metadata=True).siblings
@@ -175,7 +175,7 @@ def test_a_shard_that_is_gone_is_taken_away_and_a_file_of_a_person_stays(
 ) -> None:
     echoself(TRAIN)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset.write_dataset, "__defaults__", (50_000,))
+        patch.setattr(parquet_dataset.write_dataset, "__defaults__", (50_000,))
         first = echoself(DEPLOY)
     hub.api.upload_file(path_or_fileobj=b"1\n", path_in_repo="data/mine.csv", repo_id=DATASET, repo_type="dataset")
     second = echoself(DEPLOY)

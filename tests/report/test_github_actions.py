@@ -5,7 +5,23 @@ from typing import Any
 import pytest
 
 from echoself_action.errors import CheckpointError, InputError, MissingTokenError
-from echoself_action.report.github_actions import MAX_SUMMARY_BYTES, mask, report_problem, write_outputs, write_summary
+from echoself_action.report.github_actions import (
+    MAX_SUMMARY_BYTES,
+    escape_commands,
+    mask,
+    report_problem,
+    write_outputs,
+    write_summary,
+)
+
+COMMANDS = [
+    "::error::x",
+    "  ::set-output name=a::b",
+    "fine\n::add-mask::x",
+    "fine\r::stop-commands::x",
+    "a\u2028::debug::x",
+    "##[group]x",
+]
 
 
 @pytest.fixture
@@ -79,3 +95,15 @@ def test_a_secret_is_masked_on_actions_and_never_printed_elsewhere(
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     mask("hf_secret")
     assert capsys.readouterr().out.replace(" ", "") == "::add-mask::hf_secret\n"
+
+
+@pytest.mark.parametrize("text", COMMANDS)
+def test_no_line_of_a_log_is_a_workflow_command(text: str) -> None:
+    shown = escape_commands(text)
+    for line in shown.replace("\r", "\n").replace("\u2028", "\n").split("\n"):
+        assert not line.lstrip().startswith("::")
+        assert "##[" not in line
+
+
+def test_text_without_commands_is_unchanged() -> None:
+    assert escape_commands("step 1: a::b\n\nmore # text") == "step 1: a::b\n\nmore # text"

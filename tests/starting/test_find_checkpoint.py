@@ -45,7 +45,7 @@ def test_it_takes_the_lowest_loss_and_says_what_it_saw_and_why(
     assert (outputs["repo_url"], outputs["commit_sha"]) == ("", "")
     assert Path("echoself-model/nanogpt/ckpt.pt").is_file()
     summary = (tmp_path / "summary.md").read_text()
-    assert "## Took in step 5 of `latest_checkpoint.pt`" in summary
+    assert "## Imported step 5 of `latest_checkpoint.pt`" in summary
     assert "tensors, none missing and none left over; the largest difference of a logit is" in summary
     said = capsys.readouterr().out
     for line in (

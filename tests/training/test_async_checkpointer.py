@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from echoself_action.checkpoint.model_folder import check_weights
 from echoself_action.checkpoint.select import checkpoints, latest
-from echoself_action.corpus.token_cache import Tokens
 from echoself_action.corpus.tokenizer import Tokenizer
+from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import CheckpointError, TrainingError
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.init_or_resume import fresh

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from echoself_action.checkpoint.select import branched_from, checkpoints, resumable
-from echoself_action.corpus.token_cache import Tokens
+from echoself_action.corpus.tokens import Tokens
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.init_or_resume import continued, fresh
 from echoself_action.training.run import Data, Run

@@ -15,7 +15,7 @@ from echoself_action.__main__ import main
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.checkpoint.select import resumable
 from echoself_action.checkpoint.weights import new_model
-from echoself_action.corpus.token_cache import Tokens
+from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import InputError, TrainingError
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.model.nanecho import NanEchoConfig

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.checkpoint.select import resumable
-from echoself_action.corpus.token_cache import Tokens
+from echoself_action.corpus.tokens import Tokens
 from echoself_action.model.cross_entropy import chunk_gradients, into_gradient, linear_cross_entropy
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.init_or_resume import continued, fresh

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from echoself_action.checkpoint.select import resumable
-from echoself_action.corpus.token_cache import Tokens
+from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import TrainingError
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.init_or_resume import continued, fresh

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder
 from echoself_action.checkpoint.select import latest
 from echoself_action.checkpoint.weights import load_model
-from echoself_action.corpus.token_cache import Tokens
+from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import InputError
 from echoself_action.evaluation.loss import HeldOut
 from echoself_action.model import ModelConfig

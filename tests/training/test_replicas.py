@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from echoself_action.corpus.token_cache import Tokens
+from echoself_action.corpus.tokens import Tokens
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.training.cpu.replicas import Replicas
 from echoself_action.training.cpu.threads import Threads

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from echoself_action.checkpoint.weights import new_model
-from echoself_action.corpus.token_cache import Tokens
+from echoself_action.corpus.tokens import Tokens
 from echoself_action.model import GPT2Config
 from echoself_action.model.gpt2 import GPT2
 from echoself_action.model.nanecho import NanEchoConfig

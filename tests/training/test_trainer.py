@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.checkpoint.select import best, branched_from, checkpoints, latest, resumable
 from echoself_action.checkpoint.weights import load_model
-from echoself_action.corpus.token_cache import Tokens
+from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import CheckpointError, TrainingError
 from echoself_action.evaluation.loss import HeldOut
 from echoself_action.model.gpt2 import GPT2Config

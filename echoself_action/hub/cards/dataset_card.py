@@ -5,10 +5,11 @@ It says nothing of the models that were trained on it: there may be several, and
 
 from collections.abc import Mapping
 
-from ...corpus.dataset import Dataset, Split, SplitSize
+from ...corpus.parquet_dataset import Dataset, Split, SplitSize
+from ...markdown import table
 from ..dataset import DATA_FOLDER
 from .model_card import CardChoices
-from .model_card_text import ACTION_URL, table
+from .model_card_text import ACTION_URL
 from .sections import filled, section, with_front_matter
 
 _PART = "documents"

@@ -1,10 +1,11 @@
 """The parts of the model card, each from facts alone: Markdown for people."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ...checkpoint.metadata import Architecture, Comparison, DatasetFacts, Metadata, ParityFacts, in_words
+from ...markdown import code, number, table
 from ..history import Publish
 from ..repo import CHART_FILE, HISTORY_FILE
 from .history_chart import has_trend, perplexity
@@ -164,23 +165,6 @@ def citation(repo_id: str, history: Sequence[Publish]) -> str:
 }}
 ```
 """
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """For people; nothing where it is unknown."""
-    return "" if value is None else f"{value:,.{digits}f}"
-
-
-def code(text: str) -> str:
-    """Inline code, which no text ends, nor its cell of a table."""
-    return "`" + " ".join(text.split()).replace("`", "'").replace("|", "\\|") + "`"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown; every row is one line, whatever is in it."""
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    lines += [f"| {' | '.join(' '.join(cell.split()) for cell in row)} |" for row in rows]
-    return "\n".join(lines)
 
 
 def _history(history: Sequence[Publish]) -> str:

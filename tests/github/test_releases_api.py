@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from echoself_action.errors import HubError, InputError
-from echoself_action.github.release import Release, Repository, make_release, repository_of_job
+from echoself_action.github.releases_api import GitHubRepository, Release, make_release, repository_of_job
 
 from .server import REPOSITORY, GitHub
 
@@ -15,11 +15,11 @@ ABOUT = "me/model, which is published at abc"
 
 
 @pytest.fixture
-def repository(environment: dict[str, str]) -> Repository:
+def repository(environment: dict[str, str]) -> GitHubRepository:
     return repository_of_job(environment | {"GITHUB_SHA": "c0ffee"})
 
 
-def test_the_tag_is_annotated_and_on_the_commit_of_the_job(github: GitHub, repository: Repository) -> None:
+def test_the_tag_is_annotated_and_on_the_commit_of_the_job(github: GitHub, repository: GitHubRepository) -> None:
     url = make_release(repository, RELEASE, ABOUT)
     assert url == f"https://github.test/{REPOSITORY}/releases/v7"
     made = github.releases["v7"]
@@ -29,14 +29,14 @@ def test_the_tag_is_annotated_and_on_the_commit_of_the_job(github: GitHub, repos
     assert (annotated["object"], annotated["type"], annotated["message"]) == ("c0ffee", "commit", f"me/model v7\n\n{MARK}\n")
 
 
-def test_the_same_again_makes_nothing(github: GitHub, repository: Repository) -> None:
+def test_the_same_again_makes_nothing(github: GitHub, repository: GitHubRepository) -> None:
     first = make_release(repository, RELEASE, ABOUT)
     before = (dict(github.tags), dict(github.releases))
     assert make_release(replace(repository, commit="another"), RELEASE, ABOUT) == first
     assert (github.tags, github.releases) == before
 
 
-def test_one_that_was_cut_off_after_its_tag_is_finished(github: GitHub, repository: Repository) -> None:
+def test_one_that_was_cut_off_after_its_tag_is_finished(github: GitHub, repository: GitHubRepository) -> None:
     github.refuse = {"release": (502, {})}
     with pytest.raises(HubError, match=r"GitHub refused \(502\)"):
         make_release(repository, RELEASE, ABOUT)
@@ -47,14 +47,14 @@ def test_one_that_was_cut_off_after_its_tag_is_finished(github: GitHub, reposito
     assert list(github.releases) == ["v7"]
 
 
-def test_two_jobs_at_once_make_one(github: GitHub, repository: Repository) -> None:
+def test_two_jobs_at_once_make_one(github: GitHub, repository: GitHubRepository) -> None:
     first = make_release(repository, RELEASE, ABOUT)
     github.blind = True  # this one looked before the other was done
     assert make_release(repository, RELEASE, ABOUT) == first
 
 
 @pytest.mark.parametrize("there", ["release", "annotated tag", "plain tag"])
-def test_a_tag_that_is_taken_is_left_alone(github: GitHub, repository: Repository, there: str) -> None:
+def test_a_tag_that_is_taken_is_left_alone(github: GitHub, repository: GitHubRepository, there: str) -> None:
     other = replace(RELEASE, text="of another model", mark="another model")
     if there == "plain tag":
         github.tags["v7"] = {"type": "commit", "sha": "c0ffee"}
@@ -68,7 +68,7 @@ def test_a_tag_that_is_taken_is_left_alone(github: GitHub, repository: Repositor
     assert (github.tags, github.releases) == before
 
 
-def test_a_token_without_the_right_is_told_which(github: GitHub, repository: Repository) -> None:
+def test_a_token_without_the_right_is_told_which(github: GitHub, repository: GitHubRepository) -> None:
     github.refuse = {"make": (403, {})}
     with pytest.raises(
         HubError, match=r"GitHub refused \(403\): making the release v7 in me/repo failed for me/model"
@@ -78,7 +78,7 @@ def test_a_token_without_the_right_is_told_which(github: GitHub, repository: Rep
     assert "ghs_secret" not in f"{repository!r}{caught.value}"
 
 
-def test_what_is_no_github_is_said(github: GitHub, repository: Repository) -> None:
+def test_what_is_no_github_is_said(github: GitHub, repository: GitHubRepository) -> None:
     elsewhere = replace(repository, access=replace(repository.access, api="http://127.0.0.1:9"))
     with pytest.raises(HubError, match="can't be reached"):
         make_release(elsewhere, RELEASE, ABOUT)

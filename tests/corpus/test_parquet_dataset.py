@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 
-from echoself_action.corpus.dataset import Dataset, Row, read_rows, write_dataset
+from echoself_action.corpus.parquet_dataset import Dataset, Row, read_rows, write_dataset
 from echoself_action.corpus.split import is_validation
 
 SHARD = 20_000

@@ -11,13 +11,13 @@ from urllib.parse import quote
 import httpx2
 
 from ..errors import HubError, InputError
-from .client import PUBLIC_API, Access, asking
+from .api import PUBLIC_API, Access, asking
 
 _RIGHT = "Give the job `permissions: contents: write`, which tags and releases need, and run it again."
 
 
 @dataclass(frozen=True)
-class Repository:
+class GitHubRepository:
     """The repository of this job, and the commit that it runs on."""
 
     name: str
@@ -35,7 +35,7 @@ class Release:
     mark: str
 
 
-def repository_of_job(environment: Mapping[str, str]) -> Repository:
+def repository_of_job(environment: Mapping[str, str]) -> GitHubRepository:
     """Raises InputError where there is no repository, or no token for it."""
     names = ("GITHUB_REPOSITORY", "GITHUB_SHA", "GITHUB_TOKEN")
     if missing := [name for name in names if not environment.get(name)]:
@@ -45,10 +45,10 @@ def repository_of_job(environment: Mapping[str, str]) -> Repository:
             "the job `permissions: contents: write`. Elsewhere, set these variables.",
         )
     repository, commit, token = (environment[name] for name in names)
-    return Repository(repository, commit, Access(environment.get("GITHUB_API_URL") or PUBLIC_API, token, _RIGHT))
+    return GitHubRepository(repository, commit, Access(environment.get("GITHUB_API_URL") or PUBLIC_API, token, _RIGHT))
 
 
-def make_release(repository: Repository, release: Release, about: str) -> str:
+def make_release(repository: GitHubRepository, release: Release, about: str) -> str:
     """Make the tag and the release, as far as they are not there; returns the release's page.
 
     `about` is what it is of, for errors. Raises HubError where GitHub refuses, or the tag is taken by something else.
@@ -75,7 +75,7 @@ def _found(client: httpx2.Client, base: str, release: Release) -> Mapping[str, A
     return found
 
 
-def _tag(client: httpx2.Client, base: str, repository: Repository, release: Release) -> None:
+def _tag(client: httpx2.Client, base: str, repository: GitHubRepository, release: Release) -> None:
     reference = f"{base}/git/ref/tags/{quote(release.tag)}"
     there = _get(client, reference)
     if there is None:

@@ -4,7 +4,7 @@ from echoself_action.checkpoint.metadata import Evaluation, ParityFacts
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.evaluation.gate import Verdict
 from echoself_action.hub.publish import Change, Published
-from echoself_action.report.summary import publishing_summary, pulling_summary, training_summary
+from echoself_action.report.job_summary import publishing_summary, pulling_summary, training_summary
 from echoself_action.training.trainer import Result
 
 
@@ -19,7 +19,7 @@ def trained(folder: ModelFolder, evaluations: int = 2, begun_at: float | None = 
 def test_it_says_what_happened_first_and_what_to_do_next(model_folder: ModelFolder) -> None:
     text = training_summary(*trained(model_folder), "Once upon a time")
     assert text.splitlines()[0] == "## Trained from step 500 to 1,000: validation loss 2.5000"
-    assert "Run it again to go on training" in text
+    assert "Run again to continue training" in text
     assert "| validation loss | 3.0000 | 2.5000 | -0.5000 |" in text
     assert "    Once upon a time" in text
 
@@ -59,7 +59,7 @@ def test_a_publish_lists_its_files(model_folder: ModelFolder) -> None:
     assert "[http://hub/a/b](http://hub/a/b)" in text
     assert "28 tensors, none missing" in text
     assert "logit is 1.0e-06, the same first choice at 100% of 1024 positions" in text
-    assert "already holds this model" in publishing_summary(
+    assert "already contains this model" in publishing_summary(
         "http://hub/a/b", Published("c0ffee", False, ()), parity, Verdict(True, "")
     )
 

@@ -1,0 +1,25 @@
+"""Markdown for cards, comments and job summaries: text from a corpus, a model or an input can't break out of its place."""
+
+from collections.abc import Iterable, Sequence
+
+
+def code(text: object) -> str:
+    """Inline code on one line, which no text can end, nor the cell of a table that it is in."""
+    return "`" + " ".join(str(text).split()).replace("`", "'").replace("|", "\\|") + "`"
+
+
+def indented(text: str) -> str:
+    """An indented code block, which no text can end. Every character that Unicode counts as a line end makes a new line."""
+    return "\n".join(f"    {line}" for line in text.splitlines() or [""])
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; white space in a cell is collapsed, so that each row is one line."""
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines += [f"| {' | '.join(' '.join(cell.split()) for cell in row)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with thousands separators; "" for None."""
+    return "" if value is None else f"{value:,.{digits}f}"

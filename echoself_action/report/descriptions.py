@@ -1,0 +1,75 @@
+"""Markdown that describes a model elsewhere: a pull request on the Hub, a release on GitHub."""
+
+import math
+
+from ..checkpoint.metadata import Metadata, ParityFacts, in_words
+from ..checkpoint.model_folder import ModelFolder
+from ..evaluation.gate import Verdict
+from ..hub.publish import Change
+from ..markdown import code, table
+
+_COMPARED = {
+    "step": "Step",
+    "tokens_seen": "Tokens seen",
+    "parameters": "Parameters",
+    "train_loss": "Training loss",
+    "val_loss": "Validation loss",
+}
+
+
+def pull_request_description(
+    gate: str,
+    verdict: Verdict,
+    parity: ParityFacts,
+    planned: tuple[Change, ...],
+    published: Metadata | None,
+    proposed: Metadata | None,
+) -> str:
+    """Markdown for a pull request on the Hub. `published` and `proposed` are the two models' metadata, None if unknown."""
+    rows = [_row(name, published, proposed) for name in _COMPARED]
+    files = [(code(change.path), "new" if change.is_new else "changed", f"{change.size:,}") for change in planned]
+    return "\n\n".join(
+        [
+            f"**Gate {code(gate)}:** {verdict.reason}.",
+            table(("", "published", "proposed", "change"), rows),
+            f"Checked before upload with stock transformers: {in_words(parity)}.",
+            table(("file", "", "bytes"), files),
+            "Opened by [echoself-action](https://github.com/9cog/echoself-action) with `create_pr`.",
+        ]
+    )
+
+
+def release_notes(repo_url: str, tag: str, commit_url: str, model: ModelFolder, gate: str) -> str:
+    """Markdown for a release on GitHub, with a link to the model's commit on the Hub."""
+    facts = model.metadata
+    rows = [("step", f"{model.step:,}"), ("architecture", model.architecture)]
+    if facts:
+        if facts.val_loss is not None:
+            rows.append(
+                ("validation loss", f"{facts.val_loss:.4f} nats per token (perplexity {math.exp(facts.val_loss):,.2f})")
+            )
+        if facts.train_loss is not None:
+            rows.append(("training loss", f"{facts.train_loss:.4f} nats per token"))
+        rows += [("parameters", f"{facts.parameters:,}"), ("tokens seen", f"{facts.tokens_seen:,}")]
+        rows.append(("tokenizer", facts.tokenizer.name))
+    repo_id = "/".join(repo_url.split("/")[-2:])
+    trust = "" if model.architecture == "gpt2" else ", trust_remote_code=True"
+    return (
+        f"[{repo_id}]({repo_url}) at [{commit_url.rpartition('/')[2][:12]}]({commit_url}), also tagged `{tag}` on the Hub.\n\n"
+        f"{table(('', ''), rows)}\n\n"
+        f"Gate: {gate}.\n\n"
+        "```python\nfrom transformers import AutoModelForCausalLM\n\n"
+        f'model = AutoModelForCausalLM.from_pretrained("{repo_id}", revision="{tag}"{trust})\n```\n'
+    )
+
+
+def _row(name: str, published: Metadata | None, proposed: Metadata | None) -> tuple[str, str, str, str]:
+    before, now = getattr(published, name, None), getattr(proposed, name, None)
+    change = "" if before is None or now is None else _figure(now - before, "+")
+    return _COMPARED[name], _figure(before), _figure(now), change
+
+
+def _figure(value: float | None, sign: str = "") -> str:
+    if value is None:
+        return "-"
+    return f"{value:{sign}.4f}" if isinstance(value, float) else f"{value:{sign},}"
