@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from echoself_action.__main__ import main
-from echoself_action.config.reference import with_tables
 from echoself_action.hub import retry
 from echoself_action.localhub import LocalHub
 
@@ -202,8 +201,3 @@ def test_an_interrupted_run_is_saved_and_goes_on(workspace: Path) -> None:
     assert process.wait() == 130
     assert "stopped_by=signal" in rest
     assert list(workspace.glob("echoself-model/checkpoint-*/training_state/state.json"))
-
-
-def test_the_readme_has_the_tables_of_today() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert readme == with_tables(readme), "./run docs writes them"
