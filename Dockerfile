@@ -7,8 +7,10 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 # Only what pyproject.toml says about packages, so that its other lines don't make the big layer anew.
 FROM ${PYTHON_IMAGE} AS requirements
 COPY pyproject.toml /
+COPY packages/localhub/pyproject.toml /localhub.toml
 RUN python -c "import tomllib; project = tomllib.load(open('/pyproject.toml', 'rb')); \
-    open('/run.txt', 'w').write('\n'.join(project['project']['dependencies'])); \
+    localhub = tomllib.load(open('/localhub.toml', 'rb')); \
+    open('/run.txt', 'w').write('\n'.join(project['project']['dependencies'] + localhub['project']['dependencies'])); \
     open('/torch.txt', 'w').writelines(name for name in project['project']['dependencies'] if name.startswith('torch==')); \
     open('/build.txt', 'w').write('\n'.join(project['build-system']['requires']))"
 
@@ -49,8 +51,9 @@ COPY --from=requirements /build.txt /
 RUN pip install --no-cache-dir -r /build.txt
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE hatch_build.py ./
+COPY packages packages
 COPY echoself_action echoself_action
-RUN pip install --no-cache-dir --no-deps --no-build-isolation --target /app .
+RUN pip install --no-cache-dir --no-deps --no-build-isolation --target /app ./packages/localhub .
 COPY entrypoint.py /app/
 
 FROM ${PYTHON_IMAGE}

@@ -38,7 +38,7 @@ run_on_host() {
   local found venv
   found=$(python3 -c 'import sys; print(sys.executable, sys.version); sys.exit(sys.version_info < (3, 11))') ||
     refuse "runtime: host needs Python 3.11 or newer as python3. Nothing was done." "Put actions/setup-python before this step."
-  venv=${RUNNER_TOOL_CACHE:-$RUNNER_TEMP}/echoself-action/$({ echo "$found"; cd "$action"; cat pyproject.toml hatch_build.py echoself_action/native/csrc/*.[ch]; } |
+  venv=${RUNNER_TOOL_CACHE:-$RUNNER_TEMP}/echoself-action/$({ echo "$found"; cd "$action"; cat pyproject.toml packages/localhub/pyproject.toml hatch_build.py echoself_action/native/csrc/*.[ch]; } |
     cksum | tr ' ' -)
   if [[ ! -e $venv/complete ]]; then
     echo "::group::Installing into $venv"
@@ -58,7 +58,7 @@ install() {
     "$1" install -q --no-deps --retries 0 --timeout 15 --index-url https://download.pytorch.org/whl/cpu \
       "$(sed -n 's/^ *"\(torch==[0-9.]*\)",$/\1/p' "$action/pyproject.toml")" || true
   fi
-  "$1" install -q "${action}[sign]"
+  "$1" install -q "$action/packages/localhub" "${action}[sign]"
 }
 
 # Sets `image` for the flavour $1: the one that is named, else the one made for this version of the action, else one made here.

@@ -65,7 +65,7 @@ def prepare(folder: Path) -> None:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }  # fmt: skip
     modes = [f"echoself_action.modes.{mode}" for mode in ("train", "deploy", "pull", "cycle")]
-    late = ["echoself_action.localhub", "huggingface_hub.hf_api", "transformers.models.gpt2.modeling_gpt2"]
+    late = ["localhub", "huggingface_hub.hf_api", "transformers.models.gpt2.modeling_gpt2"]
     _forks.set_forkserver_preload(["echoself_action.__main__", *modes, *late])
 
 

@@ -27,9 +27,8 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 import results
 from huggingface_hub import HfApi
+from localhub import LocalHub
 from results import Figures
-
-from echoself_action.localhub import LocalHub
 
 STEPS = {"base": 10, "better": 40, "best": 90}
 SHAPE = "--n-layer 1 --n-head 2 --n-embd 16 --block-size 32 --batch-size 4 --eval-interval 10 --device cpu --tokenizer bytes"

@@ -14,9 +14,8 @@ import time
 from pathlib import Path
 
 import results
+from localhub import LocalHub
 from results import Figures
-
-from echoself_action.localhub import LocalHub
 
 SHAPE = "--n-head 12 --n-embd 768 --block-size 64 --batch-size 1 --tokenizer bytes --device cpu --eval-tokens 64 --max-iters 1"
 

@@ -300,7 +300,7 @@ def log_uniform(dice: random.Random, low: float, high: float) -> float:
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """A Hub as a process of its own; its URL."""
-    command = [sys.executable, "-m", "echoself_action.localhub", "--dir", str(folder)]
+    command = [sys.executable, "-m", "localhub", "--dir", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             assert process.stdout

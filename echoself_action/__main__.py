@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from .config.inputs import MODES, NO_FLAGS, Inputs, modes_of, shown_default
+from .errors import MissingLocalHubError
 from .exit_codes import exit_code_of
 from .report.github_actions import mask
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] == "hub":
-        return int(import_module("echoself_action.localhub.__main__").main(arguments[1:]))
+        return exit_code_of(lambda: _serve_hub(arguments[1:]))
     if arguments and not arguments[0].startswith("-") and arguments[0] not in MODES:
         return run({"mode": arguments[0]})
     known, unknown = _parser().parse_known_args(arguments)
@@ -46,6 +47,17 @@ def run(flags: dict[str, str], unknown_flags: Sequence[str] = ()) -> int:
         return int(import_module(f"echoself_action.modes.{inputs.mode}").run(inputs))
 
     return exit_code_of(work)
+
+
+def _serve_hub(arguments: Sequence[str]) -> int:
+    """`echoself hub`: localhub's own command line, with this program's defaults. Raises MissingLocalHubError."""
+    try:
+        localhub = import_module("localhub.__main__")
+    except ModuleNotFoundError as error:
+        if error.name != "localhub":
+            raise
+        raise MissingLocalHubError("echoself hub") from None
+    return int(localhub.main(arguments, "echoself hub", ".echoself/hub", "ECHOSELF_HUB_TOKEN"))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,7 +2,8 @@
 
     EchoselfError
     ├── InputError        2  an input, the configuration or the corpus is invalid
-    │   └── MissingTokenError
+    │   ├── MissingTokenError
+    │   └── MissingLocalHubError
     ├── CheckpointError   3  a checkpoint or model folder can't be used, or can't be written
     ├── TrainingError     3  a run can't continue
     │   └── LostProcessError
@@ -70,6 +71,17 @@ class InputError(EchoselfError):
 
 class MissingTokenError(InputError):
     """The Hub requires a token to write, and none was given."""
+
+
+class MissingLocalHubError(InputError):
+    """`hub: local`, a folder as `hub`, or `echoself hub` without the `localhub` package, which only they need."""
+
+    def __init__(self, asked_by: str) -> None:
+        super().__init__(
+            f"{asked_by} needs the localhub package, which is not installed. Nothing was done.",
+            "Install it with `pip install ./packages/localhub` in a checkout of the action, or with `pip install "
+            "'git+https://github.com/9cog/echoself-action#subdirectory=packages/localhub'`.",
+        )
 
 
 class CheckpointError(EchoselfError):

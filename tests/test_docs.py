@@ -67,7 +67,7 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
         linked = (page.parent / path) if path else page
         assert linked.exists(), target
         assert not anchor or anchor in _anchors(linked), target
-    for named in re.findall(r"`((?:tests|examples|docs|echoself_action|\.github/workflows)/[\w./-]+)`", text):
+    for named in re.findall(r"`((?:tests|examples|docs|echoself_action|packages|\.github/workflows)/[\w./-]+)`", text):
         assert (ROOT / named).exists(), named
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from localhub import LocalHub
 
 from echoself_action.__main__ import main
 from echoself_action.hub import retry
-from echoself_action.localhub import LocalHub
 
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -5,12 +5,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..errors import HubError, InputError, MissingTokenError
+from ..errors import HubError, InputError, MissingLocalHubError, MissingTokenError
 from .endpoint import PUBLIC_ENDPOINT, Hub
 from .oidc import RESOURCE, sign_in, token_for
 from .retry import ask, asking, set_timeouts
+
+if TYPE_CHECKING:
+    from localhub import LocalHub
 
 LOCAL_FOLDER = Path(".echoself/hub")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -22,20 +26,28 @@ def open_hub(hub: str | None, token: str | None, say: Callable[[str], None] = pr
 
     `say` is told of every wait of ours.
 
-    Raises InputError for a URL that is none.
+    Raises InputError for a URL that is none, MissingLocalHubError for a local one where localhub is not installed.
     """
     if hub and "://" in hub:
         if not hub.startswith(("http://", "https://")):
             raise InputError(f"hub: {hub!r} is no http or https URL. Nothing was done.", "Give a URL, `local`, or a folder.")
         yield _client(hub.rstrip("/"), token, say)
     elif hub:
-        from ..localhub import LocalHub
-
         folder = LOCAL_FOLDER if hub == "local" else Path(hub)
-        with LocalHub(folder) as server:
+        with _local_hub(hub, folder) as server:
             yield _client(server.url, token, say, folder)
     else:
         yield _client(os.environ.get("HF_ENDPOINT", PUBLIC_ENDPOINT).rstrip("/"), token, say)
+
+
+def _local_hub(hub: str, folder: Path) -> "LocalHub":
+    try:
+        from localhub import LocalHub
+    except ModuleNotFoundError as error:
+        if error.name != "localhub":
+            raise
+        raise MissingLocalHubError(f"hub: {hub}") from None
+    return LocalHub(folder)
 
 
 def datasets_of(hub: Hub, repo_id: str) -> Hub:

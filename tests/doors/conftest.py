@@ -258,6 +258,11 @@ def action() -> Iterator[Path]:
         shutil.copytree(
             ROOT / "echoself_action", folder / "echoself_action", ignore=shutil.ignore_patterns("__pycache__", "native.bin")
         )
+        shutil.copytree(
+            ROOT / "packages/localhub",
+            folder / "packages/localhub",
+            ignore=shutil.ignore_patterns("__pycache__", "tests", "benchmarks"),
+        )
         yield folder
 
 
@@ -269,6 +274,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory, action: Path) -> Path:
     found = subprocess.run(["python3", "-c", say], env={"PATH": PATH}, capture_output=True, check=True).stdout
     made_from = [
         action / "pyproject.toml",
+        action / "packages/localhub/pyproject.toml",
         action / "hatch_build.py",
         *sorted((action / "echoself_action/native/csrc").glob("*.[ch]")),
     ]
@@ -277,7 +283,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory, action: Path) -> Path:
     venv = folder / "echoself-action" / key.stdout.decode().strip().replace(" ", "-")
     subprocess.run(["python3", "-m", "venv", "--without-pip", venv], env={"PATH": PATH}, check=True)
     (packages,) = venv.glob("lib/python3*/site-packages")
-    (packages / "installed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (packages / "installed.pth").write_text(f"{sysconfig.get_path('purelib')}\n{action / 'packages/localhub'}\n")
     (venv / "complete").touch()
     return folder
 

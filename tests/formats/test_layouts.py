@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import HfApi, constants, hf_api
+from localhub import LocalHub
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, dynamic_module_utils
 
 from echoself_action.corpus.tokenizer import make_tokenizer
-from echoself_action.localhub import LocalHub
 
 from ..conftest import Cli
 from . import foreign_files, nanecho_files

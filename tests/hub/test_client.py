@@ -2,12 +2,12 @@ import errno
 from pathlib import Path
 
 import pytest
+from localhub import Account, LocalHub
 
 from echoself_action.errors import HubError, InputError, MissingTokenError
 from echoself_action.hub.client import open_hub, require_write_access
 from echoself_action.hub.repo import look_up
 from echoself_action.hub.retry import asking
-from echoself_action.localhub import Account, LocalHub
 
 
 def test_a_hub_in_a_folder_is_there_inside_the_block_and_gone_after_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from localhub import LocalHub
 
 from echoself_action.checkpoint.metadata import DatasetFacts
 from echoself_action.errors import MovedOnError
@@ -11,7 +12,6 @@ from echoself_action.hub.dataset import outdated, pin
 from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.publish import ensure_repo, publish_model
 from echoself_action.hub.repo import MAIN, Remote, find_repo
-from echoself_action.localhub import LocalHub
 
 from .faults import Effect, Fault, FaultyHub, lost_answer, status, timed_out_behind
 

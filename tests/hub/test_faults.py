@@ -17,6 +17,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from localhub import Account, LocalHub
 
 from echoself_action.__main__ import main
 from echoself_action.checkpoint.model_folder import check_weights, read_model_folder
@@ -25,7 +26,6 @@ from echoself_action.hub.client import open_hub
 from echoself_action.hub.fetch import fetch
 from echoself_action.hub.publish import changes, model_files
 from echoself_action.hub.repo import look_up
-from echoself_action.localhub import Account, LocalHub
 
 from ..conftest import SCENES
 from . import faults

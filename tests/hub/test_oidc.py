@@ -16,12 +16,12 @@ import pytest
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import _auth
+from localhub import LocalHub, TrustedPublishing
 
 from echoself_action.errors import InputError, MissingTokenError
 from echoself_action.hub.client import datasets_of, open_hub, require_write_access
 from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.repo import look_up
-from echoself_action.localhub import LocalHub, TrustedPublishing
 from echoself_action.report.github_actions import report_problem
 
 ISSUER, KEY = "https://issuer.test", b"the issuer's key"

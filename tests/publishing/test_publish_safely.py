@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from localhub import Account, LocalHub
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.checkpoint.select import best
@@ -14,7 +15,6 @@ from echoself_action.config.inputs import Inputs
 from echoself_action.errors import MovedOnError
 from echoself_action.hub.client import open_hub
 from echoself_action.hub.repo import Remote, look_up
-from echoself_action.localhub import Account, LocalHub
 from echoself_action.modes.deploy import deploy_model
 
 from ..conftest import ROOT, SMALL, Cli

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from localhub import Account, LocalHub
 from safetensors.torch import load, save
 
 from echoself_action.config.inputs import Inputs
-from echoself_action.localhub import Account, LocalHub
 from echoself_action.reviewing import review
 from echoself_action.reviewing.comment import Check
 from echoself_action.reviewing.worker import examine

@@ -7,8 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-from echoself_action.localhub.tree import Pointer
+from localhub.tree import Pointer
 
 BIG = os.urandom(2_500_000)
 

@@ -1,4 +1,4 @@
-"""A Hub on this machine, from the command line: `echoself hub --dir D` or `python -m echoself_action.localhub --dir D`."""
+"""A Hub on this machine, from the command line: `localhub --dir FOLDER` or `python -m localhub --dir FOLDER`."""
 
 import argparse
 import os
@@ -10,19 +10,25 @@ from pathlib import Path
 
 from .server import LocalHub
 
-TOKEN_VARIABLE = "ECHOSELF_HUB_TOKEN"  # noqa: S105
 
+def main(
+    argv: Sequence[str] | None = None,
+    program: str = "localhub",
+    folder: str = "localhub-data",
+    token_variable: str = "LOCALHUB_TOKEN",  # noqa: S107  (a variable's name)
+) -> int:
+    """Serve until SIGINT or SIGTERM, then return 0; return 1 if the port or the folder can't be used.
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until interrupted; 0 then. 1 if the port or the folder can't be used."""
-    parser = argparse.ArgumentParser(prog="echoself hub", description="Run a Hugging Face Hub on this machine, on loopback.")
-    parser.add_argument("--dir", type=Path, default=Path(".echoself/hub"), help="where the repos are kept (%(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one (%(default)s)")
+    A program that contains this command passes its own name, default folder and environment variable for the token.
+    """
+    parser = argparse.ArgumentParser(prog=program, description="Run a Hugging Face Hub on this machine, on loopback.")
+    parser.add_argument("--dir", type=Path, default=Path(folder), help="folder that holds the repos (%(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 picks a free one (%(default)s)")
     parser.add_argument(
         "--token",
-        default=os.environ.get(TOKEN_VARIABLE) or None,
-        help=f"needed to write, and to read what is private; {TOKEN_VARIABLE} keeps it out of the list of processes. "
-        "With none, everybody on this machine may do everything",
+        default=os.environ.get(token_variable) or None,
+        help=f"token required to write and to read private repos. {token_variable} keeps it out of the process list. "
+        "Without a token, every user of this machine has full access",
     )
     arguments = parser.parse_args(argv)
     stopped = threading.Event()

@@ -25,13 +25,13 @@ from .routes import (
     uploads,
 )
 from .storage import RepoMissingError
-from .web import Hub
+from .web import HubState
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost")
 _SUBJECTS = (account, cards, repos, uploads, references, discussions, browse, large_files, files, clone)
 
 
-def create_app(hub: Hub) -> ASGIApp:
+def create_app(state: HubState) -> ASGIApp:
     """An ASGI application for one Hub."""
     app = Starlette(
         routes=[route for subject in _SUBJECTS for route in subject.routes],
@@ -44,7 +44,7 @@ def create_app(hub: Hub) -> ASGIApp:
         },
     )
     app.router.redirect_slashes = False
-    app.state.hub = hub
+    app.state.hub = state
     return _Door(app)
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RepositoryNotFoundError
-
-from echoself_action.localhub import LocalHub
+from localhub import LocalHub
 
 
 def test_created_repo_has_main_with_the_hubs_gitattributes(api, repo):

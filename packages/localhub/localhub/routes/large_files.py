@@ -23,11 +23,11 @@ from ..tree import Pointer
 from ..web import (
     Json,
     endpoint_of,
-    hub_of,
     number_field,
     open_repo,
     parameter,
     repo_name,
+    state_of,
     text_field,
     with_json,
 )
@@ -111,7 +111,7 @@ def verify_upload(request: Request, body: Json) -> Response:
 
 async def put_whole(request: Request) -> Response:
     """The basic transfer: one PUT, which completes the upload too."""
-    hub, transfer = hub_of(request), _transfer(request, UPLOAD)
+    hub, transfer = state_of(request), _transfer(request, UPLOAD)
     staged = hub.storage.incoming / transfer.upload
     writer = await run_in_threadpool(PartWriter, staged, 0, transfer.size, whole=True)
     try:
@@ -123,7 +123,7 @@ async def put_whole(request: Request) -> Response:
 
 
 async def put_part(request: Request) -> Response:
-    hub, transfer = hub_of(request), _transfer(request, UPLOAD)
+    hub, transfer = state_of(request), _transfer(request, UPLOAD)
     number = parameter(request, "part")
     offset, length = transfer.part(int(number) if number.isascii() and number.isdigit() else 0)
     writer = await run_in_threadpool(PartWriter, hub.storage.incoming / transfer.upload, offset, length, whole=False)
@@ -139,7 +139,7 @@ def complete(request: Request, body: Json) -> Response:
 
     A completion that is sent again, because its answer was lost, finds the object in its place.
     """
-    storage, transfer = hub_of(request).storage, _transfer(request, UPLOAD)
+    storage, transfer = state_of(request).storage, _transfer(request, UPLOAD)
     if body.get("oid") != transfer.oid:
         raise bad_request("oid: not the one of this upload")
     try:
@@ -152,12 +152,12 @@ def complete(request: Request, body: Json) -> Response:
 
 def download(request: Request) -> Response:
     transfer = _transfer(request, DOWNLOAD)
-    repository = hub_of(request).storage.open(transfer.repo)
+    repository = state_of(request).storage.open(transfer.repo)
     return content_response(request, object_path(repository, transfer.oid), transfer.size, {"ETag": f'"{transfer.oid}"'})
 
 
 def _upload_actions(request: Request, pointer: Pointer, takes_multipart: bool) -> Json:
-    limits, name = hub_of(request).limits, repo_name(request)
+    limits, name = state_of(request).limits, repo_name(request)
     upload = f"upload-{secrets.token_hex(16)}"
     header: dict[str, str] = {}
     if takes_multipart and pointer.size > limits.multipart_threshold:
@@ -196,12 +196,12 @@ def _publish(storage: Storage, transfer: Transfer, digest: str) -> None:
 
 
 def _href(request: Request, use: str, transfer: Transfer) -> str:
-    return f"{endpoint_of(request)}/lfs/{use}/{sign(hub_of(request).storage.secret, use, asdict(transfer), LIFETIME)}"
+    return f"{endpoint_of(request)}/lfs/{use}/{sign(state_of(request).storage.secret, use, asdict(transfer), LIFETIME)}"
 
 
 def _transfer(request: Request, use: str) -> Transfer:
     try:
-        claims: dict[str, Any] = verify(hub_of(request).storage.secret, use, parameter(request, "signed"))
+        claims: dict[str, Any] = verify(state_of(request).storage.secret, use, parameter(request, "signed"))
     except SignatureError as error:
         raise Refusal(403, f"This URL is not valid: {error}") from None
     return Transfer(**{key: value for key, value in claims.items() if key in Transfer.__dataclass_fields__})

@@ -16,8 +16,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub._oidc import exchange_oidc_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-
-from echoself_action.localhub import LocalHub, TrustedPublishing
+from localhub import LocalHub, TrustedPublishing
 
 ISSUER, KEY = "https://issuer.test", b"the issuer's key"
 PUBLISHERS = {

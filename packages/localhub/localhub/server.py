@@ -13,7 +13,7 @@ from .accounts import Account, Accounts
 from .app import create_app
 from .storage import Storage
 from .trusted_publishing import TrustedPublishing
-from .web import Hub, Limits
+from .web import HubState, Limits
 
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_FINISH = 5
@@ -45,8 +45,8 @@ class LocalHub:
     ) -> None:
         self.storage = Storage(folder)
         tokens = {**({token: Account()} if token else {}), **(accounts or {})}
-        hub = Hub(self.storage, Accounts(tokens, self.storage.secret), limits or Limits(), publishing)
-        self._app = create_app(hub)
+        state = HubState(self.storage, Accounts(tokens, self.storage.secret), limits or Limits(), publishing)
+        self._app = create_app(state)
         self._port = port
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None

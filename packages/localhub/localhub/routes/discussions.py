@@ -15,10 +15,10 @@ from ..web import (
     Access,
     Json,
     flag,
-    hub_of,
     open_repo,
     repo_name,
     signed_in,
+    state_of,
     text_field,
     with_json,
 )
@@ -43,7 +43,7 @@ def create(request: Request, body: Json) -> Response:
     if len(title) < 3:
         raise bad_request("title: three characters at least")
     author = signed_in(request).name
-    with hub_of(request).storage.change(repo_name(request)) as repository:
+    with state_of(request).storage.change(repo_name(request)) as repository:
         if wants_pull_request:
             head = repository.resolve("main")
             number = discussions.open_pull_request(repository, author, title, description, head, "main", draft=True)
@@ -78,7 +78,7 @@ def edit_comment(request: Request, body: Json) -> Response:
     text, comment_id = text_field(body, "content"), request.path_params["comment"]
     open_repo(request, "discuss")
     author = signed_in(request).name
-    with hub_of(request).storage.change(repo_name(request)) as repository:
+    with state_of(request).storage.change(repo_name(request)) as repository:
         found = discussions.find_discussion(repository, request.path_params["number"])
         changed = found.with_edited_comment(comment_id, author, text)
         discussions.save(repository, changed)
@@ -110,7 +110,7 @@ def change_status(request: Request, body: Json) -> Response:
 def merge(request: Request, body: Json) -> Response:
     open_repo(request, "write")
     author, text = signed_in(request).name, text_field(body, "comment", "")
-    with hub_of(request).storage.change(repo_name(request)) as repository:
+    with state_of(request).storage.change(repo_name(request)) as repository:
         found = discussions.find_discussion(repository, request.path_params["number"])
         merged = discussions.merge(repository, found, author, text)
     return JSONResponse({"mergeCommitId": merged.merge_commit})
@@ -119,7 +119,7 @@ def merge(request: Request, body: Json) -> Response:
 def _change(request: Request, key: str, access: Access, change: Callable[[Discussion, str], Discussion]) -> Response:
     open_repo(request, access)
     author = signed_in(request).name
-    with hub_of(request).storage.change(repo_name(request)) as repository:
+    with state_of(request).storage.change(repo_name(request)) as repository:
         found = discussions.find_discussion(repository, request.path_params["number"])
         changed = change(found, author)
         discussions.save(repository, changed)

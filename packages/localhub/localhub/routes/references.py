@@ -10,13 +10,13 @@ from starlette.routing import Route
 from ..names import parse_ref
 from ..refusal import Refusal, revision_not_found
 from ..repository import MAIN
-from ..web import Json, hub_of, open_repo, parameter, repo_name, signed_in, text_field, with_json
+from ..web import Json, open_repo, parameter, repo_name, signed_in, state_of, text_field, with_json
 
 
 def create_branch(request: Request, body: Json) -> Response:
     open_repo(request, "write")
     ref = parse_ref("refs/heads/", parameter(request, "branch"))
-    with hub_of(request).storage.change(repo_name(request)) as repository:
+    with state_of(request).storage.change(repo_name(request)) as repository:
         if repository.head(ref) is not None:
             raise Refusal(409, f"Reference {ref} already exists")
         repository.set_ref(ref, repository.resolve(text_field(body, "startingPoint", "main")).id)
@@ -36,7 +36,7 @@ def create_tag(request: Request, body: Json) -> Response:
     ref = parse_ref("refs/tags/", text_field(body, "tag"))
     message = text_field(body, "message", "")
     account = signed_in(request)
-    with hub_of(request).storage.change(repo_name(request)) as repository:
+    with state_of(request).storage.change(repo_name(request)) as repository:
         if repository.head(ref) is not None:
             raise Refusal(409, f"Tag reference exists already: {ref}")
         target = repository.resolve(parameter(request, "revision")).id
@@ -58,7 +58,7 @@ def super_squash(request: Request, body: Json) -> Response:
     open_repo(request, "write")
     ref = parse_ref("refs/heads/", parameter(request, "branch"))
     message = text_field(body, "message", "") or "Super-squash history"
-    with hub_of(request).storage.change(repo_name(request)) as repository:
+    with state_of(request).storage.change(repo_name(request)) as repository:
         head = repository.head(ref)
         if head is None:
             raise revision_not_found(ref.removeprefix("refs/heads/"))
@@ -68,7 +68,7 @@ def super_squash(request: Request, body: Json) -> Response:
 
 
 def _delete(request: Request, ref: str) -> Response:
-    with hub_of(request).storage.change(repo_name(request)) as repository:
+    with state_of(request).storage.change(repo_name(request)) as repository:
         if repository.head(ref) is None:
             raise revision_not_found(ref)
         repository.delete_ref(ref)

@@ -1,11 +1,12 @@
-"""What a local Hub takes and gives: a 300 MB file up and down, and 50 commits under kill -9.
+"""Upload and download rates of a 300 MB file, the server's peak memory, and 50 commits while the server is killed.
 
-    python benchmarks/localhub.py [--megabytes 300]
+    python benchmarks/throughput.py [--megabytes 300] [--json FILE]
 
-The server runs as a process of its own; its peak memory is what the kernel counted (VmHWM). The rates include the
-client's own work: it hashes a file before it sends it.
+The server runs in its own process; its peak memory is the kernel's VmHWM. The rates include the client's own work: it
+hashes a file before it uploads it.
 """
 
+import argparse
 import base64
 import http.client
 import json
@@ -26,30 +27,32 @@ from pathlib import Path
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
-import results
 from huggingface_hub import CommitOperationAdd, HfApi
-from results import Figures
-
-from echoself_action.localhub import Limits
+from localhub import Limits
 
 MEGABYTE = 1024 * 1024
 REPO = "me/model"
-# the limits can't be set from the command line of the Hub: nobody but a measurement needs other ones
+# the command line has no options for the limits: only tests and measurements change them
 SERVER = """
 import sys, threading
 from pathlib import Path
-from echoself_action.localhub import Limits, LocalHub
+from localhub import Limits, LocalHub
 with LocalHub(Path(sys.argv[1]), limits=Limits(multipart_threshold=int(sys.argv[2]))) as hub:
     print(hub.url, flush=True)
     threading.Event().wait()
 """
 
 
+Figures = dict[str, dict[str, list[float]]]  # quantity with its unit -> case -> values
+
+
 def main() -> None:
-    parser = results.parser(__doc__)
-    parser.add_argument("--megabytes", type=int, default=300)
-    given = parser.parse_args()
-    figures, size = Figures(given), given.megabytes * MEGABYTE
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=300, help="size of the large file (%(default)s)")
+    parser.add_argument("--json", type=Path, help="file to write the figures to")
+    arguments = parser.parse_args()
+    size = arguments.megabytes * MEGABYTE
+    figures: Figures = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         source = folder / "model.safetensors"
@@ -60,7 +63,12 @@ def main() -> None:
         measure_transfer(folder, source, "multipart", MEGABYTE, figures)
         measure_regular_files(folder, figures)
         measure_kills(folder, figures)
-    figures.write()
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def add(figures: Figures, quantity: str, case: str, *values: float) -> None:
+    figures.setdefault(quantity, {}).setdefault(case, []).extend(values)
 
 
 def measure_transfer(folder: Path, source: Path, name: str, threshold: int, figures: Figures) -> None:
@@ -75,13 +83,13 @@ def measure_transfer(folder: Path, source: Path, name: str, threshold: int, figu
         got = api.hf_hub_download(REPO, source.name, local_dir=folder / f"{name}-got")
         down = time.perf_counter() - start
         if subprocess.run(["cmp", str(source), got]).returncode:
-            sys.exit(f"{name}: what came back is not what went up")
+            sys.exit(f"{name}: the downloaded file differs from the uploaded one")
         megabytes, peak = size / MEGABYTE, peak_memory(process)
         rates = f"up {megabytes / up:.0f} MB/s, down {megabytes / down:.0f} MB/s"
         print(f"{name}, {megabytes:.0f} MB: {rates}, server peak {peak} MB")
-        figures.add("rate, MB/s", f"{name}, up", megabytes / up)
-        figures.add("rate, MB/s", f"{name}, down", megabytes / down)
-        figures.add("server peak memory, MB", name, peak)
+        add(figures, "rate, MB/s", f"{name}, up", megabytes / up)
+        add(figures, "rate, MB/s", f"{name}, down", megabytes / down)
+        add(figures, "server peak memory, MB", name, peak)
 
 
 def measure_regular_files(folder: Path, figures: Figures) -> None:
@@ -93,7 +101,7 @@ def measure_regular_files(folder: Path, figures: Figures) -> None:
         api.create_commit(REPO, operations, commit_message="Eight files of 10 MB in git")
         peak = peak_memory(process)
         print(f"eight regular files of 10 MB in one commit: server peak {peak} MB")
-        figures.add("server peak memory, MB", "regular files", peak)
+        add(figures, "server peak memory, MB", "regular files", peak)
 
 
 def measure_kills(folder: Path, figures: Figures) -> None:
@@ -119,9 +127,9 @@ def measure_kills(folder: Path, figures: Figures) -> None:
     missing = len(set(acknowledged) - known)
     print(f"50 commits, 5 kills: {len(acknowledged)} acknowledged, of them {missing} missing; git fsck {fsck}")
     print(f"one commit of a small file: median {statistics.median(latencies) * 1000:.1f} ms")
-    figures.add("commits under kill -9", "acknowledged", len(acknowledged))
-    figures.add("commits under kill -9", "of them missing", missing)
-    figures.add("commit of a small file, ms", "all", *(1000 * seconds for seconds in latencies))
+    add(figures, "commits under kill -9", "acknowledged", len(acknowledged))
+    add(figures, "commits under kill -9", "of them missing", missing)
+    add(figures, "commit of a small file, ms", "all", *(1000 * seconds for seconds in latencies))
 
 
 def commit_once(url: str, number: int) -> str:

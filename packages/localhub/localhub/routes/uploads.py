@@ -24,13 +24,13 @@ from ..web import (
     Json,
     endpoint_of,
     flag,
-    hub_of,
     number_field,
     open_repo,
     parameter,
     parse_json,
     repo_name,
     signed_in,
+    state_of,
     text_field,
     with_json,
 )
@@ -93,7 +93,7 @@ def _commit(request: Request, header: Json, operations: list[Operation]) -> Resp
     message = f"{summary}\n\n{description}" if description else summary
     proposal = Proposal(message, parent, operations, account.name)
     pull_request_url = None
-    with hub_of(request).storage.change(repo_name(request)) as repository:
+    with state_of(request).storage.change(repo_name(request)) as repository:
         repo_url = f"{endpoint_of(request)}/{repository.name.resource}"
         if flag(request, "create_pr"):
             made = build_commit(repository, repository.resolve(revision), proposal)

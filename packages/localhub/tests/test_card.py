@@ -2,8 +2,7 @@
 
 import pytest
 from huggingface_hub.errors import BadRequestError
-
-from echoself_action.localhub.card import check_card
+from localhub.card import check_card
 
 GOOD = """---
 license: mit

@@ -18,7 +18,7 @@ from ..refusal import bad_request
 from ..repository import Repository
 from ..storage import RepoSettings
 from ..tree import Entry, find_entry, last_commits, list_entries
-from ..web import Json, body_of, flag, hub_of, open_repo, page, parameter, start_of_page
+from ..web import Json, body_of, flag, open_repo, page, parameter, start_of_page, state_of
 
 COMMITS_PAGE = 100
 MAX_PATHS = 1000
@@ -30,7 +30,7 @@ def info(request: Request) -> Response:
     repository = open_repo(request, "read")
     revision = parameter(request, "revision") if "revision" in request.path_params else "main"
     commit = repository.resolve(revision)
-    settings = hub_of(request).storage.settings(repository.name)
+    settings = state_of(request).storage.settings(repository.name)
     described = _described(repository, commit, settings, with_blobs=flag(request, "blobs"))
     expand = request.query_params.getlist("expand") + request.query_params.getlist("expand[]")
     if expand:
@@ -48,7 +48,7 @@ def tree(request: Request) -> Response:
     if folder:
         parse_path(folder)
     recursive, expand = flag(request, "recursive"), flag(request, "expand")
-    start, size = start_of_page(request), hub_of(request).limits.page_size
+    start, size = start_of_page(request), state_of(request).limits.page_size
     size = min(size, EXPANDED_PAGE) if expand else size
     entries = list(islice(list_entries(repository, commit, folder, recursive), start, start + size + 1))
     # the next page is of this commit, whatever happens to the branch meanwhile
@@ -79,7 +79,7 @@ def commits(request: Request) -> Response:
     repository = open_repo(request, "read")
     newest = repository.resolve(parameter(request, "revision"))
     formatted = "formatted" in request.query_params.getlist("expand[]")
-    start, size = start_of_page(request), min(hub_of(request).limits.page_size, COMMITS_PAGE)
+    start, size = start_of_page(request), min(state_of(request).limits.page_size, COMMITS_PAGE)
     history = list(islice(repository.history(newest), start, start + size + 1))
     path = f"/api/{repository.name.kind}s/{repository.name.id}/commits/{newest.id}"
     query = {"cursor": str(start + size)} | ({"expand[]": "formatted"} if formatted else {})

@@ -9,18 +9,18 @@ from ..refusal import Refusal, bad_request, forbidden
 from ..web import (
     Json,
     endpoint_of,
-    hub_of,
     open_named,
     open_repo,
     repo_name,
     signed_in,
+    state_of,
     text_field,
     with_json,
 )
 
 
 def create(request: Request, body: Json) -> Response:
-    account, storage = signed_in(request), hub_of(request).storage
+    account, storage = signed_in(request), state_of(request).storage
     name = _named(body, account.name)
     private = body.get("visibility") == "private" or body.get("private") is True
     url = f"{endpoint_of(request)}/{name.resource}"
@@ -41,7 +41,7 @@ def create(request: Request, body: Json) -> Response:
 def delete(request: Request, body: Json) -> Response:
     name = _named(body, signed_in(request).name)
     open_named(request, name, "administer")
-    hub_of(request).storage.delete(name)
+    state_of(request).storage.delete(name)
     return JSONResponse({})
 
 
@@ -52,7 +52,7 @@ def move(request: Request, body: Json) -> Response:
     if not signed_in(request).may_administer(target):
         raise forbidden(f"You don't have the rights to move a repo into the namespace {target.owner!r}")
     try:
-        hub_of(request).storage.move(source, target)
+        state_of(request).storage.move(source, target)
     except FileExistsError:
         raise Refusal(409, f"A {kind} repo named {target.id} exists already") from None
     return JSONResponse({"url": f"{endpoint_of(request)}/{target.resource}"})
@@ -69,7 +69,7 @@ def change_settings(request: Request, body: Json) -> Response:
         if body["visibility"] not in ("public", "private"):
             raise bad_request(f"visibility: 'public' or 'private' expected, not {body['visibility']!r}")
         changes["private"] = body["visibility"] == "private"
-    hub_of(request).storage.change_settings(repo_name(request), **changes)
+    state_of(request).storage.change_settings(repo_name(request), **changes)
     return JSONResponse(changes)
 
 

@@ -13,9 +13,8 @@ import time
 import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
-
-from echoself_action.localhub import LocalHub
-from echoself_action.localhub.__main__ import main
+from localhub import LocalHub
+from localhub.__main__ import main
 
 COMMITS = 50
 
@@ -126,7 +125,7 @@ def test_program_says_how_to_use_it_and_stops_when_told(start_server, tmp_path):
 
 
 def test_program_takes_its_token_from_the_environment(start_server, tmp_path, monkeypatch):
-    monkeypatch.setenv("ECHOSELF_HUB_TOKEN", "secret")
+    monkeypatch.setenv("LOCALHUB_TOKEN", "secret")
     with start_server(tmp_path) as (_, url):
         with pytest.raises(HfHubHTTPError):
             HfApi(url, token=False).create_repo("me/model")

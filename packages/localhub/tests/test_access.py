@@ -5,8 +5,7 @@ import json
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-
-from echoself_action.localhub import LocalHub
+from localhub import LocalHub
 
 OWNER, READER, STRANGER, SCOPED = "token-owner", "token-reader", "token-stranger", "token-scoped"
 REPO = "me/model"

@@ -48,8 +48,8 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Hub:
-    """What every route works with."""
+class HubState:
+    """What all routes share: one per server."""
 
     storage: Storage
     accounts: Accounts
@@ -57,9 +57,9 @@ class Hub:
     publishing: TrustedPublishing | None
 
 
-def hub_of(request: Request) -> Hub:
-    hub: Hub = request.app.state.hub
-    return hub
+def state_of(request: Request) -> HubState:
+    state: HubState = request.app.state.hub
+    return state
 
 
 def endpoint_of(request: Request) -> str:
@@ -82,7 +82,7 @@ def repo_name(request: Request) -> RepoName:
 
 def signed_in(request: Request) -> Account:
     """The account of a request. Raises Refusal (401) for an anonymous one."""
-    account = hub_of(request).accounts.identify(request)
+    account = state_of(request).accounts.identify(request)
     if account is None:
         raise Refusal(401, "Invalid username or password.")
     return account
@@ -95,7 +95,7 @@ def open_repo(request: Request, access: Access) -> Repository:
 
 def open_named(request: Request, name: RepoName, access: Access) -> Repository:
     """The same for a repo named elsewhere in the request."""
-    storage, account = hub_of(request).storage, hub_of(request).accounts.identify(request)
+    storage, account = state_of(request).storage, state_of(request).accounts.identify(request)
     try:
         repository, settings = storage.open(name), storage.settings(name)
     except RepoMissingError:
@@ -125,7 +125,7 @@ def open_named(request: Request, name: RepoName, access: Access) -> Repository:
 
 def _moved(request: Request, name: RepoName, account: Account | None) -> Refusal | None:
     """A redirect to the new name of a repo that was moved, for those who may know of it."""
-    storage = hub_of(request).storage
+    storage = state_of(request).storage
     target = storage.moved_to(name)
     path = request.scope["raw_path"].decode("latin-1")
     if target is None or name.id not in path:

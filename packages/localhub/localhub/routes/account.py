@@ -6,7 +6,7 @@ from starlette.routing import Route
 
 from ..refusal import Refusal, repo_not_found
 from ..trusted_publishing import LIFETIME
-from ..web import Json, endpoint_of, hub_of, signed_in, with_json
+from ..web import Json, endpoint_of, signed_in, state_of, with_json
 
 
 def whoami(request: Request) -> Response:
@@ -26,7 +26,7 @@ def whoami(request: Request) -> Response:
 
 
 def exchange_token(request: Request, body: Json) -> Response:
-    hub = hub_of(request)
+    hub = state_of(request)
     if hub.publishing is None:
         raise Refusal(401, "invalid_grant: this Hub has no trusted publishers")
     repo, token = hub.publishing.exchange(body, endpoint_of(request), hub.storage.secret)

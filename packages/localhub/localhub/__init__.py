@@ -1,7 +1,6 @@
 """A Hugging Face Hub on loopback: the protocol of `huggingface_hub`, over bare git repos and a folder of large files.
 
-It is for trying things out with no account and no network, and for tests in which nothing is a stand-in but the host.
-It imports nothing of the package around it.
+For tests against the real client with no mocks, and for trying things out without an account or a network.
 """
 
 from .accounts import Account

@@ -4,6 +4,9 @@ import os
 
 os.environ["HF_HUB_DISABLE_XET"] = "1"  # before huggingface_hub is imported: it reads this once
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ.pop("HF_TOKEN", None)
+os.environ.pop("HF_ENDPOINT", None)
 
 import http.client
 import shutil
@@ -19,10 +22,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
+from localhub import Account, Limits, LocalHub
 
-from echoself_action.localhub import Account, Limits, LocalHub
-
-ROOT = Path(__file__).parents[2]
 REPO = "me/model"
 OWNER, READER, STRANGER, SCOPED = "token-owner", "token-reader", "token-stranger", "token-scoped"
 ACCOUNTS = {
@@ -31,6 +32,14 @@ ACCOUNTS = {
     STRANGER: Account("stranger", owns=frozenset({"stranger"})),
     SCOPED: Account("ci", role="fineGrained", owns=frozenset(), resources=frozenset({"me/model"})),
 }
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads the cache or the token of the user who runs it."""
+    home = tmp_path_factory.mktemp("hf")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(home / "token"))
 
 
 @pytest.fixture(scope="session")
@@ -119,8 +128,8 @@ def start_server() -> Callable[..., AbstractContextManager[tuple[subprocess.Pope
 
     @contextmanager
     def start(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-        command = [sys.executable, "-m", "echoself_action.localhub", "--dir", str(folder), *options]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        command = [sys.executable, "-m", "localhub", "--dir", str(folder), *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stdout is not None
                 yield process, process.stdout.readline().split()[2].rstrip(",")
