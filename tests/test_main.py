@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,6 +82,19 @@ def test_a_wrong_input_ends_before_any_work(run: Run, workspace: Path, words: st
 def test_an_unknown_key_in_the_file_is_named(run: Run, workspace: Path) -> None:
     (workspace / "my.yml").write_text("blok_size: 3\n")
     refused(run("train --config my.yml"), 2, "blok_size in my.yml: there is no such input")
+
+
+@pytest.mark.parametrize("words", [f"cycle --repo-id me/model --hub local {SMALL}", "pull --repo-id a/b --hub folder", "hub"])
+def test_a_local_hub_without_localhub_ends_with_how_to_install_it(workspace: Path, words: str) -> None:
+    # -S ignores .pth files, and with them the editable install of localhub; all other packages are found
+    path = f"{ROOT}{os.pathsep}{sysconfig.get_path('purelib')}"
+    command = [sys.executable, "-S", "-m", "echoself_action", *words.split()]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "HF_HOME": str(workspace / ".echoself")}
+    ended = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
+    refused(ended, 2, "needs the localhub package, which is not installed")
+    assert "pip install ./packages/localhub" in ended.stderr
+    assert "#subdirectory=packages/localhub" in ended.stderr
+    assert left(workspace) == ["text.md"]
 
 
 def test_a_hub_that_cant_be_reached_is_said_before_training(
