@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..corpus.tokenizer import Tokenizer
+from ..checkpoint.model_folder import ModelFolder
+from ..checkpoint.weights import load_model
+from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..model import Model
 
 
@@ -73,3 +75,8 @@ def sample(
     """
     begun, end = prompt_ids(tokenizer, prompt), tokenizer.end_of_text_id
     return prompt + tokenizer.decode(sample_ids(model, begun, end, tokens, temperature, seed, seconds))
+
+
+def sample_of(folder: ModelFolder) -> str:
+    """A sample from the model in `folder`, with the defaults of `sample`."""
+    return sample(load_model(folder), load_tokenizer(folder.path))

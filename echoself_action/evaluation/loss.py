@@ -11,8 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..corpus.tokenizer import Tokenizer
+from ..checkpoint.model_folder import ModelFolder
+from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..model import Model
+from .held_out import read_held_out
 
 _TOKENS_AT_ONCE = 8192
 _LOGITS_AT_ONCE = 1 << 26  # 256 MiB: with a large vocabulary it is they that take the memory
@@ -88,3 +90,14 @@ def bits_per_byte(
     text = (tokenizer.decode(int(i) for i in ids if i != tokenizer.end_of_text_id) for ids in predicted)
     size = sum(len(piece.encode("utf-8", "replace")) for piece in text)
     return loss / math.log(2) * sum(map(len, predicted)) / size if size else None
+
+
+def bits_per_byte_of(folder: ModelFolder) -> float | None:
+    """The recorded validation loss of a checkpoint in bits per byte of the held-out text kept beside it.
+
+    None where the loss was not recorded or no held-out text was kept.
+    """
+    loss, windows = folder.metadata.val_loss if folder.metadata else None, read_held_out(folder.path)
+    if loss is None or not windows:
+        return None
+    return bits_per_byte(loss, load_tokenizer(folder.path), windows)

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..corpus.tokenizer import Tokenizer
+from ..checkpoint.model_folder import ModelFolder
+from ..checkpoint.weights import load_model
+from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..model import Model
 
 RESAMPLES, _SEED = 10_000, 0
@@ -29,6 +31,11 @@ class Reader:
 
     model: Model
     tokenizer: Tokenizer
+
+
+def reader_of(folder: ModelFolder) -> Reader:
+    """The model and the tokenizer of a model folder."""
+    return Reader(load_model(folder), load_tokenizer(folder.path))
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
-from ..checkpoint.weights import load_model
-from ..corpus.tokenizer import Tokenizer, load_tokenizer
+from ..corpus.tokenizer import Tokenizer
 from .generation import prompt_ids, sample_ids
-from .paired_bootstrap import Difference, Ids, Reader, Reading, difference, read
+from .paired_bootstrap import Difference, Ids, Reading, difference, read, reader_of
 
 SAMPLE_TOKENS, _TEMPERATURE, _SEED = 60, 0.8, 0
 _PROMPTS, _PROMPT_WORDS = 2, 8
@@ -58,7 +57,7 @@ def enter(
     name: str, place: str, folder: ModelFolder, windows: Sequence[Ids], tokenizer: Tokenizer, prompts: Sequence[str]
 ) -> Entrant:
     """Have a model write and read. `windows` are ids of `tokenizer`, which may be another than the model's."""
-    reader = Reader(load_model(folder), load_tokenizer(folder.path))
+    reader = reader_of(folder)
     ours = reader.tokenizer
     begun = [prompt_ids(ours, prompt) for prompt in prompts]
     sample_ids(reader.model, begun[0], None, 1, _TEMPERATURE, _SEED)  # the first step of a process is slower than all others

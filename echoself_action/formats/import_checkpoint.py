@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
+from .. import evaluation
 from ..checkpoint.atomic import new_folder, set_aside
 from ..checkpoint.metadata import ImportFacts, Metadata, TokenizerFacts, in_words, read_metadata
 from ..checkpoint.model_folder import ModelFolder, read_model_folder, same_model
@@ -81,8 +82,6 @@ def read_source(path: Path, note: Callable[[str], None], n_head: int | None = No
 
 
 def _write(source: Source, tokenizer: Tokenizer, final: Path, note: Callable[[str], None]) -> ModelFolder:
-    from ..checkpoint.parity import check_parity  # loads PyTorch and transformers
-
     release = source.foreign.archive.release
     with new_folder(final) as folder, ThreadPoolExecutor(1) as beside:
         written = beside.submit(write_moments, folder, source.moments, release) if source.has_state else None
@@ -90,7 +89,7 @@ def _write(source: Source, tokenizer: Tokenizer, final: Path, note: Callable[[st
         tokenizer.save(folder, source.config.block_size)
         facts = _metadata(source, tokenizer, digest)
         facts.write(folder)
-        parity = check_parity(read_model_folder(folder), source.logits)
+        parity = evaluation.check_parity(read_model_folder(folder), source.logits)
         facts.model_copy(update={"parity": parity}).write(folder)
         if written:
             written.result()

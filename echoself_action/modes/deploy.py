@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .. import evaluation
 from ..checkpoint.metadata import ParityFacts, in_words
 from ..checkpoint.model_folder import ModelFolder, check_weights, record, remote_code
 from ..checkpoint.select import best, broken, resumable
@@ -145,9 +146,7 @@ def _documents(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder) -> 
 
 def _checked(model: ModelFolder) -> ParityFacts:
     """The check that nothing is sent without."""
-    from ..checkpoint.parity import check_parity  # loads PyTorch and transformers: not where nothing has changed
-
-    parity = check_parity(model)
+    parity = evaluation.check_parity(model)
     note(f"stock transformers loads {model.path}: {in_words(parity)}")
     return parity
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import evaluation
 from ..checkpoint.metadata import ParityFacts
 from ..checkpoint.model_folder import ModelFolder
-from ..checkpoint.weights import load_model
 from ..config.inputs import Inputs
 from ..hub.cards.history_chart import history_files
 from ..hub.cards.model_card import CardChoices, card_to_fill, model_card
@@ -130,28 +130,13 @@ def account_of(
 def write_report(inputs: Inputs, model: ModelFolder, text: str | None, publishing: Publishing | None = None) -> dict[str, str]:
     """Write the page about `model`; `text` is a sample of it, None where none was drawn yet. Returns the output."""
     if text is None:
-        from ..corpus.tokenizer import load_tokenizer  # with what loads PyTorch: a sample is drawn from a loaded model
-        from ..evaluation.generation import sample
-
-        text = without_secrets(sample(load_model(model), load_tokenizer(model.path)))
+        text = without_secrets(evaluation.sample_of(model))
     path = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, model, [text], publishing)
     return {"report": str(path)}
 
 
 def _publish(model: ModelFolder, history: History) -> Publish | None:
-    return publish_of(model, history, this_run(), _bits_per_byte(model), datetime.now(UTC))
-
-
-def _bits_per_byte(model: ModelFolder) -> float | None:
-    """By the held-out text that lies with the checkpoint; None where that is not known."""
-    from ..corpus.tokenizer import load_tokenizer  # a model that is published already is not measured again
-    from ..evaluation.held_out import read_held_out
-    from ..evaluation.loss import bits_per_byte
-
-    loss, windows = model.metadata.val_loss if model.metadata else None, read_held_out(model.path)
-    if loss is None or not windows:
-        return None
-    return bits_per_byte(loss, load_tokenizer(model.path), windows)
+    return publish_of(model, history, this_run(), evaluation.bits_per_byte_of(model), datetime.now(UTC))
 
 
 def _template(inputs: Inputs) -> str | None:

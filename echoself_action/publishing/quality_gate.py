@@ -3,22 +3,23 @@
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
+from .. import evaluation
 from ..checkpoint.metadata import Metadata
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
-from ..checkpoint.weights import load_model
 from ..config.inputs import Inputs
-from ..corpus.tokenizer import load_tokenizer
 from ..errors import InputError
 from ..evaluation.gate import Verdict, is_relative, judge_difference, judge_loss
 from ..evaluation.held_out import read_held_out
-from ..evaluation.loss import HeldOut
-from ..evaluation.paired_bootstrap import Difference, Ids, Reader, compare
 from ..hub.endpoint import Hub
 from ..hub.fetch import fetch, read_facts
 from ..hub.repo import Remote, same_content
 from ..report.log import note, part
 from ..starting.tokenize_corpus import corpus_tokens
+
+if TYPE_CHECKING:
+    from ..evaluation.paired_bootstrap import Difference, Ids
 
 
 def verdict_on(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder) -> Verdict:
@@ -49,7 +50,7 @@ def is_published(model: ModelFolder, remote: Remote) -> bool:
     return published is not None and same_content(model.path / WEIGHTS_FILE, published)
 
 
-def difference_to_published(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder) -> Difference | None:
+def difference_to_published(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder) -> "Difference | None":
     """Of `model` to what `remote` holds; None where there is no held-out text.
 
     Raises HubError or CheckpointError where what is published can't be looked at.
@@ -59,14 +60,10 @@ def difference_to_published(inputs: Inputs, hub: Hub, remote: Remote, model: Mod
         return None
     with TemporaryDirectory() as folder:
         published = fetch(hub, remote, Path(folder), note).model
-        return compare(_reader(model), _reader(published), windows)
+        return evaluation.compare(evaluation.reader_of(model), evaluation.reader_of(published), windows)
 
 
-def _reader(folder: ModelFolder) -> Reader:
-    return Reader(load_model(folder), load_tokenizer(folder.path))
-
-
-def _held_out(inputs: Inputs, model: ModelFolder) -> Sequence[Ids]:
+def _held_out(inputs: Inputs, model: ModelFolder) -> "Sequence[Ids]":
     """The text that the checkpoint was evaluated on, which lies with it; else what `data` holds out now."""
     kept = read_held_out(model.path)
     if kept is not None:
@@ -76,4 +73,4 @@ def _held_out(inputs: Inputs, model: ModelFolder) -> Sequence[Ids]:
     except InputError as error:
         note(f"no held-out text by data: {error.message}")
         return []
-    return HeldOut(tokens.val, model.config.block_size, inputs.eval_tokens).windows()
+    return evaluation.HeldOut(tokens.val, model.config.block_size, inputs.eval_tokens).windows()

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import evaluation
 from ..checkpoint.metadata import in_words
 from ..checkpoint.model_folder import (
     CONFIG_FILE,
@@ -20,7 +21,6 @@ from ..checkpoint.model_folder import (
     check_weights,
     read_model_folder,
 )
-from ..checkpoint.weights import load_model
 from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..errors import CheckpointError, EchoselfError
 from ..evaluation.gate import Verdict, is_relative, judge_difference, judge_measured
@@ -29,7 +29,7 @@ from ..hub.provenance import verify_files
 from .comment import CHECKS, Check
 
 if TYPE_CHECKING:
-    from ..evaluation.paired_bootstrap import Ids, Reader
+    from ..evaluation.paired_bootstrap import Ids
 
 _CODE = ("auto_map", "custom_pipelines")  # where a config names code that transformers would fetch and run
 _SHOWN = 3  # texts that transformers reads as well
@@ -104,28 +104,19 @@ def _gives_back(tokenizer: Tokenizer, text: str, ids: list[int]) -> bool:
 
 
 def _same_logits(folder: Path) -> str:
-    from ..checkpoint.parity import check_parity  # loads PyTorch and transformers: most of what is refused gets not so far
-
-    return in_words(check_parity(read_model_folder(folder)))
+    return in_words(evaluation.check_parity(read_model_folder(folder)))
 
 
 def _good_enough(folder: Path, published: ModelFolder, windows: "list[Ids]", gate: str, against: str) -> Verdict:
     """By what is measured here: a stranger's own figures count for nothing."""
     if gate == "none":
         return judge_measured(gate, 0)
-    from ..evaluation.paired_bootstrap import difference, read
-
     tokenizer = load_tokenizer(published.path)
-    theirs = read(_reader(read_model_folder(folder)), windows, tokenizer)
+    theirs = evaluation.read(evaluation.reader_of(read_model_folder(folder)), windows, tokenizer)
     if not is_relative(gate):
         return judge_measured(gate, theirs.loss)
-    return judge_difference(gate, difference(theirs, read(_reader(published), windows, tokenizer)), against)
-
-
-def _reader(folder: ModelFolder) -> "Reader":
-    from ..evaluation.paired_bootstrap import Reader
-
-    return Reader(load_model(folder), load_tokenizer(folder.path))
+    before = evaluation.read(evaluation.reader_of(published), windows, tokenizer)
+    return judge_difference(gate, evaluation.difference(theirs, before), against)
 
 
 def _json(path: Path) -> dict[str, Any]:

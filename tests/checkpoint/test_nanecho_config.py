@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 from echoself_action.__main__ import main
 from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder, same_model
-from echoself_action.checkpoint.parity import check_parity
 from echoself_action.checkpoint.weights import load_model
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import CheckpointError
+from echoself_action.evaluation.parity import check_parity
 from echoself_action.model.nanecho import NanEchoConfig
 from echoself_action.training.init_or_resume import fresh
 from echoself_action.training.run import Data

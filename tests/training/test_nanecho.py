@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echoself_action.checkpoint.model_folder import ModelFolder
-from echoself_action.checkpoint.parity import check_parity
 from echoself_action.checkpoint.weights import load_model
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.evaluation.loss import HeldOut
+from echoself_action.evaluation.parity import check_parity
 from echoself_action.formats.import_checkpoint import import_checkpoint
 from echoself_action.hub.cards.model_card import CardChoices, model_card
 from echoself_action.model.nanecho import NanEchoConfig

@@ -5,9 +5,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder, record
-from echoself_action.checkpoint.parity import check_parity
 from echoself_action.checkpoint.weights import load_model
 from echoself_action.errors import CheckpointError
+from echoself_action.evaluation.parity import check_parity
 
 
 def test_a_folder_computes_the_same_logits_in_stock_transformers(model_folder: ModelFolder) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from transformers import AutoModelForCausalLM  # type: ignore[attr-defined,unused-ignore]
+from transformers.utils import logging
 
+from ..checkpoint.gpt2_config import HEAD, stored_names
+from ..checkpoint.metadata import ParityFacts
+from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, loadable
+from ..checkpoint.weights import load_model
 from ..errors import CheckpointError
-from .gpt2_config import HEAD, stored_names
-from .metadata import ParityFacts
-from .model_folder import WEIGHTS_FILE, ModelFolder, loadable
-from .weights import load_model
 
 TOLERANCE = 1e-4  # max |delta logits| in fp32
 _TIE = 1e-5  # of two logits that float noise may rank either way
@@ -28,10 +30,6 @@ def check_parity(folder: ModelFolder, source: Callable[[Tensor], Tensor] | None 
     Two tokens within float noise of each other are both ranked first. Raises CheckpointError where a tensor is missing,
     unexpected or of another shape, or the logits differ.
     """
-    # loading transformers takes seconds: only this check pays for it
-    from transformers import AutoModelForCausalLM  # type: ignore[attr-defined,unused-ignore]
-    from transformers.utils import logging
-
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     notes = io.StringIO()
     try:
