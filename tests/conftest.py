@@ -13,7 +13,6 @@ os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="echoself-hf-")
 os.environ.pop("HF_TOKEN", None)
 os.environ.pop("HF_ENDPOINT", None)
 
-import asyncio
 import functools
 import re
 import shutil
@@ -108,15 +107,6 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
     if SHARED.is_dir():
         monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(SHARED / "tiktoken"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _prompt_servers() -> Iterator[None]:
-    """A local Hub, which most commands start and end, looks more often than ten times a second whether it is to end."""
-    hasty = SimpleNamespace(**vars(asyncio) | {"sleep": lambda seconds: asyncio.sleep(seconds / 20)})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("uvicorn.server.asyncio", hasty)
-        yield
 
 
 @pytest.fixture

@@ -3,9 +3,6 @@
 import hashlib
 import io
 import json
-import socket
-import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import uvicorn
+from localhub.server import serving
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -144,23 +141,10 @@ class GitHub:
 
 
 @contextmanager
-def served(app: Starlette) -> Iterator[str]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.002)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
-
-
-@contextmanager
 def running() -> Iterator[GitHub]:
     server = GitHub()
-    with served(server.api()) as api, served(server.blobs()) as storage:
-        server.url, server.storage = f"{api}/api/v3", storage
+    with serving(server.api()) as api, serving(server.blobs()) as storage:
+        server.url, server.storage = f"http://127.0.0.1:{api}/api/v3", f"http://127.0.0.1:{storage}"
         yield server
 
 

@@ -1,13 +1,16 @@
-"""A Hub that runs: uvicorn in a thread of this process, on loopback."""
+"""`LocalHub`: the application, served by uvicorn in a thread of this process, on loopback."""
 
+import asyncio
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from .accounts import Account, Accounts
 from .app import create_app
@@ -16,7 +19,84 @@ from .trusted_publishing import TrustedPublishing
 from .web import HubState, Limits
 
 LOOPBACK = "127.0.0.1"
-SECONDS_TO_FINISH = 5
+SECONDS_TO_FINISH = 5  # for requests that are running when the server stops
+_POLL = 0.002  # seconds
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that stops at once: uvicorn's own looks for the end of its work ten times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Stop serving. May be called from any thread once `started` is set."""
+        assert self._loop is not None
+        self.should_exit = True
+        self._loop.call_soon_threadsafe(self._stopping.set)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # on_tick sets the Date header, which has a resolution of a second
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), 1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in (*self.servers, *(sockets or ())):
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()  # closes an idle connection at once, a busy one after its response
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SECONDS_TO_FINISH):
+                while self.server_state.connections or self.server_state.tasks:
+                    await asyncio.sleep(_POLL)
+        for task in self.server_state.tasks:
+            task.cancel()
+
+
+@contextmanager
+def serving(app: ASGIApp, port: int = 0) -> Iterator[int]:
+    """Serve an ASGI application on loopback, in a thread of this process; yields the port (0 picks a free one).
+
+    Raises OSError if the port is taken.
+    """
+    # asyncio turns Nagle's algorithm off (40 ms a response) only for sockets that name their protocol
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((LOOPBACK, port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    port = listener.getsockname()[1]
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+    )
+    server = _Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],), name="localhub", daemon=True)
+    thread.start()
+    while not server.started:
+        if not thread.is_alive():
+            raise RuntimeError("The server did not start: its log has the reason")
+        time.sleep(_POLL)
+    try:
+        yield port
+    finally:
+        server.stop()
+        thread.join(SECONDS_TO_FINISH * 2)
 
 
 class LocalHub:
@@ -25,11 +105,11 @@ class LocalHub:
         with LocalHub(Path("hub")) as hub:
             HfApi(endpoint=hub.url).create_repo("me/model")
 
-    token: whoever has it owns every namespace; everybody else reads what is public. With neither `token` nor `accounts`
-        everybody owns everything, which suits a Hub on one's own machine.
-    port: 0 takes a free one.
-    accounts: more tokens, with what each may do.
-    publishing: trusted publishers, for keyless tokens.
+    token: gives write access to every namespace; requests without it can only read public repos. With neither `token` nor
+        `accounts`, every request has full access.
+    port: 0 picks a free port.
+    accounts: further tokens, each with an account and its role.
+    publishing: trusted publishers, which exchange the OIDC tokens of CI jobs for access tokens.
     Raises OSError if the port is taken or the folder can't be written.
     """
 
@@ -48,8 +128,7 @@ class LocalHub:
         state = HubState(self.storage, Accounts(tokens, self.storage.secret), limits or Limits(), publishing)
         self._app = create_app(state)
         self._port = port
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
+        self._exit = ExitStack()
 
     @property
     def url(self) -> str:
@@ -57,38 +136,8 @@ class LocalHub:
         return f"http://{LOOPBACK}:{self._port}"
 
     def __enter__(self) -> "LocalHub":
-        # asyncio turns Nagle's algorithm off (40 ms an answer) only for sockets that name their protocol
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((LOOPBACK, self._port))
-            listener.listen(128)
-        except OSError:
-            listener.close()
-            raise
-        self._port = listener.getsockname()[1]
-        config = uvicorn.Config(
-            self._app,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=SECONDS_TO_FINISH,
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="localhub", daemon=True)
-        self._thread.start()
-        while not self._server.started:
-            if not self._thread.is_alive():
-                raise RuntimeError("The local Hub did not start: its log says why")
-            time.sleep(0.002)
+        self._port = self._exit.enter_context(serving(self._app, self._port))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        assert self._server is not None
-        assert self._thread is not None
-        self._server.should_exit = True
-        self._thread.join(SECONDS_TO_FINISH * 2)
+        self._exit.close()

@@ -1,5 +1,6 @@
-"""`git clone` reads what was uploaded, and git itself finds nothing wrong with it."""
+"""`git clone` reads what was uploaded, with git-lfs and without, and `git fsck` accepts it."""
 
+import shutil
 import subprocess
 
 import pytest
@@ -8,7 +9,14 @@ OWNER, STRANGER = "token-owner", "token-stranger"
 
 
 def git(*arguments, cwd=None, check=True):
-    environment = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_GLOBAL": "/dev/null", "PATH": "/usr/bin:/bin"}
+    """git without the settings of this machine: where git-lfs is installed, these replace pointers by the files."""
+    environment = {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "PATH": "/usr/bin:/bin",
+        "HOME": "/nonexistent",
+    }
     return subprocess.run(
         ["git", *arguments], cwd=cwd, check=check, capture_output=True, text=True, timeout=30, env=environment
     )
@@ -31,6 +39,14 @@ def test_clone_has_files_history_branches_and_tags(api, repo, put, hub, tmp_path
     put(api, {"a.txt": b"3\n"})
     git("pull", cwd=tmp_path / "clone")
     assert (tmp_path / "clone" / "a.txt").read_text() == "3\n"
+
+
+@pytest.mark.skipif(not shutil.which("git-lfs", path="/usr/bin:/bin"), reason="git-lfs is not installed")
+def test_clone_with_git_lfs_has_the_large_files(api, repo, put, hub, tmp_path):
+    put(api, {"model.safetensors": b"weights"})
+    lfs = ["-c", "filter.lfs.smudge=git-lfs smudge -- %f", "-c", "filter.lfs.required=true"]
+    git(*lfs, "clone", f"{hub.url}/{repo}", tmp_path / "clone")
+    assert (tmp_path / "clone" / "model.safetensors").read_bytes() == b"weights"
 
 
 def test_clone_of_a_dataset(api, put, hub, tmp_path):

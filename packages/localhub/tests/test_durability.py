@@ -132,6 +132,38 @@ def test_program_takes_its_token_from_the_environment(start_server, tmp_path, mo
         assert HfApi(url, token="secret").create_repo("me/model")
 
 
+def test_stopping_takes_no_longer_than_the_requests_that_are_running(tmp_path):
+    took = []
+    for _ in range(5):
+        with LocalHub(tmp_path) as hub:
+            HfApi(hub.url, token=False).create_repo("me/model", exist_ok=True)
+            began = time.perf_counter()
+        took.append(time.perf_counter() - began)
+    assert min(took) < 0.1
+
+
+def test_a_download_that_is_running_when_the_hub_stops_is_completed(tmp_path, put):
+    content = os.urandom(20_000_000)
+    hub = LocalHub(tmp_path)
+    with hub, socket.socket() as client:
+        api = HfApi(hub.url, token=False)
+        api.create_repo("me/model")
+        put(api, {"model.safetensors": content})
+        href = api.get_hf_file_metadata(url=f"{hub.url}/me/model/resolve/main/model.safetensors").location
+        host, port = hub.url.removeprefix("http://").split(":")
+        client.connect((host, int(port)))
+        path = href.removeprefix(hub.url)
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        received = client.recv(1000)
+        stopping = threading.Thread(target=hub.__exit__, args=(None, None, None))
+        stopping.start()
+        time.sleep(0.05)
+        while block := client.recv(1_000_000):
+            received += block
+        stopping.join()
+    assert received.endswith(content)
+
+
 def test_taken_port_is_told(tmp_path, capsys):
     with LocalHub(tmp_path) as hub:
         assert main(["--dir", str(tmp_path), "--port", hub.url.rpartition(":")[2]]) == 1
