@@ -33,7 +33,15 @@ def compile_native(folder: Path) -> None:
     for file in sorted((folder / "csrc").glob("*.[ch]")):
         hashed.update(file.read_bytes())
     unfinished = folder / f"{LIBRARY}.part"
-    flags = ["-O3", "-std=gnu11", "-fPIC", "-shared", "-pthread", f'-DSOURCES_DIGEST="{hashed.hexdigest()}"']
+    flags = [
+        "-O3",
+        "-std=gnu11",
+        "-fPIC",
+        "-fvisibility=hidden",
+        "-shared",
+        "-pthread",
+        f'-DSOURCES_DIGEST="{hashed.hexdigest()}"',
+    ]
     sources = map(str, sorted((folder / "csrc").glob("*.c")))
     try:
         subprocess.run([*shlex.split(os.environ.get("CC", "cc")), *flags, "-o", str(unfinished), *sources, "-lm"], check=True)

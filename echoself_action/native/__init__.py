@@ -1,5 +1,6 @@
-"""What this package has in C, for training in bfloat16 on a CPU with AVX-512 BF16: compiled where the package is installed with
-a compiler at hand (`hatch_build.py`), and called by ctypes, which lets other Python threads go on."""
+"""Native kernels for training in bfloat16 on a CPU with AVX-512 BF16. They are compiled when the package is installed, if there
+is a C compiler (`hatch_build.py`), and called by ctypes, which releases the GIL.
+"""
 
 import ctypes
 import functools
@@ -12,72 +13,89 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-MULTIPLE = 32  # of what sizes of matrices are
+from . import c_api
 
-_NAME = "native.bin"  # and not .so, which would be a Python module to whoever looks for those
+MULTIPLE = 32  # the dimensions of matrices are multiples of this
+
+_NAME = "native.bin"  # with the suffix .so, Python could import it as a module
 
 
 def why_not(dtype: torch.dtype) -> str | None:
-    """What keeps products in `dtype` from being computed so on this machine's CPU, in words; None where nothing does."""
+    """Why native kernels can't compute products in `dtype` on this machine; None if they can."""
     capabilities = torch.cpu.get_capabilities()
     if dtype is not torch.bfloat16 or not capabilities.get("avx512_bf16", False):
-        return "it is for bfloat16, on a CPU that multiplies it by AVX-512"
+        return "they need dtype: bfloat16 and a CPU with AVX-512 BF16"
     if capabilities.get("amx_bf16", False):
-        return "PyTorch's products are for a CPU with AMX"
-    return None if _library() else "it was not compiled for this machine when this package was installed"
+        return "this CPU has AMX, which PyTorch's kernels use and they do not"
+    found = _library()
+    return found if isinstance(found, str) else None
 
 
 def library() -> ctypes.CDLL:
-    """The functions of the C files here. Where `why_not` gives a reason there are none."""
+    """The compiled kernels. Only to be called where `why_not` returns None."""
     found = _library()
-    assert found
+    assert isinstance(found, ctypes.CDLL), found
     return found
 
 
 def panels_for(weight: Tensor) -> Tensor:
-    """Where `pack` puts a weight (in, out): bfloat16, (2, in, out), the order within which is native code's own; `in` is made a
-    multiple of 32."""
+    """An empty tensor for the packed panels of `weight` (in, out) and of its transpose: bfloat16, (2, padded in, out). `in` is
+    padded to a multiple of 32."""
     rows, columns = weight.shape
     return torch.empty(2, -(-rows // MULTIPLE) * MULTIPLE, columns, dtype=torch.bfloat16)
 
 
 def pack(weight: Tensor, panels: Tensor) -> None:
-    """Write the values of `weight` (in, out), fp32, to its panels."""
-    library().pack(ctypes.c_void_p(weight.data_ptr()), len(weight), *panels.shape[1:], ctypes.c_void_p(panels.data_ptr()))
+    """Write `weight` (in, out), fp32, to its panels, as the kernels read it."""
+    library().echoself_pack(weight.data_ptr(), len(weight), *panels.shape[1:], panels.data_ptr())
 
 
 class Scratch:
-    """Memory for calls that come one after the other."""
+    """Memory that successive kernel calls reuse."""
 
     def __init__(self) -> None:
         self._bytes = torch.empty(0, dtype=torch.uint8)
 
     def at_least(self, count: int) -> ctypes.c_void_p:
-        """The address of as many bytes."""
+        """The address of at least `count` bytes, valid until the next call."""
         if len(self._bytes) < count:
-            self._bytes = torch.empty(0, dtype=torch.uint8)  # not both at once
+            self._bytes = torch.empty(0, dtype=torch.uint8)  # frees the old memory first
             self._bytes = torch.empty(count, dtype=torch.uint8)
         return ctypes.c_void_p(self._bytes.data_ptr())
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | None:
-    """None where it is not there, can't be loaded, or is of other sources."""
+def _library() -> ctypes.CDLL | str:
+    """The library, or why there is none."""
+    reason = "they were not compiled when this package was installed, which needs a C compiler"
     for path in filter(Path.is_file, _places()):
-        try:
-            found = ctypes.CDLL(str(path))
-        except OSError:  # of another machine, or on a disk from which nothing may be executed
-            continue
-        found.sources_digest.restype = ctypes.c_char_p
-        if found.sources_digest().decode() == _digest(Path(__file__).parent / "csrc"):
-            for name in ("forward_scratch", "backward_scratch", "orthogonal_scratch", "head_scratch"):
-                getattr(found, name).restype = ctypes.c_size_t
+        found = _loaded(path)
+        if isinstance(found, ctypes.CDLL):
             return found
-    return None
+        reason = found
+    return reason
+
+
+def _loaded(path: Path) -> ctypes.CDLL | str:
+    """The library at `path`, or why it can't be used."""
+    try:
+        found = ctypes.CDLL(str(path))
+    except OSError as error:  # compiled for another machine, or on a disk that is mounted noexec
+        return f"{path} can't be loaded: {error}"
+    try:
+        digest = c_api.sources_digest(found)
+        if not digest:
+            return f"{path} was compiled without them: they need GCC on x86-64"
+        if digest != _digest(Path(__file__).parent / "csrc") or not c_api.has_our_structs(found):
+            return f"{path} was compiled from other sources: install the package again"
+        c_api.declare(found)
+    except AttributeError as error:
+        return f"{path} is not a library of this package: {error}"
+    return found
 
 
 def _places() -> Iterator[Path]:
-    """Beside the sources; and, where a job runs this code from the action's folder, in the package that is installed."""
+    """Beside this file; and in the installed package, because `runtime: host` runs this code from the action's folder."""
     yield Path(__file__).with_name(_NAME)
     with suppress(importlib.metadata.PackageNotFoundError):
         distribution = importlib.metadata.distribution("echoself-action")
@@ -85,7 +103,7 @@ def _places() -> Iterator[Path]:
 
 
 def _digest(folder: Path) -> str:
-    """As hatch_build.py computes it."""
+    """The digest of the C sources, as hatch_build.py computes it."""
     hashed = hashlib.blake2b(digest_size=16)
     for file in sorted(folder.glob("*.[ch]")):
         hashed.update(file.read_bytes())

@@ -1,36 +1,36 @@
-"""The loss of a language model's head by `csrc/lm_head.c`, for training in bfloat16 on a CPU."""
-
-import ctypes
+"""The cross-entropy of a language model's head in bfloat16 on a CPU, with its gradients (`csrc/lm_head.c`)."""
 
 import torch
 from torch import Tensor
 
 from .. import native
+from ..errors import TrainingError
 from ..model.cross_entropy import ChunkGradients
+from . import c_api
 
 
 def native_chunk_gradients() -> ChunkGradients:
-    """`cross_entropy.chunk_gradients` by native code, in one thread at a time, for positions that are a multiple of 32. Its
-    `head` is the first of panels (`native.panels_for`), with the second behind it."""
+    """`cross_entropy.chunk_gradients` by native code, for a number of positions that is a multiple of 32. Not thread-safe.
+
+    Its `head` is the first of the packed panels (`native.panels_for`), with the transpose's behind it in memory. Raises
+    TrainingError if a target is not in [0, vocabulary).
+    """
     scratch = native.Scratch()
 
-    def chunk_gradients(x: Tensor, head: Tensor, targets: Tensor, vocabulary: int, of_x: Tensor) -> tuple[Tensor, Tensor]:
+    def chunk_gradients(x: Tensor, head: Tensor, targets: Tensor, vocabulary: int, grad_x: Tensor) -> tuple[Tensor, Tensor]:
         positions, padded = len(x), len(head)
-        logits, of_head = x.new_empty(positions, padded), torch.empty_like(head)
+        logits, grad_head = x.new_empty(positions, padded), torch.empty_like(head)
         losses = torch.empty(positions, dtype=torch.float32)
-        places = (tensor.data_ptr() for tensor in (x, head, targets, logits, losses, of_x, of_head))
-        at = ctypes.byref(_Head(positions, x.shape[1], padded, vocabulary, torch.get_num_threads(), *places))
+        addresses = (tensor.data_ptr() for tensor in (x, head, targets, logits, losses, grad_x, grad_head))
+        arguments = c_api.LmHead(positions, x.shape[1], padded, vocabulary, torch.get_num_threads(), *addresses)
         library = native.library()
-        library.head(at, scratch.at_least(library.head_scratch(at)))
-        return losses.sum(), of_head
+        invalid = library.echoself_lm_head(arguments, scratch.at_least(library.echoself_lm_head_scratch(arguments)))
+        if invalid >= 0:
+            raise TrainingError(
+                f"Token id {int(targets[invalid])} is not in the model's vocabulary of {vocabulary} tokens (ids 0 to"
+                f" {vocabulary - 1}), so its loss was not computed.",
+                "Use the tokenizer that belongs to this model.",
+            )
+        return losses.sum(), grad_head
 
     return chunk_gradients
-
-
-class _Head(ctypes.Structure):
-    """As in lm_head.c."""
-
-    _fields_ = [
-        *((name, ctypes.c_int32) for name in ("rows", "width", "columns", "vocabulary", "threads")),
-        *((name, ctypes.c_void_p) for name in ("x", "head", "targets", "logits", "losses", "of_x", "of_head")),
-    ]

@@ -1,109 +1,103 @@
-/* The loss of a language model's head and its gradients: logits are there once, and become their own gradient. */
+/* The cross-entropy of a language model's head, and its gradients.
+ *
+ * The logits are the largest tensor of a small model: they are stored once, in bf16, and overwritten by their gradient.
+ */
 
 #include "gemm.h"
 
-typedef struct {
-  int32_t rows, width, columns, vocabulary, threads; /* columns from `vocabulary` on are no words: their gradient is 0 */
-  const bf16 *x;                                     /* (rows, width) */
-  const pair *head;                                  /* (columns, width), as `pack` makes it */
-  const int64_t *targets;                            /* (rows) */
-  bf16 *logits;                                      /* (rows, columns) */
-  float *losses;                                     /* (rows), in nats */
-  bf16 *of_x, *of_head;                              /* as x; (columns, width) */
-} Head;
-
 #ifdef SUPPORTED
 
-enum { PAIRS_AT_ONCE = 1024 }; /* of words: as many of the head's stay in the cache */
+enum { K_BLOCK = 1024 }; /* pairs of rows of the weight that stay in the cache */
 
 typedef struct {
-  const Head *head;
-  pair *x; /* as panels of pairs of rows */
-  float *sums;
+  const LmHead *head;
+  vnni_pair *x_packed;
+  float *grad_x; /* before it is rounded to bf16 */
 } Job;
 
-static void to_logits(const void *given, int first, int last, char *own) {
-  const Head *h = ((const Job *)given)->head;
-  const pair *transposed = transposed_of(h->head, h->columns, h->width);
-  (void)own;
-  by_rows(h->x, h->width, h->rows, transposed + (ptrdiff_t)first * PANEL * (h->width / 2), h->width / 2, h->width / 2,
-          (last - first) * PANEL, TO_BF16, (Result){.to = h->logits + first * PANEL, .stride = h->columns});
+static void logits_forward(const void *argument, int begin, int end, char *scratch) {
+  const LmHead *h = ((const Job *)argument)->head;
+  const vnni_pair *transposed = packed_transpose(h->weight, h->padded_vocab, h->width);
+  (void)scratch;
+  gemm(h->x, h->width, h->rows, transposed + (ptrdiff_t)begin * NR * (h->width / 2), h->width / 2, h->width / 2,
+       (end - begin) * NR, STORE_BF16, (Output){.to = h->logits + begin * NR, .stride = h->padded_vocab});
 }
 
-static void to_gradient(const void *given, int first, int last, char *own) {
-  const Head *h = ((const Job *)given)->head;
+/* Losses from logits, which become their gradient: softmax minus one-hot */
+static void softmax_cross_entropy(const void *argument, int begin, int end, char *scratch) {
+  const LmHead *h = ((const Job *)argument)->head;
   const __m512 lowest = _mm512_set1_ps(-INFINITY);
-  float *values = (float *)own;
-  for (int row = first; row < last; row++) {
-    bf16 *logits = h->logits + (ptrdiff_t)row * h->columns, *wanted = logits + h->targets[row];
-    __m512 most = lowest, sum = _mm512_setzero_ps();
-    for (int i = 0; i < h->vocabulary; i += 16)
-      most = _mm512_max_ps(most, _mm512_mask_mov_ps(lowest, up_to(h->vocabulary, i), widened(logits + i)));
-    const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(most));
-    for (int i = 0; i < h->columns; i += 16) {
-      const __m512 e = exponential(_mm512_sub_ps(widened(logits + i), top));
-      const __m512 counted = _mm512_maskz_mov_ps(up_to(h->vocabulary, i), e);
-      _mm512_storeu_ps(values + i, counted);
-      sum = _mm512_add_ps(sum, counted);
+  float *exps = (float *)scratch;
+  for (int row = begin; row < end; row++) {
+    bf16 *logits = h->logits + (ptrdiff_t)row * h->padded_vocab, *target_logit = logits + h->targets[row];
+    __m512 lane_max = lowest, lane_sum = _mm512_setzero_ps();
+    for (int i = 0; i < h->vocab_size; i += 16)
+      lane_max = _mm512_max_ps(lane_max, _mm512_mask_mov_ps(lowest, tail_mask(h->vocab_size, i), load_bf16(logits + i)));
+    const __m512 max = _mm512_set1_ps(_mm512_reduce_max_ps(lane_max));
+    for (int i = 0; i < h->padded_vocab; i += 16) {
+      const __m512 all = exp_ps(_mm512_sub_ps(load_bf16(logits + i), max));
+      const __m512 e = _mm512_maskz_mov_ps(tail_mask(h->vocab_size, i), all);
+      _mm512_storeu_ps(exps + i, e);
+      lane_sum = _mm512_add_ps(lane_sum, e);
     }
-    const float total = _mm512_reduce_add_ps(sum);
-    h->losses[row] = logf(total) + _mm512_cvtss_f32(top) - widened_one(*wanted);
-    const __m512 share = _mm512_set1_ps(1.0f / total);
-    for (int i = 0; i < h->columns; i += 16) narrowed(logits + i, _mm512_mul_ps(_mm512_loadu_ps(values + i), share));
-    *wanted = narrowed_one(values[h->targets[row]] / total - 1.0f);
+    const float sum = _mm512_reduce_add_ps(lane_sum);
+    h->losses[row] = logf(sum) + _mm512_cvtss_f32(max) - bf16_to_float(*target_logit);
+    const __m512 scale = _mm512_set1_ps(1.0f / sum);
+    for (int i = 0; i < h->padded_vocab; i += 16) store_bf16(logits + i, _mm512_mul_ps(_mm512_loadu_ps(exps + i), scale));
+    *target_logit = float_to_bf16(exps[h->targets[row]] / sum - 1.0f);
   }
 }
 
-static void before_x(const void *given, int first, int last, char *own) {
-  const Job *job = given;
-  const Head *h = job->head;
-  const int all = h->columns / 2;
-  (void)own;
-  const ptrdiff_t start = (ptrdiff_t)first * TILE;
-  const int rows = (last - first) * TILE;
-  float *sums = job->sums + start * h->width;
-  const Result result = {.to = sums, .stride = h->width, .with = sums};
-  for (int pair = 0; pair < all; pair += PAIRS_AT_ONCE) {
-    const int pairs = all - pair < PAIRS_AT_ONCE ? all - pair : PAIRS_AT_ONCE;
-    const bf16 *logits = h->logits + start * h->columns + 2 * pair;
-    if (pair)
-      by_rows(logits, h->columns, rows, h->head + (ptrdiff_t)pair * PANEL, pairs, all, h->width, TO_SUM, result);
+static void x_backward(const void *argument, int begin, int end, char *scratch) {
+  const Job *job = argument;
+  const LmHead *h = job->head;
+  (void)scratch;
+  const int rows = (end - begin) * MR, all_pairs = h->padded_vocab / 2;
+  const ptrdiff_t start = (ptrdiff_t)begin * MR;
+  float *grad_x = job->grad_x + start * h->width;
+  const Output out = {.to = grad_x, .stride = h->width, .operand = grad_x};
+  for (int k = 0; k < all_pairs; k += K_BLOCK) {
+    const int k_pairs = all_pairs - k < K_BLOCK ? all_pairs - k : K_BLOCK;
+    const bf16 *grad_logits = h->logits + start * h->padded_vocab + 2 * k;
+    if (k)
+      gemm(grad_logits, h->padded_vocab, rows, h->weight + (ptrdiff_t)k * NR, k_pairs, all_pairs, h->width, ADD_F32, out);
     else
-      by_rows(logits, h->columns, rows, h->head, pairs, all, h->width, TO_FLOATS, result);
+      gemm(grad_logits, h->padded_vocab, rows, h->weight, k_pairs, all_pairs, h->width, STORE_F32, out);
   }
-  narrow(sums, (size_t)rows * (size_t)h->width, h->of_x + start * h->width);
+  convert_to_bf16(grad_x, (size_t)rows * (size_t)h->width, h->grad_x + start * h->width);
 }
 
-static void before_head(const void *given, int first, int last, char *own) {
-  const Job *job = given;
-  const Head *h = job->head;
-  pair *words = (pair *)own;
-  for (int word = first * PANEL; word < last * PANEL; word += PANEL) {
-    interleave(h->logits + word, h->columns, h->rows, PANEL, words, 0, h->rows / 2);
-    by_columns(words, 0, PANEL, job->x, h->rows / 2, h->width, TO_BF16,
-               (Result){.to = h->of_head + (ptrdiff_t)word * h->width, .stride = h->width});
+static void weight_backward(const void *argument, int begin, int end, char *scratch) {
+  const Job *job = argument;
+  const LmHead *h = job->head;
+  vnni_pair *packed = (vnni_pair *)scratch;
+  for (int column = begin * NR; column < end * NR; column += NR) {
+    pack_vnni(h->logits + column, h->padded_vocab, h->rows, NR, packed, 0, h->rows / 2);
+    gemm_tn(packed, 0, NR, job->x_packed, h->rows / 2, h->width, STORE_BF16,
+            (Output){.to = h->grad_weight + (ptrdiff_t)column * h->width, .stride = h->width});
   }
 }
 
-static size_t own_scratch(const Head *h) {
-  const size_t values = 4 * (size_t)h->columns, words = 2 * PANEL * (size_t)h->rows;
-  return ((values > words ? values : words) + 63) / 64 * 64;
+static size_t thread_scratch(const LmHead *h) { /* bytes: exps, or packed */
+  const size_t exps = 4 * (size_t)h->padded_vocab, packed = 2 * NR * (size_t)h->rows;
+  return ((exps > packed ? exps : packed) + 63) / 64 * 64;
 }
 
-static size_t x_size(const Head *h) { return (size_t)h->rows * (size_t)h->width; }
+static size_t x_size(const LmHead *h) { return (size_t)h->rows * (size_t)h->width; }
 
-/* Bytes of scratch that `head` takes. */
-size_t head_scratch(const Head *h) { return 6 * x_size(h) + own_scratch(h) * (size_t)h->threads + 64; }
+size_t echoself_lm_head_scratch(const LmHead *h) { return 6 * x_size(h) + thread_scratch(h) * (size_t)h->threads + 64; }
 
-/* Writes all that is not const. */
-void head(const Head *h, char *scratch) {
-  char *here = aligned(scratch), *own = here + 6 * x_size(h);
-  const Job job = {h, (pair *)(here + 4 * x_size(h)), (float *)here};
-  interleave(h->x, h->width, h->rows, h->width, job.x, 0, h->rows / 2);
-  deal(to_logits, &job, h->columns / PANEL, h->threads, own, own_scratch(h));
-  deal(to_gradient, &job, h->rows, h->threads, own, own_scratch(h));
-  deal(before_x, &job, h->rows / TILE, h->threads, own, own_scratch(h));
-  deal(before_head, &job, h->columns / PANEL, h->threads, own, own_scratch(h));
+int32_t echoself_lm_head(const LmHead *h, char *scratch) {
+  for (int32_t row = 0; row < h->rows; row++)
+    if (h->targets[row] < 0 || h->targets[row] >= h->vocab_size) return row;
+  char *shared = align_64(scratch), *own = shared + 6 * x_size(h);
+  const Job job = {h, (vnni_pair *)(shared + 4 * x_size(h)), (float *)shared};
+  pack_vnni(h->x, h->width, h->rows, h->width, job.x_packed, 0, h->rows / 2);
+  parallel_for(logits_forward, &job, h->padded_vocab / NR, h->threads, own, thread_scratch(h));
+  parallel_for(softmax_cross_entropy, &job, h->rows, h->threads, own, thread_scratch(h));
+  parallel_for(x_backward, &job, h->rows / MR, h->threads, own, thread_scratch(h));
+  parallel_for(weight_backward, &job, h->padded_vocab / NR, h->threads, own, thread_scratch(h));
+  return -1;
 }
 
 #endif

@@ -1,30 +1,20 @@
-/* Weights as products read them: laid out once a step, for both directions and all threads. */
+/* Packing of weights: once a step, for both directions and all threads. */
 
 #include "gemm.h"
 
 #ifdef SUPPORTED
 
-/* A weight (inputs, outputs) in fp32 as panels of bfloat16, and behind them those of its transpose. Inputs are 0 beyond those
- * that are there. */
-void pack(const float *weight, int there, int inputs, int outputs, pair *to) {
-  pair *transposed = to + (ptrdiff_t)inputs * outputs / 2;
-  for (int in = 0; in < inputs; in += 16)
-    for (int out = 0; out < outputs; out += PANEL) {
-      bf16 part[16][PANEL] = {{0}};
-      for (int i = 0; i < 16 && in + i < there; i++) narrow(weight + (ptrdiff_t)(in + i) * outputs + out, PANEL, part[i]);
-      interleave(part[0], PANEL, 16, PANEL, to + (ptrdiff_t)out * (inputs / 2), in, inputs / 2);
-      pair *panel = transposed + (ptrdiff_t)(in / PANEL) * PANEL * (outputs / 2);
-      transpose(part[0], PANEL, 16, PANEL, panel + out / 2 * PANEL + in % PANEL);
+void echoself_pack(const float *weight, int rows, int padded_rows, int columns, vnni_pair *out) {
+  vnni_pair *transposed = out + (ptrdiff_t)padded_rows * columns / 2;
+  for (int row = 0; row < padded_rows; row += 16)
+    for (int column = 0; column < columns; column += NR) {
+      bf16 block[16][NR] = {{0}};
+      for (int i = 0; i < 16 && row + i < rows; i++)
+        convert_to_bf16(weight + (ptrdiff_t)(row + i) * columns + column, NR, block[i]);
+      pack_vnni(block[0], NR, 16, NR, out + (ptrdiff_t)column * (padded_rows / 2), row, padded_rows / 2);
+      vnni_pair *panel = transposed + (ptrdiff_t)(row / NR) * NR * (columns / 2);
+      pack_vnni_transposed(block[0], NR, 16, NR, panel + column / 2 * NR + row % NR);
     }
 }
 
 #endif
-
-/* The digest of the sources of this library; empty where the compiler or the machine is not supported. */
-const char *sources_digest(void) {
-#ifdef SUPPORTED
-  return SOURCES_DIGEST;
-#else
-  return "";
-#endif
-}
