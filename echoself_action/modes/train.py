@@ -141,7 +141,7 @@ def _introduce(training: Run) -> None:
     )
     by_pytorch = precision.device.type == "cpu" and dtype == "bfloat16" and not training.native and not training.compiled
     if by_pytorch and (reason := why_not_native(training.model, precision.dtype)):
-        note(f"its blocks are computed by PyTorch, which takes longer than native code: {reason}")
+        note(f"native kernels disabled (slower): {reason}")
 
 
 def _shared(training: Run) -> str:

@@ -27,6 +27,11 @@ def why_not(dtype: torch.dtype) -> str | None:
         return "they need dtype: bfloat16 and a CPU with AVX-512 BF16"
     if capabilities.get("amx_bf16", False):
         return "this CPU has AMX, which PyTorch's kernels use and they do not"
+    return load_error()
+
+
+def load_error() -> str | None:
+    """Why the compiled kernels can't be loaded, whether or not this CPU has their instructions; None if they can."""
     found = _library()
     return found if isinstance(found, str) else None
 

@@ -184,10 +184,10 @@ def test_a_weight_lies_in_its_panels_as_bfloat16_and_so_does_its_transpose(nativ
 @pytest.mark.parametrize(
     ("config", "dtype", "reason"),
     [
-        (replace(CONFIG, dropout=0.1), torch.bfloat16, "it takes dropout: 0"),
-        (replace(CONFIG, block_size=48), torch.bfloat16, "multiple of 32"),
-        (replace(CONFIG, n_head=4), torch.bfloat16, "multiple of 32"),
-        (CONFIG, torch.float32, "it is for bfloat16"),
+        (replace(CONFIG, dropout=0.1), torch.bfloat16, "they need dropout: 0"),
+        (replace(CONFIG, block_size=48), torch.bfloat16, "multiples of 32"),
+        (replace(CONFIG, n_head=4), torch.bfloat16, "multiples of 32"),
+        (CONFIG, torch.float32, "they need dtype: bfloat16"),
     ],
 )
 def test_it_says_what_it_is_not_for(native_code: None, config: GPT2Config, dtype: torch.dtype, reason: str) -> None:
@@ -195,4 +195,4 @@ def test_it_says_what_it_is_not_for(native_code: None, config: GPT2Config, dtype
 
 
 def test_it_is_for_gpt2() -> None:
-    assert gpt2_block.why_not(nn.Linear(1, 1), torch.bfloat16) == "it is for architecture: gpt2"
+    assert gpt2_block.why_not(nn.Linear(1, 1), torch.bfloat16) == "they need architecture: gpt2"

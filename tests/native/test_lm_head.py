@@ -1,10 +1,11 @@
-"""A head's loss and gradients by native code."""
+"""The native cross-entropy of the language model head, and its gradients, compared with PyTorch's."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from echoself_action import native
+from echoself_action.errors import TrainingError
 from echoself_action.model import cross_entropy
 from echoself_action.model.cross_entropy import head_cross_entropy, padded_head
 from echoself_action.native.lm_head import native_chunk_gradients
@@ -22,9 +23,9 @@ def by_native(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tenso
     native.pack(weight, panels)
     x, head = x.clone().requires_grad_(), panels[0].requires_grad_()
     loss = head_cross_entropy(x, head, targets, len(weight), by=native_chunk_gradients())
-    of_x, of_head = torch.autograd.grad(loss * 3, [x, head])
-    assert loss.isnan() or (of_head[len(weight) :] == 0).all()
-    return loss.detach(), of_x, of_head[: len(weight)]
+    grad_x, grad_head = torch.autograd.grad(loss * 3, [x, head])
+    assert loss.isnan() or (grad_head[len(weight) :] == 0).all()
+    return loss.detach(), grad_x, grad_head[: len(weight)]
 
 
 def by_pytorch(x: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -38,15 +39,15 @@ def error(found: Tensor, wanted: Tensor) -> float:
 
 
 @pytest.mark.parametrize(("positions", "width", "vocabulary"), [(32, 32, 1), (96, 64, 65), (64, 96, 257), (32, 32, 6000)])
-def test_they_are_as_near_to_fp32_as_pytorchs(native_code: None, positions: int, width: int, vocabulary: int) -> None:
+def test_errors_against_fp32_are_as_small_as_pytorchs(native_code: None, positions: int, width: int, vocabulary: int) -> None:
     given = inputs(positions, width, vocabulary)
     exact, pytorchs = (by_pytorch(*given, dtype) for dtype in (torch.float32, torch.bfloat16))
-    for found, wanted, its in zip(by_native(*given), exact, pytorchs, strict=True):
-        if vocabulary == 1:  # which is sure
+    for found, wanted, pytorch in zip(by_native(*given), exact, pytorchs, strict=True):
+        if vocabulary == 1:  # probability 1
             assert found.abs().max() < 1e-6
             continue
         assert error(found, wanted) < 0.02
-        assert error(found, wanted) < 1.1 * error(its, wanted) + 1e-3
+        assert error(found, wanted) < 1.1 * error(pytorch, wanted) + 1e-3
 
 
 def test_chunks_of_positions_change_nothing_but_rounding(native_code: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,15 +68,27 @@ def test_threads_change_no_bit(native_code: None, two_cores: None, count: int) -
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_what_is_no_number_makes_the_loss_none(native_code: None, value: float) -> None:
+def test_nan_and_infinity_make_the_loss_nan(native_code: None, value: float) -> None:
     x, weight, targets = inputs(32, 32, 50)
     x[3, 4] = value
     assert by_native(x, weight, targets)[0].isnan()
 
 
-def test_logits_that_are_far_apart_are_sure(native_code: None) -> None:
+def test_large_logits_of_the_right_targets_give_a_loss_near_0(native_code: None) -> None:
     x, weight, targets = inputs(32, 32, 50)
     targets = (1e4 * x @ weight.t()).argmax(1)
-    loss, of_x, _ = by_native(1e4 * x, weight, targets)
+    loss, grad_x, _ = by_native(1e4 * x, weight, targets)
     assert loss < 1e-2
-    assert of_x.isfinite().all()
+    assert grad_x.isfinite().all()
+
+
+@pytest.mark.parametrize("target", [-1, 50, 63, 64, -(1 << 40), 1 << 40])
+def test_a_target_outside_the_vocabulary_is_an_error_and_no_access(native_code: None, target: int) -> None:
+    x, weight, targets = inputs(32, 32, 50)
+    targets[31] = target
+    panels = native.panels_for(weight)
+    native.pack(weight, panels)
+    grad_x = torch.full((32, 32), 7.0, dtype=torch.bfloat16)
+    with pytest.raises(TrainingError, match=rf"Token id {target} is not in the model's vocabulary of 50 tokens"):
+        native_chunk_gradients()(x.bfloat16(), panels[0], targets, 50, grad_x)
+    assert (grad_x == 7).all()
