@@ -19,7 +19,7 @@ from ..hub.client import open_hub, require_write_access
 from ..hub.endpoint import Hub
 from ..hub.tags import BEST, TIMESTAMP, move_tag, set_tag, timestamp_tag
 from ..report.compare_page import write_page
-from ..report.comparison import comparison_summary, told
+from ..report.comparison import comparison_log, comparison_summary
 from ..report.github_actions import model_outputs, write_summary
 from ..report.log import note, part, warn
 from ..reviewing.review import check_pull_requests
@@ -45,7 +45,7 @@ def run(inputs: Inputs) -> int:
                 candidates.append(found)
         with part("Comparing"):
             contest = _contest(inputs, candidates)
-            for line in told(contest):
+            for line in comparison_log(contest):
                 note(line)
         page = write_page(inputs.output_dir, contest)
         winner = next((one for one in candidates if contest.winner and one.name == contest.winner.name), None)

@@ -27,7 +27,7 @@ from ..publishing.signing import signature_of, signer_for
 from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary import loss_text, publishing_summary, refusal_summary
 from ..report.log import note, part, warn
-from ..report.page import Publishing
+from ..report.report_page import Publishing
 from ..starting.resolve_checkpoint import named_checkpoint
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from ..hub.repo import MAIN, PROVENANCE_FILE, STATE_BRANCH, Content, Remote
 from ..hub.secrets import without_secrets
 from ..hub.upload_checks import refuse_secrets
 from ..report.log import note
-from ..report.page import Publishing, write_page
+from ..report.report_page import Publishing, write_page
 from ..training.result import LOG_FILE
 from .quality_gate import is_published
 

@@ -1,6 +1,6 @@
-"""Line charts as inline SVG: small enough to read, and with no script, no font and no colour of their own.
+"""The charts of the HTML pages, as inline SVG: lines over steps, and the confidence interval of a difference.
 
-Colours come from the page's style (`.s0`, `.s1`, ...), so that one chart serves a light and a dark page.
+Colours come from templates/style.css, so that one chart serves a light and a dark page. Text in a chart is escaped here.
 """
 
 import math
@@ -8,26 +8,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from markupsafe import Markup
+
 WIDTH, HEIGHT = 460, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 16, 44  # margins, for the labels
-_POINTS = 400  # of a line; more do not show
-_DOTTED = 60  # points that still look like points
+_POINTS = 400  # of a line; more are not visible
+_DOTTED = 60  # lines with up to this many points show them as dots
+_INTERVAL_WIDTH, _INTERVAL_HEIGHT, _AXIS = 480, 50, 14  # of an interval chart, and the y of its bar
 
 
 @dataclass(frozen=True)
 class Line:
-    """A series of (x, y), all finite. `style` is which of the page's colours it has."""
+    """A series of (x, y), all finite, ordered by x. `style` is the number of its CSS class: s0, s1, s2 or s3."""
 
     name: str
     points: Sequence[tuple[float, float]]
     style: int = 0
 
 
-def line_chart(title: str, x_label: str, lines: Sequence[Line]) -> str:
-    """SVG, or nothing where there are not two points to draw a line through."""
+def line_chart(title: str, x_label: str, lines: Sequence[Line]) -> Markup:
+    """A line chart; empty unless a line has at least two points."""
     lines = [Line(line.name, _thinned(line.points), line.style) for line in lines if line.points]
     if not any(len(line.points) > 1 for line in lines):
-        return ""
+        return Markup()
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
     x_ticks = [tick for tick in _ticks(min(xs), max(xs)) if min(xs) <= tick <= max(xs)]
@@ -54,19 +57,43 @@ def line_chart(title: str, x_label: str, lines: Sequence[Line]) -> str:
         parts.append(f'<polyline class="line s{line.style}" points="{path}"/>')
         if len(places) <= _DOTTED:
             for (x, y), (step, value) in zip(places, line.points, strict=True):
-                told = escape(f"{line.name}: {value:.4g} at {_number(step)}")
+                label = escape(f"{line.name}: {value:.4g} at {_number(step)}")
                 dot = f'class="dot s{line.style}" cx="{x:.1f}" cy="{y:.1f}" r="3"'
-                parts.append(f"<circle {dot}><title>{told}</title></circle>")
-    return "".join(parts) + "</svg>"
+                parts.append(f"<circle {dot}><title>{label}</title></circle>")
+    return Markup("".join(parts) + "</svg>")  # noqa: S704, its text is escaped above
+
+
+def interval_chart(low: float, mean: float, high: float, reach: float | None = None) -> Markup:
+    """The interval `low` to `high` of a difference in loss and its `mean`, on an axis with zero in the middle.
+
+    Negative is better: the CSS class is `good` or `bad` if the interval excludes zero, else `open`. `reach` is the largest
+    absolute value that the axis has to show, by default that of this interval.
+    """
+    reach = reach or max(abs(low), abs(mean), abs(high)) or 1.0
+
+    def at(value: float) -> float:
+        return _INTERVAL_WIDTH / 2 * (1 + 0.95 * value / reach)
+
+    kind = "good" if high < 0 else "bad" if low > 0 else "open"
+    middle, label_y = _INTERVAL_WIDTH / 2, _INTERVAL_HEIGHT - 6
+    label = f"difference {mean:+.4f}, 95 % confidence interval {low:+.4f} to {high:+.4f}"
+    parts = [
+        f'<svg class="interval {kind}" viewBox="0 0 {_INTERVAL_WIDTH} {_INTERVAL_HEIGHT}" role="img" aria-label="{label}">',
+        f'<path class="zero" d="M{middle} 2V{2 * _AXIS - 2}"/><path class="span" d="M{at(low):.1f} {_AXIS}H{at(high):.1f}"/>',
+        f'<circle class="mean" cx="{at(mean):.1f}" cy="{_AXIS}" r="5"/><text x="0" y="{label_y}">better</text>',
+        f'<text x="{middle}" y="{label_y}" text-anchor="middle">0</text>',
+        f'<text x="{_INTERVAL_WIDTH}" y="{label_y}" text-anchor="end">worse</text></svg>',
+    ]
+    return Markup("".join(parts))  # noqa: S704, numbers only
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
     stride = -(-len(points) // _POINTS)
-    return points[::-1][::stride][::-1]  # the last one always shows
+    return points[::-1][::stride][::-1]  # always with the last point
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Some four round numbers from at most `low` to at least `high`."""
+    """About four round numbers, from at most `low` to at least `high`."""
     if high <= low:
         low, high = low - (abs(low) * 0.05 or 1), high + (abs(high) * 0.05 or 1)
     rough = (high - low) / 4
@@ -77,7 +104,6 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _number(value: float) -> str:
-    """Short, whatever its size."""
     if value and (abs(value) < 1e-3 or abs(value) >= 1e7):
         return f"{value:.3g}"
     return f"{value:,.6f}".rstrip("0").rstrip(".")

@@ -8,7 +8,7 @@ from echoself_action.checkpoint.metadata import Comparison, Evaluation
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.evaluation.gate import Verdict
 from echoself_action.hub.history import Publish
-from echoself_action.report.page import Publishing, page, read_log, write_page
+from echoself_action.report.report_page import Publishing, page, read_log, write_page
 
 from .browser import find_browser, look_at, picture_of
 
@@ -99,7 +99,7 @@ def test_text_from_outside_is_shown_and_never_markup(report: Path, tmp_path: Pat
 
 def test_what_matters_is_on_it(report: Path, tmp_path: Path) -> None:
     text = look_at(find_browser(), report, tmp_path, 1200).facts["text"]
-    for shown in ("Published", "passed", "-0.1200 to -0.0800", "Once upon a time", "2026-01-05", "It writes"):
+    for shown in ("Published", "passed", "-0.1200 to -0.0800", "Once upon a time", "2026-01-05", "Samples"):
         assert shown in text
 
 

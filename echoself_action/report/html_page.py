@@ -1,0 +1,36 @@
+"""The HTML pages: each is one file without scripts or requests, rendered by Jinja2 from the templates beside this module.
+
+Jinja2 escapes every value except the charts, which escape their own text, so that text from a model or a corpus can't become
+markup. Should that ever fail, the Content-Security-Policy in templates/base.html forbids scripts and requests.
+"""
+
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+
+from ..checkpoint.atomic import new_file
+from ..markdown import number
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def render(template: str, **values: object) -> str:
+    """The HTML of `template`, a file that extends base.html, with `values`."""
+    return _environment().get_template(template).render(written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", **values)
+
+
+def write_html(path: Path, html: str) -> Path:
+    """Write `html` to `path`, atomically; returns `path`. Characters that UTF-8 can't encode become question marks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(path) as file:
+        file.write(html.encode("utf-8", "replace"))
+    return path
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["number"] = number
+    return environment
