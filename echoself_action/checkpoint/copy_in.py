@@ -16,7 +16,6 @@ from .model_folder import (
     ModelFolder,
     check_weights,
     read_model_folder,
-    remote_code,
     sha256,
 )
 
@@ -50,7 +49,7 @@ def _adopt(source: ModelFolder, output_dir: Path, put: Callable[[Path, Path], No
             set_aside(final)
         with new_folder(final) as folder:
             put(source.path, folder)
-            for name, code in remote_code(source.config).items():
+            for name, code in source.architecture.remote_code().items():
                 (folder / name).write_bytes(code)
     except OSError as error:
         raise CheckpointError(

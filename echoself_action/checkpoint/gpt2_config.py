@@ -2,14 +2,20 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..errors import CheckpointError
 from ..model.config import GPT2Config
+from .arrays import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TOKENS, POSITIONS = "transformer.wte.weight", "transformer.wpe.weight"
 HEAD = "lm_head.weight"  # tied to the token embedding: a second copy adds nothing, but must fit
-REMOTE_CODE: Mapping[str, bytes] = {}  # transformers has GPT-2 itself
+TIED: Mapping[str, str] = {HEAD: TOKENS}
 LARGEST_SIZE = 1 << 24  # PyTorch can't count the numbers of a matrix with sides far above it
 
 # What GPT2Config of transformers may say that changes the arithmetic, and the one value that ours has.
@@ -21,6 +27,11 @@ _FIXED = {
     "add_cross_attention": False,
 }
 _IMPLEMENTATIONS = (None, "eager", "sdpa")  # of attention: PyTorch's own
+
+
+def new_config(sizes: Mapping[str, Any], options: Mapping[str, Any], max_iters: int) -> GPT2Config:  # noqa: ARG001  # see ConfigModule
+    """The configuration of a new model."""
+    return GPT2Config(**sizes)
 
 
 def write_config(config: GPT2Config, end_of_text_id: int | None) -> dict[str, Any]:
@@ -128,3 +139,22 @@ def stored_names(keys: Iterable[str]) -> dict[str, str]:
 def is_spare(config: GPT2Config, name: str) -> bool:
     """Whether a file may hold this tensor beside the model's: the tied head, and zeros for biases that the model has not."""
     return name == HEAD or (not config.bias and name.endswith(".bias"))
+
+
+def stored_tensors(config: GPT2Config, weights: "Mapping[str, Array | Tensor]") -> "dict[str, Array | Tensor]":  # noqa: ARG001
+    """The tensors of the file: with zeros for the biases that the model lacks, because transformers' GPT-2 has them."""
+    tensors = dict(weights)
+    for name, tensor in weights.items():
+        if name.endswith(".weight") and name not in (TOKENS, POSITIONS):
+            tensors.setdefault(name.removesuffix("weight") + "bias", np.zeros(tensor.shape[-1], np.float32))
+    return tensors
+
+
+def flops_per_token(config: GPT2Config) -> float:
+    """Floating-point operations of a training step for each token."""
+    return config.flops_per_token()
+
+
+def card_text(config: GPT2Config) -> str:  # noqa: ARG001
+    """Nothing: every reader of a model card knows GPT-2."""
+    return ""

@@ -1,33 +1,14 @@
 """training_metadata.json: how a model was made. The model card, the summary and the next run are written from it."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from .architectures import ArchitectureName
 from .atomic import new_file
 
 METADATA_FILE = "training_metadata.json"
-Architecture = Literal["gpt2", "nanecho"]
-
-
-def _free(name: str) -> str:
-    from torch.nn import ModuleDict  # loads PyTorch: only where there are names
-
-    if hasattr(ModuleDict(), name):
-        raise PydanticCustomError("taken", "that name is taken in PyTorch's modules")
-    return name
-
-
-def _distinct(names: list[str]) -> list[str]:
-    if len(set(names)) < len(names):
-        raise PydanticCustomError("twice", "a name stands in it twice")
-    return names
-
-
-DimensionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"), AfterValidator(_free)]
-DimensionNames = Annotated[list[DimensionName], Field(min_length=1), AfterValidator(_distinct)]  # of a NanEcho's persona
 
 
 class _Facts(BaseModel):
@@ -126,7 +107,7 @@ class Metadata(_Facts):
     val_loss: float | None
     best_val_loss: float | None
     best_step: int | None
-    architecture: Architecture = "gpt2"
+    architecture: ArchitectureName = "gpt2"
     parameters: int
     tokenizer: TokenizerFacts
     data: DataFacts | None

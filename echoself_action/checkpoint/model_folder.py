@@ -7,7 +7,7 @@ every tensor's name and shape against that config.
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +18,8 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import CheckpointError
 from ..model import ModelConfig
-from ..model.config import GPT2Config
-from . import gpt2_config
-from .metadata import METADATA_FILE, Architecture, Metadata, read_metadata
+from .architectures import ARCHITECTURES, Architecture, architecture_of
+from .metadata import METADATA_FILE, Metadata, read_metadata
 
 CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE = "config.json", "generation_config.json", "model.safetensors"
 PICKLE_FILE = "pytorch_model.bin"  # in its place, of older models
@@ -52,14 +51,9 @@ class ModelFolder:
 
 def same_model(one: ModelConfig, other: ModelConfig) -> bool:
     """Whether two configs are of the same model; which token ends a text is the vocabulary's."""
-    kind = architecture_of(one)
-    files = files_of(kind)
-    return kind == architecture_of(other) and bool(files.write_config(one, None) == files.write_config(other, None))
-
-
-def architecture_of(config: ModelConfig) -> Architecture:
-    """The name that its folders have."""
-    return "gpt2" if isinstance(config, GPT2Config) else "nanecho"
+    architecture = architecture_of(one)
+    write = architecture.config.write_config
+    return architecture is architecture_of(other) and write(one, None) == write(other, None)
 
 
 def holds_pickled_model(folder: Path) -> bool:
@@ -134,14 +128,14 @@ def loadable(folder: ModelFolder) -> Iterator[Path]:
 
     Code that lies in a folder may be anybody's, and is never run here.
     """
-    code = remote_code(folder.config)
+    code = folder.architecture.remote_code()
     if not code:
         yield folder.path
         return
     with TemporaryDirectory() as place:
         copy = Path(place)
         (copy / WEIGHTS_FILE).symlink_to((folder.path / WEIGHTS_FILE).resolve())
-        write_json(copy / CONFIG_FILE, files_of(folder.architecture).write_config(folder.config, None))
+        write_json(copy / CONFIG_FILE, folder.architecture.config.write_config(folder.config, None))
         for name, content in code.items():
             (copy / name).write_bytes(content)
         yield copy
@@ -149,13 +143,7 @@ def loadable(folder: ModelFolder) -> Iterator[Path]:
 
 def numbers_of(config: ModelConfig) -> int:
     """How many numbers the tensors of this model hold."""
-    return sum(math.prod(shape) for shape in files_of(architecture_of(config)).shapes(config).values())
-
-
-def remote_code(config: ModelConfig) -> Mapping[str, bytes]:
-    """The files that transformers runs to load this model, by name; none for GPT-2, which it has itself."""
-    code: Mapping[str, bytes] = files_of(architecture_of(config)).REMOTE_CODE
-    return code
+    return sum(math.prod(shape) for shape in architecture_of(config).config.shapes(config).values())
 
 
 def _read_config(path: Path) -> ModelConfig:
@@ -164,17 +152,16 @@ def _read_config(path: Path) -> ModelConfig:
         kind = values["model_type"] if isinstance(values, dict) else None
     except (OSError, ValueError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{path} is no config of a model: {error!r}. The folder was not used.") from error
-    if kind not in ("gpt2", "nanecho"):
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise CheckpointError(
             f"{path} describes a model that this program can't compute: model_type={kind!r}. It was not used.",
-            "Only GPT-2 and NanEcho models can be trained and published.",
+            f"Only {' and '.join(one.display_name for one in ARCHITECTURES.values())} models can be trained and published.",
         )
-    config: ModelConfig = files_of(kind).read_config(path, values)
-    return config
+    return ARCHITECTURES[kind].config.read_config(path, values)
 
 
 def _check_shapes(path: Path, config: ModelConfig) -> None:
-    files = files_of(architecture_of(config))
+    files = architecture_of(config).config
     try:
         with safe_open(path, "numpy") as file:
             stored = files.stored_names(file.keys())
@@ -187,7 +174,7 @@ def _check_shapes(path: Path, config: ModelConfig) -> None:
             "Weights and config.json are of different models: use a folder that was saved whole.",
         )
     expected = {name: list(shape) for name, shape in files.shapes(config).items()}
-    fits = expected | ({gpt2_config.HEAD: expected[gpt2_config.TOKENS]} if gpt2_config.TOKENS in expected else {})
+    fits = expected | {copy: expected[name] for copy, name in files.TIED.items()}
     problems = [f"{name} is missing" for name in expected if name not in shapes]
     problems += [
         f"{name} has shape {shape}, the config says {fits[name]}"
@@ -200,15 +187,6 @@ def _check_shapes(path: Path, config: ModelConfig) -> None:
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
         raise CheckpointError(f"{path} does not fit its config.json: {shown}. It was not used.")
-
-
-def files_of(architecture: Architecture) -> Any:
-    """The module that knows how this architecture lies in a folder. NanEcho's loads transformers, which takes seconds."""
-    if architecture == "gpt2":
-        return gpt2_config
-    from . import nanecho_config
-
-    return nanecho_config
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

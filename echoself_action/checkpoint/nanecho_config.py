@@ -8,17 +8,19 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
 
 from ..errors import CheckpointError
-from ..model import nanecho
 from ..model.nanecho import NanEchoConfig, NanEchoForCausalLM
+from .architectures import NANECHO, DimensionNames
+from .arrays import Array
 from .gpt2_config import LARGEST_SIZE, other_code
-from .metadata import DimensionNames
 
-MODELING_FILE = "modeling_nanecho.py"
-REMOTE_CODE: Mapping[str, bytes] = {MODELING_FILE: Path(nanecho.__file__).read_bytes()}
+MODELING_FILE = next(iter(NANECHO.code_files))
+_MODULE = MODELING_FILE.removesuffix(".py")
 _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
-_AUTO_MAP = {"AutoConfig": "modeling_nanecho.NanEchoConfig", "AutoModelForCausalLM": "modeling_nanecho.NanEchoForCausalLM"}
+_AUTO_MAP = {"AutoConfig": f"{_MODULE}.NanEchoConfig", "AutoModelForCausalLM": f"{_MODULE}.NanEchoForCausalLM"}
+TIED: Mapping[str, str] = {}
 _BUFFERS = (".mask", "._current_ratio_tensor")
 _SHOWN = 60  # characters of a wrong value
 _Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
@@ -67,6 +69,11 @@ class _Settings(BaseModel):
 
 
 _OWN = list(_Settings.model_fields)
+
+
+def new_config(sizes: Mapping[str, Any], options: Mapping[str, Any], max_iters: int) -> NanEchoConfig:
+    """The configuration of a new model, whose connections and recursion grow over `max_iters` steps."""
+    return NanEchoConfig(**sizes, **options).growing_over(max_iters)
 
 
 def write_config(config: NanEchoConfig, end_of_text_id: int | None) -> dict[str, Any]:
@@ -158,6 +165,38 @@ def stored_names(keys: Iterable[str]) -> dict[str, str]:
 def is_spare(config: NanEchoConfig, name: str) -> bool:  # noqa: ARG001  # as for every architecture
     """Whether a file may hold this tensor beside the model's. None."""
     return False
+
+
+def stored_tensors(config: NanEchoConfig, weights: "Mapping[str, Array | Tensor]") -> "dict[str, Array | Tensor]":  # noqa: ARG001
+    """The tensors of the file: the model's."""
+    return dict(weights)
+
+
+def flops_per_token(config: NanEchoConfig) -> None:
+    """Unknown: they depend on the connections that are left at a step."""
+
+
+def card_text(config: NanEchoConfig) -> str:
+    """What a reader of the model card has to know: that loading it runs its code, and what it computes."""
+    depth = f"recursive reasoning, {config.recursion_depth} deep at step {config.current_iteration}"
+    parts = {
+        "adaptive attention": config.enable_adaptive_attention,
+        f"persona dimensions ({', '.join(config.persona_dimensions or ())})": config.enable_persona_dimensions,
+        depth: config.enable_recursive_reasoning,
+        "hypergraph patterns": config.enable_hypergraph_patterns,
+    }
+    text = f"""
+NanEcho is no architecture of transformers: the model comes with its code, `{MODELING_FILE}`, and loading it needs
+`trust_remote_code=True`, which runs that file. Read it first; it imports torch and transformers alone.
+
+It has {", ".join(name for name, on in parts.items() if on) or "none of its extras"}.
+"""
+    if config.legacy:
+        text += """
+**It keeps the arithmetic of the program that trained it** (`legacy: true`): it is not causal, so its logits depend on later
+tokens, and it was trained to predict the token after the next one. Its text is worse than its loss.
+"""
+    return text
 
 
 def _lowered(message: str) -> str:

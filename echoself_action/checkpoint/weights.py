@@ -5,20 +5,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ..errors import CheckpointError
 from ..model import Model, ModelConfig
-from ..model.config import GPT2Config
+from .architectures import architecture_of
 from .arrays import Array
-from .gpt2_config import HEAD, POSITIONS, TOKENS
 from .model_folder import (
     CONFIG_FILE,
     GENERATION_FILE,
     WEIGHTS_FILE,
     ModelFolder,
-    architecture_of,
-    files_of,
     write_json,
 )
 from .safetensors_writer import save_tensors
@@ -28,14 +23,8 @@ if TYPE_CHECKING:
 
 
 def new_model(config: ModelConfig) -> Model:
-    """The model of this shape, its weights still unset."""
-    if isinstance(config, GPT2Config):
-        from ..model.gpt2 import GPT2
-
-        return GPT2(config)
-    from ..model.nanecho import NanEchoForCausalLM  # loads transformers
-
-    return NanEchoForCausalLM(config)
+    """A model of this configuration; its weights are not initialised."""
+    return architecture_of(config).new_model(config)
 
 
 def load_model(folder: ModelFolder) -> Model:
@@ -45,8 +34,9 @@ def load_model(folder: ModelFolder) -> Model:
     model = new_model(folder.config)
     names = model.state_dict().keys()
     with safe_open(folder.path / WEIGHTS_FILE, "pt") as file:
-        stored = files_of(folder.architecture).stored_names(file.keys())
-        state = {name: file.get_tensor(key).float() for name, key in stored.items() if name != HEAD}
+        files = folder.architecture.config
+        stored = files.stored_names(file.keys())
+        state = {name: file.get_tensor(key).float() for name, key in stored.items() if name not in files.TIED}
     spare = [name for name in state if name not in names]  # biases, where the config says bias: false
     if any(state.pop(name).any() for name in spare):
         raise CheckpointError(f"{folder.path} has biases that are not zero, and its config says bias: false.")
@@ -66,26 +56,21 @@ def write_model(
     `weights` is a state dict of the model. `end_of_text_id` None: the vocabulary has no such token. `release` is called
     after each tensor.
     """
-    files = files_of(architecture_of(model_config))
-    config = files.write_config(model_config, end_of_text_id)
+    architecture = architecture_of(model_config)
+    config = architecture.config.write_config(model_config, end_of_text_id)
     write_json(folder / CONFIG_FILE, config)
     write_json(
         folder / GENERATION_FILE,
         {key: config[key] for key in ("bos_token_id", "eos_token_id")} | {"do_sample": True, "_from_model_config": True},
     )
-    for name, code in files.REMOTE_CODE.items():
+    for name, code in architecture.remote_code().items():
         (folder / name).write_bytes(code)
     digest = hashlib.sha256()
-    save_tensors(folder / WEIGHTS_FILE, _completed(model_config, weights), {"format": "pt"}, release, digest.update)
+    save_tensors(
+        folder / WEIGHTS_FILE,
+        architecture.config.stored_tensors(model_config, weights),
+        {"format": "pt"},
+        release,
+        digest.update,
+    )
     return digest.hexdigest()
-
-
-def _completed(config: ModelConfig, weights: Mapping[str, "Array | Tensor"]) -> dict[str, "Array | Tensor"]:
-    """The tensors of the file: a GPT-2's with zeros for the biases that the model has not, because a stock GPT-2 has them."""
-    tensors = dict(weights)
-    if not isinstance(config, GPT2Config):
-        return tensors
-    for name, tensor in weights.items():
-        if name.endswith(".weight") and name not in (TOKENS, POSITIONS):
-            tensors.setdefault(name.removesuffix("weight") + "bias", np.zeros(tensor.shape[-1], np.float32))
-    return tensors

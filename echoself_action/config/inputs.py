@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from ..checkpoint.metadata import Architecture, DimensionNames
+from ..checkpoint.architectures import ArchitectureName, DimensionNames
 from ..hub.repo_id import REPO
 from ..training.settings import PRESETS, Compile, Device, Dtype, OptimizerName, Sharding, TrainingSettings
 
@@ -144,7 +144,7 @@ class Inputs(BaseModel):
     )
 
     preset: Literal["ci", "scheduled", "full"] = _input("Sizes and budgets for the inputs below.", TRAINS, "ci")
-    architecture: Architecture | None = _input(
+    architecture: ArchitectureName | None = _input(
         "`gpt2`; or `nanecho`, which transformers loads only with trust_remote_code=True.",
         TRAINS,
         shown="the continued model's, else gpt2",

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.architectures import ARCHITECTURES, DEFAULT
 from ..hub.cards.sections import SECTIONS, wrong_marks
 from ..hub.repo_id import MAX_REPO_ID, SCHEME, parse_source
 from .inputs import AUTO, MODES, PUBLISHES, TRAINS, Inputs
@@ -39,10 +40,15 @@ def contradictions(inputs: Inputs) -> list[Problem]:
             near = max(heads, width // heads * heads)
             fix = f"Use a multiple of {heads}, such as {near}, or another n_head."
             add(("n_embd", "n_head"), f"{width} is not divisible by n_head, {heads}.", fix)
-        if inputs.architecture == "nanecho" and width % 4:
-            add(("n_embd", "architecture"), f"{width} is not divisible by 4.", "A NanEcho's hypergraph attention has 4 heads.")
-        if inputs.persona_dimensions and inputs.architecture != "nanecho":
-            add(("persona_dimensions", "architecture"), "only a new NanEcho has them.", "Add architecture: nanecho.")
+        architecture = ARCHITECTURES[inputs.architecture or DEFAULT.name]
+        if width % architecture.n_embd_multiple:
+            message = f"{width} is not divisible by {architecture.n_embd_multiple}."
+            add(("n_embd", "architecture"), message, architecture.n_embd_reason)
+        for other in ARCHITECTURES.values():
+            for name in other.own_inputs if other is not architecture else ():
+                if getattr(inputs, name) is not None:
+                    message = f"only a new {other.display_name} has them."
+                    add((name, "architecture"), message, f"Add architecture: {other.name}.")
         if inputs.warmup is not None and inputs.warmup >= steps:
             message = f"{inputs.warmup} steps are no less than max_iters, {steps}."
             add(("warmup", "max_iters"), message, "Lower it, or leave it out.")

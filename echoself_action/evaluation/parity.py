@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM  # type: ignore[attr-defined,unused-ignore]
 from transformers.utils import logging
 
-from ..checkpoint.gpt2_config import HEAD, stored_names
 from ..checkpoint.metadata import ParityFacts
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, loadable
 from ..checkpoint.weights import load_model
@@ -46,7 +45,10 @@ def check_parity(folder: ModelFolder, source: Callable[[Tensor], Tensor] | None 
         raise CheckpointError(f"transformers does not load {folder.path} whole: {told}. It was not used.") from error
     stock, info = result
     odd = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
-    loaded, stored = _names(stock.state_dict()), _stored(folder)
+    files = folder.architecture.config
+    with safe_open(folder.path / WEIGHTS_FILE, "pt") as file:
+        stored = files.stored_names(file.keys()).keys() - files.TIED.keys()  # which files have or leave out
+    loaded = set(stock.state_dict()) - files.TIED.keys()
     if loaded != stored:
         odd |= {"not_loaded": sorted(stored - loaded), "not_stored": sorted(loaded - stored)}
     if odd:
@@ -69,13 +71,3 @@ def check_parity(folder: ModelFolder, source: Callable[[Tensor], Tensor] | None 
             f"(at most {TOLERANCE:g}), same first choice at {parity.argmax_agreement:.2%}. It was not used."
         )
     return parity
-
-
-def _stored(folder: ModelFolder) -> set[str]:
-    with safe_open(folder.path / WEIGHTS_FILE, "pt") as file:
-        return _names(stored_names(file.keys()) if folder.architecture == "gpt2" else file.keys())
-
-
-def _names(names: Iterable[str]) -> set[str]:
-    """Without the tied head, which files have or leave out."""
-    return set(names) - {HEAD}

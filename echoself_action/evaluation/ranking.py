@@ -68,7 +68,7 @@ def enter(
         name=name,
         place=place,
         step=folder.step,
-        architecture=folder.architecture,
+        architecture=folder.architecture.name,
         tokenizer=ours.name,
         parameters=reader.model.parameter_count(),
         size=(folder.path / WEIGHTS_FILE).stat().st_size,

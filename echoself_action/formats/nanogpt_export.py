@@ -26,7 +26,8 @@ def export_nanogpt(folder: ModelFolder, path: Path) -> None:
     config = folder.config
     if not isinstance(config, GPT2Config):
         raise CheckpointError(
-            f"{folder.path} can't become a nanoGPT checkpoint: it is a {folder.architecture} model. No ckpt.pt was written.",
+            f"{folder.path} can't become a nanoGPT checkpoint: its architecture is {folder.architecture.name}. No ckpt.pt was "
+            "written.",
             "Leave nanogpt out of formats.",
         )
     odd = [f"activation {config.activation}"] if config.activation != "gelu" else []

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from ..checkpoint.model_folder import ModelFolder, remote_code
+from ..checkpoint.model_folder import ModelFolder
 from ..errors import HubError, MovedOnError
 from .endpoint import Hub
 from .fetch import download
@@ -69,7 +69,7 @@ def state_files(folder: ModelFolder) -> dict[str, Content]:
 
 def _files(folder: ModelFolder, names: tuple[str, ...]) -> dict[str, Content]:
     """Those of `names` that are there, and our own code where transformers runs some: never a file that lay in the folder."""
-    return stage(folder, names) | dict(remote_code(folder.config))
+    return stage(folder, names) | folder.architecture.remote_code()
 
 
 def changes(files: Mapping[str, Content], published: Listing | None) -> tuple[Change, ...]:

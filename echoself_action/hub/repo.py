@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..checkpoint.architectures import ARCHITECTURES
 from ..checkpoint.metadata import METADATA_FILE
 from ..checkpoint.model_folder import (
     CONFIG_FILE,
@@ -31,7 +32,8 @@ HISTORY_FILE, CHART_FILE = "metrics/history.jsonl", "metrics/history.png"
 # Everything that may ever be published or fetched; whatever else lies in a folder or a repo stays there.
 REQUIRED_FILES = (CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES)
 MODEL_FILES = (*REQUIRED_FILES, GENERATION_FILE, METADATA_FILE)
-CODE_FILES = ("modeling_nanecho.py",)  # published with a NanEcho, written by us, never fetched to be used
+# published with a model that transformers needs code for, written by us, never fetched to be used
+CODE_FILES = tuple(name for architecture in ARCHITECTURES.values() for name in architecture.code_files)
 PICKLED_FILES = (CONFIG_FILE, PICKLE_FILE, *TOKENIZER_FILES, METADATA_FILE)
 STATE_FILES = (f"{TRAINING_STATE}/state.json", f"{TRAINING_STATE}/optimizer.safetensors")
 SPARE_STATE_FILES = (f"{TRAINING_STATE}/spare.safetensors",)  # of some imported models

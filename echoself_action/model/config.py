@@ -1,7 +1,7 @@
 """The shape of a GPT-2, in terms that need no PyTorch: who reads or publishes a folder computes nothing."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 Activation = Literal["gelu_new", "gelu"]
 
@@ -13,6 +13,8 @@ class GPT2Config:
     `activation` is the exact GELU, which costs a CPU a third of what its approximation by tanh does, or that (`gelu_new`), as
     OpenAI trained GPT-2.
     """
+
+    model_type: ClassVar[Literal["gpt2"]] = "gpt2"
 
     vocab_size: int
     block_size: int

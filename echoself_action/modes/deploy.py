@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import evaluation
 from ..checkpoint.metadata import ParityFacts, in_words
-from ..checkpoint.model_folder import ModelFolder, check_weights, record, remote_code
+from ..checkpoint.model_folder import ModelFolder, check_weights, record
 from ..checkpoint.select import best, broken, resumable
 from ..config.inputs import Inputs
 from ..config.outputs import set_outputs
@@ -92,8 +92,9 @@ def _deploy(
                 model = record(model, anew=True, parity=known.parity, compared=known.compared, dataset=known.dataset)
             model = record(model, parity=parity)
             model = record(model, anew=True, compared=verdict.compared)
-        if remote_code(model.config):
-            note("whoever loads it needs trust_remote_code=True: NanEcho is no architecture of transformers")
+        if model.architecture.code_files:
+            name = model.architecture.display_name
+            note(f"loading it needs trust_remote_code=True: {name} is not an architecture of transformers")
         planned = planned_for(inputs, hub, remote, model, newest, parity, documents)
         sends = documents is not None or inputs.sign != "off" or planned.differs_from(remote)
         if sends and known_parity:

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..checkpoint.architectures import ARCHITECTURES, DEFAULT
 from ..checkpoint.model_folder import ModelFolder
 from ..checkpoint.select import best, resumable
 from ..checkpoint.weights import load_model
@@ -13,7 +14,6 @@ from ..errors import INTERRUPTED, InputError
 from ..evaluation.generation import sample
 from ..hub.secrets import without_secrets
 from ..model import ModelConfig
-from ..model.config import GPT2Config
 from ..native.gpt2_block import why_not as why_not_native
 from ..publishing.plan import write_report
 from ..report.github_actions import model_outputs, write_summary
@@ -94,17 +94,15 @@ def training_outputs(trained: Trained) -> dict[str, str]:
 def _new_config(inputs: Inputs, vocab_size: int) -> ModelConfig:
     shape: dict[str, Any] = {name: inputs.size(name) for name in ("block_size", "n_layer", "n_head", "n_embd", "dropout")}
     shape |= {"vocab_size": vocab_size, "bias": inputs.bias is not False}
-    if inputs.architecture != "nanecho":
-        return GPT2Config(**shape)
-    from ..model.nanecho import NanEchoConfig  # loads transformers, which takes seconds
-
-    return NanEchoConfig(**shape, persona_dimensions=inputs.persona_dimensions).growing_over(inputs.size("max_iters"))
+    architecture = ARCHITECTURES[inputs.architecture or DEFAULT.name]
+    options = {name: getattr(inputs, name) for name in architecture.own_inputs}
+    return architecture.config.new_config(shape, options, inputs.size("max_iters"))
 
 
 def _usual_optimizer(inputs: Inputs, start: ModelFolder | None) -> OptimizerName:
     """The one that the checkpoint was trained with: what it keeps is of no use to another."""
     if start is None:
-        return "adamw" if inputs.architecture == "nanecho" else "muon"
+        return ARCHITECTURES[inputs.architecture or DEFAULT.name].default_optimizer
     before = start.metadata.settings.get("optimizer") if start.metadata else None
     return "muon" if before == "muon" else "adamw"  # other programs', too
 
@@ -116,8 +114,8 @@ def _fitting(inputs: Inputs, start: ModelFolder) -> ModelFolder:
         for name in ("n_layer", "n_head", "n_embd", "block_size", "bias")
         if getattr(inputs, name) not in (None, getattr(start.config, name))
     ]
-    if inputs.architecture not in (None, start.architecture):
-        wrong.append(f"architecture: {inputs.architecture} was given, and the model is {start.architecture}")
+    if inputs.architecture not in (None, start.architecture.name):
+        wrong.append(f"architecture: {inputs.architecture} was given, and the model is {start.architecture.name}")
     if wrong:
         raise InputError(
             f"{start.path} can't go on in another shape: {'; '.join(wrong)}. Nothing was trained.",

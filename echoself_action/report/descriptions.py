@@ -42,7 +42,7 @@ def pull_request_description(
 def release_notes(repo_url: str, tag: str, commit_url: str, model: ModelFolder, gate: str) -> str:
     """Markdown for a release on GitHub, with a link to the model's commit on the Hub."""
     facts = model.metadata
-    rows = [("step", f"{model.step:,}"), ("architecture", model.architecture)]
+    rows = [("step", f"{model.step:,}"), ("architecture", model.architecture.name)]
     if facts:
         if facts.val_loss is not None:
             rows.append(
@@ -53,7 +53,7 @@ def release_notes(repo_url: str, tag: str, commit_url: str, model: ModelFolder, 
         rows += [("parameters", f"{facts.parameters:,}"), ("tokens seen", f"{facts.tokens_seen:,}")]
         rows.append(("tokenizer", facts.tokenizer.name))
     repo_id = "/".join(repo_url.split("/")[-2:])
-    trust = "" if model.architecture == "gpt2" else ", trust_remote_code=True"
+    trust = model.architecture.trust_argument
     return (
         f"[{repo_id}]({repo_url}) at [{commit_url.rpartition('/')[2][:12]}]({commit_url}), also tagged `{tag}` on the Hub.\n\n"
         f"{table(('', ''), rows)}\n\n"

@@ -135,7 +135,7 @@ def _tables(model: ModelFolder) -> list[tuple[str, list[tuple[str, str]]]]:
     """The tables of settings: title, rows of name and value."""
     facts, config = model.metadata, model.config
     shape = [(name, str(getattr(config, name))) for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")]
-    tables = [("Model", [("architecture", model.architecture), *shape])]
+    tables = [("Model", [("architecture", model.architecture.name), *shape])]
     if facts is None:
         return tables
     tables[0][1].append(("tokenizer", f"{facts.tokenizer.name}, {facts.tokenizer.vocab_size:,} entries"))

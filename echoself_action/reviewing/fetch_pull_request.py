@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..checkpoint.architectures import ARCHITECTURES
 from ..checkpoint.model_folder import WEIGHTS_FILE
 from ..errors import HubError, InputError
 from ..hub.endpoint import Hub
@@ -191,9 +192,8 @@ def _problem(file: RemoteFile) -> str | None:
 
 
 def _is_ours(file: RemoteFile) -> bool:
-    from ..checkpoint.nanecho_config import REMOTE_CODE  # loads transformers: only where there is code
-
-    return same_content(REMOTE_CODE[file.path], file)
+    code = next(code for one in ARCHITECTURES.values() if (code := one.remote_code().get(file.path)))
+    return same_content(code, file)
 
 
 def _limit(name: str) -> int:

@@ -62,12 +62,12 @@ def _whole(folder: Path) -> str:
     for name in (CONFIG_FILE, GENERATION_FILE, *TOKENIZER_FILES):
         values = _json(folder / name)
         named = [key for key in _CODE if values.get(key) and (key, name) != ("auto_map", CONFIG_FILE)]
-        if name == CONFIG_FILE and model.architecture == "gpt2" and values.get("auto_map"):
-            named.append("auto_map")  # a NanEcho's is known, and was compared already
+        if name == CONFIG_FILE and not model.architecture.code_files and values.get("auto_map"):
+            named.append("auto_map")  # that of an architecture with code was compared when the config was read
         if named:
             raise CheckpointError(f"{name} names code to be loaded with the model: {', '.join(named)}. It was not used.")
     config = model.config
-    return f"{model.architecture}, {config.n_layer} layers, width {config.n_embd}, {config.vocab_size:,} token ids"
+    return f"{model.architecture.name}, {config.n_layer} layers, width {config.n_embd}, {config.vocab_size:,} token ids"
 
 
 def _speaks(folder: Path, published: Tokenizer, windows: "list[Ids]") -> str:

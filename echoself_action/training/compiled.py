@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..checkpoint.architectures import architecture_of
 from ..model import Model
 from ..model.cross_entropy import chunk_gradients, into_gradient, linear_cross_entropy
 from ..model.gpt2 import GPT2, Transformer
@@ -30,7 +31,7 @@ _REPAID = 2  # times: the estimate may be wrong
 
 def why_not(model: Model, device: torch.device, sharded: bool) -> str | None:
     """What keeps this model from being compiled on this machine, in words; None where nothing does."""
-    if not isinstance(model, GPT2):
+    if not architecture_of(model.config).accelerated:
         return "it is for architecture: gpt2"
     if sharded:
         return "with sharding: full the weights of a block come and go"

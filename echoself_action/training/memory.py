@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from ..checkpoint.architectures import architecture_of
 from ..errors import TrainingError, in_short
 from ..model.cross_entropy import LOGITS_AT_ONCE
-from ..model.gpt2 import GPT2
 from .run import Run
 from .settings import TrainingSettings
 
@@ -32,7 +32,7 @@ def out_of_memory(run: Run, error: BaseException) -> TrainingError:
     config, settings = run.model.config, run.settings
     parameters = run.model.parameter_count()
     logits = settings.batch_size * config.block_size * config.vocab_size
-    if isinstance(run.model, GPT2):
+    if architecture_of(config).accelerated:
         logits = min(logits, LOGITS_AT_ONCE)
     return TrainingError(
         f"Step {run.step + 1} needs more memory than there is ({in_short(error)}): {parameters:,} parameters with gradients "

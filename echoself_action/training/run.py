@@ -17,9 +17,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ..checkpoint.architectures import architecture_of
 from ..checkpoint.atomic import new_folder, set_aside
 from ..checkpoint.metadata import DataFacts, Evaluation, Metadata, TokenizerFacts
-from ..checkpoint.model_folder import ModelFolder, architecture_of, read_model_folder
+from ..checkpoint.model_folder import ModelFolder, read_model_folder
 from ..checkpoint.weights import write_model
 from ..corpus.tokenizer import Tokenizer
 from ..corpus.tokens import Tokens
@@ -182,7 +183,7 @@ class Run:
             val_loss=self.val_loss,
             best_val_loss=self.best_val_loss,
             best_step=self.best_step,
-            architecture=architecture_of(self.model.config),
+            architecture=architecture_of(self.model.config).name,
             parameters=self.model.parameter_count(),
             tokenizer=TokenizerFacts(name=tokenizer.name, digest=tokenizer.digest, vocab_size=tokenizer.vocab_size),
             data=DataFacts(

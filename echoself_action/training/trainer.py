@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
+from ..checkpoint.architectures import architecture_of
 from ..checkpoint.atomic import remove_leftovers
 from ..checkpoint.metadata import Evaluation
 from ..errors import TrainingError, is_out_of_memory
 from ..evaluation.loss import HeldOut
-from ..model.config import GPT2Config
 from .async_checkpointer import Saver
 from .compiling import Compiling
 from .cpu.threads import Threads
@@ -95,9 +95,8 @@ class _Loop:
 
     def _utilisation(self, tokens_per_second: float) -> float | None:
         run, peak = self.run, self.run.precision.peak
-        if not peak or not isinstance(run.model.config, GPT2Config):
-            return None
-        return tokens_per_second * run.model.config.flops_per_token() / (peak * run.team.size)
+        flops = architecture_of(run.model.config).config.flops_per_token(run.model.config)
+        return tokens_per_second * flops / (peak * run.team.size) if peak and flops else None
 
     def take_steps(self) -> StoppedBy:
         run = self.run

@@ -66,7 +66,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"persona_dimensions": []}, "persona_dimensions=\\[\\]"),
     ({"persona_dimensions": ["a.b"]}, "persona_dimensions=a.b"),
     ({"persona_dimensions": ["forward"]}, "taken in PyTorch's modules"),
-    ({"persona_dimensions": ["calm", "calm"]}, "a name stands in it twice"),
+    ({"persona_dimensions": ["calm", "calm"]}, "contains duplicates: calm"),
     ({"persona_dimensions": ["calm"]}, "does not fit its config.json"),
     ({"dimension_weights": {"cognitive": "much"}}, "dimension_weights=much"),
     ({"dimension_weights": [1]}, "dimension_weights="),

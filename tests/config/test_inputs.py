@@ -82,7 +82,7 @@ def test_yaml_may_write_a_tag_as_a_number() -> None:
         ),
         (
             {"mode": "train", "persona_dimensions": "a,b,a", "architecture": "nanecho"},
-            "--persona-dimensions: ['a', 'b', 'a']: a",
+            "--persona-dimensions: ['a', 'b', 'a']: contains",
         ),
         ({"mode": "train", "architecture": "llama"}, "--architecture: 'llama' is none of its values."),
         ({"mode": "train", "n_layer": "zero"}, "--n-layer: 'zero': input should be a valid integer"),

@@ -84,7 +84,7 @@ def _front_matter(repo_id: str, folder: ModelFolder, choices: CardChoices, last:
         datasets=[folder.metadata.dataset.repo_id] if folder.metadata and folder.metadata.dataset else None,
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=[folder.architecture, "echoself-action"],
+        tags=[folder.architecture.name, "echoself-action"],
         model_name=repo_id.split("/")[-1],
         eval_results=_eval_results(folder.metadata, last),
     )

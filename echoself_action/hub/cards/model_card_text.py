@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ...checkpoint.metadata import Architecture, Comparison, DatasetFacts, Metadata, ParityFacts, in_words
+from ...checkpoint.architectures import Architecture
+from ...checkpoint.metadata import Comparison, DatasetFacts, Metadata, ParityFacts, in_words
 from ...markdown import code, number, table
 from ..history import Publish
 from ..repo import CHART_FILE, HISTORY_FILE
@@ -23,18 +24,16 @@ are not true, and has not been tuned to follow instructions or to be safe. Don't
 
 
 def about(config: Any, architecture: Architecture) -> str:
-    """What it is; of a NanEcho also what a reader has to know: that its code is run, and what it computes."""
-    kind = "GPT-2" if architecture == "gpt2" else "NanEcho"
-    text = f"""A {kind} language model with {config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, a context of
+    """What it is, with what its architecture has to say."""
+    name = architecture.display_name
+    return f"""A {name} language model with {config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, a context of
 {config.block_size} tokens and a vocabulary of {config.vocab_size}. It was trained and published by
 [echoself-action]({ACTION_URL}).
-"""
-    return text if architecture == "gpt2" else text + _about_nanecho(config)
+{architecture.config.card_text(config)}"""
 
 
 def use(repo_id: str, config: Any, architecture: Architecture) -> str:
     """A snippet that runs."""
-    trust = "" if architecture == "gpt2" else ", trust_remote_code=True"
     new_tokens = min(50, config.block_size // 2)  # the context has no room for more than a block
     return f"""## How to use it
 
@@ -42,7 +41,7 @@ def use(repo_id: str, config: Any, architecture: Architecture) -> str:
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{repo_id}")
-model = AutoModelForCausalLM.from_pretrained("{repo_id}"{trust})
+model = AutoModelForCausalLM.from_pretrained("{repo_id}"{architecture.trust_argument})
 ids = tokenizer("The", return_tensors="pt").input_ids
 print(tokenizer.decode(model.generate(ids, max_new_tokens={new_tokens}, do_sample=True)[0]))
 ```
@@ -196,25 +195,3 @@ def _run(publish: Publish) -> str:
     name = code(publish.commit[:7]) if publish.commit else "a job" if publish.run_url else ""
     safe = publish.run_url and publish.run_url.startswith("https://") and not set(publish.run_url) & set(" ()<>|\n\"'")
     return f"[{name}]({publish.run_url})" if safe and name else name
-
-
-def _about_nanecho(config: Any) -> str:
-    depth = f"recursive reasoning, {config.recursion_depth} deep at step {config.current_iteration}"
-    parts = {
-        "adaptive attention": config.enable_adaptive_attention,
-        f"persona dimensions ({', '.join(config.persona_dimensions)})": config.enable_persona_dimensions,
-        depth: config.enable_recursive_reasoning,
-        "hypergraph patterns": config.enable_hypergraph_patterns,
-    }
-    text = f"""
-NanEcho is no architecture of transformers: the model comes with its code, `modeling_nanecho.py`, and loading it needs
-`trust_remote_code=True`, which runs that file. Read it first; it imports torch and transformers alone.
-
-It has {", ".join(name for name, on in parts.items() if on) or "none of its extras"}.
-"""
-    if config.legacy:
-        text += """
-**It keeps the arithmetic of the program that trained it** (`legacy: true`): it is not causal, so its logits depend on later
-tokens, and it was trained to predict the token after the next one. Its text is worse than its loss.
-"""
-    return text

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import torch
 
+from ...checkpoint.architectures import architecture_of
 from ...model import Model
-from ...model.gpt2 import GPT2
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,7 +26,7 @@ _SWITCH_INTERVAL_S = 2e-4
 def thread_count(model: Model, device: torch.device, sharded: bool) -> int:
     """How many threads compute its gradients, whatever the number of cores. A NanEcho draws from PyTorch's one generator, and a
     sharded model talks to other processes while it computes: both take one."""
-    return 2 if device.type == "cpu" and isinstance(model, GPT2) and not sharded else 1
+    return 2 if device.type == "cpu" and architecture_of(model.config).accelerated and not sharded else 1
 
 
 class Threads:

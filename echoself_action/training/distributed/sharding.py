@@ -11,6 +11,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from ...checkpoint.architectures import architecture_of
 from ...model import Model
 from .process_group import Team
 
@@ -67,6 +68,6 @@ def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
 
 
 def _blocks(model: Model) -> nn.ModuleList:
-    blocks = model.get_submodule("transformer.h" if hasattr(model, "transformer") else "blocks")
+    blocks = model.get_submodule(architecture_of(model.config).blocks)
     assert isinstance(blocks, nn.ModuleList)
     return blocks

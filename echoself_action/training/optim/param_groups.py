@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...checkpoint.architectures import architecture_of
 from ...model import Model
 from ..distributed.process_group import ALONE, Team
 from ..distributed.sharding import placed_like
@@ -87,7 +88,8 @@ def make_optimizer(
     With Muon, embeddings do not decay either: what is left to AdamW then are they and vectors.
     """
     named = dict(model.named_parameters())
-    hidden = {name: p for name, p in named.items() if p.dim() == 2 and ".h." in name} if name == "muon" else {}
+    prefix = architecture_of(model.config).muon_matrices if name == "muon" else None
+    hidden = {name: p for name, p in named.items() if prefix and p.dim() == 2 and name.startswith(prefix)}
     rest = {name: p for name, p in named.items() if name not in hidden}
     decay = 0.0 if hidden else weight_decay
     optimizers: list[list[torch.optim.Optimizer]]
