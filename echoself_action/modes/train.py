@@ -24,7 +24,7 @@ from ..starting.resume import make_way, starting_point
 from ..starting.tokenize_corpus import corpus_tokens
 from ..training.distributed.process_group import joined
 from ..training.init_or_resume import continued, fresh
-from ..training.precision import choose_precision
+from ..training.precision import choose_device
 from ..training.result import Listeners, Result
 from ..training.run import Data, Run
 from ..training.settings import OptimizerName
@@ -67,7 +67,7 @@ def train_model(inputs: Inputs, start: ModelFolder | None, started: float) -> Tr
     settings = inputs.training_settings(_usual_optimizer(inputs, start))
     with part("Corpus"):
         data = Data(corpus_tokens(inputs, start), inputs.data)
-    device = choose_precision(settings).device.type
+    device = choose_device(settings).type
     with part("Training"), stop_on_signals() as stop, joined(device) as team, ProgressPrinter() as printer:
         if start:
             training = continued(start, data, settings, note, team)
@@ -130,7 +130,7 @@ def _fitting(inputs: Inputs, start: ModelFolder) -> ModelFolder:
 
 def _introduce(training: Run) -> None:
     config, precision = training.model.config, training.precision
-    dtype = str(precision.dtype).removeprefix("torch.")
+    dtype = precision.dtype_name
     begins = f"going on at step {training.step}" if training.step else "a new model"
     note(
         f"{begins}: {training.model.parameter_count():,} parameters ({config.n_layer} layers, {config.n_head} heads, width "

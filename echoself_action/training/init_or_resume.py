@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoint.model_folder import ModelFolder, sha256
+from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, sha256
 from ..checkpoint.weights import load_model, new_model
 from ..errors import CheckpointError, InputError
 from ..model import ModelConfig
@@ -24,7 +24,7 @@ from .distributed.sharding import place
 from .optim.loss_scale import LossScale
 from .optim.param_groups import make_optimizer, restore_moments
 from .optim.schedule import Schedule, open_ended, over_total
-from .precision import choose_precision
+from .precision import Precision, choose_precision, fastest_dtype, name_of
 from .run import Data, Run
 from .settings import TrainingSettings
 from .training_state import TrainingState, read_state
@@ -67,30 +67,33 @@ def continued(
 
     Raises CheckpointError where the folder is damaged.
     """
-    model = load_model(folder)
+    model, known = load_model(folder), folder.metadata
+    state: TrainingState | None = None
+    if folder.has_training_state and known:
+        state, stored = read_state(folder.path, sha256(folder.path / WEIGHTS_FILE))
+    # the dtype belongs to the model once `auto` was decided here, which it was not for another program's checkpoint
+    trained_in = state.dtype if state and known and not known.imported_from else None
     run = Run(
         run_id=uuid.uuid4().hex,
         model=model,
-        precision=choose_precision(settings),
+        precision=choose_precision(settings, trained_in),
         settings=settings,
         data=data,
         step=folder.step,
         schedule=_new_schedule(folder.step, settings),
         team=team,
     )
-    known = folder.metadata
     if known:
         run.run_id, run.tokens_seen, run.elapsed_s = known.run_id, known.tokens_seen, known.elapsed_s
         run.train_loss, run.evaluations = known.train_loss, list(known.evaluations)
         if known.data and known.data.digest == data.tokens.digest:
             run.val_loss, run.best_val_loss, run.best_step = known.val_loss, known.best_val_loss, known.best_step
-    if not folder.has_training_state or not known:
+    if not state or not known:
         run.sequences_seen = run.tokens_seen // model.config.block_size
         note(f"{folder.path} has no training state: going on from its weights at step {run.step}, with a new optimizer.")
         _decide(run, None)
         _begin(run, {})
         return run
-    state, stored = read_state(folder.path, sha256(folder.path / "model.safetensors"))
     run.sequences_seen = state.sequences_seen
     run.schedule = _continued_schedule(state.schedule, run.step, settings)
     _decide(run, state)
@@ -103,7 +106,18 @@ def continued(
         ) from error
     for change in changes(state, known.settings, run.state(), settings, run.step):
         note(change)
+    if trained_in and settings.dtype == "auto":
+        _note_kept_dtype(run.precision, note)
     return run
+
+
+def _note_kept_dtype(precision: Precision, note: Callable[[str], None]) -> None:
+    kept, fastest = precision.dtype_name, name_of(fastest_dtype(precision.device))
+    if kept != fastest:
+        note(
+            f"dtype: auto keeps {kept}, in which the model was trained so far. This machine computes {fastest} faster; "
+            f"to change to it, set dtype: {fastest}."
+        )
 
 
 def _decide(run: Run, before: TrainingState | None) -> None:

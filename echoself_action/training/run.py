@@ -168,7 +168,7 @@ class Run:
             native=self.native,
             seed=self.settings.seed,
             sequences_per_step=self.settings.sequences_per_step,
-            dtype=str(self.precision.dtype).removeprefix("torch."),
+            dtype=self.precision.dtype_name,
             data_digest=self.data.tokens.digest,
         )
 
@@ -194,8 +194,7 @@ class Run:
                 train_tokens=len(tokens.train),
                 val_tokens=len(tokens.val),
             ),
-            settings=asdict(self.settings)
-            | {"computed_in": str(self.precision.dtype).removeprefix("torch."), "processes": self.team.size},
+            settings=asdict(self.settings) | {"computed_in": self.precision.dtype_name, "processes": self.team.size},
             versions={name: version(name) for name in ("echoself-action", "torch", "numpy", "tokenizers")}
             | {"python": platform.python_version()},
             device=self.precision.device_name,

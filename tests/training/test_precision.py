@@ -1,9 +1,29 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
+from echoself_action.checkpoint.select import resumable
+from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import InputError
-from echoself_action.training.precision import Pace, choose_precision, peak_of
-from tests.conftest import training_settings
+from echoself_action.model.gpt2 import GPT2Config
+from echoself_action.training.init_or_resume import continued, fresh
+from echoself_action.training.precision import Pace, choose_device, choose_precision, fastest_dtype, name_of, peak_of
+from echoself_action.training.result import Listeners
+from echoself_action.training.run import Data
+from echoself_action.training.stop import StopRequest
+from echoself_action.training.trainer import train
+from tests.conftest import SMALL, Cli, training_settings
+
+CPU = torch.device("cpu")
+QUIET = Listeners(lambda _: None, pytest.fail)
+FASTEST = name_of(fastest_dtype(CPU))
+OTHER = "float32" if FASTEST == "bfloat16" else "bfloat16"  # what another machine would choose
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
 def test_a_dtype_that_is_given_is_taken() -> None:
@@ -53,3 +73,58 @@ def test_a_gpu_is_known_by_its_name(name: str, tflops: int | None) -> None:
 def test_a_cpu_has_no_peak_and_is_never_behind() -> None:
     assert choose_precision(training_settings(dtype="bfloat16")).peak is None
     assert Pace(torch.device("cpu")).step_given(catches_up=False)
+
+
+def test_auto_keeps_the_dtype_of_a_model_from_another_machine(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    data, notes = Data(tokens, []), list[str]()
+    train(fresh(small_config, data, training_settings(dtype=OTHER, max_iters=2)), tmp_path, StopRequest(), QUIET)
+    for _ in range(2):  # and the next run keeps it too
+        resumed = continued(resumable(tmp_path)[0], data, training_settings(dtype="auto", max_iters=2), notes.append)
+        assert resumed.state().dtype == OTHER
+        train(resumed, tmp_path, StopRequest(), QUIET)
+    assert len(notes) == 2
+    assert notes[0] == notes[1]
+    assert notes[0].startswith(
+        f"dtype: auto keeps {OTHER}, in which the model was trained so far. This machine computes {FASTEST} faster"
+    )
+
+
+def test_auto_says_nothing_if_the_model_has_the_dtype_that_this_machine_chooses(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    data = Data(tokens, [])
+    train(fresh(small_config, data, training_settings(dtype="auto", max_iters=2)), tmp_path, StopRequest(), QUIET)
+    assert continued(resumable(tmp_path)[0], data, training_settings(dtype="auto"), pytest.fail).state().dtype == FASTEST
+
+
+def test_another_explicit_dtype_is_used_and_kept_by_later_runs(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    data, notes = Data(tokens, []), list[str]()
+    train(fresh(small_config, data, training_settings(dtype=FASTEST, max_iters=2)), tmp_path, StopRequest(), QUIET)
+    changed = continued(resumable(tmp_path)[0], data, training_settings(dtype=OTHER, max_iters=2), notes.append)
+    assert notes == [f"dtype was {FASTEST} and is now {OTHER}: other rounding from here on."]
+    train(changed, tmp_path, StopRequest(), QUIET)
+    assert continued(resumable(tmp_path)[0], data, training_settings(dtype="auto"), notes.append).state().dtype == OTHER
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_auto_never_computes_float16_on_a_cpu(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    data, notes = Data(tokens, []), list[str]()
+    train(fresh(small_config, data, training_settings(dtype="float16", max_iters=2)), tmp_path, StopRequest(), QUIET)
+    assert continued(resumable(tmp_path)[0], data, training_settings(dtype="auto"), notes.append).state().dtype == FASTEST
+    assert notes == [f"dtype was float16 and is now {FASTEST}: other rounding from here on."]
+
+
+def test_a_bfloat16_chain_stays_bfloat16_on_a_runner_with_avx2_alone(begun: Cli) -> None:
+    begun(f"train --tokenizer bytes --dtype bfloat16 --device cpu {SMALL}")
+    again = f"train --tokenizer bytes --device cpu {SMALL}"
+    subprocess.run([sys.executable, "-m", "echoself_action", *again.split()], env=os.environ | AVX2, check=True, timeout=120)
+    (newest, *_) = resumable(Path("echoself-model"))
+    assert newest.step > 16
+    assert json.loads((newest.path / "training_state/state.json").read_text())["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("written", ["float8", "", "nn"])
+def test_an_unknown_dtype_in_a_state_is_not_used(written: str) -> None:
+    assert choose_precision(training_settings(dtype="auto"), written).dtype is fastest_dtype(choose_device(training_settings()))
