@@ -19,7 +19,7 @@ import results
 import torch
 from results import Figures, machine, spread
 
-from echoself_action.config.inputs import Inputs
+from echoself_action.config.inputs import TrainInputs
 from echoself_action.corpus.token_cache import prepare_tokens
 from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.model.gpt2 import GPT2Config
@@ -96,7 +96,7 @@ def make_run(name: str, place: Path) -> tuple[Run, Callable[[], None], int]:
     files = sorted((ROOT / "echoself_action").rglob("*.py"))
     tokens = prepare_tokens(files, make_tokenizer("bytes", lambda: iter(())), place / "tokens", 0.1, "skip", print)
     config = GPT2Config(vocab_size=VOCABULARY, block_size=block, n_layer=layers, n_head=heads, n_embd=width)
-    inputs = Inputs(mode="train", batch_size=batch, dtype="float32", device="cpu")
+    inputs = TrainInputs(mode="train", batch_size=batch, dtype="float32", device="cpu")
     run = fresh(config, Data(tokens, []), inputs.training_settings("adamw"))
     batches = run.batches()
 

@@ -1,6 +1,6 @@
-"""The command line: `echoself MODE [--input value ...]`, and `echoself hub` for a Hub on this machine.
+"""The command line: `echoself MODE [--input value ...]`, and `echoself hub` to run a local Hub.
 
-Flags are made from `inputs.py`. Nothing heavy is imported before a mode is known.
+The flags are generated from config/inputs.py. A mode and its libraries are imported once the mode is known.
 """
 
 import argparse
@@ -13,13 +13,13 @@ from .errors import MissingLocalHubError
 from .exit_codes import exit_code_of
 from .report.github_actions import mask
 
-DESCRIPTION = "Train GPT-2 models on a repository's own text, publish them to the Hugging Face Hub, and go on training."
+DESCRIPTION = "Train GPT-2 models on a repository's own text, publish them to the Hugging Face Hub, and resume from there."
 HELP = {
-    "train": "Train a model, or go on training one.",
-    "deploy": "Publish a model folder to the Hub.",
-    "pull": "Fetch a model from the Hub.",
-    "cycle": "Pull, train and deploy in one go.",
-    "compare": "Find out which of two or more models is better.",
+    "train": "Train a new model, or resume training one.",
+    "deploy": "Publish a model to the Hub.",
+    "pull": "Download a model from the Hub, or import a checkpoint.",
+    "cycle": "Pull, train and deploy in one run.",
+    "compare": "Compare two or more models on the same held-out text, or review pull requests on the Hub.",
 }
 
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(flags: dict[str, str], unknown_flags: Sequence[str] = ()) -> int:
-    """Run one mode with inputs from flags, environment and file; every failure ends here, with its exit code."""
+    """Run a mode with inputs from flags, environment and file; returns the exit code. Every error is reported here."""
 
     def work() -> int:
         models = import_module("echoself_action.config.load").load_models(flags, unknown_flags)
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="VALUE",
                 **switch,  # type: ignore[arg-type]
             )
-    commands.add_parser("hub", help="Run a Hub on this machine.", add_help=False)
+    commands.add_parser("hub", help="Run a local Hub.", add_help=False)
     return parser
 
 

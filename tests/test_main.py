@@ -65,8 +65,8 @@ def left(workspace: Path) -> list[str]:
     [
         (f"train --data none/**/*.md {SMALL}", "'none/**/*.md' matches no file"),
         ("cycle --repo-id not-a-repo", "--repo-id: 'not-a-repo' has not the form that is wanted"),
-        ("trian", "mode: 'trian' is no mode"),
-        ("train --colour red", "--colour is no flag of this mode"),
+        ("trian", "mode: 'trian' is not a valid mode"),
+        ("train --colour red", "--colour is not a flag of this mode"),
         ("train --n-embd 130", "--n-embd: 130 is not divisible by n_head, 4"),
         (f"train {SMALL} --block-size 100000", "block_size"),
         ("cycle --repo-id me/model", "hf_token: none given, and writing to https://huggingface.co needs one"),

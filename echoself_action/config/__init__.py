@@ -1,1 +1,1 @@
-"""The inputs: declared once, loaded, validated and documented."""
+"""The inputs and outputs: declared once, loaded, validated and documented."""

@@ -1,24 +1,33 @@
 """Every input of the action, declared once.
 
-The help texts, action.yml and the tables of the documentation are made from it; load.py reads `Inputs` from the command line,
-the inputs of the action and the YAML file.
+The help texts, action.yml and the tables of the documentation are made from `Inputs`; load.py reads it from the command line,
+the inputs of the action and the YAML file. Each mode has a type of its own, in which the inputs it requires are required.
 """
 
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from ..checkpoint.architectures import ArchitectureName, DimensionNames
-from ..hub.repo_id import REPO
+from ..hub.repo_id import MAX_REPO_ID, REPO
 from ..training.settings import PRESETS, Compile, Device, Dtype, OptimizerName, Sharding, TrainingSettings
 
 Mode = Literal["train", "deploy", "pull", "cycle", "compare"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 DEFAULT_CONFIG = ".github/echoself.yml"
-AUTO = "auto"  # as `checkpoint`: look for one
+AUTO = "auto"  # as `checkpoint`: search for one
 LAUNCH_INPUTS = ("runtime", "image")  # launch.sh reads them, before there is a Python that could read flags or a file
 NO_FLAGS = ("mode", "hf_token", *LAUNCH_INPUTS)
 
@@ -29,9 +38,15 @@ _READS: tuple[Mode, ...] = (*TRAINS, "deploy", "compare")
 _IMPORTS: tuple[Mode, ...] = (*_READS, "pull")
 
 
-def _input(help: str, modes: tuple[Mode, ...], default: Any = None, shown: str | None = None, **limits: Any) -> Any:
-    """A field; `shown` is what documentation gives as its default where the value itself would not tell."""
-    return Field(default, description=help, json_schema_extra={"modes": list(modes), "shown": shown}, **limits)
+def _input(
+    help: str, modes: tuple[Mode, ...], default: Any = None, shown: str | None = None, form: str | None = None, **limits: Any
+) -> Any:
+    """Declare an input: its help text, the modes that have it and its default.
+
+    `shown` is the default as documentation shows it, if it depends on other inputs. `form` is the advice for a value of an
+    invalid format.
+    """
+    return Field(default, description=help, json_schema_extra={"modes": list(modes), "shown": shown, "form": form}, **limits)
 
 
 def _split(value: object) -> object:
@@ -46,276 +61,333 @@ def _text(value: object) -> object:
 
 
 def _off(value: object) -> object:
-    """YAML 1.1 reads `verify: off` as a truth value."""
+    """YAML 1.1 reads `verify: off` as a boolean."""
     return "off" if value is False else value
 
 
-def _truth_in_words(value: object) -> object:
-    """YAML reads `compile: true` as a truth value."""
+def _boolean_as_text(value: object) -> object:
+    """YAML reads `compile: true` as a boolean."""
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def _nameable(value: str) -> str:
-    """Checked here, because a file system says it only after the work, and of a path that nobody wants to read."""
+def _path(value: str) -> str:
+    """Checked here, because the file system would refuse it only after the work is done."""
     if "\0" in value or len(value) > 4000 or any(len(part.encode()) > 255 for part in value.split("/")):
-        raise PydanticCustomError("no_name", "no file or folder can have such a name")
+        raise PydanticCustomError("invalid_path", "not a valid path for a file or folder")
     return value
 
 
 def _repo(value: str) -> str:
-    """Checked here, because huggingface_hub says it only after the work, and as if it were a bug of ours."""
+    """Checked here, because huggingface_hub would refuse it only after the work is done."""
     if not re.fullmatch(REPO, value):
-        raise PydanticCustomError("string_pattern_mismatch", "no repo has such a name")
+        raise PydanticCustomError("string_pattern_mismatch", "not a valid repo id")
     return value
 
 
 def _distinct(values: list[str]) -> list[str]:
-    if len(set(values)) < len(values):
-        raise PydanticCustomError("twice", "one stands in it twice")
+    if duplicates := sorted({value for value in values if values.count(value) > 1}):
+        raise PydanticCustomError("duplicates", "contains duplicates: {names}", {"names": ", ".join(duplicates)})
     return values
 
 
 Text = Annotated[str, BeforeValidator(_text)]
 LanguageCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,12}(-[A-Za-z0-9]{1,8}){0,3}$")]
-PathText = Annotated[str, AfterValidator(_nameable)]
+PathText = Annotated[str, AfterValidator(_path)]
 RepoId = Annotated[Text, AfterValidator(_repo)]
+Candidates = Annotated[list[PathText], BeforeValidator(_split), AfterValidator(_distinct), Field(min_length=2)]
+PullRequests = Annotated[Text, StringConstraints(pattern=r"^(open|[1-9][0-9]{0,8})$")]
 REVISION = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
+REPO_ID_FORM = "Use the form owner/name, such as my-org/my-model."
+_REPO_NAMES = (
+    f"The Hub does not accept names that contain -- or .., start or end with - or ., end with .git, or are longer than "
+    f"{MAX_REPO_ID} characters."
+)
 
 
 class Inputs(BaseModel):
-    """The inputs, parsed and checked. None where an input was not given and its default depends on others."""
+    """The inputs, parsed and validated. None if an input was not given and its default depends on other inputs."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True, allow_inf_nan=False, defer_build=True
     )
 
-    mode: Mode = _input("What to do.", _ALL, shown="required")
-    config: str | None = _input("YAML file with any of these inputs.", _ALL, shown=f"{DEFAULT_CONFIG} where present")
-    model: Text | None = _input("One of the `models` in the file, by its name.", _ALL, shown="all of them, one after the other")
-    repo_id: RepoId | None = _input("Model repo on the Hub, owner/name.", _ALL)
-    revision: Text = _input("Branch, tag or commit of the repo.", _ALL, "main", pattern=f"^{REVISION}$")
+    mode: Mode = _input("What to do: train, deploy, pull, cycle or compare.", _ALL, shown="required")
+    config: str | None = _input("YAML file that sets any of these inputs.", _ALL, shown=f"{DEFAULT_CONFIG}, if it exists")
+    model: Text | None = _input(
+        "Name of the model to run, one of `models` in the YAML file.",
+        _ALL,
+        shown="all of them, one after the other",
+        form="Use one of the names under models in the file.",
+    )
+    repo_id: RepoId | None = _input("Model repo on the Hub, as owner/name.", _ALL, form=f"{REPO_ID_FORM} {_REPO_NAMES}")
+    revision: Text = _input(
+        "Branch, tag or commit of the model repo.",
+        _ALL,
+        "main",
+        pattern=f"^{REVISION}$",
+        form="Use the name of a branch, a tag or a commit.",
+    )
     hub: PathText | None = _input(
-        "Which Hub: a URL, or `local` or a folder for a Hub on this machine.",
+        "URL of the Hub; or `local`, or a folder, for a local Hub on this machine.",
         _ALL,
         shown="HF_ENDPOINT or huggingface.co",
     )
-    hf_token: SecretStr | None = _input("Token of the Hub; never a flag.", _ALL, shown="HF_TOKEN")
+    hf_token: SecretStr | None = _input("Access token of the Hub. Cannot be passed as a flag.", _ALL, shown="HF_TOKEN")
     checkpoint: PathText | None = _input(
-        "Model folder or `.pt` file to deploy, to go on from or to take in; a glob that matches one; `auto` to look for one.",
+        "Model folder or `.pt` file to deploy, resume from or import; a glob that matches exactly one; or `auto` to search "
+        "for one.",
         (*TRAINS, "deploy", "pull"),
-        shown="the best one; for pull, the Hub's",
+        shown="the best checkpoint in output_dir; for pull, the model on the Hub",
     )
-    candidates: Annotated[list[PathText], BeforeValidator(_split), AfterValidator(_distinct)] | None = _input(
-        "What to compare, two or more: model folders, `.pt` files, or Hub repos as owner/name or owner/name@revision.",
+    candidates: Candidates | None = _input(
+        "Two or more models to compare: model folders, `.pt` files, or Hub repos as owner/name or owner/name@revision.",
         ("compare",),
-        shown="the Hub's and the best in output_dir",
-        min_length=2,
+        shown="the model on the Hub and the best checkpoint in output_dir",
     )
-    pull_requests: Annotated[Text, StringConstraints(pattern=r"^(open|[1-9][0-9]{0,8})$")] | None = _input(
-        "Check pull requests to repo_id on the Hub, and comment on each with the verdict: `open`, those that are open and have "
-        "changed since they were checked; or the number of one.",
+    pull_requests: PullRequests | None = _input(
+        "Review pull requests to repo_id on the Hub and comment the verdict on each: `open` for every open one that has "
+        "changed since its last review, or the number of one.",
         ("compare",),
+        form="Use open, or the number of a pull request.",
     )
-    output_dir: Annotated[Path, BeforeValidator(lambda value: _nameable(str(value)))] = _input(
-        "Where checkpoints go; of one of several models, the folder of its name in there.", _ALL, Path("echoself-model")
+    output_dir: Annotated[Path, BeforeValidator(lambda value: _path(str(value)))] = _input(
+        "Folder to save checkpoints in. With several models, each uses a subfolder of its name.", _ALL, Path("echoself-model")
     )
 
     formats: Annotated[list[Literal["nanogpt", "nanecho"]], BeforeValidator(_split)] = _input(
-        "Further exports into output_dir: `nanogpt`, a nanogpt/ckpt.pt that its train.py resumes from; `nanecho`, a "
-        "nanecho/cache that its trainer resumes from.",
+        "Additional exports into output_dir: `nanogpt` writes nanogpt/ckpt.pt, `nanecho` writes nanecho/cache; the train.py of "
+        "nanoGPT and the trainer of NanEcho resume from them.",
         ("pull",),
         [],
     )
 
     data: Annotated[list[PathText], BeforeValidator(_split)] = _input(
-        "Globs of text, Markdown, code, JSONL or JSON (`text` or chat `messages`), Parquet, or nanoGPT .bin "
+        "Training data: globs of text, Markdown, code, JSONL or JSON (`text` or chat `messages`), Parquet or nanoGPT .bin "
         "files; or a dataset on the Hub as hf://datasets/owner/name or hf://datasets/owner/name@revision.",
         _READS,
         ["**/*.md"],
         min_length=1,
     )
-    val_fraction: float = _input("Share of the documents that is held out.", _READS, 0.1, gt=0, le=0.5)
-    on_bad_file: Literal["fail", "skip"] = _input("What to do with a file that is not what its name says.", _READS, "fail")
+    val_fraction: float = _input("Fraction of the documents held out for validation.", _READS, 0.1, gt=0, le=0.5)
+    on_bad_file: Literal["fail", "skip"] = _input("What to do with a file that cannot be read in its format.", _READS, "fail")
     tokenizer: PathText | None = _input(
-        "`gpt2`, `bpe:<size>` trained on the corpus, `bytes`, or the path of a tokenizer.json or of nanoGPT's meta.pkl.",
+        "`gpt2`; `bpe:<size>` to train one on the corpus; `bytes`; or the path of a tokenizer.json or of nanoGPT's meta.pkl.",
         _IMPORTS,
         pattern=r"^(gpt2|bytes|bpe:[1-9][0-9]*|.+\.(json|pkl))$",
-        shown="the continued model's, else gpt2",
+        shown="the checkpoint's; gpt2 for a new model",
+        form="Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json or a meta.pkl.",
     )
 
-    preset: Literal["ci", "scheduled", "full"] = _input("Sizes and budgets for the inputs below.", TRAINS, "ci")
+    preset: Literal["ci", "scheduled", "full"] = _input(
+        "Model size and training budget: defaults for the inputs marked preset.", TRAINS, "ci"
+    )
     architecture: ArchitectureName | None = _input(
         "`gpt2`; or `nanecho`, which transformers loads only with trust_remote_code=True.",
         TRAINS,
-        shown="the continued model's, else gpt2",
+        shown="the checkpoint's; gpt2 for a new model",
     )
     persona_dimensions: Annotated[DimensionNames, BeforeValidator(_split)] | None = _input(
-        "Names of a new NanEcho's persona dimensions.", TRAINS, shown="the eight of Echo Self"
-    )
-    n_layer: int | None = _input("Transformer blocks.", TRAINS, shown="preset", ge=1)
-    n_head: int | None = _input(
-        "Attention heads; of a checkpoint, where its file does not say.", _IMPORTS, shown="preset", ge=1
-    )
-    n_embd: int | None = _input("Width.", TRAINS, shown="preset", ge=1)
-    block_size: int | None = _input("Tokens that the model sees at once.", TRAINS, shown="preset", ge=1)
-    dropout: float | None = _input("Dropout rate.", TRAINS, shown="preset", ge=0, lt=1)
-    bias: bool | None = _input("Biases in linear layers and layer norms.", TRAINS, shown="true")
-    max_iters: int | None = _input("Additional steps of this run.", TRAINS, shown="preset", ge=1)
-    max_minutes: float | None = _input("Wall-clock budget of this run, 0 for none.", TRAINS, shown="preset", ge=0)
-    batch_size: int | None = _input("Sequences at once.", TRAINS, shown="preset", ge=1)
-    gradient_accumulation: int | None = _input("Batches a step.", TRAINS, shown="preset", ge=1)
-    optimizer: OptimizerName | None = _input(
-        "muon: for the matrices inside the blocks, and AdamW for the rest; or adamw.",
+        "Names of the persona dimensions of a new NanEcho model.",
         TRAINS,
-        shown="the checkpoint's; of a new GPT-2 muon, of a new NanEcho adamw",
+        shown="the eight of Echo Self",
+        form="Use names of letters, digits and underscores.",
+    )
+    n_layer: int | None = _input("Number of transformer blocks.", TRAINS, shown="preset", ge=1)
+    n_head: int | None = _input(
+        "Number of attention heads. Required for an imported checkpoint that does not record it.",
+        _IMPORTS,
+        shown="preset",
+        ge=1,
+    )
+    n_embd: int | None = _input("Embedding size (hidden width).", TRAINS, shown="preset", ge=1)
+    block_size: int | None = _input("Context length, in tokens.", TRAINS, shown="preset", ge=1)
+    dropout: float | None = _input("Dropout probability.", TRAINS, shown="preset", ge=0, lt=1)
+    bias: bool | None = _input("Use biases in linear layers and layer norms.", TRAINS, shown="true")
+    max_iters: int | None = _input("Number of steps to train in this run.", TRAINS, shown="preset", ge=1)
+    max_minutes: float | None = _input("Time limit of this run in minutes, 0 for none.", TRAINS, shown="preset", ge=0)
+    batch_size: int | None = _input("Sequences per batch.", TRAINS, shown="preset", ge=1)
+    gradient_accumulation: int | None = _input("Batches per optimizer step.", TRAINS, shown="preset", ge=1)
+    optimizer: OptimizerName | None = _input(
+        "`muon` (Muon for the matrices inside the blocks, AdamW for all other parameters) or `adamw`.",
+        TRAINS,
+        shown="the checkpoint's; muon for a new GPT-2, adamw for a new NanEcho",
     )
     learning_rate: float | None = _input("Peak learning rate.", TRAINS, shown="preset", gt=0)
     total_iters: int | None = _input(
-        "Steps over all runs that the learning rate falls over, as a cosine; without it the rate is constant, and falls at the "
-        "end of every run, on a branch.",
+        "Length of a cosine decay of the learning rate, in steps over all runs. If not set, the learning rate is constant, "
+        "with a decay phase at the end of each run (warmup-stable-decay).",
         TRAINS,
-        shown="open-ended",
+        shown="not set",
         ge=1,
     )
-    decay: float = _input("Share of a run's steps that the rate falls over, without total_iters.", TRAINS, 0.2, ge=0, lt=1)
-    warmup: int | None = _input("Steps of linear warmup.", TRAINS, shown="a twentieth of the run", ge=0)
+    decay: float = _input("Fraction of a run's steps in the decay phase. Not used with total_iters.", TRAINS, 0.2, ge=0, lt=1)
+    warmup: int | None = _input("Steps of linear warmup.", TRAINS, shown="5% of the run", ge=0)
     weight_decay: float = _input("Weight decay of matrices.", TRAINS, 0.1, ge=0)
-    grad_clip: float = _input("Largest gradient norm, 0 for no clipping.", TRAINS, 1.0, ge=0)
-    seed: int = _input("Seed of the weights, batches and dropout.", TRAINS, 1337, ge=0)
+    grad_clip: float = _input("Maximum gradient norm, 0 to disable clipping.", TRAINS, 1.0, ge=0)
+    seed: int = _input("Random seed of initial weights, batches and dropout.", TRAINS, 1337, ge=0)
     dtype: Dtype = _input(
-        "Precision of matrix products; auto: bfloat16 where it is fast, on an older GPU float16.", TRAINS, "auto"
-    )
-    compile: Annotated[Compile, BeforeValidator(_truth_in_words)] = _input(
-        "torch.compile; auto: where the steps to go repay it. It needs a compiler, and on a CPU dropout: 0.", TRAINS, "auto"
-    )
-    device: Device = _input("Where to train; auto: a GPU where there is one.", TRAINS, "auto")
-    processes: Annotated[int, BeforeValidator(lambda value: 0 if value == AUTO else value)] = _input(
-        "Processes on this machine that share each batch; auto: one for each GPU.", TRAINS, 1, ge=0
-    )
-    sharding: Sharding = _input(
-        "Of several processes: none: each has the whole model; full: each has a part of it.", TRAINS, "none"
-    )
-    resume: Literal["auto", "never", "must"] = _input(
-        "auto: go on from output_dir, else from repo_id, else start fresh; must: fail rather than start fresh.",
+        "Precision of matrix products. `auto`: bfloat16 where the hardware supports it, float16 on older GPUs, else float32.",
         TRAINS,
         "auto",
     )
-    confirm_fresh_start: bool = _input("Needed with `resume: never`.", TRAINS, False)
+    compile: Annotated[Compile, BeforeValidator(_boolean_as_text)] = _input(
+        "Use torch.compile. `auto`: when the expected speed-up exceeds the compile time. Requires a C++ compiler, and on a CPU "
+        "dropout: 0.",
+        TRAINS,
+        "auto",
+    )
+    device: Device = _input("Device to train on. `auto`: a GPU if there is one.", TRAINS, "auto")
+    processes: Annotated[int, BeforeValidator(lambda value: 0 if value == AUTO else value)] = _input(
+        "Number of data-parallel processes on this machine. `auto`: one per GPU.", TRAINS, 1, ge=0
+    )
+    sharding: Sharding = _input(
+        "With several processes, `none`: data parallel, each holds the whole model; `full`: FSDP, parameters, gradients and "
+        "optimizer state are sharded.",
+        TRAINS,
+        "none",
+    )
+    resume: Literal["auto", "never", "must"] = _input(
+        "`auto`: resume from output_dir, else from repo_id, else start a new model; `must`: fail instead of starting a new "
+        "model; `never`: always start a new model.",
+        TRAINS,
+        "auto",
+    )
+    confirm_fresh_start: bool = _input("Must be true with `resume: never`.", TRAINS, False)
     eval_interval: int | None = _input("Steps between evaluations.", TRAINS, shown="preset", ge=1)
-    eval_tokens: int = _input("Held-out tokens that an evaluation reads, 0 for all.", _READS, 65536, ge=0)
+    eval_tokens: int = _input("Number of held-out tokens per evaluation, 0 for all.", _READS, 65536, ge=0)
     checkpoint_interval: int | None = _input("Steps between checkpoints.", TRAINS, shown="preset", ge=1)
-    checkpoint_minutes: float = _input("Minutes between checkpoints, 0: by steps alone.", TRAINS, 15, ge=0)
-    log_interval: int | None = _input("Steps between logged losses.", TRAINS, shown="preset", ge=1)
-    keep_checkpoints: int = _input("Checkpoints that stay; the best and the latest always do.", TRAINS, 3, ge=1)
+    checkpoint_minutes: float = _input(
+        "Maximum minutes between checkpoints, 0 to save by checkpoint_interval only.", TRAINS, 15, ge=0
+    )
+    log_interval: int | None = _input("Steps between log lines.", TRAINS, shown="preset", ge=1)
+    keep_checkpoints: int = _input("Number of checkpoints to keep. The best and the latest are always kept.", TRAINS, 3, ge=1)
 
     gate: str = _input(
-        "What a model must be to be published, or a pull request to pass: `improved`, compared with what is published on the "
-        "same held-out text; `not_worse=X` by more than X; `max_val_loss=X`, in nats per token; or `none`.",
+        "Quality gate a model must pass before it is published, or a pull request in its review: `improved`, significantly "
+        "better than the published model on the same held-out text; `not_worse=X`, not worse than it by X or more; "
+        "`max_val_loss=X`, at most X nats per token; or `none`.",
         (*PUBLISHES, "compare"),
         "improved",
         pattern=r"^(none|improved|(not_worse|max_val_loss)=[0-9]+(\.[0-9]+)?)$",
+        form="Use improved, not_worse=X such as not_worse=0.01, max_val_loss=X such as max_val_loss=3.5, or none.",
     )
     gate_fails_job: bool = _input(
-        "Whether a model that the gate refuses, or a pull request that is refused, fails the job.",
-        (*PUBLISHES, "compare"),
-        True,
+        "Fail the job if the gate refuses the model, or if a reviewed pull request is refused.", (*PUBLISHES, "compare"), True
     )
-    upload_training_state: bool = _input("Keep exact continuation on the Hub, on branch training-state.", PUBLISHES, True)
+    upload_training_state: bool = _input(
+        "Publish the training state to the branch training-state, so that another job can resume exactly.", PUBLISHES, True
+    )
     upload_datasets: bool = _input(
-        "Publish the documents that the model was trained on, in their splits, as Parquet.", PUBLISHES, False
+        "Publish the documents that the model was trained on, by split, as Parquet files.", PUBLISHES, False
     )
     dataset_repo_id: RepoId | None = _input(
-        "Dataset repo for the documents, owner/name.", PUBLISHES, shown="repo_id with -dataset after it"
+        "Dataset repo to publish the documents to, as owner/name.",
+        PUBLISHES,
+        shown="repo_id with -dataset appended",
+        form=f"Use the form owner/name, such as my-org/my-corpus. {_REPO_NAMES}",
     )
     dataset_layout: Literal["repo", "folder"] = _input(
-        "`repo`: the documents in a dataset repo, which the model names at its commit; `folder`: in `datasets/` of the model "
-        "repo, in the commit of the model.",
+        "`repo`: publish the documents to a dataset repo, which the model card cites at its commit; `folder`: to `datasets/` "
+        "in the model repo, in the same commit as the model.",
         PUBLISHES,
         "repo",
     )
     promote: Literal["never", "better"] = _input(
-        "`better`: tag the candidate on the Hub that is surely better than the others. Of all tags, `best` alone may move.",
+        "`better`: tag the candidate on the Hub that is significantly better than all others. Only the tag `best` is ever "
+        "moved.",
         ("compare",),
         "never",
     )
     tag: Text | None = _input(
-        "Tag for the published commit, or for the winner of a comparison; `timestamp` stands for hf-deploy-<UTC time>.",
+        "Tag to set on the published commit, or on the winner of a comparison. `timestamp`: hf-deploy-<UTC time>.",
         (*PUBLISHES, "compare"),
         pattern=f"^{REVISION}$",
-        shown="none; with create_release v<step>, with promote best",
+        shown="none; v<step> with create_release, best with promote",
+        form="Use a tag name such as v1.0.",
     )
     create_release: bool = _input(
-        "With a published model, make an annotated git tag and a release in this repository; needs `contents: write`.",
+        "Create an annotated git tag and a GitHub release in this repository for a published model. Requires `contents: "
+        "write`.",
         PUBLISHES,
         False,
     )
-    private: bool = _input("Make the repo private when it is created, and likewise the dataset repo.", PUBLISHES, False)
+    private: bool = _input("Create the model repo and the dataset repo as private.", PUBLISHES, False)
     license: str | None = _input(
-        "License of the model and of the dataset, as the Hub names it.", PUBLISHES, pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}$"
-    )
-    language: Annotated[list[LanguageCode], BeforeValidator(_split)] | None = _input("Language codes for the cards.", PUBLISHES)
-    card: PathText | None = _input(
-        "Markdown file to make the model card from: what stands between `<!-- echoself:NAME -->` and `<!-- /echoself:NAME -->` "
-        "is replaced, all else is kept.",
+        "License of the model and the dataset, as a license identifier of the Hub.",
         PUBLISHES,
-        shown="the one on the Hub, else ours",
+        pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}$",
+        form="Use a license identifier of the Hub, such as mit or cc-by-4.0.",
+    )
+    language: Annotated[list[LanguageCode], BeforeValidator(_split)] | None = _input(
+        "Language codes for the model card and the dataset card.", PUBLISHES, form="Use language codes such as en or pt-BR."
+    )
+    card: PathText | None = _input(
+        "Markdown template for the model card: text between `<!-- echoself:NAME -->` and `<!-- /echoself:NAME -->` is "
+        "replaced, all other text is kept.",
+        PUBLISHES,
+        shown="the card on the Hub, else the built-in template",
     )
     create_pr: bool = _input(
-        "Open a pull request on the Hub in place of a commit, with the gate's report and without the training state.",
+        "Open a pull request on the Hub, with the report of the gate, instead of committing. The training state is not "
+        "published.",
         PUBLISHES,
         False,
     )
     sign: Annotated[PathText, BeforeValidator(_off)] = _input(
-        "Sign what is published: with the private key (elliptic curve, PEM) at this path; `auto`: as this workflow, by "
-        "Sigstore (its log is public), where the job has `id-token: write`; or `off`.",
+        "Sign the published files: the path of a private key (elliptic curve, PEM); `auto` to sign as this workflow with "
+        "Sigstore (public log; requires `id-token: write`); or `off`.",
         PUBLISHES,
         "off",
     )
     verify: Annotated[Literal["auto", "require", "off"], BeforeValidator(_off)] = _input(
-        "Hold the files to the provenance.json that was published with them: `auto`, where there is one; `require`; or `off`.",
+        "Verify the files against the published provenance.json: `auto` if there is one, `require` or `off`.",
         ("pull",),
         "auto",
     )
     signer: PathText | None = _input(
-        "Who must have signed the files: the path of a public key, or a workflow as https://github.com/OWNER/REPO/.github/"
-        "workflows/FILE@REF. What is not signed so is not taken.",
+        "Reject files without a valid signature by this signer: the path of a public key, or a workflow as "
+        "https://github.com/OWNER/REPO/.github/workflows/FILE@REF.",
         ("pull",),
     )
-    dry_run: bool = _input("Print what would be published, upload nothing.", PUBLISHES, False)
+    dry_run: bool = _input("Print what would be published, without uploading anything.", PUBLISHES, False)
 
     runtime: Literal["docker", "host"] = _input(
-        "Where the action runs: in a container, or in a venv on a runner without Docker. Only as an input of the action.",
+        "Run in a container, or in a venv on a runner without Docker. Only as an input of the action.",
         _ALL,
         "docker",
     )
     image: str | None = _input(
-        "Image to run, as registry/name:tag or registry/name@digest. Only as an input of the action.",
+        "Container image to run, as registry/name:tag or registry/name@digest. Only as an input of the action.",
         _ALL,
-        shown="the one of the action's version",
+        shown="the image of this version of the action",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$",
     )
 
     @property
     def dataset_repo(self) -> str | None:
-        """The dataset repo to publish the documents in; None where they go to none."""
+        """The dataset repo to publish the documents to; None if they are not published to one."""
         if not self.upload_datasets or self.dataset_layout == "folder":
             return None
         return self.dataset_repo_id or f"{self.repo_id}-dataset"
 
     @property
     def token(self) -> str | None:
-        """The token in plain text, for the client alone."""
+        """The token in plain text, for the client only."""
         return self.hf_token.get_secret_value() if self.hf_token else None
 
     def size(self, name: str) -> Any:
-        """An input of the preset's: the one given, else the preset's."""
+        """An input that the preset has a default for: the value given, else the preset's."""
         given = getattr(self, name)
         return getattr(PRESETS[self.preset], name) if given is None else given
 
-    def training_settings(self, optimizer: OptimizerName) -> TrainingSettings:
-        """The settings of a run, which takes its steps with `optimizer` where none was given."""
+
+class TrainInputs(Inputs):
+    """The inputs of a run that trains."""
+
+    def training_settings(self, default_optimizer: OptimizerName) -> TrainingSettings:
+        """The settings of the run: each is the input of its name."""
         preset = PRESETS[self.preset]
-        optimizer = self.optimizer or optimizer
+        optimizer = self.optimizer or default_optimizer
         values: dict[str, Any] = {
             name: self.size(name) if hasattr(preset, name) else getattr(self, name)
             for name in TrainingSettings.__dataclass_fields__
@@ -324,20 +396,82 @@ class Inputs(BaseModel):
         return TrainingSettings(**values)
 
 
+class DeployInputs(Inputs):
+    """The inputs of a run that publishes."""
+
+    repo_id: RepoId
+
+
+class CycleInputs(DeployInputs, TrainInputs):  # in this order: pydantic takes a field from the first base
+    """The inputs of a run that trains and publishes."""
+
+
+class PullInputs(Inputs):
+    """The inputs of a pull from the Hub."""
+
+    repo_id: RepoId
+
+
+class ImportInputs(Inputs):
+    """The inputs of a pull that imports a checkpoint instead."""
+
+    checkpoint: PathText
+
+
+class CompareInputs(Inputs):
+    """The inputs of a comparison."""
+
+    candidates: Candidates
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_candidates(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The published model and the best checkpoint in output_dir."""
+        if "candidates" in values or "repo_id" not in values:
+            return values
+        revision = values.get("revision", Inputs.model_fields["revision"].default)
+        published = values["repo_id"] if revision == "main" else f"{values['repo_id']}@{revision}"
+        return {**values, "candidates": [published, str(values.get("output_dir", Inputs.model_fields["output_dir"].default))]}
+
+
+class ReviewInputs(Inputs):
+    """The inputs of a comparison that reviews pull requests."""
+
+    repo_id: RepoId
+    pull_requests: PullRequests
+
+
+def type_of(mode: object, given: Any) -> type[Inputs]:
+    """The type of the inputs of `mode`, where `given` has these names of inputs; `Inputs` if it is not a mode."""
+    if mode == "pull":
+        return ImportInputs if "checkpoint" in given else PullInputs
+    if mode == "compare":
+        return ReviewInputs if "pull_requests" in given else CompareInputs
+    types: dict[object, type[Inputs]] = {"train": TrainInputs, "deploy": DeployInputs, "cycle": CycleInputs}
+    return types.get(mode, Inputs) if isinstance(mode, str) else Inputs
+
+
 def modes_of(name: str) -> list[str]:
     """The modes that an input belongs to."""
-    extra = Inputs.model_fields[name].json_schema_extra
-    assert isinstance(extra, dict)
-    return extra["modes"]  # type: ignore[return-value]
+    return _extra(name)["modes"]  # type: ignore[no-any-return]
+
+
+def form_of(name: str) -> str:
+    """Advice for a value of an invalid format."""
+    return _extra(name)["form"] or f"Expected: {Inputs.model_fields[name].description}"
 
 
 def shown_default(name: str) -> str:
     """An input's default, as documentation shows it."""
-    declared = Inputs.model_fields[name]
-    extra, default = declared.json_schema_extra, declared.default
-    assert isinstance(extra, dict)
-    if extra["shown"]:
-        return str(extra["shown"])
+    default, shown = Inputs.model_fields[name].default, _extra(name)["shown"]
+    if shown:
+        return str(shown)
     if isinstance(default, bool):
         return str(default).lower()
     return ", ".join(default) if isinstance(default, list) else "" if default is None else str(default)
+
+
+def _extra(name: str) -> dict[str, Any]:
+    extra = Inputs.model_fields[name].json_schema_extra
+    assert isinstance(extra, dict)
+    return extra

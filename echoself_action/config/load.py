@@ -1,8 +1,8 @@
-"""The inputs of a run, from everywhere that they are given.
+"""Load the inputs of a run from the command line, the inputs of the action and the YAML file.
 
-A flag beats an action input, which beats the file, which beats the default; an empty string is "not given". Where the file
-has `models`, each is the file's inputs with its own over them, and a run is of the one that `model` names, or of all.
-Everything that is wrong is reported at once.
+A flag overrides an action input, which overrides the file, which overrides the default; an empty string is "not given". If the
+file has `models`, each of them overrides the file's own inputs, and the run is of the one named by `model`, or of all of them.
+All problems are reported at once.
 """
 
 import json
@@ -19,18 +19,18 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import InputError
-from .inputs import DEFAULT_CONFIG, LAUNCH_INPUTS, PUBLISHES, Inputs
-from .validate import Problem, closest, contradictions, field_problem
+from .inputs import DEFAULT_CONFIG, LAUNCH_INPUTS, PUBLISHES, Inputs, type_of
+from .validate import Problem, contradictions, field_problem, suggestion
 
 ACTION_VARIABLE = "ECHOSELF_INPUTS"
-_OF_ALL = ("mode", "config", "model", *LAUNCH_INPUTS)  # what no model has for itself
-_FOLDER = "output_dir"  # of which each model has one of its own, inside the one that is given
+_SHARED = ("mode", "config", "model", *LAUNCH_INPUTS)  # the same for all models
+_FOLDER = "output_dir"  # each model has its own, inside the given one
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """Values from one place. `named` is what an input of it is called there."""
+    """The values from one source. `named` gives the name of an input as it is written there."""
 
     values: Mapping[str, Any]
     named: Callable[[str], str]
@@ -38,67 +38,63 @@ class _Layer:
 
 
 def load_models(flags: Mapping[str, Any], unknown_flags: Sequence[str] = ()) -> dict[str, Inputs]:
-    """The inputs of each model of this run, by its name; where the file has no `models`, of one without a name.
+    """The inputs of each model of this run by its name; under "" if the file has no `models`.
 
-    Raises InputError with one problem for everything that is wrong, in any model, each with its place and its fix.
+    Raises InputError with all problems of all models, each with its place and its fix.
     """
     given, action = _given(flags), _action_inputs(os.environ)
     config = given.get("config") or action.get("config")
     file, path = _config_file(config), str(config or DEFAULT_CONFIG)
     models = _models(file.pop("models", None), path)
-    problems = [InputError(f"{flag} is no flag of this mode.", closest(flag)) for flag in _unknown(unknown_flags)]
+    problems = [InputError(f"{flag} is not a flag of this mode.", suggestion(flag)) for flag in _unknown(unknown_flags)]
     above = (_Layer(given, _as_flag), _Layer(action, lambda name: f"input {name}"))
     below = _Layer(file, lambda name: f"{name} in {path}", path)
-    problems += _too_late(file, path)
+    problems += _launch_inputs_in(file, path)
     loaded: dict[str, Inputs] = {}
     for name, own in (models or {"": {}}).items():
         layers: tuple[_Layer, ...] = above
         if name:
             upper = [replace(layer, values={k: v for k, v in layer.values.items() if k != _FOLDER}) for layer in above]
-            layers = (*upper, _Layer(_in_its_folder(name, own, above, file), _of_model(name, path), path))
-            problems += _of_all(own, layers[-1])
+            layers = (*upper, _Layer(_with_own_folder(name, own, above, file), _in_model(name, path), path))
+            problems += _shared_in(own, layers[-1])
         inputs, found = _loaded((*layers, below), own)
         problems += found
         if inputs:
             loaded[name] = inputs
-    asked = given.get("model") or action.get("model") or file.get("model")
-    problems += [*_colliding(loaded, path), *_not_there(asked, models, path)]
-    if problems := list({str(problem): problem for problem in problems}.values()):  # one of all models is said once
+    selected = given.get("model") or action.get("model") or file.get("model")
+    problems += [*_collisions(loaded, path), *_unknown_model(selected, models, path)]
+    if problems := list({str(problem): problem for problem in problems}.values()):  # a problem of all models is reported once
         count = "1 input is" if len(problems) == 1 else f"{len(problems)} inputs are"
-        raise InputError(f"{count} wrong. Nothing was done.", problems=problems)
+        raise InputError(f"{count} invalid. Nothing was done.", problems=problems)
     chosen = next(iter(loaded.values())).model
     return {chosen: loaded[chosen]} if chosen else loaded
 
 
 def _loaded(layers: Sequence[_Layer], own: Mapping[str, Any]) -> tuple[Inputs | None, list[InputError]]:
-    """One round for the values, and one for the contradictions between those of them that are right."""
-    places = [dict(layer.values) for layer in layers]
+    """Validate the values by themselves, then the valid ones together."""
+    given = dict(ChainMap(*(dict(layer.values) for layer in layers)))  # the first layer that has an input wins
+    mode = given.get("mode")
     problems: list[Problem] = []
     try:
-        inputs = _merged(places)
+        inputs = type_of(mode, given)(**given)
     except ValidationError as error:
-        problems = [field_problem(detail) for detail in error.errors()]
-        wrong = {problem.concerned[0] for problem in problems}
-        if "mode" in wrong:  # without a mode, nobody knows what the others contradict
+        problems = [field_problem(detail, mode) for detail in error.errors()]
+        invalid = {problem.concerned[0] for problem in problems}
+        if "mode" in invalid:  # which inputs contradict each other depends on it
             return None, [_placed(problem, layers, own) for problem in problems]
-        inputs = _merged([{name: place[name] for name in place if name not in wrong} for place in places])
-    wrong = {problem.concerned[0] for problem in problems}
-    problems += [problem for problem in contradictions(inputs) if not wrong.intersection(problem.concerned)]
+        inputs = Inputs(**{name: value for name, value in given.items() if name not in invalid})
+    invalid = {problem.concerned[0] for problem in problems}
+    problems += [problem for problem in contradictions(inputs) if not invalid.intersection(problem.concerned)]
     return inputs, [_placed(problem, layers, own) for problem in problems]
 
 
-def _merged(places: list[dict[str, Any]]) -> Inputs:
-    """Validate the values of all places together; where two of them give an input, the first one is used."""
-    return Inputs(**ChainMap(*places))
-
-
 def _placed(problem: Problem, layers: Sequence[_Layer], own: Mapping[str, Any]) -> InputError:
-    """A problem, with where its value was given: a flag, an input of the action, a model, or the file."""
+    """The problem as an error that names its place: a flag, an input of the action, a model, or the file."""
     name = problem.concerned[0]
     holds = (layer for layer in layers if name in layer.values and not (name == "mode" and layer is layers[0]))
     layer = next(holds, None)
     several = layers[2] if len(layers) > 3 else None
-    # what only a model's own values contradict, or what it alone lacks, is said of that model
+    # a contradiction with a model's own values, or an input that is missing in it, is a problem of that model
     if several and (layer is None or not own.keys().isdisjoint(problem.concerned)):
         layer = several
     place = layer.named(name) if layer else name
@@ -106,22 +102,23 @@ def _placed(problem: Problem, layers: Sequence[_Layer], own: Mapping[str, Any]) 
 
 
 def _models(models: object, path: str) -> dict[str, dict[str, Any]]:
-    """The models of the file, each with its own inputs. Raises InputError where they are no such mapping."""
+    """The models of the file, each with its own inputs. Raises InputError if they are not a mapping of mappings."""
     if models is None:
         return {}
     if not isinstance(models, Mapping) or not models:
-        fix = "Write a name, and under it what that model has for itself, such as its data and its repo_id."
-        raise InputError(f"models in {path}: no mapping of names to inputs. Nothing was done.", fix, file=path)
+        fix = "Write the name of each model and, indented under it, its own inputs, such as data and repo_id."
+        raise InputError(f"models in {path}: not a mapping of names to inputs. Nothing was done.", fix, file=path)
     for name, own in models.items():
         if not _MODEL_NAME.fullmatch(str(name)) or not isinstance(own or {}, Mapping):
-            fix = "A name has letters, digits, dots, dashes and underscores; under it stand inputs, as `name: value`."
-            raise InputError(f"models.{name} in {path}: no name with a mapping of inputs. Nothing was done.", fix, file=path)
+            fix = "Use letters, digits, dots, dashes and underscores in the name, and under it inputs as `name: value`."
+            message = f"models.{name} in {path}: not a valid name with a mapping of inputs. Nothing was done."
+            raise InputError(message, fix, file=path)
     return {str(name): _given(own or {}) for name, own in models.items()}
 
 
-def _in_its_folder(name: str, own: Mapping[str, Any], above: Sequence[_Layer], file: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's inputs, with an output_dir that it shares with no other."""
-    own = {key: value for key, value in own.items() if key not in _OF_ALL}
+def _with_own_folder(name: str, own: Mapping[str, Any], above: Sequence[_Layer], file: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's inputs, with an output_dir that no other model uses."""
+    own = {key: value for key, value in own.items() if key not in _SHARED}
     given = next((layer.values[_FOLDER] for layer in above if _FOLDER in layer.values), None)
     if given is None and _FOLDER in own:
         return own
@@ -129,19 +126,19 @@ def _in_its_folder(name: str, own: Mapping[str, Any], above: Sequence[_Layer], f
     return {**own, _FOLDER: str(Path(str(shared)) / name)}
 
 
-def _of_all(own: Mapping[str, Any], layer: _Layer) -> Iterator[InputError]:
-    for name in _OF_ALL:
+def _shared_in(own: Mapping[str, Any], layer: _Layer) -> Iterator[InputError]:
+    for name in _SHARED:
         if name in own:
-            place = layer.named(name)
-            yield InputError(f"{place}: it is one for all models.", "Give it once, outside of models.", file=layer.file)
+            message = f"{layer.named(name)}: must be the same for all models."
+            yield InputError(message, "Set it once, outside of models.", file=layer.file)
 
 
-def _colliding(models: Mapping[str, Inputs], path: str) -> Iterator[InputError]:
-    """What two models would do to each other."""
+def _collisions(models: Mapping[str, Inputs], path: str) -> Iterator[InputError]:
+    """Pairs of models that would overwrite each other."""
     for (one, ours), (other, theirs) in combinations(models.items(), 2):
         both = f"models.{one} and models.{other} in {path}"
         if ours.output_dir == theirs.output_dir:
-            fix = "Leave output_dir out of them: each has a folder of its own then."
+            fix = "Remove output_dir from them: each then has its own folder."
             yield InputError(f"{both}: both have the output_dir {ours.output_dir}.", fix, file=path)
         target = (ours.repo_id, ours.revision)
         if ours.mode in PUBLISHES and ours.repo_id and target == (theirs.repo_id, theirs.revision):
@@ -153,30 +150,32 @@ def _colliding(models: Mapping[str, Inputs], path: str) -> Iterator[InputError]:
             yield InputError(f"{both}: both would publish their documents to {ours.dataset_repo}.", fix, file=path)
 
 
-def _not_there(model: str | None, models: Mapping[str, Any], path: str) -> Iterator[InputError]:
+def _unknown_model(model: str | None, models: Mapping[str, Any], path: str) -> Iterator[InputError]:
     if model and model not in models:
         known = f"Use {', '.join(models)}." if models else f"Add models to {path}, with this name and its inputs under it."
-        yield InputError(f"model: {model!r} is none of the models in {path}.", known)
+        yield InputError(f"model: {model!r} is not one of the models in {path}.", known)
 
 
-def _too_late(file: Mapping[str, Any], path: str) -> list[InputError]:
-    """What the file says and nobody heeds: it is read when the container or the venv is running."""
-    fix = "Give it as an input of the action, under `with:`."
+def _launch_inputs_in(file: Mapping[str, Any], path: str) -> list[InputError]:
+    """Inputs that have no effect in the file: it is read when the container or the venv is already running."""
+    fix = "Set it as an input of the action, under `with:`."
     found = [name for name in LAUNCH_INPUTS if name in file]
-    return [InputError(f"{name} in {path}: the file is read too late for it.", fix, file=path) for name in found]
+    return [
+        InputError(f"{name} in {path}: cannot be set in the file, which is read too late.", fix, file=path) for name in found
+    ]
 
 
 def _unknown(words: Sequence[str]) -> list[str]:
     # the value after an unknown flag may be a secret: it is not repeated
     flags = [word.split("=")[0] for word in words if word.startswith("-")]
-    return flags or (["A word without a flag"] if words else [])
+    return flags or (["An argument without a flag"] if words else [])
 
 
 def _as_flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _of_model(model: str, path: str) -> Callable[[str], str]:
+def _in_model(model: str, path: str) -> Callable[[str], str]:
     return lambda name: f"{name} of models.{model} in {path}"
 
 
@@ -186,30 +185,30 @@ def _action_inputs(environment: Mapping[str, str]) -> dict[str, Any]:
     try:
         values = json.loads(text) if text else {}
     except ValueError as error:
-        raise InputError(f"{ACTION_VARIABLE} is no JSON: {error}.", "The action passes toJSON(inputs) in it.") from error
+        raise InputError(f"{ACTION_VARIABLE} is not valid JSON: {error}.", "The action passes toJSON(inputs) in it.") from error
     if not isinstance(values, dict):
-        raise InputError(f"{ACTION_VARIABLE} is no JSON object.", "The action passes toJSON(inputs) in it.")
+        raise InputError(f"{ACTION_VARIABLE} is not a JSON object.", "The action passes toJSON(inputs) in it.")
     return _given(values)
 
 
 def _config_file(named: str | None) -> dict[str, Any]:
-    """The inputs in the YAML file that `config` names, or in the default one where it is there."""
+    """The inputs in the YAML file named by `config`, or in the default one if it exists."""
     path = Path(named or DEFAULT_CONFIG)
     if not named and not path.is_file():
         return {}
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"config: {path} can't be read: {error.strerror}.", "Give the path of a YAML file.") from error
+        raise InputError(f"config: {path} can't be read: {error.strerror}.", "Use the path of a YAML file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"config: {path} is no YAML: {error}.", "Mend the file.", file=str(path)) from error
+        raise InputError(f"config: {path} is not valid YAML: {error}.", "Fix the file.", file=str(path)) from error
     if not isinstance(values or {}, dict):
         raise InputError(
-            f"config: {path} holds no mapping of inputs.", "Write `name: value`, one input a line.", file=str(path)
+            f"config: {path} is not a mapping of inputs.", "Write `name: value`, one input per line.", file=str(path)
         )
     return _given(values or {})
 
 
 def _given(values: Mapping[Any, Any]) -> dict[str, Any]:
-    """Without what was not given: a composite action passes an empty string for that."""
+    """Without the inputs that were not given: a composite action passes those as an empty string."""
     return {str(name): value for name, value in values.items() if value not in ("", None)}

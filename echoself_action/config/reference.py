@@ -1,7 +1,7 @@
-"""The inputs and outputs for their readers: Markdown tables, and the two blocks of action.yml.
+"""Generate the reference of the inputs and outputs: Markdown tables, and the two blocks of action.yml.
 
-`python -m echoself_action.config.reference README.md action.yml` writes them into the files, each between the lines
-`<!-- inputs -->` and `<!-- /inputs -->`, in YAML `# inputs` and `# /inputs` (and `outputs` likewise).
+`python -m echoself_action.config.reference docs/inputs.md action.yml` writes them into the files, each between the lines
+`<!-- inputs -->` and `<!-- /inputs -->`, in YAML `# inputs` and `# /inputs` (and the same for `outputs`).
 """
 
 import json
@@ -14,7 +14,7 @@ from .outputs import Outputs
 
 
 def inputs_table() -> str:
-    """Every input: its name, the modes that have it, its help and its default."""
+    """A Markdown table of every input: its name, its modes, its help text and its default."""
     rows = ["| input | modes | meaning | default |", "|---|---|---|---|"]
     for name, declared in Inputs.model_fields.items():
         rows.append(f"| `{name}` | {_modes(name)} | {declared.description} | {_default(shown_default(name))} |")
@@ -22,25 +22,25 @@ def inputs_table() -> str:
 
 
 def outputs_table() -> str:
-    """Every output: its name and its help."""
+    """A Markdown table of every output: its name and its help text."""
     rows = ["| output | meaning |", "|---|---|"]
     rows += [f"| `{output.name}` | {output.metadata['help']} |" for output in fields(Outputs)]
     return "\n".join(rows)
 
 
 def inputs_block() -> str:
-    """Every input for action.yml. None has a default there: the help names it."""
+    """The inputs block of action.yml. The default of each is in its description only, so that the YAML file can override it."""
     lines = ["inputs:"]
     for name, declared in Inputs.model_fields.items():
         default = shown_default(name)
-        said = "Required." if default == "required" else f"Default: {default}." if default else ""
-        told = f"{declared.description} {said} [{_modes(name)}]".replace("  ", " ")
-        lines += [f"  {name}:", f"    description: {_quoted(told)}", '    default: ""']
+        shown = "Required." if default == "required" else f"Default: {default}." if default else ""
+        description = f"{declared.description} {shown} [{_modes(name)}]".replace("  ", " ")
+        lines += [f"  {name}:", f"    description: {_quoted(description)}", '    default: ""']
     return "\n".join(lines)
 
 
 def outputs_block() -> str:
-    """Every output for action.yml, from the step that runs the mode."""
+    """The outputs block of action.yml, with the values of the step that runs the mode."""
     lines = ["outputs:"]
     for output in fields(Outputs):
         lines += [f"  {output.name}:", f"    description: {_quoted(output.metadata['help'])}"]
@@ -49,7 +49,7 @@ def outputs_block() -> str:
 
 
 def with_tables(text: str) -> str:
-    """Markdown with its tables, or action.yml with its blocks, written anew."""
+    """The text of a Markdown file or of action.yml, with its tables or blocks regenerated."""
     for opening, closing, content in (
         ("<!-- inputs -->\n", "<!-- /inputs -->", inputs_table()),
         ("<!-- outputs -->\n", "<!-- /outputs -->", outputs_table()),
@@ -73,7 +73,7 @@ def _default(shown: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)  # every JSON string is one in YAML
+    return json.dumps(text, ensure_ascii=False)  # a JSON string is valid YAML
 
 
 if __name__ == "__main__":

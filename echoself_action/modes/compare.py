@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..config.inputs import Inputs
+from ..config.inputs import CompareInputs, ReviewInputs
 from ..config.outputs import set_outputs
 from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..evaluation.held_out import read_held_out
@@ -23,15 +23,15 @@ from ..report.comparison import comparison_log, comparison_summary
 from ..report.github_actions import model_outputs, write_summary
 from ..report.log import note, part, warn
 from ..reviewing.review import check_pull_requests
-from ..starting.candidates import Candidate, hub_candidate, is_here, local_candidate, names_of
+from ..starting.candidates import Candidate, hub_candidate, is_here, local_candidate
 from ..starting.tokenize_corpus import corpus_tokens
 
 
-def run(inputs: Inputs) -> int:
-    """The mode; returns the exit code. What is fetched for it is gone afterwards."""
-    if inputs.pull_requests:
+def run(inputs: CompareInputs | ReviewInputs) -> int:
+    """Run the mode; returns the exit code. Models are downloaded to a temporary folder."""
+    if isinstance(inputs, ReviewInputs):
         return check_pull_requests(inputs)
-    places = {name: is_here(name) for name in names_of(inputs)}
+    places = {name: is_here(name) for name in inputs.candidates}
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
         hub = None if all(places.values()) else stack.enter_context(open_hub(inputs.hub, inputs.token, note))
@@ -59,14 +59,14 @@ def run(inputs: Inputs) -> int:
     return 0
 
 
-def _contest(inputs: Inputs, candidates: Sequence[Candidate]) -> Contest:
+def _contest(inputs: CompareInputs, candidates: Sequence[Candidate]) -> Contest:
     where, windows, tokenizer = _held_out(inputs, candidates)
     prompts = prompts_from(windows, tokenizer)
     entrants = [enter(one.name, one.place, one.folder, windows, tokenizer, prompts) for one in candidates]
     return judge(f"{len(windows):,} windows, {where}", prompts, entrants)
 
 
-def _held_out(inputs: Inputs, candidates: Sequence[Candidate]) -> tuple[str, Sequence[Ids], Tokenizer]:
+def _held_out(inputs: CompareInputs, candidates: Sequence[Candidate]) -> tuple[str, Sequence[Ids], Tokenizer]:
     """The text that a candidate was evaluated on, which lies with it; else what `data` holds out, in the first one's ids.
 
     Raises InputError where there is neither.
@@ -89,7 +89,7 @@ def _outputs(hub: Hub | None, winner: Candidate, scratch: Path) -> dict[str, str
     return known
 
 
-def _promote(inputs: Inputs, hub: Hub | None, winner: Candidate | None) -> str:
+def _promote(inputs: CompareInputs, hub: Hub | None, winner: Candidate | None) -> str:
     """Tag the winner on the Hub; returns the tag, "" where none was set."""
     if winner is None:
         note("promote: no candidate is surely better than every other, so no tag was set")

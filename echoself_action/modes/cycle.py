@@ -2,7 +2,7 @@
 
 import time
 
-from ..config.inputs import Inputs
+from ..config.inputs import CycleInputs
 from ..config.outputs import set_outputs
 from ..errors import INTERRUPTED
 from ..hub.client import open_hub, require_write_access
@@ -17,18 +17,17 @@ from ..report.job_summary import training_summary
 from ..report.log import note, part
 from ..starting.resume import newest_of
 from .deploy import deploy_model, exit_code
-from .multiprocess import together
+from .multiprocess import run_in_processes
 from .train import train_model, training_outputs
 
 
-def run(inputs: Inputs) -> int:
+def run(inputs: CycleInputs) -> int:
     """The mode; returns the exit code. What was trained stays in output_dir where it can't be published."""
-    return together(inputs, _run)
+    return run_in_processes(inputs, _run)
 
 
-def _run(inputs: Inputs) -> int:
+def _run(inputs: CycleInputs) -> int:
     started = time.monotonic()
-    assert inputs.repo_id
     release_target(inputs)
     signer_for(inputs)  # a key that is none ends the run here, before the work
     with open_hub(inputs.hub, inputs.token, note) as hub:

@@ -10,7 +10,7 @@ from .. import evaluation
 from ..checkpoint.metadata import ParityFacts, in_words
 from ..checkpoint.model_folder import ModelFolder, check_weights, record
 from ..checkpoint.select import best, broken, resumable
-from ..config.inputs import Inputs
+from ..config.inputs import DeployInputs
 from ..config.outputs import set_outputs
 from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
 from ..evaluation.gate import is_relative
@@ -34,12 +34,11 @@ if TYPE_CHECKING:
     from ..publishing.dataset import Documents
 
 
-def run(inputs: Inputs) -> int:
+def run(inputs: DeployInputs) -> int:
     """The mode; returns the exit code."""
     release_target(inputs)
     signer_for(inputs)  # a key that is none ends the run here, before the work
     model, newest = _folders(inputs)
-    assert inputs.repo_id
     with open_hub(inputs.hub, inputs.token, note) as hub:
         if not inputs.dry_run:
             require_write_access(hub)
@@ -51,7 +50,7 @@ def run(inputs: Inputs) -> int:
 
 
 def deploy_model(
-    inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, newest: ModelFolder, text: str | None = None
+    inputs: DeployInputs, hub: Hub, remote: Remote, model: ModelFolder, newest: ModelFolder, text: str | None = None
 ) -> dict[str, str]:
     """Publish `model` on top of `remote`, and `newest` for training to go on from; returns the outputs of publishing.
 
@@ -72,7 +71,7 @@ def deploy_model(
 
 
 def _deploy(
-    inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, newest: ModelFolder, text: str | None
+    inputs: DeployInputs, hub: Hub, remote: Remote, model: ModelFolder, newest: ModelFolder, text: str | None
 ) -> dict[str, str]:
     where = {"repo_url": hub.url(remote.repo_id), "revision": remote.revision}
     verdict = verdict_on(inputs, hub, remote, model)
@@ -137,7 +136,9 @@ def _deploy(
     )
 
 
-def _documents(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder) -> "AbstractContextManager[Documents | None]":
+def _documents(
+    inputs: DeployInputs, hub: Hub, remote: Remote, model: ModelFolder
+) -> "AbstractContextManager[Documents | None]":
     if not inputs.upload_datasets:
         return nullcontext()
     from ..publishing.dataset import documents_of  # loads pyarrow and the tokenizers
@@ -152,12 +153,12 @@ def _checked(model: ModelFolder) -> ParityFacts:
     return parity
 
 
-def exit_code(inputs: Inputs, outputs: Mapping[str, str]) -> int:
+def exit_code(inputs: DeployInputs, outputs: Mapping[str, str]) -> int:
     """Of a run that published, or was refused by the gate."""
     return GATE_REFUSED if outputs.get("gate_result") == "refused" and inputs.gate_fails_job else 0
 
 
-def _folders(inputs: Inputs) -> tuple[ModelFolder, ModelFolder]:
+def _folders(inputs: DeployInputs) -> tuple[ModelFolder, ModelFolder]:
     """What to publish, and the checkpoint of the same run that training goes on from."""
     if inputs.checkpoint:
         named = named_checkpoint(inputs)

@@ -1,11 +1,12 @@
-"""A mode that trains, in as many processes as are wanted: one of them does all of its work, and the others train along."""
+"""Run a mode that trains in several processes: the main process does all of its work, the others only train with it."""
 
 import sys
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
-from ..config.inputs import Inputs
+from ..config.inputs import TrainInputs
 from ..errors import EchoselfError, LostProcessError
 from ..exit_codes import exit_code_of
 from ..training.distributed.launch import LOST, launch
@@ -14,30 +15,32 @@ from ..training.init_or_resume import joining
 from ..training.stop import stop_on_signals
 from ..training.trainer import help_train
 
+T = TypeVar("T", bound=TrainInputs)
 
-def together(inputs: Inputs, mode: Callable[[Inputs], int]) -> int:
-    """The exit code of `mode`, in the processes that torchrun has started, or in those that `processes` asks for."""
+
+def run_in_processes(inputs: T, mode: Callable[[T], int]) -> int:
+    """Run `mode` in the processes that torchrun started, or else in `processes` new ones; returns its exit code."""
     if is_started():
-        return _take_part(inputs, mode)
+        return _run_rank(inputs, mode)
     processes = inputs.processes
     if not processes:
         processes = max(1, torch.cuda.device_count()) if inputs.device != "cpu" else 1
-    return mode(inputs) if processes == 1 else launch(processes, _launched, inputs, mode)
+    return mode(inputs) if processes == 1 else launch(processes, _run_launched, inputs, mode)
 
 
-def _launched(inputs: Inputs, mode: Callable[[Inputs], int]) -> int:
-    """What a process does that `launch` has started; it is `launch` that says who is gone."""
+def _run_launched(inputs: T, mode: Callable[[T], int]) -> int:
+    """The entry point of a process started by `launch`, which itself reports which process was lost."""
 
     def work() -> int:
         try:
-            return _take_part(inputs, mode)
+            return _run_rank(inputs, mode)
         except LostProcessError:
             return LOST
 
     return exit_code_of(work)
 
 
-def _take_part(inputs: Inputs, mode: Callable[[Inputs], int]) -> int:
+def _run_rank(inputs: T, mode: Callable[[T], int]) -> int:
     if not is_follower():
         return mode(inputs)
     try:
@@ -45,7 +48,7 @@ def _take_part(inputs: Inputs, mode: Callable[[Inputs], int]) -> int:
             help_train(joining(team), stop)
     except LostProcessError:
         raise
-    except EchoselfError as error:  # where it is of all processes, the lead reports it
-        print(f"a process beside the lead: {error}", file=sys.stderr)
+    except EchoselfError as error:  # the main process reports an error of all processes
+        print(f"a process beside the main one: {error}", file=sys.stderr)
         return error.exit_code
     return 0

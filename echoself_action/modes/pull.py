@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from ..checkpoint.copy_in import take_in
 from ..checkpoint.model_folder import ModelFolder
-from ..config.inputs import Inputs
+from ..config.inputs import ImportInputs, Inputs, PullInputs
 from ..config.outputs import set_outputs
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
@@ -26,9 +26,9 @@ class Pulled:
     origin: dict[str, str] = field(default_factory=dict)
 
 
-def run(inputs: Inputs) -> int:
-    """The mode; returns the exit code."""
-    pulled = _taken_in(inputs) if inputs.checkpoint else _fetched(inputs)
+def run(inputs: PullInputs | ImportInputs) -> int:
+    """Run the mode; returns the exit code."""
+    pulled = _fetched(inputs) if isinstance(inputs, PullInputs) else _imported(inputs)
     _export(inputs, pulled.newest)
     write_summary(pulled.summary)
     outputs = model_outputs(pulled.model) | {"checkpoint": str(pulled.newest.path)} | pulled.origin
@@ -36,8 +36,7 @@ def run(inputs: Inputs) -> int:
     return 0
 
 
-def _fetched(inputs: Inputs) -> Pulled:
-    assert inputs.repo_id
+def _fetched(inputs: PullInputs) -> Pulled:
     signer = signed_by(inputs.signer) if inputs.signer else None
     with open_hub(inputs.hub, inputs.token, note) as hub, part("Pulling"):
         remote = look_up(hub, inputs.repo_id, inputs.revision)
@@ -51,7 +50,7 @@ def _fetched(inputs: Inputs) -> Pulled:
     return Pulled(fetched.model, fetched.newest, summary, origin)
 
 
-def _taken_in(inputs: Inputs) -> Pulled:
+def _imported(inputs: ImportInputs) -> Pulled:
     named = named_checkpoint(inputs)
     model = take_in(named, inputs.output_dir)
     note(f"taken in: step {model.step}, {model.path}")

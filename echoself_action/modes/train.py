@@ -8,7 +8,7 @@ from ..checkpoint.architectures import ARCHITECTURES, DEFAULT
 from ..checkpoint.model_folder import ModelFolder
 from ..checkpoint.select import best, resumable
 from ..checkpoint.weights import load_model
-from ..config.inputs import Inputs
+from ..config.inputs import TrainInputs
 from ..config.outputs import set_outputs
 from ..errors import INTERRUPTED, InputError
 from ..evaluation.generation import sample
@@ -30,7 +30,7 @@ from ..training.run import Data, Run
 from ..training.settings import OptimizerName
 from ..training.stop import stop_on_signals
 from ..training.trainer import train
-from .multiprocess import together
+from .multiprocess import run_in_processes
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Trained:
         return self.result.stopped_by == "signal"
 
 
-def run(inputs: Inputs) -> int:
+def run(inputs: TrainInputs) -> int:
     """The mode; returns the exit code."""
-    return together(inputs, _run)
+    return run_in_processes(inputs, _run)
 
 
-def _run(inputs: Inputs) -> int:
+def _run(inputs: TrainInputs) -> int:
     started = time.monotonic()
     trained = train_model(inputs, starting_point(inputs), started)
     write_summary(training_summary(trained.result, trained.best, trained.sample))
@@ -60,7 +60,7 @@ def _run(inputs: Inputs) -> int:
     return INTERRUPTED if trained.interrupted else 0
 
 
-def train_model(inputs: Inputs, start: ModelFolder | None, started: float) -> Trained:
+def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) -> Trained:
     """Train on from `start`, or a fresh model where it is None. `started` is when the job began (time.monotonic())."""
     if start:
         start = _fitting(inputs, start)
@@ -91,7 +91,7 @@ def training_outputs(trained: Trained) -> dict[str, str]:
     }
 
 
-def _new_config(inputs: Inputs, vocab_size: int) -> ModelConfig:
+def _new_config(inputs: TrainInputs, vocab_size: int) -> ModelConfig:
     shape: dict[str, Any] = {name: inputs.size(name) for name in ("block_size", "n_layer", "n_head", "n_embd", "dropout")}
     shape |= {"vocab_size": vocab_size, "bias": inputs.bias is not False}
     architecture = ARCHITECTURES[inputs.architecture or DEFAULT.name]
@@ -99,7 +99,7 @@ def _new_config(inputs: Inputs, vocab_size: int) -> ModelConfig:
     return architecture.config.new_config(shape, options, inputs.size("max_iters"))
 
 
-def _usual_optimizer(inputs: Inputs, start: ModelFolder | None) -> OptimizerName:
+def _usual_optimizer(inputs: TrainInputs, start: ModelFolder | None) -> OptimizerName:
     """The one that the checkpoint was trained with: what it keeps is of no use to another."""
     if start is None:
         return ARCHITECTURES[inputs.architecture or DEFAULT.name].default_optimizer
@@ -107,7 +107,7 @@ def _usual_optimizer(inputs: Inputs, start: ModelFolder | None) -> OptimizerName
     return "muon" if before == "muon" else "adamw"  # other programs', too
 
 
-def _fitting(inputs: Inputs, start: ModelFolder) -> ModelFolder:
+def _fitting(inputs: TrainInputs, start: ModelFolder) -> ModelFolder:
     """Dropout may be another from now on; a size that was given may not."""
     wrong = [
         f"{name}: {getattr(inputs, name)} was given, and the model has {getattr(start.config, name)}"

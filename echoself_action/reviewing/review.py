@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ..checkpoint.model_folder import ModelFolder, sha256
-from ..config.inputs import Inputs
+from ..config.inputs import ReviewInputs
 from ..config.outputs import set_outputs
 from ..errors import GATE_REFUSED, CheckpointError, EchoselfError, HubError
 from ..evaluation.held_out import HELD_OUT_FILE, write_held_out
@@ -68,9 +68,8 @@ class _Waiting:
     before: Said | None
 
 
-def check_pull_requests(inputs: Inputs) -> int:
+def check_pull_requests(inputs: ReviewInputs) -> int:
     """Check those that are asked for; returns the exit code. One that can't be checked does not stop the others."""
-    assert inputs.repo_id
     judged: list[Judged] = []
     failed: list[EchoselfError] = []
     with open_hub(inputs.hub, inputs.token, note) as hub, TemporaryDirectory() as scratch:
@@ -99,11 +98,9 @@ def check_pull_requests(inputs: Inputs) -> int:
     return GATE_REFUSED if "refused" in new and inputs.gate_fails_job else 0
 
 
-def _waiting(inputs: Inputs, hub: Hub, judged: list[Judged], failed: list[EchoselfError]) -> list[_Waiting]:
+def _waiting(inputs: ReviewInputs, hub: Hub, judged: list[Judged], failed: list[EchoselfError]) -> list[_Waiting]:
     """Those that are to be checked now. One that is named is, also where it is as it was: main may have moved on."""
     repo_id, wanted = inputs.repo_id, inputs.pull_requests
-    assert repo_id
-    assert wanted
     me = who_am_i(hub)
     waiting = []
     for number in open_pull_requests(hub, repo_id) if wanted == OPEN else [int(wanted)]:
@@ -126,7 +123,7 @@ def _fail(number: int, error: EchoselfError, failed: list[EchoselfError]) -> Non
     failed.append(error)
 
 
-def _judge(inputs: Inputs, hub: Hub, published: _Published, one: _Waiting, folder: Path) -> Judged:
+def _judge(inputs: ReviewInputs, hub: Hub, published: _Published, one: _Waiting, folder: Path) -> Judged:
     """Check one, and say on the Hub what was found."""
     incoming = look_at(hub, published.remote, one.discussion, one.head)
     checks = _checked(inputs, hub, published, incoming, folder)
@@ -139,9 +136,8 @@ def _judge(inputs: Inputs, hub: Hub, published: _Published, one: _Waiting, folde
     return judged
 
 
-def _published(inputs: Inputs, hub: Hub, folder: Path) -> _Published:
+def _published(inputs: ReviewInputs, hub: Hub, folder: Path) -> _Published:
     """Raises CheckpointError where main has no model, InputError where `data` holds out no text."""
-    assert inputs.repo_id
     remote = replace(look_up(hub, inputs.repo_id, inputs.revision), state=None)  # only the model is read
     if remote.model is None or not remote.model.has_model:
         raise CheckpointError(
@@ -160,7 +156,7 @@ def _published(inputs: Inputs, hub: Hub, folder: Path) -> _Published:
     return _Published(remote, model, held_to)
 
 
-def _checked(inputs: Inputs, hub: Hub, published: _Published, incoming: Incoming, folder: Path) -> Sequence[Check]:
+def _checked(inputs: ReviewInputs, hub: Hub, published: _Published, incoming: Incoming, folder: Path) -> Sequence[Check]:
     """The checks that were made, up to the first that failed."""
     problems = incoming.problems
     if not problems and (problem := fetch_incoming(hub, published.remote.repo_id, incoming, folder)):
@@ -171,7 +167,7 @@ def _checked(inputs: Inputs, hub: Hub, published: _Published, incoming: Incoming
     return [files, *_examined(inputs, published, folder)]
 
 
-def _examined(inputs: Inputs, published: _Published, folder: Path) -> list[Check]:
+def _examined(inputs: ReviewInputs, published: _Published, folder: Path) -> list[Check]:
     """By a process of its own: a file that brings down what reads it brings down that."""
     answer = folder.with_suffix(".json")
     command = [sys.executable, "-P", "-m", "echoself_action.reviewing.worker", folder, published.folder.path, inputs.gate]

@@ -33,14 +33,6 @@ class Candidate:
         return f"commit {self.commit}" if self.commit else str(self.folder.path)
 
 
-def names_of(inputs: Inputs) -> list[str]:
-    """What is to be compared; without `candidates`, what is published with the best checkpoint here."""
-    if inputs.candidates:
-        return inputs.candidates
-    assert inputs.repo_id
-    return [inputs.repo_id if inputs.revision == MAIN else f"{inputs.repo_id}@{inputs.revision}", str(inputs.output_dir)]
-
-
 def is_here(name: str) -> bool:
     """Whether it is a file or a folder; what is not is a repo. Raises InputError where it can't be one."""
     if Path(name).exists():

@@ -4,7 +4,17 @@ from typing import Any
 
 import pytest
 
-from echoself_action.config.inputs import DEFAULT_CONFIG, Inputs
+from echoself_action.config.inputs import (
+    DEFAULT_CONFIG,
+    CompareInputs,
+    CycleInputs,
+    DeployInputs,
+    ImportInputs,
+    Inputs,
+    PullInputs,
+    ReviewInputs,
+    TrainInputs,
+)
 from echoself_action.config.load import ACTION_VARIABLE, load_models
 from echoself_action.errors import InputError
 from echoself_action.training.settings import PRESETS
@@ -40,14 +50,14 @@ def test_a_flag_beats_the_action_which_beats_the_file_which_beats_the_default(mo
     assert (inputs.seed, inputs.max_iters, inputs.n_layer, inputs.n_head) == (3, 2, 1, None)
 
 
-def test_an_empty_string_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_string_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     write_config("seed: 1\n")
     monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"mode": "train", "seed": "", "repo_id": "", "data": ""}))
     inputs = load_inputs({"tokenizer": ""})
     assert (inputs.seed, inputs.repo_id, inputs.tokenizer, inputs.data) == (1, None, None, ["**/*.md"])
 
 
-def test_another_file_can_be_named_by_flag_or_by_the_action(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_selects_another_file_by_flag_or_by_the_action(monkeypatch: pytest.MonkeyPatch) -> None:
     write_config("seed: 1")
     write_config("seed: 2", "other.yml")
     assert load_inputs({"mode": "train", "config": "other.yml"}).seed == 2
@@ -68,14 +78,20 @@ def test_yaml_may_write_a_tag_as_a_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
-        ({"mode": "trian"}, "mode: 'trian' is no mode."),
-        ({}, "mode: not given."),
+        ({"mode": "trian"}, "mode: 'trian' is not a valid mode."),
+        ({}, "mode: missing."),
         ({"mode": "train", "n_embd": "130"}, "--n-embd: 130 is not divisible by n_head, 4."),
         ({"mode": "train", "n_embd": "66", "n_head": "3", "architecture": "nanecho"}, "--n-embd: 66 is not divisible by 4."),
-        ({"mode": "train", "persona_dimensions": "calm"}, "--persona-dimensions: only a new NanEcho has them."),
-        ({"mode": "train", "persona_dimensions": "c.d", "architecture": "nanecho"}, "--persona-dimensions: 'c.d' has not the"),
+        (
+            {"mode": "train", "persona_dimensions": "calm"},
+            "--persona-dimensions: only a new NanEcho model has this input.",
+        ),
+        (
+            {"mode": "train", "persona_dimensions": "c.d", "architecture": "nanecho"},
+            "--persona-dimensions: 'c.d' has an invalid",
+        ),
         (
             {"mode": "train", "persona_dimensions": "half", "architecture": "nanecho"},
             "--persona-dimensions: 'half': that name is",
@@ -84,34 +100,34 @@ def test_yaml_may_write_a_tag_as_a_number() -> None:
             {"mode": "train", "persona_dimensions": "a,b,a", "architecture": "nanecho"},
             "--persona-dimensions: ['a', 'b', 'a']: contains",
         ),
-        ({"mode": "train", "architecture": "llama"}, "--architecture: 'llama' is none of its values."),
+        ({"mode": "train", "architecture": "llama"}, "--architecture: 'llama' is not an allowed value."),
         ({"mode": "train", "n_layer": "zero"}, "--n-layer: 'zero': input should be a valid integer"),
         ({"mode": "train", "learning_rate": "0"}, "--learning-rate: '0': input should be greater than 0"),
         ({"mode": "train", "learning_rate": "nan"}, "--learning-rate: 'nan': input should be"),
         ({"mode": "train", "val_fraction": "0.9"}, "--val-fraction: '0.9': input should be less than or equal to 0.5"),
-        ({"mode": "train", "preset": "huge"}, "--preset: 'huge' is none of its values."),
-        ({"mode": "train", "tokenizer": "bert"}, "--tokenizer: 'bert' has not the form"),
-        ({"mode": "train", "warmup": "200"}, "--warmup: 200 steps are no less than max_iters, 200."),
-        ({"mode": "train", "resume": "never"}, "--resume: never would leave the trained model behind."),
-        ({"mode": "train", "repo_id": "no-owner"}, "--repo-id: 'no-owner' has not the form"),
-        ({"mode": "train", "repo_id": "../x/y"}, "--repo-id: '../x/y' has not the form"),
-        ({"mode": "deploy", "repo_id": "me/a--b"}, "--repo-id: 'me/a--b' has not the form"),
-        ({"mode": "deploy", "repo_id": "me/a.git"}, "--repo-id: 'me/a.git' has not the form"),
-        ({"mode": "deploy", "repo_id": f"me/{'m' * 94}"}, f"--repo-id: 'me/{'m' * 94}' has not the form"),
-        ({"mode": "train", "data": "hf://datasets/me/a--b"}, "--data: hf://datasets/me/a--b names no dataset"),
-        ({"mode": "train", "revision": "../x"}, "--revision: '../x' has not the form"),
-        ({"mode": "deploy"}, "repo_id: not given, and deploy needs it."),
+        ({"mode": "train", "preset": "huge"}, "--preset: 'huge' is not an allowed value."),
+        ({"mode": "train", "tokenizer": "bert"}, "--tokenizer: 'bert' has an invalid format"),
+        ({"mode": "train", "warmup": "200"}, "--warmup: 200 must be less than max_iters, 200."),
+        ({"mode": "train", "resume": "never"}, "--resume: never would abandon the trained model."),
+        ({"mode": "train", "repo_id": "no-owner"}, "--repo-id: 'no-owner' has an invalid format"),
+        ({"mode": "train", "repo_id": "../x/y"}, "--repo-id: '../x/y' has an invalid format"),
+        ({"mode": "deploy", "repo_id": "me/a--b"}, "--repo-id: 'me/a--b' has an invalid format"),
+        ({"mode": "deploy", "repo_id": "me/a.git"}, "--repo-id: 'me/a.git' has an invalid format"),
+        ({"mode": "deploy", "repo_id": f"me/{'m' * 94}"}, f"--repo-id: 'me/{'m' * 94}' has an invalid format"),
+        ({"mode": "train", "data": "hf://datasets/me/a--b"}, "--data: hf://datasets/me/a--b is not a valid dataset on the Hub"),
+        ({"mode": "train", "revision": "../x"}, "--revision: '../x' has an invalid format"),
+        ({"mode": "deploy"}, "repo_id: missing, and deploy requires it."),
         ({"mode": "train", "blok_size": "1"}, "--blok-size: there is no such input."),
         ({"mode": "train", "private": "perhaps"}, "--private: 'perhaps': input should be a valid boolean"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(flags: dict[str, Any], said: str) -> None:
+def test_an_invalid_input_is_reported_with_its_place(flags: dict[str, Any], message: str) -> None:
     found = problems(flags)
     assert len(found) == 1
-    assert found[0].startswith(said)
+    assert found[0].startswith(message)
 
 
-def test_everything_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_inputs_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     write_config("sead: 1")
     monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"n_embd": "130", "seed": "x"}))
     found = problems({"mode": "cycle", "dtype": "float8"}, ("--colour=red",))
@@ -119,24 +135,24 @@ def test_everything_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatc
     assert sorted(places) == ["--colour", "--dtype:", "input n_embd", "input seed", "repo_id", "sead in .github/echoself.yml"]
 
 
-def test_datasets_contradict_a_pull_request_another_place_and_a_name_that_is_too_long() -> None:
+def test_upload_datasets_contradicts_create_pr_another_layout_and_too_long_a_repo_id() -> None:
     given = {"mode": "deploy", "repo_id": "me/model", "upload_datasets": "true"}
-    for more, said in (
-        ({"create_pr": "true"}, "it publishes the documents by a commit, and create_pr makes none"),
-        ({"dataset_layout": "folder", "dataset_repo_id": "me/words"}, "keeps the documents in the model repo"),
-        ({"repo_id": f"me/{'m' * 88}"}, "the name that it would have is longer than 96 characters"),
-        ({"dataset_repo_id": "words"}, "'words' has not the form that is wanted"),
-        ({"dataset_repo_id": "me/my..words"}, "'me/my..words' has not the form that is wanted"),
-        ({"data": "hf://datasets/me/words"}, "on the Hub, where they are already"),
-        ({"data": "a.md,hf://me/words"}, "hf://me/words names no dataset"),
-        ({"dataset_layout": "zip"}, "'zip' is none of its values"),
+    for more, message in (
+        ({"create_pr": "true"}, "documents are published by a commit, and create_pr does not commit"),
+        ({"dataset_layout": "folder", "dataset_repo_id": "me/words"}, "publishes the documents to the model repo"),
+        ({"repo_id": f"me/{'m' * 88}"}, "the default name is longer than 96 characters"),
+        ({"dataset_repo_id": "words"}, "'words' has an invalid format"),
+        ({"dataset_repo_id": "me/my..words"}, "'me/my..words' has an invalid format"),
+        ({"data": "hf://datasets/me/words"}, "from a dataset that is already on the Hub"),
+        ({"data": "a.md,hf://me/words"}, "hf://me/words is not a valid dataset on the Hub"),
+        ({"dataset_layout": "zip"}, "'zip' is not an allowed value"),
     ):
-        assert any(said in problem for problem in problems(given | more)), said
+        assert any(message in problem for problem in problems(given | more)), message
     assert load_inputs(given).dataset_repo == "me/model-dataset"
     assert load_inputs(given | {"upload_datasets": "false", "create_pr": "true"}).dataset_repo is None
 
 
-def test_two_models_with_other_documents_have_a_dataset_repo_each() -> None:
+def test_two_models_with_different_documents_need_different_dataset_repos() -> None:
     both = "mode: deploy\nupload_datasets: true\ndataset_repo_id: me/words\nmodels:\n"
     write_config(both + "  one: {repo_id: me/one, data: a.md}\n  two: {repo_id: me/two, data: b.md}\n")
     (problem,) = problems({})
@@ -145,11 +161,11 @@ def test_two_models_with_other_documents_have_a_dataset_repo_each() -> None:
     assert len(load_models({}, ())) == 2
 
 
-def test_a_contradiction_with_a_wrong_value_is_not_said_twice() -> None:
+def test_an_invalid_value_is_not_reported_again_as_a_contradiction() -> None:
     assert len(problems({"mode": "train", "n_embd": "x", "n_head": "3"})) == 1
 
 
-def test_an_unknown_key_is_answered_with_the_closest_one() -> None:
+def test_an_unknown_input_suggests_the_closest_name() -> None:
     with pytest.raises(InputError, match="Did you mean block_size"):
         load_inputs({"mode": "train", "blok_size": "1"})
 
@@ -166,23 +182,23 @@ def test_a_token_is_never_shown() -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("a: [", "is no YAML"), ("- a\n- b", "holds no mapping"), ("\xff", "is no YAML")],
+    [("a: [", "is not valid YAML"), ("- a\n- b", "is not a mapping"), ("\xff", "is not valid YAML")],
 )
-def test_a_broken_file_is_named(text: str, said: str) -> None:
+def test_an_invalid_config_file_is_named(text: str, said: str) -> None:
     Path("bad.yml").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=f"bad.yml {said}"):
         load_inputs({"mode": "train", "config": "bad.yml"})
 
 
-def test_a_missing_file_is_named() -> None:
+def test_a_missing_config_file_is_named() -> None:
     with pytest.raises(InputError, match=r"config: none.yml can't be read"):
         load_inputs({"mode": "train", "config": "none.yml"})
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '"x"'])
-def test_a_broken_action_variable_is_said(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_action_variable_is_reported(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ACTION_VARIABLE, text)
-    with pytest.raises(InputError, match=f"{ACTION_VARIABLE} is no JSON"):
+    with pytest.raises(InputError, match=f"{ACTION_VARIABLE} is not"):
         load_inputs({"mode": "train"})
 
 
@@ -216,7 +232,7 @@ models:
 """
 
 
-def test_each_model_has_the_inputs_of_all_its_own_over_them_and_a_folder_for_itself() -> None:
+def test_each_model_overrides_the_shared_inputs_and_has_its_own_output_dir() -> None:
     write_config(MODELS)
     docs, code = load_models({"mode": "train", "seed": "5"}).values()
     assert (docs.data, docs.repo_id, docs.n_layer, docs.n_embd, docs.seed) == (["docs/*.md"], "me/docs", None, 128, 5)
@@ -226,7 +242,7 @@ def test_each_model_has_the_inputs_of_all_its_own_over_them_and_a_folder_for_its
     assert [inputs.output_dir for inputs in given] == [Path("out/docs"), Path("out/code")]
 
 
-def test_one_model_is_picked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_selects_one_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     write_config(MODELS)
     monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"mode": "train", "model": "code"}))
     assert list(load_models({})) == ["code"]
@@ -234,7 +250,7 @@ def test_one_model_is_picked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_inputs({"model": "docs"}).repo_id == "me/docs"
 
 
-def test_what_is_wrong_with_any_model_is_said_at_once_with_its_name_and_key() -> None:
+def test_invalid_inputs_of_all_models_are_reported_at_once_with_their_places() -> None:
     write_config(
         "n_embd: 128\nlog_interval: none\nmodels:\n  a: {n_layer: zero, mode: pull}\n  b: {sead: 1, repo_id: me/b}\n"
         "  c: {n_head: 3, repo_id: me/b}\n"
@@ -242,42 +258,67 @@ def test_what_is_wrong_with_any_model_is_said_at_once_with_its_name_and_key() ->
     found = [message.partition(f" in {DEFAULT_CONFIG}: ") for message in problems({"mode": "cycle", "model": "d"})]
     assert sorted((place, said[:20]) for place, _, said in found) == [
         ("log_interval", "'none': input should"),
-        ("mode of models.a", "it is one for all mo"),
-        ("model: 'd' is none of the models in .github/echoself.yml.", ""),
+        ("mode of models.a", "must be the same for"),
+        ("model: 'd' is not one of the models in .github/echoself.yml.", ""),
         ("models.b and models.c", "both would be publis"),
         ("n_embd of models.c", "128 is not divisible"),
         ("n_layer of models.a", "'zero': input should"),
-        ("repo_id of models.a", "not given, and cycle"),
+        ("repo_id of models.a", "missing, and cycle r"),
         ("sead of models.b", "there is no such inp"),
     ]
 
 
-def test_two_models_never_share_a_folder() -> None:
+def test_two_models_cannot_share_an_output_dir() -> None:
     write_config("models:\n  a: {output_dir: x}\n  b: {output_dir: x}\n")
     assert "both have the output_dir x." in problems({"mode": "train"})[0]
 
 
 @pytest.mark.parametrize("text", ["models: docs", "models: {}", "models: [a]", "models: {a/b: {}}", "models: {a: b}"])
-def test_models_that_are_no_mapping_are_refused(text: str) -> None:
+def test_models_that_are_not_a_mapping_are_refused(text: str) -> None:
     write_config(text)
-    with pytest.raises(InputError, match=r"models.* in .*: no .*mapping of inputs|no mapping of names to inputs"):
+    with pytest.raises(InputError, match=r"models.* in .*: not a .*mapping of"):
         load_models({"mode": "train"})
 
 
-def test_a_name_without_models_in_the_file_is_refused() -> None:
-    assert problems({"mode": "train", "model": "docs"}) == [f"model: 'docs' is none of the models in {DEFAULT_CONFIG}."]
+def test_model_without_models_in_the_file_is_refused() -> None:
+    assert problems({"mode": "train", "model": "docs"}) == [f"model: 'docs' is not one of the models in {DEFAULT_CONFIG}."]
 
 
 def test_compare_needs_two_candidates_or_a_repo() -> None:
-    assert problems({"mode": "compare"}) == ["repo_id: not given, and compare needs it."]
+    assert problems({"mode": "compare"}) == ["repo_id: missing, and compare requires it."]
     assert problems({"mode": "compare", "candidates": "a"})[0].startswith("--candidates: 'a': value should have at least 2")
-    assert problems({"mode": "compare", "candidates": "a, a"})[0].startswith("--candidates: 'a, a': one stands in it twice")
+    assert problems({"mode": "compare", "candidates": "a, a"})[0].startswith("--candidates: 'a, a': contains duplicates: a")
     assert load_inputs({"mode": "compare", "candidates": "a,b/c@v1"}).candidates == ["a", "b/c@v1"]
 
 
-def test_off_in_the_file_is_the_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_off_in_yaml_is_the_string_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without quotes YAML reads it as false."""
     monkeypatch.chdir(tmp_path)
     Path("inputs.yml").write_text("mode: pull\nrepo_id: a/b\nverify: off\nsign: off\n")
     (inputs,) = load_models({"config": "inputs.yml"}).values()
     assert (inputs.verify, inputs.sign) == ("off", "off")
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind"),
+    [
+        ({"mode": "train"}, TrainInputs),
+        ({"mode": "deploy", "repo_id": "a/b"}, DeployInputs),
+        ({"mode": "cycle", "repo_id": "a/b"}, CycleInputs),
+        ({"mode": "pull", "repo_id": "a/b"}, PullInputs),
+        ({"mode": "pull", "checkpoint": "a.pt"}, ImportInputs),
+        ({"mode": "compare", "repo_id": "a/b"}, CompareInputs),
+        ({"mode": "compare", "repo_id": "a/b", "pull_requests": "open"}, ReviewInputs),
+    ],
+)
+def test_each_mode_has_a_type_that_requires_what_the_mode_requires(flags: dict[str, Any], kind: type[Inputs]) -> None:
+    assert type(load_inputs(flags)) is kind
+    for name in flags:
+        if kind.model_fields[name].is_required() and name not in ("mode", "pull_requests", "checkpoint"):
+            assert problems({key: value for key, value in flags.items() if key != name})
+
+
+def test_compare_defaults_to_the_published_model_and_the_best_checkpoint() -> None:
+    flags = {"mode": "compare", "repo_id": "a/b"}
+    assert load_inputs(flags).candidates == ["a/b", "echoself-model"]
+    assert load_inputs({**flags, "revision": "v1", "output_dir": "out"}).candidates == ["a/b@v1", "out"]

@@ -91,7 +91,7 @@ def test_all_that_is_said_is_on_one_stream_and_in_order(tmp_path: Path) -> None:
     )
     assert (ended.returncode, ended.stderr) == (2, "")
     told, *commands = ended.stdout.split("::error ")
-    assert told.startswith("echoself: 2 inputs are wrong")
+    assert told.startswith("echoself: 2 inputs are invalid")
     assert [command.endswith("\n") for command in (told, *commands)] == [True, True, True]
 
 
@@ -110,7 +110,7 @@ def test_what_is_read_before_the_file_may_not_be_in_it(runner: Runner, name: str
     (runner.workspace / "my.yml").write_text(f"mode: train\n{name}: docker\n")
     job = runner.run({"config": "my.yml"})
     assert job.code == 2
-    assert f"{name} in my.yml: the file is read too late for it" in job.summary
+    assert f"{name} in my.yml: cannot be set in the file, which is read too late" in job.summary
 
 
 def test_a_gpu_that_is_asked_for_and_absent_is_exit_2(runner: Runner) -> None:

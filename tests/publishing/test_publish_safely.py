@@ -11,7 +11,7 @@ from localhub import Account, LocalHub
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.checkpoint.select import best
-from echoself_action.config.inputs import Inputs
+from echoself_action.config.inputs import DeployInputs
 from echoself_action.errors import MovedOnError
 from echoself_action.hub.client import open_hub
 from echoself_action.hub.repo import Remote, look_up
@@ -136,7 +136,7 @@ def best_of(folder: str) -> ModelFolder:
 
 def late(folder: str, seen: Remote, gate: str = "improved") -> dict[str, str]:
     """Deploy by what the Hub had when it was looked at, as whoever comes second does."""
-    inputs = Inputs(mode="deploy", repo_id="me/model", output_dir=Path(folder), gate=gate)
+    inputs = DeployInputs(mode="deploy", repo_id="me/model", output_dir=Path(folder), gate=gate)
     with open_hub("hub", None) as hub:
         return deploy_model(inputs, hub, seen, best_of(folder), best_of(folder))
 

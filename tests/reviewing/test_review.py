@@ -16,7 +16,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from localhub import Account, LocalHub
 from safetensors.torch import load, save
 
-from echoself_action.config.inputs import Inputs
+from echoself_action.config.inputs import ReviewInputs
 from echoself_action.reviewing import review
 from echoself_action.reviewing.comment import Check
 from echoself_action.reviewing.worker import examine
@@ -78,7 +78,7 @@ def community(
 def examined_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of what the checks find: without a process of their own, which first loads PyTorch and transformers."""
 
-    def examined(inputs: Inputs, published: review._Published, folder: Path) -> list[Check]:
+    def examined(inputs: ReviewInputs, published: review._Published, folder: Path) -> list[Check]:
         return list(examine(folder, published.folder.path, inputs.gate, published.held_to.commit))
 
     monkeypatch.setattr(review, "_examined", examined)
