@@ -3,12 +3,10 @@
 import os
 import tempfile
 
-# before anything imports huggingface_hub: a local Hub speaks no Xet, and a test must not reach for a real one
-os.environ["HF_HUB_DISABLE_XET"] = "1"
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-# one thread a test process: pytest-xdist runs one on every core
+# Isolation only: no variable that changes what the program does, unless its users set it too.
+# pytest-xdist runs a process on every core, and PyTorch would start as many threads in each of them
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# huggingface_hub and transformers read this once, when they are imported
+# The account and cache of the user who runs the tests. huggingface_hub and transformers read these once, when they are imported
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="echoself-hf-")
 os.environ.pop("HF_TOKEN", None)
 os.environ.pop("HF_ENDPOINT", None)

@@ -69,9 +69,9 @@ def left(workspace: Path) -> list[str]:
         ("train --colour red", "--colour is not a flag of this mode"),
         ("train --n-embd 130", "--n-embd: 130 is not divisible by n_head, 4"),
         (f"train {SMALL} --block-size 100000", "block_size"),
-        ("cycle --repo-id me/model", "hf_token: none given, and writing to https://huggingface.co needs one"),
+        ("cycle --repo-id me/model", "hf_token: missing, but writing to https://huggingface.co requires a token"),
         ("train --config none.yml", "config: none.yml can't be read"),
-        ("cycle --repo-id me/model --hub ftp://x", "is no http or https URL"),
+        ("cycle --repo-id me/model --hub ftp://x", "is not an http or https URL"),
     ],
 )
 def test_a_wrong_input_ends_before_any_work(run: Run, workspace: Path, words: str, said: str) -> None:

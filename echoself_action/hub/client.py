@@ -1,17 +1,21 @@
-"""Which Hub, and the client that speaks to it."""
+"""Selects the Hub and its token, and creates the client for it."""
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import huggingface_hub
+from huggingface_hub import constants, utils
+
 from ..errors import HubError, InputError, MissingLocalHubError, MissingTokenError
 from .endpoint import PUBLIC_ENDPOINT, Hub
+from .huggingface_compat import xet_disabled
 from .oidc import RESOURCE, sign_in, token_for
-from .retry import ask, asking, set_timeouts
+from .retry import hub_errors, set_timeouts, with_retries
 
 if TYPE_CHECKING:
     from localhub import LocalHub
@@ -21,23 +25,26 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @contextmanager
-def open_hub(hub: str | None, token: str | None, say: Callable[[str], None] = print) -> Iterator[Hub]:
-    """The Hub that `hub` names: a URL, `local` or a folder (started, and stopped at the end), or None for the usual one.
+def open_hub(hub: str | None, token: str | None, log: Callable[[str], None] = print) -> Iterator[Hub]:
+    """The Hub at `hub`: a URL, `local` or a folder (a local Hub that runs inside the block), or None for the default endpoint.
 
-    `say` is told of every wait of ours.
+    Xet is the transfer protocol of the public Hub. With any other endpoint files are transferred over LFS inside the block,
+    unless the user has set HF_HUB_DISABLE_XET. `log` gets a line for every retry.
 
-    Raises InputError for a URL that is none, MissingLocalHubError for a local one where localhub is not installed.
+    Raises InputError for an invalid URL, MissingLocalHubError without localhub, and MissingTokenError or HubError if keyless
+    access fails.
     """
-    if hub and "://" in hub:
-        if not hub.startswith(("http://", "https://")):
-            raise InputError(f"hub: {hub!r} is no http or https URL. Nothing was done.", "Give a URL, `local`, or a folder.")
-        yield _client(hub.rstrip("/"), token, say)
-    elif hub:
+    if hub and "://" not in hub:
         folder = LOCAL_FOLDER if hub == "local" else Path(hub)
-        with _local_hub(hub, folder) as server:
-            yield _client(server.url, token, say, folder)
-    else:
-        yield _client(os.environ.get("HF_ENDPOINT", PUBLIC_ENDPOINT).rstrip("/"), token, say)
+        with _local_hub(hub, folder) as server, xet_disabled():
+            yield _client(server.url, token, log, folder)
+        return
+    if hub and not hub.startswith(("http://", "https://")):
+        raise InputError(f"hub: {hub!r} is not an http or https URL. Nothing was done.", "Use a URL, `local`, or a folder.")
+    endpoint = (hub or os.environ.get("HF_ENDPOINT", PUBLIC_ENDPOINT)).rstrip("/")
+    xet_allowed = endpoint == PUBLIC_ENDPOINT or "HF_HUB_DISABLE_XET" in os.environ
+    with nullcontext() if xet_allowed else xet_disabled():
+        yield _client(endpoint, token, log)
 
 
 def _local_hub(hub: str, folder: Path) -> "LocalHub":
@@ -51,59 +58,54 @@ def _local_hub(hub: str, folder: Path) -> "LocalHub":
 
 
 def datasets_of(hub: Hub, repo_id: str) -> Hub:
-    """The same Hub, asked about dataset repos. A keyless token is for one repo, so `repo_id` gets one of its own.
+    """The same Hub for dataset repos. A keyless token is valid for one repo, so `repo_id` gets its own.
 
-    Raises InputError, MissingTokenError or HubError where there is none to be had.
+    Raises InputError, MissingTokenError or HubError if there is no keyless token for it.
     """
     datasets = replace(hub, kind="dataset")
     if hub.api.token is not None or not os.environ.get(RESOURCE):
         return datasets
-    from huggingface_hub import HfApi
-
-    return replace(datasets, api=HfApi(hub.endpoint, token=token_for(hub, datasets.named(repo_id))))
+    token = token_for(hub, datasets.repo_path(repo_id))
+    return replace(datasets, api=huggingface_hub.HfApi(hub.endpoint, token=token))
 
 
 def require_write_access(hub: Hub) -> None:
-    """Before any work: a token that may write, where the Hub is not on this machine.
+    """Check the token before any work. A Hub on this machine needs none.
 
-    Raises InputError where there is none, HubError where the Hub doesn't know it or it may only read.
+    Raises MissingTokenError without a token, HubError for a token that the Hub rejects or that is read-only.
     """
     if hub.api.token is None and os.environ.get(RESOURCE):
-        return  # the exchange has shown who we are, and its token is for writing
+        return  # the token exchange has succeeded, and its tokens are for writing
     if hub.has_token:
-        account = ask(hub, "the account", "looking up the token", hub.api.whoami)
+        account = with_retries(hub, "the account", "looking up the token", hub.api.whoami)
         if account.get("auth", {}).get("accessToken", {}).get("role") == "read":
             raise HubError(
-                f"The token of {account.get('name')} may only read on {hub.endpoint}. Nothing was done.",
-                "Make a token with write access, and set HF_TOKEN to it.",
+                f"The token of {account.get('name')} is read-only on {hub.endpoint}. Nothing was done.",
+                "Create a token with write access, and set HF_TOKEN to it.",
             )
     elif urlsplit(hub.endpoint).hostname not in _LOOPBACK:
         raise MissingTokenError(
-            f"hf_token: none given, and writing to {hub.endpoint} needs one. Nothing was done.",
+            f"hf_token: missing, but writing to {hub.endpoint} requires a token. Nothing was done.",
             "Set HF_TOKEN to a token with write access (in a workflow: secrets.HF_TOKEN), or use hub: local to try things out.",
         )
 
 
-def _client(endpoint: str, token: str | None, say: Callable[[str], None], folder: Path | None = None) -> Hub:
-    if endpoint != PUBLIC_ENDPOINT:
-        # Xet is the public Hub's own upload protocol; the client reads this once, when it is first imported
-        os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from huggingface_hub import HfApi, get_token
-
+def _client(endpoint: str, token: str | None, log: Callable[[str], None], folder: Path | None = None) -> Hub:
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:  # a user who has set it to 0 keeps the bars
+        utils.disable_progress_bars()
     set_timeouts()
-    anonymous = Hub(HfApi(endpoint, token=False), endpoint, has_token=False, folder=folder, say=say)
+    anonymous = Hub(huggingface_hub.HfApi(endpoint, token=False), endpoint, has_token=False, folder=folder, log=log)
     if folder is not None:
-        return anonymous  # a token of another Hub is not for this one
+        return anonymous  # the tokens of another Hub are not sent to a local one
     resource = os.environ.get(RESOURCE)
     if token:
         if resource:
-            say(f"hf_token is used; the keyless access to {resource} that {RESOURCE} asks for is not")
-        return Hub(HfApi(endpoint, token=token), endpoint, has_token=True, say=say)
+            log(f"using hf_token; {RESOURCE} is set to {resource}, but keyless access is not used")
+        return Hub(huggingface_hub.HfApi(endpoint, token=token), endpoint, has_token=True, log=log)
     if resource:
         sign_in(anonymous, resource)
-        say(f"keyless access to {resource} is used{'; HF_TOKEN is not' if os.environ.get('HF_TOKEN') else ''}")
-    with asking(anonymous, "the account", "looking for a token"):
-        found = get_token()
-    # with None the client asks for its token at every request: a keyless one lives for an hour
-    return Hub(HfApi(endpoint, token=None), endpoint, has_token=True, say=say) if found else anonymous
+        log(f"using keyless access to {resource}{'; HF_TOKEN is ignored' if os.environ.get('HF_TOKEN') else ''}")
+    with hub_errors(anonymous, "the account", "looking for a token"):
+        found = huggingface_hub.get_token()
+    # with token=None the client resolves its token at every request, because a keyless one expires after an hour
+    return Hub(huggingface_hub.HfApi(endpoint, token=None), endpoint, has_token=True, log=log) if found else anonymous

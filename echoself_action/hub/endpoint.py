@@ -13,22 +13,23 @@ PUBLIC_ENDPOINT = "https://huggingface.co"
 
 @dataclass(frozen=True)
 class Hub:
-    """A Hub and the client that sends requests to it.
+    """A Hub and the client for it.
 
-    `folder` is where a local Hub keeps its repos. `say` is called with a line for every retry. `kind` is the type of repo that
-    requests are about: a model and a dataset may have the same name.
+    `folder` is where a local Hub keeps its repos. `log` gets a line for every retry. `kind` is the type of repo that requests
+    are about: a model and a dataset may have the same name.
     """
 
     api: "HfApi"
     endpoint: str
     has_token: bool
     folder: Path | None = None
-    say: Callable[[str], None] = print
+    log: Callable[[str], None] = print
     kind: Literal["model", "dataset"] = "model"
 
     def url(self, repo_id: str) -> str:
-        return f"{self.endpoint}/{self.named(repo_id)}"
+        """The page of a repo."""
+        return f"{self.endpoint}/{self.repo_path(repo_id)}"
 
-    def named(self, repo_id: str) -> str:
-        """The repo as it appears in URLs."""
+    def repo_path(self, repo_id: str) -> str:
+        """The path of a repo in URLs."""
         return repo_id if self.kind == "model" else f"datasets/{repo_id}"

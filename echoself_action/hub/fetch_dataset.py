@@ -43,7 +43,7 @@ def fetch_dataset(hub: Hub, source: str, cache: Path) -> list[Path]:
                 for number, path in enumerate(fetched):
                     shutil.move(path, files / f"{number:05}.parquet")
             files.rename(folder)
-    hub.say(f"{source} is at commit {listing.commit}")
+    hub.log(f"{source} is at commit {listing.commit}")
     return sorted(folder.iterdir())
 
 

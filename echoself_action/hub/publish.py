@@ -8,6 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import huggingface_hub
+
 from ..checkpoint.model_folder import ModelFolder
 from ..errors import HubError, MovedOnError
 from .endpoint import Hub
@@ -27,7 +29,7 @@ from .repo import (
     same_content,
     size_of,
 )
-from .retry import ask, asking
+from .retry import hub_errors, with_retries
 from .upload_checks import refuse_secrets, stage
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def ensure_repo(hub: Hub, remote: Remote, private: bool) -> Remote:
         return remote
     name = remote.repo_id
     create = partial(hub.api.create_repo, name, private=private, repo_type=hub.kind, exist_ok=True)
-    ask(hub, name, "creating the repo", create)
+    with_retries(hub, name, "creating the repo", create)
     if remote.revision != MAIN:
         _make_branch(hub, name, remote.revision, None)
     made = list_repo(hub, remote.repo_id, remote.revision)
@@ -143,18 +145,16 @@ def _commit(
     parent: Listing,
     removed: Sequence[str] = (),
 ) -> Published:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
     changed = changes(files, parent)
     if not changed and not removed:
         return Published(parent.commit, False, ())
     refuse_secrets({change.path: change.content for change in changed})
-    additions = [CommitOperationAdd(change.path, change.content) for change in changed]
-    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+    additions = [huggingface_hub.CommitOperationAdd(change.path, change.content) for change in changed]
+    operations: list[huggingface_hub.CommitOperationAdd | huggingface_hub.CommitOperationDelete] = [
         *additions,
-        *(CommitOperationDelete(name) for name in removed),
+        *(huggingface_hub.CommitOperationDelete(name) for name in removed),
     ]
-    with asking(hub, repo_id, f"uploading to {branch}"):  # the client tries these requests again itself
+    with hub_errors(hub, repo_id, f"uploading to {branch}"):  # the client tries these requests again itself
         hub.api.preupload_lfs_files(repo_id, additions, revision=branch, repo_type=hub.kind)
 
     def commit() -> str:
@@ -179,7 +179,7 @@ def _commit(
         head = list_repo(hub, repo_id, history[0])
         return None if changes(files, head) or head.files.keys() & set(removed) else history[0]
 
-    made = ask(hub, repo_id, f"publishing to {branch}", commit, commit_that_landed)
+    made = with_retries(hub, repo_id, f"publishing to {branch}", commit, commit_that_landed)
     if damaged := [change.path for change in changes(files, list_repo(hub, repo_id, made))]:
         raise HubError(
             f"{repo_id} has other content than was sent at commit {made}: {', '.join(damaged)}. It was damaged on the way.",
@@ -190,12 +190,12 @@ def _commit(
 
 def _history(hub: Hub, repo_id: str, branch: str) -> "list[GitCommitInfo]":
     look = partial(hub.api.list_repo_commits, repo_id, revision=branch, repo_type=hub.kind)
-    return ask(hub, repo_id, f"looking at {branch}", look)
+    return with_retries(hub, repo_id, f"looking at {branch}", look)
 
 
 def _make_branch(hub: Hub, repo_id: str, branch: str, start: str | None) -> None:
     make = partial(hub.api.create_branch, repo_id, branch=branch, revision=start, exist_ok=True)
-    ask(hub, repo_id, f"making the branch {branch}", make)
+    with_retries(hub, repo_id, f"making the branch {branch}", make)
 
 
 def _moved_on(repo_id: str, branch: str) -> MovedOnError:

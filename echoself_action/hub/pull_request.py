@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
+import huggingface_hub
+
 from ..errors import HubError, InputError
 from .endpoint import Hub
 from .publish import Change, Published, changes
 from .repo import MODEL_FILES, Content, Remote, list_repo
-from .retry import ask, asking
+from .retry import hub_errors, with_retries
 from .upload_checks import refuse_secrets
 
 
@@ -15,8 +17,6 @@ def propose_model(hub: Hub, remote: Remote, files: Mapping[str, Content], title:
 
     Raises InputError where there is no repo to open it in, HubError where the Hub refuses.
     """
-    from huggingface_hub import CommitOperationAdd
-
     if remote.model is None:
         raise InputError(
             f"create_pr: there is no repo {remote.repo_id} on {hub.endpoint} to open a pull request in. Nothing was published.",
@@ -28,9 +28,9 @@ def propose_model(hub: Hub, remote: Remote, files: Mapping[str, Content], title:
     if there := _find_open(hub, remote, files, title, changed):
         return there
     refuse_secrets({change.path: change.content for change in changed})
-    operations = [CommitOperationAdd(change.path, change.content) for change in changed]
+    operations = [huggingface_hub.CommitOperationAdd(change.path, change.content) for change in changed]
     name, parent = remote.repo_id, remote.model.commit
-    with asking(hub, name, "uploading for a pull request"):
+    with hub_errors(hub, name, "uploading for a pull request"):
         hub.api.preupload_lfs_files(name, operations, create_pr=True)
 
     def open_it() -> Published:
@@ -41,7 +41,7 @@ def propose_model(hub: Hub, remote: Remote, files: Mapping[str, Content], title:
             raise HubError(f"{hub.endpoint} opened no pull request in {name}. Nothing was published.", "Run it again.")
         return Published(made.oid, False, changed, made.pr_url)
 
-    return ask(hub, name, "opening a pull request", open_it, lambda: _find_open(hub, remote, files, title, changed))
+    return with_retries(hub, name, "opening a pull request", open_it, lambda: _find_open(hub, remote, files, title, changed))
 
 
 def _find_open(
@@ -59,4 +59,4 @@ def _find_open(
                     return Published(head.commit, False, changed, discussion.url)
         return None
 
-    return ask(hub, remote.repo_id, "looking for an open pull request", find)
+    return with_retries(hub, remote.repo_id, "looking for an open pull request", find)

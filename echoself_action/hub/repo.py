@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from huggingface_hub import utils
+
 from ..checkpoint.architectures import ARCHITECTURES
 from ..checkpoint.metadata import METADATA_FILE
 from ..checkpoint.model_folder import (
@@ -20,7 +22,7 @@ from ..checkpoint.model_folder import (
     sha256,
 )
 from .endpoint import Hub
-from .retry import ask, silence
+from .retry import request_timeout, with_retries
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
@@ -98,31 +100,30 @@ def look_up(hub: Hub, repo_id: str, revision: str) -> Remote:
 
 def list_repo(hub: Hub, repo_id: str, revision: str) -> Listing:
     """The files of `repo_id` at `revision`. Raises HubError where it is not there."""
-    return ask(hub, repo_id, f"looking up revision {revision}", lambda: _listing(hub, repo_id, revision))
+    return with_retries(hub, repo_id, f"looking up revision {revision}", lambda: _listing(hub, repo_id, revision))
 
 
 def find_repo(hub: Hub, repo_id: str, revision: str) -> Listing | None:
     """The same, or None where the Hub knows no such repo or revision, or doesn't say that it does."""
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     def find() -> Listing | None:
         try:
             return _listing(hub, repo_id, revision)
-        except GatedRepoError:  # one of a kind with the next, but it is there
+        except utils.GatedRepoError:  # one of a kind with the next, but it is there
             raise
-        except RevisionNotFoundError:
+        except utils.RevisionNotFoundError:
             return None
-        except RepositoryNotFoundError as error:
+        except utils.RepositoryNotFoundError as error:
             if hub.has_token and error.response.status_code == 401:  # a token that has expired says nothing of the repo
                 raise
             return None
 
-    return ask(hub, repo_id, f"looking up revision {revision}", find)
+    return with_retries(hub, repo_id, f"looking up revision {revision}", find)
 
 
 def _listing(hub: Hub, repo_id: str, revision: str) -> Listing:
     look = hub.api.model_info if hub.kind == "model" else hub.api.dataset_info
-    info = look(repo_id, revision=revision, files_metadata=True, timeout=silence())
+    info = look(repo_id, revision=revision, files_metadata=True, timeout=request_timeout())
     assert info.sha
     return Listing(info.sha, {sibling.rfilename: _remote_file(sibling) for sibling in info.siblings or ()})
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from ..errors import HubError
 from .endpoint import Hub
-from .retry import ask
+from .retry import with_retries
 
 BEST = "best"  # the only tag that moves: to whichever model a comparison finds to be better
 TIMESTAMP, _PREFIX = "timestamp", "hf-deploy-"
@@ -36,7 +36,7 @@ def move_tag(hub: Hub, repo_id: str, tag: str, commit: str) -> str | None:
         def gone() -> bool | None:
             return tag not in _tags(hub, repo_id) or None
 
-        ask(hub, repo_id, f"taking tag {tag} away", lambda: hub.api.delete_tag(repo_id, tag=tag) or True, gone)
+        with_retries(hub, repo_id, f"taking tag {tag} away", lambda: hub.api.delete_tag(repo_id, tag=tag) or True, gone)
     _create(hub, repo_id, tag, commit)
     return before
 
@@ -51,9 +51,9 @@ def _create(hub: Hub, repo_id: str, tag: str, commit: str) -> None:
     def set_already() -> bool | None:
         return _tags(hub, repo_id).get(tag) == commit or None
 
-    ask(hub, repo_id, f"setting tag {tag}", lambda: hub.api.create_tag(repo_id, tag=tag, revision=commit), set_already)
+    with_retries(hub, repo_id, f"setting tag {tag}", lambda: hub.api.create_tag(repo_id, tag=tag, revision=commit), set_already)
 
 
 def _tags(hub: Hub, repo_id: str) -> dict[str, str]:
-    refs = ask(hub, repo_id, "looking up the tags", lambda: hub.api.list_repo_refs(repo_id))
+    refs = with_retries(hub, repo_id, "looking up the tags", lambda: hub.api.list_repo_refs(repo_id))
     return {ref.name: ref.target_commit for ref in refs.tags}

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import huggingface_hub
+from huggingface_hub import utils
+
 from ..checkpoint.architectures import ARCHITECTURES
 from ..checkpoint.model_folder import WEIGHTS_FILE
 from ..errors import HubError, InputError
@@ -30,7 +33,7 @@ from ..hub.repo import (
     list_repo,
     same_content,
 )
-from ..hub.retry import ask
+from ..hub.retry import with_retries
 from ..hub.upload_checks import JSON_LIMIT, LOG_LIMIT, TOKENIZER_LIMIT
 
 if TYPE_CHECKING:
@@ -73,12 +76,14 @@ def open_pull_requests(hub: Hub, repo_id: str) -> list[int]:
         found = hub.api.get_repo_discussions(repo_id, discussion_type="pull_request", discussion_status="open")
         return sorted(one.num for one in found if one.status == "open")
 
-    return ask(hub, repo_id, "looking for pull requests", find)
+    return with_retries(hub, repo_id, "looking for pull requests", find)
 
 
 def read_discussion(hub: Hub, repo_id: str, number: int) -> "DiscussionWithDetails":
     """Raises InputError where this is no pull request that could be merged into main."""
-    found = ask(hub, repo_id, f"reading pull request {number}", lambda: hub.api.get_discussion_details(repo_id, number))
+    found = with_retries(
+        hub, repo_id, f"reading pull request {number}", lambda: hub.api.get_discussion_details(repo_id, number)
+    )
     if not found.is_pull_request or found.status not in ("open", "draft"):
         what = f"is {found.status}" if found.is_pull_request else "is a discussion"
         raise InputError(
@@ -90,15 +95,13 @@ def read_discussion(hub: Hub, repo_id: str, number: int) -> "DiscussionWithDetai
 
 def who_am_i(hub: Hub) -> str | None:
     """The account that our comments are of; None on a Hub without accounts."""
-    return str(ask(hub, "the account", "looking up the token", hub.api.whoami)["name"]) if hub.has_token else None
+    return str(with_retries(hub, "the account", "looking up the token", hub.api.whoami)["name"]) if hub.has_token else None
 
 
 def said_before(discussion: "DiscussionWithDetails", me: str | None) -> Said | None:
     """Our comment. Anybody can write such a line, so only those of our own account count."""
-    from huggingface_hub import DiscussionComment
-
     for event in reversed(discussion.events):
-        if not isinstance(event, DiscussionComment) or event.hidden or me not in (None, event.author):
+        if not isinstance(event, huggingface_hub.DiscussionComment) or event.hidden or me not in (None, event.author):
             continue
         if marked := _MARK.match(event.content):
             return Said(event.id, marked[1], marked[2])
@@ -120,7 +123,7 @@ def say(hub: Hub, repo_id: str, incoming: Incoming, result: str, text: str, befo
         found = hub.api.get_discussion_details(repo_id, incoming.number)
         return any(getattr(event, "content", None) == content for event in found.events) or None
 
-    ask(hub, repo_id, f"commenting on pull request {incoming.number}", write, written)
+    with_retries(hub, repo_id, f"commenting on pull request {incoming.number}", write, written)
 
 
 def look_at(hub: Hub, main: Remote, discussion: "DiscussionWithDetails", head: Listing) -> Incoming:
@@ -152,14 +155,12 @@ def fetch_incoming(hub: Hub, repo_id: str, incoming: Incoming, folder: Path) -> 
 
     Raises HubError where that is the Hub's trouble, not the pull request's.
     """
-    from huggingface_hub.errors import EntryNotFoundError
-
     files = [incoming.head.files[name] for name in (*MODEL_FILES, PROVENANCE_FILE) if name in incoming.head.files]
     for file in files:
         try:
             download(hub, repo_id, incoming.head.commit, file, folder)
         except HubError as error:  # a pointer to nothing, or one that lies
-            if error.__cause__ is None or isinstance(error.__cause__, EntryNotFoundError):
+            if error.__cause__ is None or isinstance(error.__cause__, utils.EntryNotFoundError):
                 return f"{file.path} can't be fetched as the Hub lists it"
             raise
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's own bookkeeping
@@ -174,8 +175,8 @@ def _base(hub: Hub, main: Remote, head: Listing) -> Listing | None:
     def history(commit: str) -> list[str]:
         return [one.commit_id for one in hub.api.list_repo_commits(repo_id, revision=commit)]
 
-    ours = set(ask(hub, repo_id, "looking at main", lambda: history(tip)))
-    theirs = ask(hub, repo_id, "looking at a pull request", lambda: history(head.commit))
+    ours = set(with_retries(hub, repo_id, "looking at main", lambda: history(tip)))
+    theirs = with_retries(hub, repo_id, "looking at a pull request", lambda: history(head.commit))
     found = next((commit for commit in theirs if commit in ours), None)
     return list_repo(hub, repo_id, found) if found else None
 

@@ -7,7 +7,7 @@ from localhub import Account, LocalHub
 from echoself_action.errors import HubError, InputError, MissingTokenError
 from echoself_action.hub.client import open_hub, require_write_access
 from echoself_action.hub.repo import look_up
-from echoself_action.hub.retry import asking
+from echoself_action.hub.retry import hub_errors
 
 
 def test_a_hub_in_a_folder_is_there_inside_the_block_and_gone_after_it(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_the_environment_names_the_usual_hub(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_without_a_token_nothing_can_be_written_elsewhere() -> None:
-    with open_hub("https://hub.example", None) as hub, pytest.raises(InputError, match="hf_token: none given"):
+    with open_hub("https://hub.example", None) as hub, pytest.raises(InputError, match="hf_token: missing"):
         require_write_access(hub)
 
 
@@ -38,25 +38,25 @@ def test_a_token_that_is_unknown_or_may_only_read_is_found_before_any_work(tmp_p
     with LocalHub(tmp_path / "hub", token="right", accounts={"reader": Account("someone", "read")}) as server:
         with open_hub(server.url, "right") as hub:
             require_write_access(hub)
-        for token, said in (("wrong", "looking up the token failed"), ("reader", "may only read")):
+        for token, said in (("wrong", "looking up the token failed"), ("reader", "is read-only on")):
             with open_hub(server.url, token) as hub, pytest.raises(HubError, match=said):
                 require_write_access(hub)
 
 
 def test_what_is_a_bug_is_not_taken_for_an_answer_of_the_hub(tmp_path: Path) -> None:
-    with open_hub(str(tmp_path / "hub"), None) as hub, pytest.raises(KeyError), asking(hub, "someone/model", "asking"):
+    with open_hub(str(tmp_path / "hub"), None) as hub, pytest.raises(KeyError), hub_errors(hub, "someone/model", "asking"):
         raise KeyError
     with (
         open_hub(str(tmp_path / "hub"), None) as hub,
         pytest.raises(OSError, match="full"),
-        asking(hub, "someone/model", "asking"),
+        hub_errors(hub, "someone/model", "asking"),
     ):
         raise OSError(errno.ENOSPC, "full")
 
 
 def test_keyless_access_without_an_id_token_says_what_the_job_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_OIDC_RESOURCE", "someone/model")
-    with pytest.raises(MissingTokenError, match="HF_OIDC_RESOURCE asks for keyless access") as caught, open_hub(None, None):
+    with pytest.raises(MissingTokenError, match="HF_OIDC_RESOURCE requests keyless access") as caught, open_hub(None, None):
         pass
     assert "id-token: write" in caught.value.hint
 

@@ -170,9 +170,9 @@ LASTING: dict[str, tuple[Effect, str]] = {
     "503": (status(503, Retry_After="0"), "refused (503)"),
     "silence": (faults.silent, "can't be reached"),
     "reset": (faults.reset, "can't be reached"),
-    "no-answer-of-a-hub": (faults.login_page, "gave an answer that can't be read"),
-    "401": (status(401), "does not accept the token, or no longer does"),
-    "token-that-expired": (faults.as_token("hf_expired"), "does not accept the token, or no longer does"),
+    "no-answer-of-a-hub": (faults.login_page, "sent an invalid response"),
+    "401": (status(401), "rejected the token"),
+    "token-that-expired": (faults.as_token("hf_expired"), "rejected the token"),
     "403": (status(403), "refused (403)"),
     "409": (status(409), "refused (409)"),
     "412": (status(412), "refused (412)"),
@@ -198,12 +198,12 @@ ELSEWHERE: dict[str, tuple[str, tuple[str, str], Effect, str]] = {
     "look-cut-short": ("pull", LOOK, faults.truncated, "can't be reached: looking up revision main failed"),
     "head-503": ("pull", HEAD, status(503, Retry_After="0"), "refused (503): fetching model.safetensors failed"),
     "head-403": ("pull", HEAD, status(403), "refused (403): fetching model.safetensors failed"),
-    "token-that-expired": ("pull", HEAD, faults.as_token("hf_expired"), "does not accept the token"),
+    "token-that-expired": ("pull", HEAD, faults.as_token("hf_expired"), "rejected the token"),
     "file-503": ("pull", FILE, status(503, Retry_After="0"), "refused (503): fetching model.safetensors failed"),
     "file-damaged": ("pull", FILE, faults.corrupted, "model.safetensors of me/model arrived damaged, twice"),
     "file-damaged-cycle": ("cycle", FILE, faults.corrupted, "model.safetensors of me/model arrived damaged, twice"),
-    "look-by-a-token-that-expired": ("pull", LOOK, SECRETIVE, "does not accept the token"),
-    "look-by-a-token-that-expired-cycle": ("cycle", LOOK, SECRETIVE, "does not accept the token"),
+    "look-by-a-token-that-expired": ("pull", LOOK, SECRETIVE, "rejected the token"),
+    "look-by-a-token-that-expired-cycle": ("cycle", LOOK, SECRETIVE, "rejected the token"),
 }
 
 
@@ -260,7 +260,7 @@ def test_of_two_deploys_one_wins_and_the_other_says_so(site: Site, monkeypatch: 
     code, said = site.run("deploy", meanwhile_deployed(site))
     assert code == 4
     assert "refused (412): publishing to main failed" in said
-    assert "nothing of theirs was overwritten" in said
+    assert "which was not overwritten" in said
     assert site.history()[1:] == site.before
     assert license_there(site)
     assert site.run("deploy")[0] == 0

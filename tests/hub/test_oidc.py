@@ -104,7 +104,7 @@ def refused(kind: type[InputError]) -> InputError:
 def test_a_job_that_is_trusted_needs_no_token(server: str, job: None) -> None:
     hub, said = opened()
     hub.api.upload_file(repo_id="me/model", path_or_fileobj=b"x", path_in_repo="x.txt")
-    assert said == ["keyless access to me/model is used"]
+    assert said == ["using keyless access to me/model"]
     assert look_up(hub, "me/model", "main").model
 
 
@@ -114,58 +114,58 @@ def test_a_dataset_repo_is_a_resource_of_its_own(server: str, job: None) -> None
     datasets.api.upload_file(repo_id="me/words", repo_type="dataset", path_or_fileobj=b"x", path_in_repo="x.txt")
     with pytest.raises(HfHubHTTPError):
         hub.api.upload_file(repo_id="me/words", repo_type="dataset", path_or_fileobj=b"y", path_in_repo="x.txt")
-    with pytest.raises(MissingTokenError, match="gave no keyless token for datasets/me/other") as caught:
+    with pytest.raises(MissingTokenError, match="refused keyless access to datasets/me/other") as caught:
         datasets_of(hub, "me/other")
     assert "repository=octo/train" in caught.value.hint
-    with pytest.raises(InputError, match="there is no repo datasets/me/missing"):
+    with pytest.raises(InputError, match="repo datasets/me/missing does not exist"):
         datasets_of(hub, "me/missing")
     assert datasets_of(opened("owner")[0], "me/words").api.token == "owner"
 
 
-def test_a_token_that_is_given_is_used_and_that_is_said(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hf_token_takes_precedence_over_keyless_access(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
     hub, said = opened("owner")
     assert hub.api.token == "owner"
-    assert said == ["hf_token is used; the keyless access to me/model that HF_OIDC_RESOURCE asks for is not"]
+    assert said == ["using hf_token; HF_OIDC_RESOURCE is set to me/model, but keyless access is not used"]
     monkeypatch.setenv("HF_TOKEN", "wrong")
-    assert opened()[1] == ["keyless access to me/model is used; HF_TOKEN is not"]
+    assert opened()[1] == ["using keyless access to me/model; HF_TOKEN is ignored"]
 
 
-def test_a_refused_exchange_says_what_the_job_shows(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_exchange_reports_the_claims_of_the_job(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_OIDC_RESOURCE", "me/other")
     error = refused(MissingTokenError)
-    assert "gave no keyless token for me/other" in error.message
+    assert "refused keyless access to me/other" in error.message
     assert "no trusted publisher of me/other" in error.message
     assert all(f"{name}={JOB[name]}" in error.hint for name in ("sub", "repository", "ref", "workflow_ref"))
 
 
-def test_an_id_token_of_somebody_else_is_refused_with_its_claims(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_id_token_of_another_repository_is_refused_with_its_claims(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_OIDC_RESOURCE", "me/model")
     monkeypatch.setenv("HF_OIDC_ID_TOKEN", id_token(server, repository="octo/fork"))
     assert "repository=octo/fork" in refused(MissingTokenError).hint
     monkeypatch.setenv("HF_OIDC_ID_TOKEN", "no token at all")
-    assert "an id token that can't be read" in refused(MissingTokenError).hint
+    assert "the id token is invalid" in refused(MissingTokenError).hint
 
 
-def test_a_repo_that_is_not_there_is_named(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keyless_access_to_a_missing_repo_is_an_input_error(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_OIDC_RESOURCE", "me/missing")
     error = refused(InputError)
-    assert "there is no repo me/missing" in error.message
+    assert "repo me/missing does not exist" in error.message
     assert "repository=octo/train" in error.hint
 
 
-def test_a_job_without_the_permission_is_told_which(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_id_token_permission_the_hint_names_it(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ACTIONS_ID_TOKEN_REQUEST_URL")
     error = refused(MissingTokenError)
-    assert "asks for keyless access, and there is none" in error.message
+    assert "requests keyless access, but this job has no id token" in error.message
     assert "id-token: write" in error.hint
 
 
-def test_a_runner_that_gives_no_id_token_is_not_the_hub(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_by_the_runner_is_not_blamed_on_the_hub(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "stale")
-    assert "GitHub gave this job no id token" in refused(MissingTokenError).message
+    assert "GitHub refused to issue an id token" in refused(MissingTokenError).message
 
 
-def test_a_pull_request_from_a_fork_is_told_why_it_gets_none(
+def test_a_pull_request_from_a_fork_gets_the_reason_why_it_has_no_id_token(
     server: str, job: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("ACTIONS_ID_TOKEN_REQUEST_URL")
@@ -178,6 +178,6 @@ def test_a_pull_request_from_a_fork_is_told_why_it_gets_none(
 
 
 def test_a_keyless_token_is_not_sent_to_another_hub(server: str, job: None) -> None:
-    with pytest.raises(InputError, match="which is to") as caught, open_hub("https://hub.example", None):
+    with pytest.raises(InputError, match="works for") as caught, open_hub("https://hub.example", None):
         pass
     assert "HF_ENDPOINT" in caught.value.hint

@@ -74,7 +74,7 @@ def test_a_publish_on_top_of_an_older_commit_is_refused_and_changes_nothing(hub:
     winner = publish(hub, model_folder, CARD + "First.\n")
     with pytest.raises(HubError, match="412") as caught:
         publish_model(hub, remote, model_files(model_folder, CARD + "Second.\n"), "Too late")
-    assert "nothing of theirs was overwritten" in caught.value.hint
+    assert "which was not overwritten" in caught.value.hint
     assert list_repo(hub, REPO, "main").commit == winner.commit
 
 

@@ -351,7 +351,7 @@ def test_a_dataset_of_somebody_else_is_read_by_its_columns(
     facts = json.loads((Path(echoself(train)["model_dir"]) / "training_metadata.json").read_text())
     assert facts["data"]["documents"] == 99
     echoself(train.replace("chats", "nothing"), code=4)
-    assert "There is no repo datasets/you/nothing" in capsys.readouterr().err
+    assert "Repo datasets/you/nothing" in capsys.readouterr().err
 
 
 def test_a_dataset_that_somebody_changed_is_refused(

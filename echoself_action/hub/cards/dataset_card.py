@@ -5,6 +5,8 @@ It says nothing of the models that were trained on it: there may be several, and
 
 from collections.abc import Mapping
 
+import huggingface_hub
+
 from ...corpus.parquet_dataset import Dataset, Split, SplitSize
 from ...markdown import table
 from ..dataset import DATA_FOLDER
@@ -28,10 +30,8 @@ def dataset_card(repo_id: str, dataset: Dataset, choices: CardChoices, kept: str
 
 
 def _front_matter(repo_id: str, dataset: Dataset, choices: CardChoices) -> dict[str, object]:
-    from huggingface_hub import DatasetCardData
-
     rows = sum(size.rows for size in dataset.splits.values())
-    data = DatasetCardData(
+    data = huggingface_hub.DatasetCardData(
         language=list(choices.language) or None,
         license=choices.license,
         pretty_name=repo_id.split("/")[-1],

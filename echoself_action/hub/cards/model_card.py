@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import huggingface_hub
 
 from ...checkpoint.metadata import Metadata, ParityFacts
 from ...checkpoint.model_folder import ModelFolder
@@ -10,9 +11,6 @@ from ..history import Publish
 from . import model_card_text as text
 from .history_chart import perplexity
 from .sections import SECTIONS, filled, has_sections, section, with_front_matter
-
-if TYPE_CHECKING:
-    from huggingface_hub import EvalResult
 
 # Until 0.1, a whole card of ours had this line; such a one is replaced whole.
 OLD_MARKER = "<!-- Written by echoself-action at every publish. Delete this line to keep your own text. -->"
@@ -76,9 +74,7 @@ def card_to_fill(published: str | None, template: str | None) -> tuple[bool, str
 
 
 def _front_matter(repo_id: str, folder: ModelFolder, choices: CardChoices, last: Publish | None) -> dict[str, object]:
-    from huggingface_hub import ModelCardData
-
-    data = ModelCardData(
+    data = huggingface_hub.ModelCardData(
         language=list(choices.language) or None,
         license=choices.license,
         datasets=[folder.metadata.dataset.repo_id] if folder.metadata and folder.metadata.dataset else None,
@@ -91,10 +87,8 @@ def _front_matter(repo_id: str, folder: ModelFolder, choices: CardChoices, last:
     return {key: value for key, value in data.to_dict().items() if value is not None}  # type: ignore[no-untyped-call]
 
 
-def _eval_results(facts: Metadata | None, last: Publish | None) -> "list[EvalResult] | None":
+def _eval_results(facts: Metadata | None, last: Publish | None) -> list[huggingface_hub.EvalResult] | None:
     """The figures that the Hub shows beside the card."""
-    from huggingface_hub import EvalResult
-
     if not facts or not facts.data or facts.val_loss is None:
         return None
     figures = {
@@ -103,7 +97,7 @@ def _eval_results(facts: Metadata | None, last: Publish | None) -> "list[EvalRes
         "bits_per_byte": ("Bits per byte", last.bits_per_byte if last else None),
     }
     return [
-        EvalResult(
+        huggingface_hub.EvalResult(
             task_type="text-generation",
             task_name="Text Generation",
             dataset_type="held-out-documents",

@@ -1,13 +1,5 @@
 """A Hub per test, and the real client that speaks to it."""
 
-import os
-
-os.environ["HF_HUB_DISABLE_XET"] = "1"  # before huggingface_hub is imported: it reads this once
-os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-os.environ.pop("HF_TOKEN", None)
-os.environ.pop("HF_ENDPOINT", None)
-
 import http.client
 import shutil
 import subprocess
@@ -35,8 +27,17 @@ ACCOUNTS = {
 
 
 @pytest.fixture(autouse=True)
+def _clients_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the program tells its users to export; also the constant, because huggingface_hub read its environment earlier."""
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+
+
+@pytest.fixture(autouse=True)
 def _empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test reads the cache or the token of the user who runs it."""
+    for name in ("HF_TOKEN", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
     home = tmp_path_factory.mktemp("hf")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(home / "token"))
