@@ -8,7 +8,7 @@ from ..config.inputs import Inputs
 from ..config.outputs import set_outputs
 from ..errors import INTERRUPTED
 from ..exit_codes import exit_code_of
-from ..report.github_actions import outputs_apart, write_summary
+from ..report.github_actions import collect_outputs, write_summary
 from ..report.job_summary import models_summary
 from ..report.log import note
 
@@ -23,7 +23,7 @@ def run(models: Mapping[str, Inputs]) -> int:
     for name, inputs in models.items():
         note(f"\n=== {name}")
         write_summary(f"# {name}\n")
-        with outputs_apart() as outputs[name]:
+        with collect_outputs() as outputs[name]:
             codes[name] = exit_code_of(lambda inputs=inputs: _run(inputs))  # type: ignore[misc]
         if codes[name] == INTERRUPTED:
             break

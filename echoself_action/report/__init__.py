@@ -1,1 +1,1 @@
-"""What a person sees of a run: log, progress, outputs, the job summary."""
+"""What a run reports: log, progress, GitHub Actions, the job summary, HTML pages, descriptions."""

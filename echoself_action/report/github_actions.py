@@ -1,10 +1,11 @@
-"""What GitHub Actions reads of a run: outputs, the job summary, annotations, masks. On a terminal, outputs are printed."""
+"""The interface to GitHub Actions: outputs, job summary, annotations and masks. On a terminal, outputs are printed."""
 
 import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import github_action_utils as actions
@@ -13,9 +14,9 @@ from ..checkpoint.model_folder import ModelFolder
 from ..errors import EchoselfError, InputError, MissingTokenError
 from ..markdown import indented
 
-MAX_SUMMARY_BYTES = 1_000_000  # GitHub drops a summary of more than 1 MiB, with an error
+MAX_SUMMARY_BYTES = 1_000_000  # GitHub rejects a summary larger than 1 MiB
 MAX_ANNOTATION = 4000  # characters; GitHub cuts at 4096
-MAX_ANNOTATIONS = 10  # of a kind a step; GitHub shows no more
+MAX_ANNOTATIONS = 10  # of each level in a step; GitHub shows no more
 
 
 def on_actions() -> bool:
@@ -32,28 +33,33 @@ def escape_commands(text: str) -> str:
 
 
 def mask(secret: str | None) -> None:
-    """Have the runner hide a secret wherever it would show, also one that is not from the repository's secrets."""
+    """Hide `secret` in the job log; the runner itself hides only secrets of the repository."""
     if secret and on_actions():
         actions.add_mask(secret)
 
 
-_apart: list[dict[str, str]] = []  # the innermost place that outputs go to instead
+_collected: ContextVar[dict[str, str] | None] = ContextVar("collected outputs", default=None)
 
 
 @contextmanager
-def outputs_apart() -> Iterator[dict[str, str]]:
-    """Inside, outputs go into this mapping alone: of several models in one step, each would write over the one before."""
-    _apart.append({})
+def collect_outputs() -> Iterator[dict[str, str]]:
+    """Within the block, outputs go to the mapping that it yields and are not written.
+
+    Several models run in one step, and each would overwrite the outputs of the one before.
+    """
+    outputs: dict[str, str] = {}
+    token = _collected.set(outputs)
     try:
-        yield _apart[-1]
+        yield outputs
     finally:
-        _apart.pop()
+        _collected.reset(token)
 
 
 def write_outputs(outputs: Mapping[str, str]) -> None:
-    """All outputs of a run; on a terminal those that say something."""
-    if _apart:
-        _apart[-1].update(outputs)
+    """Write all outputs of the step; on a terminal, print those that are not empty."""
+    collected = _collected.get()
+    if collected is not None:
+        collected.update(outputs)
         return
     if os.environ.get("GITHUB_OUTPUT"):
         for name, value in outputs.items():
@@ -66,7 +72,7 @@ def write_outputs(outputs: Mapping[str, str]) -> None:
 
 
 def write_summary(markdown: str) -> None:
-    """Add to the job summary, up to where GitHub would drop all of it; on a terminal nothing, because the log has said it."""
+    """Append to the job summary, truncated at the size that GitHub accepts. Does nothing on a terminal."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if not path:
         return
@@ -74,41 +80,41 @@ def write_summary(markdown: str) -> None:
     room = MAX_SUMMARY_BYTES - written
     content = markdown.encode()
     if len(content) > room:
-        markdown = content[: max(0, room)].decode(errors="ignore") + "\n\n(cut here: GitHub shows no longer summaries)"
+        markdown = content[: max(0, room)].decode(errors="ignore") + "\n\n(truncated: GitHub limits the size of a job summary)"
     actions.append_job_summary(markdown)
 
 
 def report_problem(error: EchoselfError) -> None:
-    """Print what went wrong; on Actions annotate the run with it, a problem each, and say it in the summary."""
+    """Print `error`; on Actions also annotate the run, once for each problem, and append it to the job summary."""
     advice = _fork_advice() if isinstance(error, MissingTokenError) else ""
-    told = f"{error}\n{advice}".rstrip()
-    print(escape_commands(f"echoself: {told}"), file=sys.stderr)
+    message = f"{error}\n{advice}".rstrip()
+    print(escape_commands(f"echoself: {message}"), file=sys.stderr)
     if on_actions():
         problems = error.problems if isinstance(error, InputError) and error.problems else (error,)
         for problem in problems[:MAX_ANNOTATIONS]:
             text = f"{problem}\n{advice}".rstrip()[:MAX_ANNOTATION]
             actions.error(text, title="echoself-action", file=problem.file, line=problem.line)
-    write_summary(f"## echoself-action: not done\n\n{indented(told)}\n")
+    write_summary(f"## echoself-action failed\n\n{indented(message)}\n")
 
 
 def _fork_advice() -> str:
-    """What to know where a pull request of a fork finds no token: GitHub gives it none, on purpose."""
+    """An explanation for pull requests from forks, to which GitHub passes no secrets; "" for other runs."""
     try:
         event = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_bytes())
         request = event["pull_request"]
-        foreign = request["head"]["repo"]["full_name"] != request["base"]["repo"]["full_name"]
+        from_fork = request["head"]["repo"]["full_name"] != request["base"]["repo"]["full_name"]
     except (KeyError, TypeError, OSError, ValueError):
         return ""
-    if not foreign:
+    if not from_fork:
         return ""
     return (
-        "This run is for a pull request from a fork. GitHub gives such runs no secrets and no id token, so they can train but "
-        "not publish: use mode: train here, and publish after the merge, from a push or a schedule."
+        "This run is for a pull request from a fork. GitHub passes no secrets and no ID token to such runs: they can train but "
+        "not publish: use mode: train here, and publish after the merge, on push or on a schedule."
     )
 
 
 def model_outputs(model: ModelFolder) -> dict[str, str]:
-    """The outputs that say which model it is."""
+    """The outputs that identify a model."""
     facts = model.metadata
     losses = {name: getattr(facts, name) if facts else None for name in ("train_loss", "val_loss", "best_val_loss")}
     return {

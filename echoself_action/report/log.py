@@ -1,4 +1,4 @@
-"""What a run says while it works: notes, warnings, samples, and groups that fold in a job log."""
+"""The log of a run: notes, warnings, samples, and groups that a job log can collapse."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ from .github_actions import MAX_ANNOTATION, escape_commands, on_actions
 
 
 def note(text: str) -> None:
-    """Say something."""
+    """Log a line."""
     print(escape_commands(text), flush=True)
 
 
 def warn(text: str) -> None:
-    """Say something that should be looked at; on Actions it becomes an annotation."""
+    """Log a warning; on Actions it becomes an annotation."""
     if on_actions():
         actions.warning(text[:MAX_ANNOTATION], title="echoself-action")
     else:
@@ -22,13 +22,13 @@ def warn(text: str) -> None:
 
 
 def show_sample(text: str) -> None:
-    """Text from a model, apart from our own by a bar."""
+    """Log generated text, each line marked with a bar."""
     print("\n".join(f"  | {escape_commands(line)}" for line in text.splitlines()), flush=True)
 
 
 @contextmanager
 def part(title: str) -> Iterator[None]:
-    """A part of the work: folded into a group in a job log, under a headline on a terminal."""
+    """Put the lines of the block into a group of the job log; on a terminal, below a title."""
     if on_actions():
         with actions.group(title):
             yield

@@ -1,4 +1,4 @@
-"""Training progress that a person can follow: a bar on a terminal, plain lines in a job log."""
+"""Training progress: a bar on a terminal, one line for each logged step in a job log."""
 
 import sys
 from types import TracebackType
@@ -10,7 +10,7 @@ from ..training.result import Progress
 
 
 class ProgressPrinter:
-    """Call it with each `Progress`; use it as a context manager, so that the bar is closed."""
+    """Call it with each `Progress`. It is a context manager, which closes the bar."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None  # type: ignore[type-arg]

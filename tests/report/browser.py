@@ -1,4 +1,4 @@
-"""A real headless Chromium, and what it makes of a page: its DOM, its colours, its width, its complaints, a picture."""
+"""Opens a page in headless Chromium and reports its DOM, colours, width and console, or takes a screenshot."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-# The page is looked at from outside, in a frame of the width that is wanted: it has no script of its own, and may have none.
+# The probe shows the page in a frame of the given width and inspects it from outside: the page itself may run no script.
 _PROBE = """<!doctype html><style>* {{ margin: 0; border: 0 }}</style>
 <iframe src="{page}" style="width: {width}px; height: 3000px"></iframe><pre id="seen"></pre>
 <script>
@@ -33,14 +33,14 @@ document.querySelector("iframe").onload = ({{ target }}) => {{
 
 @dataclass(frozen=True)
 class Seen:
-    """What the browser says of a page, and every line that it wrote to its console."""
+    """Facts about a page, and the lines that the browser wrote to its console."""
 
     facts: dict[str, Any]
     console: list[str]
 
 
 def find_browser() -> str:
-    """The browser's program. Skips where there is none, except in CI, where there must be one."""
+    """The browser's executable. Skips the test if none is installed; fails it in CI."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found:
         return found

@@ -26,7 +26,7 @@ COMMANDS = [
 
 @pytest.fixture
 def summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A job on Actions, and its summary."""
+    """The environment of a job on Actions; its summary file."""
     path = tmp_path / "summary.md"
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path))
@@ -34,7 +34,7 @@ def summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_value_of_several_lines_is_one_output(summary: Path, tmp_path: Path) -> None:
+def test_a_multiline_value_is_one_output(summary: Path, tmp_path: Path) -> None:
     write_outputs({"one": "a\nb=c\n", "none": ""})
     text = (tmp_path / "outputs").read_text()
     delimiter = text.split("<<")[1].split("\n")[0]
@@ -42,14 +42,14 @@ def test_a_value_of_several_lines_is_one_output(summary: Path, tmp_path: Path) -
     assert "none<<" in text
 
 
-def test_a_summary_stays_below_what_github_shows(summary: Path) -> None:
+def test_the_summary_is_truncated_at_githubs_limit(summary: Path) -> None:
     for _ in range(3):
         write_summary("é" * 400_000)
     assert MAX_SUMMARY_BYTES <= summary.stat().st_size < 2**20
-    assert "cut here" in summary.read_text()
+    assert "truncated" in summary.read_text()
 
 
-def test_every_problem_has_an_annotation_with_its_file_and_fix(summary: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_problem_is_an_annotation_with_file_and_hint(summary: Path, capsys: pytest.CaptureFixture[str]) -> None:
     problems = [InputError("a is wrong", "Change a.", file="conf.yml"), InputError("b is wrong", "Change b.")]
     report_problem(InputError("2 inputs are wrong.", problems=problems))
     annotations = [line for line in capsys.readouterr().out.splitlines() if line.startswith("::error")]
@@ -59,15 +59,13 @@ def test_every_problem_has_an_annotation_with_its_file_and_fix(summary: Path, ca
     assert "    - a is wrong" in summary.read_text()
 
 
-def test_at_most_ten_annotations_are_made_and_the_summary_has_the_rest(
-    summary: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_at_most_ten_annotations_and_the_summary_lists_all(summary: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report_problem(InputError("wrong", problems=[InputError(f"input {number}") for number in range(12)]))
     assert capsys.readouterr().out.count("::error") == 10
     assert "input 11" in summary.read_text()
 
 
-def test_an_error_can_issue_no_command_and_break_no_markdown(summary: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_message_is_escaped_in_log_and_summary(summary: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report_problem(CheckpointError("bad\n::add-mask::x\n```\n# title\n##[error]y"))
     captured = capsys.readouterr()
     assert [line for line in captured.out.splitlines() if line] == [captured.out.strip()]
@@ -75,19 +73,19 @@ def test_an_error_can_issue_no_command_and_break_no_markdown(summary: Path, caps
     assert not [line for line in summary.read_text().splitlines()[2:] if line and not line.startswith("    ")]
 
 
-@pytest.mark.parametrize(("head", "said"), [("stranger/repo", True), ("owner/repo", False)])
-def test_a_pull_request_from_a_fork_is_told_why_it_has_no_token(
-    summary: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, head: str, said: bool
+@pytest.mark.parametrize(("head", "explained"), [("stranger/repo", True), ("owner/repo", False)])
+def test_a_missing_token_in_a_pull_request_from_a_fork_is_explained(
+    summary: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, head: str, explained: bool
 ) -> None:
     repos: Any = {"head": {"repo": {"full_name": head}}, "base": {"repo": {"full_name": "owner/repo"}}}
     event = tmp_path / "event.json"
     event.write_text(json.dumps({"pull_request": repos}))
     monkeypatch.setenv("GITHUB_EVENT_PATH", str(event))
     report_problem(MissingTokenError("no token"))
-    assert ("pull request from a fork" in summary.read_text()) is said
+    assert ("pull request from a fork" in summary.read_text()) is explained
 
 
-def test_a_secret_is_masked_on_actions_and_never_printed_elsewhere(
+def test_secrets_are_masked_on_actions_and_not_printed_elsewhere(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mask("hf_secret")
@@ -98,7 +96,7 @@ def test_a_secret_is_masked_on_actions_and_never_printed_elsewhere(
 
 
 @pytest.mark.parametrize("text", COMMANDS)
-def test_no_line_of_a_log_is_a_workflow_command(text: str) -> None:
+def test_workflow_commands_in_text_are_escaped(text: str) -> None:
     shown = escape_commands(text)
     for line in shown.replace("\r", "\n").replace("\u2028", "\n").split("\n"):
         assert not line.lstrip().startswith("::")

@@ -16,7 +16,7 @@ def trained(folder: ModelFolder, evaluations: int = 2, begun_at: float | None = 
     return Result(best, 500, begun_at, 1234.5, 60.0, 3.0, 0.6, "max_iters"), best
 
 
-def test_it_says_what_happened_first_and_what_to_do_next(model_folder: ModelFolder) -> None:
+def test_training_summary_starts_with_the_result_and_names_the_next_step(model_folder: ModelFolder) -> None:
     text = training_summary(*trained(model_folder), "Once upon a time")
     assert text.splitlines()[0] == "## Trained from step 500 to 1,000: validation loss 2.5000"
     assert "Run again to continue training" in text
@@ -24,7 +24,7 @@ def test_it_says_what_happened_first_and_what_to_do_next(model_folder: ModelFold
     assert "    Once upon a time" in text
 
 
-def test_what_the_compiler_took_and_the_share_of_the_device_show_where_they_are(model_folder: ModelFolder) -> None:
+def test_training_summary_shows_compile_time_and_mfu_if_known(model_folder: ModelFolder) -> None:
     result, best = trained(model_folder)
     assert "| Speed | 1,234 tokens/s, 1.0 minutes |" in training_summary(result, best, "")
     assert "| Of that time | evaluations 5.0%, saves 1.0% |" in training_summary(result, best, "")
@@ -33,11 +33,11 @@ def test_what_the_compiler_took_and_the_share_of_the_device_show_where_they_are(
     assert "| Of that time | evaluations 5.0%, saves 1.0%, compiling 25.0% |" in text
 
 
-def test_a_first_run_has_nothing_to_compare(model_folder: ModelFolder) -> None:
+def test_a_first_run_has_no_comparison_with_before(model_folder: ModelFolder) -> None:
     assert "| before |" not in training_summary(*trained(model_folder, begun_at=None), "")
 
 
-def test_a_long_history_makes_a_short_chart_that_ends_today(model_folder: ModelFolder) -> None:
+def test_a_long_history_is_downsampled_and_ends_with_the_last_point(model_folder: ModelFolder) -> None:
     text = training_summary(*trained(model_folder, evaluations=1001), "")
     [axis] = [line for line in text.splitlines() if "x-axis" in line]
     assert axis.endswith(", 10000]")
@@ -45,12 +45,12 @@ def test_a_long_history_makes_a_short_chart_that_ends_today(model_folder: ModelF
     assert len(text) < 5000
 
 
-def test_a_hostile_sample_stays_a_sample(model_folder: ModelFolder) -> None:
+def test_a_sample_cannot_break_out_of_its_code_block(model_folder: ModelFolder) -> None:
     text = training_summary(*trained(model_folder), "```\n# Hacked\n</pre>")
     assert "\n# Hacked" not in text
 
 
-def test_a_publish_lists_its_files(model_folder: ModelFolder) -> None:
+def test_publishing_summary_lists_files_and_parity(model_folder: ModelFolder) -> None:
     published = Published("c0ffee", True, (Change("model.safetensors", b"", 1234, True),))
     parity = ParityFacts(tensors=28, max_abs_diff=1e-6, argmax_agreement=1.0, positions=1024)
     text = publishing_summary("http://hub/a/b", published, parity, Verdict(True, "it is the first to be published"))
@@ -64,5 +64,5 @@ def test_a_publish_lists_its_files(model_folder: ModelFolder) -> None:
     )
 
 
-def test_a_pull_says_where_it_lies(model_folder: ModelFolder) -> None:
+def test_pulling_summary_names_the_folder(model_folder: ModelFolder) -> None:
     assert str(model_folder.path) in pulling_summary("http://hub/a/b", "main", "c0ffee", model_folder)

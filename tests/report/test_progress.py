@@ -7,7 +7,7 @@ from echoself_action.training.trainer import Progress
 STEP = Progress(20, 200, 3.25, 3.125, 1e-3, 1234.5, 10.0, 3661.0)
 
 
-def test_a_job_log_gets_a_plain_line_a_logged_step(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_in_a_job_log_is_one_line_per_logged_step(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressPrinter() as printer:
         printer(STEP)
         printer(Progress(30, 200, 3.2, None, 1e-3, 1234.5, 15.0, 90.0))
@@ -17,7 +17,7 @@ def test_a_job_log_gets_a_plain_line_a_logged_step(capsys: pytest.CaptureFixture
     assert "val" not in second
 
 
-def test_a_part_is_a_group_on_actions_and_a_headline_elsewhere(
+def test_part_is_a_group_on_actions_and_a_title_elsewhere(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with part("Training"):
@@ -38,6 +38,6 @@ def test_a_warning_is_an_annotation_on_actions(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out.startswith("::warning")
 
 
-def test_what_a_model_writes_can_be_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_workflow_commands_in_a_sample_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     show_sample("::error::x\n##[error]y")
     assert capsys.readouterr().out == "  | | ::error::x\n  | ## [error]y\n"

@@ -43,7 +43,7 @@ def history(length: int) -> list[Publish]:
 
 @pytest.fixture
 def model(model_folder: ModelFolder) -> ModelFolder:
-    """A model with all that a page shows, and with markup wherever a text comes from outside."""
+    """A model with everything that a page shows, and with markup wherever text comes from outside."""
     assert model_folder.metadata
     facts = model_folder.metadata
     assert facts.data
@@ -69,7 +69,7 @@ def report(model: ModelFolder, tmp_path: Path) -> Path:
     return write_page(tmp_path / "out", log, model, [HOSTILE, "Once upon a time\n  there was"], publishing)
 
 
-def test_it_is_one_file_that_names_no_other(report: Path) -> None:
+def test_the_page_is_self_contained(report: Path) -> None:
     text = report.read_text()
     assert "<script" not in text
     assert '<link rel="icon" href="data:,">' in text
@@ -78,7 +78,9 @@ def test_it_is_one_file_that_names_no_other(report: Path) -> None:
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1200])
-def test_a_real_browser_shows_it_without_complaint(report: Path, tmp_path: Path, width: int, dark: bool) -> None:
+def test_a_browser_shows_the_page_without_requests_or_sideways_scrolling(
+    report: Path, tmp_path: Path, width: int, dark: bool
+) -> None:
     seen = look_at(find_browser(), report, tmp_path, width, dark)
     facts = seen.facts
     assert seen.console == []
@@ -90,26 +92,26 @@ def test_a_real_browser_shows_it_without_complaint(report: Path, tmp_path: Path,
     assert all(250 < chart < width for chart in facts["charts"])
 
 
-def test_text_from_outside_is_shown_and_never_markup(report: Path, tmp_path: Path) -> None:
+def test_text_from_outside_is_never_markup(report: Path, tmp_path: Path) -> None:
     facts = look_at(find_browser(), report, tmp_path, 1200).facts
     assert facts["scripts"] == 0
     assert "</pre><script>document.title='owned'</script><img src=" in facts["text"]
     assert "{{ 7*7 }}&amp;" in facts["text"]
 
 
-def test_what_matters_is_on_it(report: Path, tmp_path: Path) -> None:
+def test_the_page_shows_gate_samples_and_history(report: Path, tmp_path: Path) -> None:
     text = look_at(find_browser(), report, tmp_path, 1200).facts["text"]
     for shown in ("Published", "passed", "-0.1200 to -0.0800", "Once upon a time", "2026-01-05", "Samples"):
         assert shown in text
 
 
-def test_light_and_dark_are_two_pictures(report: Path, tmp_path: Path) -> None:
+def test_light_and_dark_differ(report: Path, tmp_path: Path) -> None:
     light, dark = (picture_of(find_browser(), report, tmp_path, 390, dark) for dark in (False, True))
     assert light.startswith(b"\x89PNG")
     assert light != dark
 
 
-def test_what_is_not_known_has_no_place_on_it(model_folder: ModelFolder) -> None:
+def test_sections_without_data_are_left_out(model_folder: ModelFolder) -> None:
     stock = ModelFolder(model_folder.path, model_folder.config, None)
     text = page(stock, [], [""], None)
     assert not [part for part in ("gate", "curves", "samples", "history", "evaluations") if f'id="{part}"' in text]
@@ -125,14 +127,14 @@ def test_what_is_not_known_has_no_place_on_it(model_folder: ModelFolder) -> None
         (True, "", "", "Nothing new to publish"),
     ],
 )
-def test_it_says_what_became_of_the_model(
+def test_the_title_says_whether_the_model_was_published(
     model_folder: ModelFolder, passed: bool, commit: str, pr_url: str, title: str
 ) -> None:
     publishing = Publishing("http://hub/me/a", Verdict(passed, "so it is"), commit, pr_url)
     assert f"<h2>{title}</h2>" in page(model_folder, [], [], publishing)
 
 
-def test_a_stretch_that_was_trained_again_counts_once_and_bad_lines_not_at_all(tmp_path: Path) -> None:
+def test_read_log_keeps_the_last_line_of_a_step_and_skips_bad_lines(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     rows = [
         '{"step": 1, "loss": 3}',
