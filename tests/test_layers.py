@@ -1,4 +1,4 @@
-"""The layers of the package: a part imports only parts below it, nothing imports in a circle, and names say where things are."""
+"""The layers: a part imports only parts below it, nothing imports in a circle, and no two public classes share a name."""
 
 import ast
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "echoself_action"
 
-# From the top to the bottom. A part imports its own modules and those of parts after it. `hub.repo_id` and `markdown` import nothing.
+# From top to bottom: a part imports its own modules and those of parts after it. `hub.repo_id` and `markdown` are leaves.
 LAYERS = (
     ("__main__",),
     ("modes",),

@@ -32,7 +32,7 @@ _OPTIMIZERS = ("optimizer", "optimizer_state_dict")
 
 
 @dataclass(frozen=True)
-class Candidate:
+class FoundCheckpoint:
     """A checkpoint that was found, by what it states of itself. `val_loss` is in nats per token.
 
     `refused` is one sentence on why it can't be read, "" where it can.
@@ -58,7 +58,7 @@ class Candidate:
 class Found:
     """What lies below a folder; `cut_short` is why not everything there was looked at, "" where it was."""
 
-    candidates: list[Candidate]
+    candidates: list[FoundCheckpoint]
     cut_short: str = ""
 
 
@@ -71,7 +71,7 @@ def search(root: Path, skip: Path | None = None) -> Found:
     return Found(ranked(_look_at(path, root) for path in paths), cut_short)
 
 
-def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
+def ranked(candidates: Iterable[FoundCheckpoint]) -> list[FoundCheckpoint]:
     """By the lowest held-out loss, ties by step; those that state no loss after those that do; refused ones last.
 
     What is equal in both may differ in having an optimizer state, and otherwise is the same model: the path then only
@@ -131,24 +131,24 @@ def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
 
-def _look_at(path: Path, root: Path) -> Candidate:
+def _look_at(path: Path, root: Path) -> FoundCheckpoint:
     if not path.resolve().is_relative_to(root.resolve()):
-        return Candidate(path, refused=f"{path} is a link that leads out of {root}. It was not followed.")
+        return FoundCheckpoint(path, refused=f"{path} is a link that leads out of {root}. It was not followed.")
     try:
         return _folder(path) if path.is_dir() else _file(path)
     except CheckpointError as error:
-        return Candidate(path, refused=error.message)
+        return FoundCheckpoint(path, refused=error.message)
     except Exception as error:  # whatever a stranger's file brings about, the search goes on
-        return Candidate(path, refused=f"{path} can't be read ({type(error).__name__}: {error}). It was not used.")
+        return FoundCheckpoint(path, refused=f"{path} can't be read ({type(error).__name__}: {error}). It was not used.")
 
 
-def _folder(path: Path) -> Candidate:
+def _folder(path: Path) -> FoundCheckpoint:
     folder = read_model_folder(path)
     loss = folder.metadata.val_loss if folder.metadata else None
-    return Candidate(path, "model folder", folder.step, _loss(loss), folder.has_training_state)
+    return FoundCheckpoint(path, "model folder", folder.step, _loss(loss), folder.has_training_state)
 
 
-def _file(path: Path) -> Candidate:
+def _file(path: Path) -> FoundCheckpoint:
     foreign = read_foreign(path)
     inner = [foreign.content[key] for key in ("metadata", "metrics") if isinstance(foreign.content.get(key), Mapping)]
     stated = [foreign.content, *inner, *_index_entry(path)]
@@ -157,7 +157,7 @@ def _file(path: Path) -> Candidate:
     val_loss = next((loss for loss in losses if loss is not None), None)
     optimizers = (foreign.content.get(key) for key in _OPTIMIZERS)
     has_optimizer = any(isinstance(optimizer, Mapping) and optimizer for optimizer in optimizers)
-    return Candidate(path, foreign.layout.name, step, val_loss, has_optimizer)
+    return FoundCheckpoint(path, foreign.layout.name, step, val_loss, has_optimizer)
 
 
 def _loss(value: object) -> float | None:

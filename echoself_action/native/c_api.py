@@ -17,7 +17,7 @@ def _pointers(names: str) -> _Fields:
     return [(name, c_void_p) for name in names.split()]
 
 
-class Block(ctypes.Structure):
+class BlockStruct(ctypes.Structure):
     _fields_ = [
         *_integers("batch length width heads tanh threads"),
         ("epsilon", c_float),
@@ -44,13 +44,13 @@ class NewtonSchulz(ctypes.Structure):
     _fields_ = [*_integers("count rows columns steps threads"), *_pointers("x coefficients")]
 
 
-_STRUCTS = (Block, Activations, Gradients, LmHead, NewtonSchulz)  # in the order of echoself_struct_sizes
+_STRUCTS = (BlockStruct, Activations, Gradients, LmHead, NewtonSchulz)  # in the order of echoself_struct_sizes
 _FUNCTIONS: dict[str, tuple[type | None, list[type]]] = {
     "echoself_pack": (None, [c_void_p, c_int, c_int, c_int, c_void_p]),
-    "echoself_block_forward_scratch": (c_size_t, [POINTER(Block)]),
-    "echoself_block_backward_scratch": (c_size_t, [POINTER(Block)]),
-    "echoself_block_forward": (None, [POINTER(Block), POINTER(Activations), c_void_p]),
-    "echoself_block_backward": (None, [POINTER(Block), POINTER(Activations), POINTER(Gradients), c_void_p]),
+    "echoself_block_forward_scratch": (c_size_t, [POINTER(BlockStruct)]),
+    "echoself_block_backward_scratch": (c_size_t, [POINTER(BlockStruct)]),
+    "echoself_block_forward": (None, [POINTER(BlockStruct), POINTER(Activations), c_void_p]),
+    "echoself_block_backward": (None, [POINTER(BlockStruct), POINTER(Activations), POINTER(Gradients), c_void_p]),
     "echoself_lm_head_scratch": (c_size_t, [POINTER(LmHead)]),
     "echoself_lm_head": (c_int32, [POINTER(LmHead), c_void_p]),
     "echoself_newton_schulz_scratch": (c_size_t, [POINTER(NewtonSchulz)]),

@@ -52,12 +52,12 @@ class _NativeBlock:
         named = zip(names, [*vectors, *(layer.weight for layer in linear)], strict=True)
         self.parameters = {name: p for name, p in named if p is not None}
         self.heads, self.scratch = block.attn.n_head, scratch
-        self._struct = c_api.Block(width=block.ln_1.weight.numel(), heads=self.heads, epsilon=block.ln_1.epsilon)
+        self._struct = c_api.BlockStruct(width=block.ln_1.weight.numel(), heads=self.heads, epsilon=block.ln_1.epsilon)
         self._struct.tanh = block.mlp.approximate == "tanh"
         for name, p in self.parameters.items():
             setattr(self._struct, name, p.data_ptr())
 
-    def struct(self, x: Tensor) -> c_api.Block:
+    def struct(self, x: Tensor) -> c_api.BlockStruct:
         """For `x` (batch, length, width) as its input, with as many threads as PyTorch uses."""
         self._struct.batch, self._struct.length, _ = x.shape
         self._struct.threads = torch.get_num_threads()

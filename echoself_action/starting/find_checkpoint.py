@@ -13,7 +13,7 @@ from ..checkpoint.select import latest
 from ..config.inputs import Inputs
 from ..errors import CheckpointError
 from ..formats.import_checkpoint import import_checkpoint, read_source
-from ..formats.scan import Candidate, search
+from ..formats.scan import FoundCheckpoint, search
 from ..github.artifacts import download, list_artifacts
 from ..github.event import NothingToAskError, WorkflowRun, triggering_run
 from ..github.unzip import UnsafeZipError, unpack
@@ -119,7 +119,7 @@ def _best_below(root: Path, inputs: Inputs) -> ModelFolder | None:
     return import_checkpoint(usable.path, inputs.output_dir, inputs.tokenizer, note, inputs.n_head)
 
 
-def _can_be_used(candidate: Candidate) -> bool:
+def _can_be_used(candidate: FoundCheckpoint) -> bool:
     """Whether its content is whole and of a kind that can be converted: it was only told by its outside before."""
     silent: Callable[[str], None] = lambda _: None  # noqa: E731
     try:
@@ -133,7 +133,7 @@ def _can_be_used(candidate: Candidate) -> bool:
     return True
 
 
-def _reason(candidate: Candidate) -> str:
+def _reason(candidate: FoundCheckpoint) -> str:
     if candidate.val_loss is None:
         return "none that can be used states a held-out loss, and it has the most steps"
     return f"it states the lowest held-out loss, {candidate.val_loss:.4f}"

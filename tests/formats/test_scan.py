@@ -11,7 +11,7 @@ import torch
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.formats import scan
-from echoself_action.formats.scan import Candidate, ranked, search
+from echoself_action.formats.scan import FoundCheckpoint, ranked, search
 
 from .foreign_files import nanogpt_checkpoint, save
 
@@ -178,13 +178,13 @@ def test_model_folders_are_found_too_but_for_those_that_are_looked_at_first(mode
 
 
 def test_a_line_stays_a_line_whatever_the_path_is() -> None:
-    assert str(Candidate(Path("a\n::error::b"), "nanoGPT")).splitlines() == [
+    assert str(FoundCheckpoint(Path("a\n::error::b"), "nanoGPT")).splitlines() == [
         "a\N{REPLACEMENT CHARACTER}::error::b: nanoGPT; no step; no held-out loss stated"
     ]
 
 
 def test_the_order_does_not_depend_on_the_order_of_finding() -> None:
-    paths = [Candidate(Path(name), step=1, val_loss=2.0) for name in "cab"]
+    paths = [FoundCheckpoint(Path(name), step=1, val_loss=2.0) for name in "cab"]
     assert ranked(paths) == ranked(reversed(paths))
 
 
