@@ -20,10 +20,11 @@ from ..errors import CheckpointError
 from ..model import ModelConfig
 from .architectures import ARCHITECTURES, Architecture, architecture_of
 from .metadata import METADATA_FILE, Metadata, read_metadata
+from .vocabulary import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, check_token_ids
 
 CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE = "config.json", "generation_config.json", "model.safetensors"
 PICKLE_FILE = "pytorch_model.bin"  # in its place, of older models
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+TOKENIZER_FILES = (TOKENIZER_FILE, TOKENIZER_CONFIG_FILE)
 TRAINING_STATE = "training_state"
 
 
@@ -76,6 +77,7 @@ def read_model_folder(path: Path) -> ModelFolder:
         )
     config = _read_config(path / CONFIG_FILE)
     _check_shapes(path / WEIGHTS_FILE, config)
+    check_token_ids(path, config.vocab_size)
     metadata = read_metadata(path)
     if metadata is None and (path / TRAINING_STATE).is_dir():  # ours, and nobody knows of which step
         raise CheckpointError(
