@@ -1,10 +1,10 @@
-# The image that launch.sh runs. Two flavours: `docker build .` has PyTorch for CPUs, --build-arg FLAVOR=cuda the one for GPUs.
+# The image that launch.sh runs. `docker build .` installs PyTorch's CPU build, --build-arg FLAVOR=cuda the one for GPUs.
 #
-# What changes seldom comes first: a change of code makes nothing anew but the last stage but one, and one small layer.
-# The same Python as the tests'.
+# Dependencies come first, so that a change of code rebuilds only the stage `package` and one small layer.
+# The Python version is the one that the tests use.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-# Only what pyproject.toml says about packages, so that its other lines don't make the big layer anew.
+# Extracts the requirements, so that other changes of pyproject.toml don't rebuild the large layer.
 FROM ${PYTHON_IMAGE} AS requirements
 COPY pyproject.toml /
 COPY packages/localhub/pyproject.toml /localhub.toml
@@ -17,17 +17,16 @@ RUN python -c "import tomllib; project = tomllib.load(open('/pyproject.toml', 'r
 FROM ${PYTHON_IMAGE} AS dependencies
 ARG FLAVOR=cpu
 COPY --from=requirements /run.txt /torch.txt /
+COPY install.sh /
 RUN python -m venv --without-pip /opt/venv
-# PyTorch's plain package brings CUDA along. Where the index of its CPU builds can't be reached, pip's own settings decide.
 RUN case $FLAVOR in \
-      cpu) pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --retries 0 --timeout 15 \
-        --index-url https://download.pytorch.org/whl/cpu -r /torch.txt || true ;; \
+      cpu) PIP_NO_CACHE_DIR=1 TORCH=$(cat /torch.txt) /install.sh torch pip --python /opt/venv/bin/python ;; \
       cuda) ;; \
-      *) echo "FLAVOR is cpu or cuda, not $FLAVOR" >&2; exit 1 ;; \
+      *) echo "FLAVOR must be cpu or cuda, not $FLAVOR" >&2; exit 1 ;; \
     esac; \
     pip --python /opt/venv/bin/python install --no-cache-dir -r /run.txt
-# Headers, tests and programs that only who compiles against a package needs; pyarrow's clients of a database protocol and of S3;
-# of fontTools all but the names of characters, for pictures are PNG. torch can't be imported without torch/testing and
+# Removes headers, tests and programs that are needed only to compile against a package; pyarrow's Flight and S3 clients; and the
+# parts of fontTools that matplotlib uses only for PDF and PostScript. torch can't be imported without torch/testing and
 # bin/torch_shm_manager.
 WORKDIR /opt/venv/lib/python3.11/site-packages
 RUN rm -rf torch/include torch/test torch/share torch/lib/*test*.so pyarrow/include pyarrow/tests pyarrow/*flight* pyarrow/*s3* \
@@ -36,17 +35,17 @@ RUN rm -rf torch/include torch/test torch/share torch/lib/*test*.so pyarrow/incl
     find fontTools -mindepth 1 -maxdepth 1 -type d ! -name misc ! -name config -exec rm -rf {} + && \
     find torch/bin -type f ! -name torch_shm_manager -delete
 
-# GPT-2's vocabulary, so that no job has to fetch it. Without a network the image is built all the same, and jobs fetch it.
+# GPT-2's vocabulary, so that jobs need not download it. If it can't be downloaded here, jobs do it.
 FROM dependencies AS vocabulary
 RUN mkdir /vocabulary && \
     { TIKTOKEN_CACHE_DIR=/vocabulary timeout 120 /opt/venv/bin/python -c "import tiktoken; tiktoken.get_encoding('gpt2')" || \
-      echo "GPT-2's vocabulary can't be fetched: it is not in this image"; }
+      echo "GPT-2's vocabulary can't be downloaded, and is not in this image"; }
 
 FROM ${PYTHON_IMAGE} AS package
-# for what the package has in C. Where it can't be had the image is built all the same, and trains with PyTorch's operations alone.
+# compiles the native kernels. If it can't be installed, the image is built without them and trains with PyTorch only.
 # hadolint ignore=DL3008
 RUN { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; } || \
-    echo "a compiler can't be fetched: native code is not in this image"
+    echo "gcc can't be installed: the native kernels are not in this image"
 COPY --from=requirements /build.txt /
 RUN pip install --no-cache-dir -r /build.txt
 WORKDIR /source
@@ -62,13 +61,13 @@ LABEL org.opencontainers.image.title="echoself-action" \
       org.opencontainers.image.source="https://github.com/9cog/echoself-action" \
       org.opencontainers.image.licenses="MIT"
 ARG FLAVOR=cpu
-# what torch.compile makes for a GPU is called by code that it compiles with this; Debian keeps no version for long
+# torch.compile needs a C compiler at run time for GPUs; Debian does not keep old versions, so none is pinned
 # hadolint ignore=DL3008
 RUN [ $FLAVOR != cuda ] || { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && \
       rm -rf /var/lib/apt/lists/*; }
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app
 COPY --from=dependencies /opt/venv /opt/venv
-# where tiktoken looks by itself; a folder named to it in the environment would have to be writable
+# tiktoken's default cache; a folder set by TIKTOKEN_CACHE_DIR would have to be writable
 COPY --from=vocabulary /vocabulary /tmp/data-gym-cache
 COPY --from=package /app /app
 USER 65534:65534

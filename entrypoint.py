@@ -1,4 +1,4 @@
-"""Where the action starts Python, in a container or a venv: the inputs are in ECHOSELF_INPUTS, the exit code is the result."""
+"""The action's Python program, in a container or a venv. ECHOSELF_INPUTS holds the inputs as JSON."""
 
 import os
 import sys
@@ -6,17 +6,17 @@ import sys
 from echoself_action.__main__ import run
 
 
-def speak_on_one_stream() -> None:
-    """Join stderr with stdout, here and in all processes to come, and write whole lines.
+def join_output_streams() -> None:
+    """Redirect stderr to stdout, here and in all child processes, with line buffering.
 
-    A container's engine puts two streams together as they come, also within a line, where a runner reads no command.
+    Container engines interleave the two streams even within a line, and runners recognise commands at the start of a line only.
     """
     os.dup2(1, 2)
-    sys.stdout = sys.stderr = open(  # noqa: SIM115  # for as long as the process is there
+    sys.stdout = sys.stderr = open(  # noqa: SIM115  # open until the process ends
         1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
     )
 
 
 if __name__ == "__main__":
-    speak_on_one_stream()
+    join_output_streams()
     sys.exit(run({}))

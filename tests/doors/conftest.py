@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 ACTION_FILES = (
     "action.yml",
     "launch.sh",
+    "install.sh",
     "entrypoint.py",
     "Dockerfile",
     ".dockerignore",
@@ -272,15 +273,9 @@ def tools(tmp_path_factory: pytest.TempPathFactory, action: Path) -> Path:
     folder = tmp_path_factory.mktemp("tools")
     say = "import sys; print(sys.executable, sys.version)"
     found = subprocess.run(["python3", "-c", say], env={"PATH": PATH}, capture_output=True, check=True).stdout
-    made_from = [
-        action / "pyproject.toml",
-        action / "packages/localhub/pyproject.toml",
-        action / "hatch_build.py",
-        *sorted((action / "echoself_action/native/csrc").glob("*.[ch]")),
-    ]
-    keyed = found + b"".join(file.read_bytes() for file in made_from)
-    key = subprocess.run(["cksum"], input=keyed, capture_output=True, check=True)
-    venv = folder / "echoself-action" / key.stdout.decode().strip().replace(" ", "-")
+    python = subprocess.run(["cksum"], input=found, capture_output=True, check=True).stdout.split()[0].decode()
+    key = subprocess.run([action / "install.sh", "key"], capture_output=True, check=True, text=True).stdout.strip()
+    venv = folder / "echoself-action" / f"{python}-{key}"
     subprocess.run(["python3", "-m", "venv", "--without-pip", venv], env={"PATH": PATH}, check=True)
     (packages,) = venv.glob("lib/python3*/site-packages")
     (packages / "installed.pth").write_text(f"{sysconfig.get_path('purelib')}\n{action / 'packages/localhub'}\n")

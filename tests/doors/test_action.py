@@ -145,7 +145,7 @@ def test_a_client_that_is_killed_leaves_no_container_and_loses_no_work(runner: R
     assert job.code == 137
     assert all_empty(job)
     if "image" in runner.always:  # on the host the killed process is the one that trains
-        assert "## echoself-action: cut off" in job.summary
+        assert "## echoself-action: interrupted" in job.summary
         assert list(runner.workspace.glob("echoself-model/checkpoint-*/training_state/state.json"))
 
 

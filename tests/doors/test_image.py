@@ -134,7 +134,7 @@ def test_the_jobs_own_token_is_passed_in_a_workflow_run_event_or_for_a_release_a
 def test_an_image_that_is_none_is_refused(asked: Runner, image: str) -> None:
     job = asked.run({"mode": "pull", "image": image})
     assert job.code == 2
-    assert "image: its value is no reference" in job.summary
+    assert "image: not a valid image reference" in job.summary
     assert "run" not in Path(asked.environment["RECORD"]).read_text()
 
 
