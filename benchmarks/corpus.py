@@ -25,9 +25,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import results
-from peers import TEXT
-from results import Figures, machine, spread
+from common import results
+from common.peers import TEXT
+from common.results import Figures, machine, spread
 
 ROOT = Path(__file__).parent.parent
 _PARAGRAPHS = 400  # of a file: about 60 kB of Shakespeare

@@ -12,10 +12,10 @@ import argparse
 import time
 from collections.abc import Callable
 
-import results
 import torch
-from peers import SHAPES
-from results import Figures, machine, spread
+from common import results
+from common.peers import SHAPES
+from common.results import Figures, machine, spread
 from transformers import GenerationConfig, GPT2LMHeadModel
 from transformers import GPT2Config as StockConfig
 

@@ -17,9 +17,9 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 
-import results
 import torch
-from results import Figures, spread
+from common import results
+from common.results import Figures, spread
 
 _CONVERSION = """
 import sys

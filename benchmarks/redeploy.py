@@ -13,9 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import results
+from common import results
+from common.results import Figures
 from localhub import LocalHub
-from results import Figures
 
 SHAPE = "--n-head 12 --n-embd 768 --block-size 64 --batch-size 1 --tokenizer bytes --device cpu --eval-tokens 64 --max-iters 1"
 

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import results
 import torch
-from peers import SHAPES, TEXT, Tokens, nanogpt_command, our_command, write_tokens
-from results import Figures
+from common import results
+from common.peers import SHAPES, TEXT, Tokens, nanogpt_command, our_command, write_tokens
+from common.results import Figures
 from safetensors.torch import load_file
 
 from echoself_action.checkpoint.select import latest

@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import results
 import torch
-from results import Figures, machine, spread
+from common import results
+from common.results import Figures, machine, spread
 
 from echoself_action.config.inputs import TrainInputs
 from echoself_action.corpus.token_cache import prepare_tokens
@@ -93,7 +93,7 @@ def measure(name: str, place: Path, rounds: int, figures: Figures) -> None:
 def make_run(name: str, place: Path) -> tuple[Run, Callable[[], None], int]:
     """A run of this size, one step of it, and how many make a turn."""
     layers, heads, width, block, batch, turn = SIZES[name]
-    files = sorted((ROOT / "echoself_action").rglob("*.py"))
+    files = sorted((ROOT / "tests/data/scenes").glob("*.md"))
     tokens = prepare_tokens(files, make_tokenizer("bytes", lambda: iter(())), place / "tokens", 0.1, "skip", print)
     config = GPT2Config(vocab_size=VOCABULARY, block_size=block, n_layer=layers, n_head=heads, n_embd=width)
     inputs = TrainInputs(mode="train", batch_size=batch, dtype="float32", device="cpu")

@@ -12,9 +12,9 @@ import os
 import tempfile
 from pathlib import Path
 
-import results
-from peers import SHAPES, TEXT, Program, Shape, end, our_program, take_turns, write_tokens
-from results import Figures, machine, spread
+from common import results
+from common.peers import SHAPES, TEXT, Program, Shape, end, our_program, take_turns, write_tokens
+from common.results import Figures, machine, spread
 
 
 def main() -> None:

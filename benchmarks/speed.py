@@ -7,7 +7,8 @@ The same model, batches and AdamW everywhere; this package in the dtype that it 
 `ours, muon`; without its native code `ours, by PyTorch`; with --fp32, as on a CPU that doesn't multiply bfloat16, `ours, in
 fp32`), nanoGPT eager in fp32, the Trainer with its defaults, litgpt's model with its embeddings tied, trained as its
 pretrain.py does; on a GPU nanoGPT is compiled, and all are in bfloat16. All programs are there at the same time and take turns
-of a few seconds, the others stopped meanwhile. `gemm` multiplies square bfloat16 matrices: its rate is the device's. Shares of
+of a few seconds, the others stopped meanwhile. `gemm` multiplies square matrices in bfloat16, or in fp32 where that is faster:
+its rate is the device's. Shares of
 it count 6 operations for each weight and token, and attention's; with --peak they are shares of that, which is the MFU. Memory
 is the peak resident set, without a GPU's.
 """
@@ -18,8 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import results
-from peers import (
+from common import results
+from common.peers import (
     ENDLESS,
     SHAPES,
     TEXT,
@@ -35,18 +36,24 @@ from peers import (
     take_turns,
     write_tokens,
 )
-from results import Figures, machine, spread
+from common.results import Figures, machine, spread
 
 GEMM = """
 import sys, time, torch
 device = sys.argv[1]
-size = 8192 if device == "cuda" else 2048
-a, b = (torch.randn(size, size, device=device).bfloat16() for _ in range(2))
-while True:
-    began = time.perf_counter()
-    for _ in range(4): torch.mm(a, b)
+def seconds(size, dtype, times):
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    torch.mm(a, b)
     if device == "cuda": torch.cuda.synchronize()
-    print(f"{4 * 2 * size**3 / (time.perf_counter() - began):.4e} per second", flush=True)
+    began = time.perf_counter()
+    for _ in range(times): torch.mm(a, b)
+    if device == "cuda": torch.cuda.synchronize()
+    return time.perf_counter() - began
+dtype = min((torch.bfloat16, torch.float32), key=lambda dtype: seconds(256, dtype, 4))
+size, largest = 256, 8192 if device == "cuda" else 2048
+while size < largest and seconds(size, dtype, 4) < 0.25: size *= 2  # a figure takes 2 s at most
+while True:
+    print(f"{4 * 2 * size**3 / seconds(size, dtype, 4):.4e} per second", flush=True)
 """
 TRAINER = """
 import sys, time, torch

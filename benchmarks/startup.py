@@ -18,8 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import results
-from results import Figures, machine
+from common import results
+from common.results import Figures, machine
 
 from echoself_action.training.result import LOG_FILE
 from echoself_action.training.settings import PRESETS

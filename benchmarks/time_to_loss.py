@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import results
-from peers import (
+from common import results
+from common.peers import (
     SHAPES,
     TEXT,
     NanoGPT,
@@ -30,7 +30,7 @@ from peers import (
     our_command,
     write_tokens,
 )
-from results import Figures, machine, spread
+from common.results import Figures, machine, spread
 
 from echoself_action.checkpoint.select import latest
 from echoself_action.checkpoint.weights import load_model

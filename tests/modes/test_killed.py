@@ -1,4 +1,4 @@
-"""A few cells of the exactness matrix, with real processes; benchmarks/torture.py has all of them, and 200 kills."""
+"""A few cells of the exactness matrix, with real processes; tests/stress/torture.py has all of them, and 200 kills."""
 
 import os
 import signal

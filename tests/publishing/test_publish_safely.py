@@ -143,8 +143,8 @@ def late(folder: str, seen: Remote, gate: str = "improved") -> dict[str, str]:
 
 @pytest.mark.slow
 def test_two_deploys_at_once_make_the_commits_that_they_should(tmp_path: Path) -> None:
-    """In processes of their own; `python benchmarks/race.py` does it fifty times."""
-    command = [sys.executable, str(ROOT / "benchmarks/race.py"), "--rounds", "3"]
+    """In processes of their own; `python tests/stress/race.py` does it fifty times."""
+    command = [sys.executable, str(ROOT / "tests/stress/race.py"), "--rounds", "3"]
     told = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert told.returncode == 0, told.stdout + told.stderr
     assert told.stdout.startswith("3 rounds")

@@ -1,6 +1,6 @@
 """The same small model trained by this package and by nanoGPT's own train.py: do they learn the same, and does memory grow?
 
-    python benchmarks/nanogpt.py [--nanogpt PATH_OF_A_CHECKOUT] [--text FILE] [--steps 2000]
+    python benchmarks/final_loss.py [--nanogpt PATH_OF_A_CHECKOUT] [--text FILE] [--steps 2000]
 
 Both see the same tokens, split at 90%, the same sizes (`baby` in peers.py), AdamW, steps, learning-rate schedule and fp32,
 eager, on the CPU. Both final models are evaluated by the same function on the whole held-out text. Ours is watched for the
@@ -15,9 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import results
-from peers import SHAPES, TEXT, NanoGPT, add_nanogpt, nanogpt_command, our_command, write_tokens
-from results import Figures, machine
+from common import results
+from common.peers import SHAPES, TEXT, NanoGPT, add_nanogpt, nanogpt_command, our_command, write_tokens
+from common.results import Figures, machine
 
 from echoself_action.checkpoint.select import latest
 from echoself_action.checkpoint.weights import load_model

@@ -1,6 +1,6 @@
 """Training programs to measure side by side: this package's, nanoGPT's own train.py, and transformers' Trainer.
 
-Those who have no checkout of nanoGPT have `reference/` for it: the same arithmetic in plain PyTorch.
+Without a checkout of nanoGPT, `nanogpt_reference/` is used: the same arithmetic in plain PyTorch.
 All see the same token files, sizes and batches. They run as whole processes; what a step takes is the program's own figure.
 """
 
@@ -26,9 +26,10 @@ import torch
 from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.model.config import GPT2Config
 
+_PATIENCE_S = 600  # for a few steps, or for the first ones: torch.compile takes minutes
 ENDLESS = 10**6  # steps: more than a benchmark takes
-REFERENCE = Path(__file__).parent / "reference"
-TEXT = Path(__file__).parent.parent.parent / "shared/corpora/tinyshakespeare.txt"
+REFERENCE = Path(__file__).parent / "nanogpt_reference"
+TEXT = Path(__file__).parents[3] / "shared/corpora/tinyshakespeare.txt"
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def add_nanogpt(parser: argparse.ArgumentParser) -> None:
         "--nanogpt",
         type=Path,
         default=os.environ.get("NANOGPT", REFERENCE),
-        help="a checkout of karpathy/nanoGPT; without one, benchmarks/reference computes the same",
+        help="a checkout of karpathy/nanoGPT; without one, benchmarks/common/nanogpt_reference computes the same",
     )
 
 
@@ -151,7 +152,9 @@ def nanogpt_on(device: str) -> dict[str, object]:
 
 def nanogpt_in_words(checkout: Path) -> str:
     """Who stands under the name nanoGPT in a table."""
-    return "nanoGPT is benchmarks/reference, the same arithmetic" if checkout == REFERENCE else f"nanoGPT is {checkout}"
+    if checkout == REFERENCE:
+        return "nanoGPT is benchmarks/common/nanogpt_reference, the same arithmetic"
+    return f"nanoGPT is {checkout}"
 
 
 class Program:
@@ -252,7 +255,14 @@ class NanoGPT(torch.nn.Module):
 
 
 def _until(program: Program, steps: int) -> None:
+    """Wait until `program` has logged so many steps. Raises SystemExit if it has ended, or does not get there in time."""
+    deadline = time.monotonic() + _PATIENCE_S
     while len(program.rates()) < steps:
         if program.process.poll() is not None:
             raise SystemExit(program.printed.read_text()[-3000:])
+        if time.monotonic() > deadline:
+            done = len(program.rates())
+            raise SystemExit(
+                f"{program.log}: {done} steps, not {steps}, in {_PATIENCE_S} s\n{program.printed.read_text()[-3000:]}"
+            )
         time.sleep(0.1)

@@ -9,11 +9,22 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from .processes import end_children_with_this_process
+
+
+class _Parser(argparse.ArgumentParser):
+    def parse_args(self, *arguments: Any, **named: Any) -> Any:
+        """The options, and from here on children end with this process."""
+        options = super().parse_args(*arguments, **named)
+        end_children_with_this_process()
+        return options
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """With the options that all benchmarks have."""
-    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """A parser with the options of all benchmarks. Once it has parsed, this process's children end with it."""
+    made = _Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--json", type=_file, help="where to write the figures, the settings and the machine")
     made.add_argument("--plot", type=_file, help="where to draw the figures: a PNG")
     return made

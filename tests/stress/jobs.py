@@ -30,7 +30,7 @@ from echoself_action.hub.repo import MODEL_FILES, STATE_FILES, Listing, look_up
 from echoself_action.training.result import LOG_FILE
 from echoself_action.training.training_state import check_state, read_state
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 STEPS, EVERY = 48, 6  # of a run; between checkpoints
 REPO = "me/model"
 OUT, HUB = "out", "hub"
@@ -120,8 +120,8 @@ class Job:
         self.folder, self.output_dir, self.runs = folder, folder / OUT, 0
         docs = folder / "docs"
         docs.mkdir(parents=True)
-        for module in sorted((ROOT / "echoself_action").rglob("*.py")):
-            shutil.copyfile(module, docs / f"{module.parent.name}-{module.stem}.md")
+        for scene in (ROOT / "tests/data/scenes").glob("*.md"):
+            shutil.copy(scene, docs)
 
     def start(self, mode: str, *words: object, from_exec: bool = False) -> "Running":
         """`echoself MODE` as a process; what it says goes to `log`. `from_exec`: as a user's shell starts it."""

@@ -1,6 +1,6 @@
 """Files that nobody wrote, for the reader of foreign checkpoints: does each become a checkpoint, or one clear sentence?
 
-    python benchmarks/fuzz_reader.py [--minutes 10] [--seed 1] [--keep FOLDER]
+    python tests/stress/fuzz_reader.py [--minutes 10] [--seed 1] [--keep FOLDER]
 
 Each file is a real checkpoint, or a hostile pickle, changed in a way that knows its structure (by mutations.py of
 tests/checkpoint). It is read in a process of its own, which has as much more address space as MEMORY, ALLOWED_S seconds, and
@@ -24,11 +24,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-import results
 import torch
-from results import Figures
+from common import results
+from common.results import Figures
 
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.import_checkpoint import read_source

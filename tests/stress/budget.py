@@ -1,6 +1,6 @@
 """Does a run end within its budget, with everything saved? Real runs with max_minutes, of several sizes.
 
-    python benchmarks/budget.py [--minutes 1,2] [--sizes tiny,ci,scheduled,85M] [--jobs 1]
+    python tests/stress/budget.py [--minutes 1,2] [--sizes tiny,ci,scheduled,85M] [--jobs 1]
 
 The time is the process's, from its start to its end: imports, corpus, training, the last evaluation and save, and the sample.
 Exit code 1 where a run ends more than 30 s after its budget, or 30 s before it, or without a whole checkpoint of its last step.
@@ -15,14 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
-import results
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from common import results
+from common.results import Figures
 from jobs import examined
-from results import Figures
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.checkpoint.select import latest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 # layers, heads, width, block, batch
 SIZES = {"tiny": (2, 2, 16, 32, 4), "ci": (4, 4, 256, 128, 8), "scheduled": (6, 6, 384, 256, 8), "85M": (12, 12, 768, 256, 2)}
 WITHIN_S = 30
@@ -50,7 +52,7 @@ def run(place: Path, name: str, minutes: float, figures: Figures) -> bool:
     layers, heads, width, block, batch = SIZES[name]
     flags = {
         "n-layer": layers, "n-head": heads, "n-embd": width, "block-size": block, "batch-size": batch, "max-iters": 10**7,
-        "max-minutes": minutes, "tokenizer": "bytes", "data": "echoself_action/**/*.py", "output-dir": out, "device": "cpu",
+        "max-minutes": minutes, "tokenizer": "bytes", "data": "tests/data/scenes/*.md", "output-dir": out, "device": "cpu",
         "log-interval": 1, "eval-interval": 100, "checkpoint-interval": 100,
     }  # fmt: skip
     began = time.monotonic()

@@ -1,7 +1,7 @@
 """Kill the command line at random moments, run it again until its job is complete, and count what was lost: nothing may be.
 
-    python benchmarks/torture.py [--kills 200] [--seed 1] [--jobs 2]    a table; exit code 1 where anything was lost
-    python benchmarks/torture.py --matrix                               the exactness matrix (matrix.py), all of its cells
+    python tests/stress/torture.py [--kills 200] [--seed 1] [--jobs 2]    a table; exit code 1 where anything was lost
+    python tests/stress/torture.py --matrix                               the exactness matrix (matrix.py), all of its cells
 
 train, deploy, pull and cycle are real processes over a tiny model and a Hub in a folder, or in a process of its own. Moments
 are drawn log-uniformly from the process's start or from its first word, or lie within milliseconds of a half-written folder, or
@@ -24,11 +24,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
 import jobs
 import matrix
-import results
+from common import results
+from common.results import Figures
 from jobs import Setting
-from results import Figures
 from victims import PROBLEMS, Count, Victim, make_template
 
 SETTINGS = (

@@ -1,6 +1,6 @@
 """Two deploys at once against a local Hub, many times: exactly the commits that there should be, and no lost update.
 
-    python benchmarks/race.py [--rounds 50]
+    python tests/stress/race.py [--rounds 50]
 
 A round is one repo, and two processes that call the command line at the same moment. By turns: the same model twice (one
 commit); a better and a still better one onto a published model, and the same onto an empty Hub (the still better one is what
@@ -25,10 +25,13 @@ from pathlib import Path
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
-import results
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from common import results
+from common.results import Figures
 from huggingface_hub import HfApi
 from localhub import LocalHub
-from results import Figures
 
 STEPS = {"base": 10, "better": 40, "best": 90}
 SHAPE = "--n-layer 1 --n-head 2 --n-embd 16 --block-size 32 --batch-size 4 --eval-interval 10 --device cpu --tokenizer bytes"
@@ -78,8 +81,8 @@ def main() -> None:
 def prepare() -> None:
     """Text, three models, and what a racer deploys: a copy of its own, for a deploy writes its figures into the folder."""
     Path("docs").mkdir()
-    for module in Path(__file__).parent.parent.joinpath("echoself_action/hub").glob("*.py"):
-        Path("docs", f"{module.parent.name}-{module.stem}.md").write_text(module.read_text())
+    for scene in (ROOT / "tests/data/scenes").glob("*.md"):
+        shutil.copy(scene, "docs")
     for name, steps in STEPS.items():
         echoself(f"train {SHAPE} --max-iters {steps} --output-dir {name}")
 
