@@ -1,4 +1,4 @@
-"""What a publish would change, in lines to read: the files with their sizes, and how their text differs from what is there."""
+"""Describes what a publish would change: the files with their sizes, and a unified diff of each changed text file."""
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -11,35 +11,35 @@ from .publish import Change
 from .repo import Listing, RemoteFile
 from .upload_checks import is_text
 
-_LARGEST_TEXT = 1_000_000  # bytes; a difference of vocabularies is nothing to read
-_MOST_LINES = 80  # of the difference of one file
+_MAX_TEXT_SIZE = 1_000_000  # bytes; a diff of vocabularies is of no use to a reader
+_MAX_DIFF_LINES = 80  # per file
 
 
-def plan(
+def describe_changes(
     hub: Hub, repo_id: str, planned: Sequence[Change], published: Listing | None, removed: Sequence[str] = ()
 ) -> Iterator[str]:
-    """The list of what would be sent, and under it a unified diff of each text that the Hub has otherwise."""
-    there = published.files if published else {}
+    """A line for each file that would be uploaded or deleted, followed by the diffs."""
+    old_files = published.files if published else {}
     for change in planned:
-        before = f", {there[change.path].size:,} now" if change.path in there else ""
+        before = f", {old_files[change.path].size:,} now" if change.path in old_files else ""
         yield f"  {'new' if change.is_new else 'changed'}  {change.size:>12,} bytes  {change.path}{before}"
     for name in removed:
-        yield f"  removed {there[name].size:>12,} bytes  {name}"
+        yield f"  removed {old_files[name].size:>12,} bytes  {name}"
     for change in planned:
-        if published and change.path in there and is_text(change.path):
-            yield from _difference(hub, repo_id, published.commit, there[change.path], change)
+        if published and change.path in old_files and is_text(change.path):
+            yield from _diff(hub, repo_id, published.commit, old_files[change.path], change)
 
 
-def _difference(hub: Hub, repo_id: str, commit: str, file: RemoteFile, change: Change) -> Iterator[str]:
-    if max(change.size, file.size) > _LARGEST_TEXT:
+def _diff(hub: Hub, repo_id: str, commit: str, file: RemoteFile, change: Change) -> Iterator[str]:
+    if max(change.size, file.size) > _MAX_TEXT_SIZE:
         return
     with TemporaryDirectory() as folder:
         old = _lines(download(hub, repo_id, commit, file, Path(folder)).read_bytes())
     new = _lines(change.content if isinstance(change.content, bytes) else change.content.read_bytes())
     lines = list(difflib.unified_diff(old, new, f"{change.path} at {commit[:12]}", change.path, lineterm="", n=1))
-    yield from lines[:_MOST_LINES]
-    if len(lines) > _MOST_LINES:
-        yield f"({len(lines) - _MOST_LINES:,} more lines differ in {change.path})"
+    yield from lines[:_MAX_DIFF_LINES]
+    if len(lines) > _MAX_DIFF_LINES:
+        yield f"({len(lines) - _MAX_DIFF_LINES:,} more lines of the diff of {change.path} are not shown)"
 
 
 def _lines(content: bytes) -> list[str]:

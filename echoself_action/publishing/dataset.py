@@ -16,10 +16,17 @@ from ..errors import InputError
 from ..hub.cards.dataset_card import dataset_card
 from ..hub.cards.model_card import CardChoices, card_to_fill
 from ..hub.client import datasets_of
-from ..hub.dataset import DATA_FOLDER, MODEL_REPO_FOLDER, outdated, pin, placed, refuse_secrets_in
+from ..hub.dataset_repo import (
+    DATA_FOLDER,
+    MODEL_REPO_FOLDER,
+    outdated_shards,
+    pinned_dataset,
+    refuse_secrets_in_documents,
+    repo_paths,
+)
 from ..hub.endpoint import Hub
 from ..hub.publish import changes, ensure_repo, publish_model, read_card
-from ..hub.publish_diff import plan
+from ..hub.publish_diff import describe_changes
 from ..hub.repo import CARD_FILE, MAIN, Content, Remote, find_repo
 from ..report.github_actions import write_summary
 from ..report.log import note, part, warn
@@ -48,7 +55,7 @@ def check_documents(inputs: Inputs, hub: Hub) -> None:
     with part("Checking the documents"):
         if inputs.dataset_repo:
             datasets_of(hub, inputs.dataset_repo)
-        refuse_secrets_in(_rows(inputs, _files(inputs)))
+        refuse_secrets_in_documents(_rows(inputs, _files(inputs)))
 
 
 @contextmanager
@@ -82,7 +89,7 @@ def publish_documents(inputs: Inputs, documents: Documents, model: ModelFolder) 
         return None
     remote = ensure_repo(hub, remote, inputs.private)
     published = publish_model(hub, remote, {**documents.files, **card}, "Documents", documents.removed)
-    facts = pin(hub, remote, documents.files, published.commit, model.metadata.dataset if model.metadata else None)
+    facts = pinned_dataset(hub, remote, documents.files, published.commit, model.metadata.dataset if model.metadata else None)
     url = hub.url(remote.repo_id)
     if published.deployed:
         size = sum(change.size for change in published.changes)
@@ -100,20 +107,20 @@ def documents_plan(documents: Documents) -> Iterator[str]:
         return
     planned = changes({**documents.files, **card}, remote.model)
     yield f"{MAIN} of {hub.url(remote.repo_id)}: {sum(change.size for change in planned):,} bytes"
-    yield from plan(hub, remote.repo_id, planned, remote.model, documents.removed)
+    yield from describe_changes(hub, remote.repo_id, planned, remote.model, documents.removed)
 
 
 def _written(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, files: list[Path], folder: Path) -> Documents:
     _require_corpus_of(model, inputs, files)
-    refuse_secrets_in(_rows(inputs, files))
+    refuse_secrets_in_documents(_rows(inputs, files))
     dataset = write_dataset(partial(_rows, inputs, files), folder)
     _require_corpus_of(model, inputs, files)  # nobody has written to a file meanwhile
     told = ", ".join(f"{size.rows:,} in {split}" for split, size in dataset.splits.items())
     note(f"documents: {told}; {len(dataset.files)} Parquet files")
     if inputs.dataset_repo is None:
-        placed_files = placed(dataset, MODEL_REPO_FOLDER)
-        return Documents(placed_files, outdated(placed_files, remote.model, MODEL_REPO_FOLDER))
-    placed_files = placed(dataset, DATA_FOLDER)
+        placed_files = repo_paths(dataset, MODEL_REPO_FOLDER)
+        return Documents(placed_files, outdated_shards(placed_files, remote.model, MODEL_REPO_FOLDER))
+    placed_files = repo_paths(dataset, DATA_FOLDER)
     datasets = datasets_of(hub, inputs.dataset_repo)
     target = Remote(inputs.dataset_repo, MAIN, find_repo(datasets, inputs.dataset_repo, MAIN), None)
     may_write, kept = card_to_fill(read_card(datasets, target), None)
@@ -121,7 +128,7 @@ def _written(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, files
         note("the dataset card on the Hub was written by a person, and is left as it is")
     choices = CardChoices(license=inputs.license, language=inputs.language or ())
     card = {CARD_FILE: dataset_card(target.repo_id, dataset, choices, kept).encode()} if may_write else {}
-    return Documents(placed_files, outdated(placed_files, target.model, DATA_FOLDER), datasets, target, card)
+    return Documents(placed_files, outdated_shards(placed_files, target.model, DATA_FOLDER), datasets, target, card)
 
 
 def _files(inputs: Inputs) -> list[Path]:

@@ -12,12 +12,12 @@ from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
 from ..hub.cards.history_chart import history_files
 from ..hub.cards.model_card import CardChoices, card_to_fill, model_card
-from ..hub.dataset import MODEL_REPO_FOLDER, shards_in
+from ..hub.dataset_repo import MODEL_REPO_FOLDER, published_shards
 from ..hub.endpoint import Hub
 from ..hub.history import History, Publish, fetch_history, publish_of
 from ..hub.provenance import provenance_of, this_run
 from ..hub.publish import changes, model_files, read_card, state_files
-from ..hub.publish_diff import plan
+from ..hub.publish_diff import describe_changes
 from ..hub.repo import MAIN, PROVENANCE_FILE, STATE_BRANCH, Content, Remote
 from ..hub.secrets import without_secrets
 from ..hub.upload_checks import refuse_secrets
@@ -58,7 +58,7 @@ def planned_for(
     Raises CheckpointError where something of it must not be published.
     """
     with_model = documents if documents and not documents.hub else None
-    kept = inputs.upload_datasets and not inputs.dataset_repo and shards_in(remote.model, MODEL_REPO_FOLDER)
+    kept = inputs.upload_datasets and not inputs.dataset_repo and published_shards(remote.model, MODEL_REPO_FOLDER)
     account = account_of(inputs, hub, remote, model, parity, MODEL_REPO_FOLDER if with_model or kept else None)
     files = model_files(model, account.card) | account.history_files | dict(with_model.files if with_model else {})
     files |= _provenance(inputs, remote, files)
@@ -92,7 +92,7 @@ def show_plan(hub: Hub, remote: Remote, repo: Planned, documents: "Documents | N
         planned = changes(wanted, published)
         if wanted:
             note(f"{branch} of {url}: {sum(change.size for change in planned):,} bytes")
-        for line in plan(hub, remote.repo_id, planned, published, removed):
+        for line in describe_changes(hub, remote.repo_id, planned, published, removed):
             note(line)
 
 

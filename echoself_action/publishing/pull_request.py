@@ -9,7 +9,7 @@ from ..evaluation.gate import Verdict
 from ..hub.endpoint import Hub
 from ..hub.fetch import read_facts
 from ..hub.publish import changes
-from ..hub.pull_request import propose_model
+from ..hub.pull_request import open_pull_request
 from ..hub.repo import Content, Remote
 from ..report.descriptions import pull_request_description
 from ..report.github_actions import write_summary
@@ -30,7 +30,7 @@ def propose(
     verdict, parity = checked
     before = read_facts(hub, remote.repo_id, remote.model) if remote.model else None
     text = pull_request_description(inputs.gate, verdict, parity, changes(files, remote.model), before, model.metadata)
-    proposed = propose_model(hub, remote, files, title, text)
+    proposed = open_pull_request(hub, remote, files, title, text)
     url = hub.url(remote.repo_id)
     note(f"pull request: {proposed.pr_url}" if proposed.pr_url else f"{url} already holds this model: no pull request")
     write_summary(pull_request_summary(url, proposed.pr_url, text))

@@ -17,7 +17,7 @@ from ..corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer
 from ..corpus.tokens import Tokens, require_block
 from ..errors import CheckpointError, InputError
 from ..hub.client import open_hub
-from ..hub.fetch_dataset import fetch_dataset
+from ..hub.dataset_repo import fetch_dataset
 from ..hub.repo_id import SCHEME
 from ..report.log import note, warn
 

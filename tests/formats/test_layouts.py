@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, dynamic_module_utils
 
 from echoself_action.corpus.tokenizer import make_tokenizer
+from echoself_action.hub.huggingface_compat import xet_disabled
 
 from ..conftest import Cli
 from . import foreign_files, nanecho_files
@@ -327,7 +328,8 @@ def test_a_pickled_model_of_transformers_goes_there_and_back(echoself: Cli, hub:
     if door == "pull":
         api = HfApi(hub, token=False)
         api.create_repo("stock/pulled")
-        api.upload_folder(repo_id="stock/pulled", folder_path="old")
+        with xet_disabled():  # another client than ours, with HF_HUB_DISABLE_XET=1, as localhub asks of its users
+            api.upload_folder(repo_id="stock/pulled", folder_path="old")
         taken = echoself(f"pull --hub {hub} --repo-id stock/pulled")["model_dir"]
     where = f"--hub {hub} --repo-id stock/from-{door}"
     assert echoself(f"deploy {where} --checkpoint {taken}")["deployed"] == "true"

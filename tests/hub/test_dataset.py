@@ -8,7 +8,7 @@ from localhub import LocalHub
 from echoself_action.checkpoint.metadata import DatasetFacts
 from echoself_action.errors import MovedOnError
 from echoself_action.hub.client import datasets_of, open_hub
-from echoself_action.hub.dataset import outdated, pin
+from echoself_action.hub.dataset_repo import outdated_shards, pinned_dataset
 from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.publish import ensure_repo, publish_model
 from echoself_action.hub.repo import MAIN, Remote, find_repo
@@ -53,7 +53,7 @@ def test_only_shards_of_ours_are_ever_taken_away(datasets: Hub) -> None:
     }
     publish_model(datasets, seen(datasets), {"data/train-01.parquet": b"PAR1", **theirs}, "Documents")
     remote = seen(datasets)
-    removed = outdated(ONE, remote.model, "data")
+    removed = outdated_shards(ONE, remote.model, "data")
     assert removed == ("data/train-01.parquet",)
     publish_model(datasets, remote, ONE, "Documents", removed)
     there = find_repo(datasets, REPO, MAIN)
@@ -68,7 +68,7 @@ def test_a_commit_whose_answer_is_lost_is_made_once(tmp_path: Path, effect: Effe
         datasets = datasets_of(hub, REPO)
         publish_model(datasets, seen(datasets), {"data/train-0.parquet": b"PAR1"}, "Documents")
         remote = seen(datasets)
-        made = publish_model(datasets, remote, ONE, "Documents", outdated(ONE, remote.model, "data"))
+        made = publish_model(datasets, remote, ONE, "Documents", outdated_shards(ONE, remote.model, "data"))
         assert fault.struck
         there = find_repo(datasets, REPO, MAIN)
         assert there
@@ -81,12 +81,12 @@ def test_the_known_commit_is_named_again_while_it_has_exactly_the_documents(data
     first = publish_model(datasets, seen(datasets), ONE, "Documents").commit
     known = DatasetFacts(repo_id=REPO, commit=first)
     head = publish_model(datasets, seen(datasets), {"notes.txt": b"a word"}, "A note").commit
-    assert pin(datasets, seen(datasets), ONE, head, known) == known
-    assert pin(datasets, seen(datasets), ONE, head, None).commit == head
+    assert pinned_dataset(datasets, seen(datasets), ONE, head, known) == known
+    assert pinned_dataset(datasets, seen(datasets), ONE, head, None).commit == head
     fewer = {name: content for name, content in ONE.items() if "train" in name}
-    assert pin(datasets, seen(datasets), fewer, head, known).commit == head
+    assert pinned_dataset(datasets, seen(datasets), fewer, head, known).commit == head
     elsewhere = DatasetFacts(repo_id=REPO, commit="0" * 40)
-    assert pin(datasets, seen(datasets), ONE, head, elsewhere).commit == head
+    assert pinned_dataset(datasets, seen(datasets), ONE, head, elsewhere).commit == head
 
 
 def test_a_repo_that_is_made_is_private_where_that_is_asked_for(datasets: Hub) -> None:

@@ -115,7 +115,7 @@ def test_a_tag_is_set_once_and_does_not_move(hub: Hub, model_folder: ModelFolder
     set_tag(hub, REPO, "v1", first.commit)
     set_tag(hub, REPO, "v1", first.commit)
     second = publish(hub, model_folder, CARD + "More.\n")
-    with pytest.raises(HubError, match=r"Tag v1 .* is on commit"):
+    with pytest.raises(HubError, match=r"Tag v1 .* exists on commit"):
         set_tag(hub, REPO, "v1", second.commit)
     assert list_repo(hub, REPO, "v1").commit == first.commit
 

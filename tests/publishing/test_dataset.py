@@ -343,7 +343,7 @@ def test_a_dataset_of_somebody_else_is_read_by_its_columns(
     hub.api.create_repo("you/chats", repo_type="dataset")
     train = f"train --tokenizer bytes {SMALL} --hub hub --data hf://datasets/you/chats"
     echoself(train, code=2)
-    assert "hf://datasets/you/chats has no Parquet file at commit" in capsys.readouterr().err
+    assert "hf://datasets/you/chats has no Parquet files at commit" in capsys.readouterr().err
     pyarrow.parquet.write_table(pyarrow.table({"text": [f"{n} is a number. " * 9 for n in range(99)]}), "chats.parquet")
     hub.api.upload_file(
         path_or_fileobj="chats.parquet", path_in_repo="en/chats.parquet", repo_id="you/chats", repo_type="dataset"

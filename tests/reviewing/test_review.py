@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from localhub import Account, LocalHub
 from safetensors.torch import load, save
 
 from echoself_action.config.inputs import ReviewInputs
+from echoself_action.hub.huggingface_compat import xet_disabled
 from echoself_action.reviewing import review
 from echoself_action.reviewing.comment import Check
 from echoself_action.reviewing.worker import examine
@@ -53,9 +54,14 @@ class Community:
         operations: list[Any] = [CommitOperationAdd(name, content) for name, content in files.items()]
         if set(files) - {"README.md"}:  # it is not of these files
             operations.append(CommitOperationDelete("provenance.json"))
-        made = self.guest.create_commit(REPO, operations, commit_message="A change", create_pr=True, **more)
-        assert made.pr_num
-        return made.pr_num
+        number = self.commit(self.guest, operations, create_pr=True, **more).pr_num
+        assert number
+        return number
+
+    def commit(self, client: HfApi, operations: list[Any], repo_id: str = REPO, **more: Any) -> CommitInfo:
+        """By another client than ours, with HF_HUB_DISABLE_XET=1, as localhub asks of its users."""
+        with xet_disabled():
+            return client.create_commit(repo_id, operations, commit_message="A change", **more)
 
     def comments(self, number: int) -> list[Any]:
         events = self.owner.get_discussion_details(REPO, number).events
@@ -112,7 +118,7 @@ def test_a_better_model_passes_with_one_comment_that_is_written_anew_after_a_cha
     assert community.comments(number) == [said]
 
     operations = [CommitOperationAdd("model.safetensors", (Path(better["model_dir"]) / "model.safetensors").read_bytes()[:-1])]
-    community.owner.create_commit(REPO, operations, commit_message="Worse", revision="refs/pr/1")
+    community.commit(community.owner, operations, revision="refs/pr/1")
     assert community.check(code=5)["gate_result"] == "refused"
     (changed,) = community.comments(number)
     assert changed.id == said.id
@@ -296,9 +302,8 @@ def test_a_tokenizer_that_loses_text_can_not_win_by_it(community: Community, exa
 def test_a_model_that_no_pull_would_take_after_the_merge_is_refused(community: Community) -> None:
     """Its provenance, which main has, is not of its files."""
     files = model(community.better())
-    made = community.guest.create_commit(
-        REPO, [CommitOperationAdd(name, content) for name, content in files.items()], commit_message="Better", create_pr=True
-    )
+    operations = [CommitOperationAdd(name, content) for name, content in files.items()]
+    made = community.commit(community.guest, operations, create_pr=True)
     community.check(code=5)
     assert "is not what its provenance.json says" in community.comments(made.pr_num)[0].content
 
@@ -315,9 +320,7 @@ def test_a_check_that_takes_too_long_is_ended_and_the_next_one_is_made(
 
 def test_a_pull_request_that_is_not_what_a_merge_would_give_is_refused(community: Community) -> None:
     number = community.propose({"README.md": b"# Words\n"})
-    deleted = community.guest.create_commit(
-        REPO, [CommitOperationDelete("tokenizer.json")], commit_message="Without words", create_pr=True
-    )
+    deleted = community.commit(community.guest, [CommitOperationDelete("tokenizer.json")], create_pr=True)
     better = Path(community.better()["model_dir"])
     shutil.rmtree("published")
     community._echoself(f"deploy --hub {community.server.url} --repo-id {REPO} --checkpoint {better}")
@@ -337,7 +340,7 @@ def test_what_is_no_open_pull_request_is_said_and_main_needs_a_model(
         assert said in capsys.readouterr().out
     assert community.check()["pull_requests"] == "{}"
     community.owner.create_repo("me/empty")
-    community.owner.create_commit("me/empty", [CommitOperationAdd("a.md", b"a")], commit_message="A change", create_pr=True)
+    community.commit(community.owner, [CommitOperationAdd("a.md", b"a")], "me/empty", create_pr=True)
     community.check("--repo-id me/empty", code=3)
     assert "holds no model on main to hold them to" in capsys.readouterr().err
 

@@ -9,7 +9,7 @@ import huggingface_hub
 
 from ...corpus.parquet_dataset import Dataset, Split, SplitSize
 from ...markdown import table
-from ..dataset import DATA_FOLDER
+from ..dataset_repo import DATA_FOLDER
 from .model_card import CardChoices
 from .model_card_text import ACTION_URL
 from .sections import filled, section, with_front_matter
