@@ -226,15 +226,13 @@ class Inputs(BaseModel):
     grad_clip: float = _input("Maximum gradient norm, 0 to disable clipping.", TRAINS, 1.0, ge=0)
     seed: int = _input("Random seed of initial weights, batches and dropout.", TRAINS, 1337, ge=0)
     dtype: Dtype = _input(
-        "Precision of matrix products. `auto`: bfloat16 where the hardware supports it, float16 on older GPUs, else float32.",
+        "Precision of matrix products. `auto`: the first run of a model selects bfloat16 where the hardware supports it, float16 on "
+        "older GPUs, else float32; later runs keep it.",
         TRAINS,
         "auto",
     )
     compile: Annotated[Compile, BeforeValidator(_boolean_as_text)] = _input(
-        "Use torch.compile. `auto`: when the expected speed-up exceeds the compile time. Requires a C++ compiler, and on a CPU "
-        "dropout: 0.",
-        TRAINS,
-        "auto",
+        "Use torch.compile, on a GPU only. `auto`: if Triton and a C compiler are installed.", TRAINS, "auto"
     )
     device: Device = _input("Device to train on. `auto`: a GPU if there is one.", TRAINS, "auto")
     processes: Annotated[int, BeforeValidator(lambda value: 0 if value == AUTO else value)] = _input(

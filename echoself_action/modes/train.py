@@ -137,8 +137,8 @@ def _introduce(training: Run) -> None:
         f"{config.n_embd}, block {config.block_size}), {dtype} on {precision.device}"
         f"{_shared(training)}"
     )
-    by_pytorch = precision.device.type == "cpu" and dtype == "bfloat16" and not training.native and not training.compiled
-    if by_pytorch and (reason := why_not_native(training.model, precision.dtype)):
+    eager_bfloat16 = training.kernels == "eager" and precision.device.type == "cpu" and dtype == "bfloat16"
+    if eager_bfloat16 and (reason := why_not_native(training.model, precision.dtype)):
         note(f"native kernels disabled (slower): {reason}")
 
 

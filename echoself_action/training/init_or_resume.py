@@ -16,7 +16,7 @@ from ..checkpoint.weights import load_model, new_model
 from ..errors import CheckpointError, InputError
 from ..model import ModelConfig
 from ..native.gpt2_block import why_not as why_not_native
-from .compiled import why_not
+from .compile import why_not as why_not_compiled
 from .config_diff import changes
 from .cpu.threads import thread_count
 from .distributed.process_group import ALONE, Team
@@ -25,7 +25,7 @@ from .optim.loss_scale import LossScale
 from .optim.param_groups import make_optimizer, restore_moments
 from .optim.schedule import Schedule, open_ended, over_total
 from .precision import Precision, choose_precision, fastest_dtype, name_of
-from .run import Data, Run
+from .run import Data, Kernels, Run
 from .settings import TrainingSettings
 from .training_state import TrainingState, read_state
 
@@ -43,7 +43,7 @@ def fresh(config: ModelConfig, data: Data, settings: TrainingSettings, team: Tea
         schedule=_new_schedule(0, settings),
         team=team,
     )
-    _decide(run, None)
+    _prepare(run, None)
     _begin(run, {})
     return run
 
@@ -91,12 +91,12 @@ def continued(
     if not state or not known:
         run.sequences_seen = run.tokens_seen // model.config.block_size
         note(f"{folder.path} has no training state: going on from its weights at step {run.step}, with a new optimizer.")
-        _decide(run, None)
+        _prepare(run, None)
         _begin(run, {})
         return run
     run.sequences_seen = state.sequences_seen
     run.schedule = _continued_schedule(state.schedule, run.step, settings)
-    _decide(run, state)
+    _prepare(run, state)
     try:
         _begin(run, stored)
     except (KeyError, ValueError) as error:
@@ -120,19 +120,16 @@ def _note_kept_dtype(precision: Precision, note: Callable[[str], None]) -> None:
         )
 
 
-def _decide(run: Run, before: TrainingState | None) -> None:
-    """What a run keeps to the end, as it was `before`, where it can be."""
-    settings = run.settings
+def _prepare(run: Run, before: TrainingState | None) -> None:
+    """Continue float16's loss scale. Raises InputError if `compile: true` can't be met."""
     if run.precision.dtype is torch.float16:
         run.loss_scale = (before and before.loss_scale) or LossScale()
-    hindrance = why_not(run.model, run.precision.device, run.sharded)
-    if settings.compile == "true" and hindrance:
+    reason = why_not_compiled(run.model, run.precision.device, run.sharded)
+    if run.settings.compile == "true" and reason:
         raise InputError(
-            f"compile: true was asked for, and the model can't be compiled here: {hindrance}. Nothing was trained.",
-            "Use compile: auto, or change that.",
+            f"compile: true can't be used here: {reason}. Nothing was trained.",
+            "Use compile: auto, which compiles if it is possible.",
         )
-    wanted = settings.compile == "true" or (settings.compile == "auto" and before is not None and before.compiled)
-    run.compiled = wanted and not hindrance
 
 
 def _begin(run: Run, stored: dict[str, Tensor]) -> None:
@@ -159,12 +156,21 @@ def _set_up(run: Run, stored: dict[str, Tensor]) -> None:
     place(run.model, run.precision.device, run.team, run.sharded)
     dtype = run.precision.dtype
     parts = thread_count(run.model, run.precision.device, run.sharded)
-    (hindered,) = run.team.any(parts == 1 or why_not_native(run.model, dtype) is not None)
-    run.native = not run.compiled and not hindered
+    run.kernels = _choose_kernels(run, parts)
     run.optimizer = make_optimizer(
-        run.model, settings.optimizer, settings.learning_rate, settings.weight_decay, dtype, parts, run.native
+        run.model, settings.optimizer, settings.learning_rate, settings.weight_decay, dtype, parts, run.kernels == "native"
     )
     restore_moments(run.model, run.optimizer, stored, run.team)
+
+
+def _choose_kernels(run: Run, parts: int) -> Kernels:
+    """What computes the forward and backward pass: the same in all processes, whatever they can do alone."""
+    no_compile = run.settings.compile == "false" or why_not_compiled(run.model, run.precision.device, run.sharded)
+    no_native = parts == 1 or why_not_native(run.model, run.precision.dtype)  # native kernels are called from two threads
+    cannot_compile, cannot_use_native = run.team.any(bool(no_compile), bool(no_native))
+    if not cannot_compile:
+        return "compiled"
+    return "eager" if cannot_use_native else "native"
 
 
 def _new_schedule(step: int, settings: TrainingSettings) -> Schedule:

@@ -5,11 +5,12 @@
 
 import hashlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,9 @@ from .precision import Precision
 from .settings import TrainingSettings
 from .training_state import TrainingState, write_moments, write_state
 
+Kernels = Literal["native", "compiled", "eager"]
+"""native: the C kernels of `native/`; compiled: torch.compile; eager: PyTorch's own operations."""
+Loss = Callable[[Tensor, Tensor], Tensor]  # (ids, targets), each (batch, block_size) -> the mean loss, a scalar
 _MOST_KEPT = 1 << 20  # held-out tokens that lie with a checkpoint, where evaluations read all
 
 
@@ -93,8 +97,7 @@ class Snapshot:
 class Run:
     """A model in training, and where it stands. Losses are nats per token; `elapsed_s` counts all runs of the model.
 
-    `compiled` says whether its steps are to be, `native` whether native code computes what it can, `loss_scale` is
-    float16's.
+    `kernels` is what computes the forward and backward pass (init_or_resume.py decides); `loss_scale` is float16's.
     """
 
     run_id: str
@@ -113,8 +116,7 @@ class Run:
     best_val_loss: float | None = None
     best_step: int | None = None
     loss_scale: LossScale | None = None
-    compiled: bool = False
-    native: bool = field(init=False)
+    kernels: Kernels = "eager"
     evaluations: list[Evaluation] = field(default_factory=list)
     team: Team = ALONE
 
@@ -164,8 +166,8 @@ class Run:
             weights_sha256="",
             moments_sha256=None,
             loss_scale=self.loss_scale,
-            compiled=self.compiled,
-            native=self.native,
+            compiled=self.kernels == "compiled",
+            native=self.kernels == "native",
             seed=self.settings.seed,
             sequences_per_step=self.settings.sequences_per_step,
             dtype=self.precision.dtype_name,

@@ -11,12 +11,12 @@ from torch import Tensor
 from ..model.dropout import drawn_from
 from ..model.gpt2 import GPT2
 from .batches import Batches
-from .compiled import Loss, compiled_loss
-from .cpu.replicas import How, Replicas
+from .compile import compiled_loss
+from .cpu.replicas import Replicas
 from .cpu.threads import Threads
 from .distributed.sharding import whole
 from .optim.param_groups import Part
-from .run import Run
+from .run import Loss, Run
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,26 @@ class Stepper:
     def __init__(self, run: Run, batches: Batches, threads: Threads) -> None:
         self._run, self._batches, self._threads = run, batches, threads
         self._replicas: Replicas | None = None
-        self._set_losses(compiled=False)
+        self._losses: list[Loss] = [run.model.loss]  # one for each thread
+        if threads.count > 1:
+            assert isinstance(run.model, GPT2)
+            self._replicas = Replicas(run.model, run.precision.dtype, run.optimizer.parts, run.kernels == "native")
+            self._losses = self._replicas.losses
 
     def compile(self) -> None:
-        """Compile the loss, by computing it once for the next sequences: anew where they have become other ones in number.
+        """Compile the loss by computing it once for the next sequences; again when their number changes.
 
-        Whatever the compiler raises is let through.
+        Compiler errors propagate.
         """
-        if not self.compiled:
-            self._set_losses(compiled=True)
-        with warnings.catch_warnings(action="ignore"):  # it warns its developers
-            self._threads.map(self._backward, self._sequences(), in_turn=True)
+        assert isinstance(self._run.model, GPT2)
+        self._losses = [compiled_loss(self._run.model)]
+        with warnings.catch_warnings(action="ignore"):  # meant for PyTorch's developers
+            self._threads.map(self._backward, self._sequences())
         self.forget()
 
     def leave_uncompiled(self) -> None:
-        """Have the next steps as they were before `compile`, or before it raised something."""
-        self._set_losses(compiled=False)
+        """Compute the loss eagerly again, and drop the gradients of a failed compilation."""
+        self._losses = [self._run.model.loss]
         self.forget()
 
     def forget(self) -> None:
@@ -135,19 +139,3 @@ class Stepper:
     def _on_device(self, ids: Tensor) -> Tensor:
         device = self._run.precision.device
         return ids.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else ids
-
-    def _set_losses(self, compiled: bool) -> None:
-        """One for each thread."""
-        self.compiled, run = compiled, self._run
-        self._losses: list[Loss]
-        if self._threads.count > 1:
-            assert isinstance(run.model, GPT2)
-            self._replicas = None  # not both at once
-            how: How = "compiled" if compiled else "native" if run.native else "plain"
-            self._replicas = Replicas(run.model, run.precision.dtype, run.optimizer.parts, how)
-            self._losses = self._replicas.losses
-        elif compiled:
-            assert isinstance(run.model, GPT2)
-            self._losses = [compiled_loss(run.model)]
-        else:
-            self._losses = [run.model.loss]

@@ -14,7 +14,7 @@ from ..checkpoint.metadata import Evaluation
 from ..errors import TrainingError, is_out_of_memory
 from ..evaluation.loss import HeldOut
 from .async_checkpointer import Saver
-from .compiling import Compiling
+from .compile import Compiler
 from .cpu.threads import Threads
 from .memory import freed_memory_kept, give_back_freed_memory, out_of_memory, smaller_batches
 from .optim.schedule import planned
@@ -59,7 +59,7 @@ class _Loop:
         self.elapsed_before = run.elapsed_s
         self.threads = Threads(len(run.optimizer.parts))
         self.stepper = Stepper(run, run.batches(), self.threads)
-        self.compiling = Compiling(run, self.stepper, listeners)
+        self.compiler = Compiler(run, self.stepper.compile, self.stepper.leave_uncompiled, listeners)
         self.pace = Pace(run.precision.device)
         self.tokens_per_step = settings.sequences_per_step * run.model.config.block_size
         self.held_out = HeldOut(run.data.tokens.val, run.model.config.block_size, settings.eval_tokens)
@@ -89,7 +89,7 @@ class _Loop:
             elapsed_s=time.monotonic() - self.started,
             evaluating_s=self.evaluating_s,
             saving_s=self.saver.waited_s,
-            compiling_s=self.compiling.seconds,
+            compiling_s=self.compiler.seconds,
             stopped_by=stopped_by,
         )
 
@@ -107,9 +107,9 @@ class _Loop:
         run.model.train()
         stopped_by: StoppedBy | None = None
         with freed_memory_kept(), self.threads:
+            self.compiler.compile()
             while stopped_by is None:
                 self._branch_where_it_is_time()
-                self.compiling.before_step(min((self.end_step - run.step) * self.fastest_s, self.deadline - time.monotonic()))
                 began = time.monotonic()
                 self._step()
                 whole = self.pace.step_given(self._is_looked_at())
@@ -158,7 +158,7 @@ class _Loop:
                 f"a step needed more memory than there is; batches of {run.settings.batch_size} from now on, "
                 f"{run.settings.gradient_accumulation} a step: the same sequences, and the same result"
             )
-            self.compiling.anew()
+            self.compiler.compile()
             self.loss_sum += self.stepper.gradients()
         if not run.sharded:
             run.team.average_gradients(run.model.parameters())
@@ -266,7 +266,7 @@ class _Loop:
         self.stepping_s += self.seconds_summed
         elapsed = time.monotonic() - self.started
         done = run.step - self.start_step
-        remaining_s = (self.end_step - run.step) * (elapsed - self.compiling.seconds) / done
+        remaining_s = (self.end_step - run.step) * (elapsed - self.compiler.seconds) / done
         progress = Progress(
             step=run.step,
             end_step=self.end_step,

@@ -51,9 +51,9 @@ def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_model_that_it_is_for_is_trained_by_it(native_code: None, tokens: Tokens) -> None:
-    assert a_run(tokens).native
-    assert not a_run(tokens, replace(CONFIG, dropout=0.1)).native
-    assert not a_run(tokens, dtype="float32").native
+    assert a_run(tokens).kernels == "native"
+    assert a_run(tokens, replace(CONFIG, dropout=0.1)).kernels == "eager"
+    assert a_run(tokens, dtype="float32").kernels == "eager"
 
 
 @pytest.mark.parametrize("changes", [{}, {"gradient_accumulation": 3}, {"batch_size": 1}], ids=str)
@@ -63,7 +63,7 @@ def test_the_gradients_of_a_step_are_pytorchs(
     found, in_fp32 = gradients(a_run(tokens, **changes)), gradients(a_run(tokens, dtype="float32", **changes))
     without_library(monkeypatch)
     plain = a_run(tokens, **changes)
-    assert not plain.native
+    assert plain.kernels == "eager"
     pytorchs = gradients(plain)
     assert found.keys() == pytorchs.keys() == in_fp32.keys() == dict(plain.model.named_parameters()).keys()
     assert any(not torch.equal(gradient, pytorchs[name]) for name, gradient in found.items())
@@ -118,16 +118,6 @@ def test_a_run_that_goes_on_without_it_says_so(
     assert notes == ["native was True and is now False: other rounding from here on."]
     go_on(tokens, start, tmp_path, notes, max_iters=2, decay=0)
     assert len(notes) == 1
-
-
-def test_what_it_computes_is_not_compiled_unless_that_is_asked_for(
-    native_code: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("echoself_action.training.compiled._SECONDS", 0.0)  # compiling would pay
-    result = train(a_run(tokens, max_iters=25), tmp_path, StopRequest(), QUIET)
-    assert result.latest.metadata
-    assert not a_run(tokens, compile="true").native
-    assert '"native": true' in (result.latest.path / "training_state/state.json").read_text()
 
 
 @pytest.mark.parametrize("dropout", ["0", "0.1"])

@@ -5,9 +5,8 @@ cast it for itself, or laid out for native code where that computes them. Gradie
 no thread waits for another to add something, what is in the dtype of products stays in it until then, and sums have one order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,16 +17,9 @@ from ...model.cross_entropy import chunk_gradients, head_cross_entropy, padded_h
 from ...model.gpt2 import GPT2, Linear, Transformer
 from ...native import gpt2_block
 from ...native.lm_head import native_chunk_gradients
-from ..compiled import Loss, Trunk, compiled_trunk
 from ..optim.param_groups import Part
+from ..run import Loss
 
-How = Literal["plain", "compiled", "native"]
-
-_TRUNKS: dict[How, Callable[[Transformer], Trunk]] = {
-    "plain": lambda transformer: transformer.from_embeddings,
-    "compiled": compiled_trunk,
-    "native": gpt2_block.trunk,
-}
 _AT_ONCE = 1 << 19  # elements that are reduced: few calls for a small model, and little memory for a large one
 
 
@@ -35,12 +27,13 @@ class _Replica:
     """One of them: `model` with parameters of its own, which lie in the memory of the model's, or of what is `cast` of them.
     `head` (padded vocabulary, width) is the one that all share."""
 
-    def __init__(self, model: GPT2, cast: dict[Tensor, Tensor], head: Tensor, how: How) -> None:
+    def __init__(self, model: GPT2, cast: dict[Tensor, Tensor], head: Tensor, by_native: bool) -> None:
         tokens: Tensor = model.transformer.wte.weight
         self.parameters: dict[Tensor, nn.Parameter]
         self.parameters = {p: nn.Parameter(cast.get(p, p).detach()) for p in model.parameters()}
-        self._trunk = _TRUNKS[how](deepcopy(model.transformer, {id(p): own for p, own in self.parameters.items()}).train())
-        self._by = native_chunk_gradients() if how == "native" else chunk_gradients
+        own: Transformer = deepcopy(model.transformer, {id(p): own for p, own in self.parameters.items()}).train()
+        self._trunk = gpt2_block.trunk(own) if by_native else own.from_embeddings
+        self._by = native_chunk_gradients() if by_native else chunk_gradients
         self._tokens, self._vocabulary = tokens.detach(), len(tokens)
         self.parameters[tokens] = self._head = nn.Parameter(head)
         self._looked_up: tuple[Tensor, Tensor] | None = None
@@ -77,16 +70,15 @@ class _Replica:
 
 class Replicas:
     """One for each of the `parts` that the parameters of `model` are dealt out to, so that as many threads can reduce and
-    broadcast, each a part. Products are in `dtype`. Blocks and loss are computed by PyTorch, by what `compiled_trunk` makes of
-    the blocks, or by native code."""
+    broadcast, each a part. Products are in `dtype`; blocks and loss are computed by PyTorch or `by_native` kernels."""
 
-    def __init__(self, model: GPT2, dtype: torch.dtype, parts: Sequence[Part], how: How = "plain") -> None:
+    def __init__(self, model: GPT2, dtype: torch.dtype, parts: Sequence[Part], by_native: bool = False) -> None:
         tokens: Tensor = model.transformer.wte.weight
         self._tokens = tokens
         layers = [module for module in model.modules() if isinstance(module, Linear)]
         panels: dict[Tensor, Tensor] = {}
         cast: dict[Tensor, Tensor] = {}
-        if how == "native":
+        if by_native:
             panels = {p: native.panels_for(p) for p in (tokens, *(layer.weight for layer in layers))}
             head = panels[tokens][0]
         else:
@@ -96,7 +88,7 @@ class Replicas:
             head = padded_head(tokens.detach(), dtype)
             cast[tokens] = head[: len(tokens)]
         seen = cast | {p: both[0] for p, both in panels.items()}
-        self._all = [_Replica(model, seen, head, how) for _ in parts]
+        self._all = [_Replica(model, seen, head, by_native) for _ in parts]
         self._groups = {part: _grouped(part.parameters) for part in parts}
         self._cast = {part: {p: cast[p] for p in part.parameters if p in cast} for part in parts}
         self._panels = {part: {p: panels[p] for p in part.parameters if p in panels} for part in parts}

@@ -47,9 +47,11 @@ class Threads:
         self._others.shutdown()
         sys.setswitchinterval(self._interval_before)
 
-    def map(self, work: Callable[[Item], Result], items: Sequence[Item], in_turn: bool = False) -> list[Result]:
-        """`work(item)` for each of at most two items, at the same time where there are two threads and two cores, or
-        `in_turn`, as either would. Both have ended when this ends, and what the first of them raised is raised."""
+    def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """`work(item)` for each of at most two items, in parallel if there are two threads and two cores.
+
+        Waits for both, and raises the first one's error.
+        """
         cores = torch.get_num_threads()
         if self.count == 1 or cores == 1 or len(items) == 1:
             return [work(item) for item in items]
@@ -58,11 +60,6 @@ class Threads:
             torch.set_num_threads(cores // 2)  # of the thread that calls it
             return work(item)
 
-        if in_turn:
-            try:
-                return [with_half(item) for item in items]
-            finally:
-                torch.set_num_threads(cores)
         first, second = items
         other = self._others.submit(with_half, second)
         try:
