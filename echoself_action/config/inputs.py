@@ -226,7 +226,7 @@ class Inputs(BaseModel):
     grad_clip: float = _input("Maximum gradient norm, 0 to disable clipping.", TRAINS, 1.0, ge=0)
     seed: int = _input("Random seed of initial weights, batches and dropout.", TRAINS, 1337, ge=0)
     dtype: Dtype = _input(
-        "Precision of matrix products. `auto`: the first run of a model selects bfloat16 where the hardware supports it, float16 on "
+        "Precision of matrix products. `auto`: a model's first run selects bfloat16 where the hardware supports it, float16 on "
         "older GPUs, else float32; later runs keep it.",
         TRAINS,
         "auto",
