@@ -7,7 +7,7 @@ from tensorboardX.record_writer import masked_crc32c
 
 from echoself_action.checkpoint.metadata import Evaluation
 from echoself_action.checkpoint.model_folder import ModelFolder
-from echoself_action.hub.cards.history_chart import event_file, has_trend, history_files, trend_picture
+from echoself_action.hub.cards.history_chart import event_file, has_trend, history_files, trend_image
 from echoself_action.hub.history import History, Publish, parse_history, publish_of
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -72,9 +72,9 @@ def test_a_model_that_nothing_is_known_of_has_no_line(model_folder: ModelFolder)
 def test_two_publishes_make_a_picture(model_folder: ModelFolder) -> None:
     history = published(model_folder, 100, 160)
     assert not has_trend(history.publishes[:1])
-    picture = trend_picture(history.publishes)
+    picture = trend_image(history.publishes)
     assert picture.startswith(b"\x89PNG")
-    assert trend_picture(history.publishes) == picture
+    assert trend_image(history.publishes) == picture
     assert "metrics/history.png" not in history_files(published(model_folder, 100), model_folder.metadata)
 
 

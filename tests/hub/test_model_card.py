@@ -41,7 +41,7 @@ def test_the_front_matter_says_what_the_hub_shows(card: str) -> None:
     assert metrics == {"loss": 1.5, "perplexity": 4.481689, "bits_per_byte": 2.25}
 
 
-def test_the_text_says_how_it_was_trained_and_where_its_limits_are(card: str) -> None:
+def test_it_reports_training_results_and_limits(card: str) -> None:
     for fact in (
         "| Steps | 100 |",
         "| Validation loss | 1.5000 |",

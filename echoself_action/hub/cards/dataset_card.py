@@ -1,6 +1,6 @@
-"""The card of a dataset repo: front matter that the Hub's viewer and `datasets` read, and text for people.
+"""The card of a dataset repo: front matter for the Hub's viewer and `datasets`, and a description.
 
-It says nothing of the models that were trained on it: there may be several, and each names its commit in its own card.
+It does not mention the models trained on it: there may be several, and each model card names the commit of its dataset.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M
 
 
 def dataset_card(repo_id: str, dataset: Dataset, choices: CardChoices, kept: str | None = None) -> str:
-    """The README.md. `kept` is a card in which only the front matter and the marked part are replaced."""
+    """The README.md. `kept` is a card of which only the front matter and the marked section are replaced."""
     front = _front_matter(repo_id, dataset, choices)
     part = _documents(repo_id, dataset.splits)
     if kept is None:
@@ -58,12 +58,13 @@ def _front_matter(repo_id: str, dataset: Dataset, choices: CardChoices) -> dict[
 
 def _documents(repo_id: str, splits: Mapping[Split, SplitSize]) -> str:
     rows = [(split, f"{size.rows:,}", f"{size.bytes:,}") for split, size in splits.items()]
-    return f"""The documents of a repository, as language models are trained on them by [echoself-action]({ACTION_URL}).
+    return f"""Documents of a repository, in the form in which [echoself-action]({ACTION_URL}) trains language models on them.
 
 {table(("split", "documents", "bytes"), rows)}
 
-A document is held out for validation by a hash of its text, so it is in the same split in every commit of this dataset. A model
-that was trained on it names the commit in its card: load it at that `revision`.
+Documents are assigned to the train or validation split by a hash of their text, so a document is in the same split in every
+commit of this dataset. The card of a model trained on this dataset names the commit: pass it as `revision` to load the same
+documents.
 
 ```python
 from datasets import load_dataset
@@ -71,6 +72,8 @@ from datasets import load_dataset
 documents = load_dataset("{repo_id}")
 ```
 
-`text` is the document: a record of a file, or a passage of a text file. `source` is the file that it is from, `position` the
-passage, line or record in it, from 1: sorted by both, the passages of a file are the file again.
+- `text`: the document, which is a record of a file or a chunk of a text file
+- `source`: the path of that file
+- `position`: the number of the chunk, line or record in the file, starting at 1. Sorted by `source` and `position`, the chunks
+  of a text file add up to the file.
 """

@@ -1,6 +1,6 @@
-"""The history for the eye: a picture for the card, and a TensorBoard event file for the Hub's Metrics tab.
+"""Charts of the history: an image for the card, and a TensorBoard event file for the Hub's Metrics tab.
 
-The picture is a PNG, because the Hub's Markdown draws no Mermaid and not every SVG (lfai/model_openness_tool#159).
+The image is a PNG, because Markdown on the Hub renders no Mermaid and not every SVG (lfai/model_openness_tool#159).
 """
 
 import math
@@ -14,28 +14,28 @@ from ...checkpoint.metadata import Metadata
 from ..history import History, Publish
 from ..repo import CHART_FILE, HISTORY_FILE
 
-FEWEST = 2  # publishes that make a trend
-_SHOWN = 200  # publishes in the picture; more do not show
+FEWEST = 2  # publishes to draw a chart of
+_SHOWN = 200  # publishes in the image; more are not distinguishable
 _INK, _LINE, _GRID = "#1f2328", "#0969da", "#d0d7de"
 
 
 def history_files(history: History, facts: Metadata | None) -> dict[str, bytes]:
-    """What is published of the history, with the model that `facts` are of."""
+    """The files of the history, published with the model that `facts` describe."""
     files = {HISTORY_FILE: history.content}
     if has_trend(history.publishes):
-        files[CHART_FILE] = trend_picture(history.publishes)
+        files[CHART_FILE] = trend_image(history.publishes)
     if facts:
         files[f"runs/{facts.run_id[:8]}/events.out.tfevents.{_began(history, facts)}.echoself"] = event_file(history, facts)
     return files
 
 
 def has_trend(publishes: Sequence[Publish]) -> bool:
-    """Whether there is something to draw."""
+    """Whether there are enough publishes for a chart."""
     return sum(publish.val_loss is not None for publish in publishes) >= FEWEST
 
 
-def trend_picture(publishes: Sequence[Publish]) -> bytes:
-    """A PNG of the held-out loss over the publishes, on white. A dotted line is where the corpus became another."""
+def trend_image(publishes: Sequence[Publish]) -> bytes:
+    """A PNG of the validation loss over the publishes, on white. A dotted line marks a change of the corpus."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -66,10 +66,10 @@ def trend_picture(publishes: Sequence[Publish]) -> bytes:
 
 
 def event_file(history: History, facts: Metadata) -> bytes:
-    """A TensorBoard event file of the run: all its evaluations, and the figures of its publishes, by step.
+    """A TensorBoard event file of the run: all evaluations and the metrics of all publishes, by step.
 
-    It is written whole every time, so one file a run is enough. An evaluation is given the time of the publish that first
-    had it: nobody noted its own.
+    The whole file is rewritten at every publish, so a run has one file. The wall time of an evaluation is that of the first
+    publish after it, because the time of the evaluation itself is not recorded.
     """
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.proto.summary_pb2 import Summary
@@ -113,11 +113,11 @@ def event_file(history: History, facts: Metadata) -> bytes:
 
 
 def perplexity(loss: float | None) -> float | None:
-    """e to the loss in nats per token; None where that is unknown or no number."""
+    """exp(loss), for a loss in nats per token; None if the loss is None, NaN or too large."""
     return math.exp(loss) if loss is not None and loss < 700 else None
 
 
 def _began(history: History, facts: Metadata) -> int:
-    """When the run was first published, in seconds since 1970: a name that its event file keeps."""
+    """Time of the first publish of the run, as a Unix timestamp. It is part of the file name, so it must not change."""
     times = [publish.published_at for publish in history.publishes if publish.run_id == facts.run_id]
     return int(times[0].timestamp()) if times else 0

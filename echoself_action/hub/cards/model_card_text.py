@@ -1,4 +1,4 @@
-"""The parts of the model card, each from facts alone: Markdown for people."""
+"""The sections of the model card: Markdown, rendered from the metadata and the history."""
 
 import json
 from collections.abc import Sequence
@@ -12,30 +12,32 @@ from ..repo import CHART_FILE, HISTORY_FILE
 from .history_chart import has_trend, perplexity
 
 ACTION_URL = "https://github.com/9cog/echoself-action"
-_SHOWN = 10  # publishes in the table; the file has them all
+_SHOWN = 10  # publishes in the table; the file has all of them
 
 LIMITS = """## Intended use and limits
 
-To write text in the manner of its corpus, to study how a small model learns, and to go on training it. It is no assistant.
+This model is intended for generating text in the style of its training corpus, for studying how small models learn, and for
+further training.
 
-This is a small model of one corpus. It repeats what is in that corpus, its errors and biases included, states things that
-are not true, and has not been tuned to follow instructions or to be safe. Don't rely on its text for decisions.
+This is a base language model: it continues text and does not follow instructions. It is small and was trained on a single
+corpus, so it reproduces the errors and biases of that corpus and generates false statements. It has not been fine-tuned for
+safety. Do not base decisions on its output.
 """
 
 
 def about(config: Any, architecture: Architecture) -> str:
-    """What it is, with what its architecture has to say."""
+    """Architecture and sizes, with the notes of the architecture."""
     name = architecture.display_name
     return f"""A {name} language model with {config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, a context of
-{config.block_size} tokens and a vocabulary of {config.vocab_size}. It was trained and published by
+{config.block_size} tokens and a vocabulary of {config.vocab_size} tokens, trained and published with
 [echoself-action]({ACTION_URL}).
 {architecture.config.card_text(config)}"""
 
 
 def use(repo_id: str, config: Any, architecture: Architecture) -> str:
-    """A snippet that runs."""
-    new_tokens = min(50, config.block_size // 2)  # the context has no room for more than a block
-    return f"""## How to use it
+    """Code that loads the model and generates text."""
+    new_tokens = min(50, config.block_size // 2)  # prompt and new tokens must fit into the context
+    return f"""## How to use
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -49,7 +51,7 @@ print(tokenizer.decode(model.generate(ids, max_new_tokens={new_tokens}, do_sampl
 
 
 def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[Publish], last: Publish | None) -> str:
-    """How good it is, how good the ones before it were, and that it is the model that was trained."""
+    """Losses, the comparison with the model published before, the parity check, and the history."""
     rows = []
     if facts:
         best = f" (step {facts.best_step:,})" if facts.best_step else ""
@@ -63,10 +65,11 @@ def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[Publi
     sections = [
         "## Results",
         table(("", ""), [row for row in rows if row[1]]) if rows else "",
-        "Losses are in nats per token, on documents that are held out by a hash of their content." if rows else "",
+        "Losses are in nats per token, measured on held-out documents, which are selected by a hash of their content."
+        if rows
+        else "",
         compared(facts.compared) if facts and facts.compared else "",
-        "Before it was published, these files were loaded with stock transformers and compared with the model that was "
-        "trained:\n"
+        "Before publishing, these files were loaded with stock transformers and compared with the trained model:\n"
         f"{in_words(parity)}.",
         _history(history),
     ]
@@ -74,15 +77,15 @@ def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[Publi
 
 
 def compared(facts: Comparison) -> str:
-    """One model beside the one that was published before."""
+    """The comparison with the model that was published before."""
     difference = facts.candidate - facts.published
-    return f"""On the same held-out text its loss is {facts.candidate:.4f} {facts.unit}, and that of the model which was
-published before (commit `{facts.against[:12]}`) {facts.published:.4f}: a difference of {difference:+.4f}, with a 95% interval
-of {facts.low:+.4f} to {facts.high:+.4f} (paired bootstrap over {facts.windows} windows with {facts.tokens:,} tokens)."""
+    return f"""On the same held-out text, the loss of this model is {facts.candidate:.4f} {facts.unit}. The loss of the model
+published before (commit `{facts.against[:12]}`) is {facts.published:.4f}: a difference of {difference:+.4f}, 95 % CI
+{facts.low:+.4f} to {facts.high:+.4f} (paired bootstrap over {facts.windows} windows with {facts.tokens:,} tokens)."""
 
 
 def history_table(history: Sequence[Publish]) -> str:
-    """The last publishes, the newest first."""
+    """A table of the last publishes, newest first."""
     rows = [
         (
             f"{publish.published_at:%Y-%m-%d %H:%M}",
@@ -103,40 +106,43 @@ def history_table(history: Sequence[Publish]) -> str:
 
 
 def training(facts: Metadata | None, folder: str | None = None) -> str:
-    """The data and the procedure; `folder` is where in the repo the documents are, None where they are not in it."""
+    """Training data and hyperparameters. `folder`: the folder of the repo with the documents, or None if it has none."""
     if facts is None:
-        return "## How it was trained\n\nThat is not recorded."
+        return "## Training\n\nThe training data and hyperparameters are not recorded."
     data, settings, origin = facts.data, facts.settings, facts.imported_from
     documents = f" in {data.documents:,} documents" if data and data.documents else ""
     rows = [
         ("Corpus", ", ".join(code(pattern) for pattern in data.patterns) if data else "unknown"),
-        ("Its size", f"{data.train_tokens:,} tokens{documents}, {data.val_tokens:,} held out" if data else ""),
-        ("Its digest", code(data.digest[:16]) if data else ""),
-        ("Its documents", _documents(facts.dataset, folder)),
+        ("Corpus size", f"{data.train_tokens:,} tokens{documents}, {data.val_tokens:,} held out" if data else ""),
+        ("Corpus digest", code(data.digest[:16]) if data else ""),
+        ("Documents", _documents(facts.dataset, folder)),
         ("Steps", f"{facts.step:,}"),
         ("Tokens seen", f"{facts.tokens_seen:,}"),
         ("Parameters", f"{facts.parameters:,}"),
         ("Tokenizer", f"{code(facts.tokenizer.name)}, {facts.tokenizer.vocab_size:,} entries"),
-        ("Sequences a step", f"{settings.get('batch_size')} x {settings.get('gradient_accumulation')}"),
+        (
+            "Batch size",
+            f"{settings.get('batch_size')} sequences x {settings.get('gradient_accumulation')} gradient accumulation steps",
+        ),
         ("Peak learning rate", f"{settings.get('learning_rate')}"),
-        ("Computed in", f"{settings.get('computed_in')}" + (f", on {facts.device}" if facts.device else "")),
-        ("Time", f"{facts.elapsed_s / 60:,.1f} minutes"),
+        ("Precision", f"{settings.get('computed_in')}" + (f", on {facts.device}" if facts.device else "")),
+        ("Training time", f"{facts.elapsed_s / 60:,.1f} minutes"),
         ("Software", ", ".join(f"{name} {version}" for name, version in facts.versions.items())),
     ]
     if origin:
-        differ = f"; logits differ from its own by {facts.parity.max_abs_diff:.1e}" if facts.parity else ""
+        differ = f"; max absolute logit difference {facts.parity.max_abs_diff:.1e}" if facts.parity else ""
         rows.append(("Imported from", f"a {origin.layout} checkpoint{differ}"))
         rows += [("Note", remark) for remark in origin.remarks]
-    return f"## How it was trained\n\n{table(('', ''), [row for row in rows if row[1]])}"
+    return f"## Training\n\n{table(('', ''), [row for row in rows if row[1]])}"
 
 
-def going_on(repo_id: str, facts: Metadata | None) -> str:
-    """A workflow that makes it better."""
+def continue_training(repo_id: str, facts: Metadata | None) -> str:
+    """A workflow that trains it further."""
     patterns = facts.data.patterns if facts and facts.data else ["**/*.md"]
-    return f"""## How to go on training it
+    return f"""## Continue training
 
-With [echoself-action]({ACTION_URL}), in a workflow of the repository that has the corpus: it takes up the training state on
-the branch `training-state`, trains on, and publishes the model here where it has become better.
+Use [echoself-action]({ACTION_URL}) in a workflow of the repository with the corpus. It resumes from the training state on the
+branch `training-state`, trains further, and publishes the model here if it is better.
 
 ```yaml
 - uses: actions/checkout@v7
@@ -170,13 +176,13 @@ def _history(history: Sequence[Publish]) -> str:
     if not history:
         return ""
     picture = f"\n\n![Validation loss over the publishes]({CHART_FILE})" if has_trend(history) else ""
-    more = f", the last {_SHOWN} of {len(history)}" if len(history) > _SHOWN else ""
-    head = f"### History{picture}\n\nEvery publish has a line in [{HISTORY_FILE}]({HISTORY_FILE}){more}:"
+    more = f" (showing the last {_SHOWN} of {len(history)})" if len(history) > _SHOWN else ""
+    head = f"### History{picture}\n\nEach publish adds a line to [{HISTORY_FILE}]({HISTORY_FILE}){more}:"
     return f"{head}\n\n{history_table(history)}"
 
 
 def _documents(dataset: DatasetFacts | None, folder: str | None) -> str:
-    """Where they can be had."""
+    """Where the documents are published."""
     if folder:
         return f"in {code(f'{folder}/')} of this repo"
     return f"dataset {code(dataset.repo_id)} at commit {code(dataset.commit)}" if dataset else ""
@@ -191,7 +197,7 @@ def _minutes(seconds: float | None) -> str:
 
 
 def _run(publish: Publish) -> str:
-    """The commit that it was trained from, with a link to the job where that is one that a link can hold."""
+    """The commit of the training code and text, linked to the job if its URL is safe in a Markdown link."""
     name = code(publish.commit[:7]) if publish.commit else "a job" if publish.run_url else ""
     safe = publish.run_url and publish.run_url.startswith("https://") and not set(publish.run_url) & set(" ()<>|\n\"'")
     return f"[{name}]({publish.run_url})" if safe and name else name

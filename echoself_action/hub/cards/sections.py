@@ -1,7 +1,7 @@
-"""A Markdown file with parts that are ours, and text around them that is not: only our parts are ever replaced.
+"""A Markdown file with generated sections and text of its author: only the generated sections are replaced.
 
-A part lies between `<!-- echoself:NAME -->` and `<!-- /echoself:NAME -->`. The YAML at the top belongs to whoever wrote the
-file; ours fills in what it lacks, and the results.
+A section is between `<!-- echoself:NAME -->` and `<!-- /echoself:NAME -->`. The front matter (YAML at the top) belongs to the
+author too: only missing keys and the results are filled in.
 """
 
 import re
@@ -17,31 +17,31 @@ _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$\n?", re.
 
 
 def section(name: str, content: str) -> str:
-    """A part of ours. A mark inside its content would end it early, so there it is none."""
+    """A generated section. A mark inside its content would end it early, so it is escaped."""
     content = _MARK.sub(lambda found: found[0].replace("<!--", "<! --"), content.strip())
     return f"<!-- echoself:{name} -->\n{content}\n<!-- /echoself:{name} -->"
 
 
 def has_sections(text: str) -> bool:
-    """Whether there is a part to replace."""
+    """Whether there is a section to replace."""
     return _SECTION.search(text) is not None
 
 
 def wrong_marks(text: str) -> list[str]:
-    """The marks of a template that open or close nothing, or none of the parts that there are."""
+    """The marks of a template that are unpaired, or do not name one of SECTIONS."""
     left = _SECTION.sub(lambda found: "" if found[1] in SECTIONS else found[0], text)
     return [found[0] for found in _MARK.finditer(left)]
 
 
 def filled(text: str, sections: Mapping[str, str]) -> str:
-    """`text` with the parts that `sections` has replaced."""
+    """`text` with the sections in `sections` replaced."""
     return _SECTION.sub(lambda found: section(found[1], sections[found[1]]) if found[1] in sections else found[0], text)
 
 
 def with_front_matter(text: str, ours: Mapping[str, Any], decided: Sequence[str]) -> str:
-    """`text` with the YAML that it has at its top, and from `ours` what that lacks; of the keys in `decided`, ours always.
+    """`text` with the keys of `ours` added to its front matter if they are missing; the keys in `decided` are always set.
 
-    Lists of tags and of datasets are joined. YAML that can't be read stays as it is: it is not ours to mend.
+    Lists of tags and of datasets are merged. Front matter that is not valid YAML is left unchanged.
     """
     match = _FRONT_MATTER.match(text)
     if match is None:
