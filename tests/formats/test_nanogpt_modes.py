@@ -26,7 +26,7 @@ def test_the_card_says_where_the_model_comes_from(echoself: Cli, workspace: Path
     echoself(f"deploy {ROUND} --checkpoint {shared}/fixtures/nanogpt/bias_true/ckpt.pt")
     with open_hub("hub", None) as hub:
         card = Path(hub.api.hf_hub_download("me/model", "README.md")).read_text()
-    assert "| Imported from | a nanoGPT checkpoint; logits differ from its own by 0.0e+00 |" in card
+    assert "| Imported from | a nanoGPT checkpoint; max absolute logit difference 0.0e+00 |" in card
 
 
 def test_training_goes_on_from_it(
