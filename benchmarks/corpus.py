@@ -1,14 +1,14 @@
-"""What text costs before the first step: read, split and tokenised, then the same again unchanged; beside the plain way.
+"""Time and memory for reading, splitting and tokenising a corpus, first and again unchanged, compared with the common scripts.
 
     python benchmarks/corpus.py [--megabytes 1000] [--tokenizers chars,bytes,bpe:4096,gpt2] [--turns 3]
 
-Whole processes that take turns. Ours calls what `train` calls before its first step: every file hashed and cut into documents,
-each in its split, tokens in two files; `bpe:<size>` is trained on the corpus first. The plain way has the text in one file,
-and cuts it at nine tenths: nanoGPT's prepare.py for `chars` and `gpt2`, Hugging Face's `tokenizers` for `bpe`, NumPy for
-`bytes`. It holds everything in memory, so it gets no more than `--peer-megabytes`.
+Whole processes that take turns. Ours does what `train` does before its first step: it hashes every file, splits files into
+documents and documents into train and val, and writes tokens to two files; `bpe:<size>` is trained on the corpus first. `plain`
+has the text in one file and splits it at 90%: nanoGPT's prepare.py for `chars` and `gpt2`, Hugging Face's `tokenizers` for
+`bpe`, NumPy for `bytes`. It holds everything in memory, so it gets no more than `--peer-megabytes`.
 
-The text is a real one, over and over: its paragraphs in another order each time, every 200th word with letters of its own.
-`gpt2` needs its vocabulary: TIKTOKEN_CACHE_DIR where there is no network.
+The text is a real one, repeated: with its paragraphs in another order each time, and random letters in every 200th word. `gpt2`
+needs its vocabulary: set TIKTOKEN_CACHE_DIR on a machine without a network.
 """
 
 import json
@@ -31,7 +31,7 @@ from common.results import Figures, machine, spread
 
 ROOT = Path(__file__).parent.parent
 _PARAGRAPHS = 400  # of a file: about 60 kB of Shakespeare
-_TOLD = """
+_ANSWER = """
 import json, re
 hwm = re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())
 print(json.dumps({"trained": trained, "tokens": tokens, "peak": int(hwm[1]) / 1024}))
@@ -39,10 +39,10 @@ print(json.dumps({"trained": trained, "tokens": tokens, "peak": int(hwm[1]) / 10
 OURS = """
 import sys, time
 from pathlib import Path
-from echoself_action.config.inputs import Inputs
-from echoself_action.modes import corpus
+from echoself_action.config.inputs import TrainInputs
+from echoself_action.starting import tokenize_corpus
 
-trained, make = 0.0, corpus._tokenizer
+trained, make = 0.0, tokenize_corpus._tokenizer
 
 def timed(*given):
     global trained
@@ -51,8 +51,8 @@ def timed(*given):
     trained = time.perf_counter() - began
     return made
 
-corpus._tokenizer = timed
-found = corpus.corpus_tokens(Inputs(mode="train", data=("text/**",), tokenizer=sys.argv[1]), None)
+tokenize_corpus._tokenizer = timed
+found = tokenize_corpus.corpus_tokens(TrainInputs(mode="train", data=("text/**",), tokenizer=sys.argv[1]), None)
 tokens = len(found.train) + len(found.val)
 """
 _PLAIN = """
@@ -157,8 +157,8 @@ def measured(tokenizer: str, work: Path, turns: int) -> dict[str, list[Taken]]:
                 one = measure(tokenizer, work)
                 taken.setdefault(who, []).append(one)
     except subprocess.CalledProcessError as error:
-        told = re.split(r"^\S+Error: ", error.stderr, flags=re.MULTILINE)[-1]
-        why = " ".join(told.split()) or f"a process ended with {error.returncode}"
+        message = re.split(r"^\S+Error: ", error.stderr, flags=re.MULTILINE)[-1]
+        why = " ".join(message.split()) or f"a process ended with {error.returncode}"
         print(f"The rest of {tokenizer} was not measured: {why}", flush=True)
     return taken
 
@@ -173,15 +173,15 @@ def plain(tokenizer: str, work: Path) -> Taken:
 
 def run(program: str, tokenizer: str, work: Path) -> Taken:
     """Raises CalledProcessError where the process fails."""
-    command = [sys.executable, "-c", program + _TOLD, tokenizer]
+    command = [sys.executable, "-c", program + _ANSWER, tokenizer]
     before, began = os.times(), time.perf_counter()
     done = subprocess.run(
         command, cwd=work, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
     )
     seconds, after = time.perf_counter() - began, os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    told = json.loads(done.stdout.splitlines()[-1])
-    return Taken(seconds, told["trained"], cpu, told["peak"], told["tokens"])
+    answer = json.loads(done.stdout.splitlines()[-1])
+    return Taken(seconds, answer["trained"], cpu, answer["peak"], answer["tokens"])
 
 
 def tell(figures: Figures, tokenizer: str, who: str, taken: list[Taken], megabytes: float) -> None:

@@ -1,10 +1,10 @@
-"""The same small model trained by this package and by nanoGPT's own train.py: do they learn the same, and does memory grow?
+"""The final loss of the same small model trained by this package and by nanoGPT's train.py, and the memory of a long run.
 
     python benchmarks/final_loss.py [--nanogpt PATH_OF_A_CHECKOUT] [--text FILE] [--steps 2000]
 
-Both see the same tokens, split at 90%, the same sizes (`baby` in peers.py), AdamW, steps, learning-rate schedule and fp32,
-eager, on the CPU. Both final models are evaluated by the same function on the whole held-out text. Ours is watched for the
-memory that it has at a quarter of the run and at its end. How fast they are: speed.py and time_to_loss.py.
+Both get the same tokens, split at 90%, the same sizes (`baby` in common/peers.py), AdamW, steps and learning-rate schedule,
+eager in fp32 on the CPU. One function evaluates both final models on the whole held-out text. Resident memory of ours is
+measured at a quarter of the run and at its end. For speed see speed.py and time_to_loss.py.
 """
 
 import argparse
@@ -51,13 +51,13 @@ def benchmark(given: argparse.Namespace, work: Path) -> None:
     assert folder
     ours = held_out.loss(load_model(folder))
     theirs = held_out.loss(NanoGPT(given.nanogpt, work / "theirs"))  # type: ignore[arg-type]
-    told = {
+    content = {
         "machine": machine(),
         "steps": given.steps,
         "val_loss": {"ours": round(ours, 4), "nanogpt": round(theirs, 4), "ratio": round(ours / theirs, 4)},
         "resident_mb": {"at a quarter of the run": round(early), "at its end": round(late)},
     }
-    print(json.dumps(told, indent=2))
+    print(json.dumps(content, indent=2))
     figures = Figures(given)
     figures.add("validation loss", "ours", ours)
     figures.add("validation loss", "nanoGPT", theirs)

@@ -1,11 +1,12 @@
-"""Tokens a second of generated text: this package with and without its cache, and transformers' `generate` of the same model.
+"""Generated tokens per second of this package with and without its KV cache, and of transformers' `generate` with the same
+model.
 
     python benchmarks/generation.py [--shape mid] [--vocabularies 4096,50257] [--tokens 100] [--turns 5]
 
-One text from its first token on, one thread, fp32. `ours` draws every token from its probabilities, as samples in reports are
-drawn; `ours, anew` does the same and computes the whole text for each, as a model must that has no cache. `transformers` is a
-stock GPT2LMHeadModel with its cache, whose logits are ours: greedy, which draws nothing, and `drawing` as ours does. They take
-turns in one process; seconds are of the processor, which says more than the clock where a machine does other work too.
+One text, from its first token on, with one thread in fp32. `ours` samples every token, as for the samples in reports; `ours, no
+cache` computes the whole text again for each token. `transformers` is a stock GPT2LMHeadModel with its cache and equal logits:
+greedy, and `transformers, sampling`. They take turns in one process; times are processor time, which is more reliable than wall
+time on a machine with other load.
 """
 
 import argparse
@@ -25,8 +26,8 @@ from echoself_action.model.gpt2 import GPT2, GPT2Config
 BEGUN, TEMPERATURE = [0], 0.8
 
 
-class Anew(GPT2):
-    """The same model without its cache."""
+class WithoutCache(GPT2):
+    """The same model without its KV cache."""
 
     def incremental(self) -> None:  # type: ignore[override]
         return None
@@ -69,11 +70,11 @@ def measured(given: argparse.Namespace, vocabulary: int) -> dict[str, list[float
 
 @torch.no_grad()
 def programs(shape: str, vocabulary: int) -> dict[str, Callable[[int], int]]:
-    """Each writes as many tokens as it is told, and says how many it wrote."""
+    """By name: functions that generate a number of tokens and return how many they generated."""
     config = GPT2Config(vocab_size=vocabulary, **SHAPES[shape].sizes)
-    model, anew = GPT2(config).eval(), Anew(config).eval()
+    model, no_cache = GPT2(config).eval(), WithoutCache(config).eval()
     model.initialise(0)
-    anew.load_state_dict(model.state_dict())
+    no_cache.load_state_dict(model.state_dict())
     sizes = {"n_positions": config.block_size, "n_layer": config.n_layer, "n_head": config.n_head, "n_embd": config.n_embd}
     ends = {"bos_token_id": 0, "eos_token_id": 0}  # of this vocabulary
     stock = GPT2LMHeadModel(StockConfig(vocab_size=vocabulary, activation_function=config.activation, **sizes, **ends)).eval()
@@ -95,9 +96,9 @@ def programs(shape: str, vocabulary: int) -> dict[str, Callable[[int], int]]:
 
     return {
         "ours": ours(model),
-        "ours, anew": ours(anew),
+        "ours, no cache": ours(no_cache),
         "transformers": theirs(do_sample=False),
-        "transformers, drawing": theirs(do_sample=True, temperature=TEMPERATURE, top_k=0),
+        "transformers, sampling": theirs(do_sample=True, temperature=TEMPERATURE, top_k=0),
     }
 
 

@@ -1,4 +1,4 @@
-"""A GPT-2-small nanoGPT checkpoint made a model folder, by us and by PyTorch with transformers: time and memory.
+"""Time and memory for converting a nanoGPT checkpoint of GPT-2 small to a model folder, by us and by PyTorch with transformers.
 
     python benchmarks/import_nanogpt.py [--rounds 3] [--layers 12]
 

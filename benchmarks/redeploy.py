@@ -1,9 +1,9 @@
-"""A model of 500 MB is published, and published again unchanged: how long does that take, and what is sent?
+"""Time and traffic of publishing a model of 500 MB, and of publishing it again unchanged.
 
     python benchmarks/redeploy.py [--layers 18] [--turns 3]
 
-A model of 127M parameters takes one step, and goes to a local Hub in the process that measures. Bytes are what the machine's
-loopback carried meanwhile, and what the Hub's folder grew by. Times are of whole processes; the first publish is beside them.
+A model of 127M parameters is trained for one step and published to a local Hub in the measuring process. Bytes are the traffic
+of the loopback interface, and the growth of the Hub's folder. Times are of whole processes.
 """
 
 import re
@@ -37,9 +37,9 @@ def main() -> None:
         with LocalHub(work / "hub") as hub:
             for turn in range(given.turns + 1):
                 before, stored, began = carried(), size(work / "hub"), time.monotonic()
-                told = echoself(f"deploy --hub {hub.url} --repo-id me/model", work)
+                output = echoself(f"deploy --hub {hub.url} --repo-id me/model", work)
                 took = time.monotonic() - began
-                assert f"deployed={'true' if turn == 0 else 'false'}\n" in told, told
+                assert f"deployed={'true' if turn == 0 else 'false'}\n" in output, output
                 sent, more = carried() - before, size(work / "hub") - stored
                 name, short = (f"again, {turn}", "again") if turn else ("the first", "the first")
                 print(f"| {name} | {took:.1f} | {sent:,} | {more:,} |", flush=True)

@@ -1,11 +1,11 @@
-"""Half a run and the other half, against the whole run: this package's `train` and nanoGPT's own train.py on the same test.
+"""A run that is interrupted halfway and resumed, compared with an uninterrupted one: this package and nanoGPT's train.py.
 
     python benchmarks/resume.py --nanogpt PATH_OF_A_CHECKOUT [--text FILE] [--steps 200]
 
-The same text, sizes and settings as in nanogpt.py, on the CPU in fp32, with dropout. Each program runs N steps at once, twice
-over, to see that it repeats itself; and N/2 steps, and from its checkpoint N/2 more. Compared: the final weights, and the
-training losses of the steps after the half. nanoGPT seeds its generator anew on every start, so that a continued run draws the
-batches (and dropout) of its beginning again.
+Text, sizes and settings are those of final_loss.py, on the CPU in fp32, with dropout. Each program runs N steps without a stop,
+twice, which shows whether it is deterministic; and N/2 steps, and N/2 more from its checkpoint. The final weights and the
+training losses of the second half are compared. nanoGPT seeds its generator again at every start, so a resumed run repeats the
+batches and the dropout masks of its beginning.
 """
 
 import json
@@ -45,13 +45,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     given = parser.parse_args()
     if not given.nanogpt:
-        print("not run: check out karpathy/nanoGPT and give its path with --nanogpt or NANOGPT")
+        print("skipped: needs a checkout of karpathy/nanoGPT, as --nanogpt or NANOGPT")
         return
     figures, half = Figures(given), given.steps // 2
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
         tokens = write_tokens(given.text, SHAPE.tokenizer, work)
-        print("| program | compared with the run at once | max of weight differences | mean / max of loss differences |")
+        print("| program | compared with an uninterrupted run | max of weight differences | mean / max of loss differences |")
         print("|---|---|---|---|")
         for name, run in (
             ("ours", lambda out, parts: ours(tokens, work / out, parts, given.steps)),

@@ -1,12 +1,12 @@
-"""What a save costs a run: this package's Saver (a copy in memory, written behind the run) against torch.save in the loop.
+"""The cost of a checkpoint: this package's Saver (a copy in memory, written in the background) and torch.save in the loop.
 
     python benchmarks/saving.py [--rounds 7] [--sizes ci,124M]
 
-A round has three turns of the same number of steps, one after the other: without a save; with a torch.save of the same
-weights and optimizer state, as nanoGPT's loop does it (no checksum, no sync, in place of the file before); with a Saver's save,
-whose writing has ended when the turn has (two safetensors files with sha256, synced, renamed, old checkpoints pruned). So
-whatever else the machine does meets all three alike. `blocking` is how long the loop stood still for a save, `added` how much
-longer the turn took than the one without: what writing takes away from the steps is in it. Medians, and the range.
+A round has three turns of the same number of steps, one after the other: without a save; with a torch.save of the same weights
+and optimizer state, as nanoGPT's loop does it (no checksum, no sync, in place of the file before); with a Saver's save, which
+has been written when the turn ends (two safetensors files with sha256, synced, renamed, old checkpoints pruned). Other load on
+the machine affects all three alike. `blocking` is how long the loop waited for a save, `added` how much longer the turn took
+than the one without a save, which includes what writing takes from the steps. Medians and ranges.
 """
 
 import statistics

@@ -1,10 +1,10 @@
-"""Tokens a second of this package by the cores and processes that share a batch.
+"""Tokens per second of this package by the number of cores and of processes that share a batch.
 
     python benchmarks/scaling.py [--shapes baby,mid] [--cores 1,2] [--processes 1,2] [--turns 7] [--text FILE]
 
-One process with so many cores (OMP_NUM_THREADS), and so many processes with all cores (`processes`; with `sharding: full`
-too, where they are several). AdamW; the same model, batch and tokens everywhere. All take turns of a few seconds, the others
-stopped meanwhile.
+One process with each number of cores (OMP_NUM_THREADS), and each number of processes with all cores (`processes`, and several
+with `sharding: full` too). AdamW, and the same model, batches and tokens everywhere. All take turns of a few seconds, and are
+stopped (SIGSTOP) in between.
 """
 
 import argparse
@@ -22,10 +22,10 @@ def main() -> None:
     cores = os.cpu_count() or 1
     parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--shapes", default="baby,mid")
-    parser.add_argument("--cores", default=f"1,{cores}", help="of one process")
-    parser.add_argument("--processes", default=f"1,{cores}", help="that share the batch, which has to be a multiple of each")
+    parser.add_argument("--cores", default=f"1,{cores}", help="numbers of cores of one process")
+    parser.add_argument("--processes", default=f"1,{cores}", help="numbers of processes; the batch must be divisible by each")
     parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=5, help="of a turn")
+    parser.add_argument("--seconds", type=float, default=5, help="length of a turn")
     given = parser.parse_args()
     figures = Figures(given)
     print(machine())

@@ -1,13 +1,13 @@
-"""Tokens a second of this package, nanoGPT, transformers' Trainer and litgpt, and the share of what the CPU can multiply.
+"""Tokens per second of this package, nanoGPT, transformers' Trainer and litgpt, and their share of the device's matrix rate.
 
     python benchmarks/speed.py [--nanogpt PATH_OF_A_CHECKOUT] [--litgpt PYTHON] [--fp32] [--shapes baby,mid,small] [--turns 7]
     python benchmarks/speed.py --device cuda --nanogpt PATH_OF_A_CHECKOUT --shapes gpt2 --peak 989
 
-The same model, batches and AdamW everywhere; this package in the dtype that it chooses (`ours`; with its own default optimizer
-`ours, muon`; without its native code `ours, by PyTorch`; with --fp32, as on a CPU that doesn't multiply bfloat16, `ours, in
-fp32`), nanoGPT eager in fp32, the Trainer with its defaults, litgpt's model with its embeddings tied, trained as its
-pretrain.py does; on a GPU nanoGPT is compiled, and all are in bfloat16. All programs are there at the same time and take turns
-of a few seconds, the others stopped meanwhile. `gemm` multiplies square matrices in bfloat16, or in fp32 where that is faster:
+All programs train the same model with the same batches and AdamW. This package uses the dtype that it chooses (`ours`), its
+default optimizer (`ours, muon`), no native kernels (`ours, by PyTorch`), or with --fp32 the dtype of a CPU without bfloat16
+products (`ours, in fp32`). nanoGPT is eager in fp32, the Trainer has its defaults, litgpt's model has tied embeddings and is
+trained as in its pretrain.py; on a GPU nanoGPT is compiled, and all use bfloat16. All programs take turns of a few seconds,
+and are stopped (SIGSTOP) in between. `gemm` multiplies square matrices in bfloat16, or in fp32 where that is faster:
 its rate is the device's. Shares of
 it count 6 operations for each weight and token, and attention's; with --peak they are shares of that, which is the MFU. Memory
 is the peak resident set, without a GPU's.
@@ -28,9 +28,9 @@ from common.peers import (
     Shape,
     add_device,
     add_nanogpt,
+    describe_nanogpt,
     end,
     nanogpt_command,
-    nanogpt_in_words,
     nanogpt_on,
     our_program,
     take_turns,
@@ -74,7 +74,7 @@ settings = dict(per_device_train_batch_size=batch, max_steps=10**6, save_strateg
 Trainer(model, TrainingArguments(out, **settings), train_dataset=rows, callbacks=[Timer()]).train()
 """
 
-# as its pretrain.py does it: compiled, its own loss, in fp32 where there is no GPU
+# as in its pretrain.py: compiled, with its own loss, in fp32 on a CPU
 LITGPT = """
 import sys, time, torch
 import numpy as np
@@ -108,16 +108,18 @@ def main() -> None:
     parser = results.parser(__doc__)
     add_nanogpt(parser)
     add_device(parser)
-    parser.add_argument("--litgpt", type=Path, help="a Python that has litgpt, whose dependencies exclude ours")
-    parser.add_argument("--fp32", action="store_true", help="ours in fp32 too")
-    parser.add_argument("--peak", type=float, help="TFLOP/s of the device by its data sheet: shares are of it, not of gemm's")
+    parser.add_argument("--litgpt", type=Path, help="a Python with litgpt, whose dependencies conflict with ours")
+    parser.add_argument("--fp32", action="store_true", help="measure ours in fp32 too")
+    parser.add_argument(
+        "--peak", type=float, help="peak TFLOP/s of the device from its data sheet: shares are of it instead of gemm's"
+    )
     parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--shapes", default="baby,mid,small")
     parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=5, help="of a turn")
+    parser.add_argument("--seconds", type=float, default=5, help="length of a turn")
     given = parser.parse_args()
     figures = Figures(given)
-    print(f"{machine()}; {nanogpt_in_words(given.nanogpt)}")
+    print(f"{machine()}; {describe_nanogpt(given.nanogpt)}")
     print(
         "| model | program | tokens/s (range) | of nanoGPT's (range) | of the Trainer's (range) | share of gemm (range) | "
         "peak memory, MB |"
@@ -187,7 +189,7 @@ def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figu
 
 
 def _ratios(rates: dict[str, list[float]], program: str, other: str) -> list[float]:
-    """Turn by turn; none where the other was not run."""
+    """For each turn; empty if the other program was not run."""
     return [rate / its for rate, its in zip(rates[program], rates.get(other, []), strict=False)]
 
 

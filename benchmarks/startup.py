@@ -1,10 +1,10 @@
-"""How long whole processes take to start: `--help`, `pull`, `deploy` of an unchanged model, and `train` to its first step.
+"""Start-up time of whole processes: `--help`, `pull`, `deploy` of an unchanged model, and `train` up to its first step.
 
     python benchmarks/startup.py [--turns 9]
 
-Beside them `python -c "import torch"`, which a mode that computes can't do without. All take turns. `pull` and `deploy` speak
-to a local Hub in another process. `train` is over when its first step is logged; the step itself is the program's own figure.
-Processor time is user and system time of the process: on a machine that does other work too it says more than the clock.
+For comparison `python -c "import torch"`, which every mode that computes needs. All take turns. `pull` and `deploy` use a local
+Hub in another process. `train` ends when its first step is logged; the time of the step is the program's own figure. Processor
+time is user and system time: on a machine with other load it is more reliable than wall time.
 """
 
 import json
@@ -58,7 +58,7 @@ def main() -> None:
 
 def measured(work: Path, turns: int) -> dict[str, list[tuple[float, float]]]:
     """By process, for each turn: (seconds by the clock, of the processor)."""
-    for number, text in enumerate(sorted((ROOT / "docs").glob("*.md"))):
+    for number, text in enumerate(sorted((ROOT / "tests/data/scenes").glob("*.md"))):
         (work / f"{number}.md").write_bytes(text.read_bytes())
     taken: dict[str, list[tuple[float, float]]] = {}
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HOME": str(work / "cache"), "GITHUB_OUTPUT": str(work / "outputs")}

@@ -1,12 +1,11 @@
-"""How long until a model is as good as nanoGPT's train.py makes it: whole processes, from their start to their end.
+"""The time of whole processes until a model reaches the loss that nanoGPT's train.py reaches.
 
     python benchmarks/time_to_loss.py [--nanogpt PATH_OF_A_CHECKOUT] [--shape baby] [--steps 2000] [--ours 400] [--batch 16]
 
-nanoGPT trains eagerly in fp32 with the settings that its README gives for a CPU, for --steps (with --device cuda compiled, and
-in bfloat16); `echoself train` takes its own recipe for --ours steps of --batch sequences. The two take turns, a seed each. Then
-the same function evaluates both models on the whole held-out text, in fp32. Times are of whole processes: start-up, saving, and
-one evaluation of a single batch are in them on both sides, and on ours the sample that a run ends with. What it leaves is a
-stock GPT-2 folder.
+nanoGPT trains for --steps, eager in fp32 with the settings of its README for a CPU (with --device cuda compiled, in bfloat16).
+`echoself train` uses its own defaults for --ours steps of --batch sequences. The two take turns, one seed at a time. Then one
+function evaluates both models on the whole held-out text in fp32. Times include start-up, saving, and one evaluation of a
+single batch on both sides; ours also the sample at the end of a run. Its result is a stock GPT-2 folder.
 """
 
 import argparse
@@ -24,8 +23,8 @@ from common.peers import (
     Tokens,
     add_device,
     add_nanogpt,
+    describe_nanogpt,
     nanogpt_command,
-    nanogpt_in_words,
     nanogpt_on,
     our_command,
     write_tokens,
@@ -46,10 +45,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000, help="of nanoGPT")
     parser.add_argument("--ours", type=int, default=400, help="steps of ours")
     parser.add_argument("--batch", type=int, default=16, help="sequences in a step of ours")
-    parser.add_argument("--input", action="append", default=[], help="a further input of ours, as name=value")
+    parser.add_argument("--input", action="append", default=[], help="a further input of ours: name=value")
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
-    print(f"{machine()}; {nanogpt_in_words(given.nanogpt)}")
+    print(f"{machine()}; {describe_nanogpt(given.nanogpt)}")
     print("| seed | nanoGPT, s | its val loss | ours, s | our val loss | time of nanoGPT's |")
     print("|---|---|---|---|---|---|")
     figures, shares = Figures(given), []

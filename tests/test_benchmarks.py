@@ -1,8 +1,11 @@
 """Every benchmark and stress test explains itself; figures are written as JSON and as a chart; no child process is left."""
 
+import importlib
+import importlib.util
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -65,6 +68,23 @@ def test_every_script_explains_itself_and_can_keep_its_figures(name: str, answer
 def test_run_bench_runs_scripts_only() -> None:
     """What scripts share is in benchmarks/common, where `./run bench` does not look."""
     assert [path.name for path in FOLDER.glob("*.py") if MAIN not in path.read_text()] == []
+
+
+def imported_names() -> list[tuple[str, str]]:
+    """What the scripts import from the package, also in the programs that they hold as strings."""
+    found = set()
+    for path in (*FOLDER.rglob("*.py"), *STRESS.glob("*.py")):
+        for module, names in re.findall(
+            r"^from (echoself_action[\w.]*) import (\([^)]*\)|.*)$", path.read_text(), re.MULTILINE
+        ):
+            found |= {(module, name) for name in re.findall(r"\w+", names.partition("#")[0])}
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("module", "name"), imported_names())
+def test_what_the_scripts_import_exists(module: str, name: str) -> None:
+    package = importlib.import_module(module)
+    assert hasattr(package, name) or importlib.util.find_spec(f"{module}.{name}")
 
 
 def descendants(mark: str) -> list[int]:
@@ -139,7 +159,7 @@ def test_a_measurement_comes_out_as_json_and_as_a_chart(tmp_path: Path) -> None:
     assert "torch" in found["machine"]
     assert found["settings"] == {"shape": "baby", "vocabularies": "65", "tokens": 4, "turns": 2}
     rates = found["figures"]["tokens/s"]
-    assert {"65: ours", "65: ours, anew", "65: transformers"} <= rates.keys()
+    assert {"65: ours", "65: ours, no cache", "65: transformers"} <= rates.keys()
     for figure in rates.values():
         assert len(figure["values"]) == 2
         assert min(figure["values"]) == figure["least"] <= figure["median"] <= figure["most"] == max(figure["values"])
@@ -152,7 +172,7 @@ def test_a_missing_output_folder_is_an_error_before_anything_is_measured(tmp_pat
     command = [sys.executable, str(STRESS / "race.py"), "--json", str(tmp_path / "none/figures.json")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
-    assert f"there is no folder {tmp_path / 'none'} to write figures.json to" in done.stderr
+    assert f"the folder {tmp_path / 'none'} for figures.json does not exist" in done.stderr
 
 
 @pytest.mark.slow

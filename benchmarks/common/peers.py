@@ -1,7 +1,7 @@
 """Training programs to measure side by side: this package's, nanoGPT's own train.py, and transformers' Trainer.
 
-Without a checkout of nanoGPT, `nanogpt_reference/` is used: the same arithmetic in plain PyTorch.
-All see the same token files, sizes and batches. They run as whole processes; what a step takes is the program's own figure.
+Without a checkout of nanoGPT, `nanogpt_reference/` is used: the same arithmetic in plain PyTorch. All programs get the same
+token files, sizes and batches. They run as whole processes; the time of a step is the program's own figure.
 """
 
 import argparse
@@ -61,7 +61,7 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Tokens:
-    """A folder of train.bin and val.bin (uint16), and the tokenizer that they are of; `padded` is nanoGPT's vocabulary."""
+    """A folder with train.bin and val.bin (uint16) and their tokenizer; `padded` is the size of nanoGPT's vocabulary."""
 
     folder: Path
     vocabulary: int
@@ -75,7 +75,7 @@ class Tokens:
 def write_tokens(text: Path, tokenizer: str, work: Path) -> Tokens:
     """nanoGPT's layout: `work`/data/tokens/{train,val}.bin, nine tenths and one, and a tokenizer.json for this package."""
     if not text.is_file():
-        raise SystemExit(f"there is no {text}: give a text of a megabyte or so with --text")
+        raise SystemExit(f"{text} does not exist: pass a text of about a megabyte with --text")
     folder = work / "data/tokens"
     folder.mkdir(parents=True)
     content = text.read_text(encoding="utf-8")
@@ -99,8 +99,10 @@ def write_tokens(text: Path, tokenizer: str, work: Path) -> Tokens:
     return Tokens(folder, made.vocab_size, padded)
 
 
-# as where the package was installed without a compiler
-WITHOUT_NATIVE = "from echoself_action import __main__, native; native._library = lambda: None; __main__.main()"
+# as if the package had been installed without a C compiler
+WITHOUT_NATIVE = (
+    "from echoself_action import __main__, native; native._library = lambda: 'disabled by the benchmark'; __main__.main()"
+)
 
 
 def our_command(shape: Shape, tokens: Tokens, out: Path, native: bool = True, **settings: object) -> list[str]:
@@ -131,7 +133,7 @@ def nanogpt_command(checkout: Path, shape: Shape, work: Path, out: Path, steps: 
 
 
 def add_nanogpt(parser: argparse.ArgumentParser) -> None:
-    """The option that says where nanoGPT is."""
+    """The option for the path of nanoGPT."""
     parser.add_argument(
         "--nanogpt",
         type=Path,
@@ -141,7 +143,7 @@ def add_nanogpt(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """The option that says what all programs compute on."""
+    """The option for the device of all programs."""
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="nanoGPT compiles, in bfloat16, for cuda")
 
 
@@ -150,15 +152,15 @@ def nanogpt_on(device: str) -> dict[str, object]:
     return {"device": "cuda", "compile": True, "dtype": "bfloat16"} if device == "cuda" else {}
 
 
-def nanogpt_in_words(checkout: Path) -> str:
-    """Who stands under the name nanoGPT in a table."""
+def describe_nanogpt(checkout: Path) -> str:
+    """What a table means by nanoGPT."""
     if checkout == REFERENCE:
         return "nanoGPT is benchmarks/common/nanogpt_reference, the same arithmetic"
     return f"nanoGPT is {checkout}"
 
 
 class Program:
-    """A program, with the processes that it starts, that is let run and stopped again. Its log has a figure for each step."""
+    """A training program and its processes, which can be stopped and continued. It logs a figure for each step."""
 
     def __init__(
         self, command: list[str], work: Path, log: Path, pattern: str, rate: Callable[[str], float], **variables: str
@@ -205,7 +207,7 @@ def our_program(
 
 
 def take_turns(programs: dict[str, Program], turns: int, seconds: float) -> dict[str, list[float]]:
-    """Of each turn the median rate of the steps that began and ended in it: whatever else the machine does meets all alike."""
+    """For each turn the median rate of its whole steps. Other load on the machine affects all programs alike."""
     medians: dict[str, list[float]] = {name: [] for name in programs}
     try:
         for program in programs.values():
@@ -226,7 +228,7 @@ def take_turns(programs: dict[str, Program], turns: int, seconds: float) -> dict
 
 
 def end(programs: dict[str, Program]) -> None:
-    for program in programs.values():  # a stopped program would stay for ever
+    for program in programs.values():  # a stopped program would never end by itself
         program.signal(signal.SIGKILL)
         program.process.wait()
 

@@ -1,4 +1,4 @@
-"""What every benchmark does with its figures besides printing them: `--json FILE`, and a chart with `--plot FILE.png`."""
+"""The options and figures of all benchmarks: `--json FILE` writes the figures, `--plot FILE.png` draws them."""
 
 import argparse
 import json
@@ -25,57 +25,57 @@ class _Parser(argparse.ArgumentParser):
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser with the options of all benchmarks. Once it has parsed, this process's children end with it."""
     made = _Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--json", type=_file, help="where to write the figures, the settings and the machine")
-    made.add_argument("--plot", type=_file, help="where to draw the figures: a PNG")
+    made.add_argument("--json", type=_file, help="file for the figures, the settings and the machine")
+    made.add_argument("--plot", type=_file, help="file for a chart of the figures (PNG)")
     return made
 
 
 class Figures:
-    """What was measured: by what it is (with its unit) and of whom, a value for each turn."""
+    """Measured values, by quantity (with its unit) and program: one for each turn."""
 
     def __init__(self, given: argparse.Namespace) -> None:
         self._given = given
         self._values: dict[str, dict[str, list[float]]] = {}
 
     def add(self, what: str, of: str, *values: float) -> None:
-        """Further `values`, as many as there are; `what` ends with the unit: "peak memory, MB"."""
+        """Add `values`; `what` ends with the unit: "peak memory, MB"."""
         if values:
             self._values.setdefault(what, {}).setdefault(of, []).extend(values)
 
     def write(self) -> None:
-        """Where `--json` and `--plot` say, if they do."""
+        """Write the files of `--json` and `--plot`."""
         settings = {name: value for name, value in vars(self._given).items() if name not in ("json", "plot")}
-        told = {
+        content = {
             "benchmark": Path(sys.argv[0]).stem,
             "machine": machine(),
             "settings": {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()},
             "figures": {
-                what: {of: _told(values) for of, values in measured.items()} for what, measured in self._values.items()
+                what: {of: _summary(values) for of, values in measured.items()} for what, measured in self._values.items()
             },
         }
         if self._given.json:
-            self._given.json.write_text(json.dumps(told, indent=2) + "\n")
+            self._given.json.write_text(json.dumps(content, indent=2) + "\n")
         if self._given.plot:
-            _plot(f"{told['benchmark']}\n{told['machine']}", self._values, self._given.plot)
+            _plot(f"{content['benchmark']}\n{content['machine']}", self._values, self._given.plot)
 
 
 def _file(word: str) -> Path:
-    """From now on, for a benchmark may change its folder; in a folder that is there, before minutes of measuring."""
+    """An absolute path, because a benchmark may change its folder. A missing folder is an error now, not after minutes."""
     path = Path(word).absolute()
     if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.parent} to write {path.name} to")
+        raise argparse.ArgumentTypeError(f"the folder {path.parent} for {path.name} does not exist")
     return path
 
 
 def spread(values: Sequence[float], form: str) -> str:
-    """The median and the range, for a table; nothing where there are no values."""
+    """The median and the range, for a table; empty without values."""
     if not values:
         return ""
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def machine() -> str:
-    """What the figures were measured on."""
+    """The machine of the figures."""
     import torch
 
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
@@ -84,12 +84,12 @@ def machine() -> str:
     return f"{gpu}{os.cpu_count()} cores of {name}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
 
 
-def _told(values: list[float]) -> dict[str, float | list[float]]:
+def _summary(values: list[float]) -> dict[str, float | list[float]]:
     return {"median": statistics.median(values), "least": min(values), "most": max(values), "values": values}
 
 
 def _plot(title: str, figures: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """A chart for each thing that was measured: medians as bars, the range as a line on each."""
+    """A chart for each quantity: medians as bars, with the range as error bars."""
     from matplotlib.figure import Figure
 
     bars = [len(measured) + 2 for measured in figures.values()]

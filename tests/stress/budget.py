@@ -1,9 +1,9 @@
-"""Does a run end within its budget, with everything saved? Real runs with max_minutes, of several sizes.
+"""Real runs with max_minutes, of several sizes, must end within their budget with everything saved.
 
     python tests/stress/budget.py [--minutes 1,2] [--sizes tiny,ci,scheduled,85M] [--jobs 1]
 
-The time is the process's, from its start to its end: imports, corpus, training, the last evaluation and save, and the sample.
-Exit code 1 where a run ends more than 30 s after its budget, or 30 s before it, or without a whole checkpoint of its last step.
+The time is that of the whole process: imports, corpus, training, the last evaluation and save, and the sample. Exit code 1 if a
+run ends more than 30 s after or before its budget, or without a complete checkpoint of its last step.
 """
 
 import json

@@ -1,11 +1,11 @@
-"""Files that nobody wrote, for the reader of foreign checkpoints: does each become a checkpoint, or one clear sentence?
+"""Mutated checkpoints for the reader of foreign checkpoints: each must be read, or refused with a clear message.
 
     python tests/stress/fuzz_reader.py [--minutes 10] [--seed 1] [--keep FOLDER]
 
-Each file is a real checkpoint, or a hostile pickle, changed in a way that knows its structure (by mutations.py of
-tests/checkpoint). It is read in a process of its own, which has as much more address space as MEMORY, ALLOWED_S seconds, and
-an audit hook: executing, compiling, importing, a process, a socket, a file that is opened to write are violations. Ends with 1
-where a file was anything but read or refused, and keeps those files in FOLDER. Same seed and number, same file.
+Each file is a real checkpoint or a hostile pickle with a structure-aware mutation (tests/formats/mutations.py). It is read in a
+process of its own with MEMORY bytes of address space, ALLOWED_S seconds, and an audit hook: executing, compiling, importing,
+starting a process, opening a socket or opening a file for writing are violations. Exit code 1 if a file was neither read nor
+refused; such files are kept in FOLDER. A seed and a number give the same file again.
 """
 
 import codecs
@@ -118,16 +118,16 @@ def read_apart(path: Path) -> tuple[str, float, float]:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        told = pipe.read()
+        answer = pipe.read()
     _, status, used = os.wait4(child, 0)
     seconds, memory = time.monotonic() - began, used.ru_maxrss * 1024.0
     if os.WIFSIGNALED(status):
         ended = os.WTERMSIG(status)
         return (f"hang: {ALLOWED_S:g} s" if ended == signal.SIGALRM else f"crash: signal {ended}"), seconds, memory
     try:
-        return json.loads(told), seconds, memory
+        return json.loads(answer), seconds, memory
     except ValueError:
-        return f"crash: {told!r}", seconds, memory
+        return f"crash: {answer!r}", seconds, memory
 
 
 def _read(path: Path) -> str:

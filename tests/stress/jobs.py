@@ -1,8 +1,8 @@
-"""What the torture and the exactness matrix share: jobs as real processes, runs that nothing stopped, and what must hold.
+"""Jobs as real processes, uninterrupted reference runs, and checks, for torture.py and matrix.py.
 
-A job is a folder with a small corpus, in which our command line is run, stopped and run again until STEPS steps are done. To
-import PyTorch takes seconds, and the work in question less than one: most processes are therefore forked from one that has
-imported it all (multiprocessing's forkserver), and are processes like any other from there on.
+A job is a folder with a small corpus, in which our command line is run, stopped and run again until STEPS steps are done.
+Importing PyTorch takes seconds, and the tested work less than one: most processes are therefore forked from one that has
+imported everything (multiprocessing's forkserver).
 """
 
 import multiprocessing

@@ -1,7 +1,8 @@
-"""The exactness matrix of `torture.py --matrix`: is a run that was stopped and continued the run that would have been?
+"""The exactness matrix of `torture.py --matrix`: does a stopped and resumed run equal an uninterrupted one?
 
 {fp32, bf16} x {dropout 0, 0.1} x {accumulation 1, 4} x {SIGINT, SIGTERM, SIGKILL, budget} x {in its folder, through the Hub},
-and a few of NanEcho: of each cell the final weights and optimizer state, bit by bit, against a run that nothing stopped.
+and a few of NanEcho: of each cell the final weights and optimizer state are compared bit by bit with those of an uninterrupted
+run.
 """
 
 import random
@@ -60,7 +61,7 @@ def _measure(cell: Cell, whole: jobs.Reference, job: Job, dice: random.Random) -
     _stop_it(cell, job, dice)
     at = standing(job.output_dir)
     if not 0 < at < STEPS:
-        return at, f"it was to be stopped, and stands at step {at}"
+        return at, f"it should have been stopped, but is at step {at}"
     source: list[str] = []
     if cell.place == "the Hub":
         job.run("deploy", "--hub", HUB, "--repo-id", REPO)

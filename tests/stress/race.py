@@ -1,11 +1,11 @@
-"""Two deploys at once against a local Hub, many times: exactly the commits that there should be, and no lost update.
+"""Two concurrent deploys to a local Hub, many times: exactly the expected commits, and no lost update.
 
     python tests/stress/race.py [--rounds 50]
 
-A round is one repo, and two processes that call the command line at the same moment. By turns: the same model twice (one
-commit); a better and a still better one onto a published model, and the same onto an empty Hub (the still better one is what
-stays, whoever was first). Each commit must be of a deploy that said `deployed=true`, with its line in the history, and the
-training state must be that of the model that stayed.
+A round is one repo and two processes that call the command line at the same moment. In turn: the same model twice (one commit);
+two models, both better than the published one; and the same two to an empty repo (the best one remains, in whichever order).
+Each commit must belong to a deploy that printed `deployed=true`, with its line in the history, and the training state must be
+that of the model that remained.
 """
 
 import json
@@ -39,7 +39,7 @@ SHAPE += " --learning-rate 1e-3"  # slow enough for the last step to be the best
 KINDS = (("same", "best", "best"), ("onto a model", "better", "best"), ("first publish", "best", "better"))
 FORKED = multiprocessing.get_context("forkserver")  # by a process that has loaded what a deploy needs
 FORKED.set_forkserver_preload(
-    ["echoself_action.modes.deploy", "echoself_action.checkpoint.parity", "transformers.models.gpt2.modeling_gpt2"]
+    ["echoself_action.modes.deploy", "echoself_action.evaluation.parity", "transformers.models.gpt2.modeling_gpt2"]
 )
 
 
@@ -64,7 +64,7 @@ def main() -> None:
             for number in range(rounds):
                 pair = [ended[number, who] for who in (0, 1)]
                 seen[f"{KINDS[number % 3][0]}: exit codes {sorted(code for code, _ in pair)}"] += 1
-                problems += [f"round {number}: {told}" for told in judge(HfApi(hub.url, token=False), number, pair)]
+                problems += [f"round {number}: {output}" for output in judge(HfApi(hub.url, token=False), number, pair)]
             for racer in racers:
                 racer.join()
     seconds = time.monotonic() - start
@@ -106,16 +106,16 @@ def judge(api: HfApi, number: int, pair: list[tuple[int, str]]) -> list[str]:
     repo, problems = f"me/round-{number}", []
     titles = [commit.title.split(",")[0] for commit in api.list_repo_commits(repo) if commit.title.startswith("Step ")]
     new = titles if kind == "first publish" else titles[:-1]
-    said = [f"Step {STEPS[model]}" for model, (_, told) in zip(models, pair, strict=True) if "\ndeployed=true" in told]
+    said = [f"Step {STEPS[model]}" for model, (_, output) in zip(models, pair, strict=True) if "\ndeployed=true" in output]
     if sorted(new) != sorted(said):
         problems.append(f"commits {new}, and the deploys said {said}")
     if titles[:1] != ["Step 90"]:
         problems.append(f"{titles[:1]} stayed, not the best")
     if kind == "same" and len(new) != 1:
         problems.append(f"{len(new)} commits of one model")
-    for code, told in pair:
+    for code, output in pair:
         if code not in (0, 5):
-            problems.append(f"exit code {code}: {told[-600:]}")
+            problems.append(f"exit code {code}: {output[-600:]}")
     lines = Path(api.hf_hub_download(repo, "metrics/history.jsonl", local_dir=f"seen/{number}")).read_text().splitlines()
     if [json.loads(line)["step"] for line in lines] != [int(title.split()[1]) for title in titles[::-1]]:
         problems.append(f"the history has {len(lines)} lines for {len(titles)} publishes")
@@ -135,10 +135,10 @@ def echoself(words: str, expected: int | None = 0) -> tuple[int, str]:
 
     with redirect_stdout(StringIO()) as out, redirect_stderr(out):
         code = main(words.split())
-    told = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+    output = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
     if expected is not None and code != expected:
-        sys.exit(f"{words}: exit code {code}\n{told}")
-    return code, told
+        sys.exit(f"{words}: exit code {code}\n{output}")
+    return code, output
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
-"""Kill the command line at random moments, run it again until its job is complete, and count what was lost: nothing may be.
+"""Kill the command line at random moments, run it again until its job is complete, and check that nothing was lost.
 
-    python tests/stress/torture.py [--kills 200] [--seed 1] [--jobs 2]    a table; exit code 1 where anything was lost
-    python tests/stress/torture.py --matrix                               the exactness matrix (matrix.py), all of its cells
+    python tests/stress/torture.py [--kills 200] [--seed 1] [--jobs 2]    a table; exit code 1 if anything was lost
+    python tests/stress/torture.py --matrix                               all cells of the exactness matrix (matrix.py)
 
-train, deploy, pull and cycle are real processes over a tiny model and a Hub in a folder, or in a process of its own. Moments
-are drawn log-uniformly from the process's start or from its first word, or lie within milliseconds of a half-written folder, or
-in the middle of publishing; 7 of 10 signals are SIGKILL, the others SIGTERM and SIGINT. Between runs, what the next one goes on
-from is damaged now and then. After each kill: every checkpoint that had its final name is there and whole, unless pruned by
-design; every one is what the run that nothing stopped has at its step; the Hub's branches hold whole models and all earlier
-commits.
-At the end: the very weights and moments of that run. The draws are functions of the seed.
+train, deploy, pull and cycle are real processes with a tiny model and a Hub in a folder or in a process. The moment of a kill
+is log-uniform from the process's start or its first output, or within milliseconds of a half-written folder, or during
+publishing; 7 of 10 signals are SIGKILL, the others SIGTERM and SIGINT. Between runs, what the next one resumes from is
+sometimes damaged. After each kill, every checkpoint with its final name must exist and be complete, unless pruned by design,
+and equal that of an uninterrupted run at its step; the Hub's branches must hold complete models and all earlier commits. At the
+end, weights and optimizer state must equal those of the uninterrupted run. All random choices depend on the seed only.
 """
 
 import argparse

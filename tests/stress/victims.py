@@ -1,4 +1,4 @@
-"""The jobs that `torture.py` kills: how each goes on after a kill, and what must hold then."""
+"""The jobs that `torture.py` kills: how each is resumed after a kill, and what is checked then."""
 
 import math
 import random
@@ -157,10 +157,10 @@ class Victim:
             return None
         if self.mode == "deploy":
             return ["deploy", *hub]
-        stands = max(standing(job.output_dir), there["training-state"].step)
-        if stands == STEPS:
+        resumes_at = max(standing(job.output_dir), there["training-state"].step)
+        if resumes_at == STEPS:
             return ["deploy", *hub]
-        return ["cycle", *training(self.template.setting, STEPS - stands, *hub, *kept)]
+        return ["cycle", *training(self.template.setting, STEPS - resumes_at, *hub, *kept)]
 
     def _interrupt(self, process: Running, job: Job, moment: str, fought: Counter[str]) -> bool:
         """Aim at a moment and send a signal; False where the process ended before it came."""
