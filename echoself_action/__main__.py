@@ -12,6 +12,7 @@ from .config.inputs import MODES, NO_FLAGS, Inputs, modes_of, shown_default
 from .errors import MissingLocalHubError
 from .exit_codes import exit_code_of
 from .report.github_actions import mask
+from .workspace import LOCAL_HUB
 
 DESCRIPTION = "Train GPT-2 models on a repository's own text, publish them to the Hugging Face Hub, and resume from there."
 HELP = {
@@ -57,7 +58,7 @@ def _serve_hub(arguments: Sequence[str]) -> int:
         if error.name != "localhub":
             raise
         raise MissingLocalHubError("echoself hub") from None
-    return int(localhub.main(arguments, "echoself hub", ".echoself/hub", "ECHOSELF_HUB_TOKEN"))
+    return int(localhub.main(arguments, "echoself hub", str(LOCAL_HUB), "ECHOSELF_HUB_TOKEN"))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -25,21 +25,27 @@ def latest(output_dir: Path) -> ModelFolder | None:
 
 
 def resumable(output_dir: Path, max_iters: int | None = None) -> list[ModelFolder]:
-    """The checkpoints that training may go on from, the first choice first.
+    """The checkpoints that training may resume from, the first choice first.
 
-    That is the newest on the line of a constant rate, then those before it; those on branches, which have begun to decay,
-    come last. A branch whose end is just `max_iters` steps away is what a run was in the middle of, and comes first.
+    Those of the stable phase come first, the newest before the others, and those of a decay phase last. The exception is a run
+    that was interrupted in its decay phase: if the next run has just the steps that are missing, it completes that phase.
+    `max_iters` is the number of steps of the next run.
     """
     found = checkpoints(output_dir)[::-1]
-    line = [folder for folder in found if branched_from(folder) is None]
-    branches = [folder for folder in found if branched_from(folder) is not None]
-    newest = line[0].step if line else None
-    unfinished = [
+    stable = [folder for folder in found if branched_from(folder) is None]
+    decaying = [folder for folder in found if branched_from(folder) is not None]
+    unfinished = _unfinished_decay(stable[:1], decaying, max_iters)
+    return [*unfinished, *stable, *(folder for folder in decaying if folder not in unfinished)]
+
+
+def _unfinished_decay(newest: list[ModelFolder], decaying: list[ModelFolder], max_iters: int | None) -> list[ModelFolder]:
+    """Those of a decay phase that started at the `newest` stable checkpoint and ends after `max_iters` more steps."""
+    start = newest[0].step if newest else None
+    return [
         folder
-        for folder in branches
-        if branched_from(folder) == newest and folder.metadata and folder.metadata.branch_end == folder.step + (max_iters or -1)
+        for folder in decaying
+        if branched_from(folder) == start and folder.metadata and folder.metadata.branch_end == folder.step + (max_iters or -1)
     ]
-    return [*unfinished, *line, *(folder for folder in branches if folder not in unfinished)]
 
 
 def branched_from(folder: ModelFolder) -> int | None:

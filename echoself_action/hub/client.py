@@ -12,6 +12,7 @@ import huggingface_hub
 from huggingface_hub import constants, utils
 
 from ..errors import HubError, InputError, MissingLocalHubError, MissingTokenError
+from ..workspace import LOCAL_HUB
 from .endpoint import PUBLIC_ENDPOINT, Hub
 from .huggingface_compat import xet_disabled
 from .oidc import RESOURCE, sign_in, token_for
@@ -20,7 +21,6 @@ from .retry import hub_errors, set_timeouts, with_retries
 if TYPE_CHECKING:
     from localhub import LocalHub
 
-LOCAL_FOLDER = Path(".echoself/hub")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -35,7 +35,7 @@ def open_hub(hub: str | None, token: str | None, log: Callable[[str], None] = pr
     access fails.
     """
     if hub and "://" not in hub:
-        folder = LOCAL_FOLDER if hub == "local" else Path(hub)
+        folder = LOCAL_HUB if hub == "local" else Path(hub)
         with _local_hub(hub, folder) as server, xet_disabled():
             yield _client(server.url, token, log, folder)
         return

@@ -23,7 +23,7 @@ from ..report.comparison import comparison_log, comparison_summary
 from ..report.github_actions import model_outputs, write_summary
 from ..report.log import note, part, warn
 from ..reviewing.review import check_pull_requests
-from ..starting.candidates import Candidate, hub_candidate, is_here, local_candidate
+from ..starting.candidates import ResolvedCandidate, hub_candidate, is_local, local_candidate
 from ..starting.tokenize_corpus import corpus_tokens
 
 
@@ -31,7 +31,7 @@ def run(inputs: CompareInputs | ReviewInputs) -> int:
     """Run the mode; returns the exit code. Models are downloaded to a temporary folder."""
     if isinstance(inputs, ReviewInputs):
         return check_pull_requests(inputs)
-    places = {name: is_here(name) for name in inputs.candidates}
+    places = {name: is_local(name) for name in inputs.candidates}
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))
         hub = None if all(places.values()) else stack.enter_context(open_hub(inputs.hub, inputs.token, note))
@@ -59,14 +59,14 @@ def run(inputs: CompareInputs | ReviewInputs) -> int:
     return 0
 
 
-def _contest(inputs: CompareInputs, candidates: Sequence[Candidate]) -> Contest:
+def _contest(inputs: CompareInputs, candidates: Sequence[ResolvedCandidate]) -> Contest:
     where, windows, tokenizer = _held_out(inputs, candidates)
     prompts = prompts_from(windows, tokenizer)
     entrants = [enter(one.name, one.place, one.folder, windows, tokenizer, prompts) for one in candidates]
     return judge(f"{len(windows):,} windows, {where}", prompts, entrants)
 
 
-def _held_out(inputs: CompareInputs, candidates: Sequence[Candidate]) -> tuple[str, Sequence[Ids], Tokenizer]:
+def _held_out(inputs: CompareInputs, candidates: Sequence[ResolvedCandidate]) -> tuple[str, Sequence[Ids], Tokenizer]:
     """The text that a candidate was evaluated on, which lies with it; else what `data` holds out, in the first one's ids.
 
     Raises InputError where there is neither.
@@ -80,7 +80,7 @@ def _held_out(inputs: CompareInputs, candidates: Sequence[Candidate]) -> tuple[s
     return f"held out of {', '.join(inputs.data)}", windows, tokens.tokenizer
 
 
-def _outputs(hub: Hub | None, winner: Candidate, scratch: Path) -> dict[str, str]:
+def _outputs(hub: Hub | None, winner: ResolvedCandidate, scratch: Path) -> dict[str, str]:
     known = model_outputs(winner.folder)
     if winner.folder.path.is_relative_to(scratch):
         known |= {"checkpoint": "", "model_dir": ""}
@@ -89,7 +89,7 @@ def _outputs(hub: Hub | None, winner: Candidate, scratch: Path) -> dict[str, str
     return known
 
 
-def _promote(inputs: CompareInputs, hub: Hub | None, winner: Candidate | None) -> str:
+def _promote(inputs: CompareInputs, hub: Hub | None, winner: ResolvedCandidate | None) -> str:
     """Tag the winner on the Hub; returns the tag, "" where none was set."""
     if winner is None:
         note("promote: no candidate is surely better than every other, so no tag was set")

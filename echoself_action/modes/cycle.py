@@ -15,7 +15,7 @@ from ..publishing.signing import signer_for
 from ..report.github_actions import write_summary
 from ..report.job_summary import training_summary
 from ..report.log import note, part
-from ..starting.resume import newest_of
+from ..starting.resume import starting_point_of_cycle
 from .deploy import deploy_model, exit_code
 from .multiprocess import run_in_processes
 from .train import train_model, training_outputs
@@ -37,7 +37,7 @@ def _run(inputs: CycleInputs) -> int:
             remote = look_up(hub, inputs.repo_id, inputs.revision)
             wanted = remote.holds_a_model and inputs.resume != "never"
             fetched = fetch(hub, remote, inputs.output_dir, note).newest if wanted else None
-            start = newest_of(inputs, fetched)
+            start = starting_point_of_cycle(inputs, fetched)
         trained = train_model(inputs, start, started)
         write_summary(training_summary(trained.result, trained.best, trained.sample))
         outputs = training_outputs(trained) | write_report(inputs, trained.best, trained.sample)

@@ -28,7 +28,7 @@ from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary import loss_text, publishing_summary, refusal_summary
 from ..report.log import note, part, warn
 from ..report.report_page import Publishing
-from ..starting.resolve_checkpoint import named_checkpoint
+from ..starting.resolve_checkpoint import resolve_checkpoint
 
 if TYPE_CHECKING:
     from ..publishing.dataset import Documents
@@ -161,7 +161,7 @@ def exit_code(inputs: DeployInputs, outputs: Mapping[str, str]) -> int:
 def _folders(inputs: DeployInputs) -> tuple[ModelFolder, ModelFolder]:
     """What to publish, and the checkpoint of the same run that training goes on from."""
     if inputs.checkpoint:
-        named = named_checkpoint(inputs)
+        named = resolve_checkpoint(inputs)
         return named, named
     model, newest = best(inputs.output_dir), next(iter(resumable(inputs.output_dir)), None)
     if model is None or newest is None:

@@ -13,7 +13,7 @@ from ..hub.signature import signed_by
 from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary import import_summary, pulling_summary
 from ..report.log import note, part
-from ..starting.resolve_checkpoint import named_checkpoint
+from ..starting.resolve_checkpoint import resolve_checkpoint
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _fetched(inputs: PullInputs) -> Pulled:
 
 
 def _imported(inputs: ImportInputs) -> Pulled:
-    named = named_checkpoint(inputs)
+    named = resolve_checkpoint(inputs)
     model = take_in(named, inputs.output_dir)
     note(f"taken in: step {model.step}, {model.path}")
     return Pulled(model, model, import_summary(named, model))

@@ -20,7 +20,7 @@ from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary import loss_text, training_summary
 from ..report.log import note, part, show_sample, warn
 from ..report.progress import ProgressPrinter
-from ..starting.resume import make_way, starting_point
+from ..starting.resume import set_aside_other_runs, starting_point
 from ..starting.tokenize_corpus import corpus_tokens
 from ..training.distributed.process_group import joined
 from ..training.init_or_resume import continued, fresh
@@ -73,7 +73,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
             training = continued(start, data, settings, note, team)
         else:
             training = fresh(_new_config(inputs, data.tokens.tokenizer.vocab_size), data, settings, team)
-        make_way(inputs.output_dir, start)
+        set_aside_other_runs(inputs.output_dir, start)
         _introduce(training)
         result = train(training, inputs.output_dir, stop, Listeners(printer, warn, note), started)
     chosen = best(inputs.output_dir) or result.latest

@@ -1,1 +1,1 @@
-"""Where a run starts: which checkpoint, and which tokens."""
+"""Where a run starts: which checkpoint, which tokens, and which models a comparison has."""

@@ -1,4 +1,4 @@
-"""The models that are to be compared, found: here or on the Hub, each as a checked model folder."""
+"""Resolves the candidates of a comparison, on this machine or on the Hub, to checked model folders."""
 
 import re
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from ..hub.fetch import fetch
 from ..hub.repo import MAIN, look_up
 from ..hub.repo_id import REPO
 from ..report.log import note
-from .resolve_checkpoint import local_checkpoint
+from .resolve_checkpoint import read_or_import
 
 _ON_THE_HUB = re.compile(f"({REPO})(?:@({REVISION}))?")
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """`name` is what the user calls it. `repo_id`, `revision` and `commit` are of one from the Hub, else empty."""
+class ResolvedCandidate:
+    """A candidate by the `name` that the user gave. `repo_id`, `revision` and `commit` are empty for a local one."""
 
     name: str
     folder: ModelFolder
@@ -33,43 +33,43 @@ class Candidate:
         return f"commit {self.commit}" if self.commit else str(self.folder.path)
 
 
-def is_here(name: str) -> bool:
-    """Whether it is a file or a folder; what is not is a repo. Raises InputError where it can't be one."""
+def is_local(name: str) -> bool:
+    """Whether `name` is a path; otherwise it is a Hub repo. Raises InputError if it is not a valid repo id either."""
     if Path(name).exists():
         return True
     if not _ON_THE_HUB.fullmatch(name):
         raise InputError(
-            f"candidates: there is no file or folder {name!r}, and no repo has such a name. Nothing was compared.",
+            f"candidates: {name!r} is neither an existing path nor a valid repo id. Nothing was compared.",
             "Give a model folder, a `.pt` file, or a Hub repo as owner/name or owner/name@revision.",
         )
     return False
 
 
-def local_candidate(inputs: Inputs, name: str, scratch: Path) -> Candidate:
-    """A model folder, the best of a folder of checkpoints, or a foreign file, which becomes a model folder in `scratch`.
+def local_candidate(inputs: Inputs, name: str, scratch: Path) -> ResolvedCandidate:
+    """A model folder, the best checkpoint in a folder of checkpoints, or a foreign file, which is imported into `scratch`.
 
-    Raises CheckpointError where it can't be used.
+    Raises CheckpointError if it can't be used.
     """
     path = Path(name)
     found = None if (path / CONFIG_FILE).exists() or not path.is_dir() else best(path)
-    folder = found or local_checkpoint(inputs, path, scratch)
+    folder = found or read_or_import(inputs, path, scratch)
     check_weights(folder)
     if found:
-        note(f"{name}: {folder.path} is the best of its checkpoints")
-    return Candidate(name, folder)
+        note(f"{name}: {folder.path} is its best checkpoint")
+    return ResolvedCandidate(name, folder)
 
 
-def hub_candidate(hub: Hub, name: str, scratch: Path) -> Candidate:
-    """What a repo holds, in `scratch`. Raises HubError where it is not there, CheckpointError where it can't be used."""
+def hub_candidate(hub: Hub, name: str, scratch: Path) -> ResolvedCandidate:
+    """The model of a repo, fetched into `scratch`. Raises HubError if it does not exist, CheckpointError if unusable."""
     named = _ON_THE_HUB.fullmatch(name)
     assert named
     repo_id, revision = named[1], named[2] or MAIN
     remote = look_up(hub, repo_id, revision)
     if remote.model is not None and not (remote.model.has_model or remote.model.has_pickled_model):
         raise CheckpointError(
-            f"candidates: {repo_id} on {hub.endpoint} holds no model at {revision}. Nothing was compared.",
-            "Give another revision, or publish a model there first.",
+            f"candidates: {repo_id} on {hub.endpoint} has no model at revision {revision}. Nothing was compared.",
+            "Set another revision, or publish a model there first.",
         )
     fetched = fetch(hub, remote, scratch, note)
     note(f"{name}: {hub.url(repo_id)} at {fetched.commit}, step {fetched.model.step}")
-    return Candidate(name, fetched.model, repo_id, revision, fetched.commit)
+    return ResolvedCandidate(name, fetched.model, repo_id, revision, fetched.commit)

@@ -1,9 +1,8 @@
-"""The checkpoint that `checkpoint: auto` stands for: looked for in one place after the other, saying what was seen and why."""
+"""`checkpoint: auto`: searches one place after the other for a checkpoint, and logs what it found and why it chose one."""
 
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from ..checkpoint.atomic import TEMPORARY_PREFIX
@@ -23,27 +22,27 @@ from ..hub.repo import look_up
 from ..report.github_actions import mask
 from ..report.log import note, part, warn
 
-LARGEST_ARTIFACTS = 10 << 30  # bytes of a run's artifacts together, packed or not: a hosted runner's disk bears it twice
+LARGEST_ARTIFACTS = 10 << 30  # bytes of all artifacts of a run, compressed or not: a hosted runner's disk holds twice that
 
 
-def discover(inputs: Inputs) -> ModelFolder:
-    """The newest checkpoint in output_dir; else the one below the current folder, or in an artifact of the triggering run,
-    that states the lowest held-out loss; else the Hub's. A `.pt` becomes a model folder in output_dir.
+def find_checkpoint(inputs: Inputs) -> ModelFolder:
+    """The newest checkpoint in output_dir; else the one with the lowest recorded held-out loss below the working directory,
+    or in an artifact of the triggering run; else the Hub's. A `.pt` file is imported into output_dir.
 
-    Raises CheckpointError where there is none, HubError where GitHub or the Hub refuses.
+    Raises CheckpointError if none is found, HubError if GitHub or the Hub refuses a request.
     """
-    looked = []
-    with part("Looking for a checkpoint"):
+    reasons = []
+    with part("Searching for a checkpoint"):
         for place in (_in_output_dir, _below_here, _in_artifacts, _on_the_hub):
             found = place(inputs)
             if isinstance(found, ModelFolder):
                 return found
             note(found)
-            looked.append(found)
+            reasons.append(found)
     raise CheckpointError(
-        f"checkpoint: auto found none that can be used: {'; '.join(looked)}. Nothing was done.",
-        "Train first; or download the artifact with the checkpoint into the workspace; or give the path in checkpoint, or "
-        "a repo_id that holds a model.",
+        f"checkpoint: auto found no usable checkpoint: {'; '.join(reasons)}. Nothing was done.",
+        "Train first, download the artifact with the checkpoint into the workspace, set checkpoint to a path, or set "
+        "repo_id to a repo with a model.",
     )
 
 
@@ -56,11 +55,11 @@ def _in_output_dir(inputs: Inputs) -> ModelFolder | str:
 
 
 def _below_here(inputs: Inputs) -> ModelFolder | str:
-    return _best_below(Path(), inputs) or "the current folder: none that can be used"
+    return _best_below(Path(), inputs) or "the working directory: no usable checkpoint"
 
 
 def _in_artifacts(inputs: Inputs) -> ModelFolder | str:
-    """Those of the triggering run, unpacked beside the checkpoints for as long as it takes to take the chosen one in."""
+    """The artifacts of the triggering run are extracted into a temporary folder; the chosen checkpoint is copied from it."""
     try:
         mask(os.environ.get("GITHUB_TOKEN"))
         run = triggering_run(os.environ)
@@ -70,47 +69,47 @@ def _in_artifacts(inputs: Inputs) -> ModelFolder | str:
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=inputs.output_dir) as folder:
         _fetch_artifacts(run, Path(folder))
         found = _best_below(Path(folder), inputs)
-        return take_in(found, inputs.output_dir) if found else f"artifacts of {run.title}: none that can be used"
+        return take_in(found, inputs.output_dir) if found else f"artifacts of {run.title}: no usable checkpoint"
 
 
 def _on_the_hub(inputs: Inputs) -> ModelFolder | str:
     if inputs.mode == "deploy":
-        return "the Hub: not asked, because deploy publishes there"
+        return "the Hub: not searched, because deploy publishes there"
     if not inputs.repo_id:
-        return "the Hub: not asked, because no repo_id is given"
+        return "the Hub: not searched, because repo_id is not set"
     with open_hub(inputs.hub, inputs.token, note) as hub:
         remote = look_up(hub, inputs.repo_id, inputs.revision)
         if not remote.holds_a_model:
             return f"the Hub: no model in {inputs.repo_id} at {inputs.revision}"
         fetched = fetch(hub, remote, inputs.output_dir, note)
-        note(f"chosen: {inputs.repo_id} on {hub.endpoint} at {fetched.commit}, because nothing was found before it")
+        note(f"chosen: {inputs.repo_id} on {hub.endpoint} at {fetched.commit}, because no other place has a usable checkpoint")
     return fetched.newest if inputs.mode == "train" else fetched.model
 
 
 def _fetch_artifacts(run: WorkflowRun, folder: Path) -> None:
     room = min(LARGEST_ARTIFACTS, shutil.disk_usage(folder).free // 2)
     for artifact in list_artifacts(run):
-        named = f"artifact {artifact.name!r} of {run.title}"
+        title = f"artifact {artifact.name!r} of {run.title}"
         archive, place = folder / f"{artifact.id}.zip", folder / str(artifact.id)
         if artifact.expired or not download(run, artifact, archive, room):
-            note(f"  {named} has expired")
+            note(f"  {title} has expired")
             continue
         try:
             room -= unpack(archive, place, room)
-            note(f"  {named}, in {place}")
+            note(f"  {title}: extracted to {place}")
         except UnsafeZipError as reason:
-            note(f"  {named} {reason}. It was not unpacked.")
+            note(f"  {title} {reason}. It was not extracted.")
         archive.unlink()
 
 
 def _best_below(root: Path, inputs: Inputs) -> ModelFolder | None:
-    """The first of the checkpoints, best first, that can be used, as a model folder."""
+    """The best usable checkpoint below `root`, as a model folder; a foreign file is imported into output_dir."""
     found = search(root, skip=inputs.output_dir)
     for candidate in found.candidates:
         note(f"  {candidate}")
     if found.cut_short:
         warn(found.cut_short)
-    usable = next((one for one in found.candidates if not one.refused and _can_be_used(one)), None)
+    usable = next((one for one in found.candidates if not one.refused and _is_usable(one)), None)
     if usable is None:
         return None
     note(f"chosen: {usable.path}, because {_reason(usable)}, of {len(found.candidates)} found")
@@ -119,21 +118,24 @@ def _best_below(root: Path, inputs: Inputs) -> ModelFolder | None:
     return import_checkpoint(usable.path, inputs.output_dir, inputs.tokenizer, note, inputs.n_head)
 
 
-def _can_be_used(candidate: FoundCheckpoint) -> bool:
-    """Whether its content is whole and of a kind that can be converted: it was only told by its outside before."""
-    silent: Callable[[str], None] = lambda _: None  # noqa: E731
+def _is_usable(candidate: FoundCheckpoint) -> bool:
+    """Whether the content can be read and converted; the scan has only looked at its metadata."""
     try:
         if candidate.path.is_dir():
             check_weights(read_model_folder(candidate.path))
         else:
-            read_source(candidate.path, silent)
+            read_source(candidate.path, _ignore)
     except CheckpointError as error:
-        note(f"  passed over: {error.message}")
+        note(f"  skipped: {error.message}")
         return False
     return True
 
 
+def _ignore(_message: str) -> None:
+    pass
+
+
 def _reason(candidate: FoundCheckpoint) -> str:
     if candidate.val_loss is None:
-        return "none that can be used states a held-out loss, and it has the most steps"
-    return f"it states the lowest held-out loss, {candidate.val_loss:.4f}"
+        return "no usable checkpoint records a held-out loss, and it has the most steps"
+    return f"it has the lowest recorded held-out loss, {candidate.val_loss:.4f}"

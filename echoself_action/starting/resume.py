@@ -1,4 +1,25 @@
-"""Where training starts: at a named checkpoint, at the newest one here or on the Hub, or fresh."""
+"""Where training starts: from a given checkpoint, from one in output_dir, from the Hub's, or with a new model.
+
+`train` takes the first of these that exists: `checkpoint`, the newest undamaged checkpoint in output_dir, the Hub's newest.
+
+`cycle` fetches from the Hub first. It compares the Hub's newest checkpoint with the local one, which is `checkpoint` or else
+the newest undamaged one in output_dir. Checkpoints are of the same run if their metadata has the same `run_id`: a run keeps it
+over all its continuations, also over those of an imported file.
+
+    local checkpoint                        start
+    -------------------------------------   ---------------------------------------------------------------------
+    same run, ahead of the Hub's            local: an earlier job trained it and could not publish it
+    same run, not ahead                     Hub: it continues the local one
+    other run, given in `checkpoint`        local: an explicit `checkpoint` overrides the Hub
+    other run, in output_dir or by `auto`   Hub
+
+So `checkpoint: file.pt` can stay in a workflow: the first cycle starts from the file, and once a model that continues it is on
+the Hub, cycles resume from there. A local checkpoint is also ahead if the Hub's is the end of a decay phase that started from
+it: the Hub then has no training state, and training must resume from before the decay.
+
+A checkpoint in a decay phase is replaced by the stable checkpoint that the decay started from, if that still exists.
+`resume: never` ignores output_dir and the Hub.
+"""
 
 from pathlib import Path
 
@@ -13,101 +34,69 @@ from ..hub.repo import look_up
 from ..report.log import note, warn
 from ..training.result import LOG_FILE
 from ..training.training_state import check_state
-from .resolve_checkpoint import named_checkpoint
+from .resolve_checkpoint import resolve_checkpoint
 
 
 def starting_point(inputs: Inputs) -> ModelFolder | None:
-    """The checkpoint that is named, the newest in output_dir, or the Hub's; None to start fresh.
+    """Where `train` starts; None for a new model.
 
-    Raises InputError where `resume: must` finds none, CheckpointError where the one to go on from is broken.
+    Raises InputError if `resume: must` finds no checkpoint, CheckpointError if the one to resume from is damaged.
     """
-    start = _named_or_here(inputs)
+    start = _local_checkpoint(inputs)
     if start is None and inputs.repo_id and inputs.resume != "never":
         with open_hub(inputs.hub, inputs.token, note) as hub:
             remote = look_up(hub, inputs.repo_id, inputs.revision)
             if remote.holds_a_model:
                 start = fetch(hub, remote, inputs.output_dir, note).newest
-    return confirmed(inputs, start)
+    return _checked(inputs, start)
 
 
-def newest_of(inputs: Inputs, fetched: ModelFolder | None) -> ModelFolder | None:
-    """The Hub's checkpoint, or one of the same run in output_dir: further on, which a job left that could not publish it, or
-    the one that the Hub's rate fell from, where the Hub keeps no training state.
-
-    One that `checkpoint` names is gone on from, unless the Hub's is of its run and further on.
-    """
+def starting_point_of_cycle(inputs: Inputs, fetched: ModelFolder | None) -> ModelFolder | None:
+    """Where `cycle` starts, if the Hub's newest checkpoint is `fetched`; None for a new model. Raises as starting_point."""
     if inputs.resume == "never":
         return None
-    here = _named_or_here(inputs)
-    if fetched is None or here is None:
-        return confirmed(inputs, fetched or here)
-    same_run = here.metadata and fetched.metadata and here.metadata.run_id == fetched.metadata.run_id
-    named = inputs.checkpoint not in (None, AUTO)
-    further = here.step > fetched.step or here.step == branched_from(fetched)
-    return confirmed(inputs, here if (further if same_run else named) else fetched)
+    local = _local_checkpoint(inputs)
+    if fetched is None or local is None:
+        return _checked(inputs, fetched or local)
+    if local.metadata and fetched.metadata and local.metadata.run_id == fetched.metadata.run_id:
+        takes_local = local.step > fetched.step or local.step == branched_from(fetched)
+    else:
+        takes_local = inputs.checkpoint not in (None, AUTO)
+    return _checked(inputs, local if takes_local else fetched)
 
 
-def confirmed(inputs: Inputs, start: ModelFolder | None) -> ModelFolder | None:
-    """Say where training starts, after a look at what `resume` demands and at the weights' checksum."""
-    if start is None:
-        if inputs.resume == "must":
-            places = str(inputs.output_dir) + (f" and {inputs.repo_id}" if inputs.repo_id else "")
-            raise InputError(
-                f"resume: must, and there is no checkpoint in {places}. Nothing was trained.",
-                "Check output_dir and repo_id, or use resume: auto to start fresh where there is nothing.",
-            )
-        note("starting fresh")
-        return None
-    check_weights(start)
-    note(f"going on from {start.path}, step {start.step}")
-    return start
+def set_aside_other_runs(output_dir: Path, start: ModelFolder | None) -> None:
+    """Rename the checkpoints in `output_dir` that are damaged, of another run than `start`, or later than it.
 
-
-def make_way(output_dir: Path, start: ModelFolder | None) -> None:
-    """Set aside the checkpoints in output_dir that the run from `start` does not build on, or that are damaged: nothing is
-    deleted, and none of them can be taken for the best."""
+    Nothing is deleted, and none of them can be selected as the best checkpoint of this run.
+    """
     run_id = start.metadata.run_id if start and start.metadata else None
     for folder in checkpoints(output_dir):
-        ours = start and (folder.path.samefile(start.path) or (folder.metadata and folder.metadata.run_id == run_id))
+        same_run = start and (folder.path.samefile(start.path) or (folder.metadata and folder.metadata.run_id == run_id))
         branched = branched_from(folder)
-        if not (start and ours and (folder.step if branched is None else branched) <= start.step and _is_sound(folder)):
-            note(f"set aside {folder.path}: {set_aside(folder.path)}")
+        if not (start and same_run and (folder.step if branched is None else branched) <= start.step and _is_undamaged(folder)):
+            note(f"not part of this run: {folder.path} was renamed to {set_aside(folder.path)}")
     log = output_dir / LOG_FILE
     if start is None and log.exists():
         set_aside(log)
 
 
-def _named_or_here(inputs: Inputs) -> ModelFolder | None:
-    if inputs.checkpoint == AUTO and (newest := _newest_sound(inputs.output_dir, inputs.size("max_iters"))):
+def _local_checkpoint(inputs: Inputs) -> ModelFolder | None:
+    if inputs.checkpoint == AUTO and (newest := _newest_undamaged(inputs.output_dir, inputs.size("max_iters"))):
         return newest
     if inputs.checkpoint:
-        named = named_checkpoint(inputs)
-        line = line_of(named)
-        if line.step != named.step:
-            note(_left_out(named, line))
-        return line
-    return None if inputs.resume == "never" else _newest_sound(inputs.output_dir, inputs.size("max_iters"))
+        given = resolve_checkpoint(inputs)
+        stable = line_of(given)
+        if stable.step != given.step:
+            note(_decay_note(given, stable))
+        return stable
+    return None if inputs.resume == "never" else _newest_undamaged(inputs.output_dir, inputs.size("max_iters"))
 
 
-def _left_out(branch: ModelFolder, line: ModelFolder) -> str:
-    return (
-        f"from step {line.step} to {branch.step} the learning rate fell to nothing, for a model to publish; training goes on "
-        f"from before that: {line.path}"
-    )
+def _newest_undamaged(output_dir: Path, max_iters: int) -> ModelFolder | None:
+    """The checkpoint to resume from in `output_dir` with matching checksums; None if there is no checkpoint.
 
-
-def _is_sound(folder: ModelFolder) -> bool:
-    try:
-        check_weights(folder)
-    except CheckpointError:
-        return False
-    return True
-
-
-def _newest_sound(output_dir: Path, max_iters: int) -> ModelFolder | None:
-    """The first choice of those that are whole, by their checksums; None where there is no checkpoint.
-
-    Raises CheckpointError where there are some, and none is whole.
+    Raises CheckpointError if there are checkpoints and all are damaged.
     """
     damaged = broken(output_dir)
     for folder in resumable(output_dir, max_iters):
@@ -119,13 +108,44 @@ def _newest_sound(output_dir: Path, max_iters: int) -> ModelFolder | None:
             continue
         newest = latest(output_dir)
         if newest and branched_from(newest) == folder.step:
-            note(_left_out(newest, folder))
-        for one in damaged:
-            warn(f"{one.message} {folder.path} is used instead, of step {folder.step}.")
+            note(_decay_note(newest, folder))
+        for problem in damaged:
+            warn(f"{problem.message} Resuming from {folder.path} (step {folder.step}) instead.")
         return folder
     if damaged:
         raise CheckpointError(
-            f"No checkpoint in {output_dir} is whole: {' '.join(error.message for error in damaged)} Nothing was trained.",
-            "Pull the model again; or move them away, or use resume: never with confirm_fresh_start: true, to start over.",
+            f"All checkpoints in {output_dir} are damaged: {' '.join(error.message for error in damaged)} Nothing was trained.",
+            "Pull the model again. To start over, set resume: never and confirm_fresh_start: true.",
         )
     return None
+
+
+def _checked(inputs: Inputs, start: ModelFolder | None) -> ModelFolder | None:
+    """`start`, after checks of `resume: must` and of the weights' checksum; logs where training starts."""
+    if start is None:
+        if inputs.resume == "must":
+            places = str(inputs.output_dir) + (f" and {inputs.repo_id}" if inputs.repo_id else "")
+            raise InputError(
+                f"resume: must, but there is no checkpoint in {places}. Nothing was trained.",
+                "Check output_dir and repo_id, or set resume: auto to train a new model if there is no checkpoint.",
+            )
+        note("no checkpoint to resume from: training a new model")
+        return None
+    check_weights(start)
+    note(f"resuming from {start.path}, step {start.step}")
+    return start
+
+
+def _decay_note(decayed: ModelFolder, stable: ModelFolder) -> str:
+    return (
+        f"steps {stable.step}-{decayed.step} were the decay phase of {decayed.path}; resuming from the stable checkpoint at "
+        f"step {stable.step}: {stable.path}"
+    )
+
+
+def _is_undamaged(folder: ModelFolder) -> bool:
+    try:
+        check_weights(folder)
+    except CheckpointError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""The corpus that the inputs name, as tokens of the model that is to learn from it."""
+"""The corpus that the input `data` selects, tokenized for the model that is trained or evaluated on it."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,36 +20,35 @@ from ..hub.client import open_hub
 from ..hub.dataset_repo import fetch_dataset
 from ..hub.repo_id import SCHEME
 from ..report.log import note, warn
-
-TOKEN_CACHE, DATASET_CACHE = Path(".echoself/tokens"), Path(".echoself/datasets")
+from ..workspace import DATASET_CACHE, TOKEN_CACHE
 
 
 def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
-    """Tokens of `data`, in the ids of the model that goes on from `start`, or of the tokenizer that is asked for.
+    """The tokens of `data`, by the tokenizer of `start`, or by the input `tokenizer` for a new model.
 
-    Raises InputError where the corpus is missing, not what it says, too small, or asked for in other ids than `start`'s.
+    Raises InputError if the corpus is missing, invalid or too small, or if `tokenizer` is not that of `start`.
     """
     files = corpus_files(inputs)
     tokenizer = _tokenizer(inputs, start, files)
     tokens = prepare_tokens(files, tokenizer, TOKEN_CACHE, inputs.val_fraction, inputs.on_bad_file, warn)
     require_block(tokens, start.config.block_size if start else inputs.size("block_size"))
-    made = ", made before" if tokens.reused else ""
+    cached = ", cached" if tokens.reused else ""
     note(
-        f"{len(files)} files, {tokens.documents:,} documents, tokenizer {tokenizer.name}: {len(tokens.train):,} tokens to "
-        f"learn from, {len(tokens.val):,} held out{made}"
+        f"{len(files)} files, {tokens.documents:,} documents, tokenizer {tokenizer.name}: {len(tokens.train):,} training "
+        f"tokens, {len(tokens.val):,} held out{cached}"
     )
     return tokens
 
 
 def corpus_files(inputs: Inputs) -> list[Path]:
-    """The files that `data` names, those of datasets fetched from the Hub.
+    """The files that `data` selects; datasets are fetched from the Hub.
 
-    Raises InputError where a pattern matches none, HubError where a dataset can't be had.
+    Raises InputError if a pattern matches no file, HubError if a dataset can't be fetched.
     """
     sources = [one for one in inputs.data if one.startswith(SCHEME)]
     patterns = [one for one in inputs.data if one not in sources]
     found = find_files([*patterns, f"!{inputs.output_dir}/**"], Path.cwd()) if patterns else []
-    # a model folder has a README of its own, and no model is to be trained on its card
+    # excludes the model cards of model folders
     files = [path for path in found if not (path.parent / WEIGHTS_FILE).exists()]
     if sources:
         with open_hub(inputs.hub, inputs.token, note) as hub:
@@ -60,32 +59,34 @@ def corpus_files(inputs: Inputs) -> list[Path]:
 def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> Tokenizer:
     if start is None:
         spec = inputs.tokenizer or "gpt2"
-        return _trained_once(spec, inputs, files) if spec.startswith("bpe:") else make_tokenizer(spec, _texts(inputs, files))
+        if spec.startswith("bpe:"):
+            return _trained_or_cached(spec, inputs, files)
+        return make_tokenizer(spec, _texts(inputs, files))
     tokenizer = load_tokenizer(start.path)
     wanted = inputs.tokenizer or tokenizer.name
-    # `bpe:<size>` means the one that was trained for this model: the same size from a grown corpus is another tokenizer
+    # `bpe:<size>` means the tokenizer that was trained for this model: one of the same size from a grown corpus differs
     same = wanted == tokenizer.name or (
         wanted.endswith((".json", ".pkl")) and make_tokenizer(wanted, _texts(inputs, files)).digest == tokenizer.digest
     )
     if not same:
         raise InputError(
-            f"tokenizer: {wanted} was given, and {start.path} was trained with {tokenizer.name}. Nothing was trained.",
-            "Leave tokenizer out, or start fresh with resume: never and confirm_fresh_start: true.",
+            f"tokenizer: {wanted} is not the tokenizer of {start.path}, which is {tokenizer.name}. Nothing was trained.",
+            "Remove tokenizer, or train a new model with resume: never and confirm_fresh_start: true.",
         )
     return tokenizer
 
 
-def _trained_once(spec: str, inputs: Inputs, files: list[Path]) -> Tokenizer:
-    """The tokenizer that is trained on `files`, or was, when they held the same. It is kept beside their tokens."""
+def _trained_or_cached(spec: str, inputs: Inputs, files: list[Path]) -> Tokenizer:
+    """The tokenizer trained on `files`, from the cache if it was trained on the same content before."""
     digest = corpus_digest(files, f"{spec} by tokenizers {tokenizers.__version__}", 0)
     folder = TOKEN_CACHE / f"tokenizer-{digest[:16]}"
     try:
         tokenizer = load_tokenizer(folder)
         tokenizer.name = spec
-    except CheckpointError:  # there is none, or half of one
+    except CheckpointError:  # not cached, or incomplete
         tokenizer = make_tokenizer(spec, _texts(inputs, files))
         shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError), new_folder(folder) as written:  # another process was first, or has the disk full
+        with suppress(OSError), new_folder(folder) as written:  # another process was first, or the disk is full
             tokenizer.save(written)
     return tokenizer
 

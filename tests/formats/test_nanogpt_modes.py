@@ -41,7 +41,7 @@ def test_training_goes_on_from_it(
     shutil.copytree(data, bins)
     trained = echoself(f"train --checkpoint {source} --data bins/*.bin --max-iters 5 --batch-size 4 --device cpu")
     assert trained["step"] in ("40", "45")
-    assert "going on from echoself-model/checkpoint-40, step 40" in capsys.readouterr().out
+    assert "resuming from echoself-model/checkpoint-40, step 40" in capsys.readouterr().out
     assert Path("echoself-model/checkpoint-45/model.safetensors").exists()
 
 

@@ -118,10 +118,10 @@ def test_a_candidate_that_cant_be_read_is_named_and_nothing_is_compared(
         ("better,empty", 3, "empty is no whole model folder"),
         ("better,junk.pt", 3, "junk.pt"),
         ("better,worse", 3, "model.safetensors is damaged"),
-        ("better,nowhere", 2, "there is no file or folder 'nowhere', and no repo has such a name. Nothing was compared."),
-        ("better,me/a--b", 2, "no file or folder 'me/a--b', and no repo has such a name. Nothing was compared."),
+        ("better,nowhere", 2, "'nowhere' is neither an existing path nor a valid repo id. Nothing was compared."),
+        ("better,me/a--b", 2, "'me/a--b' is neither an existing path nor a valid repo id. Nothing was compared."),
         ("better,me/none", 4, "me/none on"),
-        ("better,me/empty", 3, "holds no model at main. Nothing was compared."),
+        ("better,me/empty", 3, "has no model at revision main. Nothing was compared."),
         ("better,me/empty@v9", 4, "is not there at revision v9"),
     ):
         outputs = echoself(f"compare {HUB} --candidates {candidates}", code=code)

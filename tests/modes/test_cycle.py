@@ -134,7 +134,7 @@ def test_a_cycle_begins_with_the_nanecho_that_it_finds_and_then_goes_on_with_the
     cycle = "cycle --hub hub --repo-id me/echo --max-iters 5 --eval-interval 5 --batch-size 4 --device cpu --gate none"
     first = echoself(cycle, "--output-dir one")
     assert (first["deployed"], first["checkpoint"]) == ("true", "one/checkpoint-45")
-    assert "because it states the lowest held-out loss, 2.5000" in capsys.readouterr().out
+    assert "because it has the lowest recorded held-out loss, 2.5000" in capsys.readouterr().out
     second = echoself(cycle, "--output-dir two")
     assert second["checkpoint"] == "two/checkpoint-49"
     facts = read_metadata(Path(second["checkpoint"]))

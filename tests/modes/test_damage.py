@@ -54,7 +54,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used_with_a_warning(
     assert outputs["checkpoint"] == "echoself-model/checkpoint-20"
     [warning] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
     assert said in warning
-    assert "echoself-model/checkpoint-10 is used instead, of step 10." in warning
+    assert "Resuming from echoself-model/checkpoint-10 (step 10) instead." in warning
     assert next(trained.glob("superseded-*/checkpoint-20"))
 
 
@@ -65,7 +65,7 @@ def test_where_none_is_whole_that_is_said_and_nothing_is_touched(
     (trained / "checkpoint-20/config.json").unlink()
     echoself(TRAIN, code=3)
     said = capsys.readouterr().err
-    assert "No checkpoint in echoself-model is whole:" in said
+    assert "All checkpoints in echoself-model are damaged:" in said
     assert "checkpoint-10/model.safetensors is damaged" in said
     assert "checkpoint-20 is no whole model folder: config.json missing" in said
     assert {"checkpoint-10", "checkpoint-20"} <= {path.name for path in trained.iterdir()}

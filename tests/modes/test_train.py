@@ -40,7 +40,7 @@ def test_a_named_checkpoint_whose_rate_fell_leads_to_the_one_before_that(
     begun(TRAIN)
     outputs = echoself(TRAIN, "--checkpoint echoself-model/checkpoint-20 --max-iters 10")
     assert outputs["checkpoint"] == "echoself-model/checkpoint-26"
-    assert "from step 16 to 20 the learning rate fell to nothing, for a model to publish" in capsys.readouterr().out
+    assert "steps 16-20 were the decay phase of" in capsys.readouterr().out
 
 
 def test_a_tokenizer_is_trained_once_for_a_corpus(
@@ -78,7 +78,7 @@ def test_a_model_card_in_the_output_folder_is_not_trained_on(
     (workspace / "echoself-model/checkpoint-20/README.md").write_text("# A card\n" * 1000)
     echoself(TRAIN)
     second = next(line for line in capsys.readouterr().out.splitlines() if "documents" in line)
-    assert second == f"{first}, made before"
+    assert second == f"{first}, cached"
 
 
 KEPT = ["checkpoint-10", "checkpoint-16", "checkpoint-20", "log.jsonl", "report.html"]

@@ -1,4 +1,4 @@
-"""`checkpoint: auto` through the front door: what is chosen, what is said, and what is not trusted."""
+"""`checkpoint: auto` by the command line: which checkpoint is chosen, what is logged, which artifacts are not trusted."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def folder_as_files(folder: Path, under: str) -> dict[str, bytes]:
     return {f"{under}/{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_it_takes_the_lowest_loss_and_says_what_it_saw_and_why(
+def test_auto_chooses_the_lowest_held_out_loss_and_logs_why(
     echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     nanogpt("a/best_model.pt", 3.0)
@@ -52,13 +52,13 @@ def test_it_takes_the_lowest_loss_and_says_what_it_saw_and_why(
         "echoself-model: no complete checkpoint",
         "  a/best_model.pt: nanoGPT; step 7; held-out loss 3.0000",
         "  b/ckpt.pt asks for posix.mkdir",
-        "chosen: .training-progress/checkpoints/latest_checkpoint.pt, because it states the lowest held-out loss, 2.0000, of 3",
+        "chosen: .training-progress/checkpoints/latest_checkpoint.pt, because it has the lowest recorded held-out loss, 2.0000, of 3",
     ):
         assert line in said
     assert not Path("pwned").exists()
 
 
-def test_what_cant_be_converted_is_passed_over_and_said(
+def test_auto_skips_and_logs_what_cannot_be_converted(
     echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = nanogpt_checkpoint()
@@ -66,7 +66,7 @@ def test_what_cant_be_converted_is_passed_over_and_said(
     save(bad | {"best_val_loss": 1.0}, Path("a/ckpt.pt"))
     nanogpt("b/ckpt.pt", 2.0)
     assert imported(echoself("pull", AUTO)) == 2.0
-    assert "passed over: a/ckpt.pt has weights that are not numbers" in capsys.readouterr().out
+    assert "skipped: a/ckpt.pt has weights that are not numbers" in capsys.readouterr().out
 
 
 def test_the_newest_checkpoint_in_output_dir_comes_first(echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,20 +78,20 @@ def test_the_newest_checkpoint_in_output_dir_comes_first(echoself: Cli, begun: C
     assert echoself(f"deploy {HUB}", AUTO)["step"] == "36"
 
 
-def test_training_goes_on_from_the_file_that_was_found(echoself: Cli, workspace: Path) -> None:
+def test_training_resumes_from_the_file_that_auto_found(echoself: Cli, workspace: Path) -> None:
     save(nanogpt_checkpoint(vocab_size=257), Path("nanoGPT/out/ckpt.pt"))
     outputs = echoself("train --max-iters 3 --batch-size 4 --eval-interval 3 --device cpu --tokenizer bytes", AUTO)
     assert outputs["checkpoint"] == "echoself-model/checkpoint-10"
 
 
-def test_a_model_folder_that_was_downloaded_is_found(echoself: Cli, begun: Cli) -> None:
+def test_auto_finds_a_downloaded_model_folder(echoself: Cli, begun: Cli) -> None:
     begun(f"train --tokenizer bytes {SMALL} --output-dir downloaded")
     outputs = echoself(f"train {SMALL}", AUTO)
     assert outputs["checkpoint"] == "echoself-model/checkpoint-36"
     assert echoself(f"deploy {HUB} --output-dir none", AUTO)["model_dir"].startswith(("downloaded/", "echoself-model/"))
 
 
-def test_the_hub_is_the_last_place_but_not_of_a_publish(echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+def test_auto_searches_the_hub_last_and_not_for_deploy(echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     begun(f"cycle {HUB} --tokenizer bytes {SMALL}")
     shutil.rmtree("echoself-model")
     assert echoself(f"pull {HUB}", AUTO)["step"] == "20"
@@ -99,19 +99,19 @@ def test_the_hub_is_the_last_place_but_not_of_a_publish(echoself: Cli, begun: Cl
     assert echoself(f"train {HUB} {SMALL}", AUTO)["step"] == "36"
     shutil.rmtree("echoself-model")
     echoself(f"deploy {HUB}", AUTO, code=3)
-    assert "the Hub: not asked, because deploy publishes there" in capsys.readouterr().err
+    assert "the Hub: not searched, because deploy publishes there" in capsys.readouterr().err
 
 
-def test_nothing_anywhere_is_exit_3_with_what_was_looked_at_and_what_to_do(
+def test_no_checkpoint_anywhere_is_exit_3_with_all_places(
     echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     echoself("pull", AUTO, code=3)
     told = capsys.readouterr().err
     assert (
-        "checkpoint: auto found none that can be used: echoself-model: no complete checkpoint; the current folder: none" in told
+        "checkpoint: auto found no usable checkpoint: echoself-model: no complete checkpoint; the working directory: no" in told
     )
     assert "artifacts: no other run triggered this one (that is so in a workflow_run event)" in told
-    assert "the Hub: not asked, because no repo_id is given. Nothing was done." in told
+    assert "the Hub: not searched, because repo_id is not set. Nothing was done." in told
     assert "Train first" in told
     assert not (workspace / "echoself-model").exists()
 
@@ -125,7 +125,7 @@ def triggered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[GitHu
         yield github
 
 
-def test_an_artifact_of_the_triggering_run_is_taken_in(
+def test_a_checkpoint_in_an_artifact_of_the_triggering_run_is_copied(
     echoself: Cli, begun: Cli, triggered: GitHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun(f"train --tokenizer bytes {SMALL} --output-dir trained")
@@ -157,7 +157,7 @@ def test_a_foreign_checkpoint_in_an_artifact_is_imported(echoself: Cli, workspac
     assert [path.name for path in Path("echoself-model").iterdir()] == ["checkpoint-7"]
 
 
-def test_the_artifacts_of_a_forks_run_are_not_even_asked_for(
+def test_artifacts_of_a_run_from_a_fork_are_not_requested(
     echoself: Cli, workspace: Path, triggered: GitHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     event = workflow_run_event(head_repository={"full_name": "stranger/repo"}, event="pull_request")
@@ -167,7 +167,7 @@ def test_the_artifacts_of_a_forks_run_are_not_even_asked_for(
     assert triggered.requests == []
 
 
-def test_a_job_without_the_right_to_read_artifacts_is_exit_4(
+def test_a_job_without_permission_to_read_artifacts_is_exit_4(
     echoself: Cli, workspace: Path, triggered: GitHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     triggered.refuse["list"] = (403, {})
@@ -177,7 +177,7 @@ def test_a_job_without_the_right_to_read_artifacts_is_exit_4(
     assert TOKEN not in told
 
 
-def test_pull_takes_in_a_checkpoint_that_is_named(echoself: Cli, begun: Cli) -> None:
+def test_pull_imports_a_given_checkpoint(echoself: Cli, begun: Cli) -> None:
     begun(f"train --tokenizer bytes {SMALL} --output-dir there")
     outputs = echoself("pull --checkpoint there/checkpoint-20")
     assert outputs["model_dir"] == "echoself-model/checkpoint-20"

@@ -225,7 +225,7 @@ class Victim:
         log = job.log.read_text()
         # at the end of a branch, nobody would have gone on from it
         in_the_way = any(_step(name) < STEPS for name in self.spoilt)
-        if in_the_way and "going on from" in log and "is used instead" not in log:
+        if in_the_way and "resuming from" in log and "instead." not in log:
             self._complain("other", f"{job.log} doesn't say that {', '.join(self.spoilt)} is damaged")
         there = jobs.names(job.output_dir)
         aside = {path.name for path in job.output_dir.glob("superseded-*/*")}
