@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "echoself_action"
 
-# From top to bottom: a part imports its own modules and those of parts after it. `hub.repo_id` and `markdown` are leaves.
+# From top to bottom: a part imports its own modules and those of parts after it. `hub.repo_id`, `markdown` and `workspace` are leaves.
 LAYERS = (
     ("__main__",),
     ("modes",),
@@ -24,7 +24,7 @@ LAYERS = (
     ("checkpoint",),
     ("native",),
     ("model", "corpus"),
-    ("hub.repo_id", "markdown"),
+    ("hub.repo_id", "markdown", "workspace"),
     ("errors",),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -67,4 +67,4 @@ def test_a_glob_must_match_one(echoself: Cli, workspace: Path, capsys: pytest.Ca
     for name in ("a.pt", "b.pt"):
         (workspace / name).touch()
     echoself(f"deploy {ROUND} --checkpoint *.pt", code=3)
-    assert "*.pt matches 2: a.pt, b.pt. None was used." in capsys.readouterr().err
+    assert "*.pt matches 2 paths: a.pt, b.pt. None was used." in capsys.readouterr().err
