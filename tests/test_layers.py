@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "echoself_action"
 
-# From top to bottom: a part imports its own modules and those of parts after it. `hub.repo_id`, `markdown` and `workspace` are leaves.
+# From top to bottom: a part imports its own modules and those of parts after it. The parts above `errors` are leaves.
 LAYERS = (
     ("__main__",),
     ("modes",),
