@@ -1,4 +1,4 @@
-"""cycle: pull, train and deploy in one job; the model gets better with every run."""
+"""cycle: pull, train and deploy in one job, so that the published model improves with every run."""
 
 import time
 
@@ -8,40 +8,34 @@ from ..errors import INTERRUPTED
 from ..hub.client import open_hub, require_write_access
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
-from ..publishing.dataset import check_documents
-from ..publishing.plan import write_report
-from ..publishing.release import release_target
-from ..publishing.signing import signer_for
-from ..report.github_actions import write_summary
-from ..report.job_summary import training_summary
+from ..publishing.dataset import check_dataset
+from ..publishing.publication import Publication
 from ..report.log import note, part
 from ..starting.resume import starting_point_of_cycle
-from .deploy import deploy_model, exit_code
+from .deploy import check_before_work, deploy, exit_code
 from .multiprocess import run_in_processes
-from .train import train_model, training_outputs
+from .train import report_training, train_model
 
 
 def run(inputs: CycleInputs) -> int:
-    """The mode; returns the exit code. What was trained stays in output_dir where it can't be published."""
+    """Run the mode; returns the exit code. If the model can't be published, it stays in output_dir."""
     return run_in_processes(inputs, _run)
 
 
 def _run(inputs: CycleInputs) -> int:
     started = time.monotonic()
-    release_target(inputs)
-    signer_for(inputs)  # a key that is none ends the run here, before the work
+    check_before_work(inputs)
     with open_hub(inputs.hub, inputs.token, note) as hub:
         require_write_access(hub)
-        check_documents(inputs, hub)
+        check_dataset(inputs, hub)
         with part("Pulling"):
             remote = look_up(hub, inputs.repo_id, inputs.revision)
-            wanted = remote.holds_a_model and inputs.resume != "never"
-            fetched = fetch(hub, remote, inputs.output_dir, note).newest if wanted else None
+            resumes = remote.holds_a_model and inputs.resume != "never"
+            fetched = fetch(hub, remote, inputs.output_dir, note).newest if resumes else None
             start = starting_point_of_cycle(inputs, fetched)
         trained = train_model(inputs, start, started)
-        write_summary(training_summary(trained.result, trained.best, trained.sample))
-        outputs = training_outputs(trained) | write_report(inputs, trained.best, trained.sample)
+        outputs = report_training(inputs, trained)
         if not trained.interrupted:
-            outputs |= deploy_model(inputs, hub, remote, trained.best, trained.resumable, trained.sample)
+            outputs |= deploy(Publication(inputs, hub, remote, trained.best, trained.resumable, trained.sample))
     set_outputs(outputs)
     return INTERRUPTED if trained.interrupted else exit_code(inputs, outputs)

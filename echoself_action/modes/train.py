@@ -1,4 +1,4 @@
-"""train: find where to start, make tokens of the corpus, take the steps, say what came of it."""
+"""train: find the checkpoint to resume from, tokenize the corpus, train, and report the result."""
 
 import time
 from dataclasses import dataclass, replace
@@ -15,17 +15,17 @@ from ..evaluation.generation import sample
 from ..hub.secrets import without_secrets
 from ..model import ModelConfig
 from ..native.gpt2_block import why_not as why_not_native
-from ..publishing.plan import write_report
 from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary import loss_text, training_summary
 from ..report.log import note, part, show_sample, warn
 from ..report.progress import ProgressPrinter
+from ..report.report_page import write_page
 from ..starting.resume import set_aside_other_runs, starting_point
 from ..starting.tokenize_corpus import corpus_tokens
 from ..training.distributed.process_group import joined
 from ..training.init_or_resume import continued, fresh
 from ..training.precision import choose_device
-from ..training.result import Listeners, Result
+from ..training.result import LOG_FILE, Listeners, Result
 from ..training.run import Data, Run
 from ..training.settings import OptimizerName
 from ..training.stop import stop_on_signals
@@ -35,7 +35,7 @@ from .multiprocess import run_in_processes
 
 @dataclass(frozen=True)
 class Trained:
-    """What training left: the best model (it may be the newest checkpoint), what training goes on from, and a text."""
+    """The result of training: the best checkpoint, the one that training resumes from, and a sample from the best."""
 
     result: Result
     best: ModelFolder
@@ -48,15 +48,14 @@ class Trained:
 
 
 def run(inputs: TrainInputs) -> int:
-    """The mode; returns the exit code."""
+    """Run the mode; returns the exit code."""
     return run_in_processes(inputs, _run)
 
 
 def _run(inputs: TrainInputs) -> int:
     started = time.monotonic()
     trained = train_model(inputs, starting_point(inputs), started)
-    write_summary(training_summary(trained.result, trained.best, trained.sample))
-    set_outputs(training_outputs(trained) | write_report(inputs, trained.best, trained.sample))
+    set_outputs(report_training(inputs, trained))
     return INTERRUPTED if trained.interrupted else 0
 
 
@@ -82,12 +81,15 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
     return Trained(result, chosen, resumable(inputs.output_dir)[0], text)
 
 
-def training_outputs(trained: Trained) -> dict[str, str]:
-    """The outputs that training has."""
+def report_training(inputs: TrainInputs, trained: Trained) -> dict[str, str]:
+    """Write the job summary and report.html; returns the outputs of training."""
+    write_summary(training_summary(trained.result, trained.best, trained.sample))
+    page = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, trained.best, [trained.sample], None)
     return model_outputs(trained.best) | {
         "checkpoint": str(trained.result.latest.path),
         "tokens_per_second": f"{trained.result.tokens_per_second:.0f}",
         "stopped_by": trained.result.stopped_by,
+        "report": str(page),
     }
 
 

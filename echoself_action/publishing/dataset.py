@@ -1,15 +1,14 @@
-"""upload_datasets: the documents that a model was trained on, published before the model, which then names their commit."""
+"""Publish the documents that a model was trained on (`upload_datasets`): before the model, which then records their commit."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..checkpoint.metadata import DatasetFacts
-from ..checkpoint.model_folder import ModelFolder
-from ..config.inputs import Inputs
+from ..checkpoint.model_folder import ModelFolder, record
+from ..config.inputs import DeployInputs
 from ..corpus.parquet_dataset import Row, read_rows, write_dataset
 from ..corpus.token_cache import corpus_digest
 from ..errors import InputError
@@ -25,31 +24,17 @@ from ..hub.dataset_repo import (
     repo_paths,
 )
 from ..hub.endpoint import Hub
-from ..hub.publish import changes, ensure_repo, publish_model, read_card
-from ..hub.publish_diff import describe_changes
-from ..hub.repo import CARD_FILE, MAIN, Content, Remote, find_repo
+from ..hub.publish import ensure_repo, publish_model, read_card
+from ..hub.repo import CARD_FILE, MAIN, Remote, find_repo
 from ..report.github_actions import write_summary
 from ..report.log import note, part, warn
 from ..starting.tokenize_corpus import corpus_files
-from .quality_gate import is_published
+from .publication import DatasetFiles, DatasetRepo, Publication
+from .upload import log_upload
 
 
-@dataclass(frozen=True)
-class Documents:
-    """Parquet files by their paths in the repo that they go to, and the shards there that they replace.
-
-    `hub` and `remote` are the dataset repo, with its card in `card`; None where they go to the model's repo, with the model.
-    """
-
-    files: Mapping[str, Content]
-    removed: tuple[str, ...]
-    hub: Hub | None = None
-    remote: Remote | None = None
-    card: Mapping[str, Content] | None = None
-
-
-def check_documents(inputs: Inputs, hub: Hub) -> None:
-    """Before any work: whether the documents could be published. Raises InputError or HubError where not."""
+def check_dataset(inputs: DeployInputs, hub: Hub) -> None:
+    """Check before any work that the documents could be published. Raises InputError or HubError if not."""
     if not inputs.upload_datasets:
         return
     with part("Checking the documents"):
@@ -59,111 +44,103 @@ def check_documents(inputs: Inputs, hub: Hub) -> None:
 
 
 @contextmanager
-def documents_of(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder) -> Iterator[Documents | None]:
-    """The documents that `model` was trained on, for as long as the block lasts; None where they are not to be published.
+def with_dataset(publication: Publication) -> Iterator[Publication]:
+    """With the documents that the model was trained on, as files that exist until the block ends.
 
-    Raises InputError where `data` gives others, or holds a secret. A model that is published already keeps the documents that
-    it has, where those are not here.
+    Without them if they are not to be published, or if `data` is another corpus and the model is already published, with its
+    documents. Raises InputError if the model was trained on another corpus than `data`, or a document holds a secret.
     """
+    inputs = publication.inputs
     if not inputs.upload_datasets:
-        yield None
+        yield publication
         return
     with TemporaryDirectory() as folder:
         with part("Documents"):
             files = _files(inputs)
-            if not _is_corpus_of(model, inputs, files) and is_published(model, remote):
-                warn("upload_datasets: this model is published already, and `data` is not what it was trained on: not sent")
-                documents = None
+            if not _is_corpus_of(publication.model, inputs, files) and publication.is_same_model:
+                warn("upload_datasets: this model is already published, and `data` is not its training corpus: not sent")
             else:
-                documents = _written(inputs, hub, remote, model, files, Path(folder))
-        yield documents
+                publication = replace(publication, dataset=_write(publication, files, Path(folder)))
+        yield publication
 
 
-def publish_documents(inputs: Inputs, documents: Documents, model: ModelFolder) -> DatasetFacts | None:
-    """Put the documents in their dataset repo; returns where they are, None where they go to the model's repo.
+def publish_dataset(publication: Publication) -> Publication:
+    """Commit the documents to their dataset repo and record the commit in the model's metadata.
 
-    Raises HubError where the repo has moved on since it was looked at.
+    Does nothing if they are published with the model. Raises HubError if the repo has moved on since it was looked up.
     """
-    hub, remote, card = documents.hub, documents.remote, documents.card
-    if hub is None or remote is None or card is None:
-        return None
-    remote = ensure_repo(hub, remote, inputs.private)
-    published = publish_model(hub, remote, {**documents.files, **card}, "Documents", documents.removed)
-    facts = pinned_dataset(hub, remote, documents.files, published.commit, model.metadata.dataset if model.metadata else None)
+    dataset, model = publication.dataset, publication.model
+    if dataset is None or dataset.repo is None:
+        return publication
+    hub = dataset.repo.hub
+    remote = ensure_repo(hub, dataset.repo.remote, publication.inputs.private)
+    published = publish_model(hub, remote, {**dataset.files, **dataset.repo.card}, "Documents", dataset.removed)
+    facts = pinned_dataset(hub, remote, dataset.files, published.commit, model.metadata.dataset if model.metadata else None)
     url = hub.url(remote.repo_id)
     if published.deployed:
-        size = sum(change.size for change in published.changes)
-        note(f"published {len(published.changes)} files, {size:,} bytes, to {url}: commit {published.commit}")
+        log_upload(published, url)
     else:
         note(f"{url} already holds these documents at commit {facts.commit}: nothing was sent")
     write_summary(f"Documents: [{url}]({url}/tree/{facts.commit}), commit `{facts.commit}`.\n")
-    return facts
+    return replace(publication, model=record(model, anew=True, dataset=facts), dataset_commit=facts.commit)
 
 
-def documents_plan(documents: Documents) -> Iterator[str]:
-    """What `publish_documents` would do, in lines to read."""
-    hub, remote, card = documents.hub, documents.remote, documents.card
-    if hub is None or remote is None or card is None:
-        return
-    planned = changes({**documents.files, **card}, remote.model)
-    yield f"{MAIN} of {hub.url(remote.repo_id)}: {sum(change.size for change in planned):,} bytes"
-    yield from describe_changes(hub, remote.repo_id, planned, remote.model, documents.removed)
-
-
-def _written(inputs: Inputs, hub: Hub, remote: Remote, model: ModelFolder, files: list[Path], folder: Path) -> Documents:
+def _write(publication: Publication, files: list[Path], folder: Path) -> DatasetFiles:
+    inputs, model, hub = publication.inputs, publication.model, publication.hub
     _require_corpus_of(model, inputs, files)
     refuse_secrets_in_documents(_rows(inputs, files))
     dataset = write_dataset(partial(_rows, inputs, files), folder)
-    _require_corpus_of(model, inputs, files)  # nobody has written to a file meanwhile
-    told = ", ".join(f"{size.rows:,} in {split}" for split, size in dataset.splits.items())
-    note(f"documents: {told}; {len(dataset.files)} Parquet files")
+    _require_corpus_of(model, inputs, files)  # again, in case a file has changed meanwhile
+    sizes = ", ".join(f"{size.rows:,} in {split}" for split, size in dataset.splits.items())
+    note(f"documents: {sizes}; {len(dataset.files)} Parquet files")
     if inputs.dataset_repo is None:
-        placed_files = repo_paths(dataset, MODEL_REPO_FOLDER)
-        return Documents(placed_files, outdated_shards(placed_files, remote.model, MODEL_REPO_FOLDER))
-    placed_files = repo_paths(dataset, DATA_FOLDER)
+        in_model_repo = repo_paths(dataset, MODEL_REPO_FOLDER)
+        return DatasetFiles(in_model_repo, outdated_shards(in_model_repo, publication.remote.model, MODEL_REPO_FOLDER))
+    in_dataset_repo = repo_paths(dataset, DATA_FOLDER)
     datasets = datasets_of(hub, inputs.dataset_repo)
     target = Remote(inputs.dataset_repo, MAIN, find_repo(datasets, inputs.dataset_repo, MAIN), None)
     may_write, kept = card_to_fill(read_card(datasets, target), None)
     if not may_write:
-        note("the dataset card on the Hub was written by a person, and is left as it is")
+        note("the dataset card on the Hub was not generated by echoself-action, and is kept as it is")
     choices = CardChoices(license=inputs.license, language=inputs.language or ())
     card = {CARD_FILE: dataset_card(target.repo_id, dataset, choices, kept).encode()} if may_write else {}
-    return Documents(placed_files, outdated_shards(placed_files, target.model, DATA_FOLDER), datasets, target, card)
+    removed = outdated_shards(in_dataset_repo, target.model, DATA_FOLDER)
+    return DatasetFiles(in_dataset_repo, removed, DatasetRepo(datasets, target, card))
 
 
-def _files(inputs: Inputs) -> list[Path]:
+def _files(inputs: DeployInputs) -> list[Path]:
     files = corpus_files(inputs)
     if tokens := [path for path in files if path.suffix == ".bin"]:
         raise InputError(
-            f"upload_datasets: {tokens[0]} holds token ids, and no documents. Nothing was published.",
-            "Name the text in `data`, or leave upload_datasets out.",
+            f"upload_datasets: {tokens[0]} contains token ids, not documents. Nothing was published.",
+            "Set `data` to the text files, or remove upload_datasets.",
         )
     return files
 
 
-def _rows(inputs: Inputs, files: Iterable[Path]) -> Iterator[Row]:
-    # training has told what it passed over
+def _rows(inputs: DeployInputs, files: Iterable[Path]) -> Iterator[Row]:
+    # training has already warned about the files it skipped
     return read_rows(files, Path.cwd(), inputs.val_fraction, inputs.on_bad_file, lambda _: None)
 
 
-def _is_corpus_of(model: ModelFolder, inputs: Inputs, files: list[Path]) -> bool:
+def _is_corpus_of(model: ModelFolder, inputs: DeployInputs, files: list[Path]) -> bool:
     facts = model.metadata
     if facts is None or facts.data is None:
         return False
     return facts.data.digest == corpus_digest(files, facts.tokenizer.digest, inputs.val_fraction)
 
 
-def _require_corpus_of(model: ModelFolder, inputs: Inputs, files: list[Path]) -> None:
-    """No model is said to be trained on what it was not."""
+def _require_corpus_of(model: ModelFolder, inputs: DeployInputs, files: list[Path]) -> None:
+    """Raises InputError unless `files` are what the model was trained on: no model is published with another corpus."""
     if model.metadata is None or model.metadata.data is None:
         raise InputError(
-            f"upload_datasets: nobody knows what {model.path} was trained on. Nothing was published.",
-            "Leave upload_datasets out, or go on training it here first.",
+            f"upload_datasets: {model.path} does not record what it was trained on. Nothing was published.",
+            "Remove upload_datasets, or resume training it here first.",
         )
     if not _is_corpus_of(model, inputs, files):
         raise InputError(
-            f"upload_datasets: {model.path} was trained on another corpus than `data` gives here: its digest is "
+            f"upload_datasets: {model.path} was trained on a different corpus than `data` selects here: its digest is "
             f"{model.metadata.data.digest[:16]}, with val_fraction {inputs.val_fraction:g}. Nothing was published.",
-            "Publish it from the commit that it was trained from, with the same data and val_fraction, or with mode: cycle, "
-            "which trains and publishes in one job; or leave upload_datasets out.",
+            "Publish it from the commit it was trained on, with the same data and val_fraction; or use mode: cycle, which "
+            "trains and publishes in one job; or remove upload_datasets.",
         )

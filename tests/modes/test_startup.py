@@ -38,7 +38,7 @@ def loaded(command: str, tmp_path: Path) -> tuple[set[str], str]:
 def test_help_loads_nothing_that_a_mode_works_with(command: str, tmp_path: Path) -> None:
     modules, said = loaded(command, tmp_path)
     assert "usage: echoself" in said
-    assert not modules & {"torch", "transformers", "numpy", "huggingface_hub", "tokenizers", "pyarrow", "pydantic_settings"}
+    assert not modules & {"torch", "transformers", "numpy", "huggingface_hub", "tokenizers", "pyarrow"}
 
 
 def test_pull_loads_no_pytorch(published: None, echoself: Cli, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_an_export_loads_pytorch_and_not_transformers(published: None, echoself:
 def test_deploy_of_what_is_published_already_loads_no_pytorch(published: None, echoself: Cli, tmp_path: Path) -> None:
     modules, said = loaded(f"deploy {REPO}", tmp_path)
     assert "nothing was sent" in said
-    assert not modules & {"torch", "transformers", "tokenizers", "tiktoken", "pyarrow", "matplotlib"}
+    assert not modules & {"torch", "transformers", "matplotlib"}
 
 
 @pytest.mark.parametrize(

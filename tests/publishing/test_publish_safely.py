@@ -15,7 +15,8 @@ from echoself_action.config.inputs import DeployInputs
 from echoself_action.errors import MovedOnError
 from echoself_action.hub.client import open_hub
 from echoself_action.hub.repo import Remote, look_up
-from echoself_action.modes.deploy import deploy_model
+from echoself_action.modes.deploy import deploy
+from echoself_action.publishing.publication import Publication
 
 from ..conftest import ROOT, SMALL, Cli
 from ..hub.secret_kinds import SECRETS
@@ -117,7 +118,7 @@ def test_whoever_loses_a_race_is_held_to_the_winner(echoself: Cli, begun: Cli, c
     winner = echoself(DEPLOY, "--output-dir winner")
     for seen in (nothing, stale):
         assert late("worse", seen)["gate_result"] == "refused"
-        assert "compared with theirs now" in capsys.readouterr().out
+        assert "comparing with its model" in capsys.readouterr().out
     with pytest.raises(MovedOnError):
         late("worse", stale, gate="none")
     assert late("better", stale)["deployed"] == "true"
@@ -138,7 +139,7 @@ def late(folder: str, seen: Remote, gate: str = "improved") -> dict[str, str]:
     """Deploy by what the Hub had when it was looked at, as whoever comes second does."""
     inputs = DeployInputs(mode="deploy", repo_id="me/model", output_dir=Path(folder), gate=gate)
     with open_hub("hub", None) as hub:
-        return deploy_model(inputs, hub, seen, best_of(folder), best_of(folder))
+        return deploy(Publication(inputs, hub, seen, best_of(folder), best_of(folder)))
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_the_held_out_text_of_the_checkpoint_is_used_and_else_that_of_data(
     shutil.move("docs", "elsewhere")
     refused = echoself(f"deploy {HUB} --data nothing/*.md", "--output-dir better", code=5)
     assert refused["gate_result"] == "refused"
-    assert "there is no held-out text to compare it on" in capsys.readouterr().out
+    assert "there is no held-out text to compare on" in capsys.readouterr().out
     assert echoself(f"deploy {HUB} --data elsewhere/*.md", "--output-dir better")["deployed"] == "true"
     assert better["val_loss"]
     with open_hub("hub", None) as hub:

@@ -74,4 +74,4 @@ def test_what_can_make_no_release_is_said_before_any_work_and_a_refusal_after_th
         assert "there is no GITHUB_TOKEN" in capsys.readouterr().err
     assert not Path("none").exists()
     echoself(DEPLOY, "--create-release --create-pr", code=2)
-    assert "only a published model gets one" in capsys.readouterr().err
+    assert "a release is of a published model" in capsys.readouterr().err

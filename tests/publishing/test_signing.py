@@ -171,7 +171,7 @@ def test_a_model_that_is_published_without_a_signature_after_one_says_so(
     echoself(f"train --tokenizer bytes {SMALL}")
     capsys.readouterr()
     echoself(DEPLOY, "--gate none")
-    assert "has a model.sig, which is not of what is published now" in capsys.readouterr().out
+    assert "has a model.sig that will not match the new files" in capsys.readouterr().out
     echoself(PULL, f"--signer {public} --output-dir out", code=3)
 
 
@@ -219,7 +219,7 @@ def test_without_an_identity_of_the_job_auto_publishes_and_says_why_it_is_not_si
     monkeypatch.delenv("ACTIONS_ID_TOKEN_REQUEST_URL", raising=False)
     assert echoself(DEPLOY, "--sign auto")["deployed"] == "true"
     told = capsys.readouterr().out
-    assert "this job may not ask GitHub who it is: it needs permissions: id-token: write. It is published without" in told
+    assert "this job may not ask GitHub who it is: it needs permissions: id-token: write. Publishing without" in told
     assert echoself(DEPLOY, "--sign auto")["deployed"] == "false"
 
 

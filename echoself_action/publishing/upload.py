@@ -1,0 +1,54 @@
+"""Upload what was planned: as commits on the branches of the model repo, or as a pull request."""
+
+from dataclasses import replace
+
+from ..hub import pull_request
+from ..hub.fetch import read_facts
+from ..hub.publish import Published, changes, ensure_repo, publish_model, publish_state
+from ..report.descriptions import pull_request_description
+from ..report.github_actions import write_summary
+from ..report.job_summary import loss_text, pull_request_summary
+from ..report.log import note
+from .publication import Publication
+
+
+def upload(publication: Publication) -> Publication:
+    """Commit the training state, then the model. Raises HubError if the Hub refuses or somebody else published meanwhile."""
+    hub = publication.hub
+    remote = ensure_repo(hub, publication.remote, publication.inputs.private)
+    if publication.state:
+        publish_state(hub, remote, publication.resumable, f"Training state at step {publication.resumable.step}")
+    published = publish_model(hub, remote, publication.files, _title(publication), publication.removed)
+    if published.deployed:
+        log_upload(published, publication.repo_url)
+    else:
+        note(f"{publication.repo_url} already holds this model at commit {published.commit}: nothing was sent")
+    with_model = publication.dataset is not None and publication.dataset.repo is None
+    dataset_commit = published.commit if with_model else publication.dataset_commit
+    return replace(publication, remote=remote, published=published, dataset_commit=dataset_commit)
+
+
+def open_pull_request(publication: Publication) -> Publication:
+    """Open a pull request with the report of the gate, or find the open one. The training state is not published."""
+    hub, remote = publication.hub, publication.remote
+    before = read_facts(hub, remote.repo_id, remote.model) if remote.model else None
+    changed = changes(publication.files, remote.model)
+    text = pull_request_description(
+        publication.inputs.gate, publication.verdict, publication.parity, changed, before, publication.model.metadata
+    )
+    published = pull_request.open_pull_request(hub, remote, publication.files, _title(publication), text)
+    url, pr_url = publication.repo_url, published.pr_url
+    note(f"pull request: {pr_url}" if pr_url else f"{url} already holds this model: no pull request was opened")
+    write_summary(pull_request_summary(url, pr_url, text))
+    return replace(publication, published=published)
+
+
+def log_upload(published: Published, url: str) -> None:
+    """Log the size and the commit of what was sent."""
+    size = sum(change.size for change in published.changes)
+    note(f"published {len(published.changes)} files, {size:,} bytes, to {url}: commit {published.commit}")
+
+
+def _title(publication: Publication) -> str:
+    facts = publication.model.metadata
+    return f"Step {publication.model.step}, validation loss {loss_text(facts.val_loss if facts else None)}"
