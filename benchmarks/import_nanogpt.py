@@ -26,12 +26,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from echoself_action.checkpoint.atomic import new_folder
-from echoself_action.formats.nanogpt import read_nanogpt
-from echoself_action.formats.torch_file.reader import read_foreign
+from echoself_action.formats.nanogpt import read as read_nanogpt
+from echoself_action.formats.torch_file.reader import read_torch_file
 from echoself_action.checkpoint.weights import write_model
 from echoself_action.formats.import_checkpoint import _state
 from echoself_action.training.training_state import write_moments, write_state
-foreign = read_foreign(Path(sys.argv[1]))
+foreign = read_torch_file(Path(sys.argv[1]))
 source = read_nanogpt(foreign)
 with new_folder(Path(sys.argv[2])) as folder, ThreadPoolExecutor(1) as beside:
     written = beside.submit(write_moments, folder, source.moments, foreign.archive.release) if len(sys.argv) == 3 else None

@@ -18,8 +18,8 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from echoself_action.formats.nanogpt import read_nanogpt
-from echoself_action.formats.torch_file.reader import read_foreign
+from echoself_action.formats.nanogpt import read as read_nanogpt
+from echoself_action.formats.torch_file.reader import read_torch_file
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks"
@@ -194,7 +194,7 @@ def test_the_reference_has_nanogpts_checkpoint_format_and_arithmetic(tmp_path: P
     content = torch.load(tmp_path / "out/ckpt.pt", weights_only=True)
     theirs = GPT(GPTConfig(**content["model_args"]))
     theirs.load_state_dict(content["model"])
-    ours = read_nanogpt(read_foreign(tmp_path / "out/ckpt.pt"))
+    ours = read_nanogpt(read_torch_file(tmp_path / "out/ckpt.pt"))
     ids = torch.randint(20, (3, 8), generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(ours.logits(ids), theirs(ids, ids)[0].detach(), atol=1e-5, rtol=0)
     assert ours.step == 5

@@ -3,7 +3,7 @@
 NumPy has no bfloat16: an array of it is of BFLOAT16, whose one field is the 16 bits.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,17 +30,6 @@ def as_array(numbers: "Array | Tensor") -> Array:
         return numbers
     plain = numbers.detach().cpu()
     return (plain.float() if plain.is_floating_point() and plain.itemsize == 2 else plain).numpy()
-
-
-def as_tensors(arrays: Mapping[str, Array]) -> dict[str, "Tensor"]:
-    """PyTorch's tensors of the same memory. `arrays` are of whole, or floating-point, numbers."""
-    import torch
-
-    bits = {name: array["bfloat16"].view(np.int16) for name, array in arrays.items() if array.dtype == BFLOAT16}
-    return {
-        name: torch.from_numpy(bits[name]).view(torch.bfloat16) if name in bits else torch.from_numpy(array)
-        for name, array in arrays.items()
-    }
 
 
 def is_floating_point(array: Array) -> bool:

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ..checkpoint.architectures import ArchitectureName, DimensionNames
+from ..formats.registry import EXPORTS_HELP, ExportName
 from ..hub.repo_id import MAX_REPO_ID, REPO
 from ..training.settings import PRESETS, Compile, Device, Dtype, OptimizerName, Sharding, TrainingSettings
 
@@ -154,9 +155,8 @@ class Inputs(BaseModel):
         "Folder to save checkpoints in. With several models, each uses a subfolder of its name.", _ALL, Path("echoself-model")
     )
 
-    formats: Annotated[list[Literal["nanogpt", "nanecho"]], BeforeValidator(_split)] = _input(
-        "Additional exports into output_dir: `nanogpt` writes nanogpt/ckpt.pt, `nanecho` writes nanecho/cache; the train.py of "
-        "nanoGPT and the trainer of NanEcho resume from them.",
+    formats: Annotated[list[ExportName], BeforeValidator(_split)] = _input(
+        f"Additional exports into output_dir, for other trainers to resume from: {EXPORTS_HELP}.",
         ("pull",),
         [],
     )

@@ -14,9 +14,9 @@ from ..checkpoint.metadata import METADATA_FILE
 from ..checkpoint.model_folder import CONFIG_FILE, PICKLE_FILE
 from ..errors import CheckpointError
 from .gpt2_tensors import gpt2_names, is_turned
+from .imported_model import HEAD
 from .stated_config import read_json
-from .torch_file.reader import Foreign, read_foreign
-from .validate_tensors import HEAD
+from .torch_file.reader import TorchFile, read_torch_file
 
 _TOKENIZER_FILE = "tokenizer.json"
 
@@ -36,7 +36,7 @@ def diagnose(folder: Path, name: str, first: str = "", saved: str = "", tokenize
     CheckpointError where the model is no whole one, saying what is wrong with it and what can be saved.
     """
     path, saved = folder / PICKLE_FILE, saved or str(folder)
-    foreign = read_foreign(path)
+    foreign = read_torch_file(path)
     config = read_json(folder / CONFIG_FILE)
     found = _incomplete(foreign, config, folder) or _untransposed(foreign, config, folder, first, saved)
     problems = found.problems if found else []
@@ -53,7 +53,7 @@ def diagnose(folder: Path, name: str, first: str = "", saved: str = "", tokenize
     raise CheckpointError(f"{name} is not a model to go on with: {'; '.join(problems)}. Nothing was made of it.", advice)
 
 
-def _incomplete(foreign: Foreign, config: Mapping[str, Any], folder: Path) -> _Finding | None:
+def _incomplete(foreign: TorchFile, config: Mapping[str, Any], folder: Path) -> _Finding | None:
     """Tensors that the config describes and the file lacks."""
     described = shapes(read_config(folder / CONFIG_FILE, config))
     stored = gpt2_names(foreign)
@@ -77,7 +77,7 @@ def _incomplete(foreign: Foreign, config: Mapping[str, Any], folder: Path) -> _F
     )
 
 
-def _untransposed(foreign: Foreign, config: Mapping[str, Any], folder: Path, first: str, saved: str) -> _Finding | None:
+def _untransposed(foreign: TorchFile, config: Mapping[str, Any], folder: Path, first: str, saved: str) -> _Finding | None:
     """All tensors, and the matrices as nn.Linear keeps them."""
     if not is_turned(foreign, gpt2_names(foreign)):
         return None

@@ -5,7 +5,7 @@ nanoGPT or its kin, which compute the exact one; one with GPT-2's own from trans
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import cast
 
@@ -13,7 +13,7 @@ from ..checkpoint.arrays import Array
 from ..checkpoint.gpt2_config import POSITIONS, TOKENS, read_config
 from ..model.config import Activation, GPT2Config
 from .gpt2_tensors import checked, gpt2_names, is_turned, logits, turned
-from .imported_model import Source
+from .imported_model import ImportedModel
 from .layouts import number
 from .stated_config import (
     SIZES,
@@ -25,7 +25,7 @@ from .stated_config import (
     step_of,
     training_settings,
 )
-from .torch_file.reader import Foreign
+from .torch_file.reader import TorchFile
 
 _BLOCK = re.compile(r"transformer\.h\.(\d{1,6})\.")
 _ACTIVATIONS = ("activation_function", "activation")
@@ -35,12 +35,7 @@ _HEADS_ADVICE = (
 )
 
 
-def holds_gpt2(weights: Iterable[str]) -> bool:
-    """Whether tensors of these names are a GPT-2's, whatever layout they lie in."""
-    return any(name.endswith((".attn.c_attn.weight", "wte.weight")) for name in weights)
-
-
-def read_gpt2(foreign: Foreign, n_head: int | None) -> Source:
+def read(foreign: TorchFile, n_head: int | None) -> ImportedModel:
     """The checkpoint in our terms; `n_head` is what the user says, for files that don't.
 
     Raises CheckpointError where the file contradicts itself, holds no numbers, or nobody says how many heads it has.
@@ -60,8 +55,8 @@ def read_gpt2(foreign: Foreign, n_head: int | None) -> Source:
     remarks += (_how_it_lies(config, linear),)
     trained = next((foreign.content[key] for key in ("training_config", "config") if key in foreign.content), None)
     train_loss, best_val_loss = losses_of(foreign)
-    return Source(
-        foreign,
+    return ImportedModel(
+        foreign.origin,
         config,
         turned(weights) if linear else weights,
         partial(logits, config, weights, linear),
@@ -73,7 +68,7 @@ def read_gpt2(foreign: Foreign, n_head: int | None) -> Source:
     )
 
 
-def _seen(foreign: Foreign, stored: Mapping[str, Array]) -> dict[str, int]:
+def _seen(foreign: TorchFile, stored: Mapping[str, Array]) -> dict[str, int]:
     """The sizes that the tensors show."""
     tokens, positions = stored.get(TOKENS, stored.get("lm_head.weight")), stored.get(POSITIONS)
     if tokens is None or positions is None or tokens.ndim != 2 or positions.ndim != 2:
@@ -90,7 +85,7 @@ def _seen(foreign: Foreign, stored: Mapping[str, Array]) -> dict[str, int]:
 
 
 def _heads(
-    foreign: Foreign, sizes: Mapping[str, int], said: list[Declared], around: list[Declared], given: int | None
+    foreign: TorchFile, sizes: Mapping[str, int], said: list[Declared], around: list[Declared], given: int | None
 ) -> tuple[int, tuple[str, ...]]:
     """How many heads, and whose word that is. What the file says counts, then the user, then a JSON beside it."""
     for place in said:
@@ -122,7 +117,7 @@ def _heads(
 
 
 def _config(
-    foreign: Foreign,
+    foreign: TorchFile,
     sizes: Mapping[str, int],
     heads: int,
     said: list[Declared],
@@ -164,7 +159,7 @@ def _how_it_lies(config: GPT2Config, linear: bool) -> str:
     return f"its matrices lie in {order} order, and it is taken to compute {gelu} ({config.activation})"
 
 
-def _require_agreement(foreign: Foreign, place: Declared, sizes: Mapping[str, int]) -> None:
+def _require_agreement(foreign: TorchFile, place: Declared, sizes: Mapping[str, int]) -> None:
     wrong = [name for name in SIZES if place.size(name) not in (None, sizes[name])]
     if wrong:
         declared = ", ".join(f"{name}={place.size(name)}" for name in wrong)
@@ -172,7 +167,7 @@ def _require_agreement(foreign: Foreign, place: Declared, sizes: Mapping[str, in
         foreign.refuse(f"contradicts {place.where}: that says {declared}, and its tensors {seen}")
 
 
-def _by_echoself_converter(foreign: Foreign) -> bool:
+def _by_echoself_converter(foreign: TorchFile) -> bool:
     """Its config.json has a number of heads of its own; training_metadata.json has the trainer's."""
     return "echo_self_version" in read_json(foreign.path.parent / "config.json")
 

@@ -5,17 +5,30 @@ It is what a converted model is held to, so it shares nothing with our own.
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checkpoint.arrays import BFLOAT16, Array
 from ..checkpoint.gpt2_config import POSITIONS, TOKENS
 from ..model.config import GPT2Config
 
 
+def as_tensors(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+    """PyTorch's tensors of the same memory. `arrays` are of whole, or floating-point, numbers."""
+    bits = {name: array["bfloat16"].view(np.int16) for name, array in arrays.items() if array.dtype == BFLOAT16}
+    return {
+        name: torch.from_numpy(bits[name]).view(torch.bfloat16) if name in bits else torch.from_numpy(array)
+        for name, array in arrays.items()
+    }
+
+
 @torch.no_grad()
-def gpt2_logits(config: GPT2Config, weights: Mapping[str, Tensor], linear: bool, ids: Tensor) -> Tensor:
+def gpt2_logits(config: GPT2Config, arrays: Mapping[str, Array], linear: bool, ids: Tensor) -> Tensor:
     """Logits (batch, length, vocab_size) for ids (batch, length), in fp32. `linear`: matrices lie as nn.Linear keeps them."""
+
+    weights = as_tensors(arrays)
 
     def affine(x: Tensor, name: str) -> Tensor:
         weight, bias = weights[f"{name}.weight"].float(), weights.get(f"{name}.bias")

@@ -4,14 +4,15 @@ nn.Linear keeps a matrix as (out, in): nanoGPT and most trainers. GPT-2's own fi
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from ..checkpoint import gpt2_config
-from ..checkpoint.arrays import Array, as_tensors
+from ..checkpoint.arrays import Array
 from ..checkpoint.gpt2_config import TOKENS
 from ..model.config import GPT2Config
-from .torch_file.reader import Foreign
-from .validate_tensors import check_weights, tie
+from .imported_model import check_weights, tie
+from .registry import deferred
+from .torch_file.reader import TorchFile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +27,7 @@ def turned(tensors: Mapping[str, _Numbers]) -> dict[str, _Numbers]:
     return {name: tensor.T if name.endswith(_TURNED) and tensor.ndim == 2 else tensor for name, tensor in tensors.items()}
 
 
-def gpt2_names(foreign: Foreign) -> dict[str, Array]:
+def gpt2_names(foreign: TorchFile) -> dict[str, Array]:
     """The tensors under GPT-2's full names, without mask buffers; some writers leave the `transformer.` out."""
     found: dict[str, Array] = {}
     for name, tensor in foreign.weights.items():
@@ -39,7 +40,7 @@ def gpt2_names(foreign: Foreign) -> dict[str, Array]:
     return found
 
 
-def is_turned(foreign: Foreign, stored: Mapping[str, Array]) -> bool:
+def is_turned(foreign: TorchFile, stored: Mapping[str, Array]) -> bool:
     """Whether the matrices lie as nn.Linear keeps them, by the one whose shape tells: c_attn, width by three widths."""
     name = "transformer.h.0.attn.c_attn.weight"
     shape: tuple[int, ...] = stored[name].shape if name in stored else ()
@@ -55,7 +56,7 @@ def shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
     return {name: shape[::-1] if name.endswith(_TURNED) else shape for name, shape in gpt2_config.shapes(config).items()}
 
 
-def checked(foreign: Foreign, config: GPT2Config, linear: bool, where: str) -> dict[str, Array]:
+def checked(foreign: TorchFile, config: GPT2Config, linear: bool, where: str) -> dict[str, Array]:
     """The parameters in the order of `shapes`, each of its shape, and of finite floating-point numbers.
 
     `where` is what says the sizes. Raises CheckpointError where a tensor is missing, another one, or no number.
@@ -67,6 +68,4 @@ def checked(foreign: Foreign, config: GPT2Config, linear: bool, where: str) -> d
 
 def logits(config: GPT2Config, weights: Mapping[str, Array], linear: bool, ids: "Tensor") -> "Tensor":
     """The writer's arithmetic on the writer's tensors, in fp32: (batch, length) -> (batch, length, vocab_size)."""
-    from .gpt2_reference import gpt2_logits  # loads PyTorch
-
-    return gpt2_logits(config, as_tensors(weights), linear, ids)
+    return cast("Tensor", deferred(".gpt2_reference", "gpt2_logits")(config, weights, linear, ids))

@@ -18,12 +18,10 @@ from ..corpus.tokenizer import Tokenizer, ids_tokenizer, load_tokenizer, make_to
 from ..errors import CheckpointError
 from ..training.optim.schedule import FLOOR, Schedule, over_total
 from ..training.training_state import TrainingState, write_moments, write_spare, write_state
-from .gpt2 import holds_gpt2, read_gpt2
-from .imported_model import Source
-from .layouts import LAYOUTS, NANOGPT, RAW, holds_nanecho, shown
-from .nanecho import read_nanecho
-from .nanogpt import read_nanogpt
-from .torch_file.reader import read_foreign
+from .imported_model import ImportedModel
+from .layouts import shown
+from .registry import format_of, format_of_suffix, known_layouts
+from .torch_file.reader import read_torch_file
 
 _GPT2_VOCABULARY, _PADDED = 50257, 50432  # nanoGPT pads to 64; others to 128 and 256
 _SEED = 1337  # of nanoGPT's train.py, which does not write it down
@@ -38,14 +36,13 @@ def import_checkpoint(
     same step is set aside.
     Raises CheckpointError where the file can't be used, is of a layout that can't be converted, or fails parity.
     """
-    source = read_source(path, note, n_head)
-    foreign = source.foreign
+    source = read_checkpoint_file(path, note, n_head)
     vocabulary = _vocabulary(path, source, tokenizer, note)
     final = output_dir / f"checkpoint-{source.step}"
     if final.exists():
         facts = read_metadata(final)
         origin = facts.imported_from.fingerprint if facts and facts.imported_from else None
-        if facts and origin == foreign.archive.fingerprint and facts.tokenizer.digest == vocabulary.digest:
+        if facts and origin == source.origin.fingerprint and facts.tokenizer.digest == vocabulary.digest:
             here = read_model_folder(final)
             if same_model(here.config, source.config):
                 note(f"it was imported before: {final}")
@@ -59,30 +56,29 @@ def import_checkpoint(
         ) from error
 
 
-def read_source(path: Path, note: Callable[[str], None], n_head: int | None = None) -> Source:
+def read_checkpoint_file(path: Path, note: Callable[[str], None], n_head: int | None = None) -> ImportedModel:
     """The `.pt` at `path`, checked. Raises CheckpointError where it can't be used, or not be converted.
 
     Which model it is, the names of its tensors say: every trainer's layout has held more than one.
     """
-    foreign = read_foreign(path)
+    if by_suffix := format_of_suffix(path.suffix):
+        return by_suffix.read(path, n_head)
+    foreign = read_torch_file(path)
     note(foreign.description)
-    if foreign.layout == NANOGPT:
-        return read_nanogpt(foreign)
-    if holds_gpt2(foreign.weights):
-        return read_gpt2(foreign, n_head)
-    if not holds_nanecho(foreign.weights):
+    recognised = format_of(foreign.layout.name, foreign.weights.keys())
+    if recognised is None:
         foreign.refuse(
             f"is of the layout '{foreign.layout.name}', and its tensors are of no model that is known here: "
             f"{shown(list(foreign.weights))}",
             "Known are GPT-2 (`transformer.wte.weight`, `transformer.h.0.attn.c_attn.weight`, with or without `transformer.`) "
             "and NanEcho (`token_embedding.weight`, `blocks.0.attn.qkv.weight`), in these layouts: "
-            f"{', '.join(dict.fromkeys(layout.name for layout in (*LAYOUTS, RAW)))}.",
+            f"{known_layouts()}.",
         )
-    return read_nanecho(foreign, n_head)
+    return recognised.read(foreign, n_head)
 
 
-def _write(source: Source, tokenizer: Tokenizer, final: Path, note: Callable[[str], None]) -> ModelFolder:
-    release = source.foreign.archive.release
+def _write(source: ImportedModel, tokenizer: Tokenizer, final: Path, note: Callable[[str], None]) -> ModelFolder:
+    release = source.origin.release
     with new_folder(final) as folder, ThreadPoolExecutor(1) as beside:
         written = beside.submit(write_moments, folder, source.moments, release) if source.has_state else None
         digest = write_model(folder, source.config, source.weights, tokenizer.end_of_text_id, release)
@@ -104,7 +100,7 @@ def _write(source: Source, tokenizer: Tokenizer, final: Path, note: Callable[[st
     return read_model_folder(final)
 
 
-def _vocabulary(path: Path, source: Source, spec: str | None, note: Callable[[str], None]) -> Tokenizer:
+def _vocabulary(path: Path, source: ImportedModel, spec: str | None, note: Callable[[str], None]) -> Tokenizer:
     """The vocabulary that is named, that lies where nanoGPT keeps it, or GPT-2's by its size; else bare ids."""
     size, dataset = source.config.vocab_size, str(source.settings.get("dataset", ""))
     if spec is None and (path.parent / "tokenizer.json").is_file():  # as in a folder of transformers
@@ -145,10 +141,10 @@ def _fitting(path: Path, tokenizer: Tokenizer, size: int, note: Callable[[str], 
     return tokenizer
 
 
-def _metadata(source: Source, tokenizer: Tokenizer, digest: str) -> Metadata:
-    foreign, dtype = source.foreign, source.settings.get("dtype")
+def _metadata(source: ImportedModel, tokenizer: Tokenizer, digest: str) -> Metadata:
+    origin, dtype = source.origin, source.settings.get("dtype")
     return Metadata(
-        run_id=foreign.archive.fingerprint[:32],  # the same file is the same run
+        run_id=origin.fingerprint[:32],  # the same file is the same run
         step=source.step,
         tokens_seen=_sequences(source) * source.config.block_size,
         elapsed_s=0.0,
@@ -160,9 +156,9 @@ def _metadata(source: Source, tokenizer: Tokenizer, digest: str) -> Metadata:
         tokenizer=TokenizerFacts(name=tokenizer.name, digest=tokenizer.digest, vocab_size=tokenizer.vocab_size),
         data=None,
         imported_from=ImportFacts(
-            layout=foreign.layout.name,
-            file=foreign.path.name,
-            fingerprint=foreign.archive.fingerprint,
+            layout=origin.layout,
+            file=origin.path.name,
+            fingerprint=origin.fingerprint,
             remarks=list(source.remarks),
         ),
         settings=dict(source.settings) | {"computed_in": dtype},
@@ -173,7 +169,7 @@ def _metadata(source: Source, tokenizer: Tokenizer, digest: str) -> Metadata:
     )
 
 
-def _state(source: Source, digest: str) -> TrainingState:
+def _state(source: ImportedModel, digest: str) -> TrainingState:
     return TrainingState(
         sequences_seen=_sequences(source),
         schedule=_schedule(source),
@@ -186,7 +182,7 @@ def _state(source: Source, digest: str) -> TrainingState:
     )
 
 
-def _schedule(source: Source) -> Schedule:
+def _schedule(source: ImportedModel) -> Schedule:
     """nanoGPT's own where ours has the same form: warmup, then a cosine to a tenth. Else one that has ended."""
     settings = source.settings
     try:
@@ -198,10 +194,10 @@ def _schedule(source: Source) -> Schedule:
     return over_total(0, end, warmup, peak) if same else over_total(0, source.step, 0, 0.0)
 
 
-def _sequences_per_step(source: Source) -> int:
+def _sequences_per_step(source: ImportedModel) -> int:
     counts = [source.settings.get(name) for name in ("batch_size", "gradient_accumulation_steps")]
     return counts[0] * counts[1] if all(type(count) is int and count > 0 for count in counts) else 0  # type: ignore[operator]
 
 
-def _sequences(source: Source) -> int:
+def _sequences(source: ImportedModel) -> int:
     return source.step * _sequences_per_step(source)

@@ -1,48 +1,14 @@
-"""Who wrote this checkpoint? Told by its top-level keys, and by the names of its tensors where there are no others."""
+"""Recognises the layout of a `.pt` by its top-level keys, and finds its state dict, step and losses."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..checkpoint.arrays import BFLOAT16, Array, as_float32
+from .registry import LAYOUTS, PREFIXES, RAW, Layout, format_of, known_layouts
 from .torch_file.archive import Archive, refuse
-
-PREFIXES = ("_orig_mod.", "module.")  # of torch.compile and of DistributedDataParallel, in either order
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a writer's files have at the top. `weights` is the key of the state dict, "" where the file is one itself."""
-
-    name: str
-    weights: str
-    keys: frozenset[str]
-
-
-def _layout(name: str, weights: str, *others: str) -> Layout:
-    return Layout(name, weights, frozenset({weights, *others} - {""}))
-
-
-NANOGPT = _layout("nanoGPT", "model", "model_args", "iter_num")
-RAW = _layout("a state dict and nothing else", "")
-# The first that fits: those that say more stand above those that say less.
-LAYOUTS = (
-    NANOGPT,
-    _layout("NanEcho train_nanecho", "model_state_dict", "model_config", "training_run_config"),
-    _layout("NanEcho cache", "model_state_dict", "model_config", "checkpoint_id"),
-    _layout("NanEcho fallback export", "model_state_dict", "model_config", "exported_at", "fallback"),
-    _layout("NanEcho best_model_export", "model_state_dict", "model_config", "exported_at"),
-    _layout("NanEcho native export", "model_state_dict", "config", "format", "connection_ratio"),
-    _layout("echoself pull", "model", "config", "metadata"),
-    _layout("netrain", "model_state_dict", "global_step", "config"),
-    _layout("another EchoSelf trainer", "model_state_dict", "step", "loss"),
-    _layout("another EchoSelf trainer", "model_state_dict", "epoch", "history"),
-    _layout("another EchoSelf trainer", "model_state_dict", "step", "loss_history"),
-    _layout("older export", "model_state", "metadata"),
-)
 
 
 def recognise(archive: Archive, content: object) -> tuple[Layout, dict[str, Array]]:
@@ -54,11 +20,11 @@ def recognise(archive: Archive, content: object) -> tuple[Layout, dict[str, Arra
     if layout is None and content and all(isinstance(value, np.ndarray) for value in content.values()):
         layout = RAW
     if layout is None:
-        known = ", ".join(dict.fromkeys(layout.name for layout in (*LAYOUTS, RAW)))
         refuse(
             archive.path,
-            f"is of no layout that is known here. Its top-level keys are: {shown(list(content))}. Known layouts are: {known}",
-            "Give the checkpoint of one of these, or a model folder.",
+            f"is not a recognised checkpoint format. Its top-level keys are: {shown(list(content))}. Recognised layouts: "
+            f"{known_layouts()}",
+            "Use a checkpoint in one of these layouts, or a model folder.",
         )
     return layout, _state_dict(archive, content[layout.weights] if layout.weights else content)
 
@@ -84,11 +50,8 @@ def describe(archive: Archive, layout: Layout, content: Mapping[Any, Any], weigh
     found = places(content)
     step = first(found, ("iter_num", "iteration", "global_step", "step", "epoch"))
     loss = number(first(found, ("best_val_loss", "val_loss", "best_loss", "loss")))
-    architecture = "another architecture"
-    if holds_nanecho(weights):
-        architecture = "NanEcho"
-    elif any(name.endswith("wte.weight") for name in weights):
-        architecture = "GPT-2"
+    recognised = format_of("", weights.keys())
+    architecture = recognised.display_name if recognised else "another architecture"
     count = sum(tensor.size for tensor in weights.values())
     facts = [
         f"{architecture}, {len(weights)} tensors with {count:,} numbers",
@@ -97,11 +60,6 @@ def describe(archive: Archive, layout: Layout, content: Mapping[Any, Any], weigh
         f"{archive.size:,} bytes",
     ]
     return f"{archive.path}: {layout.name}; {'; '.join(facts)}"
-
-
-def holds_nanecho(weights: Mapping[str, Array]) -> bool:
-    """Whether these are NanEcho's tensors, whatever layout they lie in."""
-    return "token_embedding.weight" in weights
 
 
 def places(content: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:

@@ -7,24 +7,23 @@ connection is there, the model is a GPT-2 in other words, and becomes one.
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from torch import Tensor
 
-from ..checkpoint.arrays import Array, as_float32, as_tensors
+from ..checkpoint.arrays import Array, as_float32
+from ..checkpoint.nanecho_config import config_problems, parameters, shapes
 from ..model.config import GPT2Config
-from .imported_model import Source
+from ..model.nanecho import PERSONA_DIMENSIONS, NanEchoConfig
+from .gpt2_reference import as_tensors
+from .imported_model import MOMENTS, ImportedModel, check_moments, check_weights, state_of, tie
 from .layouts import number
+from .nanecho_reference import nanecho_logits
 from .stated_config import beside, inside, losses_of, step_of, training_settings
-from .torch_file.reader import Foreign
-from .validate_tensors import MOMENTS, check_moments, check_weights, state_of, tie
+from .torch_file.reader import TorchFile
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..model.nanecho import NanEchoConfig
-
-_Numbers = TypeVar("_Numbers", Array, "Tensor")
+_Numbers = TypeVar("_Numbers", Array, Tensor)
 TOKENS = "token_embedding.weight"
 CAUSAL_MASKS = ".attn.mask"  # a buffer of ones: it is made anew
 _BLOCK = re.compile(r"blocks\.(\d{1,6})\.")
@@ -57,13 +56,11 @@ _GPT2_NAMES = {
 }
 
 
-def read_nanecho(foreign: Foreign, n_head: int | None = None) -> Source:
+def read(foreign: TorchFile, n_head: int | None = None) -> ImportedModel:
     """Check everything against what the file declares; `n_head` is for files that do not say it.
 
     Raises CheckpointError where the file contradicts itself.
     """
-    from ..checkpoint.nanecho_config import shapes  # loads transformers
-
     content = foreign.content
     declared = _declared(foreign, n_head)
     stored = {name: tensor for name, tensor in foreign.weights.items() if not name.endswith(CAUSAL_MASKS)}
@@ -79,7 +76,9 @@ def read_nanecho(foreign: Foreign, n_head: int | None = None) -> Source:
     logits = partial(_logits, config, weights)
     vocabulary = _vocabulary(content, config.vocab_size)
     if not _is_gpt2(config, weights):
-        return Source(foreign, config, weights, logits, moments, step, best, settings, vocabulary, (_LEGACY,), train_loss)
+        return ImportedModel(
+            foreign.origin, config, weights, logits, moments, step, best, settings, vocabulary, (_LEGACY,), train_loss
+        )
     gpt2 = GPT2Config(
         vocab_size=config.vocab_size,
         block_size=config.block_size,
@@ -98,10 +97,12 @@ def read_nanecho(foreign: Foreign, n_head: int | None = None) -> Source:
     }
     places = {name for name, _, _ in gpt2_names(config)}
     spare = {name: tensor for name, tensor in weights.items() if name not in places and "mask" not in name}
-    return Source(foreign, gpt2, folded, logits, carried, step, best, settings, vocabulary, (_FOLDED,), train_loss, spare)
+    return ImportedModel(
+        foreign.origin, gpt2, folded, logits, carried, step, best, settings, vocabulary, (_FOLDED,), train_loss, spare
+    )
 
 
-def gpt2_names(config: "NanEchoConfig | GPT2Config") -> list[tuple[str, str, bool]]:
+def gpt2_names(config: NanEchoConfig | GPT2Config) -> list[tuple[str, str, bool]]:
     """(NanEcho's name, GPT-2's name, whether the matrix is turned) of every tensor that GPT-2 has."""
     names = [(TOKENS, "transformer.wte.weight", False), ("position_embedding.weight", "transformer.wpe.weight", False)]
     for layer in range(config.n_layer):
@@ -116,13 +117,11 @@ def turned(tensor: _Numbers, turn: bool) -> _Numbers:
     return tensor.T if turn else tensor
 
 
-def _logits(config: "NanEchoConfig", weights: Mapping[str, Array], ids: "Tensor") -> "Tensor":
-    from .nanecho_reference import nanecho_logits  # loads PyTorch
-
+def _logits(config: NanEchoConfig, weights: Mapping[str, Array], ids: Tensor) -> Tensor:
     return nanecho_logits(config, as_tensors(weights), ids)
 
 
-def _declared(foreign: Foreign, n_head: int | None) -> dict[str, Any]:
+def _declared(foreign: TorchFile, n_head: int | None) -> dict[str, Any]:
     """What the file says of its model; what lies beside it and the caller say only what it does not."""
     fallback = {} if n_head is None else {"n_head": n_head}
     # the fuller config of two wins: train_nanecho's `config` is its trainer's
@@ -131,10 +130,7 @@ def _declared(foreign: Foreign, n_head: int | None) -> dict[str, Any]:
     return {str(key): value for place in places for key, value in place.items()}
 
 
-def _config(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, Array]) -> "NanEchoConfig":
-    from ..checkpoint.nanecho_config import config_problems
-    from ..model.nanecho import PERSONA_DIMENSIONS, NanEchoConfig  # loads transformers
-
+def _config(foreign: TorchFile, declared: Mapping[str, Any], stored: Mapping[str, Array]) -> NanEchoConfig:
     sizes = _sizes(foreign, declared, stored)
     parts = {match[1] for name in stored if (match := re.match(r"blocks\.\d+\.(\w+)\.", name))}
     flags: dict[str, Any] = {flag: part in parts for flag, part in FLAGS.items()}
@@ -171,7 +167,7 @@ def _config(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, 
     return config
 
 
-def _sizes(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, Array]) -> dict[str, Any]:
+def _sizes(foreign: TorchFile, declared: Mapping[str, Any], stored: Mapping[str, Array]) -> dict[str, Any]:
     """Told by the tensors, but for the number of heads; what is declared must be the same."""
     tokens, positions = stored.get(TOKENS), stored.get("position_embedding.weight")
     layers = {int(match[1]) for name in stored if (match := _BLOCK.match(name))}
@@ -198,10 +194,8 @@ def _sizes(foreign: Foreign, declared: Mapping[str, Any], stored: Mapping[str, A
     return sizes
 
 
-def _moments(foreign: Foreign, config: "NanEchoConfig", weights: Mapping[str, Array], optimizer: Any) -> dict[str, Array]:
+def _moments(foreign: TorchFile, config: NanEchoConfig, weights: Mapping[str, Array], optimizer: Any) -> dict[str, Array]:
     """AdamW's state by parameter name: one group of all parameters. Those that never had a gradient have none."""
-    from ..checkpoint.nanecho_config import parameters  # loads transformers
-
     state = state_of(optimizer)
     if state is None:
         return {}
@@ -224,7 +218,7 @@ def _moments(foreign: Foreign, config: "NanEchoConfig", weights: Mapping[str, Ar
     return found | counts
 
 
-def _is_gpt2(config: "NanEchoConfig", weights: Mapping[str, Array]) -> bool:
+def _is_gpt2(config: NanEchoConfig, weights: Mapping[str, Array]) -> bool:
     extras = config.enable_adaptive_attention or any(getattr(config, flag) for flag in FLAGS)
     masks = [as_float32(tensor) for name, tensor in weights.items() if name.endswith(".mask")]
     return not extras and all(bool((mask == 1).all()) for mask in masks)
@@ -243,7 +237,7 @@ def _data_dir(data: object) -> dict[str, str]:
     return {"data_dir": place} if isinstance(place, str) and not place.startswith("/") else {}
 
 
-def _iteration(foreign: Foreign) -> int:
+def _iteration(foreign: TorchFile) -> int:
     """What the logits depend on: where the model's own counter stood, or else the step."""
     found = foreign.content.get("current_iteration")
     return found if type(found) is int and 0 <= found < 1 << 53 else step_of(foreign) or 0

@@ -5,18 +5,16 @@ It is what a converted model is held to, so it shares nothing with our own.
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from ..model.nanecho import NanEchoConfig
+from ..model.nanecho import NanEchoConfig
 
 
 @torch.no_grad()
-def nanecho_logits(config: "NanEchoConfig", weights: Mapping[str, Tensor], ids: Tensor) -> Tensor:
+def nanecho_logits(config: NanEchoConfig, weights: Mapping[str, Tensor], ids: Tensor) -> Tensor:
     """Logits (batch, length, vocab_size) for ids (batch, length), in fp32, with no pattern injected."""
 
     def w(name: str) -> Tensor:

@@ -12,11 +12,10 @@ import numpy as np
 from ..checkpoint.arrays import Array
 from ..model.config import GPT2Config
 from .gpt2_tensors import checked, logits, turned
-from .imported_model import Source
+from .imported_model import HEAD, MOMENTS, ImportedModel, check_moments, state_of
 from .layouts import number
 from .stated_config import training_settings
-from .torch_file.reader import Foreign
-from .validate_tensors import HEAD, MOMENTS, check_moments, state_of
+from .torch_file.reader import TorchFile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +25,7 @@ _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
 _UNTRAINED = 1e9  # best_val_loss of a run that was never evaluated
 
 
-def read_nanogpt(foreign: Foreign) -> Source:
+def read(foreign: TorchFile, n_head: int | None = None) -> ImportedModel:  # noqa: ARG001  # its model_args have it
     """Check everything against `model_args`. Raises CheckpointError where the file contradicts itself or holds no numbers."""
     content = foreign.content
     config = _config(foreign, content["model_args"])
@@ -37,8 +36,8 @@ def read_nanogpt(foreign: Foreign) -> Source:
     if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 1 << 53:
         foreign.refuse("has an iter_num that is no count of steps")
     loss = number(content.get("best_val_loss"))
-    return Source(
-        foreign,
+    return ImportedModel(
+        foreign.origin,
         config,
         turned(weights),
         partial(logits, config, weights, True),
@@ -55,7 +54,7 @@ def optimizer_order(weights: "Mapping[str, Array] | Mapping[str, Tensor]") -> tu
     return [name for name in names if len(weights[name].shape) > 1], [name for name in names if len(weights[name].shape) < 2]
 
 
-def _config(foreign: Foreign, args: object) -> GPT2Config:
+def _config(foreign: TorchFile, args: object) -> GPT2Config:
     if not isinstance(args, Mapping):
         foreign.refuse("has model_args that are no dict")
     sizes = {name: value for name in _SIZES if type(value := args.get(name)) is int and value > 0}
@@ -71,7 +70,7 @@ def _config(foreign: Foreign, args: object) -> GPT2Config:
     return GPT2Config(**sizes, dropout=dropout, bias=bias, activation="gelu")
 
 
-def _moments(foreign: Foreign, weights: Mapping[str, Array], optimizer: Any) -> tuple[dict[str, Array], dict[str, Any]]:
+def _moments(foreign: TorchFile, weights: Mapping[str, Array], optimizer: Any) -> tuple[dict[str, Array], dict[str, Any]]:
     """AdamW's state by parameter name, and its settings. Both empty where it has taken no step, or none was saved."""
     state = state_of(optimizer)
     if state is None:

@@ -12,10 +12,17 @@ from ..checkpoint.weights import load_model
 from ..errors import CheckpointError
 from ..model.config import GPT2Config
 from ..training.optim.param_groups import BETAS
-from .export import kept_moments, plain_settings, save_pt
 from .gpt2_tensors import shapes, turned
+from .imported_model import MOMENTS
 from .nanogpt import optimizer_order
-from .validate_tensors import MOMENTS
+from .torch_file.writer import kept_moments, plain_settings, save_pt
+
+
+def export(folder: ModelFolder, output_dir: Path) -> tuple[Path, str]:
+    """Write `folder` as `nanogpt/ckpt.pt`; see `FormatExporter`."""
+    path = output_dir / "nanogpt" / "ckpt.pt"
+    export_nanogpt(folder, path)
+    return path, f"train.py --init_from=resume --out_dir={path.parent}"
 
 
 def export_nanogpt(folder: ModelFolder, path: Path) -> None:

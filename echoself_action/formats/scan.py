@@ -16,7 +16,7 @@ from ..checkpoint.metadata import METADATA_FILE
 from ..checkpoint.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_model_folder
 from ..errors import CheckpointError
 from .layouts import number
-from .torch_file.reader import read_foreign
+from .torch_file.reader import read_torch_file
 
 NAMES = ("latest_checkpoint.pt", "best_model.pt", "best_model_export.pt", "ckpt.pt")
 CACHE = ("cache", "checkpoints")  # in such a folder, every .pt is a checkpoint
@@ -149,7 +149,7 @@ def _folder(path: Path) -> FoundCheckpoint:
 
 
 def _file(path: Path) -> FoundCheckpoint:
-    foreign = read_foreign(path)
+    foreign = read_torch_file(path)
     inner = [foreign.content[key] for key in ("metadata", "metrics") if isinstance(foreign.content.get(key), Mapping)]
     stated = [foreign.content, *inner, *_index_entry(path)]
     step = next((place[key] for place in stated for key in _STEPS if type(place.get(key)) is int), None)

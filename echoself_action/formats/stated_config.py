@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .layouts import first, number, places
-from .torch_file.reader import Foreign
+from .torch_file.reader import TorchFile
 
 SIZES = ("n_layer", "n_embd", "block_size", "vocab_size")
 # Other names of a size: transformers' own, in its newer and in its older files.
@@ -37,7 +37,7 @@ class Declared:
         return int(value) if whole else None  # type: ignore[arg-type]
 
 
-def inside(foreign: Foreign) -> list[Declared]:
+def inside(foreign: TorchFile) -> list[Declared]:
     """The places in the file that may say sizes."""
     content = foreign.content
     found = [Declared(f"its {key}", _told(content[key])) for key in _KEYS if isinstance(content.get(key), Mapping)]
@@ -80,7 +80,7 @@ def training_settings(settings: object) -> dict[str, Any]:
     return {name: plain[name] for name in _SETTINGS if isinstance(plain.get(name), bool | int | float | str)}
 
 
-def step_of(foreign: Foreign) -> int | None:
+def step_of(foreign: TorchFile) -> int | None:
     """Optimizer steps, from wherever the layout keeps them. Raises CheckpointError where they are no count."""
     step = first(places(foreign.content), ("iter_num", "iteration", "global_step", "step", "current_iteration"))
     if step is None:
@@ -90,7 +90,7 @@ def step_of(foreign: Foreign) -> int | None:
     return int(step)
 
 
-def losses_of(foreign: Foreign) -> tuple[float | None, float | None]:
+def losses_of(foreign: TorchFile) -> tuple[float | None, float | None]:
     """(training loss, lowest validation loss), as the file has them. A `loss` is that of training."""
     found = places(foreign.content)
     return number(first(found, ("train_loss", "loss"))), number(first(found, ("best_val_loss", "val_loss")))

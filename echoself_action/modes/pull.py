@@ -6,6 +6,7 @@ from ..checkpoint.copy_in import take_in
 from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import ImportInputs, Inputs, PullInputs
 from ..config.outputs import set_outputs
+from ..formats.registry import EXPORTS
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
@@ -58,15 +59,6 @@ def _imported(inputs: ImportInputs) -> Pulled:
 
 
 def _export(inputs: Inputs, model: ModelFolder) -> None:
-    # the exports load PyTorch, and no pull without one needs it
-    if "nanogpt" in inputs.formats:
-        from ..formats.nanogpt_export import export_nanogpt
-
-        exported = inputs.output_dir / "nanogpt" / "ckpt.pt"
-        export_nanogpt(model, exported)
-        note(f"for nanoGPT, step {model.step}: {exported}; train.py --init_from=resume --out_dir={exported.parent}")
-    if "nanecho" in inputs.formats:
-        from ..formats.nanecho_trainer import export_nanecho
-
-        exported = export_nanecho(model, inputs.output_dir / "nanecho" / "cache")
-        note(f"for NanEcho, step {model.step}: {exported}; train_cached.py --out_dir={inputs.output_dir / 'nanecho'}")
+    for name in inputs.formats:
+        path, command = EXPORTS[name].export(model, inputs.output_dir)
+        note(f"exported for {EXPORTS[name].display_name}, step {model.step}: {path}; resume with {command}")

@@ -11,7 +11,7 @@ from ..checkpoint.model_folder import ModelFolder, check_weights, read_model_fol
 from ..checkpoint.select import latest
 from ..config.inputs import Inputs
 from ..errors import CheckpointError
-from ..formats.import_checkpoint import import_checkpoint, read_source
+from ..formats.import_checkpoint import import_checkpoint, read_checkpoint_file
 from ..formats.scan import FoundCheckpoint, search
 from ..github.artifacts import download, list_artifacts
 from ..github.event import NothingToAskError, WorkflowRun, triggering_run
@@ -124,7 +124,7 @@ def _is_usable(candidate: FoundCheckpoint) -> bool:
         if candidate.path.is_dir():
             check_weights(read_model_folder(candidate.path))
         else:
-            read_source(candidate.path, _ignore)
+            read_checkpoint_file(candidate.path, _ignore)
     except CheckpointError as error:
         note(f"  skipped: {error.message}")
         return False

@@ -9,12 +9,12 @@ from echoself_action.checkpoint.arrays import (
     Array,
     as_array,
     as_float32,
-    as_tensors,
     copy_into,
     is_finite,
     is_floating_point,
     type_name,
 )
+from echoself_action.formats.gpt2_reference import as_tensors
 
 NUMBERS = torch.linspace(-3e4, 3e4, 300 * 520).view(300, 520)  # sides that are no multiple of a block
 

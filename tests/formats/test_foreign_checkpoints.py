@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import save_file
 
 from echoself_action.errors import CheckpointError
-from echoself_action.formats.layouts import LAYOUTS as LAYOUTS_KNOWN
-from echoself_action.formats.nanogpt import read_nanogpt
-from echoself_action.formats.torch_file.reader import read_foreign
+from echoself_action.formats.nanogpt import read as read_nanogpt
+from echoself_action.formats.registry import LAYOUTS as LAYOUTS_KNOWN
+from echoself_action.formats.torch_file.reader import read_torch_file
 
 from .foreign_files import nanogpt_checkpoint, save
 from .hostile_pickles import CANARY, CODE, PICKLES, RUN, Asks
@@ -29,7 +29,7 @@ from .hostile_pickles import CANARY, CODE, PICKLES, RUN, Asks
 
 def read(path: Path) -> None:
     """All that an import does before it writes."""
-    read_nanogpt(read_foreign(path))
+    read_nanogpt(read_torch_file(path))
 
 
 def with_pickle(path: Path, content: bytes, more: dict[str, bytes] | None = None) -> Path:
@@ -335,10 +335,11 @@ def test_memory_is_bounded(what: str, tmp_path: Path) -> None:
     else:
         save(nanogpt_checkpoint(), path)
     code = (
-        "import resource, sys; from pathlib import Path; from echoself_action.formats.torch_file.reader import read_foreign\n"
+        "import resource, sys; from pathlib import Path\n"
+        "from echoself_action.formats.torch_file.reader import read_torch_file\n"
         "from echoself_action.errors import CheckpointError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "try: read_foreign(Path(sys.argv[1]))\n"
+        "try: read_torch_file(Path(sys.argv[1]))\n"
         "except CheckpointError: pass\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)"
     )
@@ -360,7 +361,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 def test_every_layout_is_told_by_its_keys(name: str, tmp_path: Path) -> None:
     weights = OrderedDict({"_orig_mod.token_embedding.weight": torch.ones(4, 2)})
     path = save(LAYOUTS[name] | {"model_state_dict": weights}, tmp_path / "ckpt.pt")
-    foreign = read_foreign(path)
+    foreign = read_torch_file(path)
     assert foreign.layout.name == name
     assert list(foreign.weights) == ["token_embedding.weight"]
     assert f"{name}; NanEcho, 1 tensors with 8 numbers" in foreign.description
@@ -369,18 +370,18 @@ def test_every_layout_is_told_by_its_keys(name: str, tmp_path: Path) -> None:
 
 def test_the_layouts_with_other_keys_of_their_weights(tmp_path: Path) -> None:
     weights = {"token_embedding.weight": torch.ones(4, 2)}
-    pulled = read_foreign(save({"model": weights, "config": {}, "metadata": {}}, tmp_path / "pulled.pt"))
-    older = read_foreign(save({"model_state": weights, "metadata": {}}, tmp_path / "older.pt"))
-    raw = read_foreign(save(weights, tmp_path / "raw.pt"))
+    pulled = read_torch_file(save({"model": weights, "config": {}, "metadata": {}}, tmp_path / "pulled.pt"))
+    older = read_torch_file(save({"model_state": weights, "metadata": {}}, tmp_path / "older.pt"))
+    raw = read_torch_file(save(weights, tmp_path / "raw.pt"))
     assert [one.layout.name for one in (pulled, older, raw)] == [
         "echoself pull", "older export", "a state dict and nothing else",
     ]  # fmt: skip
     netrain = {"model_state_dict": weights, "global_step": 3, "config": {}}
-    assert read_foreign(save(netrain, tmp_path / "netrain.pt")).layout.name == "netrain"
+    assert read_torch_file(save(netrain, tmp_path / "netrain.pt")).layout.name == "netrain"
 
 
 def test_the_real_files_of_the_trainers_are_recognised(shared: Path) -> None:
-    found = {path.name: read_foreign(path).layout.name for path in sorted((shared / "fixtures").rglob("*.pt"))}
+    found = {path.name: read_torch_file(path).layout.name for path in sorted((shared / "fixtures").rglob("*.pt"))}
     assert found["ckpt.pt"] == "nanoGPT"
     assert found["train_nanecho_best_model.pt"] == "NanEcho train_nanecho"
     assert found["best_model_export.pt"] == "NanEcho best_model_export"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from echoself_action.errors import CheckpointError
-from echoself_action.formats.import_checkpoint import read_source
+from echoself_action.formats.import_checkpoint import read_checkpoint_file
 
 from .mutations import load, seeds
 
@@ -34,6 +34,6 @@ def test_where_an_array_is_in_the_place_of_a_value_the_file_is_read_or_refused(t
             torch.save(content, path)
             place[key] = before
             with contextlib.suppress(CheckpointError):
-                read_source(path, lambda _: None)
+                read_checkpoint_file(path, lambda _: None)
             tried += 1
     assert tried > 100

@@ -125,7 +125,7 @@ def test_what_cant_be_read_is_listed_with_its_reason_and_nothing_is_run(here: Pa
         "It was not used, and no code in it was run.",
         "b/best_model.pt": "b/best_model.pt is damaged",
         "c/latest_checkpoint.pt": "c/latest_checkpoint.pt is no checkpoint of PyTorch",
-        "d/ckpt.pt": "d/ckpt.pt is of no layout that is known here. Its top-level keys are",
+        "d/ckpt.pt": "d/ckpt.pt is not a recognised checkpoint format. Its top-level keys are",
     }
     assert not Path("pwned").exists()
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from echoself_action.checkpoint.arrays import as_tensors
-from echoself_action.formats.torch_file.reader import read_foreign
+from echoself_action.formats.gpt2_reference import as_tensors
+from echoself_action.formats.torch_file.reader import read_torch_file
 
 from .foreign_files import nanogpt_checkpoint, save
 
@@ -30,7 +30,7 @@ def test_every_tensor_is_the_one_that_pytorch_reads(tmp_path: Path) -> None:
         "empty": torch.empty(0, 5),
         "a parameter": torch.nn.Parameter(numbers + 1),
     }
-    found = as_tensors(read_foreign(save(tensors, tmp_path / "ckpt.pt")).weights)
+    found = as_tensors(read_torch_file(save(tensors, tmp_path / "ckpt.pt")).weights)
     theirs = torch.load(tmp_path / "ckpt.pt", weights_only=True)
     assert list(found) == list(theirs)
     assert [name for name in theirs if not torch.equal(found[name], theirs[name])] == []
@@ -41,7 +41,7 @@ def test_numbers_of_numpy_are_read_and_its_arrays_left_out(tmp_path: Path) -> No
     scalars = {"a": np.float64(1.5), "b": np.float32(-2), "c": np.int64(7), "d": np.bool_(True), "e": np.str_("text")}
     state = {"generator": np.random.default_rng(1).integers(9, size=600)}  # such as NumPy's own random state
     content = nanogpt_checkpoint() | {"scalars": scalars, "state": state, "bytes": b"\x00\xff"}
-    found = read_foreign(save(content, tmp_path / "ckpt.pt")).content
+    found = read_torch_file(save(content, tmp_path / "ckpt.pt")).content
     assert found["scalars"] == scalars
     assert {name: type(value) for name, value in found["scalars"].items()} == {
         name: type(value) for name, value in scalars.items()
@@ -56,9 +56,9 @@ def test_a_checkpoint_is_converted_without_pytorch(tmp_path: Path) -> None:
         "import sys; from pathlib import Path\n"
         "sys.modules['torch'] = sys.modules['transformers'] = None\n"  # as if they were not installed
         "from echoself_action.checkpoint.weights import write_model\n"
-        "from echoself_action.formats.import_checkpoint import read_source\n"
+        "from echoself_action.formats.import_checkpoint import read_checkpoint_file\n"
         "from echoself_action.training.training_state import write_moments\n"
-        "source = read_source(Path(sys.argv[1]) / 'ckpt.pt', print)\n"
+        "source = read_checkpoint_file(Path(sys.argv[1]) / 'ckpt.pt', print)\n"
         "write_model(Path(sys.argv[1]), source.config, source.weights, None)\n"
         "write_moments(Path(sys.argv[1]), source.moments)"
     )

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from echoself_action.checkpoint.arrays import as_tensors
-from echoself_action.formats.nanecho import read_nanecho
-from echoself_action.formats.torch_file.reader import read_foreign
+from echoself_action.formats.gpt2_reference import as_tensors
+from echoself_action.formats.nanecho import read as read_nanecho
+from echoself_action.formats.torch_file.reader import read_torch_file
 from echoself_action.model import nanecho
 from echoself_action.model.nanecho import NanEchoConfig, NanEchoForCausalLM
 
@@ -37,7 +37,7 @@ def ids(batch: int = 2, length: int = 20, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("iteration", [0, 10000])
 def test_legacy_gives_the_originals_logits(shared: Path, name: str, iteration: int) -> None:
     place = shared / "fixtures/nanecho" / name
-    source = read_nanecho(read_foreign(place.with_suffix(".pt")))
+    source = read_nanecho(read_torch_file(place.with_suffix(".pt")))
     ours = NanEchoForCausalLM(source.config).eval()
     ours.load_state_dict(as_tensors(source.weights))
     ours.config.current_iteration = iteration

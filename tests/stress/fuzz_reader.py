@@ -32,7 +32,7 @@ from common import results
 from common.results import Figures
 
 from echoself_action.errors import CheckpointError
-from echoself_action.formats.import_checkpoint import read_source
+from echoself_action.formats.import_checkpoint import read_checkpoint_file
 from tests.formats.mutations import MUTATIONS, seeds
 
 MEMORY = 512 << 20
@@ -101,7 +101,7 @@ def warm(starts: list[bytes], path: Path) -> None:
     for content in (*starts, starts[0][:-30], b""):
         path.write_bytes(content)
         with contextlib.suppress(CheckpointError):
-            read_source(path, lambda _: None)
+            read_checkpoint_file(path, lambda _: None)
 
 
 def read_apart(path: Path) -> tuple[str, float, float]:
@@ -144,7 +144,7 @@ def _read(path: Path) -> str:
     signal.setitimer(signal.ITIMER_REAL, ALLOWED_S)
     sys.addaudithook(watch)
     try:
-        read_source(path, lambda _: None)
+        read_checkpoint_file(path, lambda _: None)
         outcome = "read"
     except CheckpointError as error:
         outcome = f"refused: {error.message}"

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ...checkpoint.arrays import Array
-from ..layouts import Layout, describe, recognise
+from ..layouts import describe, recognise
+from ..registry import Layout, Origin
 from .archive import Archive, open_archive, refuse
 from .pickle_check import check_pickle
 from .unpickle import unpickled
 
 
 @dataclass(frozen=True)
-class Foreign:
+class TorchFile:
     """A checkpoint of somebody else's. `weights` are its tensors under plain names, as views of the mapped file.
 
     `description` is one line: layout, architecture, step, loss, size.
@@ -29,12 +30,16 @@ class Foreign:
     def path(self) -> Path:
         return self.archive.path
 
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.path, self.layout.name, self.archive.fingerprint, self.archive.release)
+
     def refuse(self, why: str, *hint: str) -> NoReturn:
         """Raises CheckpointError: the file was read, and contradicts itself, or says too little. `hint` is what to change."""
         refuse(self.path, why, *hint)
 
 
-def read_foreign(path: Path) -> Foreign:
+def read_torch_file(path: Path) -> TorchFile:
     """Read the `.pt` at `path`. Tensors stay in the file until they are used.
 
     Raises CheckpointError, with one sentence, for whatever is not a whole checkpoint of a known layout.
@@ -46,4 +51,4 @@ def read_foreign(path: Path) -> Foreign:
     except Exception as error:  # a pickle that passed the look at its names can still be nonsense
         refuse(path, f"can't be put together ({type(error).__name__}: {' '.join(str(error).split())[:200]})")
     layout, weights = recognise(archive, content)
-    return Foreign(archive, layout, content, weights, describe(archive, layout, content, weights))
+    return TorchFile(archive, layout, content, weights, describe(archive, layout, content, weights))

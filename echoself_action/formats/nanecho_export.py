@@ -7,24 +7,23 @@ import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..checkpoint.atomic import new_file
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
+from ..checkpoint.nanecho_config import parameters, shapes
 from ..checkpoint.weights import load_model
 from ..errors import CheckpointError
 from ..model.config import GPT2Config
+from ..model.nanecho import NanEchoConfig
 from ..training.optim.param_groups import BETAS, MOMENTS
 from ..training.training_state import read_spare
-from .export import kept_moments, plain_settings, save_pt
+from .imported_model import HEAD
 from .nanecho import FLAGS, TOKENS, gpt2_names, turned
-from .validate_tensors import HEAD
-
-if TYPE_CHECKING:
-    from ..model.nanecho import NanEchoConfig
+from .torch_file.writer import kept_moments, plain_settings, save_pt
 
 _UNKNOWN_LOSS = 1e9
 # What the trainer's own checkpoints say of their model, and what its NanEchoConfig can be told besides.
@@ -37,13 +36,17 @@ _CONFIG = (
 )
 
 
+def export(folder: ModelFolder, output_dir: Path) -> tuple[Path, str]:
+    """Write `folder` as `nanecho/cache`; see `FormatExporter`."""
+    path = export_nanecho(folder, output_dir / "nanecho" / "cache")
+    return path, f"train_cached.py --out_dir={output_dir / 'nanecho'}"
+
+
 def export_nanecho(folder: ModelFolder, place: Path) -> Path:
     """Write `folder` as the cache `place`: its metadata.json, and the checkpoint, whose path is returned.
 
     Raises CheckpointError where NanEcho can't compute this model exactly.
     """
-    from ..checkpoint.nanecho_config import parameters  # loads transformers
-
     config, held, moments = _in_their_names(folder)
     facts = folder.metadata
     settings = plain_settings(folder)
@@ -99,11 +102,8 @@ def export_nanecho(folder: ModelFolder, place: Path) -> Path:
     return path
 
 
-def _in_their_names(folder: ModelFolder) -> tuple["NanEchoConfig", dict[str, Tensor], dict[str, Tensor]]:
+def _in_their_names(folder: ModelFolder) -> tuple[NanEchoConfig, dict[str, Tensor], dict[str, Tensor]]:
     """The config, the whole state dict and the optimizer's moments as NanEcho has them."""
-    from ..checkpoint.nanecho_config import shapes  # loads transformers
-    from ..model.nanecho import NanEchoConfig
-
     ours, weights, moments = folder.config, load_model(folder).state_dict(), kept_moments(folder)
     if isinstance(ours, GPT2Config):
         if ours.activation != "gelu" or ours.layer_norm_epsilon != 1e-5:

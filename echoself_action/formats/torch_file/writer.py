@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoint.atomic import new_file
-from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, sha256
-from ..errors import CheckpointError
-from ..training.training_state import read_state
+from ...checkpoint.atomic import new_file
+from ...checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, sha256
+from ...errors import CheckpointError
+from ...training.training_state import read_state
 
 
 def kept_moments(folder: ModelFolder) -> dict[str, Tensor]:

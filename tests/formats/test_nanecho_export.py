@@ -21,7 +21,7 @@ from echoself_action.checkpoint.model_folder import read_model_folder
 from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.import_checkpoint import import_checkpoint
-from echoself_action.formats.nanecho_trainer import export_nanecho
+from echoself_action.formats.nanecho_export import export_nanecho
 from echoself_action.model.gpt2 import GPT2Config
 
 from .foreign_files import nanogpt_checkpoint, save

@@ -1,0 +1,163 @@
+"""The checkpoint formats of other programs, one record each.
+
+A new format is a record here and one module, or two if writing needs PyTorch and reading does not. The modules are imported
+when a file of their format is read or written, because most runs need none of them.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+if TYPE_CHECKING:
+    from ..checkpoint.model_folder import ModelFolder
+    from .imported_model import ImportedModel
+
+PREFIXES = ("_orig_mod.", "module.")  # of torch.compile and of DistributedDataParallel, in either order
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The top-level keys of a `.pt` file. `weights` is the key of the state dict, "" if the file is one itself."""
+
+    name: str
+    weights: str
+    keys: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The file that a model was imported from. `fingerprint` is equal for files of equal content.
+
+    `release` lets go of the pages of a mapped file; it is called after each tensor.
+    """
+
+    path: Path
+    layout: str
+    fingerprint: str
+    release: Callable[[], None] = lambda: None
+
+
+class FormatReader(Protocol):
+    """The module that reads a format. Both raise CheckpointError for a file that contradicts itself or says too little."""
+
+    def read(self, file: Any, n_head: int | None) -> "ImportedModel":
+        """Convert `file`, the `TorchFile` of a `.pt`, or the path of a file with one of the format's `suffixes`."""
+
+
+class FormatExporter(Protocol):
+    """The module that writes a format."""
+
+    def export(self, folder: "ModelFolder", output_dir: Path) -> tuple[Path, str]:
+        """Write `folder` below `output_dir`. Returns the checkpoint's path and the command that resumes from it.
+
+        Raises CheckpointError if the other program can't compute the model exactly.
+        """
+
+
+@dataclass(frozen=True)
+class Format:
+    """`recognises(layout name, tensor names)` says whether a `.pt` is of this format: the first record that does reads it.
+
+    Files with one of `suffixes` are read without looking inside. `reader` and `exporter` are modules beside this file;
+    `exports` describes what the exporter writes, for the help of the input `formats`.
+    """
+
+    name: str
+    display_name: str
+    reader: str = ""
+    exporter: str = ""
+    exports: str = ""
+    layouts: tuple[Layout, ...] = ()
+    recognises: Callable[[str, Collection[str]], bool] = lambda _layout, _names: False
+    suffixes: tuple[str, ...] = ()
+
+    def read(self, file: Any, n_head: int | None) -> "ImportedModel":
+        """As `FormatReader.read`."""
+        return cast(FormatReader, import_module(self.reader, __package__)).read(file, n_head)
+
+    def export(self, folder: "ModelFolder", output_dir: Path) -> tuple[Path, str]:
+        """As `FormatExporter.export`."""
+        return cast(FormatExporter, import_module(self.exporter, __package__)).export(folder, output_dir)
+
+
+def deferred(module: str, name: str) -> Callable[..., Any]:
+    """The function `name` of a module beside this file, which is imported at the first call: reading needs no PyTorch."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(module, __package__), name)(*arguments)
+
+    return call
+
+
+def _layout(name: str, weights: str, *others: str) -> Layout:
+    return Layout(name, weights, frozenset({weights, *others} - {""}))
+
+
+def _holds_gpt2(names: Collection[str]) -> bool:
+    return any(name.endswith((".attn.c_attn.weight", "wte.weight")) for name in names)
+
+
+NANOGPT = Format(
+    name="nanogpt",
+    display_name="nanoGPT",
+    reader=".nanogpt",
+    exporter=".nanogpt_export",
+    exports="nanogpt/ckpt.pt",
+    layouts=(_layout("nanoGPT", "model", "model_args", "iter_num"),),
+    recognises=lambda layout, _: layout == "nanoGPT",
+)
+NANECHO = Format(
+    name="nanecho",
+    display_name="NanEcho",
+    reader=".nanecho",
+    exporter=".nanecho_export",
+    exports="nanecho/cache",
+    layouts=(  # those with more keys before those with fewer
+        _layout("NanEcho train_nanecho", "model_state_dict", "model_config", "training_run_config"),
+        _layout("NanEcho cache", "model_state_dict", "model_config", "checkpoint_id"),
+        _layout("NanEcho fallback export", "model_state_dict", "model_config", "exported_at", "fallback"),
+        _layout("NanEcho best_model_export", "model_state_dict", "model_config", "exported_at"),
+        _layout("NanEcho native export", "model_state_dict", "config", "format", "connection_ratio"),
+    ),
+    recognises=lambda _, names: "token_embedding.weight" in names and not _holds_gpt2(names),
+)
+GPT2 = Format(
+    name="gpt2",
+    display_name="GPT-2",
+    reader=".gpt2",
+    layouts=(
+        _layout("echoself pull", "model", "config", "metadata"),
+        _layout("netrain", "model_state_dict", "global_step", "config"),
+        _layout("another EchoSelf trainer", "model_state_dict", "step", "loss"),
+        _layout("another EchoSelf trainer", "model_state_dict", "epoch", "history"),
+        _layout("another EchoSelf trainer", "model_state_dict", "step", "loss_history"),
+        _layout("older export", "model_state", "metadata"),
+    ),
+    recognises=lambda _, names: _holds_gpt2(names),
+)
+FORMATS = (NANOGPT, NANECHO, GPT2)
+RAW = Layout("a state dict and nothing else", "", frozenset())
+LAYOUTS = tuple(layout for one in FORMATS for layout in one.layouts)
+EXPORTS = {one.name: one for one in FORMATS if one.exporter}
+EXPORTS_HELP = ", ".join(f"`{name}` writes {one.exports}" for name, one in EXPORTS.items())
+if TYPE_CHECKING:
+    ExportName = str
+else:
+    ExportName = Literal[tuple(EXPORTS)]
+
+
+def known_layouts() -> str:
+    """The names of all layouts, for a message."""
+    return ", ".join(dict.fromkeys(layout.name for layout in (*LAYOUTS, RAW)))
+
+
+def format_of(layout: str, names: Collection[str]) -> Format | None:
+    """The format of a `.pt` with this layout and these tensors, None if it is not recognised."""
+    return next((one for one in FORMATS if one.recognises(layout, names)), None)
+
+
+def format_of_suffix(suffix: str) -> Format | None:
+    """The format whose files have this suffix, None for `.pt` and all others."""
+    return next((one for one in FORMATS if suffix in one.suffixes), None)
