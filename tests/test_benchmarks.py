@@ -132,7 +132,6 @@ def test_a_benchmark_that_is_killed_leaves_no_process(
             os.kill(left, signal.SIGKILL)
 
 
-@pytest.mark.slow
 def test_the_rate_of_matrix_products_is_measured_within_seconds_where_bfloat16_is_slow(tmp_path: Path) -> None:
     """As on a CPU with AVX2 only, whose bfloat16 products of this size take minutes."""
     program = "import sys; sys.path[:0] = sys.argv[1:2]; import speed; sys.argv[1:] = ['cpu']; exec(speed.GEMM)"
@@ -149,7 +148,6 @@ def test_the_rate_of_matrix_products_is_measured_within_seconds_where_bfloat16_i
             process.kill()
 
 
-@pytest.mark.slow
 def test_a_measurement_comes_out_as_json_and_as_a_chart(tmp_path: Path) -> None:
     few = ["--shape", "baby", "--vocabularies", "65", "--tokens", "4", "--turns", "2"]
     kept = ["--json", str(tmp_path / "figures.json"), "--plot", str(tmp_path / "figures.png")]
@@ -175,7 +173,6 @@ def test_a_missing_output_folder_is_an_error_before_anything_is_measured(tmp_pat
     assert f"the folder {tmp_path / 'none'} for figures.json does not exist" in done.stderr
 
 
-@pytest.mark.slow
 def test_the_reference_has_nanogpts_checkpoint_format_and_arithmetic(tmp_path: Path) -> None:
     data = tmp_path / "data/tokens"
     data.mkdir(parents=True)

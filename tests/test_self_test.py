@@ -10,7 +10,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from .doors.conftest import Runner, action, root, tools  # noqa: F401  # fixtures
@@ -19,7 +18,6 @@ ROOT = Path(__file__).parent.parent
 IMAGE = "self-test-image"
 
 
-@pytest.mark.slow
 def test_train_deploy_and_pull_over_artifacts(action: Path, tools: Path, root: Path, tmp_path: Path) -> None:  # noqa: F811
     workflow = yaml.safe_load((ROOT / ".github/workflows/self-test.yml").read_text(encoding="utf-8"))
     needs: dict[str, Any] = {}

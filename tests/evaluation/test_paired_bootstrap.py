@@ -67,7 +67,7 @@ def test_equal_models_are_called_improved_at_most_once_in_twenty_times(
     readers = [Reader(worsened(trained, 0.02, seed), tokens.tokenizer) for seed in (1, 2)]
     scores = np.stack([_by_window(reader, windows) for reader in readers])
     generator = np.random.default_rng(1)
-    false, draws = 0, 1000  # the true rate is one in forty: among so many, chance does not make it one in twenty
+    false, draws = 0, 400  # the true rate is one in forty: among so many, chance does not make it one in twenty
     for _ in range(draws):
         swapped = generator.integers(0, 2, len(windows))  # which model reads which window is a coin's: both are equal
         ours, theirs = scores[swapped, np.arange(len(windows))], scores[1 - swapped, np.arange(len(windows))]

@@ -390,6 +390,6 @@ def test_the_real_files_of_the_trainers_are_recognised(shared: Path) -> None:
 
 def test_files_that_nobody_wrote(tmp_path: Path) -> None:
     fuzzer = Path(__file__).parents[1] / "stress/fuzz_reader.py"
-    command = [sys.executable, str(fuzzer), "--minutes", "0.1", "--keep", str(tmp_path / "found")]
+    command = [sys.executable, str(fuzzer), "--minutes", "0.05", "--keep", str(tmp_path / "found")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

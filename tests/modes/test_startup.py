@@ -61,17 +61,15 @@ def test_deploy_of_what_is_published_already_loads_no_pytorch(published: None, e
     assert not modules & {"torch", "transformers", "matplotlib"}
 
 
-@pytest.mark.parametrize(
-    ("change", "what"),
-    [("--license mit", "the card"), ("--upload-training-state", "the training state")],
-)
-def test_whatever_is_sent_is_first_loaded_with_transformers(begun: Cli, tmp_path: Path, change: str, what: str) -> None:
-    begun(f"train --tokenizer bytes {SMALL}", f"deploy {REPO} --upload-training-state false")
-    same, _ = loaded(f"deploy {REPO} --upload-training-state false", tmp_path)
-    assert "transformers" not in same
-    modules, said = loaded(f"deploy {REPO} --upload-training-state false {change}", tmp_path)
-    assert "transformers" in modules, what
-    assert "stock transformers loads" in said
+def test_every_change_is_loaded_with_transformers_before_it_is_published(begun: Cli, tmp_path: Path) -> None:
+    deploy = f"deploy {REPO} --upload-training-state"
+    begun(f"train --tokenizer bytes {SMALL}", f"{deploy} false")
+    modules, _ = loaded(f"{deploy} false", tmp_path)
+    assert "transformers" not in modules
+    for change, what in (("false --license mit", "the card"), ("true --license mit", "the training state")):
+        modules, said = loaded(f"{deploy} {change}", tmp_path)
+        assert "transformers" in modules, what
+        assert "stock transformers loads" in said
 
 
 def test_training_in_one_process_loads_neither_the_compiler_nor_what_shards(echoself: Cli, tmp_path: Path) -> None:

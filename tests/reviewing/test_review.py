@@ -222,7 +222,6 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
 }
 
 
-@pytest.mark.slow
 def test_hostile_pull_requests_are_refused_each_with_its_reason_and_stop_nothing(
     community: Community, capfd: pytest.CaptureFixture[str]
 ) -> None:

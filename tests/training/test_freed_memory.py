@@ -16,8 +16,8 @@ from echoself_action.training.memory import freed_memory_kept
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 def step():
-    blocks = [torch.ones((i % 7 + 1) << 16) for i in range(200)]
-    blocks[::2] = [None] * 100
+    blocks = [torch.ones((i % 7 + 1) << 16) for i in range(100)]
+    blocks[::2] = [None] * 50
 PR_SET_THP_DISABLE, M_MMAP_THRESHOLD = 41, -3
 ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
 ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 17)
@@ -25,9 +25,9 @@ with freed_memory_kept() if sys.argv[1] == "kept" else nullcontext():
     for _ in range(3):
         step()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
+    for _ in range(5):
         step()
-    faults, during = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 10, resident()
+    faults, during = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 5, resident()
 print(faults, during - resident())
 """
 
