@@ -1,1 +1,1 @@
-"""One use case a file, readable from top to bottom."""
+"""The modes: each file is one use case, readable from top to bottom."""

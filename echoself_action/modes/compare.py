@@ -1,6 +1,6 @@
-"""compare: fetch the candidates, have each read the same text and go on from the same prompts, say which is better.
+"""compare: evaluate the candidates on the same held-out text and the same prompts, and report which is significantly better.
 
-With `pull_requests` the candidates are what others propose on the Hub: incoming.py.
+With `pull_requests` it reviews pull requests on the Hub: see reviewing/.
 """
 
 from collections.abc import Sequence
@@ -39,9 +39,9 @@ def run(inputs: CompareInputs | ReviewInputs) -> int:
             require_write_access(hub)
         with part("Finding the candidates"):
             candidates = []
-            for number, (name, here) in enumerate(places.items()):
+            for number, (name, local) in enumerate(places.items()):
                 folder = scratch / str(number)
-                found = local_candidate(inputs, name, folder) if here or hub is None else hub_candidate(hub, name, folder)
+                found = local_candidate(inputs, name, folder) if local or hub is None else hub_candidate(hub, name, folder)
                 candidates.append(found)
         with part("Comparing"):
             contest = _contest(inputs, candidates)
@@ -60,20 +60,21 @@ def run(inputs: CompareInputs | ReviewInputs) -> int:
 
 
 def _contest(inputs: CompareInputs, candidates: Sequence[ResolvedCandidate]) -> Contest:
-    where, windows, tokenizer = _held_out(inputs, candidates)
+    origin, windows, tokenizer = _held_out(inputs, candidates)
     prompts = prompts_from(windows, tokenizer)
     entrants = [enter(one.name, one.place, one.folder, windows, tokenizer, prompts) for one in candidates]
-    return judge(f"{len(windows):,} windows, {where}", prompts, entrants)
+    return judge(f"{len(windows):,} windows, {origin}", prompts, entrants)
 
 
 def _held_out(inputs: CompareInputs, candidates: Sequence[ResolvedCandidate]) -> tuple[str, Sequence[Ids], Tokenizer]:
-    """The text that a candidate was evaluated on, which lies with it; else what `data` holds out, in the first one's ids.
+    """The origin of the held-out text, its windows and their tokenizer.
 
-    Raises InputError where there is neither.
+    It is the text that a candidate was evaluated on, kept beside it; else what `data` holds out, in the ids of the first
+    candidate. Raises InputError if there is neither.
     """
     for one in candidates:
         if kept := read_held_out(one.folder.path):
-            return f"kept with {one.name}", kept, load_tokenizer(one.folder.path)
+            return f"kept beside {one.name}", kept, load_tokenizer(one.folder.path)
     first = candidates[0].folder
     tokens = corpus_tokens(inputs.model_copy(update={"tokenizer": None}), first)
     windows = HeldOut(tokens.val, first.config.block_size, inputs.eval_tokens).windows()
@@ -90,21 +91,21 @@ def _outputs(hub: Hub | None, winner: ResolvedCandidate, scratch: Path) -> dict[
 
 
 def _promote(inputs: CompareInputs, hub: Hub | None, winner: ResolvedCandidate | None) -> str:
-    """Tag the winner on the Hub; returns the tag, "" where none was set."""
+    """Tag the winner on the Hub; returns the tag, "" if none was set."""
     if winner is None:
-        note("promote: no candidate is surely better than every other, so no tag was set")
+        note("promote: no candidate is significantly better than all others, so no tag was set")
         return ""
     if hub is None or not winner.repo_id:
-        warn(f"promote: {winner.name} is better and lies on this machine, so no tag was set. Publish it with mode: deploy.")
+        warn(f"promote: {winner.name} is not on the Hub, so no tag was set. Publish it with mode: deploy.")
         return ""
     tag = inputs.tag or BEST
     if tag == BEST:
         before = move_tag(hub, winner.repo_id, tag, winner.commit)
-        moved = f"; it was on {before}" if before and before != winner.commit else ""
-        note(f"tag {tag} of {winner.repo_id} is on {winner.commit}{moved}")
+        moved = f" (was {before})" if before and before != winner.commit else ""
+        note(f"tag {tag} of {winner.repo_id} is set on {winner.commit}{moved}")
         return tag
     if tag == TIMESTAMP:
         tag = timestamp_tag(hub, winner.repo_id, winner.commit)
     set_tag(hub, winner.repo_id, tag, winner.commit)
-    note(f"tag {tag} of {winner.repo_id} is on {winner.commit}")
+    note(f"tag {tag} of {winner.repo_id} is set on {winner.commit}")
     return tag

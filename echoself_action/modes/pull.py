@@ -1,4 +1,4 @@
-"""pull: a model from the Hub, or the checkpoint that is named, checked, as a folder to use or to go on training from."""
+"""pull: download a model from the Hub, or import a checkpoint, as a checked model folder to use or to resume training from."""
 
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ from ..starting.resolve_checkpoint import resolve_checkpoint
 
 @dataclass(frozen=True)
 class Pulled:
-    """`model` is the one to use, `newest` where its training stands; `origin` are the outputs that say where it is from."""
+    """`model` is the one to use, `newest` the one that training resumes from; `origin` are the outputs that name its source."""
 
     model: ModelFolder
     newest: ModelFolder
@@ -29,7 +29,7 @@ class Pulled:
 
 def run(inputs: PullInputs | ImportInputs) -> int:
     """Run the mode; returns the exit code."""
-    pulled = _fetched(inputs) if isinstance(inputs, PullInputs) else _imported(inputs)
+    pulled = _download(inputs) if isinstance(inputs, PullInputs) else _import(inputs)
     _export(inputs, pulled.newest)
     write_summary(pulled.summary)
     outputs = model_outputs(pulled.model) | {"checkpoint": str(pulled.newest.path)} | pulled.origin
@@ -37,7 +37,7 @@ def run(inputs: PullInputs | ImportInputs) -> int:
     return 0
 
 
-def _fetched(inputs: PullInputs) -> Pulled:
+def _download(inputs: PullInputs) -> Pulled:
     signer = signed_by(inputs.signer) if inputs.signer else None
     with open_hub(inputs.hub, inputs.token, note) as hub, part("Pulling"):
         remote = look_up(hub, inputs.repo_id, inputs.revision)
@@ -45,16 +45,16 @@ def _fetched(inputs: PullInputs) -> Pulled:
         url = hub.url(inputs.repo_id)
     note(f"pulled {url} at {fetched.commit}: step {fetched.model.step}, {fetched.model.path}")
     if fetched.newest != fetched.model:
-        note(f"its training stands at step {fetched.newest.step}: {fetched.newest.path}")
+        note(f"training resumes from step {fetched.newest.step}: {fetched.newest.path}")
     summary = pulling_summary(url, inputs.revision, fetched.commit, fetched.model)
     origin = {"repo_url": url, "commit_sha": fetched.commit, "revision": inputs.revision}
     return Pulled(fetched.model, fetched.newest, summary, origin)
 
 
-def _imported(inputs: ImportInputs) -> Pulled:
+def _import(inputs: ImportInputs) -> Pulled:
     named = resolve_checkpoint(inputs)
     model = take_in(named, inputs.output_dir)
-    note(f"taken in: step {model.step}, {model.path}")
+    note(f"imported step {model.step}: {model.path}")
     return Pulled(model, model, import_summary(named, model))
 
 

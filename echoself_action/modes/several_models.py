@@ -1,4 +1,4 @@
-"""Several models in one run: the mode for one after the other, and one table over all of them."""
+"""Run the mode for several models, one after the other, and report all of them in one table."""
 
 import json
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from ..report.log import note
 
 
 def run(models: Mapping[str, Inputs]) -> int:
-    """Run every model, whatever came of those before it; returns the first exit code that is not 0.
+    """Run every model, even if one before it failed; returns the first exit code that is not 0.
 
-    An interrupt ends all of it.
+    An interrupt ends the run.
     """
     codes: dict[str, int] = {}
     outputs: dict[str, dict[str, str]] = {}
@@ -30,8 +30,8 @@ def run(models: Mapping[str, Inputs]) -> int:
     write_summary(models_summary(models, codes, outputs))
     for name in models:
         note(f"{name}: {f'exit code {codes[name]}' if name in codes else 'not run'}")
-    told = {name: {key: value for key, value in values.items() if value} for name, values in outputs.items()}
-    set_outputs({"models": json.dumps(told)})
+    given = {name: {key: value for key, value in values.items() if value} for name, values in outputs.items()}
+    set_outputs({"models": json.dumps(given)})
     return next((code for code in codes.values() if code), 0)
 
 

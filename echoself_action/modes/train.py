@@ -60,10 +60,10 @@ def _run(inputs: TrainInputs) -> int:
 
 
 def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) -> Trained:
-    """Train on from `start`, or a fresh model where it is None. `started` is when the job began (time.monotonic())."""
+    """Resume from `start`, or train a new model if it is None. `started` is when the job began (time.monotonic())."""
     if start:
-        start = _fitting(inputs, start)
-    settings = inputs.training_settings(_usual_optimizer(inputs, start))
+        start = _with_dropout(inputs, _require_same_shape(inputs, start))
+    settings = inputs.training_settings(_default_optimizer(inputs, start))
     with part("Corpus"):
         data = Data(corpus_tokens(inputs, start), inputs.data)
     device = choose_device(settings).type
@@ -73,11 +73,11 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
         else:
             training = fresh(_new_config(inputs, data.tokens.tokenizer.vocab_size), data, settings, team)
         set_aside_other_runs(inputs.output_dir, start)
-        _introduce(training)
+        _log_start(training)
         result = train(training, inputs.output_dir, stop, Listeners(printer, warn, note), started)
     chosen = best(inputs.output_dir) or result.latest
     text = "" if stop.requested else without_secrets(sample(load_model(chosen), data.tokens.tokenizer))
-    _conclude(result, chosen, text)
+    _log_end(result, chosen, text)
     return Trained(result, chosen, resumable(inputs.output_dir)[0], text)
 
 
@@ -101,59 +101,63 @@ def _new_config(inputs: TrainInputs, vocab_size: int) -> ModelConfig:
     return architecture.config.new_config(shape, options, inputs.size("max_iters"))
 
 
-def _usual_optimizer(inputs: TrainInputs, start: ModelFolder | None) -> OptimizerName:
-    """The one that the checkpoint was trained with: what it keeps is of no use to another."""
+def _default_optimizer(inputs: TrainInputs, start: ModelFolder | None) -> OptimizerName:
+    """The optimizer of the checkpoint, because another could not use its state; for a new model, that of its architecture."""
     if start is None:
         return ARCHITECTURES[inputs.architecture or DEFAULT.name].default_optimizer
     before = start.metadata.settings.get("optimizer") if start.metadata else None
-    return "muon" if before == "muon" else "adamw"  # other programs', too
+    return "muon" if before == "muon" else "adamw"  # also for checkpoints of other programs
 
 
-def _fitting(inputs: TrainInputs, start: ModelFolder) -> ModelFolder:
-    """Dropout may be another from now on; a size that was given may not."""
-    wrong = [
-        f"{name}: {getattr(inputs, name)} was given, and the model has {getattr(start.config, name)}"
+def _require_same_shape(inputs: TrainInputs, start: ModelFolder) -> ModelFolder:
+    """`start`, if the sizes given are its own. Raises InputError if not."""
+    different = [
+        f"{name} is {getattr(inputs, name)}, and the checkpoint has {getattr(start.config, name)}"
         for name in ("n_layer", "n_head", "n_embd", "block_size", "bias")
         if getattr(inputs, name) not in (None, getattr(start.config, name))
     ]
     if inputs.architecture not in (None, start.architecture.name):
-        wrong.append(f"architecture: {inputs.architecture} was given, and the model is {start.architecture.name}")
-    if wrong:
+        different.append(f"architecture is {inputs.architecture}, and the checkpoint is {start.architecture.name}")
+    if different:
         raise InputError(
-            f"{start.path} can't go on in another shape: {'; '.join(wrong)}. Nothing was trained.",
-            "Leave them out, or start fresh with resume: never and confirm_fresh_start: true.",
+            f"{start.path} cannot be resumed with a different shape: {'; '.join(different)}. Nothing was trained.",
+            "Remove these inputs, or start a new model with resume: never and confirm_fresh_start: true.",
         )
+    return start
+
+
+def _with_dropout(inputs: TrainInputs, start: ModelFolder) -> ModelFolder:
     if inputs.dropout is None:
         return start
     if inputs.dropout != start.config.dropout:
-        note(f"dropout was {start.config.dropout} and is now {inputs.dropout}: from here on.")
+        note(f"dropout changes from {start.config.dropout} to {inputs.dropout} at step {start.step}.")
     return replace(start, config=start.config.with_dropout(inputs.dropout))
 
 
-def _introduce(training: Run) -> None:
+def _log_start(training: Run) -> None:
     config, precision = training.model.config, training.precision
     dtype = precision.dtype_name
-    begins = f"going on at step {training.step}" if training.step else "a new model"
+    begins = f"resuming at step {training.step}" if training.step else "new model"
     note(
         f"{begins}: {training.model.parameter_count():,} parameters ({config.n_layer} layers, {config.n_head} heads, width "
         f"{config.n_embd}, block {config.block_size}), {dtype} on {precision.device}"
-        f"{_shared(training)}"
+        f"{_processes(training)}"
     )
     eager_bfloat16 = training.kernels == "eager" and precision.device.type == "cpu" and dtype == "bfloat16"
     if eager_bfloat16 and (reason := why_not_native(training.model, precision.dtype)):
         note(f"native kernels disabled (slower): {reason}")
 
 
-def _shared(training: Run) -> str:
+def _processes(training: Run) -> str:
     size = training.team.size
-    return "" if size == 1 else f", in {size} processes{' that share the model' if training.sharded else ''}"
+    return "" if size == 1 else f", in {size} processes{' with sharding' if training.sharded else ''}"
 
 
-def _conclude(result: Result, chosen: ModelFolder, text: str) -> None:
+def _log_end(result: Result, chosen: ModelFolder, text: str) -> None:
     facts = chosen.metadata
     assert facts
     note(f"\nstopped by {result.stopped_by} at step {result.latest.step}; newest checkpoint {result.latest.path}")
     note(f"best model {chosen.path}, step {chosen.step}, validation loss {loss_text(facts.val_loss)}")
     if text:
-        note("it writes:")
+        note("sample:")
         show_sample(text)

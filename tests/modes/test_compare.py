@@ -70,7 +70,7 @@ def test_the_published_model_and_the_best_one_here_are_the_default_and_best_move
     first = echoself(f"deploy {HUB} --repo-id me/model --output-dir worse --tag v1")
     here = echoself(f"compare {HUB} --repo-id me/model --output-dir better --promote better")
     assert (here["winner"], here["tag"]) == ("better", "")
-    assert "better is better and lies on this machine, so no tag was set" in capsys.readouterr().out
+    assert "better is not on the Hub, so no tag was set" in capsys.readouterr().out
     published = echoself(f"compare {HUB} --repo-id me/model --output-dir worse --promote better")
     assert published["winner"] == published["tag"] == ""  # they are equal
     with open_hub("hub", None) as hub:
@@ -84,7 +84,7 @@ def test_the_published_model_and_the_best_one_here_are_the_default_and_best_move
     assert compared["commit_sha"] == second["commit_sha"] == tags()["best"]
     assert compared["repo_url"].endswith("/me/model")
     assert compared["model_dir"] == ""  # what was fetched is gone
-    assert f"; it was on {first['commit_sha']}" in capsys.readouterr().out
+    assert f"(was {first['commit_sha']})" in capsys.readouterr().out
     assert echoself(pair, "--promote better --tag v2")["tag"] == "v2"
     assert tags()["v2"] == second["commit_sha"]
     echoself(pair, "--promote better --tag v1", code=4)
