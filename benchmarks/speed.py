@@ -143,10 +143,11 @@ def measure(name: str, shape: Shape, given: argparse.Namespace, work: Path, figu
 
     programs = {
         "ours": ours("adamw", optimizer="adamw", compile="false"),
-        "ours, compiled": ours("compiled", optimizer="adamw", compile="true"),
         "ours, muon": ours("muon", optimizer="muon", compile="false"),
     }
-    if given.device == "cpu":
+    if given.device == "cuda":
+        programs["ours, compiled"] = ours("compiled", optimizer="adamw", compile="true")
+    else:
         programs["ours, by PyTorch"] = ours("plain", native=False, optimizer="adamw", compile="false")
     if given.fp32:
         programs["ours, in fp32"] = ours("fp32", dtype="float32", optimizer="adamw", compile="false")

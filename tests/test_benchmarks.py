@@ -1,5 +1,6 @@
 """Every benchmark and stress test explains itself; figures are written as JSON and as a chart; no child process is left."""
 
+import ast
 import importlib
 import importlib.util
 import json
@@ -85,6 +86,14 @@ def imported_names() -> list[tuple[str, str]]:
 def test_what_the_scripts_import_exists(module: str, name: str) -> None:
     package = importlib.import_module(module)
     assert hasattr(package, name) or importlib.util.find_spec(f"{module}.{name}")
+
+
+def test_the_messages_that_the_torture_test_looks_for_are_the_packages() -> None:
+    """With another message it would not find the moment to kill, or not notice a damaged checkpoint, and pass."""
+    victims = (STRESS / "victims.py").read_text()
+    (messages,) = re.findall(r"^PUBLISHING, .*? = (.*)$", victims, re.MULTILINE)
+    package = "".join(path.read_text() for path in (ROOT / "echoself_action").rglob("*.py"))
+    assert [message for message in ast.literal_eval(messages) if message not in package] == []
 
 
 def descendants(mark: str) -> list[int]:

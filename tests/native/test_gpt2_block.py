@@ -1,4 +1,4 @@
-"""Blocks computed by native code: what PyTorch computes in fp32, as near as bfloat16 comes, and the same bits each time."""
+"""The native GPT-2 block, forward and backward: compared with PyTorch in fp32, and bit-identical for any number of threads."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -34,18 +34,18 @@ def threads() -> Iterator[None]:
 
 @dataclass
 class Computed:
-    """A trunk's result and its gradients: of the embeddings, and of the parameters by name."""
+    """A trunk's output, and the gradients of the embeddings and of the parameters by name."""
 
     y: Tensor
-    of_x: Tensor
-    of_parameters: dict[str, Tensor]
+    grad_x: Tensor
+    grads: dict[str, Tensor]
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"y": self.y, "x": self.of_x, **self.of_parameters}
+        return {"y": self.y, "x": self.grad_x, **self.grads}
 
 
 def a_model(config: GPT2Config, spread: float = 1.0) -> GPT2:
-    """With weights for which nothing stays small, and vectors that are no zeros and ones."""
+    """With weights of a size that matters in every operation, and layer norms and biases that are not 1 and 0."""
     model, generator = GPT2(config), torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -60,7 +60,7 @@ def an_input(config: GPT2Config, sequences: int = 3) -> Tensor:
 
 
 def native_copy(model: GPT2) -> tuple[Transformer, Trunk]:
-    """A copy of its transformer with panels for weights, and native code that computes it."""
+    """A copy of its transformer with packed weights, and the native trunk of that copy."""
     transformer = deepcopy(model.transformer)
     for layer in transformer.modules():
         if isinstance(layer, Linear):
@@ -93,7 +93,7 @@ def error(found: Tensor, wanted: Tensor) -> float:
 
 
 @pytest.mark.parametrize("config", [CONFIG, *OTHERS], ids=str)
-def test_results_and_gradients_are_nearer_to_fp32_than_pytorchs_in_bfloat16(native_code: None, config: GPT2Config) -> None:
+def test_output_and_gradients_are_closer_to_fp32_than_pytorchs_in_bfloat16(native_code: None, config: GPT2Config) -> None:
     model, x = a_model(config), an_input(config)
     wanted = by_pytorch(model, x.clone(), torch.float32).tensors()
     found, pytorchs = by_native(model, x.clone()).tensors(), by_pytorch(model, x.clone(), torch.bfloat16).tensors()
@@ -101,7 +101,7 @@ def test_results_and_gradients_are_nearer_to_fp32_than_pytorchs_in_bfloat16(nati
     for name, tensor in wanted.items():
         assert found[name].shape == tensor.shape
         assert error(found[name], tensor) < 0.02, name
-        # a vector of few elements has more, by chance
+        # the error of a short vector varies more
         assert error(found[name], tensor) < 1.3 * error(pytorchs[name], tensor) + 1e-6, name
     assert sum(error(found[name], wanted[name]) for name in wanted) < sum(
         error(pytorchs[name], wanted[name]) for name in wanted
@@ -109,7 +109,7 @@ def test_results_and_gradients_are_nearer_to_fp32_than_pytorchs_in_bfloat16(nati
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 100])
-def test_threads_change_no_bit(native_code: None, count: int) -> None:
+def test_results_do_not_depend_on_the_number_of_threads(native_code: None, count: int) -> None:
     config = OTHERS[2]
     model, x = a_model(config), an_input(config)
     torch.set_num_threads(1)
@@ -119,7 +119,7 @@ def test_threads_change_no_bit(native_code: None, count: int) -> None:
         assert name.startswith("ln_f") or torch.equal(tensor, alone[name]), name  # that one is PyTorch's
 
 
-def test_a_trunk_takes_batches_of_any_size_after_each_other(native_code: None) -> None:
+def test_a_trunk_computes_batches_of_different_sizes(native_code: None) -> None:
     (_, trunk), x = native_copy(a_model(CONFIG)), an_input(CONFIG, sequences=5)
     with torch.no_grad():
         whole = trunk(x)
@@ -127,7 +127,7 @@ def test_a_trunk_takes_batches_of_any_size_after_each_other(native_code: None) -
             assert torch.equal(trunk(x[start:end]), whole[start:end])
 
 
-def test_no_position_sees_those_after_it(native_code: None) -> None:
+def test_attention_is_causal(native_code: None) -> None:
     config = OTHERS[2]
     model, x = a_model(config), an_input(config)
     before = by_native(model, x.clone()).y
@@ -139,28 +139,28 @@ def test_no_position_sees_those_after_it(native_code: None) -> None:
         assert not torch.equal(after[:, position], before[:, position])
 
 
-def test_a_number_that_is_none_is_in_the_result_and_in_the_gradients(native_code: None) -> None:
+def test_nan_reaches_the_output_and_the_gradients(native_code: None) -> None:
     x = an_input(CONFIG)
     x[1, 40, 7] = torch.nan
     found = by_native(a_model(CONFIG), x)
     assert found.y[1, 40:].isnan().all()
     assert not found.y[[0, 2]].isnan().any()
-    assert all(gradient.isnan().any() for name, gradient in found.of_parameters.items() if name.startswith("h."))
+    assert all(gradient.isnan().any() for name, gradient in found.grads.items() if name.startswith("h."))
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
-def test_large_numbers_stay_numbers(native_code: None, activation: str) -> None:
+def test_large_inputs_stay_finite(native_code: None, activation: str) -> None:
     config = replace(CONFIG, activation=activation)
     model, x = a_model(config, spread=300.0), an_input(config)
     found, wanted = by_native(model, x.clone()), by_pytorch(model, x.clone(), torch.float32)
     for name, tensor in found.tensors().items():
         assert tensor.isfinite().all(), name
-    assert error(found.y, wanted.y) < 0.2  # attention takes one position, or another that bfloat16 can't tell from it
+    assert error(found.y, wanted.y) < 0.2  # attention picks one position, or another with an equal score in bfloat16
 
 
 @pytest.mark.parametrize("size", [1e2, 1e4, 1e6])
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
-def test_the_activation_and_its_slope_are_0_or_1_far_from_0(native_code: None, activation: str, size: float) -> None:
+def test_gelu_and_its_derivative_saturate_far_from_0(native_code: None, activation: str, size: float) -> None:
     model, x = a_model(replace(CONFIG, activation=activation)), an_input(CONFIG)
     with torch.no_grad():
         for block in model.transformer.h:
@@ -168,17 +168,17 @@ def test_the_activation_and_its_slope_are_0_or_1_far_from_0(native_code: None, a
     found, wanted = by_native(model, x.clone()), by_pytorch(model, x.clone(), torch.float32)
     assert error(found.y, wanted.y) < 0.02
     for name in ("h.1.mlp.c_fc.bias", "h.1.mlp.c_proj.weight"):
-        assert error(found.of_parameters[name], wanted.of_parameters[name]) < 0.02
+        assert error(found.grads[name], wanted.grads[name]) < 0.02
 
 
-def test_a_weight_lies_in_its_panels_as_bfloat16_and_so_does_its_transpose(native_code: None) -> None:
+def test_packed_panels_hold_a_weight_and_its_transpose_in_bfloat16(native_code: None) -> None:
     weight = torch.randn(50, 96)
     panels = native.panels_for(weight)
     native.pack(weight, panels)
-    weight = torch.cat([weight, torch.zeros(14, 96)])  # up to a multiple of 32
-    for laid, matrix in ((panels[0], weight), (panels[1], weight.t())):
-        pairs_of_32_columns = laid.view(matrix.shape[1] // 32, matrix.shape[0] // 2, 32, 2)
-        assert torch.equal(pairs_of_32_columns.permute(1, 3, 0, 2).reshape(matrix.shape), matrix.bfloat16())
+    weight = torch.cat([weight, torch.zeros(14, 96)])  # zero-padded to a multiple of 32
+    for packed, matrix in ((panels[0], weight), (panels[1], weight.t())):
+        vnni_panels = packed.view(matrix.shape[1] // 32, matrix.shape[0] // 2, 32, 2)
+        assert torch.equal(vnni_panels.permute(1, 3, 0, 2).reshape(matrix.shape), matrix.bfloat16())
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_a_weight_lies_in_its_panels_as_bfloat16_and_so_does_its_transpose(nativ
         (CONFIG, torch.float32, "they need dtype: bfloat16"),
     ],
 )
-def test_it_says_what_it_is_not_for(native_code: None, config: GPT2Config, dtype: torch.dtype, reason: str) -> None:
+def test_why_not_names_the_unsupported_setting(native_code: None, config: GPT2Config, dtype: torch.dtype, reason: str) -> None:
     assert reason in (gpt2_block.why_not(GPT2(config), dtype) or "")
 
 
-def test_it_is_for_gpt2() -> None:
+def test_why_not_names_an_unsupported_architecture() -> None:
     assert gpt2_block.why_not(nn.Linear(1, 1), torch.bfloat16) == "they need architecture: gpt2"

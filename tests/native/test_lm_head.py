@@ -50,7 +50,7 @@ def test_errors_against_fp32_are_as_small_as_pytorchs(native_code: None, positio
         assert error(found, wanted) < 1.1 * error(pytorch, wanted) + 1e-3
 
 
-def test_chunks_of_positions_change_nothing_but_rounding(native_code: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_of_positions_change_only_rounding(native_code: None, monkeypatch: pytest.MonkeyPatch) -> None:
     given = inputs(160, 64, 65)
     whole = by_native(*given)
     monkeypatch.setattr(cross_entropy, "LOGITS_AT_ONCE", 96 * 70)  # two of 64 positions, and one of 32
@@ -59,7 +59,7 @@ def test_chunks_of_positions_change_nothing_but_rounding(native_code: None, monk
 
 
 @pytest.mark.parametrize("count", [2, 5, 80])
-def test_threads_change_no_bit(native_code: None, two_cores: None, count: int) -> None:
+def test_results_do_not_depend_on_the_number_of_threads(native_code: None, two_cores: None, count: int) -> None:
     given = inputs(96, 64, 257)
     torch.set_num_threads(1)
     alone = by_native(*given)

@@ -38,12 +38,12 @@ OUT, HUB = "out", "hub"
 
 @dataclass(frozen=True)
 class Setting:
-    """What may make a difference to whether a run can be continued exactly."""
+    """Settings that may affect whether a run can be resumed exactly."""
 
     dtype: str = "float32"
     dropout: float = 0.0
     accumulation: int = 1
-    cosine: bool = False  # over STEPS; else a constant rate with a branch at the end
+    cosine: bool = False  # over STEPS; else warmup-stable-decay
     architecture: str = "gpt2"
 
     def words(self) -> list[str]:
@@ -59,7 +59,7 @@ class Setting:
 
 
 def prepare(folder: Path) -> None:
-    """Settings that all processes inherit, before the first is started."""
+    """Set the environment of all processes, before the first is started."""
     os.environ |= {
         "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -94,7 +94,7 @@ class Running:
         return self._process.poll() if isinstance(self._process, subprocess.Popen) else self._process.exitcode
 
     def wait(self, seconds: float) -> int:
-        """Its exit code, which must come within `seconds`."""
+        """Its exit code. Raises SystemExit if it does not end within `seconds`."""
         until = time.monotonic() + seconds
         while (code := self.poll()) is None:
             if time.monotonic() > until:
@@ -104,7 +104,7 @@ class Running:
         return code
 
     def send(self, number: signal.Signals) -> bool:
-        """Whether it was still there to get the signal."""
+        """Send a signal; False if it has ended."""
         assert self._process.pid
         try:
             os.kill(self._process.pid, number)
@@ -114,7 +114,7 @@ class Running:
 
 
 class Job:
-    """A folder of its own, and the processes that are run in it one after the other."""
+    """A folder, and the processes that are run in it one after the other."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.output_dir, self.runs = folder, folder / OUT, 0
@@ -124,7 +124,7 @@ class Job:
             shutil.copy(scene, docs)
 
     def start(self, mode: str, *words: object, from_exec: bool = False) -> "Running":
-        """`echoself MODE` as a process; what it says goes to `log`. `from_exec`: as a user's shell starts it."""
+        """`echoself MODE` as a process, with its output in `log`. `from_exec`: not forked, as a user's shell starts it."""
         self.runs += 1
         self.log = self.folder / f"{self.runs}-{mode}.txt"
         self.log.touch()
@@ -136,7 +136,7 @@ class Job:
             return Running(subprocess.Popen(command, cwd=self.folder, stdout=output, stderr=subprocess.STDOUT))
 
     def run(self, mode: str, *words: object, code: int = 0) -> None:
-        """The same, to its end, which must be with exit code `code`."""
+        """The same, until it ends. Raises SystemExit if its exit code is not `code`."""
         found = self.start(mode, *words).wait(300)
         if found != code:
             raise SystemExit(f"{self.log} ended with {found}, not {code}:\n{self.log.read_text()}")
@@ -153,7 +153,7 @@ def training(setting: Setting, left: int, *more: object) -> list[str]:
 
 
 def standing(output_dir: Path) -> int:
-    """The step from which a run to STEPS goes on in `output_dir`: of the newest checkpoint that such a run would choose."""
+    """The step from which a run to STEPS resumes in `output_dir`: that of the newest checkpoint that it would choose."""
     whole = {folder.path: folder.step for folder in sound(output_dir)}
     for path, step in sorted(whole.items(), key=lambda found: -found[1]):
         if step == STEPS or path == next(one.path for one in resumable(output_dir, STEPS - step) if one.path in whole):
@@ -167,7 +167,7 @@ def names(output_dir: Path) -> set[str]:
 
 
 def sound(output_dir: Path) -> list[ModelFolder]:
-    """Those that are whole, down to their checksums."""
+    """Those that are complete, with matching checksums."""
     return [folder for name in names(output_dir) if isinstance(folder := examined(output_dir / name), ModelFolder)]
 
 
@@ -192,7 +192,7 @@ def fingerprint(path: Path) -> tuple[str, str | None]:
 
 @dataclass(frozen=True)
 class Reference:
-    """A run that nothing stopped: fingerprints of its checkpoints by step, and its folder."""
+    """An uninterrupted run: fingerprints of its checkpoints by step, and its folder."""
 
     checkpoints: dict[int, tuple[str, str | None]]
     folder: Path
@@ -201,7 +201,7 @@ class Reference:
     def contradictions(self, output_dir: Path) -> list[str]:
         """The whole checkpoints there that are not what this run has at their step."""
         return [
-            f"{folder.path} differs from the run that nothing stopped"
+            f"{folder.path} differs from the uninterrupted run"
             for folder in sound(output_dir)
             if (mine := self.checkpoints.get(folder.step)) and fingerprint(folder.path)[0] != mine[0]
         ]

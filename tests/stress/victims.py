@@ -26,6 +26,8 @@ MOMENTS = {
 }
 SIGNALS = (signal.SIGKILL,) * 7 + (signal.SIGTERM,) * 2 + (signal.SIGINT,)
 PROBLEMS = ("lost", "unreadable", "wrong", "hub", "other")
+# what the log of a job says, by what it is waited or looked for
+PUBLISHING, RESUMES, SKIPS_DAMAGED, BUG = "Publishing", "resuming from", "instead.", "This is a bug"
 DAMAGED = 0.3  # of the times between two runs
 STARTING_S = 5  # imports, and then some work
 KEEP_FEW, KEEP_ALL = 3, 1000
@@ -36,7 +38,7 @@ FILES = (*TENSORS, *TEXTS)
 
 @dataclass
 class Count:
-    """What came of the kills of one mode at one moment."""
+    """The outcome of the kills of one mode at one moment."""
 
     kills: Counter[str] = field(default_factory=Counter)  # by signal
     completed: int = 0  # of them, those whose job was complete in the end
@@ -45,7 +47,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Template:
-    """What the jobs of one setting begin with and are held to."""
+    """What the jobs of one setting start with, and what their results are compared with."""
 
     setting: Setting
     trained: Reference  # at once
@@ -58,7 +60,7 @@ class Template:
 
 
 def make_template(folder: Path, setting: Setting) -> Template:
-    """The runs that nothing stops."""
+    """The uninterrupted runs."""
     trained = jobs.reference(folder / "trained", setting)
     hub = ("--hub", HUB, "--repo-id", REPO)
     job = Job(folder / "cycled")
@@ -94,7 +96,7 @@ class Victim:
         self.moment = MOMENTS[mode][0]
 
     def suffer(self) -> None:
-        """Rounds of the job until it had its kills and was completed."""
+        """Repeat the job until it has been killed often enough and is complete."""
         rounds = 0
         while self.kills_left or not rounds:
             rounds += 1
@@ -120,18 +122,18 @@ class Victim:
             yield job
 
     def _round(self, job: Job) -> None:
-        fought: Counter[str] = Counter()
+        kills: Counter[str] = Counter()
         for _ in range(60):
             run = self._next(job)
             if run is None:
                 self._check_end(job)
-                for moment, times in fought.items():
+                for moment, times in kills.items():
                     self.counts[moment].completed += times
                 return
             commits = self._commits()
             moment = self.dice.choice(MOMENTS[run[0]]) if self.kills_left else ""
             process = job.start(*run, from_exec=moment == "starting")
-            killed = bool(moment) and self._interrupt(process, job, moment, fought)
+            killed = bool(moment) and self._interrupt(process, job, moment, kills)
             if not killed:
                 self.acknowledged = jobs.names(job.output_dir)
                 if code := process.wait(300):
@@ -143,7 +145,7 @@ class Victim:
         self._complain("other", f"{job.folder} was not complete after 60 runs")
 
     def _next(self, job: Job) -> list[str] | None:
-        """The next command, or None where the job is complete."""
+        """The next command, or None if the job is complete."""
         hub = ["--hub", self.where, "--repo-id", REPO]
         kept = ["--keep-checkpoints", str(self.keep)]
         if self.mode == "train":
@@ -162,8 +164,8 @@ class Victim:
             return ["deploy", *hub]
         return ["cycle", *training(self.template.setting, STEPS - resumes_at, *hub, *kept)]
 
-    def _interrupt(self, process: Running, job: Job, moment: str, fought: Counter[str]) -> bool:
-        """Aim at a moment and send a signal; False where the process ended before it came."""
+    def _interrupt(self, process: Running, job: Job, moment: str, kills: Counter[str]) -> bool:
+        """Send a signal at a moment; False if the process ended before it."""
         number = self.dice.choice(SIGNALS)
         if not self._aim(moment, process, job, self.template.seconds[job.log.stem.partition("-")[2]]):
             return False
@@ -173,10 +175,10 @@ class Victim:
             return False
         self.kills_left -= 1
         self.moment = moment
-        fought[moment] += 1
+        kills[moment] += 1
         count = self.counts.setdefault(moment, Count())
         count.kills[number.name] += 1
-        if code not in (0, 130, -number) or "This is a bug" in job.log.read_text():
+        if code not in (0, 130, -number) or BUG in job.log.read_text():
             self._complain("other", f"{job.log}: {number.name}, and it ended with {code}: {job.log.read_text()[-600:]}")
         return True
 
@@ -189,8 +191,8 @@ class Victim:
         if moment == "working":
             return _wait(process, log_uniform(dice, 0.005, seconds))
         if moment == "publishing":
-            said = wait_until(process, lambda: b"\nPublishing" in job.log.read_bytes())
-            return said and _wait(process, dice.uniform(0, self.template.seconds["deploy"]))
+            begun = wait_until(process, lambda: f"\n{PUBLISHING}" in job.log.read_text(errors="replace"))
+            return begun and _wait(process, dice.uniform(0, self.template.seconds["deploy"]))
         nth, seen = dice.randrange(1, 8), set[str]()
 
         def half_written() -> bool:
@@ -200,14 +202,14 @@ class Victim:
         return wait_until(process, half_written, 0.0005) and _wait(process, dice.uniform(0, 0.02))
 
     def _damage(self, job: Job) -> None:
-        """Make the checkpoint that the next run would go on from one that was copied in part, or that a disk has spoilt."""
+        """Damage the checkpoint that the next run would resume from, as a partial copy or a faulty disk does."""
         there = jobs.sound(job.output_dir)
         if self.mode not in ("train", "cycle") or len(there) < 2 or self.spoilt:
             return
         chosen = job.output_dir / f"checkpoint-{standing(job.output_dir)}"
         how = self.dice.choice(("flip", "truncate", "delete"))
         files = [chosen / name for name in (FILES if how == "delete" else TENSORS)]
-        path = self.dice.choice([file for file in files if file.is_file()])  # what was pulled may have no training state
+        path = self.dice.choice([file for file in files if file.is_file()])  # a pulled checkpoint may have no training state
         if how == "delete":
             path.unlink()
         elif how == "truncate":
@@ -221,11 +223,11 @@ class Victim:
         self.damages[f"{how} {path.name}"] += 1
 
     def _check(self, job: Job, before: dict[str, tuple[str, ...]]) -> None:
-        """What must hold after every run, however it ended."""
+        """Check what must hold after every run, however it ended."""
         log = job.log.read_text()
-        # at the end of a branch, nobody would have gone on from it
+        # one at the end of a decay phase would not have been resumed from
         in_the_way = any(_step(name) < STEPS for name in self.spoilt)
-        if in_the_way and "resuming from" in log and "instead." not in log:
+        if in_the_way and RESUMES in log and SKIPS_DAMAGED not in log:
             self._complain("other", f"{job.log} doesn't say that {', '.join(self.spoilt)} is damaged")
         there = jobs.names(job.output_dir)
         aside = {path.name for path in job.output_dir.glob("superseded-*/*")}
@@ -256,16 +258,16 @@ class Victim:
         known |= {end.weights for end in self.template.old_ends.values()} | {None}
         for branch, end in there.items():
             if end.weights not in known:
-                self._complain("wrong", f"{branch} at step {end.step} differs from the run that nothing stopped: {job.log}")
+                self._complain("wrong", f"{branch} at step {end.step} differs from the uninterrupted run: {job.log}")
 
     def _check_end(self, job: Job) -> None:
-        """What a job that is complete must have come to."""
+        """Check the result of a complete job."""
         if self.mode == "train":
             expected = {STEPS: self.whole.checkpoints[STEPS]}
         elif self.mode == "pull":
             expected = {end.step: self.whole.checkpoints[end.step] for end in self.template.ends.values()}
         else:
-            return  # that the Hub has what it should is what ended it
+            return  # it is complete because the Hub has the expected model
         for step, fingerprint in expected.items():
             if jobs.fingerprint(job.output_dir / f"checkpoint-{step}")[0] != fingerprint[0]:
                 self._complain("wrong", f"{job.output_dir} at step {step}")
@@ -299,7 +301,7 @@ def log_uniform(dice: random.Random, low: float, high: float) -> float:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """A Hub as a process of its own; its URL."""
+    """The URL of a Hub in a process of its own."""
     command = [sys.executable, "-m", "localhub", "--dir", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
