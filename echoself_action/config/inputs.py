@@ -23,7 +23,8 @@ from pydantic_core import PydanticCustomError
 from ..checkpoint.architectures import ArchitectureName, DimensionNames
 from ..formats.registry import EXPORTS_HELP, ExportName
 from ..hub.repo_id import MAX_REPO_ID, REPO
-from ..training.settings import PRESETS, Compile, Device, Dtype, OptimizerName, Sharding, TrainingSettings
+from ..training.optim.optimizers import OPTIMIZERS, OptimizerName
+from ..training.settings import PRESETS, Compile, Device, Dtype, Sharding, TrainingSettings
 
 Mode = Literal["train", "deploy", "pull", "cycle", "compare"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -390,7 +391,10 @@ class TrainInputs(Inputs):
             name: self.size(name) if hasattr(preset, name) else getattr(self, name)
             for name in TrainingSettings.__dataclass_fields__
         }
-        values |= {"optimizer": optimizer, "learning_rate": self.learning_rate or preset.learning_rate_of(optimizer)}
+        values |= {
+            "optimizer": optimizer,
+            "learning_rate": self.learning_rate or OPTIMIZERS[optimizer].learning_rates[self.preset],
+        }
         return TrainingSettings(**values)
 
 

@@ -19,9 +19,9 @@ from ..checkpoint.weights import load_model
 from ..errors import CheckpointError
 from ..model.config import GPT2Config
 from ..model.nanecho import NanEchoConfig
-from ..training.optim.param_groups import BETAS, MOMENTS
+from ..training.optim.adamw import BETAS
 from ..training.training_state import read_spare
-from .imported_model import HEAD
+from .imported_model import HEAD, MOMENTS
 from .nanecho import FLAGS, TOKENS, gpt2_names, turned
 from .torch_file.writer import kept_moments, plain_settings, save_pt
 

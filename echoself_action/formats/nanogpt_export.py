@@ -11,7 +11,7 @@ from ..checkpoint.model_folder import ModelFolder
 from ..checkpoint.weights import load_model
 from ..errors import CheckpointError
 from ..model.config import GPT2Config
-from ..training.optim.param_groups import BETAS
+from ..training.optim.adamw import BETAS
 from .gpt2_tensors import shapes, turned
 from .imported_model import MOMENTS
 from .nanogpt import optimizer_order

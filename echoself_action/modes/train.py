@@ -24,10 +24,10 @@ from ..starting.resume import set_aside_other_runs, starting_point
 from ..starting.tokenize_corpus import corpus_tokens
 from ..training.distributed.process_group import joined
 from ..training.init_or_resume import continued, fresh
+from ..training.optim.optimizers import OPTIMIZERS, OptimizerName
 from ..training.precision import choose_device
 from ..training.result import LOG_FILE, Listeners, Result
 from ..training.run import Data, Run
-from ..training.settings import OptimizerName
 from ..training.stop import stop_on_signals
 from ..training.trainer import train
 from .multiprocess import run_in_processes
@@ -106,7 +106,7 @@ def _default_optimizer(inputs: TrainInputs, start: ModelFolder | None) -> Optimi
     if start is None:
         return ARCHITECTURES[inputs.architecture or DEFAULT.name].default_optimizer
     before = start.metadata.settings.get("optimizer") if start.metadata else None
-    return "muon" if before == "muon" else "adamw"  # also for checkpoints of other programs
+    return next((name for name in OPTIMIZERS if name == before), "adamw")  # also for checkpoints of other programs
 
 
 def _require_same_shape(inputs: TrainInputs, start: ModelFolder) -> ModelFolder:

@@ -37,7 +37,7 @@ def changes(
     ]
     optimizer = settings_before.get("optimizer", "adamw")  # before there was another one, and in other programs
     if optimizer != settings.optimizer:
-        effect = "matrices inside the blocks start with no moments; those of embeddings and vectors are kept"
+        effect = "parameters that another optimizer updates from here on start without its state"
         found.append(_sentence("optimizer", optimizer, settings.optimizer, effect))
     found += _of_the_rate(before.schedule, settings_before, settings, step)
     found += [

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from .optim.optimizers import OptimizerName
+
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Compile = Literal["auto", "true", "false"]
 Device = Literal["auto", "cpu", "cuda"]
 Sharding = Literal["none", "full"]
-OptimizerName = Literal["muon", "adamw"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class Preset:
-    """Defaults for the inputs of the same names. `learning_rate` is Muon's; AdamW's is `adamw_learning_rate`."""
+    """Defaults for the inputs of the same names. Those for the learning rate are the optimizer's (optim/optimizers.py)."""
 
     n_layer: int
     n_head: int
@@ -60,22 +61,16 @@ class Preset:
     dropout: float
     batch_size: int
     gradient_accumulation: int
-    learning_rate: float
-    adamw_learning_rate: float
     max_iters: int
     max_minutes: float
     eval_interval: int
     checkpoint_interval: int
     log_interval: int
 
-    def learning_rate_of(self, optimizer: OptimizerName) -> float:
-        return self.learning_rate if optimizer == "muon" else self.adamw_learning_rate
 
-
-# The learning rate falls with the width, as the square root of it does; the wall-clock budgets leave room for the rest
-# of a job (10 minutes, an hour, and 5.5 of the 6 hours that a hosted runner gives).
+# The time limits leave room for the rest of a job (10 minutes, an hour, and 5.5 of the 6 hours of a hosted runner).
 PRESETS = {
-    "ci": Preset(4, 4, 256, 128, 0.0, 8, 1, 1e-2, 1e-3, 200, 8.0, 50, 100, 10),
-    "scheduled": Preset(6, 6, 384, 256, 0.1, 8, 2, 8e-3, 8e-4, 2000, 50.0, 200, 200, 20),
-    "full": Preset(8, 8, 512, 512, 0.1, 8, 4, 6e-3, 6e-4, 20000, 330.0, 500, 500, 50),
+    "ci": Preset(4, 4, 256, 128, 0.0, 8, 1, 200, 8.0, 50, 100, 10),
+    "scheduled": Preset(6, 6, 384, 256, 0.1, 8, 2, 2000, 50.0, 200, 200, 20),
+    "full": Preset(8, 8, 512, 512, 0.1, 8, 4, 20000, 330.0, 500, 500, 50),
 }

@@ -17,7 +17,7 @@ from echoself_action.config.inputs import (
 )
 from echoself_action.config.load import ACTION_VARIABLE, load_models
 from echoself_action.errors import InputError
-from echoself_action.training.settings import PRESETS
+from echoself_action.training.optim.optimizers import OPTIMIZERS
 
 
 @pytest.fixture(autouse=True)
@@ -205,14 +205,14 @@ def test_an_invalid_action_variable_is_reported(text: str, monkeypatch: pytest.M
 def test_a_preset_fills_what_is_not_given() -> None:
     settings = load_inputs({"mode": "train", "preset": "full", "batch_size": "3"}).training_settings("muon")
     assert settings.batch_size == 3
-    assert settings.learning_rate == PRESETS["full"].learning_rate
+    assert settings.learning_rate == OPTIMIZERS["muon"].learning_rates["full"]
 
 
 def test_the_presets_learning_rate_is_the_optimizers() -> None:
     given = load_inputs({"mode": "train", "optimizer": "adamw"})
     assert given.training_settings("muon").optimizer == "adamw"
-    assert given.training_settings("muon").learning_rate == PRESETS["ci"].adamw_learning_rate
-    assert load_inputs({"mode": "train"}).training_settings("adamw").learning_rate == PRESETS["ci"].adamw_learning_rate
+    assert given.training_settings("muon").learning_rate == OPTIMIZERS["adamw"].learning_rates["ci"]
+    assert load_inputs({"mode": "train"}).training_settings("adamw").learning_rate == OPTIMIZERS["adamw"].learning_rates["ci"]
     assert load_inputs({"mode": "train", "learning_rate": "0.5"}).training_settings("muon").learning_rate == 0.5
 
 

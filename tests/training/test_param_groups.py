@@ -5,8 +5,8 @@ import torch
 
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.training.optim import adamw
+from echoself_action.training.optim.optimizers import OptimizerName
 from echoself_action.training.optim.param_groups import Optimizer, make_optimizer, moments, restore_moments
-from echoself_action.training.settings import OptimizerName
 
 OPTIMIZERS: tuple[OptimizerName, ...] = ("muon", "adamw")
 

@@ -6,14 +6,29 @@ That is for `torch.compile` alone. (torch/optim/optimizer.py: `_disable_dynamo`,
 """
 
 import inspect
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+BETAS = (0.9, 0.95)
+
 
 class PlainOptimizer(torch.optim.Optimizer):
-    """The base of an optimizer of one's own."""
+    """The base of an optimizer: `for_parameters` makes one for some of a model's parameters.
+
+    `MOMENTS` are the names of the tensors that it keeps for a parameter, each of the parameter's shape; with `COUNTS_STEPS` it
+    also keeps a scalar `step`.
+    """
+
+    MOMENTS: ClassVar[tuple[str, ...]]
+    COUNTS_STEPS: ClassVar[bool] = False
+
+    @classmethod
+    def for_parameters(cls, named: Mapping[str, Tensor], rate: float, decay: float, dtype: torch.dtype, native: bool) -> Self:
+        """`named` are parameters by name; `dtype` is that of products, computed by `native` kernels if true."""
+        raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
@@ -22,6 +37,16 @@ class PlainOptimizer(torch.optim.Optimizer):
 class AdamW(PlainOptimizer, torch.optim.AdamW):
     """Loshchilov & Hutter 2019, by PyTorch's fused kernel alone. What `torch.optim` does around it, for its other kernels,
     is Python, which two threads can't do at the same time."""
+
+    MOMENTS = ("exp_avg", "exp_avg_sq")
+    COUNTS_STEPS = True
+
+    @classmethod
+    def for_parameters(cls, named: Mapping[str, Tensor], rate: float, decay: float, *_: object) -> Self:
+        """Matrices and embeddings decay; biases and layer norms do not (GPT-2's groups)."""
+        matrices, vectors = [p for p in named.values() if p.dim() > 1], [p for p in named.values() if p.dim() == 1]
+        groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+        return cls(groups, lr=rate, betas=BETAS, fused=True)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

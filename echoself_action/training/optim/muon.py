@@ -7,8 +7,8 @@ one learning rate serves both.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from ..distributed.sharding import parted_like, whole
 from .adamw import PlainOptimizer
 
 MOMENTUM = 0.9
+_SIDE_BY_SIDE = {"c_attn": 3}  # matrices in one parameter: queries, keys and values
 # The first three of the minimax odd polynomials of degree 5 that would bring 0.003 to 1 near 1 in four steps, each the best for
 # what those before it leave (Amsel et al. 2025, arXiv 2505.16932). A fourth step changes no loss that was measured.
 _COEFFICIENTS = ((8.3837, -24.7659, 18.3571), (4.0434, -3.0114, 0.5695), (3.5056, -2.6267, 0.5257))
@@ -29,6 +30,18 @@ class Muon(PlainOptimizer):
     """Steps for matrices. A group's `side_by_side` is how many matrices lie in one, as queries, keys and values do;
     `dtype` is what products of them are computed in, by `native/csrc/newton_schulz.c` where it is for their shape and
     `by_native` says so."""
+
+    MOMENTS = ("momentum",)
+
+    @classmethod
+    def for_parameters(cls, named: Mapping[str, Tensor], rate: float, decay: float, dtype: torch.dtype, native: bool) -> Self:
+        """All matrices decay."""
+        by_count = {
+            count: [p for name, p in named.items() if _SIDE_BY_SIDE.get(name.split(".")[-2], 1) == count]
+            for count in (1, *_SIDE_BY_SIDE.values())
+        }
+        groups = [{"params": parameters, "side_by_side": count} for count, parameters in by_count.items()]
+        return cls(groups, rate, decay, dtype, native)
 
     def __init__(
         self, groups: Iterable[dict[str, Any]], lr: float, weight_decay: float, dtype: torch.dtype, by_native: bool = False

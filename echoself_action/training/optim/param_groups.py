@@ -1,7 +1,7 @@
 """What takes the steps: AdamW (Loshchilov & Hutter 2019) with GPT-2's decay groups, or Muon for the matrices inside the blocks
 and AdamW for the rest; and its state by parameter name."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,20 +11,18 @@ from ...checkpoint.architectures import architecture_of
 from ...model import Model
 from ..distributed.process_group import ALONE, Team
 from ..distributed.sharding import placed_like
-from ..settings import OptimizerName
-from .adamw import AdamW
+from .adamw import AdamW, PlainOptimizer
 from .muon import Muon
+from .optimizers import OPTIMIZERS, OptimizerName
 
-BETAS = (0.9, 0.95)
-MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW, beside its count of steps
-MOMENTUM = "momentum"  # of Muon, which has nothing else
-_SIDE_BY_SIDE = {"c_attn": 3}  # queries, keys and values
+CLASSES: Mapping[OptimizerName, type[PlainOptimizer]] = {"muon": Muon, "adamw": AdamW}
+_KINDS = {kind for one in CLASSES.values() for kind in one.MOMENTS}
 
 
 class Part:
     """Some of a model's parameters, with the optimizers that take their steps."""
 
-    def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
+    def __init__(self, *optimizers: PlainOptimizer) -> None:
         self.optimizers = optimizers
         self.parameters: list[Tensor] = [p for one in optimizers for group in one.param_groups for p in group["params"]]
 
@@ -61,8 +59,12 @@ class Optimizer:
         return state
 
     def moments_of(self, parameter: Tensor) -> tuple[str, ...]:
-        """What is kept for it, by name, beside AdamW's count of steps."""
-        return (MOMENTUM,) if isinstance(self._optimizer_of[parameter], Muon) else MOMENTS
+        """The names of the tensors that are kept for it."""
+        return self._optimizer_of[parameter].MOMENTS
+
+    def counts_steps(self, parameter: Tensor) -> bool:
+        """Whether a scalar `step` is kept for it, too."""
+        return self._optimizer_of[parameter].COUNTS_STEPS
 
     def step(self) -> None:
         for part in self.parts:
@@ -82,36 +84,24 @@ def make_optimizer(
     parts: int = 1,
     native: bool = False,
 ) -> Optimizer:
-    """Matrices and embeddings decay; biases and layer norms do not. `dtype` is that of products, which are taken by native code
-    where that is wanted; the parameters are dealt out to `parts` that take about as long.
+    """The optimizer `name` for `model`. Products are computed in `dtype`, by `native` kernels if true; the parameters are
+    divided into `parts` that take about equally long.
 
-    With Muon, embeddings do not decay either: what is left to AdamW then are they and vectors.
+    If it is for matrices inside the blocks only, AdamW updates the other parameters, which are embeddings and vectors, without
+    weight decay.
     """
     named = dict(model.named_parameters())
-    prefix = architecture_of(model.config).muon_matrices if name == "muon" else None
-    hidden = {name: p for name, p in named.items() if prefix and p.dim() == 2 and name.startswith(prefix)}
-    rest = {name: p for name, p in named.items() if name not in hidden}
-    decay = 0.0 if hidden else weight_decay
-    optimizers: list[list[torch.optim.Optimizer]]
-    optimizers = [[_adamw(dealt.values(), learning_rate, decay)] for dealt in _dealt(rest, parts)]
-    if hidden:
-        for part, dealt in zip(optimizers, _dealt(hidden, parts), strict=True):
-            part.append(_muon(dealt, learning_rate, weight_decay, dtype, native))
+    own = named
+    if OPTIMIZERS[name].block_matrices_only:
+        prefix = architecture_of(model.config).muon_matrices
+        own = {key: p for key, p in named.items() if p.dim() == 2 and key.startswith(prefix)} if prefix else {}
+    rest = {key: p for key, p in named.items() if key not in own}
+    optimizers: list[list[PlainOptimizer]] = [[] for _ in range(parts)]
+    for cls, parameters, decay in ((AdamW, rest, 0.0 if own else weight_decay), (CLASSES[name], own, weight_decay)):
+        if parameters:
+            for part, dealt in zip(optimizers, _dealt(parameters, parts), strict=True):
+                part.append(cls.for_parameters(dealt, learning_rate, decay, dtype, native))
     return Optimizer(*(Part(*part) for part in optimizers))
-
-
-def _adamw(parameters: Collection[Tensor], rate: float, decay: float) -> AdamW:
-    matrices, vectors = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() == 1]
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
-    return AdamW(groups, lr=rate, betas=BETAS, fused=True)
-
-
-def _muon(named: Mapping[str, Tensor], rate: float, decay: float, dtype: torch.dtype, native: bool) -> Muon:
-    by_count = {
-        count: [p for name, p in named.items() if _SIDE_BY_SIDE.get(name.split(".")[-2], 1) == count]
-        for count in (1, *_SIDE_BY_SIDE.values())
-    }
-    return Muon([{"params": params, "side_by_side": count} for count, params in by_count.items()], rate, decay, dtype, native)
 
 
 def _dealt(named: Mapping[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
@@ -130,7 +120,7 @@ def moments(model: Model, optimizer: Optimizer) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         held = optimizer.state_of(parameter)
-        state |= {f"{moment}.{name}": held[moment] for moment in (*MOMENTS, MOMENTUM) if moment in held}
+        state |= {f"{moment}.{name}": held[moment] for moment in sorted(_KINDS) if moment in held}
         if "step" in held:
             state[f"steps.{name}"] = held["step"]
     return state
@@ -142,7 +132,7 @@ def restore_moments(model: Model, optimizer: Optimizer, state: dict[str, Tensor]
     Where that was another optimizer, a parameter that is now left to another part of it starts anew. Raises KeyError or
     ValueError where it is of another model.
     """
-    expected = {f"{kind}.{name}" for kind in (*MOMENTS, MOMENTUM, "steps") for name, _ in model.named_parameters()}
+    expected = {f"{kind}.{name}" for kind in (*_KINDS, "steps") for name, _ in model.named_parameters()}
     if state.keys() - expected:
         raise ValueError(f"{sorted(state.keys() - expected)[0]} is no optimizer state of this model")
     having: dict[str, Tensor | None] = {}  # with AdamW's steps; those that have had no gradient yet have none
@@ -150,7 +140,7 @@ def restore_moments(model: Model, optimizer: Optimizer, state: dict[str, Tensor]
         wanted = optimizer.moments_of(parameter)
         if not any(f"{moment}.{name}" in state for moment in wanted):
             continue
-        having[name] = state[f"steps.{name}"] if wanted == MOMENTS else None
+        having[name] = state[f"steps.{name}"] if optimizer.counts_steps(parameter) else None
         for moment in wanted:
             if (found := state[f"{moment}.{name}"].shape) != parameter.shape:
                 raise ValueError(f"{moment}.{name} has shape {tuple(found)}, not {tuple(parameter.shape)}")
