@@ -191,7 +191,7 @@ SECRETIVE = status(401, X_Error_Code="RepoNotFound")
 ELSEWHERE: dict[str, tuple[str, tuple[str, str], Effect, str]] = {
     "upload-503": ("deploy", UPLOAD, status(503, Retry_After="0"), "refused (503): uploading to training-state failed"),
     "upload-403": ("deploy", UPLOAD, status(403), "refused (403): uploading to training-state failed"),
-    "upload-damaged": ("deploy", UPLOAD, faults.corrupted_upload, "failed: What came is not what was announced"),
+    "upload-damaged": ("deploy", UPLOAD, faults.corrupted_upload, "failed: The upload does not match its declaration"),
     "upload-to-no-hub": ("deploy", UPLOAD, faults.login_page, "failed: LFS pointer pointed to a file that does not exist"),
     "token-that-may-only-read": ("deploy", COMMIT, faults.as_token(READER), "refused (403): publishing to main failed"),
     "429-by-the-window": ("pull", LOOK, status(429, RateLimit='"api";r=0;t=900'), "asks for a pause of 901 s"),

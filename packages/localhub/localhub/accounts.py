@@ -1,4 +1,4 @@
-"""Who is asking, and what they may do."""
+"""Tokens, the accounts that they belong to, and their permissions."""
 
 import base64
 import binascii
@@ -20,10 +20,10 @@ INVALID_CREDENTIALS = "Invalid credentials in Authorization header"
 
 @dataclass(frozen=True)
 class Account:
-    """A user, as one token shows them.
+    """The user and the role of one token.
 
-    `owns`: the namespaces whose repos are theirs, None for every one. A `fineGrained` token reaches only `resources`
-    (`owner/name`, `datasets/owner/name`), which it may write; nothing else that is private.
+    `owns`: the namespaces that belong to the user, None for all. A `fineGrained` token has access only to `resources`
+    (`owner/name`, `datasets/owner/name`), which it may write, and to public repos.
     """
 
     name: str = "local"
@@ -40,7 +40,7 @@ class Account:
         return self.may_write(repo) or (self.role == "read" and self._owns(repo.owner))
 
     def may_administer(self, repo: RepoName) -> bool:
-        """Create, move, delete, change settings: more than a token for one repo can do."""
+        """Create, move, delete, change settings. A token for a single repo can't."""
         return self.role == "write" and self._owns(repo.owner)
 
     def _owns(self, namespace: str) -> bool:
@@ -48,14 +48,14 @@ class Account:
 
 
 class Accounts:
-    """The tokens of this Hub. With none at all everybody is its owner."""
+    """The tokens of a Hub. Without any, every request has full access."""
 
     def __init__(self, tokens: Mapping[str, Account], secret: bytes) -> None:
         self._tokens = dict(tokens)
         self._secret = secret
 
     def identify(self, request: Request) -> Account | None:
-        """The account of a request, None for an anonymous one. Raises Refusal (401) for credentials that are no good."""
+        """The account of a request, None for an anonymous one. Raises Refusal (401) for invalid credentials."""
         if not self._tokens:
             return Account()
         token = _token(request.headers.get("authorization"))
@@ -82,7 +82,7 @@ def _invalid_credentials() -> Refusal:
 
 
 def _token(authorization: str | None) -> str | None:
-    """From `Bearer TOKEN`, or from `Basic`, where git sends it as the password."""
+    """The token of a `Bearer` header, or the password of a `Basic` one, which git sends."""
     if not authorization:
         return None
     scheme, _, value = authorization.partition(" ")

@@ -1,4 +1,4 @@
-"""The application: all routes, and around them what every request goes through."""
+"""The ASGI application: all routes, the error handlers, and the checks that apply to every request."""
 
 import uuid
 from collections.abc import MutableMapping
@@ -45,16 +45,16 @@ def create_app(state: HubState) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.state.hub = state
-    return _Door(app)
+    return _Gateway(app)
 
 
-class _Door:
-    """Every request comes in here.
+class _Gateway:
+    """The outermost layer, which every request passes through.
 
-    - Paths are matched as they were sent: in `tree/refs%2Fpr%2F1` the revision is one part.
-    - A page in a browser must not reach a Hub without passwords on the user's own machine: neither by a name that it lets
-      point here (the Host header tells), nor by a form (the Origin header tells).
-    - Every answer carries X-Request-Id, which the client shows with an error.
+    - It matches paths percent-encoded: in `tree/refs%2Fpr%2F1` the revision is one segment.
+    - It rejects requests of web pages, because a Hub without tokens gives full access: the Host header shows DNS rebinding,
+      the Origin header a form or script of another site.
+    - It adds X-Request-Id to every response; the client shows it with errors.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -72,15 +72,15 @@ class _Door:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode("latin-1"))]
             await send(message)
 
-        if not _is_from_here(request):
-            answer = _error(Refusal(403, "This Hub answers to programs on its own machine only"))
+        if not _is_local(request):
+            answer = _error(Refusal(403, "This Hub accepts requests from programs on this machine only"))
             await answer(scope, receive, send_with_id)
             return
         inside: MutableMapping[str, Any] = {**scope, "path": scope["raw_path"].decode("latin-1")}
         await self._app(inside, receive, send_with_id)
 
 
-def _is_from_here(request: Request) -> bool:
+def _is_local(request: Request) -> bool:
     host = urlsplit(f"//{request.headers.get('host', '')}").hostname
     origin = request.headers.get("origin")
     return host in LOOPBACK_NAMES and (origin is None or urlsplit(origin).netloc == request.headers["host"])
@@ -92,21 +92,21 @@ def _refused(_: Request, error: Exception) -> Response:
 
 
 def _gone(_: Request, __: Exception) -> Response:
-    """The repo was deleted or moved while the request was under way."""
+    """The repo was deleted or moved during the request."""
     return _error(repo_not_found(True))
 
 
 def _no_such_route(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _error(Refusal(error.status_code, f"There is no such endpoint here: {error.detail}", None, error.headers))
+    return _error(Refusal(error.status_code, f"No such endpoint: {error.detail}", None, error.headers))
 
 
 def _client_left(_: Request, __: Exception) -> Response:
-    return Response(status_code=400)  # nobody reads it
+    return Response(status_code=400)  # the client has disconnected
 
 
 def _failed(_: Request, __: Exception) -> Response:
-    return _error(Refusal(500, "Internal error of the local Hub: its log says more"))
+    return _error(Refusal(500, "Internal error of the local Hub: see its log"))
 
 
 def _error(refusal: Refusal) -> Response:
@@ -114,7 +114,7 @@ def _error(refusal: Refusal) -> Response:
     if refusal.code:
         headers["X-Error-Code"] = refusal.code
     if refusal.status == 401:
-        headers.setdefault("WWW-Authenticate", 'Basic realm="localhub"')  # git asks for a password only after this
+        headers.setdefault("WWW-Authenticate", 'Basic realm="localhub"')  # git asks for a password only after this header
     return JSONResponse({"error": refusal.message}, status_code=refusal.status, headers=headers)
 
 

@@ -1,4 +1,4 @@
-"""The YAML at the top of a README.md, and what the Hub says about it before it takes it."""
+"""The YAML metadata of a README.md, and its validation by the Hub."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ ofl-1.1 open-mdw openmdw-1.0 openrail openrail++ osl-3.0 other pddl postgresql u
 
 
 def read_front_matter(readme: str) -> dict[str, Any]:
-    """The card's data; empty where there is none that can be read."""
+    """The card's metadata; empty if it is missing or invalid."""
     match = _FRONT_MATTER.match(readme)
     try:
         data = yaml.load(match[1], Loader=_PlainLoader) if match else None  # noqa: S506, a SafeLoader
@@ -33,7 +33,7 @@ def read_front_matter(readme: str) -> dict[str, Any]:
 
 
 def check_card(readme: str, kind: str) -> tuple[list[str], list[str]]:
-    """Errors, for which the Hub refuses the file, and warnings, which it shows. `kind`: model, dataset or space."""
+    """Errors, with which the Hub rejects the file, and warnings. `kind`: model, dataset or space."""
     match = _FRONT_MATTER.match(readme)
     if match is None:
         if readme.lstrip("\ufeff").startswith("---") and readme.count("\n---") == 0:
@@ -59,7 +59,7 @@ def check_card(readme: str, kind: str) -> tuple[list[str], list[str]]:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Dates stay text: an answer is JSON, which has none. Aliases are refused, which a small file can blow up with."""
+    """Keeps dates as text, because JSON has no dates, and rejects aliases, with which a small file can expand without limit."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -76,13 +76,13 @@ _PlainLoader.yaml_implicit_resolvers = {
 def _problems(data: dict[str, Any]) -> Iterator[str]:
     for key in data:
         if not isinstance(key, str):
-            yield f"keys must be text, not {key!r}"
+            yield f"keys must be strings, not {key!r}"
     for value in _texts(data.get("license")):
         if value not in _LICENSES.split():
             yield f'"license" must be one of the Hub\'s identifiers (such as mit, apache-2.0, other), not {value!r}'
     for value in _texts(data.get("language")):
         if not isinstance(value, str) or not _LANGUAGE.fullmatch(value):
-            # YAML reads `no`, Norwegian, as false
+            # YAML parses `no` (Norwegian) as false
             yield f'"language" must only contain ISO 639 codes such as en (quote "no"), not {value!r}'
     if data.get("tags") is not None and not isinstance(data["tags"], list):
         yield '"tags" must be an array'
@@ -99,7 +99,7 @@ def _problems(data: dict[str, Any]) -> Iterator[str]:
 
 
 def _dataset_problems(data: dict[str, Any]) -> Iterator[str]:
-    """What the Hub's viewer needs in order to find the files of each split, and sizes by their own names."""
+    """Checks `configs` and `size_categories` of a dataset, which the Hub's viewer uses."""
     for value in _texts(data.get("size_categories")):
         if value not in _SIZES:
             yield f'"size_categories" must be one of {", ".join(_SIZES)}, not {value!r}'

@@ -1,4 +1,4 @@
-"""The one commit of an upload: operations onto a tree, a check of the parent, and a ref moved at the end of it."""
+"""The commit of an upload: applies operations to a tree, checks the parent, and moves the ref last."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class PutFile:
 
 @dataclass(frozen=True)
 class Delete:
-    """Take away a file, or a folder with all that is in it."""
+    """Delete a file, or a folder with everything in it."""
 
     path: str
     is_folder: bool
@@ -32,7 +32,7 @@ Operation = PutFile | Delete
 
 @dataclass(frozen=True)
 class Proposal:
-    """A commit as it was asked for. `parent`: the 40-digit id that the branch must still be at, or None."""
+    """A requested commit. `parent`: the 40-digit commit id that the branch must still point to, or None."""
 
     message: str
     parent: str | None
@@ -41,14 +41,14 @@ class Proposal:
 
 
 def commit_onto(repository: Repository, ref: str, proposal: Proposal) -> pygit2.Commit:
-    """Put the proposal on a branch; the branch's head afterwards. Only inside `Storage.change`.
+    """Commit the proposal to a branch and return the new head. Only inside `Storage.change`.
 
-    A proposal that changes nothing makes no commit. One that was sent again, because its answer was lost, is answered
-    with the commit it made. Raises Refusal: 412 if the branch has moved on from `parent`.
+    A proposal that changes nothing creates no commit. For a repeated request (the client did not get the response to the
+    first one), returns the commit of the first. Raises Refusal: 412 if the branch no longer points to `parent`.
     """
     head = repository.head(ref)
     if head is None:
-        raise Refusal(404, f"There is no {ref}", "RevisionNotFound")
+        raise Refusal(404, f"No such ref: {ref}", "RevisionNotFound")
     if _is_already(repository, head, proposal):
         return head
     commit = build_commit(repository, head, proposal)
@@ -58,7 +58,7 @@ def commit_onto(repository: Repository, ref: str, proposal: Proposal) -> pygit2.
 
 
 def build_commit(repository: Repository, head: pygit2.Commit, proposal: Proposal) -> pygit2.Commit:
-    """The proposal as a commit on top of `head`, or `head` if it changes nothing; no ref is moved. Raises Refusal."""
+    """The proposal as a commit with parent `head`, or `head` if it changes nothing. Moves no ref. Raises Refusal."""
     if proposal.parent is not None and proposal.parent != str(head.id):
         raise Refusal(
             412, f"A commit has happened since. Please refresh and try again. Expected {proposal.parent}, is {head.id}"
@@ -70,10 +70,10 @@ def build_commit(repository: Repository, head: pygit2.Commit, proposal: Proposal
 
 
 def _is_already(repository: Repository, head: pygit2.Commit, proposal: Proposal) -> bool:
-    """Whether `head` is what this very proposal made.
+    """Whether `head` is the commit that this proposal created.
 
-    Files that are put are the same the second time. A deletion is not (its file is gone), so a request of nothing but
-    deletions counts as sent again only if it names its parent: otherwise someone deletes what isn't there.
+    Writing files twice has the same result, deleting them twice does not: the second request finds no files. A request that
+    only deletes therefore counts as repeated only if it names its parent.
     """
     names_parent = proposal.parent is not None
     if len(head.parents) != 1 or not (names_parent or any(isinstance(step, PutFile) for step in proposal.operations)):
@@ -88,7 +88,7 @@ def _is_already(repository: Repository, head: pygit2.Commit, proposal: Proposal)
 
 
 def _apply(repository: Repository, base: pygit2.Commit, operations: Sequence[Operation]) -> pygit2.Oid:
-    """The tree of `base` after the operations. Deletions come first: a file may take a deleted folder's place."""
+    """The tree of `base` after the operations. Deletions are applied first: a file may replace a deleted folder."""
     index = pygit2.Index()
     index.read_tree(base.tree)
     for step in operations:
@@ -98,7 +98,7 @@ def _apply(repository: Repository, base: pygit2.Commit, operations: Sequence[Ope
     for step in operations:
         if isinstance(step, PutFile):
             above = _folders(step.path)
-            # libgit2 would take both, and write a tree in which one hides the other
+            # libgit2 would accept both, and write a tree in which one hides the other
             if step.path in folders or any(folder in index for folder in above):
                 raise bad_request(f"{step.path}: a file and a folder can't have the same path")
             folders.update(above)

@@ -1,4 +1,4 @@
-"""Answers with the content of a file, whole or the range that was asked for, in blocks."""
+"""Responses with the content of a file or a byte range of it, streamed in blocks."""
 
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -19,10 +19,14 @@ def content_response(request: Request, content: bytes | Path, size: int, headers
     headers = {**headers, "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
     start, stop = 0, size
     status = 200
-    asked = request.headers.get("range")
-    # what resumes an interrupted download of another revision must get the whole file
-    if asked and request.headers.get("if-range", headers["ETag"]) == headers["ETag"] and _RANGE.fullmatch(asked.strip()):
-        start, stop = _parse_range(asked.strip(), size)
+    requested = request.headers.get("range")
+    # a client that resumes a download of another revision must get the whole file
+    if (
+        requested
+        and request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
+        and _RANGE.fullmatch(requested.strip())
+    ):
+        start, stop = _parse_range(requested.strip(), size)
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
         status = 206
     headers["Content-Length"] = str(stop - start)
@@ -42,7 +46,9 @@ def _parse_range(text: str, size: int) -> tuple[int, int]:
     else:
         start, stop = max(size - int(last or 0), 0), size
     if start >= stop:
-        raise Refusal(416, f"There is no {text} in {size} bytes", headers={"Content-Range": f"bytes */{size}"})
+        raise Refusal(
+            416, f"The range {text} is outside of the file of {size} bytes", headers={"Content-Range": f"bytes */{size}"}
+        )
     return start, stop
 
 

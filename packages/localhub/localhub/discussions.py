@@ -1,4 +1,4 @@
-"""Discussions and pull requests. A pull request's content is its ref, refs/pr/N; the rest is one JSON file each."""
+"""Discussions and pull requests. The content of a pull request is its ref, refs/pr/N; all else is in one JSON file each."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -51,12 +51,12 @@ class Discussion:
         return self.with_event(author, "comment", {"edited": False, "hidden": False, "latest": latest, "history": [latest]})
 
     def with_edited_comment(self, comment_id: str, author: str, text: str) -> "Discussion":
-        """Raises Refusal: 404 where there is no such comment, 403 where it is somebody else's."""
+        """Raises Refusal: 404 if there is no such comment, 403 if another user wrote it."""
         found = next((event for event in self.events if event["id"] == comment_id and event["type"] == "comment"), None)
         if found is None:
-            raise Refusal(404, f"There is no comment {comment_id} in discussion {self.num}")
+            raise Refusal(404, f"Discussion {self.num} has no comment {comment_id}")
         if found["author"]["name"] != author:
-            raise Refusal(403, f"Forbidden: comment {comment_id} is not {author}'s")
+            raise Refusal(403, f"Forbidden: comment {comment_id} was not written by {author}")
         latest = {"raw": text, "html": "", "updatedAt": _now(), "author": {"name": author}}
         edited = {**found, "data": {**found["data"], "edited": True, "latest": latest}}
         edited["data"]["history"] = [*found["data"]["history"], latest]
@@ -76,7 +76,7 @@ def find_discussion(repository: Repository, number: int) -> Discussion:
     try:
         return _read(repository, number)
     except FileNotFoundError:
-        raise Refusal(404, f"There is no discussion {number}") from None
+        raise Refusal(404, f"No such discussion: {number}") from None
 
 
 def save(repository: Repository, discussion: Discussion) -> None:
@@ -85,7 +85,7 @@ def save(repository: Repository, discussion: Discussion) -> None:
 
 
 def open_discussion(repository: Repository, author: str, title: str, description: str) -> int:
-    """Its number. Only inside `Storage.change`."""
+    """Returns its number. Only inside `Storage.change`."""
     discussion = Discussion(_next_number(repository), title, author, _now(), is_pull_request=False)
     save(repository, discussion.with_comment(author, description))
     return discussion.num
@@ -94,13 +94,13 @@ def open_discussion(repository: Repository, author: str, title: str, description
 def open_pull_request(
     repository: Repository, author: str, title: str, description: str, head: pygit2.Commit, target: str, draft: bool
 ) -> int:
-    """A pull request of `head` for a branch; its number. Only inside `Storage.change`. Raises Refusal.
+    """Open a pull request of `head` for a branch; returns its number. Only inside `Storage.change`. Raises Refusal.
 
     Its ref is written first and its file last: a kill in between leaves a ref that nobody was told of.
     """
     base = repository.writable_ref(target)
     if not base.startswith("refs/heads/"):
-        raise bad_request(f"A pull request is for a branch, not for {target}")
+        raise bad_request(f"The target of a pull request must be a branch, not {target}")
     base_commit = str(repository.resolve(base).id)
     number = _next_number(repository)
     discussion = Discussion(
@@ -112,15 +112,15 @@ def open_pull_request(
 
 
 def check_pull_request_is_open(repository: Repository, ref: str) -> None:
-    """Raises Refusal if `ref` belongs to a pull request that takes no more commits."""
+    """Raises Refusal if `ref` belongs to a pull request that is closed or merged."""
     if ref.startswith("refs/pr/") and ref.removeprefix("refs/pr/").isdigit():
         discussion = find_discussion(repository, int(ref.removeprefix("refs/pr/")))
         if discussion.status in (CLOSED, MERGED):
-            raise Refusal(403, f"Pull request {discussion.num} is {discussion.status}: it takes no more commits")
+            raise Refusal(403, f"Pull request {discussion.num} is {discussion.status} and accepts no commits")
 
 
 def conflicts(repository: Repository, discussion: Discussion) -> list[str]:
-    """The files on which a pull request and its branch disagree."""
+    """The files that conflict between a pull request and its branch."""
     head, target = repository.resolve(discussion.ref), repository.resolve(discussion.base)
     index = _merged(repository, head, target)
     paths = {side.path for conflict in index.conflicts or () for side in conflict if side is not None}
@@ -128,7 +128,7 @@ def conflicts(repository: Repository, discussion: Discussion) -> list[str]:
 
 
 def merge(repository: Repository, discussion: Discussion, author: str, comment: str) -> Discussion:
-    """Put a pull request on its branch as one commit, like the Hub. Only inside `Storage.change`. Raises Refusal.
+    """Merge a pull request into its branch as one commit, as the Hub does. Only inside `Storage.change`. Raises Refusal.
 
     A merge whose answer was lost, or that was killed between ref and file, is completed when it is asked for again.
     """
@@ -173,7 +173,7 @@ def commit_events(repository: Repository, discussion: Discussion) -> list[dict[s
 
 
 def diff(repository: Repository, discussion: Discussion) -> str:
-    """What a pull request changes, as git shows it."""
+    """The changes of a pull request, as a git diff."""
     before, after = repository.commit(discussion.base_commit), repository.resolve(discussion.ref)
     return repository.git.diff(before, after).patch or ""
 

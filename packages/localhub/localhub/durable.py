@@ -1,4 +1,4 @@
-"""Writes that survive a kill and a power cut: aside, synced, renamed, and the folder synced too."""
+"""Writes that survive a kill and a power failure: to a temporary file, synced, renamed, and the folder synced."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: a rename is not before this."""
+    """Sync a folder. Without this, a rename in it may be lost in a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -26,7 +26,7 @@ def make_folders(folder: Path) -> None:
 
 
 def write_file(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Replace a file as a whole: a reader, now or after a crash, sees the old content or the new."""
+    """Replace a file atomically: readers see the old or the new content, also after a crash."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
@@ -42,7 +42,7 @@ def rename(source: Path, target: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Sync every file and folder under a folder that was filled by someone who doesn't sync."""
+    """Sync all files and folders below a folder that was written without syncs."""
     for place, _, files in os.walk(folder):
         for name in files:
             with (Path(place) / name).open("rb") as file:

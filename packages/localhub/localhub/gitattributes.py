@@ -1,10 +1,10 @@
-"""Git's patterns (.gitattributes, .gitignore), and what they decide about an upload: LFS or not, ignored or not."""
+"""Patterns of .gitattributes and .gitignore: whether an uploaded file goes to LFS, and whether it is ignored."""
 
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-# The Hub gives every new repo this file: weights, archives and arrays go to LFS whatever their size.
+# The initial .gitattributes of the Hub's repos: weights, archives and arrays go to LFS regardless of their size.
 _LFS_PATTERNS = """
 *.7z *.arrow *.bin *.bz2 *.ckpt *.ftz *.gguf *.gz *.h5 *.joblib *.lfs.* *.mlmodel *.model *.msgpack *.npy *.npz *.onnx
 *.ot *.parquet *.pb *.pickle *.pkl *.pt *.pth *.rar *.safetensors saved_model/**/* *.tar.* *.tar *.tflite *.tgz *.wasm
@@ -12,12 +12,12 @@ _LFS_PATTERNS = """
 """
 INITIAL_GITATTRIBUTES = "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in _LFS_PATTERNS.split())
 
-# git's own storage is for text and small files: above this the Hub takes a file through LFS only
+# the Hub accepts larger files through LFS only
 MAX_REGULAR_SIZE = 10 * 1024 * 1024
 
 
 def goes_to_lfs(path: str, size: int, gitattributes: str) -> bool:
-    """Whether a file of `size` bytes is stored by LFS: it is large, or the last matching line says `filter=lfs`."""
+    """Whether a file of `size` bytes goes to LFS: it is large, or the last matching line sets `filter=lfs`."""
     if size > MAX_REGULAR_SIZE:
         return True
     decision = False
@@ -51,7 +51,7 @@ def is_ignored(path: str, gitignore: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _regex(pattern: str) -> re.Pattern[str]:
-    """Without a slash a pattern means a name at any depth; with one, a path from the root."""
+    """A pattern without a slash matches a name at any depth, one with a slash a path from the root."""
     anchored = "/" in pattern.rstrip("/")
     body = pattern.lstrip("/")
     prefix = "" if anchored else "(?:.*/)?"

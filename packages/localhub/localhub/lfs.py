@@ -1,4 +1,4 @@
-"""Large files of a repo, kept where git-lfs keeps them, and their way in: written aside, hashed, synced, renamed.
+"""Large files of a repo, in the layout of git-lfs. Uploads go to a temporary file, are hashed, synced and renamed.
 
 An upload has a file of its own under `incoming/`. Its parts are written into that one file at their offsets, so that
 completing it costs one read (for the hash) and no copy. Nothing is ever held in memory beyond a block.
@@ -21,7 +21,7 @@ BLOCK = 1024 * 1024  # bytes
 
 
 def object_path(repository: Repository, oid: str) -> Path:
-    """Where the object with this sha256 is, or would be."""
+    """The path of the object with this sha256, whether it exists or not."""
     return repository.path / "lfs" / "objects" / oid[:2] / oid[2:4] / oid
 
 
@@ -34,16 +34,16 @@ def object_size(repository: Repository, oid: str) -> int | None:
 
 
 def check_object(repository: Repository, pointer: Pointer) -> None:
-    """Raises Refusal if a commit or a verify names a large file that was not uploaded, or with another size."""
+    """Raises Refusal if the object of a pointer was not uploaded or has another size."""
     size = object_size(repository, pointer.oid)
     if size is None:
         raise bad_request(f"LFS pointer pointed to a file that does not exist: {pointer.oid}")
     if size != pointer.size:
-        raise bad_request(f"LFS object {pointer.oid} has {size} bytes, not {pointer.size}")
+        raise bad_request(f"LFS object {pointer.oid} has {size} bytes, expected {pointer.size}")
 
 
 class PartWriter:
-    """Writes one part of an upload, or all of it, block by block, and never beyond its place.
+    """Writes one part of an upload, or all of it, block by block, within its byte range.
 
     Parts are written side by side, each with a shared lock on the file; the whole takes an exclusive one. So nobody
     writes into a file that is being completed, and nobody completes one that is being written.
@@ -57,9 +57,9 @@ class PartWriter:
         self._digest = hashlib.sha256()
 
     def write(self, block: bytes) -> None:
-        """Raises Refusal if the part becomes longer than announced."""
+        """Raises Refusal if the part exceeds its declared length."""
         if self._written + len(block) > self._length:
-            raise bad_request(f"More than the {self._length} bytes that were announced")
+            raise bad_request(f"The part is larger than the declared {self._length} bytes")
         view, offset = memoryview(block), self._offset + self._written
         while view:
             count = os.pwrite(self._file.fileno(), view, offset)
@@ -68,9 +68,9 @@ class PartWriter:
         self._written += len(block)
 
     def finish(self) -> str:
-        """Sync the part; its sha256. Raises Refusal if it is too short."""
+        """Sync the part and return its sha256. Raises Refusal if it is too short."""
         if self._written != self._length:
-            raise bad_request(f"{self._written} bytes came of {self._length} that were announced")
+            raise bad_request(f"Received {self._written} of {self._length} declared bytes")
         os.fsync(self._file.fileno())
         return self._digest.hexdigest()
 
@@ -80,7 +80,7 @@ class PartWriter:
 
 @contextmanager
 def assembled(staged: Path) -> Iterator[str]:
-    """The sha256 of an upload whose parts are all written; inside, none is added.
+    """The sha256 of a complete upload; no part can be written inside this context.
 
     Raises Refusal (503) while parts are still coming in, FileNotFoundError if there is no such upload (any more).
     """
@@ -97,8 +97,8 @@ def publish(repository: Repository, staged: Path, oid: str, pointer: Pointer) ->
     if size != pointer.size or oid != pointer.oid:
         staged.unlink()
         raise bad_request(
-            f"What came is not what was announced: {size} bytes with sha256 {oid}, "
-            f"not {pointer.size} bytes with {pointer.oid}. It was thrown away."
+            f"The upload does not match its declaration: {size} bytes with sha256 {oid}, "
+            f"expected {pointer.size} bytes with {pointer.oid}. It was deleted."
         )
     target = object_path(repository, pointer.oid)
     make_folders(target.parent)
@@ -109,10 +109,10 @@ def _open_locked(staged: Path, create: int, lock: int) -> io.FileIO:
     file = io.FileIO(os.open(staged, os.O_RDWR | create, 0o644), "r+")
     try:
         fcntl.flock(file, lock | fcntl.LOCK_NB)
-        # between open and lock the file may have been completed and moved to where objects are
+        # the upload may have been completed, and the file moved, between open and lock
         if staged.stat().st_ino == os.fstat(file.fileno()).st_ino:
             return file
     except (BlockingIOError, FileNotFoundError):
         pass
     file.close()
-    raise Refusal(503, "Another request is at work on this upload", headers={"Retry-After": "1"})
+    raise Refusal(503, "Another request is writing to this upload", headers={"Retry-After": "1"})

@@ -1,4 +1,4 @@
-"""Names that come in from outside: repos, paths in a repo, refs. What passes here is safe to join to a folder."""
+"""Validation of names in requests: repos, paths in a repo, refs. A valid name is safe to use in a file path."""
 
 import re
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ MAX_PATH_LENGTH = 1024
 COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 OBJECT_ID = re.compile(r"[0-9a-f]{64}")
 _SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
-# as owners these would shadow the Hub's own routes
+# owners with these names would conflict with the Hub's own routes
 _RESERVED_OWNERS = frozenset({"api", "models", "datasets", "spaces", "lfs", "oauth"})
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, order=True)
 class RepoName:
-    """One repo: its kind (`model`, `dataset`, `space`), owner and name, all of them checked."""
+    """The validated kind (`model`, `dataset`, `space`), owner and name of a repo."""
 
     kind: str
     owner: str
@@ -28,7 +28,7 @@ class RepoName:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise bad_request(f"Invalid repo type {self.kind!r}: model, dataset or space")
+            raise bad_request(f"Invalid repo type {self.kind!r}: expected model, dataset or space")
         for segment in (self.owner, self.name):
             if not _SEGMENT.fullmatch(segment) or ".." in segment or "--" in segment or segment.lower().endswith(".git"):
                 raise bad_request(f"Invalid repo id {self.owner!r}/{self.name!r}: letters, digits, '-', '_' and '.' only")
@@ -41,7 +41,7 @@ class RepoName:
 
     @property
     def resource(self) -> str:
-        """As it stands in URLs, and as what a token may be scoped to: `owner/name`, `datasets/owner/name`."""
+        """The name in URLs and in the scope of a token: `owner/name`, `datasets/owner/name`."""
         return self.id if self.kind == "model" else f"{self.kind}s/{self.id}"
 
     @property
@@ -53,7 +53,7 @@ def parse_repo_id(kind: str, repo_id: str) -> RepoName:
     """`owner/name` of a kind. Raises Refusal (400)."""
     owner, slash, name = repo_id.partition("/")
     if not slash:
-        raise bad_request(f"Invalid repo id {repo_id!r}: owner/name expected")
+        raise bad_request(f"Invalid repo id {repo_id!r}: expected owner/name")
     return RepoName(kind, owner, name)
 
 
@@ -66,28 +66,28 @@ def parse_resource(resource: str) -> RepoName:
 
 
 def parse_kind(plural: str) -> str:
-    """`models` -> `model`. Raises Refusal (404): another word there is another API, which this Hub does not have."""
+    """`models` -> `model`. Raises Refusal (404) for other words, which are APIs that this Hub does not implement."""
     kind = plural.removesuffix("s")
     if kind not in KINDS or plural != f"{kind}s":
-        raise Refusal(404, f"There is no such API here: {plural}")
+        raise Refusal(404, f"Unknown API: {plural}")
     return kind
 
 
 def parse_path(path: str) -> str:
-    """A path of a file or folder in a repo. Raises Refusal (400) for one that git or a file system could misread."""
+    """The path of a file or folder in a repo. Raises Refusal (400) for a path that is ambiguous to git or a file system."""
     parts = path.split("/")
     if len(path) > MAX_PATH_LENGTH or _CONTROL_CHARACTER.search(path) or "\\" in path:
         raise bad_request(f"Invalid path {path!r}")
     if any(part in ("", ".", "..") or part.lower() == ".git" or part.endswith(" ") for part in parts):
-        raise bad_request(f"Invalid path {path!r}: no empty part, '.', '..' or '.git'")
+        raise bad_request(f"Invalid path {path!r}: empty segments, '.', '..' and '.git' are not allowed")
     return path
 
 
 def parse_ref(namespace: str, name: str) -> str:
-    """`refs/heads/x` of `refs/heads/` and `x`. Raises Refusal (400): git has its own rules for names of refs."""
+    """`refs/heads/x` of `refs/heads/` and `x`. Raises Refusal (400) for a name that git does not allow."""
     ref = f"{namespace}{name}"
     noun = "tag" if namespace == "refs/tags/" else "branch"
-    # A branch that looks like a commit would hide that commit, and one that looks like a ref, that ref.
+    # a branch named like a commit or a ref would hide it
     looks_like_another = COMMIT_ID.fullmatch(name) or name.startswith("refs/") or name == "HEAD"
     if looks_like_another or name.startswith("-") or "\\" in name or not pygit2.reference_is_valid_name(ref):
         raise bad_request(f"Invalid reference for a {noun}: {name!r}")

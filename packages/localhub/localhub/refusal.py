@@ -1,10 +1,10 @@
-"""What the Hub answers when it says no. The client decides by status and X-Error-Code which exception its user sees."""
+"""Error responses. The client maps status and X-Error-Code to the exception that its user gets."""
 
 from collections.abc import Mapping
 
 
-class Refusal(Exception):  # noqa: N818, it is an answer and no failure
-    """A request that is answered with an error: HTTP status, message, and the code that the client looks for."""
+class Refusal(Exception):  # noqa: N818  (a response, not a failure)
+    """An error response: HTTP status, message, and the code in X-Error-Code."""
 
     def __init__(self, status: int, message: str, code: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -19,7 +19,7 @@ def bad_request(message: str) -> Refusal:
 
 
 def repo_not_found(signed_in: bool) -> Refusal:
-    """Also for a private repo without access: whether it exists is nobody's business."""
+    """Also the response for a private repo without access, so that it does not reveal whether the repo exists."""
     if signed_in:
         return Refusal(404, "Repository not found", "RepoNotFound")
     return Refusal(401, "Invalid username or password.", "RepoNotFound")
@@ -30,7 +30,7 @@ def revision_not_found(revision: str) -> Refusal:
 
 
 def entry_not_found(path: str, commit: str) -> Refusal:
-    """`commit` (40 hex) travels along: the client remembers in its cache at which commit a file was absent."""
+    """`commit` (40 hex digits) is in a header: the client caches at which commit a file was missing."""
     return Refusal(404, f"Entry not found: {path}", "EntryNotFound", {"X-Repo-Commit": commit})
 
 

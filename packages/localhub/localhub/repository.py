@@ -1,4 +1,4 @@
-"""One bare git repo: its revisions, its refs, and how a commit comes to be. History here is git's own."""
+"""One bare git repo: its revisions, refs and commits."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from .refusal import Refusal, revision_not_found
 
 MAIN = "refs/heads/main"
 
-# an acknowledged commit must survive a power cut: objects and refs are synced when they are written
+# an acknowledged commit must survive a power failure, so objects and refs are synced when they are written
 pygit2.option(Option.ENABLE_FSYNC_GITDIR, True)
-# the folder was named by whoever started the Hub; in a container it often belongs to another user id
+# the user chose the folder; in a container it often belongs to another user id
 pygit2.option(Option.SET_OWNER_VALIDATION, False)
 pygit2.option(Option.SET_CACHE_MAX_SIZE, 16 * 1024 * 1024)
-# how a repo behaves here doesn't depend on the settings of whoever runs the Hub
+# the user's git configuration must not change how repos behave
 for _level in (ConfigLevel.SYSTEM, ConfigLevel.XDG, ConfigLevel.GLOBAL):
     pygit2.option(Option.SET_SEARCH_PATH, _level, "")
 
@@ -32,7 +32,7 @@ class NamedRef:
 
 
 def create_repository(path: Path, author: str) -> None:
-    """A bare repo with main at a first commit that holds .gitattributes, as the Hub makes it."""
+    """Create a bare repo with branch main and an initial commit of .gitattributes, as the Hub does."""
     git = pygit2.init_repository(str(path), bare=True, initial_head="main")
     tree = git.TreeBuilder()
     tree.insert(".gitattributes", git.create_blob(INITIAL_GITATTRIBUTES.encode()), FileMode.BLOB)
@@ -41,7 +41,7 @@ def create_repository(path: Path, author: str) -> None:
 
 
 class Repository:
-    """A repo that exists. Whoever changes a ref does it inside `Storage.change`, which keeps others out."""
+    """An existing repo. Change its refs only inside `Storage.change`, which holds the repo's lock."""
 
     def __init__(self, name: RepoName, path: Path) -> None:
         self.name = name
@@ -69,10 +69,10 @@ class Repository:
     def writable_ref(self, revision: str) -> str:
         """The branch or pull request ref that a commit to `revision` goes to. Raises Refusal."""
         if COMMIT_ID.fullmatch(revision):
-            raise Refusal(400, f"A commit goes to a branch, not to a commit: {revision}")
+            raise Refusal(400, f"The target of a commit must be a branch, not a commit: {revision}")
         ref = revision if revision.startswith("refs/") else f"refs/heads/{revision}"
         if not ref.startswith(("refs/heads/", "refs/pr/")):
-            raise Refusal(400, f"A commit goes to a branch or a pull request, not to {revision}")
+            raise Refusal(400, f"The target of a commit must be a branch or a pull request, not {revision}")
         if not pygit2.reference_is_valid_name(ref) or self.head(ref) is None:
             raise revision_not_found(revision)
         return ref
@@ -86,7 +86,7 @@ class Repository:
         return found
 
     def set_ref(self, ref: str, target: str | pygit2.Oid) -> None:
-        """Point a ref at an object: the instant at which a change is there. Only inside `Storage.change`.
+        """Point a ref at an object, which makes a change visible. Only inside `Storage.change`.
 
         libgit2 syncs a file and its folder. The folder may be new (objects/d0, refs/heads/feature), so those above it
         are synced here: the objects' before the ref is there, the ref's after.
@@ -106,7 +106,7 @@ class Repository:
         self.git.references.delete(ref)
 
     def write_commit(self, tree: pygit2.Oid, parents: list[pygit2.Oid], message: str, author: str) -> pygit2.Commit:
-        """A commit that no ref knows yet."""
+        """Write a commit that no ref points to yet."""
         signature = pygit2.Signature(author, f"{author}@localhub.invalid")
         oid = self.git.create_commit(None, signature, signature, message, tree, parents)
         return self.commit(oid)
@@ -122,14 +122,14 @@ class Repository:
         return found
 
     def history(self, newest: pygit2.Commit, until: str | None = None) -> Iterator[pygit2.Commit]:
-        """Commits from `newest` back, without `until` and what is behind it."""
+        """Commits from `newest` back, without `until` and its ancestors."""
         walker = self.git.walk(newest.id, SortMode.TOPOLOGICAL | SortMode.TIME)
         if until is not None:
             walker.hide(until)
         return iter(walker)
 
     def text(self, commit: pygit2.Commit, path: str) -> str:
-        """A small text file at a commit; empty if it isn't there."""
+        """The content of a text file at a commit; empty if it does not exist."""
         try:
             found = commit.tree[path]
         except KeyError:
@@ -137,5 +137,5 @@ class Repository:
         return found.data.decode("utf-8", "replace") if isinstance(found, pygit2.Blob) else ""
 
     def _clear_stale_lock(self, ref: str) -> None:
-        """git's own lock file outlives a killed server. We hold the repo's lock, so nobody alive holds this one."""
+        """Remove git's lock file, which survives a killed server. The repo's lock is held, so no live process uses it."""
         (self.path / f"{ref}.lock").unlink(missing_ok=True)

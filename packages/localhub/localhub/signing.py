@@ -1,4 +1,4 @@
-"""Short-lived proofs that this Hub gave something out: upload URLs, and tokens of the exchange. No server keeps a list."""
+"""Signed, short-lived claims: upload URLs, and tokens of the token exchange. Servers need no shared list of them."""
 
 import base64
 import binascii
@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 
 class SignatureError(Exception):
-    """What was presented is not ours, is for something else, or has run out."""
+    """The signature is not this Hub's, or the claims are for another use or have expired."""
 
 
 def sign(secret: bytes, use: str, claims: Mapping[str, str | int], lifetime: int) -> str:
-    """Claims as text that can stand in a URL, valid for `lifetime` seconds and for one use only."""
+    """Claims as URL-safe text, valid for `lifetime` seconds and for one kind of use."""
     body = _encode(json.dumps({**claims, "use": use, "exp": int(time.time()) + lifetime}, sort_keys=True).encode())
     return f"{body}.{_signature(secret, body)}"
 

@@ -1,11 +1,11 @@
-"""The Hub's folder: which repos there are, and how one comes, moves and goes as a whole.
+"""The Hub's folder: its layout, and how repos are created, moved and deleted atomically.
 
-    models/owner/name.git    a bare git repo; datasets/ and spaces/ alike. In it, next to git's own files:
+    models/owner/name.git    a bare git repo; also datasets/ and spaces/. In it, next to git's own files:
         lfs/objects/         large files, where git-lfs keeps them
         hub/repo.json        settings;  hub/discussions/N.json
-    moved/                   under a repo's old name, its new one
-    locks/                   one lock a repo: whoever changes refs or settings holds it
-    incoming/                what is not complete yet: uploads, repos being made or deleted
+    moved/                   for the old name of a moved repo, its new name
+    locks/                   one lock per repo, held while refs or settings change
+    incoming/                incomplete uploads, and repos that are being created or deleted
     secret                   signs the URLs of uploads and the tokens of the exchange
 
 Several server processes may serve one folder.
@@ -30,7 +30,7 @@ ABANDONED_AFTER = 24 * 3600  # seconds
 
 @dataclass(frozen=True)
 class RepoSettings:
-    """Who may see a repo. `gated`: False, "auto" or "manual"; `disabled` is set by the Hub's operator, in repo.json."""
+    """Who may read a repo. `gated`: False, "auto" or "manual"; `disabled` is set by hand, in repo.json."""
 
     private: bool = False
     gated: bool | str = False
@@ -39,7 +39,7 @@ class RepoSettings:
 
 
 class RepoMissingError(Exception):
-    """There is no repo of that name."""
+    """There is no repo with this name."""
 
 
 class Storage:
@@ -64,12 +64,12 @@ class Storage:
 
     @contextmanager
     def change(self, name: RepoName) -> Iterator[Repository]:
-        """A repo that nobody else changes meanwhile. Raises RepoMissingError."""
+        """The repo, with its lock held. Raises RepoMissingError."""
         with self._lock(name):
             yield self.open(name)
 
     def create(self, name: RepoName, private: bool, author: str) -> None:
-        """A repo with its first commit. Raises FileExistsError."""
+        """Create a repo with its initial commit. Raises FileExistsError."""
         with self._lock(name):
             target = self.folder / name.git_folder
             if target.exists():
@@ -87,7 +87,7 @@ class Storage:
     def move(self, source: RepoName, target: RepoName) -> None:
         """Raises RepoMissingError, FileExistsError."""
         with ExitStack() as locks:
-            for name in sorted({source, target}):  # in one order, so that two moves never wait for each other
+            for name in sorted({source, target}):  # in sorted order, so that two moves can't deadlock
                 locks.enter_context(self._lock(name))
             repository = self.open(source)
             destination = self.folder / target.git_folder
@@ -101,7 +101,7 @@ class Storage:
             self._forwarding(target).unlink(missing_ok=True)
 
     def moved_to(self, name: RepoName) -> RepoName | None:
-        """Where a repo went that once had this name; None if there was none, or it is gone."""
+        """The current name of a repo that once had this name; None if there was none, or it was deleted."""
         seen = {name}
         while (forwarding := self._forwarding(name)).is_file():
             name = parse_repo_id(name.kind, forwarding.read_text())
@@ -113,7 +113,7 @@ class Storage:
         return None
 
     def delete(self, name: RepoName) -> None:
-        """Gone at once, whole; its files are removed afterwards. Raises RepoMissingError."""
+        """Delete a repo atomically; its files are removed afterwards. Raises RepoMissingError."""
         aside = self.incoming / f"delete-{secrets.token_hex(8)}"
         with self.change(name) as repository:
             repository.path.rename(aside)
@@ -151,7 +151,7 @@ class Storage:
             return path.read_bytes()
 
     def _sweep_incoming(self) -> None:
-        """What a killed server left. Only what is old: another server may be at work in the same folder."""
+        """Remove files that a killed server left. Only old ones: another server may use the same folder."""
         for entry in self.incoming.iterdir():
             try:
                 if time.time() - entry.stat().st_mtime < ABANDONED_AFTER:
@@ -161,4 +161,4 @@ class Storage:
                 else:
                     entry.unlink()
             except FileNotFoundError:
-                continue  # the other server swept it
+                continue  # another server removed it

@@ -1,4 +1,4 @@
-"""What a commit holds: files and folders with their sizes, and whether a file is an LFS pointer to a large one."""
+"""Files and folders of a commit, with their sizes; LFS pointers are resolved to the sizes of their files."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,14 +10,14 @@ from pygit2.enums import FileMode
 from .refusal import entry_not_found
 from .repository import Repository
 
-# The git-lfs specification keeps pointers under 1024 bytes; a larger blob isn't read to find out.
+# git-lfs pointers are smaller than 1024 bytes by specification, so larger blobs need not be read
 _MAX_POINTER_SIZE = 1024
 _POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d+)\n")
 
 
 @dataclass(frozen=True)
 class Pointer:
-    """A large file: what stands in git is its sha256 and its size in bytes."""
+    """An LFS pointer, which git stores in place of a large file: its sha256, and its size in bytes."""
 
     oid: str
     size: int
@@ -39,7 +39,7 @@ class Entry:
 
     @property
     def content_oid(self) -> str:
-        """What identifies the content: sha256 for a large file, git's blob id otherwise. It is the ETag, too."""
+        """Identifies the content, and is its ETag: sha256 for a large file, else the git blob id."""
         return self.pointer.oid if self.pointer else self.oid
 
 
@@ -61,7 +61,7 @@ def find_file(repository: Repository, commit: pygit2.Commit, path: str) -> Entry
 
 
 def list_entries(repository: Repository, commit: pygit2.Commit, folder: str, recursive: bool) -> Iterator[Entry]:
-    """What is in a folder ("" is the root), with everything below if `recursive`. Raises Refusal (EntryNotFound)."""
+    """The entries of a folder ("" is the root), with its subfolders if `recursive`. Raises Refusal (EntryNotFound)."""
     tree = commit.tree
     if folder:
         try:
@@ -75,7 +75,7 @@ def list_entries(repository: Repository, commit: pygit2.Commit, folder: str, rec
 
 
 def last_commits(repository: Repository, newest: pygit2.Commit, paths: Sequence[str]) -> dict[str, pygit2.Commit]:
-    """For each path the commit that changed it last, found in one walk back through the history."""
+    """The last commit that changed each path, from one walk through the history."""
     open_paths, found = set(paths), {}
     for commit in repository.history(newest):
         before = [parent.tree for parent in commit.parents]
@@ -107,7 +107,7 @@ def _walk(repository: Repository, tree: pygit2.Tree, prefix: str, recursive: boo
 def _entry(repository: Repository, item: pygit2.Object, path: str) -> Entry:
     if isinstance(item, pygit2.Tree):
         return Entry(path, str(item.id), is_folder=True)
-    if item.filemode == FileMode.COMMIT:  # a submodule: there is no content here
+    if item.filemode == FileMode.COMMIT:  # a submodule has no content here
         return Entry(path, str(item.id), is_folder=True)
     _, size = repository.git.odb.read_header(item.id)
     pointer = _read_pointer(repository, item.id) if size <= _MAX_POINTER_SIZE else None

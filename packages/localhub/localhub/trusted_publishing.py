@@ -1,7 +1,7 @@
-"""Keyless publishing: an id token of a CI job against an access token for one repo, for an hour (RFC 8693).
+"""Trusted publishing: exchanges the OIDC id token of a CI job for an access token for one repo and one hour (RFC 8693).
 
-The issuer is one that shares a key with this Hub (JSON web tokens signed with HS256): whoever runs the Hub plays the
-issuer. GitHub's own tokens are for hubs that GitHub can name.
+The issuer shares a key with this Hub (JSON web tokens signed with HS256), so tests can issue id tokens themselves. GitHub's own
+id tokens, signed with its private key, are not supported.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ ID_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105
 
 @dataclass(frozen=True)
 class TrustedPublishing:
-    """Which CI jobs are trusted.
+    """The CI jobs that are trusted.
 
-    `publishers`: a resource (`owner/name`, `datasets/owner/name`) to the claims that an id token must carry to get a
-    token for it, such as {"repository": "octo/train"}.
+    `publishers`: for a resource (`owner/name`, `datasets/owner/name`), the claims that an id token must have to get an
+    access token for it, such as {"repository": "octo/train"}.
     """
 
     issuer: str
@@ -35,9 +35,9 @@ class TrustedPublishing:
     publishers: Mapping[str, Mapping[str, str]]
 
     def exchange(self, request: Mapping[str, Any], audience: str, secret: bytes) -> tuple[RepoName, str]:
-        """The repo and the access token for it. Raises Refusal; whether the repo exists is the caller's question."""
+        """The repo and the access token for it. Raises Refusal. The caller checks whether the repo exists."""
         if request.get("grant_type") != GRANT_TYPE or request.get("subject_token_type") != ID_TOKEN_TYPE:
-            raise _refused("unsupported_grant_type: an id token is exchanged here, nothing else")
+            raise _refused("unsupported_grant_type: only id tokens can be exchanged")
         resource = str(request.get("resource"))
         repo = parse_resource(resource)
         claims = self._verified(str(request.get("subject_token")), audience)

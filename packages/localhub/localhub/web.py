@@ -1,4 +1,4 @@
-"""From a request to the repo it is about, and from Python values to answers: what all routes share."""
+"""Shared by all routes: access to the repo of a request, parsing of parameters and bodies, and pages of listings."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,7 +24,7 @@ MAX_JSON_SIZE = 16 * 1024 * 1024
 
 
 class PrefixConvertor(Convertor[str]):
-    """`{kind:prefix}` in a route: what stands before the id of a dataset or Space in a URL. A model has nothing there."""
+    """`{kind:prefix}` in a route: the prefix of a dataset's or Space's id in URLs. Models have none."""
 
     regex = "datasets|spaces"
 
@@ -40,7 +40,7 @@ register_url_convertor("prefix", PrefixConvertor())
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes in bytes: above `multipart_threshold` an upload comes in parts of `chunk_size`; entries a listing page."""
+    """Uploads larger than `multipart_threshold` bytes have parts of `chunk_size` bytes; listings have `page_size` entries."""
 
     multipart_threshold: int = 5 * 1024**3
     chunk_size: int = 64 * 1024**2
@@ -67,7 +67,7 @@ def endpoint_of(request: Request) -> str:
 
 
 def parameter(request: Request, name: str) -> str:
-    """A part of the path. Routes match the path as it was sent, so that `refs%2Fpr%2F1` stays one part."""
+    """A segment of the path. Routes match the percent-encoded path, so that `refs%2Fpr%2F1` is one segment."""
     try:
         return unquote(request.path_params[name], errors="strict")
     except UnicodeDecodeError:
@@ -89,12 +89,12 @@ def signed_in(request: Request) -> Account:
 
 
 def open_repo(request: Request, access: Access) -> Repository:
-    """The repo in the path, if it is there and the request may do that with it. Raises Refusal."""
+    """The repo in the path. Raises Refusal if it does not exist or the request has no such access."""
     return open_named(request, repo_name(request), access)
 
 
 def open_named(request: Request, name: RepoName, access: Access) -> Repository:
-    """The same for a repo named elsewhere in the request."""
+    """As `open_repo`, for a repo that is named elsewhere in the request."""
     storage, account = state_of(request).storage, state_of(request).accounts.identify(request)
     try:
         repository, settings = storage.open(name), storage.settings(name)
@@ -124,7 +124,7 @@ def open_named(request: Request, name: RepoName, access: Access) -> Repository:
 
 
 def _moved(request: Request, name: RepoName, account: Account | None) -> Refusal | None:
-    """A redirect to the new name of a repo that was moved, for those who may know of it."""
+    """A redirect to the new name of a repo that was moved, if the account may read it."""
     storage = state_of(request).storage
     target = storage.moved_to(name)
     path = request.scope["raw_path"].decode("latin-1")
@@ -137,7 +137,7 @@ def _moved(request: Request, name: RepoName, account: Account | None) -> Refusal
 
 
 def with_json(handler: Callable[[Request, Json], Response]) -> Callable[[Request], Awaitable[Response]]:
-    """A route that takes a JSON object. The handler runs in a thread: it reads and writes files and waits for locks."""
+    """A route with a JSON object as its body. The handler runs in a thread, because it accesses files and waits for locks."""
 
     async def route(request: Request) -> Response:
         return await run_in_threadpool(handler, request, await _json_body(request))
@@ -160,7 +160,7 @@ async def _json_body(request: Request) -> Json:
 
 
 def parse_json(text: bytes) -> Json:
-    """Raises Refusal (400) for anything but an object (`null` counts as an empty one)."""
+    """Raises Refusal (400) unless it is an object; `null` counts as an empty one."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -173,20 +173,20 @@ def parse_json(text: bytes) -> Json:
 
 
 def text_field(body: Mapping[str, Any], key: str, default: str | None = None) -> str:
-    """Raises Refusal (400) if it is missing without a default, or no text."""
+    """Raises Refusal (400) if it is not text, or is missing and has no default."""
     value = body.get(key)
     if value is None and default is not None:
         return default
     if not isinstance(value, str):
-        raise bad_request(f"{key}: text expected")
+        raise bad_request(f"{key}: expected text")
     return value
 
 
 def number_field(body: Mapping[str, Any], key: str) -> int:
-    """Raises Refusal (400) if it is missing, no whole number, or negative."""
+    """Raises Refusal (400) if it is missing, not an integer, or negative."""
     value = body.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise bad_request(f"{key}: a whole number expected")
+        raise bad_request(f"{key}: expected a non-negative integer")
     return value
 
 
@@ -195,7 +195,7 @@ def flag(request: Request, name: str) -> bool:
 
 
 def page(request: Request, items: list[Json], next_query: Mapping[str, str] | None, path: str) -> JSONResponse:
-    """One page of a listing; `next_query` leads to the next one, if there is one."""
+    """One page of a listing. `next_query` has the parameters of the next page, None on the last."""
     if next_query is None:
         return JSONResponse(items)
     url = f"{endpoint_of(request)}{path}?{urlencode(next_query)}"
@@ -206,5 +206,5 @@ def start_of_page(request: Request) -> int:
     """The cursor of a listing: how many entries came before. Raises Refusal (400)."""
     cursor = request.query_params.get("cursor", "0")
     if not cursor.isascii() or not cursor.isdigit():
-        raise bad_request("cursor: not one of this Hub's")
+        raise bad_request("cursor: invalid")
     return int(cursor)

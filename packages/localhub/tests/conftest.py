@@ -1,4 +1,4 @@
-"""A Hub per test, and the real client that speaks to it."""
+"""Fixtures: a local Hub, and the real client connected to it."""
 
 import http.client
 import shutil
@@ -45,9 +45,9 @@ def _empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="session")
 def open_server() -> Iterator[LocalHub]:
-    """Open to everybody, with parts and pages small enough to see them.
+    """Without tokens, and with small parts and pages.
 
-    In memory where there is such a place: what survives a crash is tested elsewhere, and here a sync only takes time.
+    In memory if possible: durability is tested elsewhere, and syncs would only take time here.
     """
     memory = Path("/dev/shm")  # noqa: S108
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
@@ -58,7 +58,7 @@ def open_server() -> Iterator[LocalHub]:
 
 @pytest.fixture
 def hub(open_server: LocalHub) -> Iterator[LocalHub]:
-    """The server of all tests, with no repo in it: it keeps everything in its folder and nothing in memory."""
+    """The shared server, with no repos: all its state is in its folder, which is cleared after each test."""
     yield open_server
     for name in ("models", "datasets", "spaces", "moved"):
         shutil.rmtree(open_server.storage.folder / name, ignore_errors=True)
@@ -84,14 +84,14 @@ def guarded(tmp_path: Path) -> Iterator[LocalHub]:
 
 
 @pytest.fixture
-def as_who(guarded: LocalHub) -> Callable[[str | bool], HfApi]:
-    """The client of one of the tokens, or of nobody (False)."""
+def client_of(guarded: LocalHub) -> Callable[[str | bool], HfApi]:
+    """The client with one of the tokens, or without (False)."""
     return lambda token: HfApi(guarded.url, token=token)
 
 
 @pytest.fixture(scope="session")
 def put() -> Callable[..., str]:
-    """One commit with these files; its id."""
+    """Commits these files; returns the commit id."""
 
     def commit(api: HfApi, files: dict[str, bytes], repo_id: str = REPO, **options: Any) -> str:
         operations = [CommitOperationAdd(path, content) for path, content in files.items()]
@@ -109,7 +109,7 @@ class Answer:
 
 @pytest.fixture(scope="session")
 def ask() -> Callable[..., Answer]:
-    """A request as it stands, for what the client would clean up or never send."""
+    """Sends a raw HTTP request, for requests that the client would change or never send."""
 
     def send(url: str, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
         connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
@@ -125,7 +125,7 @@ def ask() -> Callable[..., Answer]:
 
 @pytest.fixture(scope="session")
 def start_server() -> Callable[..., AbstractContextManager[tuple[subprocess.Popen[str], str]]]:
-    """The Hub as a program of its own, and its URL."""
+    """The Hub in a process of its own, and its URL."""
 
     @contextmanager
     def start(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:

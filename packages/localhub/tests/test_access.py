@@ -1,4 +1,4 @@
-"""Who may do what: tokens, private and gated repos."""
+"""Access: tokens, roles, private and gated repos."""
 
 import json
 
@@ -15,7 +15,7 @@ def status_of(refused):
     return refused.value.response.status_code
 
 
-def test_single_token_owns_every_namespace_and_the_rest_may_read(tmp_path, put):
+def test_single_token_owns_every_namespace_and_others_may_only_read(tmp_path, put):
     with LocalHub(tmp_path, token="secret") as hub:
         api, nobody = HfApi(hub.url, token="secret"), HfApi(hub.url, token=False)
         api.create_repo("any/public")
@@ -33,24 +33,24 @@ def test_single_token_owns_every_namespace_and_the_rest_may_read(tmp_path, put):
         assert status_of(refused) == 401
 
 
-def test_bad_token_is_told_from_a_missing_repo(as_who):
+def test_invalid_token_has_another_error_than_a_missing_repo(client_of):
     with pytest.raises(HfHubHTTPError, match="Invalid credentials in Authorization header") as refused:
-        as_who("wrong").model_info(REPO)
+        client_of("wrong").model_info(REPO)
     assert status_of(refused) == 401
     assert not isinstance(refused.value, RepositoryNotFoundError)
     with pytest.raises(HfHubHTTPError, match="Invalid user token"):
-        as_who("wrong").whoami()
+        client_of("wrong").whoami()
 
 
-def test_whoami_tells_name_orgs_and_role(as_who):
-    me = as_who(OWNER).whoami()
+def test_whoami_has_name_orgs_and_role(client_of):
+    me = client_of(OWNER).whoami()
     assert (me["name"], [org["name"] for org in me["orgs"]], me["auth"]["accessToken"]["role"]) == ("me", ["my-org"], "write")
-    assert as_who(READER).whoami()["auth"]["accessToken"]["role"] == "read"
+    assert client_of(READER).whoami()["auth"]["accessToken"]["role"] == "read"
 
 
-def test_private_repo_does_not_exist_for_others(as_who):
-    as_who(OWNER).update_repo_settings(REPO, private=True)
-    assert as_who(READER).model_info(REPO).private
+def test_private_repo_does_not_exist_for_others(client_of):
+    client_of(OWNER).update_repo_settings(REPO, private=True)
+    assert client_of(READER).model_info(REPO).private
     for who, status in ((STRANGER, 404), (False, 401)):
         for question in (
             lambda api: api.model_info(REPO),
@@ -59,15 +59,15 @@ def test_private_repo_does_not_exist_for_others(as_who):
             lambda api: api.upload_file(repo_id=REPO, path_or_fileobj=b"x", path_in_repo="x"),
         ):
             with pytest.raises(RepositoryNotFoundError) as refused:
-                question(as_who(who))
+                question(client_of(who))
             assert status_of(refused) == status
     with pytest.raises(RepositoryNotFoundError):
-        as_who(STRANGER).delete_repo(REPO)
+        client_of(STRANGER).delete_repo(REPO)
 
 
 @pytest.mark.parametrize("who", [READER, STRANGER])
-def test_write_without_the_right_is_refused_with_403(as_who, who, put):
-    api = as_who(who)
+def test_write_without_permission_is_rejected_with_403(client_of, who, put):
+    api = client_of(who)
     for change in (
         lambda: api.create_commit(REPO, [CommitOperationAdd("a.txt", b"a")], commit_message="x"),
         lambda: api.create_branch(REPO, branch="x"),
@@ -83,17 +83,17 @@ def test_write_without_the_right_is_refused_with_403(as_who, who, put):
         with pytest.raises(HfHubHTTPError) as refused:
             change()
         assert status_of(refused) == 403
-    assert len(as_who(OWNER).list_repo_commits(REPO)) == 1
+    assert len(client_of(OWNER).list_repo_commits(REPO)) == 1
 
 
-def test_refusal_of_a_large_request_reaches_the_client(as_who, guarded, ask):
+def test_refusal_of_a_large_request_reaches_the_client(client_of, guarded, ask):
     line = json.dumps({"key": "file", "value": {"path": "a", "content": "A" * 8_000_000}}).encode()
     answer = ask(guarded.url, "POST", f"/api/models/{REPO}/commit/main", line, {"Authorization": f"Bearer {STRANGER}"})
     assert answer.status == 403
 
 
-def test_fine_grained_token_writes_its_repo_and_no_other(as_who, put):
-    owner, scoped = as_who(OWNER), as_who(SCOPED)
+def test_fine_grained_token_writes_its_repo_and_no_other(client_of, put):
+    owner, scoped = client_of(OWNER), client_of(SCOPED)
     owner.update_repo_settings(REPO, private=True)
     owner.create_repo("me/other")
     owner.create_repo("me/hidden", private=True)
@@ -111,23 +111,23 @@ def test_fine_grained_token_writes_its_repo_and_no_other(as_who, put):
     assert scoped.create_repo(REPO, exist_ok=True).repo_id == REPO
 
 
-def test_gated_repo_shows_its_list_and_not_its_files(as_who):
-    as_who(OWNER).update_repo_settings(REPO, gated="auto")
-    assert as_who(STRANGER).model_info(REPO).gated == "auto"
+def test_gated_repo_lists_its_files_but_does_not_serve_them(client_of):
+    client_of(OWNER).update_repo_settings(REPO, gated="auto")
+    assert client_of(STRANGER).model_info(REPO).gated == "auto"
     for who, status in ((STRANGER, 403), (False, 401)):
         for question in (lambda api: api.hf_hub_download(REPO, ".gitattributes"), lambda api: api.auth_check(REPO)):
             with pytest.raises(GatedRepoError) as refused:
-                question(as_who(who))
+                question(client_of(who))
             assert refused.value.response.status_code == status
-    assert as_who(READER).hf_hub_download(REPO, ".gitattributes")
+    assert client_of(READER).hf_hub_download(REPO, ".gitattributes")
 
 
-def test_anybody_signed_in_may_discuss(as_who):
-    assert as_who(STRANGER).create_discussion(REPO, title="Hello").author == "stranger"
+def test_every_account_may_discuss(client_of):
+    assert client_of(STRANGER).create_discussion(REPO, title="Hello").author == "stranger"
     with pytest.raises(HfHubHTTPError):
-        as_who(False).create_discussion(REPO, title="Hello")
+        client_of(False).create_discussion(REPO, title="Hello")
 
 
-def test_commits_carry_the_name_of_who_made_them(as_who, put):
-    put(as_who(OWNER), {"a.txt": b"a"})
-    assert as_who(OWNER).list_repo_commits(REPO)[0].authors == ["me"]
+def test_commits_have_the_account_as_author(client_of, put):
+    put(client_of(OWNER), {"a.txt": b"a"})
+    assert client_of(OWNER).list_repo_commits(REPO)[0].authors == ["me"]

@@ -1,4 +1,4 @@
-"""Looking at a repo: info, tree, paths, history, refs."""
+"""Browsing: info, tree, paths, history, refs."""
 
 import json
 
@@ -17,7 +17,7 @@ datasets: [me/corpus]
 """
 
 
-def test_info_says_what_is_there(api, repo, put):
+def test_info_has_files_tags_and_card_data(api, repo, put):
     commit = put(api, {"README.md": CARD, "model.safetensors": b"weights"})
     info = api.repo_info(repo, files_metadata=True)
     assert (info.id, info.author, info.sha, info.private, info.gated, info.disabled) == (
@@ -45,7 +45,7 @@ def test_info_without_metadata_lists_names_only(api, repo):
     assert (sibling.rfilename, sibling.size) == (".gitattributes", None)
 
 
-def test_expand_answers_with_those_properties_only(api, repo):
+def test_expand_returns_only_the_requested_properties(api, repo):
     info = api.model_info(repo, expand=["sha", "gated"])
     assert (len(info.sha), info.gated, info.siblings, info.downloads) == (40, False, None, None)
     with pytest.raises(HfHubHTTPError, match="unknown"):
@@ -79,7 +79,7 @@ def test_tree_comes_in_pages_of_one_commit(api, repo, put, ask, hub):
     assert json.loads(second.body)[0]["path"] == names[6]
 
 
-def test_expanded_tree_tells_the_last_commit_of_each_entry(api, repo, put):
+def test_expanded_tree_has_the_last_commit_of_each_entry(api, repo, put):
     first = put(api, {"a.txt": b"1", "sub/b.txt": b"1"})
     second = put(api, {"sub/b.txt": b"2"}, commit_message="Second")
     last = {item.path: item.last_commit for item in api.list_repo_tree(repo, recursive=True, expand=True)}
@@ -88,7 +88,7 @@ def test_expanded_tree_tells_the_last_commit_of_each_entry(api, repo, put):
     assert last["sub"].title == "Second"
 
 
-def test_tree_of_what_is_not_there(api, repo):
+def test_tree_of_a_missing_folder_or_revision(api, repo):
     with pytest.raises(EntryNotFoundError):
         list(api.list_repo_tree(repo, "nothing"))
     with pytest.raises(RevisionNotFoundError):
@@ -126,7 +126,7 @@ def test_history_is_newest_first_and_comes_in_pages(api, repo, put, hub):
     ]
 
 
-def test_refs_name_pull_requests_only_when_asked(api, repo, put):
+def test_refs_include_pull_requests_only_on_request(api, repo, put):
     put(api, {"a.txt": b"a"}, create_pr=True)
     assert api.list_repo_refs(repo).pull_requests is None
     (ref,) = api.list_repo_refs(repo, include_pull_requests=True).pull_requests
@@ -139,6 +139,6 @@ def test_whoami(api):
     assert (me["name"], me["type"], me["orgs"]) == ("local", "user", [])
 
 
-def test_every_answer_carries_a_request_id(ask, hub):
+def test_every_response_has_a_request_id(ask, hub):
     assert ask(hub.url, "GET", "/api/whoami-v2").headers["x-request-id"]
     assert ask(hub.url, "GET", "/nothing", headers={"X-Request-Id": "mine"}).headers["x-request-id"] == "mine"

@@ -1,4 +1,4 @@
-"""The check of a model card before it is taken."""
+"""Validation of model and dataset cards."""
 
 import pytest
 from huggingface_hub.errors import BadRequestError
@@ -22,7 +22,7 @@ model-index:
 """
 
 
-def test_good_card_has_nothing_said_about_it():
+def test_valid_card_has_no_errors_or_warnings():
     assert check_card(GOOD, "model") == ([], [])
 
 
@@ -42,10 +42,10 @@ def test_good_card_has_nothing_said_about_it():
         ("model-index: [{name: x, results: [{metrics: []}]}]", '.task.type" is required'),
         ("- a\n- b", "must be a mapping"),
         ("a: &x [1]\nb: *x", "aliases are not allowed"),
-        ("1: x", "keys must be text"),
+        ("1: x", "keys must be strings"),
     ],
 )
-def test_bad_card_is_told_what_is_wrong(front, said):
+def test_invalid_card_has_an_error_that_names_the_field(front, said):
     errors, _ = check_card(f"---\n{front}\n---\n# Model\n", "model")
     assert any(said in error for error in errors), errors
 
@@ -59,22 +59,22 @@ def test_bad_card_is_told_what_is_wrong(front, said):
         ("configs: [{config_name: default, data_files: [{split: train}]}]", "needs a split and a path"),
     ],
 )
-def test_bad_card_of_a_dataset_is_told_what_is_wrong(front, said):
+def test_invalid_dataset_card_has_an_error_that_names_the_field(front, said):
     card = f"---\nlicense: mit\n{front}\n---\n# Data\n"
     errors, _ = check_card(card, "dataset")
     assert any(said in error for error in errors), errors
     assert check_card(card, "model") == ([], [])
 
 
-def test_card_that_is_not_closed():
+def test_card_with_unterminated_metadata():
     assert check_card("---\nlicense: mit\n", "model")[0]
 
 
-def test_card_without_metadata_is_taken_with_a_warning():
+def test_card_without_metadata_is_accepted_with_a_warning():
     assert check_card("# Model\n", "model") == ([], ["empty or missing yaml metadata in repo card"])
 
 
-def test_upload_of_a_readme_goes_through_the_check(api, repo, put):
+def test_upload_of_a_readme_is_validated(api, repo, put):
     with pytest.raises((BadRequestError, ValueError), match="license"):
         put(api, {"README.md": b"---\nlicense: my-own\n---\n"})
     assert not api.file_exists(repo, "README.md")

@@ -56,15 +56,15 @@ def test_clone_of_a_dataset(api, put, hub, tmp_path):
     assert (tmp_path / "clone" / "a.txt").read_text() == "1\n"
 
 
-def test_push_is_refused(api, repo, put, hub, tmp_path):
+def test_push_is_rejected(api, repo, put, hub, tmp_path):
     git("clone", f"{hub.url}/{repo}", tmp_path / "clone")
     push = git("push", "origin", "HEAD:refs/heads/x", cwd=tmp_path / "clone", check=False)
     assert push.returncode != 0
     assert [ref.name for ref in api.list_repo_refs(repo).branches] == ["main"]
 
 
-def test_clone_of_a_private_repo_needs_the_token(as_who, guarded, tmp_path):
-    as_who(OWNER).update_repo_settings("me/model", private=True)
+def test_clone_of_a_private_repo_needs_the_token(client_of, guarded, tmp_path):
+    client_of(OWNER).update_repo_settings("me/model", private=True)
     host = guarded.url.removeprefix("http://")
     assert git("clone", guarded.url + "/me/model", tmp_path / "no", check=False).returncode != 0
     assert git("clone", f"http://x:{STRANGER}@{host}/me/model", tmp_path / "no", check=False).returncode != 0

@@ -1,4 +1,4 @@
-"""An upload becomes one commit, or none at all."""
+"""Commits: an upload becomes exactly one commit, or none."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ def test_one_commit_adds_and_deletes(api, repo, put):
     assert len(api.list_repo_commits(repo)) == 3
 
 
-def test_stale_parent_is_refused_with_412(api, repo, put):
+def test_stale_parent_is_rejected_with_412(api, repo, put):
     base = api.model_info(repo).sha
     newest = put(api, {"a.txt": b"theirs"})
     with pytest.raises(HfHubHTTPError) as refused:
@@ -44,7 +44,7 @@ def test_stale_parent_is_refused_with_412(api, repo, put):
     assert read(api, "a.txt") == b"theirs"
 
 
-def test_of_two_clients_with_the_same_parent_exactly_one_wins(api, repo, hub, put):
+def test_of_two_commits_with_the_same_parent_exactly_one_succeeds(api, repo, hub, put):
     base = api.model_info(repo).sha
     outcomes, start = [], threading.Barrier(4)
 
@@ -65,7 +65,7 @@ def test_of_two_clients_with_the_same_parent_exactly_one_wins(api, repo, hub, pu
     assert len(api.list_repo_commits(repo)) == 2
 
 
-def test_racing_commits_without_a_parent_all_land(api, repo, hub, put):
+def test_concurrent_commits_without_a_parent_all_succeed(api, repo, hub, put):
     threads = [threading.Thread(target=put, args=(HfApi(hub.url, token=False), {f"{number}.txt": b"x"})) for number in range(6)]
     for thread in threads:
         thread.start()
@@ -75,7 +75,7 @@ def test_racing_commits_without_a_parent_all_land(api, repo, hub, put):
     assert len(api.list_repo_commits(repo)) == 7
 
 
-def test_commit_that_was_sent_again_is_answered_with_the_one_it_made(ask, hub, api, repo):
+def test_repeated_commit_request_returns_the_first_commit(ask, hub, api, repo):
     base = api.model_info(repo).sha
     lines = commit_lines(
         {"key": "header", "value": {"summary": "Once", "description": "", "parentCommit": base}},
@@ -87,7 +87,7 @@ def test_commit_that_was_sent_again_is_answered_with_the_one_it_made(ask, hub, a
     assert len(api.list_repo_commits(repo)) == 2
 
 
-def test_same_files_under_another_message_are_another_commit_and_need_a_fresh_parent(api, repo, put):
+def test_same_files_with_another_message_are_another_commit_and_need_a_current_parent(api, repo, put):
     base = api.model_info(repo).sha
     put(api, {"a.txt": b"a"}, parent_commit=base, commit_message="mine")
     lines = [CommitOperationAdd("a.txt", b"a"), CommitOperationAdd("b.txt", b"b")]
@@ -95,7 +95,7 @@ def test_same_files_under_another_message_are_another_commit_and_need_a_fresh_pa
         api.create_commit(repo, lines, commit_message="theirs", parent_commit=base)
 
 
-def test_commit_that_changes_nothing_makes_no_commit(api, repo, put, ask, hub):
+def test_commit_without_changes_creates_no_commit(api, repo, put, ask, hub):
     first = put(api, {"a.txt": b"a", "model.safetensors": b"weights"})
     assert put(api, {"a.txt": b"a", "model.safetensors": b"weights"}) == first
     lines = commit_lines(
@@ -107,7 +107,7 @@ def test_commit_that_changes_nothing_makes_no_commit(api, repo, put, ask, hub):
     assert len(api.list_repo_commits(repo)) == 2
 
 
-def test_delete_of_what_is_not_there_is_refused(api, repo):
+def test_delete_of_a_missing_file_is_rejected(api, repo):
     with pytest.raises(EntryNotFoundError):
         api.delete_file("nothing.txt", repo)
     with pytest.raises(EntryNotFoundError):
@@ -121,14 +121,14 @@ def test_copy_within_a_repo(api, repo, put):
     assert (read(api, "b.txt"), read(api, "copy.safetensors")) == (b"a", b"weights")
 
 
-def test_a_file_takes_the_place_of_a_deleted_folder(api, repo, put):
+def test_a_file_can_replace_a_deleted_folder(api, repo, put):
     put(api, {"x/a.txt": b"a"})
     api.create_commit(repo, [CommitOperationDelete("x/"), CommitOperationAdd("x", b"file")], commit_message="Swap")
     assert read(api, "x") == b"file"
 
 
 @pytest.mark.parametrize(("there", "put_there"), [("x", "x/a.txt"), ("x/a.txt", "x"), ("x/y/a.txt", "x/y")])
-def test_a_file_and_a_folder_of_the_same_path_are_refused(api, repo, put, there, put_there):
+def test_a_file_and_a_folder_of_the_same_path_are_rejected(api, repo, put, there, put_there):
     commit = put(api, {there: b"file"})
     with pytest.raises(BadRequestError, match="can't have the same path"):
         put(api, {put_there: b"a"})
@@ -136,7 +136,7 @@ def test_a_file_and_a_folder_of_the_same_path_are_refused(api, repo, put, there,
 
 
 @pytest.mark.filterwarnings("ignore:About to update multiple times")
-def test_a_file_and_a_folder_of_the_same_path_in_one_commit_are_refused(api, repo, put):
+def test_a_file_and_a_folder_of_the_same_path_in_one_commit_are_rejected(api, repo, put):
     for order in (["x", "x/a.txt"], ["x/a.txt", "x"]):
         with pytest.raises(BadRequestError, match="can't have the same path"):
             put(api, dict.fromkeys(order, b"a"))
@@ -149,19 +149,19 @@ def test_commit_goes_to_its_branch_only(api, repo, put):
     assert api.file_exists(repo, "a.txt", revision="state")
 
 
-def test_commit_to_an_unknown_branch_is_refused(api, repo, put):
+def test_commit_to_an_unknown_branch_is_rejected(api, repo, put):
     with pytest.raises(RevisionNotFoundError):
         put(api, {"a.txt": b"a"}, revision="nothing")
 
 
-def test_commit_to_a_tag_or_a_commit_is_refused(ask, hub, api, repo):
+def test_commit_to_a_tag_or_a_commit_is_rejected(ask, hub, api, repo):
     lines = commit_lines({"key": "header", "value": {"summary": "x"}})
     api.create_tag(repo, tag="v1")
     assert ask(hub.url, "POST", f"/api/models/{repo}/commit/v1", lines).status == 404
     assert ask(hub.url, "POST", f"/api/models/{repo}/commit/{api.model_info(repo).sha}", lines).status == 400
 
 
-def test_pointer_to_a_file_that_was_not_uploaded_is_refused(ask, hub, api, repo):
+def test_pointer_to_a_file_that_was_not_uploaded_is_rejected(ask, hub, api, repo):
     lines = commit_lines(
         {"key": "header", "value": {"summary": "x"}},
         {"key": "lfsFile", "value": {"path": "a.bin", "algo": "sha256", "oid": "0" * 64, "size": 5}},
@@ -182,13 +182,13 @@ def test_pointer_to_a_file_that_was_not_uploaded_is_refused(ask, hub, api, repo)
         b"",
     ],
 )
-def test_malformed_commit_is_refused_and_makes_nothing(ask, hub, api, repo, lines):
+def test_malformed_commit_is_rejected_and_creates_nothing(ask, hub, api, repo, lines):
     assert ask(hub.url, "POST", f"/api/models/{repo}/commit/main", lines).status == 400
     assert len(api.list_repo_commits(repo)) == 1
 
 
 @pytest.mark.parametrize(("size", "status"), [(10_485_760, 200), (10_485_761, 400), (12_000_000, 413)])
-def test_file_that_is_too_large_for_git_is_refused(ask, hub, api, repo, size, status):
+def test_file_that_is_too_large_for_git_is_rejected(ask, hub, api, repo, size, status):
     lines = commit_lines(
         {"key": "header", "value": {"summary": "x"}},
         {"key": "file", "value": {"path": "a.txt", "content": base64.b64encode(bytes(size)).decode(), "encoding": "base64"}},
@@ -209,7 +209,7 @@ def test_upload_file_and_folder(api, repo, tmp_path):
     assert sorted(api.list_repo_files(repo)) == [".gitattributes", "config.json", "model.safetensors", "sub/model.safetensors"]
 
 
-def test_upload_leaves_out_what_gitignore_says(api, repo, tmp_path):
+def test_upload_skips_files_that_gitignore_excludes(api, repo, tmp_path):
     (tmp_path / "up").mkdir()
     for name in (".gitignore", "keep.txt", "drop.log"):
         (tmp_path / "up" / name).write_text("*.log\n")
@@ -223,7 +223,7 @@ def test_empty_file(api, repo, put):
     assert read(api, "empty.safetensors") == b""
 
 
-def test_preupload_names_the_content_that_is_there(ask, hub, api, repo, put):
+def test_preupload_returns_the_oid_of_existing_content(ask, hub, api, repo, put):
     put(api, {"a.txt": b"a", "model.safetensors": b"weights"})
     files = [{"path": path, "sample": "", "size": 5} for path in ("a.txt", "model.safetensors", "new.txt")]
     answer = ask(hub.url, "POST", f"/api/models/{repo}/preupload/main", json.dumps({"files": files}).encode())

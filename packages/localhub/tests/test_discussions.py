@@ -1,4 +1,4 @@
-"""Discussions, and pull requests from their first commit to the merge."""
+"""Discussions and pull requests."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ def read(api, path, revision="main"):
     return Path(api.hf_hub_download("me/model", path, revision=revision)).read_text()
 
 
-def test_create_pr_leaves_main_alone_until_the_merge(api, repo, put):
+def test_create_pr_does_not_change_main_until_the_merge(api, repo, put):
     put(api, {"a.txt": b"old\n"})
     base = api.model_info(repo).sha
     info = api.upload_file(
@@ -40,7 +40,7 @@ def test_create_pr_leaves_main_alone_until_the_merge(api, repo, put):
     assert "Good" in [event.content for event in details.events if event.type == "comment"]
 
 
-def test_merge_that_is_sent_again_merges_once(api, repo, put):
+def test_repeated_merge_request_merges_once(api, repo, put):
     put(api, {"a.txt": b"a"}, create_pr=True)
     api.merge_pull_request(repo, 1)
     commits = api.list_repo_commits(repo)
@@ -61,7 +61,7 @@ def test_pull_request_from_a_draft(api, repo, put):
     assert {"a.txt", "b.txt"} <= set(api.list_repo_files(repo))
 
 
-def test_pull_request_keeps_what_main_got_meanwhile(api, repo, put):
+def test_merge_keeps_later_commits_of_main(api, repo, put):
     put(api, {"a.txt": b"a"})
     put(api, {"b.txt": b"b"}, create_pr=True)
     put(api, {"a.txt": b"changed", "c.txt": b"c"})
@@ -80,16 +80,16 @@ def test_conflict_is_named_and_not_merged(api, repo, put):
     assert api.model_info(repo).sha == mine
 
 
-def test_closed_pull_request_takes_no_commits(api, repo, put):
+def test_closed_pull_request_accepts_no_commits(api, repo, put):
     put(api, {"a.txt": b"a"}, create_pr=True)
     api.change_discussion_status(repo, 1, "closed", comment="no")
-    with pytest.raises(HfHubHTTPError, match="takes no more commits"):
+    with pytest.raises(HfHubHTTPError, match="accepts no commits"):
         put(api, {"b.txt": b"b"}, revision="refs/pr/1")
     with pytest.raises(BadRequestError):
         api.merge_pull_request(repo, 1)
 
 
-def test_stale_parent_of_a_pull_request_is_refused(api, repo, put):
+def test_stale_parent_of_a_pull_request_is_rejected(api, repo, put):
     base = api.model_info(repo).sha
     put(api, {"a.txt": b"a"})
     with pytest.raises(HfHubHTTPError, match="412"):
@@ -106,10 +106,10 @@ def test_discussion_with_comment_and_new_title(api, repo):
     assert [event.type for event in details.events] == ["comment", "comment", "title-change"]
 
 
-def test_a_comment_is_edited_by_whoever_wrote_it(as_who):
+def test_a_comment_can_be_edited_by_its_author_only(client_of):
     from .conftest import OWNER, STRANGER
 
-    mine, theirs = as_who(OWNER), as_who(STRANGER)
+    mine, theirs = client_of(OWNER), client_of(STRANGER)
     mine.create_discussion("me/model", title="A question", description="Why?")
     written = mine.comment_discussion("me/model", 1, comment="Because")
     edited = mine.edit_discussion_comment("me/model", 1, written.id, new_content="For a reason")
@@ -135,7 +135,7 @@ def test_list_is_newest_first_paged_and_filtered(api, repo, put):
 
 
 def test_missing_discussion(api, repo):
-    with pytest.raises(HfHubHTTPError, match="no discussion 7"):
+    with pytest.raises(HfHubHTTPError, match="No such discussion: 7"):
         api.get_discussion_details(repo, 7)
 
 

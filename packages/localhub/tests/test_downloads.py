@@ -1,4 +1,4 @@
-"""A download gives the file of its revision, whole or from where it stopped."""
+"""Downloads of a revision: whole files, ranges, resumed downloads."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ def read(api, path, **options):
 
 
 @pytest.mark.parametrize("path", ["config.json", "model.safetensors"])
-def test_two_tags_give_each_their_own_content_and_etag(api, repo, put, path):
+def test_two_tags_have_their_own_content_and_etag(api, repo, put, path):
     etags = []
     for content in (b"first", b"second"):
         put(api, {path: content})
@@ -31,7 +31,7 @@ def test_two_tags_give_each_their_own_content_and_etag(api, repo, put, path):
     assert read(api, path) == b"second"
 
 
-def test_head_tells_commit_etag_and_size(api, repo, put):
+def test_head_has_commit_etag_and_size(api, repo, put):
     commit = put(api, {"a.txt": b"abc", "model.safetensors": b"weights"})
     plain = get_hf_file_metadata(hf_hub_url(repo, "a.txt", endpoint=api.endpoint))
     large = get_hf_file_metadata(hf_hub_url(repo, "model.safetensors", endpoint=api.endpoint))
@@ -56,7 +56,7 @@ def test_file_of_a_pull_request(api, repo, put):
     assert read(api, "a.txt", revision="refs/pr/1") == b"proposed"
 
 
-def test_missing_things_are_told_apart(api, repo):
+def test_missing_repo_revision_and_file_have_different_errors(api, repo):
     with pytest.raises(EntryNotFoundError) as refused:
         api.hf_hub_download(repo, "nothing.txt")
     assert refused.value.response.headers["X-Repo-Commit"] == api.model_info(repo).sha
@@ -72,7 +72,7 @@ def test_missing_things_are_told_apart(api, repo):
 @pytest.mark.parametrize(
     ("asked", "start", "stop"), [("0-9", 0, 10), ("100-", 100, None), ("-7", -7, None), ("5-99999999", 5, None)]
 )
-def test_range_is_answered_with_206(api, repo, put, ask, hub, path, asked, start, stop):
+def test_range_has_status_206(api, repo, put, ask, hub, path, asked, start, stop):
     put(api, {path: BIG})
     answer = ask(hub.url, "GET", f"/{repo}/resolve/main/{path}", headers={"Range": f"bytes={asked}"})
     assert (answer.status, answer.body) == (206, BIG[start:stop])
@@ -81,20 +81,20 @@ def test_range_is_answered_with_206(api, repo, put, ask, hub, path, asked, start
 
 
 @pytest.mark.parametrize("path", ["a.txt", "model.safetensors"])
-def test_range_beyond_the_end_is_answered_with_416(api, repo, put, ask, hub, path):
+def test_range_beyond_the_end_has_status_416(api, repo, put, ask, hub, path):
     put(api, {path: b"short"})
     answer = ask(hub.url, "GET", f"/{repo}/resolve/main/{path}", headers={"Range": "bytes=5-"})
     assert (answer.status, answer.headers["content-range"]) == (416, "bytes */5")
 
 
-def test_range_of_another_revision_is_answered_whole(api, repo, put, ask, hub):
+def test_range_with_the_etag_of_another_revision_returns_the_whole_file(api, repo, put, ask, hub):
     put(api, {"a.txt": b"new content"})
     headers = {"Range": "bytes=4-", "If-Range": '"an older etag"'}
     answer = ask(hub.url, "GET", f"/{repo}/resolve/main/a.txt", headers=headers)
     assert (answer.status, answer.body) == (200, b"new content")
 
 
-def test_interrupted_download_goes_on_where_it_stopped(api, repo, put, tmp_path):
+def test_interrupted_download_resumes(api, repo, put, tmp_path):
     put(api, {"model.safetensors": BIG})
     with (tmp_path / "partial").open("w+b") as file:
         file.write(BIG[:1000])
@@ -104,7 +104,7 @@ def test_interrupted_download_goes_on_where_it_stopped(api, repo, put, tmp_path)
         assert file.read() == BIG
 
 
-def test_file_whose_content_was_lost_is_an_error_and_no_empty_file(api, repo, put, ask, hub):
+def test_file_with_missing_lfs_object_is_an_error(api, repo, put, ask, hub):
     put(api, {"model.safetensors": b"weights"})
     (lost,) = (hub.storage.folder / "models/me/model.git/lfs/objects").glob("*/*/*")
     lost.unlink()
@@ -112,7 +112,7 @@ def test_file_whose_content_was_lost_is_an_error_and_no_empty_file(api, repo, pu
     assert (answer.status, b"missing" in answer.body) == (500, True)
 
 
-def test_transformers_loads_by_repo_id(repo, api, put, hub, tmp_path):
+def test_transformers_loads_a_model_by_repo_id(repo, api, put, hub, tmp_path):
     put(api, {"config.json": b'{"model_type": "gpt2", "n_layer": 3}'})
     program = "import transformers; print(transformers.AutoConfig.from_pretrained('me/model').n_layer)"
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)}

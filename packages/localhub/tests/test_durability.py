@@ -1,4 +1,4 @@
-"""Killed at any moment, the Hub has every commit that it acknowledged, whole, and nothing half done."""
+"""Durability: after a kill at any time, the Hub has every acknowledged commit and nothing incomplete. Start and stop."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ COMMITS = 50
 
 
 class KilledServer:
-    """A server on one port that is killed with SIGKILL and started again, as often as it is told."""
+    """A server on a fixed port that can be killed with SIGKILL and restarted."""
 
     def __init__(self, start_server, folder):
         with socket.socket() as probe:
@@ -30,7 +30,7 @@ class KilledServer:
         self._context = self._start()
         self.process, self.url = self._context.__enter__()
 
-    def kill_and_start_again(self, delay):
+    def kill_and_restart(self, delay):
         time.sleep(delay)
         self.stop()
         self._context = self._start()
@@ -42,20 +42,20 @@ class KilledServer:
         self._context.__exit__(None, None, None)
 
 
-def test_kill_9_during_50_commits_loses_nothing_that_was_acknowledged(start_server, put, ask, tmp_path):
-    """The server is killed in the middle of three of them. The client retries what it can; a commit that fails, failed."""
+def test_kill_9_during_50_commits_loses_no_acknowledged_commit(start_server, put, ask, tmp_path):
+    """The server is killed during three of them. The client retries some requests; it does not retry commits."""
     acknowledged, failed, dice = {}, [], random.Random(5)
     server = KilledServer(start_server, tmp_path)
     api = HfApi(server.url, token=False)
     api.create_repo("me/model")
     for number in range(COMMITS):
-        killer = threading.Thread(target=server.kill_and_start_again, args=(dice.random() * 0.03,))
+        killer = threading.Thread(target=server.kill_and_restart, args=(dice.random() * 0.03,))
         if number % 17 == 8:
             killer.start()
         try:
             files = {"number.txt": b"%d" % number, "model.safetensors": b"%d" % number * 20_000}
             acknowledged[put(api, files)] = number
-        except Exception as error:  # the commit itself is sent once; httpx is the client's in 1.x, httpx2 in 2.x
+        except Exception as error:  # the client does not retry commits; huggingface_hub 1.x uses httpx, 2.x httpx2
             if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2"):
                 raise
             failed.append(number)
@@ -70,23 +70,23 @@ def test_kill_9_during_50_commits_loses_nothing_that_was_acknowledged(start_serv
         api = HfApi(hub.url, token=False)
         history = [commit.commit_id for commit in reversed(api.list_repo_commits("me/model"))]
         assert [commit for commit in history if commit in acknowledged] == list(acknowledged)
-        # beyond those, at most the commits whose answer was lost
+        # and at most the commits whose response was lost
         assert len(history) - 1 - len(acknowledged) <= len(failed)
         for commit, number in acknowledged.items():
             for path, content in (("number.txt", b"%d" % number), ("model.safetensors", b"%d" % number * 20_000)):
                 answer = ask(hub.url, "GET", f"/me/model/resolve/{commit}/{path}")
                 assert (answer.status, answer.body) == (200, content)
-        put(api, {"after.txt": b"goes on"})
+        put(api, {"after.txt": b"after"})
 
 
-def test_two_servers_over_one_folder_let_one_of_two_rivals_win(tmp_path, put):
+def test_of_two_commits_to_two_servers_on_one_folder_exactly_one_succeeds(tmp_path, put):
     with LocalHub(tmp_path) as first, LocalHub(tmp_path) as second:
         apis = [HfApi(first.url, token=False), HfApi(second.url, token=False)]
         apis[0].create_repo("me/model")
         for round_number in range(5):
             base, outcomes, start = apis[0].model_info("me/model").sha, [], threading.Barrier(2)
 
-            def rival(api, content, base=base, outcomes=outcomes, start=start):
+            def try_to_commit(api, content, base=base, outcomes=outcomes, start=start):
                 start.wait()
                 try:
                     outcomes.append(put(api, {"a.txt": content}, parent_commit=base))
@@ -94,7 +94,8 @@ def test_two_servers_over_one_folder_let_one_of_two_rivals_win(tmp_path, put):
                     outcomes.append(error.response.status_code)
 
             threads = [
-                threading.Thread(target=rival, args=(api, b"%d %d" % (index, round_number))) for index, api in enumerate(apis)
+                threading.Thread(target=try_to_commit, args=(api, b"%d %d" % (index, round_number)))
+                for index, api in enumerate(apis)
             ]
             for thread in threads:
                 thread.start()
@@ -104,7 +105,7 @@ def test_two_servers_over_one_folder_let_one_of_two_rivals_win(tmp_path, put):
             assert apis[1].model_info("me/model").sha in outcomes
 
 
-def test_upload_begun_at_one_server_ends_at_another(tmp_path, ask):
+def test_upload_can_continue_on_another_server(tmp_path, ask):
     content = b"weights"
     with LocalHub(tmp_path) as first, LocalHub(tmp_path) as second:
         HfApi(first.url, token=False).create_repo("me/model")
@@ -114,7 +115,7 @@ def test_upload_begun_at_one_server_ends_at_another(tmp_path, ask):
         assert ask(second.url, "PUT", href.removeprefix(first.url), content).status == 200
 
 
-def test_program_says_how_to_use_it_and_stops_when_told(start_server, tmp_path):
+def test_program_prints_its_usage_and_stops_on_sigterm(start_server, tmp_path):
     with start_server(tmp_path / "new" / "hub") as (process, url):
         assert HfApi(url, token=False).create_repo("me/model")
         rest = [process.stdout.readline() for _ in range(3)]
@@ -124,7 +125,7 @@ def test_program_says_how_to_use_it_and_stops_when_told(start_server, tmp_path):
         assert process.wait(10) == 0
 
 
-def test_program_takes_its_token_from_the_environment(start_server, tmp_path, monkeypatch):
+def test_program_reads_its_token_from_the_environment(start_server, tmp_path, monkeypatch):
     monkeypatch.setenv("LOCALHUB_TOKEN", "secret")
     with start_server(tmp_path) as (_, url):
         with pytest.raises(HfHubHTTPError):
@@ -164,13 +165,13 @@ def test_a_download_that_is_running_when_the_hub_stops_is_completed(tmp_path, pu
     assert received.endswith(content)
 
 
-def test_taken_port_is_told(tmp_path, capsys):
+def test_port_in_use_is_an_error(tmp_path, capsys):
     with LocalHub(tmp_path) as hub:
         assert main(["--dir", str(tmp_path), "--port", hub.url.rpartition(":")[2]]) == 1
     assert "could not start" in capsys.readouterr().err
 
 
-def test_abandoned_uploads_are_swept_and_fresh_ones_kept(tmp_path):
+def test_old_incomplete_uploads_are_deleted_and_recent_ones_kept(tmp_path):
     with LocalHub(tmp_path) as hub:
         old, fresh = hub.storage.incoming / "upload-old", hub.storage.incoming / "upload-fresh"
         for path in (old, fresh):

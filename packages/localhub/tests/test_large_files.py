@@ -1,4 +1,4 @@
-"""Large files arrive whole and verified, or not at all."""
+"""Large files: LFS uploads are verified, and stored completely or not at all."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ def read(api, path):
 
 
 @pytest.mark.parametrize("size", [1, 1_000_000, 1_000_001, 2_500_000])
-def test_upload_comes_back_as_it_went(api, repo, put, size):
+def test_download_equals_upload(api, repo, put, size):
     put(api, {"model.safetensors": BIG[:size]})
     assert read(api, "model.safetensors") == BIG[:size]
 
@@ -49,20 +49,20 @@ def test_multipart_is_used_above_the_threshold_only(ask, hub, repo):
     assert sorted(int(key) for key in large if key.isdigit()) == list(range(1, 10))
 
 
-def test_large_text_goes_to_lfs_whatever_its_name(api, repo, put):
+def test_large_text_goes_to_lfs_regardless_of_its_name(api, repo, put):
     content = b"a line of text\n" * 800_000
     put(api, {"corpus.txt": content})
     assert api.get_paths_info(repo, "corpus.txt")[0].lfs.size == len(content)
 
 
-def test_gitattributes_of_the_repo_decide(api, repo, put):
+def test_gitattributes_of_the_repo_select_lfs(api, repo, put):
     put(api, {".gitattributes": b"data/** filter=lfs -text\n*.safetensors -filter\n"})
     put(api, {"data/a/b.txt": b"x", "other.txt": b"x", "a.safetensors": b"x"})
     is_large = {item.path: item.lfs is not None for item in api.list_repo_tree(repo, recursive=True) if hasattr(item, "lfs")}
     assert (is_large["data/a/b.txt"], is_large["other.txt"], is_large["a.safetensors"]) == (True, False, False)
 
 
-def test_git_holds_a_real_pointer(api, repo, put, hub):
+def test_git_contains_an_lfs_pointer(api, repo, put, hub):
     put(api, {"model.safetensors": b"weights"})
     git = ["git", "-C", str(hub.storage.folder / "models/me/model.git"), "cat-file", "blob", "main:model.safetensors"]
     pointer = subprocess.run(git, check=True, capture_output=True).stdout
@@ -70,12 +70,12 @@ def test_git_holds_a_real_pointer(api, repo, put, hub):
     assert pointer.startswith(b"version https://git-lfs.github.com/spec/v1\noid sha256:")
 
 
-def test_object_that_is_here_gets_no_actions(api, repo, put, ask, hub):
+def test_existing_object_needs_no_upload(api, repo, put, ask, hub):
     put(api, {"model.safetensors": b"weights"})
     assert "actions" not in batch(ask, hub, repo, b"weights")
 
 
-def test_object_of_another_repo_is_not_here(api, repo, put, ask, hub):
+def test_object_of_another_repo_must_be_uploaded(api, repo, put, ask, hub):
     api.create_repo("me/secret", private=True)
     put(api, {"model.safetensors": b"weights"}, repo_id="me/secret")
     assert "actions" in batch(ask, hub, repo, b"weights")
@@ -90,7 +90,7 @@ def test_download_by_git_lfs(api, repo, put, ask, hub):
 
 
 @pytest.mark.parametrize("wrong", [b"weightX", b"weight", b"weights and more"])
-def test_content_that_is_not_what_was_announced_is_thrown_away(ask, hub, repo, wrong):
+def test_content_that_does_not_match_its_declaration_is_deleted(ask, hub, repo, wrong):
     actions = batch(ask, hub, repo, b"weights")["actions"]
     assert send(ask, hub, actions["upload"]["href"], wrong).status == 400
     verify = json.dumps({"oid": sha256(b"weights"), "size": 7}).encode()
@@ -126,7 +126,7 @@ def test_parts_may_come_in_any_order_and_twice(ask, hub, repo):
     assert "actions" not in batch(ask, hub, repo, BIG)
 
 
-def test_missing_or_wrong_part_is_found_at_completion(ask, hub, repo):
+def test_missing_or_wrong_part_is_detected_at_completion(ask, hub, repo):
     action = batch(ask, hub, repo, BIG)["actions"]["upload"]
     assert complete(ask, hub, action).status == 400
     upload_parts(ask, hub, action["header"], [1, 2, 3, 5, 6, 7, 8, 9])
@@ -134,14 +134,14 @@ def test_missing_or_wrong_part_is_found_at_completion(ask, hub, repo):
     assert "actions" in batch(ask, hub, repo, BIG)
 
 
-def test_part_of_the_wrong_length_is_refused(ask, hub, repo):
+def test_part_of_the_wrong_length_is_rejected(ask, hub, repo):
     header = batch(ask, hub, repo, BIG)["actions"]["upload"]["header"]
     assert send(ask, hub, header["1"], BIG[:299_999]).status == 400
     assert send(ask, hub, header["1"], BIG[:300_001]).status == 400
     assert send(ask, hub, header["9"].removesuffix("9") + "10", b"").status == 400
 
 
-def test_forged_upload_url_is_refused(ask, hub, repo):
+def test_forged_upload_url_is_rejected(ask, hub, repo):
     href = batch(ask, hub, repo, b"weights")["actions"]["upload"]["href"]
     body, _, signature = href.rpartition(".")
     assert send(ask, hub, f"{body}x.{signature}", b"weights").status == 403
@@ -155,7 +155,7 @@ def test_object_ids_are_checked(ask, hub, repo, oid):
     assert ask(hub.url, "POST", f"/{repo}.git/info/lfs/objects/batch", body).status == 400
 
 
-def test_failed_upload_leaves_nothing_behind(ask, hub, repo):
+def test_failed_upload_leaves_no_files(ask, hub, repo):
     href = batch(ask, hub, repo, b"weights")["actions"]["upload"]["href"]
     before = set(hub.storage.incoming.iterdir())
     assert send(ask, hub, href, b"wrong!!").status == 400

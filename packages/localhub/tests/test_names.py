@@ -1,4 +1,4 @@
-"""Nothing from outside reaches beyond its repo, whatever it is called."""
+"""Validation of names: no request can access files outside its repo."""
 
 import json
 import socket
@@ -42,25 +42,25 @@ def test_id_of_a_repo_stays_in_the_folder(ask, hub, repo_id):
         assert ask(hub.url, "GET", url).status in (400, 404)
 
 
-def test_preupload_refuses_such_paths_too(ask, hub, repo):
+def test_preupload_rejects_invalid_paths(ask, hub, repo):
     body = json.dumps({"files": [{"path": "../x", "sample": "", "size": 1}]}).encode()
     assert ask(hub.url, "POST", f"/api/models/{repo}/preupload/main", body).status == 400
 
 
 @pytest.mark.parametrize("field", ["fromRepo", "toRepo"])
-def test_move_refuses_such_names_too(ask, hub, repo, field):
+def test_move_rejects_invalid_names(ask, hub, repo, field):
     body = {"fromRepo": repo, "toRepo": "me/new", "type": "model", field: "../x"}
     assert ask(hub.url, "POST", "/api/repos/move", json.dumps(body).encode()).status == 400
 
 
-def test_odd_file_names_come_back_as_they_went(api, repo, put):
+def test_unusual_file_names_are_preserved(api, repo, put):
     names = ["a b.txt", "ü/ñ.txt", "100%.txt", "q?x=1#y.txt", "plus+.txt", "-dash", "deep/er/and/deeper.txt"]
     put(api, {name: name.encode() for name in names})
     for name in names:
         assert Path(api.hf_hub_download(repo, name)).read_bytes() == name.encode()
 
 
-def test_page_of_another_site_is_refused(ask, hub):
+def test_page_of_another_site_is_rejected(ask, hub):
     body = json.dumps({"name": "x", "type": "model"}).encode()
     host = urlsplit(hub.url).netloc
     assert ask(hub.url, "POST", "/api/repos/create", body, {"Origin": "https://evil.example"}).status == 403
@@ -87,5 +87,5 @@ def test_unknown_endpoint_and_method(ask, hub, repo):
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b'{"name": 5}', b'"x"', b"\xff"])
-def test_malformed_json_is_refused(ask, hub, body):
+def test_malformed_json_is_rejected(ask, hub, body):
     assert ask(hub.url, "POST", "/api/repos/create", body).status == 400

@@ -1,4 +1,4 @@
-"""Branches, tags, and the squash of a history."""
+"""Branches, tags, and squashed histories."""
 
 import subprocess
 
@@ -10,7 +10,7 @@ def names(refs):
     return [ref.name for ref in refs]
 
 
-def test_branch_starts_where_it_is_told(api, repo, put):
+def test_branch_starts_at_the_given_revision(api, repo, put):
     first = put(api, {"a.txt": b"1"})
     put(api, {"a.txt": b"2"})
     api.create_branch(repo, branch="old", revision=first)
@@ -24,7 +24,7 @@ def test_branch_starts_where_it_is_told(api, repo, put):
     assert names(api.list_repo_refs(repo).branches) == ["main", "old"]
 
 
-def test_branch_errors_are_the_hubs(api, repo):
+def test_branch_errors_are_those_of_the_hub(api, repo):
     with pytest.raises(HfHubHTTPError, match="Reference refs/heads/main already exists") as refused:
         api.create_branch(repo, branch="main")
     assert refused.value.response.status_code == 409
@@ -40,7 +40,7 @@ def test_branch_errors_are_the_hubs(api, repo):
 
 
 @pytest.mark.parametrize("name", ["a" * 40, "refs/pr/1", "HEAD", "-x"])
-def test_branch_that_would_hide_another_revision_is_refused(api, repo, name):
+def test_branch_that_would_hide_another_revision_is_rejected(api, repo, name):
     with pytest.raises(BadRequestError, match="Invalid reference for a branch"):
         api.create_branch(repo, branch=name)
 
@@ -55,7 +55,7 @@ def test_tag_names_a_commit(api, repo, put, message):
     assert api.model_info(repo, revision="v1").sha == commit
 
 
-def test_tag_errors_are_the_hubs(api, repo):
+def test_tag_errors_are_those_of_the_hub(api, repo):
     api.create_tag(repo, tag="v1")
     with pytest.raises(HfHubHTTPError) as refused:
         api.create_tag(repo, tag="v1")
@@ -83,18 +83,18 @@ def test_squash_leaves_one_commit_with_all_files(api, repo, put):
     assert api.model_info(repo, revision="before").sha == old
 
 
-def test_squash_of_an_unknown_branch_is_refused(api, repo):
+def test_squash_of_an_unknown_branch_is_rejected(api, repo):
     with pytest.raises(RevisionNotFoundError):
         api.super_squash_history(repo, branch="nothing")
 
 
-def test_deleted_branch_stays_away_after_git_packed_its_refs(api, repo, hub):
+def test_branch_in_packed_refs_can_be_deleted(api, repo, hub):
     api.create_branch(repo, branch="packed")
     subprocess.run(["git", "pack-refs", "--all"], cwd=hub.storage.folder / "models/me/model.git", check=True)
     api.delete_branch(repo, branch="packed")
     assert names(api.list_repo_refs(repo).branches) == ["main"]
 
 
-def test_lock_file_that_a_killed_server_left_does_not_stop_the_next_commit(api, repo, hub, put):
+def test_stale_lock_file_does_not_prevent_a_commit(api, repo, hub, put):
     (hub.storage.folder / "models/me/model.git/refs/heads/main.lock").touch()
     assert put(api, {"a.txt": b"a"}) == api.model_info(repo).sha

@@ -1,4 +1,4 @@
-"""Repos come, move and go as a whole."""
+"""Repos: create, move, delete, settings."""
 
 import json
 from pathlib import Path
@@ -16,13 +16,13 @@ def test_created_repo_has_main_with_the_hubs_gitattributes(api, repo):
     assert "*.safetensors filter=lfs diff=lfs merge=lfs -text\n" in content
 
 
-def test_create_answers_with_an_absolute_url(api, hub):
+def test_create_returns_an_absolute_url(api, hub):
     url = api.create_repo("me/data", repo_type="dataset")
     assert url == f"{hub.url}/datasets/me/data"
     assert (url.repo_id, url.repo_type) == ("me/data", "dataset")
 
 
-def test_second_create_is_refused_with_409_unless_exist_ok(api, repo, hub):
+def test_second_create_is_rejected_with_409_unless_exist_ok(api, repo, hub):
     with pytest.raises(HfHubHTTPError) as refused:
         api.create_repo(repo)
     assert refused.value.response.status_code == 409
@@ -49,7 +49,7 @@ def test_moved_repo_keeps_its_history_and_its_large_files(api, repo, put):
     assert Path(api.hf_hub_download("you/renamed", "model.safetensors")).read_bytes() == b"weights"
 
 
-def test_old_name_of_a_moved_repo_leads_to_the_new_one_until_it_is_taken(api, repo, put):
+def test_old_name_of_a_moved_repo_redirects_until_it_is_reused(api, repo, put):
     commit = put(api, {"model.safetensors": b"weights"})
     api.move_repo(repo, "you/renamed")
     assert api.model_info(repo).sha == commit
@@ -58,13 +58,13 @@ def test_old_name_of_a_moved_repo_leads_to_the_new_one_until_it_is_taken(api, re
     assert api.model_info(repo).sha != commit
 
 
-def test_move_onto_an_existing_repo_is_refused(api, repo):
+def test_move_onto_an_existing_repo_is_rejected(api, repo):
     api.create_repo("me/other")
     with pytest.raises(HfHubHTTPError, match="exists already"):
         api.move_repo(repo, "me/other")
 
 
-def test_deleted_repo_is_gone_and_its_name_is_free(api, repo, put):
+def test_name_of_a_deleted_repo_is_available(api, repo, put):
     put(api, {"old.txt": b"old"})
     api.delete_repo(repo)
     with pytest.raises(RepositoryNotFoundError):
@@ -73,13 +73,13 @@ def test_deleted_repo_is_gone_and_its_name_is_free(api, repo, put):
     assert api.list_repo_files(repo) == [".gitattributes"]
 
 
-def test_delete_of_a_missing_repo_says_so_unless_missing_ok(api):
+def test_delete_of_a_missing_repo_is_an_error_unless_missing_ok(api):
     with pytest.raises(RepositoryNotFoundError):
         api.delete_repo("me/nothing")
     api.delete_repo("me/nothing", missing_ok=True)
 
 
-def test_settings_change_what_the_info_says(api, repo):
+def test_changed_settings_are_in_the_info(api, repo):
     api.update_repo_settings(repo, private=True, gated="manual")
     info = api.model_info(repo)
     assert (info.private, info.gated) == (True, "manual")
@@ -88,12 +88,12 @@ def test_settings_change_what_the_info_says(api, repo):
     assert (info.private, info.gated) == (False, False)
 
 
-def test_private_repo_is_made_private(api):
+def test_repo_can_be_created_private(api):
     api.create_repo("me/secret", private=True)
     assert api.model_info("me/secret").private is True
 
 
-def test_disabled_repo_answers_as_disabled(api, repo, hub):
+def test_disabled_repo_is_rejected(api, repo, hub):
     settings = hub.storage.folder / "models/me/model.git/hub/repo.json"
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "disabled": True}))
     with pytest.raises(HfHubHTTPError, match="Access to this resource is disabled") as refused:
@@ -101,7 +101,7 @@ def test_disabled_repo_answers_as_disabled(api, repo, hub):
     assert type(refused.value).__name__ == "DisabledRepoError"
 
 
-def test_everything_is_there_again_after_a_restart(tmp_path, put):
+def test_everything_is_kept_after_a_restart(tmp_path, put):
     with LocalHub(tmp_path) as hub:
         api = HfApi(hub.url, token=False)
         api.create_repo("me/model", private=True)
@@ -114,18 +114,18 @@ def test_everything_is_there_again_after_a_restart(tmp_path, put):
         assert Path(api.hf_hub_download("me/model", "model.safetensors")).read_bytes() == b"weights"
 
 
-def test_bad_setting_is_refused(ask, hub, repo):
+def test_invalid_setting_is_rejected(ask, hub, repo):
     answer = ask(hub.url, "PUT", f"/api/models/{repo}/settings", b'{"gated": "maybe"}')
     assert answer.status == 400
     assert b"gated" in answer.body
 
 
 @pytest.mark.parametrize("name", ["..", "a..b", "a--b", ".hidden", "model.git", "a b", "x" * 97])
-def test_bad_name_of_a_repo_is_refused(ask, hub, name):
+def test_invalid_name_of_a_repo_is_rejected(ask, hub, name):
     body = json.dumps({"name": name, "organization": "me", "type": "model"}).encode()
     assert ask(hub.url, "POST", "/api/repos/create", body).status == 400
 
 
-def test_a_client_error_is_told_as_one(api):
+def test_a_client_error_has_a_message(api):
     with pytest.raises(BadRequestError, match="not available as an owner"):
         api.create_repo("datasets/model")

@@ -1,4 +1,4 @@
-"""Keyless: the client exchanges a job's id token for a token of one repo."""
+"""Trusted publishing: the client exchanges a job's id token for an access token for one repo."""
 
 import base64
 import hashlib
@@ -47,7 +47,7 @@ def keyless(tmp_path):
         yield hub
 
 
-def test_token_is_for_its_one_repo_and_an_hour(keyless, put):
+def test_token_is_valid_for_one_repo_and_one_hour(keyless, put):
     answer = exchange_oidc_token(subject_token=id_token(keyless.url), resource="me/model", endpoint=keyless.url)
     assert (answer["token_type"], answer["expires_in"]) == ("bearer", 3600)
     api = HfApi(keyless.url, token=answer["access_token"])
@@ -72,7 +72,7 @@ def test_token_is_for_its_one_repo_and_an_hour(keyless, put):
         ({}, "me/other", "no trusted publisher"),
     ],
 )
-def test_id_token_that_does_not_fit_is_refused(keyless, token, resource, said):
+def test_id_token_that_does_not_match_is_rejected(keyless, token, resource, said):
     subject = id_token(**{"audience": keyless.url, **token})
     with pytest.raises(HfHubHTTPError, match=said):
         exchange_oidc_token(subject_token=subject, resource=resource, endpoint=keyless.url)
@@ -83,18 +83,18 @@ def test_repo_must_exist_already(keyless):
         exchange_oidc_token(subject_token=id_token(keyless.url), resource="me/missing", endpoint=keyless.url)
 
 
-def test_hub_without_publishers_refuses(hub):
+def test_hub_without_publishers_rejects_the_exchange(hub):
     with pytest.raises(HfHubHTTPError, match="no trusted publishers"):
         exchange_oidc_token(subject_token=id_token(hub.url), resource="me/model", endpoint=hub.url)
 
 
-def test_forged_token_is_refused(keyless):
+def test_forged_token_is_rejected(keyless):
     with pytest.raises(HfHubHTTPError, match="Invalid credentials"):
         HfApi(keyless.url, token="hf_jwt_e30.e30").model_info("me/model")
 
 
 class Runner(http.server.BaseHTTPRequestHandler):
-    """What a GitHub runner offers its jobs: an id token for the audience that they ask for."""
+    """The endpoint of a GitHub runner that issues id tokens for a requested audience."""
 
     def do_GET(self):
         assert self.headers["Authorization"] == "Bearer request-token"
@@ -109,7 +109,7 @@ class Runner(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_job_with_id_token_permission_publishes_without_a_secret(keyless, tmp_path):
+def test_job_with_id_token_permission_uploads_without_a_secret(keyless, tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Runner) as runner:
         threading.Thread(target=runner.serve_forever, daemon=True).start()
         environment = {

@@ -1,1 +1,1 @@
-"""The Hub's endpoints, a file a subject. Each offers `routes`."""
+"""The Hub's endpoints, one module per subject, each with a list `routes`."""

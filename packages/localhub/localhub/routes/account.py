@@ -1,4 +1,4 @@
-"""Who am I, and the token exchange of trusted publishing."""
+"""`whoami`, and the token exchange of trusted publishing."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response

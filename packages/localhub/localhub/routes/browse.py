@@ -1,4 +1,4 @@
-"""Looking at a repo: its info, its tree, its history."""
+"""Repo info, trees and history."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from ..web import Json, body_of, flag, open_repo, page, parameter, start_of_page
 
 COMMITS_PAGE = 100
 MAX_PATHS = 1000
-# finding who changed a file last walks the history, so such pages are shorter
+# finding the last commit of each file walks the history, so these pages are shorter
 EXPANDED_PAGE = 100
 
 
@@ -51,7 +51,7 @@ def tree(request: Request) -> Response:
     start, size = start_of_page(request), state_of(request).limits.page_size
     size = min(size, EXPANDED_PAGE) if expand else size
     entries = list(islice(list_entries(repository, commit, folder, recursive), start, start + size + 1))
-    # the next page is of this commit, whatever happens to the branch meanwhile
+    # the next page is of this commit, even if the branch moves
     path = f"/api/{repository.name.kind}s/{repository.name.id}/tree/{commit.id}"
     path += f"/{quote(folder, safe='')}" if folder else ""
     query = {"recursive": str(recursive).lower(), "expand": str(expand).lower(), "cursor": str(start + size)}
@@ -69,7 +69,7 @@ def _paths_info(request: Request, form: dict[str, list[str]]) -> Response:
     commit = repository.resolve(parameter(request, "revision"))
     paths = form.get("paths", [])
     if len(paths) > MAX_PATHS:
-        raise bad_request(f"paths: {MAX_PATHS} at most")
+        raise bad_request(f"paths: at most {MAX_PATHS} allowed")
     found = (find_entry(repository, commit, parse_path(path.strip("/"))) for path in paths if path.strip("/"))
     expand = form.get("expand", [""])[0].lower() in ("1", "true")
     return JSONResponse(_listed(repository, commit, [entry for entry in found if entry], expand))
@@ -128,7 +128,7 @@ def _described(repository: Repository, commit: pygit2.Commit, settings: RepoSett
 
 
 def _tags(card: Json) -> Iterator[str]:
-    """The Hub makes tags of what the card says, with a prefix for what is not a plain tag."""
+    """The Hub's tags for a card's metadata, with a prefix for all but plain tags."""
     for key, prefix in (("tags", ""), ("library_name", ""), ("pipeline_tag", ""), ("language", ""), ("license", "license:")):
         value = card.get(key) or []
         for item in value if isinstance(value, list) else [value]:

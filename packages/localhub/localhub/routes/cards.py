@@ -1,4 +1,4 @@
-"""The check that the client asks for before it uploads a README.md."""
+"""The validation that the client requests before it uploads a README.md."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response

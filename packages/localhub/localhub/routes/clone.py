@@ -1,4 +1,4 @@
-"""`git clone` over smart HTTP, read only: git's own upload-pack answers."""
+"""`git clone` over smart HTTP, read-only, by git's upload-pack."""
 
 import asyncio
 import os
@@ -23,8 +23,8 @@ MAX_REQUEST = 32 * 1024 * 1024
 async def advertise(request: Request) -> Response:
     service = request.query_params.get("service")
     if service != _SERVICE:
-        # a push sends git's history around the checks that a commit goes through
-        raise forbidden("This Hub is read only for git: upload with huggingface_hub")
+        # a push would bypass the checks of the commit API
+        raise forbidden("git push is not supported: upload with huggingface_hub")
     repository = await run_in_threadpool(open_repo, request, "files")
     announcement = f"# service={_SERVICE}\n"
     prefix = f"{len(announcement) + 4:04x}{announcement}0000".encode()
@@ -43,8 +43,8 @@ async def upload_pack(request: Request) -> Response:
 
 
 async def _upload_pack(request: Request, repository: Repository, prefix: bytes, body: bytes | None) -> AsyncIterator[bytes]:
-    """What upload-pack says; for `body` None, its list of refs. Stopped when the client goes away."""
-    # GIT_PROTOCOL is how the client's wish for protocol version 2 reaches git
+    """The output of upload-pack; if `body` is None, its list of refs. It ends when the client disconnects."""
+    # GIT_PROTOCOL passes the client's request for protocol version 2 to git
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "GIT_CONFIG_NOSYSTEM": "1",
@@ -80,7 +80,7 @@ async def _upload_pack(request: Request, repository: Repository, prefix: bytes, 
 
 
 async def _feed(pipe: asyncio.StreamWriter, body: bytes) -> None:
-    """Beside the reading: git may answer before it has read all, and would wait for us while we wait for it."""
+    """Runs concurrently with reading git's output: git may write before it has read everything, which would deadlock."""
     try:
         pipe.write(body)
         await pipe.drain()
@@ -102,7 +102,7 @@ def _unzipped(body: bytes) -> bytes:
 
 
 async def receive_pack(_: Request) -> Response:
-    raise forbidden("This Hub is read only for git: upload with huggingface_hub")
+    raise forbidden("git push is not supported: upload with huggingface_hub")
 
 
 routes = [

@@ -1,4 +1,4 @@
-"""Discussions and pull requests: list, open, look at, comment, edit a comment, retitle, close, merge."""
+"""Discussions and pull requests: list, open, details, comment, edit a comment, change title and status, merge."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,7 +41,7 @@ def create(request: Request, body: Json) -> Response:
     open_repo(request, "write" if wants_pull_request else "discuss")
     title, description = text_field(body, "title").strip(), text_field(body, "description", "")
     if len(title) < 3:
-        raise bad_request("title: three characters at least")
+        raise bad_request("title: expected at least three characters")
     author = signed_in(request).name
     with state_of(request).storage.change(repo_name(request)) as repository:
         if wants_pull_request:
@@ -97,7 +97,7 @@ def retitle(request: Request, body: Json) -> Response:
 def change_status(request: Request, body: Json) -> Response:
     status, text = text_field(body, "status"), text_field(body, "comment", "")
     if status not in (OPEN, CLOSED):
-        raise bad_request(f"status: open or closed expected, not {status!r}")
+        raise bad_request(f"status: expected open or closed, not {status!r}")
 
     def changed(found: Discussion, author: str) -> Discussion:
         if found.status == MERGED:

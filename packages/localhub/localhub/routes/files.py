@@ -1,4 +1,4 @@
-"""Downloads: a file at a revision, with headers that belong to that revision and no other."""
+"""Downloads: a file at a revision, with the headers of that revision."""
 
 from starlette.requests import Request
 from starlette.responses import Response

@@ -1,4 +1,4 @@
-"""The git-lfs protocol: where to put an object or fetch it (batch), the transfers themselves, and verify.
+"""The git-lfs protocol: batch (URLs for uploads and downloads), the transfers, and verify.
 
 A transfer comes without a token, as to a storage service: its URL is signed and short-lived, and says all about it.
 """
@@ -33,14 +33,14 @@ from ..web import (
 )
 
 UPLOAD, DOWNLOAD = "upload", "download"
-LIFETIME = 24 * 3600  # seconds: a large file on a slow line
+LIFETIME = 24 * 3600  # seconds: enough for a large file over a slow connection
 MAX_PARTS = 10_000
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What a signed URL stands for. `upload`: names the file under `incoming/`; `chunk_size` in bytes, of each part."""
+    """The claims of a signed URL. `upload`: file name under `incoming/`; `chunk_size`: bytes per part."""
 
     resource: str
     oid: str
@@ -57,10 +57,10 @@ class Transfer:
         return Pointer(self.oid, self.size)
 
     def part(self, number: int) -> tuple[int, int]:
-        """Offset and length of part 1, 2, ... in bytes. Raises Refusal (400) for one that there isn't."""
+        """Offset and length of part 1, 2, ... in bytes. Raises Refusal (400) for other numbers."""
         offset = (number - 1) * self.chunk_size
         if number < 1 or offset >= max(self.size, 1):
-            raise bad_request(f"There is no part {number}")
+            raise bad_request(f"No such part: {number}")
         return offset, min(self.chunk_size, self.size - offset)
 
 
@@ -68,33 +68,33 @@ def batch(request: Request, body: Json) -> Response:
     operation = text_field(body, "operation")
     if operation not in (UPLOAD, DOWNLOAD):
         raise bad_request(f"Unknown operation {operation!r}")
-    # an object that no commit points at harms nobody, and whoever may open a pull request may bring one
+    # users who may open a pull request may upload objects; without a commit, an object has no effect
     repository = open_repo(request, "discuss" if operation == UPLOAD else "files")
     objects = body.get("objects")
     if not isinstance(objects, list) or not all(isinstance(item, dict) for item in objects):
-        raise bad_request("objects: a list expected")
+        raise bad_request("objects: expected a list")
     if body.get("hash_algo", "sha256") != "sha256":
-        raise Refusal(409, "Only sha256 is supported here")
+        raise Refusal(409, "The only supported hash algorithm is sha256")
     transfers = body.get("transfers") or ["basic"]
     answers, multipart = [], False
     for item in objects:
         pointer = Pointer(text_field(item, "oid"), number_field(item, "size"))
         if not OBJECT_ID.fullmatch(pointer.oid):
-            raise bad_request(f"oid: a sha256 expected, not {pointer.oid!r}")
+            raise bad_request(f"oid: expected a sha256, not {pointer.oid!r}")
         answer: Json = asdict(pointer)
         present = object_size(repository, pointer.oid)
         if operation == DOWNLOAD and present is None:
             answer["error"] = {"code": 404, "message": "The object does not exist"}
         elif operation == DOWNLOAD:
             transfer = Transfer(repository.name.resource, pointer.oid, present or 0)
-            answer["authenticated"] = True  # git-lfs would look for a password otherwise
+            answer["authenticated"] = True  # without this, git-lfs asks for credentials
             answer["actions"] = {"download": {"href": _href(request, DOWNLOAD, transfer), "header": {}}}
         elif present is not None and present != pointer.size:
-            answer["error"] = {"code": 422, "message": f"This object has {present} bytes, not {pointer.size}"}
+            answer["error"] = {"code": 422, "message": f"This object has {present} bytes, expected {pointer.size}"}
         elif present is None:
             answer["actions"] = _upload_actions(request, pointer, "multipart" in transfers)
             multipart = multipart or "chunk_size" in answer["actions"]["upload"]["header"]
-        # no `actions` at all tells the client that the object is here already
+        # no `actions`: the object exists already
         answers.append(answer)
     answer = {"transfer": "multipart" if multipart else "basic", "objects": answers, "hash_algo": "sha256"}
     return JSONResponse(answer, media_type=_MEDIA_TYPE)
@@ -104,13 +104,13 @@ def verify_upload(request: Request, body: Json) -> Response:
     repository = open_repo(request, "discuss")
     oid = text_field(body, "oid")
     if not OBJECT_ID.fullmatch(oid):
-        raise bad_request(f"oid: a sha256 expected, not {oid!r}")
+        raise bad_request(f"oid: expected a sha256, not {oid!r}")
     check_object(repository, Pointer(oid, number_field(body, "size")))
     return JSONResponse({})
 
 
 async def put_whole(request: Request) -> Response:
-    """The basic transfer: one PUT, which completes the upload too."""
+    """The basic transfer: one PUT, which also completes the upload."""
     hub, transfer = state_of(request), _transfer(request, UPLOAD)
     staged = hub.storage.incoming / transfer.upload
     writer = await run_in_threadpool(PartWriter, staged, 0, transfer.size, whole=True)
@@ -135,13 +135,13 @@ async def put_part(request: Request) -> Response:
 
 
 def complete(request: Request, body: Json) -> Response:
-    """All parts are there. What counts is the sha256 of the whole, so the parts' ETags need no second look.
+    """Completes a multipart upload. The sha256 of the whole file is verified, so the parts' ETags are not.
 
     A completion that is sent again, because its answer was lost, finds the object in its place.
     """
     storage, transfer = state_of(request).storage, _transfer(request, UPLOAD)
     if body.get("oid") != transfer.oid:
-        raise bad_request("oid: not the one of this upload")
+        raise bad_request("oid: does not match this upload")
     try:
         with assembled(storage.incoming / transfer.upload) as digest:
             _publish(storage, transfer, digest)
@@ -161,7 +161,7 @@ def _upload_actions(request: Request, pointer: Pointer, takes_multipart: bool) -
     upload = f"upload-{secrets.token_hex(16)}"
     header: dict[str, str] = {}
     if takes_multipart and pointer.size > limits.multipart_threshold:
-        # a larger file gets larger parts: their number is limited, by what fits into one answer
+        # a larger file has larger parts, because the number of parts in a response is limited
         chunk_size = max(limits.chunk_size, -(-pointer.size // MAX_PARTS))
         href = _href(request, UPLOAD, Transfer(name.resource, pointer.oid, pointer.size, upload, chunk_size))
         count = -(-pointer.size // chunk_size)
@@ -179,7 +179,7 @@ async def _receive(request: Request, writer: PartWriter) -> str:
 
 
 async def _blocks(request: Request) -> AsyncIterator[bytes]:
-    """The body in blocks that are worth a trip to a thread."""
+    """The body in blocks that are large enough to be passed to a thread."""
     buffer = bytearray()
     async for piece in request.stream():
         buffer += piece

@@ -1,4 +1,4 @@
-"""Branches and tags, and the squash of a branch's history."""
+"""Branches, tags, and squashing the history of a branch."""
 
 import time
 
@@ -41,7 +41,7 @@ def create_tag(request: Request, body: Json) -> Response:
             raise Refusal(409, f"Tag reference exists already: {ref}")
         target = repository.resolve(parameter(request, "revision")).id
         if message:
-            # the tag's object first, the ref as the last step, as with commits
+            # the tag object first and the ref last, as for commits
             tagger = f"{account.name} <{account.name}@localhub.invalid> {int(time.time())} +0000"
             text = f"object {target}\ntype commit\ntag {ref.removeprefix('refs/tags/')}\ntagger {tagger}\n\n{message}\n"
             target = repository.git.odb.write(ObjectType.TAG, text.encode())

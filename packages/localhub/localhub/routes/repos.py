@@ -1,4 +1,4 @@
-"""Repos as a whole: create, move, delete, settings, and whether one has access."""
+"""Repos: create, move, delete, settings and access checks."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -27,13 +27,13 @@ def create(request: Request, body: Json) -> Response:
     try:
         if account.may_administer(name):
             storage.create(name, private, account.name)
-        # who may write a repo that exists is told so, though a token for one repo can't make any
+        # a token for a single repo can't create it, but must get the response for an existing repo
         elif not (account.may_write(name) and storage.exists(name)):
             raise forbidden(f"You don't have the rights to create a {name.kind} under the namespace {name.owner!r}")
         else:
             raise FileExistsError(name.id)
     except FileExistsError:
-        # the client reads the url of an existing repo from this answer
+        # the client reads the URL of an existing repo from this response
         return JSONResponse({"error": f"You already created this {name.kind} repo", "url": url}, status_code=409)
     return JSONResponse({"url": url, "name": name.id, "id": name.id})
 
@@ -63,11 +63,11 @@ def change_settings(request: Request, body: Json) -> Response:
     changes: dict[str, bool | str] = {}
     if "gated" in body:
         if body["gated"] not in (False, "auto", "manual"):
-            raise bad_request(f"gated: false, 'auto' or 'manual' expected, not {body['gated']!r}")
+            raise bad_request(f"gated: expected false, 'auto' or 'manual', not {body['gated']!r}")
         changes["gated"] = body["gated"]
     if "visibility" in body:
         if body["visibility"] not in ("public", "private"):
-            raise bad_request(f"visibility: 'public' or 'private' expected, not {body['visibility']!r}")
+            raise bad_request(f"visibility: expected 'public' or 'private', not {body['visibility']!r}")
         changes["private"] = body["visibility"] == "private"
     state_of(request).storage.change_settings(repo_name(request), **changes)
     return JSONResponse(changes)

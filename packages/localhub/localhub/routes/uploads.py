@@ -1,4 +1,4 @@
-"""An upload: which files go which way (preupload), and the commit, parsed line by line as it streams in."""
+"""Uploads: preupload, which selects git or LFS for each file, and the commit, parsed line by line as it arrives."""
 
 import base64
 import binascii
@@ -36,7 +36,7 @@ from ..web import (
 )
 
 MAX_PREUPLOAD_FILES = 256
-# one line holds one file as base64, which takes 4 bytes for 3
+# a line contains one file as base64, 4 bytes for 3
 MAX_LINE = MAX_REGULAR_SIZE * 4 // 3 + 64 * 1024
 
 
@@ -45,7 +45,7 @@ def preupload(request: Request, body: Json) -> Response:
     commit = repository.resolve(parameter(request, "revision"))
     files = body.get("files")
     if not isinstance(files, list) or len(files) > MAX_PREUPLOAD_FILES or not all(isinstance(file, dict) for file in files):
-        raise bad_request(f"files: a list of up to {MAX_PREUPLOAD_FILES} expected")
+        raise bad_request(f"files: expected a list of at most {MAX_PREUPLOAD_FILES}")
     gitattributes = repository.text(commit, ".gitattributes")
     gitignore = text_field(body, "gitIgnore", repository.text(commit, ".gitignore"))
     answers = []
@@ -64,7 +64,7 @@ def preupload(request: Request, body: Json) -> Response:
 
 
 async def commit(request: Request) -> Response:
-    """All of the request is read before a ref is touched; then parent check, tree, commit and ref under the repo's lock."""
+    """Reads the whole request first; then checks the parent and writes tree, commit and ref under the repo's lock."""
     repository = await run_in_threadpool(open_repo, request, _access(request))
     header: Json | None = None
     operations: list[Operation] = []
@@ -72,7 +72,7 @@ async def commit(request: Request) -> Response:
         entry = parse_json(line)
         key, value = entry.get("key"), entry.get("value")
         if not isinstance(value, dict):
-            raise bad_request(f"{key}: a value is missing")
+            raise bad_request(f"{key}: missing value")
         if key == "header":
             header = value
         else:
@@ -87,9 +87,9 @@ def _commit(request: Request, header: Json, operations: list[Operation]) -> Resp
     summary, description = text_field(header, "summary").strip(), text_field(header, "description", "").strip()
     parent = header.get("parentCommit")
     if not summary:
-        raise bad_request("summary: a commit needs one")
+        raise bad_request("summary: required for a commit")
     if parent is not None and not (isinstance(parent, str) and COMMIT_ID.fullmatch(parent)):
-        raise bad_request("parentCommit: the full 40-digit commit id expected")
+        raise bad_request("parentCommit: expected a full commit id of 40 digits")
     message = f"{summary}\n\n{description}" if description else summary
     proposal = Proposal(message, parent, operations, account.name)
     pull_request_url = None
@@ -115,12 +115,12 @@ def _commit(request: Request, header: Json, operations: list[Operation]) -> Resp
 
 
 def _access(request: Request) -> Access:
-    """A pull request may come from whoever takes part in discussions; a commit only from who may write."""
+    """Opening a pull request needs the access of discussions, a commit needs write access."""
     return "discuss" if flag(request, "create_pr") else "write"
 
 
 def _operation(repository: Repository, key: str, value: dict[str, Any]) -> Operation:
-    """One line of a commit. What it brings is stored in the repo at once, where nothing points at it yet."""
+    """One line of a commit. Its content is stored in the repo at once; no ref points to it yet."""
     path = parse_path(text_field(value, "path").removesuffix("/"))
     if key == "file":
         return PutFile(path, _store(repository, path, value))
@@ -150,8 +150,8 @@ def _store(repository: Repository, path: str, value: Json) -> pygit2.Oid:
 def _pointer(repository: Repository, value: Json) -> Pointer:
     oid = text_field(value, "oid")
     if text_field(value, "algo", "sha256") != "sha256" or not OBJECT_ID.fullmatch(oid):
-        raise bad_request(f"An LFS object is named by its sha256, not by {oid!r}")
-    # the client copies a file within a repo without saying its size
+        raise bad_request(f"The oid of an LFS object must be its sha256, not {oid!r}")
+    # the client sends no size when it copies a file within a repo
     size = number_field(value, "size") if "size" in value else object_size(repository, oid)
     pointer = Pointer(oid, size or 0)
     check_object(repository, pointer)
@@ -164,7 +164,7 @@ async def _lines(request: Request) -> AsyncIterator[bytes]:
     async for block in request.stream():
         buffer += block
         while (end := buffer.find(b"\n", searched)) >= 0:
-            with memoryview(buffer) as view:  # a line may be 14 MB: no second copy of it
+            with memoryview(buffer) as view:  # a line may have 14 MB: avoid a copy
                 line = bytes(view[:end])
             del buffer[: end + 1]
             searched = 0
