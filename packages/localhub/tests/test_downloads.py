@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,7 @@ def test_file_with_missing_lfs_object_is_an_error(api, repo, put, ask, hub):
     assert (answer.status, b"missing" in answer.body) == (500, True)
 
 
+@pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
 def test_transformers_loads_a_model_by_repo_id(repo, api, put, hub, tmp_path):
     put(api, {"config.json": b'{"model_type": "gpt2", "n_layer": 3}'})
     program = "import transformers; print(transformers.AutoConfig.from_pretrained('me/model').n_layer)"
