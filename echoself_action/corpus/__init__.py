@@ -1,9 +1,9 @@
 """Text -> tokens.
 
 find_files        globs -> files
-read_documents    files -> documents: text in passages, one document a chat or row
-split             document -> train or validation
+read_documents    files -> documents: passages of a text, chats, rows
+split             document -> training or validation split
 tokenizer         text -> ids, and the tokenizer files of a model folder
-write_dataset     files -> Parquet, the documents in their splits; restore makes files of it again
-prepare_tokens    files -> train.bin and val.bin, memory-mapped, made once for each corpus and tokenizer
+write_dataset     files -> Parquet files of documents in their splits; restore converts them back to files
+prepare_tokens    files -> memory-mapped train.bin and val.bin, cached for each corpus and tokenizer
 """

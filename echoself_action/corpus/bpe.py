@@ -1,8 +1,8 @@
-"""Byte-level BPE, as GPT-2 has it: one set of merges, in the two forms that the two fast libraries ask for.
+"""GPT-2's byte-level BPE, in the two forms that tiktoken and `tokenizers` need.
 
 tiktoken takes ranks (token bytes -> id, where a lower id is merged first); `tokenizers`, and with it `tokenizer.json`,
-takes a vocabulary and an explicit list of merges. Where ids are in the order of the merges, the two hold the same and
-give the same ids; tiktoken is three times as fast. See Radford et al., "Language Models are Unsupervised Multitask
+takes a vocabulary and an explicit list of merges. If ids are in the order of the merges, both give the same ids; tiktoken is
+three times as fast. See Radford et al., "Language Models are Unsupervised Multitask
 Learners" (2019), and github.com/openai/gpt-2 `encoder.py` for the alphabet.
 """
 
@@ -18,12 +18,12 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 END_OF_TEXT = "<|endoftext|>"
 
-# GPT-2's pattern, as tiktoken 0.14 writes it. `tokenizers` has it built in; the two agree on every Unicode character.
+# GPT-2's pattern, as tiktoken 0.14 writes it. It is built into `tokenizers`; both agree on every Unicode character.
 _PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 
 
 def _alphabet() -> list[str]:
-    """The character that stands for each byte, 0 to 255: itself where it is printable, else one from 256 on."""
+    """The character for each byte, 0 to 255: itself if it is printable, else one from 256 on."""
     printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     others = iter(range(256, 512))
     return [chr(byte if byte in printable else next(others)) for byte in range(256)]
@@ -34,9 +34,9 @@ BYTE_OF_CHARACTER = {character: byte for byte, character in enumerate(CHARACTER_
 
 
 def byte_level_tokenizer(ranks: dict[bytes, int], *, words: bool = True) -> tokenizers.Tokenizer:
-    """A `tokenizers.Tokenizer` for `ranks`, with `<|endoftext|>` as one more id at the end.
+    """A `tokenizers.Tokenizer` for `ranks`, with `<|endoftext|>` as an additional last id.
 
-    `words`: text is first cut into words by GPT-2's pattern, and no token reaches over two of them.
+    `words`: text is first split into words by GPT-2's pattern, and no token crosses a word boundary.
     """
     vocabulary = {_spell(token): rank for token, rank in ranks.items()} | {END_OF_TEXT: len(ranks)}
     merges = [(_spell(left), _spell(right)) for left, right in recover_merges(ranks)]
@@ -50,7 +50,7 @@ def byte_level_tokenizer(ranks: dict[bytes, int], *, words: bool = True) -> toke
 def train_ranks(texts: Iterator[str], size: int) -> dict[bytes, int]:
     """Ranks of a byte-level BPE trained on `texts`: the 256 bytes, then up to `size - 256` merges in their order.
 
-    The same texts give the same ranks. Fewer than `size` come back where the texts have no more pairs that occur twice.
+    It is deterministic. The result has fewer than `size` entries if no more pairs occur at least twice.
     """
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -65,10 +65,10 @@ def train_ranks(texts: Iterator[str], size: int) -> dict[bytes, int]:
 
 
 def recover_merges(ranks: dict[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
-    """The pair that each token of two bytes and more was merged from, in the order of the ranks.
+    """The pair that each token of at least two bytes was merged from, in the order of the ranks.
 
-    It is what BPE makes of the token's bytes when it may use lower ranks only. Raises ValueError where that is not a
-    pair: then `ranks` is no vocabulary that BPE could have made.
+    That is the result of BPE on the bytes of the token with only the lower ranks. Raises ValueError if the result is not a
+    pair: then `ranks` is not a BPE vocabulary.
     """
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
         if len(token) == 1:
@@ -86,10 +86,10 @@ def recover_merges(ranks: dict[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def fast_encoder(backend: tokenizers.Tokenizer) -> Callable[[str], npt.NDArray[np.unsignedinteger[Any]]] | None:
-    """A faster function for the ids that `backend` gives to ordinary text, where one is known to give the same.
+    """A faster function that gives the same ids as `backend` for text without special tokens.
 
-    The function lets go of the GIL for most of its time. None where `backend` is no byte-level BPE like GPT-2's, or its
-    merges are not in the order of its ids.
+    It releases the GIL most of the time. None if `backend` is not a byte-level BPE like GPT-2's, or if its merges are not in
+    the order of its ids.
     """
     parts = json.loads(backend.to_str())
     model, pre_tokenizer = parts["model"], parts["pre_tokenizer"] or {}
@@ -112,7 +112,7 @@ def fast_encoder(backend: tokenizers.Tokenizer) -> Callable[[str], npt.NDArray[n
         return _encode_bytes if ranks == {bytes([byte]): byte for byte in range(256)} else None
     if not _same_merges(ranks, model["merges"]):
         return None
-    # With no special token at all, tiktoken looks for an empty one at every character: half as slow again.
+    # Without any special token, tiktoken searches for an empty one at every character, which takes 1.5 times as long.
     ending = {END_OF_TEXT: len(ranks)}
     encoding = tiktoken.Encoding("byte-level", pat_str=_PATTERN, mergeable_ranks=ranks, special_tokens=ending)
     return lambda text: encoding.encode_to_numpy(text, disallowed_special=())

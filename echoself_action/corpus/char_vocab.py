@@ -1,7 +1,7 @@
-"""Vocabularies of nanoGPT data that are not byte-level: characters as its meta.pkl lists them, or bare ids.
+"""Vocabularies of nanoGPT data that are not byte-level: characters as listed in its meta.pkl, or plain ids.
 
-nanoGPT's character vocabularies have no end-of-text token, so these tokenizers have none either: one more id would be one
-more row in the model, and a softmax over one more row is another model.
+nanoGPT's character vocabularies have no end-of-text token, so these tokenizers have none either: an additional id would change
+the size of the model's softmax.
 """
 
 import io
@@ -21,16 +21,16 @@ _LARGEST_META = 4 << 20  # bytes; the vocabulary of all of Unicode is no larger
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Dicts, strings and numbers. Whatever else a pickle asks for is refused by its name, before it is looked up."""
+    """Loads dicts, strings and numbers. Any other object in a pickle is refused before it is imported."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}, and a vocabulary asks for nothing")
+        raise pickle.UnpicklingError(f"it references {module_name}.{global_name}, which a vocabulary never needs")
 
 
 def read_meta(path: Path) -> list[str]:
-    """The characters that a nanoGPT `meta.pkl` gives to ids 0, 1, 2, ... No code in it is run.
+    """The characters of the ids 0, 1, 2, ... in a nanoGPT `meta.pkl`. No code in it is run.
 
-    Raises ValueError, with a message that follows the path, where it is no such file.
+    Raises ValueError if it is not such a file; the message follows the path.
     """
     try:
         with path.open("rb") as file:
@@ -42,24 +42,24 @@ def read_meta(path: Path) -> list[str]:
         raise ValueError(f"can't be read ({error.strerror})") from None
     except ValueError:
         raise
-    except Exception as error:  # a broken pickle raises nearly anything
-        raise ValueError(f"is no nanoGPT vocabulary ({str(error) or type(error).__name__})") from None
+    except Exception as error:  # a broken pickle can raise any exception
+        raise ValueError(f"is not a nanoGPT vocabulary ({str(error) or type(error).__name__})") from None
     names = meta.get("itos") if isinstance(meta, dict) else None
     if not isinstance(names, dict) or not names:
-        raise ValueError("is no nanoGPT vocabulary (it has no `itos`)")
+        raise ValueError("is not a nanoGPT vocabulary (it has no `itos`)")
     characters = [names.get(i) for i in range(len(names))]
     if not all(isinstance(one, str) and len(one) == 1 and not 0xD800 <= ord(one) < 0xE000 for one in characters):
-        raise ValueError("is no vocabulary of characters (its `itos` is not one character for each id from 0 on)")
+        raise ValueError("is not a character vocabulary (its `itos` is not one character for each id from 0 on)")
     if len(set(characters)) < len(characters):
         raise ValueError("has a character with two ids")
     ids = {one: i for i, one in names.items()}
     if meta.get("vocab_size", len(names)) != len(names) or meta.get("stoi", ids) != ids:
-        raise ValueError("contradicts itself (`itos`, `stoi` and `vocab_size` don't agree)")
+        raise ValueError("is inconsistent (`itos`, `stoi` and `vocab_size` don't match)")
     return [str(one) for one in characters]
 
 
 def character_tokenizer(characters: list[str]) -> tokenizers.Tokenizer:
-    """One id for each character; a text with any other character is an error, as it is in nanoGPT."""
+    """One id for each character. A text with any other character is an error, as in nanoGPT."""
     backend = tokenizers.Tokenizer(models.WordLevel({one: i for i, one in enumerate(characters)}))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(_CHARACTER), "isolated")
     backend.decoder = decoders.Fuse()
@@ -67,10 +67,9 @@ def character_tokenizer(characters: list[str]) -> tokenizers.Tokenizer:
 
 
 def character_encoder(backend: tokenizers.Tokenizer) -> Callable[[str], npt.NDArray[np.unsignedinteger[Any]]] | None:
-    """A function for the ids that `backend` gives to a text, by one look-up in a table of code points.
+    """A fast function that gives the same ids as `backend`, by a table of code points.
 
-    The function raises ValueError for a text with a character that has no id. None where `backend` is no tokenizer of
-    characters like `character_tokenizer`'s.
+    It raises ValueError for a character without an id. None if `backend` is not a tokenizer like `character_tokenizer`'s.
     """
     parts = json.loads(backend.to_str())
     model, cut = parts["model"], parts["pre_tokenizer"] or {}
@@ -85,7 +84,9 @@ def character_encoder(backend: tokenizers.Tokenizer) -> Callable[[str], npt.NDAr
     ):
         return None
     unknown = max(model["vocab"].values()) + 1
-    table = np.full(max(map(ord, model["vocab"])) + 2, unknown, np.min_scalar_type(unknown))  # the last: all that follow
+    table = np.full(
+        max(map(ord, model["vocab"])) + 2, unknown, np.min_scalar_type(unknown)
+    )  # the last entry is for all code points above
     for one, i in model["vocab"].items():
         table[ord(one)] = i
 
@@ -99,13 +100,13 @@ def character_encoder(backend: tokenizers.Tokenizer) -> Callable[[str], npt.NDAr
 
 
 def id_tokenizer(size: int) -> tokenizers.Tokenizer:
-    """For a model whose vocabulary nobody knows: its text is its ids, as numbers between spaces."""
+    """For a model with an unknown vocabulary: its text is its ids, as numbers separated by spaces."""
     backend = tokenizers.Tokenizer(models.WordLevel({str(i): i for i in range(size)}))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return backend
 
 
 def unknown_pieces(backend: tokenizers.Tokenizer, text: str) -> list[str]:
-    """The first few pieces of `text` that have no id."""
+    """The first five pieces of `text` that have no id."""
     pieces = (piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(text))
     return list(dict.fromkeys(piece for piece in pieces if backend.token_to_id(piece) is None))[:5]

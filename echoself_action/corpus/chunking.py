@@ -1,8 +1,8 @@
-"""Cuts a long text into passages at paragraph boundaries, so that an edit moves only the passages near it.
+"""Cuts a long text into passages at paragraph boundaries, so that an edit changes only the passages near it.
 
-Content-defined chunking: whether a passage ends after a paragraph is decided by a hash of that paragraph alone, besides
-a least and a greatest size. Text before an edit is cut as it was, and so is text after it, from the first boundary on
-that both versions share: passages keep their text, and with it their split, when a file is edited or appended to.
+Content-defined chunking: whether a passage ends after a paragraph depends on a hash of that paragraph alone, within a minimum
+and a maximum size. After an edit, the passages before it are the same, and so are those after the next boundary that both
+versions share: passages keep their text, and with it their split, when a file is edited or appended to.
 See Muthitacharoen et al., "A Low-bandwidth Network File System" (SOSP 2001), which cuts files this way.
 """
 
@@ -19,8 +19,8 @@ _MEAN_BEYOND_MIN = 4_096
 def cut_passages(blocks: Iterable[str]) -> Iterator[str]:
     """Passages of `MIN_PASSAGE` to `MAX_PASSAGE` characters, about 6,000 on average; joined, they are the text again.
 
-    `blocks` is the text in pieces of any size, with LF line ends; how it is cut into blocks makes no difference. A last
-    passage, and one that stands before a unit too long to be added, may be shorter.
+    `blocks` is the text in pieces of any size, with LF line ends; their sizes do not affect the result. The last passage, and
+    one before a unit that is too long to be added, may be shorter.
     """
     parts: list[str] = []
     size = 0
@@ -38,13 +38,13 @@ def cut_passages(blocks: Iterable[str]) -> Iterator[str]:
 
 
 def _is_boundary(unit: str) -> bool:
-    # In proportion to the unit's length: passages are as long on average in verse as in essays.
+    # proportional to the length of the unit, so that the mean passage length does not depend on that of paragraphs
     digest = hashlib.blake2b(unit.encode(), digest_size=8, person=b"echoself cut").digest()
     return int.from_bytes(digest) * _MEAN_BEYOND_MIN < len(unit) << 64
 
 
 def _units(lines: Iterable[str]) -> Iterator[str]:
-    """What is never cut: paragraphs, each with the blank lines after it; single lines where a paragraph is too long."""
+    """Units that are not cut: paragraphs, each with the blank lines after it; single lines if a paragraph is too long."""
     paragraph: list[str] = []
     size = 0
     too_long = False
@@ -67,12 +67,12 @@ def _units(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _lines(blocks: Iterable[str]) -> Iterator[str]:
-    """Lines with their line ends; a line longer than a passage in pieces of that length."""
+    """Lines with their line ends; a line longer than MAX_PASSAGE in pieces of that length."""
     rest = ""
     for block in blocks:
         text = rest + block
         end = text.rfind("\n") + 1
-        for line in io.StringIO(text[:end], newline="\n"):  # finds line ends in C, and no others than LF
+        for line in io.StringIO(text[:end], newline="\n"):  # splits in C, and at LF only
             if len(line) <= MAX_PASSAGE:
                 yield line
             else:

@@ -7,20 +7,19 @@ from pathlib import Path
 
 from ..errors import InputError
 
-# Code that others wrote; never the corpus that `**` was meant to name.
+# Third-party code, which `**` does not match.
 _VENDORED = {"node_modules", "__pycache__"}
 
 
 def find_files(patterns: Sequence[str], root: Path) -> list[Path]:
     """The files under `root` that any of `patterns` matches, sorted, each once.
 
-    `*`, `?` and `[...]` match within one name, `**` any number of folders. They match no hidden name and no
-    `node_modules`, unless the pattern spells it (`.github/**/*.md`). A pattern that begins with `!` takes away what the
-    others found. An absolute pattern, or one with `..`, may name files outside of `root`. A symbolic link is followed
-    to a file inside `root` (or inside the folder that such a pattern names), and passed over if it leads out; links to
-    folders are not followed.
+    `*`, `?` and `[...]` match within one name, `**` any number of folders. They do not match hidden names and
+    `node_modules`, unless the pattern contains the name (`.github/**/*.md`). A pattern that starts with `!` excludes files.
+    An absolute pattern, or one with `..`, may match files outside `root`. Symbolic links are followed to files inside `root`
+    (or inside the folder that such a pattern names) and skipped otherwise; links to folders are not followed.
 
-    Raises InputError, naming every pattern that matched nothing.
+    Raises InputError, with every pattern that matches no file.
     """
     found: set[Path] = set()
     problems: list[InputError] = []
@@ -32,24 +31,26 @@ def find_files(patterns: Sequence[str], root: Path) -> list[Path]:
             problems.append(_matched_nothing(pattern, root))
         found |= matches
     if problems:
-        raise InputError("Part of the corpus was not found, so nothing was read.", problems=problems)
+        raise InputError("Part of the corpus was not found. Nothing was read.", problems=problems)
     for pattern in patterns:
         if pattern.startswith("!"):
             found -= set(_matches(pattern[1:], root))
     if not found:
         raise InputError(
-            f"No file is left of {', '.join(patterns)}, so nothing was read.",
-            "Add a pattern that names the text to train on.",
+            f"The patterns {', '.join(patterns)} exclude every file. Nothing was read.",
+            "Add a pattern that matches the text to train on.",
         )
     return sorted(found)
 
 
 def _matched_nothing(pattern: str, root: Path) -> InputError:
     if (root / pattern).is_dir():
-        return InputError(f"'{pattern}' is a folder.", f"Write '{pattern.rstrip('/')}/**/*.md', say, for files in it.")
+        return InputError(
+            f"'{pattern}' is a folder.", f"Use '{pattern.rstrip('/')}/**/*.md', for example, for the files in it."
+        )
     return InputError(
         f"'{pattern}' matches no file under {root}.",
-        "Check the spelling and that the checkout has the file; hidden folders must be spelled out.",
+        "Check the spelling, and that the checkout contains the file. Hidden folders must be named explicitly.",
     )
 
 
@@ -63,7 +64,7 @@ def _matches(pattern: str, root: Path) -> Iterator[Path]:
 
 
 def _literal_start(pattern: str) -> tuple[Path, tuple[str, ...]]:
-    """The folder (or file) that a pattern spells out, and the names with wildcards from there on."""
+    """The literal part of a pattern, a folder or file, and the names from the first wildcard on."""
     parts = Path(pattern).parts
     literal = next((i for i, part in enumerate(parts) if any(sign in part for sign in "*?[")), len(parts))
     return Path(*parts[:literal]), parts[literal:]
@@ -71,8 +72,8 @@ def _literal_start(pattern: str) -> tuple[Path, tuple[str, ...]]:
 
 def _walk(base: Path, names: tuple[str, ...]) -> Iterator[Path]:
     for folder, folders, files in os.walk(base):
-        # Pruned here, so that a large .venv or node_modules costs nothing.
-        folders[:] = [name for name in folders if not _is_passed_over(name) or name in names]
+        # pruned here, so that a large .venv or node_modules takes no time
+        folders[:] = [name for name in folders if not _is_skipped(name) or name in names]
         above = Path(folder).relative_to(base).parts
         for name in files:
             if _match((*above, name), names):
@@ -86,12 +87,12 @@ def _match(parts: tuple[str, ...], names: tuple[str, ...]) -> bool:
         return False
     name, rest = names[0], names[1:]
     if name == "**":
-        below = not _is_passed_over(parts[0]) and (_match(parts[1:], names) or (not rest and len(parts) == 1))
+        below = not _is_skipped(parts[0]) and (_match(parts[1:], names) or (not rest and len(parts) == 1))
         return below or (bool(rest) and _match(parts, rest))
-    if _is_passed_over(parts[0]) and name != parts[0] and not name.startswith("."):
+    if _is_skipped(parts[0]) and name != parts[0] and not name.startswith("."):
         return False
     return fnmatchcase(parts[0], name) and _match(parts[1:], rest)
 
 
-def _is_passed_over(name: str) -> bool:
+def _is_skipped(name: str) -> bool:
     return name.startswith(".") or name in _VENDORED

@@ -1,4 +1,4 @@
-"""nanoGPT's own token files, used where they lie: a `train.bin` and a `val.bin` that its prepare.py wrote."""
+"""nanoGPT's token files as a corpus: `train.bin` and `val.bin`, as its prepare.py writes them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +14,16 @@ _CHUNK = 1 << 22  # ids counted at a time
 
 
 def nanogpt_tokens(files: Sequence[Path], tokenizer: Tokenizer) -> Tokens:
-    """nanoGPT's `train.bin` and `val.bin`, used where they lie. A document is what an end-of-text id ends, or all."""
+    """The tokens of `train.bin` and `val.bin`, mapped in place. Documents are separated by end-of-text ids.
+
+    Raises InputError if `files` are not just these two, or contain invalid ids.
+    """
     folders = {path.parent for path in files}
     if len(folders) > 1 or sorted(path.name for path in files) != ["train.bin", "val.bin"]:
         raise InputError(
-            f"{', '.join(map(str, files[:5]))}: token files are used as they are, as the train.bin and val.bin of one "
-            "folder and with no other file, so nothing was trained.",
-            "Name exactly these two in `data`, or text only.",
+            f"{', '.join(map(str, files[:5]))}: token files must be the train.bin and val.bin of one folder, without "
+            "other files in `data`. Nothing was trained.",
+            "Set `data` to these two files, or to text files only.",
         )
     folder = folders.pop()
     train, train_counts = _counted(folder / "train.bin", tokenizer)
@@ -42,12 +45,12 @@ def nanogpt_tokens(files: Sequence[Path], tokenizer: Tokenizer) -> Tokens:
 
 
 def _counted(path: Path, tokenizer: Tokenizer) -> tuple[Ids, npt.NDArray[np.int64]]:
-    """A token file, and how often it has each id, (vocab_size,). Raises InputError where an id is no id."""
+    """A token file and the count of each id, (vocab_size,). Raises InputError if an id is not in the vocabulary."""
     size, width = path.stat().st_size, id_dtype(tokenizer).itemsize
     if not size or size % width:
         raise InputError(
-            f"{path} has {size:,} bytes, which is no number of {width}-byte token ids, so nothing was trained.",
-            "Write it again, as nanoGPT's prepare.py does (uint16, or uint32 for a vocabulary over 65,536).",
+            f"{path} has {size:,} bytes, which is not a multiple of the {width} bytes of a token id. Nothing was trained.",
+            "Write it as nanoGPT's prepare.py does (uint16, or uint32 for a vocabulary over 65,536).",
         )
     ids = map_ids(path, tokenizer)
     counts = np.zeros(tokenizer.vocab_size, np.int64)
@@ -55,9 +58,9 @@ def _counted(path: Path, tokenizer: Tokenizer) -> tuple[Ids, npt.NDArray[np.int6
         chunk = np.bincount(ids[start : start + _CHUNK], minlength=tokenizer.vocab_size)
         if len(chunk) > tokenizer.vocab_size:
             raise InputError(
-                f"{path} has the token id {len(chunk) - 1:,}, and the tokenizer {tokenizer.name} has only "
-                f"{tokenizer.vocab_size:,}, so nothing was trained.",
-                "Name the tokenizer that the file was made with.",
+                f"{path} contains token id {len(chunk) - 1:,}, but the tokenizer {tokenizer.name} has only "
+                f"{tokenizer.vocab_size:,} entries. Nothing was trained.",
+                "Set `tokenizer` to the one that the file was written with.",
             )
         counts += chunk
     return ids, counts

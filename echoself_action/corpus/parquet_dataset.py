@@ -1,22 +1,20 @@
-"""Documents -> Parquet files that are the same, byte for byte, wherever the same documents are written; and that stay the
-same where others change.
+"""Documents -> Parquet files: byte for byte the same for the same documents, and unchanged if only other documents change.
 
     train.parquet  validation.parquet                     columns: text, source, position
-    train-0.parquet  train-10.parquet  train-11.parquet   where a split is larger than a shard
+    train-0.parquet  train-10.parquet  train-11.parquet   if a split is larger than a shard
 
-A row is a document as it was split: a passage of a text file, or a record. `source` is the path of its file in the workspace,
+A row is a document: a passage of a text file, or a record. `source` is the path of its file in the workspace,
 `position` the passage in it, or the line (JSON Lines) or record, from 1; sorted by both, the passages of a text file are its
 text.
 
 A row's shard is given by the first bits of a hash of its source, and then of its text, as many bits as keep a shard within
-`SHARD_BYTES` (Fagin et al., "Extendible Hashing", TODS 1979). No shard's name or content depends on what lies in another:
-a changed file changes the shard that it is in, and a shard that outgrows its size becomes two and moves no other row. By
-source first, because the passages of an edited file stay together; by text then, so that one large file is shared out too.
+`SHARD_BYTES` (Fagin et al., "Extendible Hashing", TODS 1979). No shard's name or content depends on another:
+a changed file changes its own shard, and a shard that becomes too large is split in two without moving other rows. The source
+comes first, so that the passages of a file stay together, then the text, so that one large file can be split too.
 
 `restore` writes the files that a dataset was made from: training on them equals training on the originals. A text file is
 restored byte for byte if it had LF line ends and no byte order mark, so the digest of its tokens is the same. Of a record only
-the text is restored, as a line of JSON. Files are named by a hash, because a `source` may come from anybody and is not trusted
-as a path.
+the text is restored, as a line of JSON. Files are named by a hash, because the `source` in a dataset is not trusted as a path.
 """
 
 import hashlib
@@ -32,9 +30,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-import pyarrow
-import pyarrow.parquet
-
 from ..errors import InputError
 from .readers import OnBadFile, kind_of, read_documents
 from .split import is_validation
@@ -43,16 +38,15 @@ from .tokens import hash_file
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 SHARD_BYTES = 200_000_000  # of text
-_GROUP_BYTES = 4_000_000  # of text that is held for a shard before it is written; a row group
-_SOURCE_BITS, _BITS = 16, 48  # of a row's hash that are its source's; all of them
-_SCHEMA = pyarrow.schema([("text", pyarrow.string()), ("source", pyarrow.string()), ("position", pyarrow.int64())])
+_GROUP_BYTES = 4_000_000  # of text in a row group, which is in memory before it is written
+_SOURCE_BITS, _BITS = 16, 48  # of a row's key: those of its source, and all
 
 
 @dataclass(frozen=True)
 class Row:
-    """A document, in its split. `line` is where it begins in its file, from 1; None where the file is none of lines.
+    """A document in its split. `line` is its first line in its file, from 1; None for formats without lines.
 
-    A record is one line of its file, whatever lines its text has.
+    A record is one line of its file, even if its text has several.
     """
 
     split: Split
@@ -64,13 +58,13 @@ class Row:
     path: Path
 
     def line_of(self, line: int) -> int | None:
-        """The line of the file that line `line` of the text is on, both from 1."""
+        """The line in the file of line `line` of the text, both from 1."""
         return self.line if self.line is None or self.is_record else self.line + line - 1
 
 
 @dataclass(frozen=True)
 class SplitSize:
-    """`bytes` is what the rows take in memory, as datasets counts."""
+    """`bytes` is the size of the rows in memory, as `datasets` counts it."""
 
     rows: int
     bytes: int
@@ -87,9 +81,9 @@ class Dataset:
 def read_rows(
     files: Iterable[Path], root: Path, val_fraction: float, on_bad_file: OnBadFile, warn: Callable[[str], None]
 ) -> Iterator[Row]:
-    """The documents of `files`, which lie in the workspace `root`, each in the split that training has it in.
+    """The documents of `files` in the workspace `root`, ordered by source, each in its split in training.
 
-    In the order of their sources. Raises InputError as `read_documents` does.
+    Raises InputError as `read_documents` does.
     """
     for source, path in sorted((_source(path, root), path) for path in files):
         is_text = kind_of(path) == "text"
@@ -103,7 +97,7 @@ def read_rows(
 
 
 def write_dataset(rows: Callable[[], Iterable[Row]], folder: Path, shard_bytes: int = SHARD_BYTES) -> Dataset:
-    """Write what `rows` gives, called twice, into `folder`. The memory that it takes does not grow with their text."""
+    """Write the rows to `folder`. `rows` is called twice; memory does not grow with the amount of text."""
     sizes: dict[Split, list[tuple[int, int]]] = {split: [] for split in SPLITS}
     for row in rows():
         sizes[row.split].append((_key(row), len(row.text.encode())))
@@ -125,12 +119,15 @@ def write_dataset(rows: Callable[[], Iterable[Row]], folder: Path, shard_bytes: 
 
 
 class _Writer:
-    """One file, and its rows until they make a row group. What was written is added to `count`: rows and bytes."""
+    """Writes one file in row groups, and adds the rows and bytes written to `count`."""
 
     def __init__(self, path: Path, count: list[int]) -> None:
-        # a cut by content, and not by size: of a shard that has changed in one place, Xet sends that place alone
+        import pyarrow.parquet
+
+        self._schema = pyarrow.schema([("text", pyarrow.string()), ("source", pyarrow.string()), ("position", pyarrow.int64())])
+        # content-defined chunks: Xet uploads only the chunks of a shard that changed
         self._file = pyarrow.parquet.ParquetWriter(
-            path, _SCHEMA, compression="zstd", write_page_index=True, use_content_defined_chunking=True
+            path, self._schema, compression="zstd", write_page_index=True, use_content_defined_chunking=True
         )
         self._count = count
         self._columns: dict[str, list[str | int]] = defaultdict(list)
@@ -144,7 +141,7 @@ class _Writer:
         self._file.close()
 
     def add(self, row: Row) -> None:
-        for name in _SCHEMA.names:
+        for name in self._schema.names:
             self._columns[name].append(getattr(row, name))
         self._bytes += len(row.text)
         if self._bytes >= _GROUP_BYTES:
@@ -153,7 +150,9 @@ class _Writer:
     def _flush(self) -> None:
         if not self._columns:
             return
-        table = pyarrow.table(self._columns, _SCHEMA)
+        import pyarrow
+
+        table = pyarrow.table(self._columns, self._schema)
         self._file.write_table(table, row_group_size=len(table))
         self._count[0] += len(table)
         self._count[1] += table.nbytes
@@ -162,7 +161,7 @@ class _Writer:
 
 
 def _shards(keys: Sequence[tuple[int, int]], limit: int, low: int = 0, depth: int = 0) -> Iterator[tuple[int, str]]:
-    """The lowest key of each shard, and the bits that its keys begin with. `keys` are sorted, each with its size."""
+    """The lowest key of each shard, and the common first bits of its keys. `keys` are sorted, each with its size in bytes."""
     if depth == _BITS or sum(size for _, size in keys) <= limit:
         yield low, format(low >> (_BITS - depth), f"0{depth}b") if depth else ""
         return
@@ -184,7 +183,7 @@ def _hashed(text: str, bits: int) -> int:
 
 
 def _source(path: Path, root: Path) -> str:
-    """The path in the workspace. Where a file from outside of it lies is nobody's business: it is told by its content."""
+    """The path in the workspace. A file outside it is named by its content, so that no private path is published."""
     plain = Path(os.path.normpath(path.absolute()))
     workspace = Path(os.path.normpath(root.absolute()))
     if plain.is_relative_to(workspace):
@@ -200,19 +199,21 @@ _Row = tuple[str, int, str]
 
 
 def is_ours(parquet: Path) -> bool:
-    """Whether the file has the columns that `write_dataset` writes. Raises InputError where it is no Parquet file."""
+    """Whether the file has the columns that `write_dataset` writes. Raises InputError if it is not a Parquet file."""
+    import pyarrow.parquet
+
     try:
         return set(_COLUMNS) <= set(pyarrow.parquet.read_schema(parquet).names)
     except pyarrow.ArrowException as error:
         raise InputError(
-            f"{parquet} is no Parquet file that can be read ({error}), so the corpus was not read.", "Publish it again."
+            f"{parquet} is not a readable Parquet file ({error}), so the corpus was not read.", "Publish it again."
         ) from None
 
 
 def restore(parquet: Sequence[Path], folder: Path) -> list[Path]:
-    """Write the files that the rows of `parquet` are from into `folder`. The memory that it takes does not grow with them.
+    """Write the source files of the rows of `parquet` to `folder`; memory does not grow with their size.
 
-    Raises InputError where the rows are not as `write_dataset` left them.
+    Raises InputError if rows were changed since `write_dataset` wrote them.
     """
     written = []
     for source, rows in groupby(heapq.merge(*map(_rows, parquet)), key=lambda row: row[0]):
@@ -227,7 +228,9 @@ def restore(parquet: Sequence[Path], folder: Path) -> list[Path]:
 
 
 def _rows(path: Path) -> Iterator[_Row]:
-    """The rows of a file, which lie in their order."""
+    """The rows of a file, after a check of their order."""
+    import pyarrow.parquet
+
     before = ("", 0)
     with pyarrow.parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(_ROWS, columns=_COLUMNS):
@@ -235,9 +238,9 @@ def _rows(path: Path) -> Iterator[_Row]:
                 place = row["source"], row["position"]
                 if None in row.values() or place < before:
                     raise InputError(
-                        f"{path}: the row at position {place[1]} of {place[0]!r} is not as it was published, so the corpus was "
-                        "not read.",
-                        "Publish the dataset again with upload_datasets, and leave its files as they are.",
+                        f"{path}: the row at position {place[1]} of {place[0]!r} is out of order or has missing values, so the "
+                        "corpus was not read.",
+                        "Publish the dataset again with upload_datasets, and do not modify its files.",
                     )
                 before = place
                 yield *place, row["text"]

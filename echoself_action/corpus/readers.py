@@ -1,8 +1,8 @@
-"""Files -> documents, streamed: no file is ever in memory whole, save a `.json` that is one single record.
+"""Files -> documents, streamed: no file is loaded into memory at once, except a `.json` with a single record.
 
-The suffix says what a file is: `.jsonl` and `.ndjson` (a record a line), `.json` (an array of records, or one record),
-`.parquet`, and anything else is UTF-8 text: prose, Markdown, source code. For what a record holds, see `records.py`.
-A file that is not what its name says is refused, with file and line, or passed over with a warning.
+The suffix determines the format: `.jsonl` and `.ndjson` (one record per line), `.json` (an array of records, or one record),
+`.parquet`; any other file is UTF-8 text, such as Markdown or source code. See `records.py` for the contents of a record.
+An invalid file is an error with file and line, or skipped with a warning.
 """
 
 import codecs
@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import ijson
-import pyarrow
-import pyarrow.parquet
 
 from ..errors import InputError
 from .chunking import cut_passages
@@ -26,25 +24,25 @@ Kind = Literal["text", "jsonl", "json", "parquet"]
 Warn = Callable[[str], None]
 
 _BLOCK = 1 << 20  # bytes read at a time
-_PARQUET_ROWS = 256  # rows held at a time; a row can be a whole book
+_PARQUET_ROWS = 256  # rows in memory at a time; a row can be as long as a book
 _BOM = codecs.BOM_UTF8
 
 
 @dataclass(frozen=True)
 class Document:
-    """What goes to train or validation as a whole: a chat, a row, or a passage of a text file."""
+    """The unit that is assigned to a split: a chat, a row, or a passage of a text file."""
 
     text: str  # never empty; LF line ends
     source: str  # "path", or "path:n" for line n of JSON Lines and record n of JSON and Parquet, from 1
-    continues: bool = False  # a passage that follows the document before it in the same file
+    continues: bool = False  # this passage directly follows the previous document in the same file
 
 
 class _BadFileError(Exception):
-    """A file is not what its name says; from here on nothing of it can be read. The message follows the path."""
+    """The rest of a file can't be read. The message follows the path."""
 
 
 def kind_of(path: Path) -> Kind:
-    """What a file is taken for, by its suffix."""
+    """The format of a file, by its suffix."""
     match path.suffix.lower():
         case ".jsonl" | ".ndjson":
             return "jsonl"
@@ -59,8 +57,8 @@ def kind_of(path: Path) -> Kind:
 def read_documents(files: Iterable[Path], on_bad_file: OnBadFile, warn: Warn) -> Iterator[Document]:
     """The documents of `files`, in order.
 
-    What can't be read raises InputError under "fail". Under "skip", `warn` is told of each such file, and what can be
-    read of it is: the other records where some have no text, what stands before it where a file breaks midway.
+    Under "fail", invalid content raises InputError. Under "skip", `warn` is called for each such file, and its valid content is
+    read: the records with text, and everything before the place where a file is broken.
     """
     for path in files:
         skipped = _Skipped(path, on_bad_file)
@@ -79,7 +77,7 @@ def read_documents(files: Iterable[Path], on_bad_file: OnBadFile, warn: Warn) ->
 
 
 class _Skipped:
-    """What is wrong in one file: raised at once under "fail", told at the file's end under "skip"."""
+    """The problems of one file: raised at once under "fail", collected for a warning under "skip"."""
 
     def __init__(self, path: Path, on_bad_file: OnBadFile) -> None:
         self.path = path
@@ -101,14 +99,14 @@ class _Skipped:
         if self.on_bad_file == "fail":
             raise InputError(
                 f"{self.path}{problem}, so the corpus was not read.",
-                "Mend the file, take it out of `data`, or set on_bad_file to skip.",
+                "Fix the file, remove it from `data`, or set on_bad_file: skip.",
                 file=str(self.path),
             )
 
     def report(self, warn: Warn, documents: int) -> None:
         if self.records:
-            others = f"; with it, {self.records} records of this file can't be used" if self.records > 1 else ""
-            warn(f"Skipped a record: {self.path}{self.first}{others}.")
+            total = f"; {self.records} records of this file were skipped in total" if self.records > 1 else ""
+            warn(f"Skipped a record: {self.path}{self.first}{total}.")
         if self.broken:
             what = f"the rest of a file after {documents:,} documents" if documents else "a file"
             warn(f"Skipped {what}: {self.path}{self.broken}.")
@@ -120,7 +118,7 @@ def _read_text(path: Path, _skipped: _Skipped) -> Iterator[Document]:
 
 
 def _decoded_blocks(path: Path) -> Iterator[str]:
-    """A text file's blocks with LF line ends. Raises _BadFileError at what is not UTF-8 text."""
+    """The blocks of a text file, with LF line ends. Raises _BadFileError if it is not UTF-8 text."""
     newlines = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), translate=True)
     line = 1
     blank = True
@@ -129,7 +127,7 @@ def _decoded_blocks(path: Path) -> Iterator[str]:
             block = file.read(_BLOCK)
             if b"\0" in block:
                 line += block.count(b"\n", 0, block.index(b"\0"))
-                raise _BadFileError(f", line {line}: a NUL byte, so this is no UTF-8 text but a binary file or UTF-16")
+                raise _BadFileError(f", line {line}: NUL byte; the file is binary or UTF-16, not UTF-8 text")
             try:
                 text = newlines.decode(block, final=not block)
             except UnicodeDecodeError as error:
@@ -137,7 +135,7 @@ def _decoded_blocks(path: Path) -> Iterator[str]:
                 byte = error.object[error.start]
                 raise _BadFileError(f", line {line}: byte 0x{byte:02x} is not UTF-8") from None
             line += block.count(b"\n")
-            # A file of nothing but white space is an empty file.
+            # a file with only white space counts as empty
             blank = blank and (not text or text.isspace())
             if not blank:
                 yield text
@@ -153,12 +151,12 @@ def _read_jsonl(path: Path, skipped: _Skipped) -> Iterator[Document]:
             if raw.isspace():
                 continue
             if first and raw.lstrip().startswith(b"["):
-                raise _BadFileError(f", line {number}: a JSON array, not a record a line; name the file .json")
+                raise _BadFileError(f", line {number}: a JSON array instead of one record per line; rename the file to .json")
             first = False
             try:
                 yield Document(text_of_record(json.loads(raw.decode())), f"{path}:{number}")
             except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors too
-                skipped.record(f", line {number} {_told(error)}")
+                skipped.record(f", line {number} {_one_line(error)}")
             except RecursionError:
                 skipped.record(f", line {number} is JSON nested too deeply")
 
@@ -180,11 +178,11 @@ def _read_json(path: Path, skipped: _Skipped) -> Iterator[Document]:
             except StopIteration:
                 return
             except (ijson.JSONError, UnicodeDecodeError) as error:
-                raise _BadFileError(f", record {number} is broken JSON ({_told(error)})") from None
+                raise _BadFileError(f", record {number} is invalid JSON ({_one_line(error)})") from None
             try:
                 yield Document(text_of_record(record), f"{path}:{number}")
             except ValueError as error:
-                skipped.record(f", record {number} {_told(error)}")
+                skipped.record(f", record {number} {_one_line(error)}")
 
 
 def _single_record(file: BinaryIO) -> object:
@@ -192,15 +190,17 @@ def _single_record(file: BinaryIO) -> object:
         return json.loads(file.read().decode())
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
-            raise _BadFileError(f", line {error.lineno}: more than one record; name the file .jsonl") from None
-        raise _BadFileError(f", line {error.lineno} is broken JSON ({error.msg})") from None
+            raise _BadFileError(f", line {error.lineno}: more than one record; rename the file to .jsonl") from None
+        raise _BadFileError(f", line {error.lineno} is invalid JSON ({error.msg})") from None
     except UnicodeDecodeError as error:
-        raise _BadFileError(f" {_told(error)}") from None
+        raise _BadFileError(f" {_one_line(error)}") from None
     except RecursionError:
         raise _BadFileError(" is JSON nested too deeply") from None
 
 
 def _read_parquet(path: Path, skipped: _Skipped) -> Iterator[Document]:
+    import pyarrow.parquet  # large, and most corpora have no Parquet files
+
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
             names = set(table.schema_arrow.names)
@@ -216,9 +216,9 @@ def _read_parquet(path: Path, skipped: _Skipped) -> Iterator[Document]:
                     try:
                         yield Document(text_of_record(record), f"{path}:{number}")
                     except ValueError as error:
-                        skipped.record(f", record {number} {_told(error)}")
+                        skipped.record(f", record {number} {_one_line(error)}")
     except pyarrow.ArrowException as error:
-        raise _BadFileError(f" is no Parquet file that can be read ({_told(error)})") from None
+        raise _BadFileError(f" is not a readable Parquet file ({_one_line(error)})") from None
 
 
 def _skip_bom(file: BinaryIO) -> None:
@@ -226,10 +226,10 @@ def _skip_bom(file: BinaryIO) -> None:
         file.seek(0)
 
 
-def _told(error: Exception) -> str:
-    """An error's message, in one line."""
+def _one_line(error: Exception) -> str:
+    """The message of an error, on one line."""
     if isinstance(error, json.JSONDecodeError):
-        return f"is broken JSON ({error.msg}, column {error.colno})"
+        return f"is invalid JSON ({error.msg}, column {error.colno})"
     if isinstance(error, UnicodeDecodeError):
         return f"is not UTF-8 (byte 0x{error.object[error.start]:02x})"
     return " ".join(str(error).split())

@@ -1,7 +1,7 @@
 """One record of a JSON or Parquet corpus -> its text.
 
-The shapes that people have: `text`; chats as `messages` (OpenAI) or `conversations` (ShareGPT); `prompt` and
-`completion`; `instruction`, `input` and `output` (Alpaca). A chat becomes plain readable text, one block a message:
+Supported: `text`; chats as `messages` (OpenAI) or `conversations` (ShareGPT); `prompt` and
+`completion`; `instruction`, `input` and `output` (Alpaca). A chat becomes plain text, one block for each message:
 
     System: You are Echo.
 
@@ -12,7 +12,7 @@ The shapes that people have: `text`; chats as `messages` (OpenAI) or `conversati
 
 _SPEAKERS = {"human": "User", "gpt": "Assistant", "bot": "Assistant"}  # ShareGPT's names
 
-# Columns or keys that hold text, first match wins; each tuple must be there whole.
+# Keys or columns with text. The first tuple whose names all exist is used.
 TEXT_KEYS: tuple[tuple[str, ...], ...] = (
     ("text",),
     ("messages",),
@@ -23,9 +23,9 @@ TEXT_KEYS: tuple[tuple[str, ...], ...] = (
 
 
 def text_of_record(record: object) -> str:
-    """The text that a record holds, with LF line ends.
+    """The text of a record, with LF line ends.
 
-    Raises ValueError, with a message that ends "record N <message>", where it holds none.
+    Raises ValueError if it has none; the message continues "record N ...".
     """
     if not isinstance(record, dict):
         raise ValueError(f"is {_kind(record)}, not an object with `text` or `messages`")
@@ -41,7 +41,7 @@ def text_of_record(record: object) -> str:
         case ("conversations",):
             text = _chat(record["conversations"], "conversations", "from", "value")
         case ("prompt", "completion"):
-            # A completion follows its prompt as it stands: where a space belongs between them, it is in the data.
+            # joined as they are: a space between prompt and completion is part of the data
             text = _string(record["prompt"], "prompt") + _string(record["completion"], "completion")
         case _:
             question = _string(record["instruction"], "instruction")
@@ -53,7 +53,7 @@ def text_of_record(record: object) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("has half of a surrogate pair (\\ud800 to \\udfff) in its text") from None
+        raise ValueError("has an unpaired surrogate (\\ud800 to \\udfff) in its text") from None
     return text.replace("\r\n", "\n")
 
 
@@ -65,14 +65,14 @@ def _chat(messages: object, key: str, role_key: str, content_key: str) -> str:
         if not isinstance(message, dict) or not isinstance(message.get(role_key), str):
             raise ValueError(f"has no `{role_key}` in message {number} of `{key}`")
         content = _content(message.get(content_key), f"`{content_key}` in message {number} of `{key}`")
-        if content:  # an assistant's message that only calls a tool has none
+        if content:  # a message that only calls a tool has no content
             role = message[role_key]
             blocks.append(f"{_SPEAKERS.get(role, role.capitalize())}: {content}")
     return "\n\n".join(blocks)
 
 
 def _content(content: object, place: str) -> str:
-    """A message's content: a string, null, or OpenAI's list of parts, of which those with text count."""
+    """A message's content: a string, null, or OpenAI's list of parts, of which those with text are used."""
     if content is None:
         return ""
     if isinstance(content, str):

@@ -1,8 +1,8 @@
-"""Which documents are held out: decided by a hash of each document's own text, and by nothing else.
+"""The validation split: a document is held out depending only on a hash of its own text.
 
-So a document is in the same split in every run, on every machine, whatever else the corpus holds: as a corpus grows, no
-document moves from validation to training, and validation losses of different runs stay comparable. Equal documents are
-always in the same split. Raising the fraction only moves documents from training to validation.
+Therefore a document is in the same split in every run and on every machine: as a corpus grows, no document moves from
+validation to training, and validation losses of different runs stay comparable. Equal documents are always in the same
+split. A larger fraction only moves documents from training to validation.
 """
 
 import hashlib
@@ -11,50 +11,50 @@ from dataclasses import dataclass
 
 from .readers import Document
 
-# A stretch is tokenised in one piece; this bounds the memory that one needs.
-_STRETCH_CHARACTERS = 1_000_000
+# of a segment, which is tokenized in one call: bounds its memory
+_SEGMENT_CHARACTERS = 1_000_000
 
 
 def split_position(text: str) -> float:
-    """Where a document stands in [0, 1): the first 53 bits of a BLAKE2b hash of its text, evenly spread.
+    """The position of a document in [0, 1), uniformly distributed: the first 53 bits of a BLAKE2b hash of its text.
 
-    White space at either end does not count: a newline added at the end of a file moves nothing.
+    White space at either end is ignored, so that a newline added at the end of a file changes no split.
     """
     digest = hashlib.blake2b(text.strip().encode(), digest_size=8, person=b"echoself split").digest()
     return (int.from_bytes(digest) >> 11) / 2**53
 
 
 def is_validation(text: str, fraction: float) -> bool:
-    """Whether a document is held out, when about `fraction` (0 to 1) of all documents should be."""
+    """Whether a document is held out, if about `fraction` (0 to 1) of all documents are."""
     return split_position(text) < fraction
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Text of one split that is tokenised in one piece: one document, or neighbouring passages of one file."""
+class Segment:
+    """Text of one split that is tokenized in one call: one document, or adjacent passages of one file."""
 
     text: str
     validation: bool
     documents: int
-    ends: bool  # an end-of-text token follows; False where the same file's next passage, in the same split, flows on
+    ends: bool  # an end-of-text token follows; False if the text continues in the next segment
 
 
-def stretches(documents: Iterable[Document], fraction: float) -> Iterator[Stretch]:
-    """Documents in their order, with passages that flow on in the same split joined again.
+def segments(documents: Iterable[Document], fraction: float) -> Iterator[Segment]:
+    """Documents in order; adjacent passages of a file that are in the same split are joined.
 
-    Joined before they are tokenised, because tokens at a cut would differ from those of the uncut text.
+    They are joined before tokenization, because tokens at a boundary would differ from those of the whole text.
     """
     texts: list[str] = []
     characters = 0
     validation = False
     for document in documents:
         held_out = is_validation(document.text, fraction)
-        flows_on = document.continues and held_out == validation
-        if texts and not (flows_on and characters < _STRETCH_CHARACTERS):
-            yield Stretch("".join(texts), validation, len(texts), ends=not flows_on)
+        continues = document.continues and held_out == validation
+        if texts and not (continues and characters < _SEGMENT_CHARACTERS):
+            yield Segment("".join(texts), validation, len(texts), ends=not continues)
             texts, characters = [], 0
         texts.append(document.text)
         characters += len(document.text)
         validation = held_out
     if texts:
-        yield Stretch("".join(texts), validation, len(texts), ends=True)
+        yield Segment("".join(texts), validation, len(texts), ends=True)

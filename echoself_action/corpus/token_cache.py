@@ -1,10 +1,10 @@
-"""Files -> `train.bin` and `val.bin`: token ids on disk, made once for each corpus and tokenizer, then memory-mapped.
+"""Files -> `train.bin` and `val.bin`: memory-mapped token ids, cached on disk for each corpus and tokenizer.
 
-    cache/<digest>/train.bin  val.bin    ids, uint16 (uint32 from 65,537 entries on), little-endian, one stream a split
+    cache/<digest>/train.bin  val.bin    ids, uint16 (uint32 from 65,537 entries on), little-endian, one stream per split
                    meta.json             counts
 
-The format is nanoGPT's; its own train.bin and val.bin are taken as they are. An end-of-text id stands after each
-document, and after a passage whose successor went to the other split.
+The format is nanoGPT's, whose own train.bin and val.bin are used unchanged. An end-of-text id follows each document, and
+each passage whose successor is in the other split.
 """
 
 import fcntl
@@ -26,16 +26,16 @@ import numpy as np
 from ..errors import InputError
 from .nanogpt_bin import nanogpt_tokens
 from .readers import Kind, OnBadFile, kind_of, read_documents
-from .split import Stretch, split_position, stretches
+from .split import Segment, segments, split_position
 from .tokenizer import Tokenizer
 from .tokens import FORMAT, Ids, Tokens, hash_file, hash_text, id_dtype, map_ids
 
-_BATCH = 4_000_000  # characters tokenised at a time: bounds memory, and keeps every core busy
+_BATCH = 4_000_000  # characters tokenized at a time: bounds memory, and is enough for all cores
 
 
 @dataclass
 class _Split:
-    """What meta.json says of one split."""
+    """The counts of one split in meta.json."""
 
     tokens: int = 0
     documents: int = 0
@@ -44,11 +44,11 @@ class _Split:
 
 @dataclass(frozen=True)
 class _Meta:
-    """meta.json, written last: where it is whole, the token files are."""
+    """meta.json, which is written last: if it is complete, the token files are too."""
 
     train: _Split
     val: _Split
-    warnings: list[str]  # what was passed over, told again when the files are reused
+    warnings: list[str]  # about skipped content, repeated when the files are reused
 
 
 def prepare_tokens(
@@ -59,11 +59,11 @@ def prepare_tokens(
     on_bad_file: OnBadFile,
     warn: Callable[[str], None],
 ) -> Tokens:
-    """The token ids of `files`, from `cache` where the same content was tokenised before, or nanoGPT's `.bin` files.
+    """The token ids of `files`, from `cache` if the same content was tokenized before, or those of nanoGPT's `.bin` files.
 
-    Safe to be killed at any time, and to be run by several processes at once: one tokenises, the others wait for it.
-    Neither the names of the files nor their order matter, only what is in them.
-    Raises InputError for a file that can't be read (see `read_documents`), and for a corpus with nothing in one split.
+    It may be killed at any time, and several processes may run it at once: one tokenizes, the others wait for it.
+    Only the contents of the files matter, not their names or order.
+    Raises InputError for a file that can't be read (see `read_documents`), and for a corpus with an empty split.
     """
     if any(path.suffix == ".bin" for path in files):
         return nanogpt_tokens(files, tokenizer)
@@ -93,12 +93,12 @@ def prepare_tokens(
 
 
 def corpus_digest(files: Sequence[Path], tokenizer_digest: str, val_fraction: float) -> str:
-    """The digest that the tokens of text files have, with nothing tokenised: is this the corpus that a model learnt?"""
+    """The digest of the tokens of text files, without tokenizing them, to check if a model was trained on this corpus."""
     return _digest(_by_content(files), tokenizer_digest, val_fraction)
 
 
 def _by_content(files: Sequence[Path]) -> list[tuple[str, Kind, Path]]:
-    """In the order of their content, so that a rename or another checkout folder changes nothing."""
+    """Ordered by content, so that the result does not depend on names and folders."""
     return sorted((hash_file(path), kind_of(path), path) for path in files)
 
 
@@ -115,7 +115,7 @@ def _write(
     on_bad_file: OnBadFile,
     warn: Callable[[str], None],
 ) -> _Meta:
-    """Tokenise `paths` into `folder`, which appears whole or not at all. The caller holds its lock."""
+    """Tokenize `paths` into `folder`, atomically. The caller holds its lock."""
     warnings: list[str] = []
 
     def keep(warning: str) -> None:
@@ -123,52 +123,52 @@ def _write(
         warn(warning)
 
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # a killed run's
+    shutil.rmtree(partial, ignore_errors=True)  # from a run that was killed
     partial.mkdir()
     try:
         documents = read_documents(paths, on_bad_file, keep)
         with (partial / "train.bin").open("wb") as train_file, (partial / "val.bin").open("wb") as val_file:
-            train, val = _tokenise(stretches(documents, val_fraction), tokenizer, train_file, val_file)
+            train, val = _tokenize(segments(documents, val_fraction), tokenizer, train_file, val_file)
             _sync(train_file)
             _sync(val_file)
         if not train.documents or not val.documents:
-            raise _one_sided(train, val, paths, val_fraction)
+            raise _empty_split(train, val, paths, val_fraction)
         meta = _Meta(train, val, warnings)
         with (partial / "meta.json").open("w", encoding="utf-8") as file:
             json.dump(asdict(meta), file, indent=2)
             _sync(file)
-        shutil.rmtree(folder, ignore_errors=True)  # there only if it was damaged
+        shutil.rmtree(folder, ignore_errors=True)  # exists only if it was damaged
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return meta
 
 
-def _tokenise(
-    texts: Iterable[Stretch], tokenizer: Tokenizer, train_file: BinaryIO, val_file: BinaryIO
+def _tokenize(
+    texts: Iterable[Segment], tokenizer: Tokenizer, train_file: BinaryIO, val_file: BinaryIO
 ) -> tuple[_Split, _Split]:
     train, val = _Split(), _Split()
     dtype = id_dtype(tokenizer)
     ending = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
     end_of_text = np.array(ending, dtype).tobytes()
     for batch, all_ids in _encoded(_batches(texts), tokenizer):
-        for stretch, ids in zip(batch, all_ids, strict=True):
-            split, file = (val, val_file) if stretch.validation else (train, train_file)
+        for segment, ids in zip(batch, all_ids, strict=True):
+            split, file = (val, val_file) if segment.validation else (train, train_file)
             file.write(ids.astype(dtype, copy=False).data)
-            split.tokens += len(ids) + stretch.ends * len(ending)
-            split.documents += stretch.documents
-            split.bytes += len(stretch.text.encode())
-            if stretch.ends:
+            split.tokens += len(ids) + segment.ends * len(ending)
+            split.documents += segment.documents
+            split.bytes += len(segment.text.encode())
+            if segment.ends:
                 file.write(end_of_text)
     return train, val
 
 
-def _encoded(batches: Iterable[list[Stretch]], tokenizer: Tokenizer) -> Iterator[tuple[list[Stretch], list[Ids]]]:
-    """Each batch with its ids, while the next one is read: what tokenises lets go of the GIL."""
+def _encoded(batches: Iterable[list[Segment]], tokenizer: Tokenizer) -> Iterator[tuple[list[Segment], list[Ids]]]:
+    """Each batch with its ids, which are computed while the next batch is read: the tokenizers release the GIL."""
     with ThreadPoolExecutor(1) as ahead:
-        pending: deque[tuple[list[Stretch], Future[list[Ids]]]] = deque()
+        pending: deque[tuple[list[Segment], Future[list[Ids]]]] = deque()
         for batch in batches:
-            pending.append((batch, ahead.submit(tokenizer.encode_batch, [stretch.text for stretch in batch])))
+            pending.append((batch, ahead.submit(tokenizer.encode_batch, [segment.text for segment in batch])))
             if len(pending) > 1:
                 done, ids = pending.popleft()
                 yield done, ids.result()
@@ -176,12 +176,12 @@ def _encoded(batches: Iterable[list[Stretch]], tokenizer: Tokenizer) -> Iterator
             yield done, ids.result()
 
 
-def _batches(texts: Iterable[Stretch]) -> Iterator[list[Stretch]]:
-    batch: list[Stretch] = []
+def _batches(texts: Iterable[Segment]) -> Iterator[list[Segment]]:
+    batch: list[Segment] = []
     characters = 0
-    for stretch in texts:
-        batch.append(stretch)
-        characters += len(stretch.text)
+    for segment in texts:
+        batch.append(segment)
+        characters += len(segment.text)
         if characters >= _BATCH:
             yield batch
             batch, characters = [], 0
@@ -189,28 +189,28 @@ def _batches(texts: Iterable[Stretch]) -> Iterator[list[Stretch]]:
         yield batch
 
 
-def _one_sided(train: _Split, val: _Split, paths: Sequence[Path], val_fraction: float) -> InputError:
-    """The error for a corpus whose documents all fell into one split; tells a fraction that would part them."""
+def _empty_split(train: _Split, val: _Split, paths: Sequence[Path], val_fraction: float) -> InputError:
+    """The error for a corpus with an empty split; suggests a fraction for which neither is empty."""
     found = f"{train.documents + val.documents:,} documents with {train.bytes + val.bytes:,} bytes of text"
     missing = "training" if val.documents else "validation"
-    # Read once more, as only a small corpus comes here.
+    # read again, because only a small corpus has an empty split
     documents = read_documents(paths, "skip", lambda _: None)
     positions = sorted({split_position(document.text) for document in documents})
-    hint = "Add text: a split takes two documents that differ, and more is better (a long text file counts as several)."
+    hint = "Add text: there must be at least two different documents (a long text file counts as several)."
     for first, second in pairwise(positions):
         fraction = math.ceil(first * 100 + 1e-9) / 100
         if first < fraction <= second:
-            hint = f"Set val_fraction to {fraction:.2f}, or add text: of many documents, close to that share is held out."
+            hint = f"Set val_fraction to {fraction:.2f}, or add text: the share held out approaches val_fraction."
             break
     return InputError(
-        f"The corpus has {found}, and at val_fraction {val_fraction:g} none of them is for {missing}, so nothing was "
-        "trained. (A hash of each document decides, so that none ever moves.)",
+        f"The corpus has {found}, but with val_fraction {val_fraction:g} none of them is in the {missing} split. Nothing was "
+        "trained. (Documents are assigned by a hash of their text, so that none moves as the corpus grows.)",
         hint,
     )
 
 
 def _read_meta(folder: Path, tokenizer: Tokenizer) -> _Meta | None:
-    """What an earlier run wrote; None where there is nothing, or token files of another size than it says."""
+    """The meta.json of an earlier run; None if it is missing, or if the token files have other sizes."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         read = _Meta(_Split(**meta["train"]), _Split(**meta["val"]), meta["warnings"])
@@ -223,7 +223,7 @@ def _read_meta(folder: Path, tokenizer: Tokenizer) -> _Meta | None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time. The lock goes with the process that holds it, however that ends."""
+    """A lock for one process at a time, which the operating system releases when that process ends."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(folder.name + ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,8 +1,7 @@
 """Text <-> token ids, and the tokenizer files of a model folder.
 
-Every tokenizer here IS a `tokenizer.json`: what trains the model, what is published and what stock `transformers` loads
-give the same ids. Made from a spec: `gpt2`, `bpe:<size>` (trained on the corpus), `bytes`, or the path of a tokenizer.json or
-of nanoGPT's meta.pkl.
+Every tokenizer is a `tokenizer.json`: training, the published model and stock `transformers` use the same ids. It is created
+from a spec: `gpt2`, `bpe:<size>` (trained on the corpus), `bytes`, or the path of a tokenizer.json or of nanoGPT's meta.pkl.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ from .char_vocab import character_encoder, character_tokenizer, id_tokenizer, re
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 
-# The digests of the tokenizers that are the same for everyone.
+# The digests of the tokenizers that do not depend on a corpus.
 CHARACTERS, IDS = "characters", "ids"
 _NAMES = {
     "72d2e5ef6a4bec2ceddd5805cb3d366b3da1ea04cd47111e2f8bf057c42c41db": "gpt2",
@@ -35,21 +34,21 @@ _NAMES = {
 
 
 class Tokenizer:
-    """A `tokenizers.Tokenizer` that reads documents as ordinary text and knows its end-of-text token.
+    """A `tokenizers.Tokenizer` that encodes documents as ordinary text, and its end-of-text token.
 
-    Text such as "<|endoftext|>" in a document gives the ids of its characters, never the special id: nobody can end a
-    document from within. Nothing is added before or after a text.
+    Text such as "<|endoftext|>" in a document gives the ids of its characters, never the special id, so that a document can't
+    contain its own end. No tokens are added before or after a text.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, end_of_text: str | None, name: str) -> None:
-        """`name` is the spec, for people. `end_of_text` None: the vocabulary has none, and documents follow each other.
+        """`name` is the spec, for messages. `end_of_text` None: the vocabulary has none, and documents are not separated.
 
-        Raises ValueError where `end_of_text` is no token of the vocabulary.
+        Raises ValueError if `end_of_text` is not in the vocabulary.
         """
         end_of_text_id = None if end_of_text is None else backend.token_to_id(end_of_text)
         if end_of_text is not None and end_of_text_id is None:
             raise ValueError(f"has no end-of-text token ({end_of_text!r} is not in its vocabulary)")
-        # A template that adds tokens, truncation and padding would make ids depend on who loads the file.
+        # With a template that adds tokens, truncation or padding, ids would depend on the program that loads the file.
         parts = json.loads(backend.to_str()) | {"post_processor": None, "truncation": None, "padding": None}
         self._backend = tokenizers.Tokenizer.from_str(json.dumps(parts))
         self._backend.encode_special_tokens = True
@@ -61,11 +60,11 @@ class Tokenizer:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of what determines ids: equal for tokenizers that encode every text alike."""
+        """SHA-256 (hex) of everything that determines ids: equal for tokenizers that encode every text to the same ids."""
         parts = json.loads(self._backend.to_str())
         model, added = parts["model"], {token["content"]: token["id"] for token in parts["added_tokens"]}
         vocabulary = model.pop("vocab")
-        if isinstance(vocabulary, dict):  # some files list the added tokens in it too: that makes no difference
+        if isinstance(vocabulary, dict):  # some files list the added tokens here too, with the same meaning
             vocabulary = sorted((vocabulary | added).items())
         special = sorted(token["content"] for token in parts["added_tokens"] if token["special"])
         settings = _settings([parts["normalizer"], parts["pre_tokenizer"], model])
@@ -74,7 +73,7 @@ class Tokenizer:
 
     @cached_property
     def token_bytes(self) -> npt.NDArray[np.int64] | None:
-        """(vocab_size,) how many UTF-8 bytes of text each id stands for, 0 for special ones; None if not byte-level."""
+        """(vocab_size,) the number of UTF-8 bytes of each id, 0 for special tokens; None if not byte-level."""
         if not self._byte_level:
             return None
         lengths = np.zeros(self.vocab_size, np.int64)
@@ -91,7 +90,7 @@ class Tokenizer:
         return fast_encoder(self._backend) or character_encoder(self._backend)
 
     def encode_batch(self, texts: Sequence[str]) -> list[npt.NDArray[np.unsignedinteger[Any]]]:
-        """The ids of each text, on all cores. Raises InputError for text that a vocabulary of characters can't spell."""
+        """The ids of each text, on all cores. Raises InputError for characters that a character vocabulary does not have."""
         try:
             if self._fast_encoder is None:
                 encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
@@ -100,37 +99,39 @@ class Tokenizer:
                 return [self._fast_encoder(texts[0])]
             with ThreadPoolExecutor(os.cpu_count()) as threads:
                 return list(threads.map(self._fast_encoder, texts))
-        except Exception as error:  # `tokenizers` has no class of its own
-            raise self._unknown(texts, error) from None
+        except Exception as error:  # `tokenizers` raises plain Exception
+            raise self._unknown_text(texts, error) from None
 
-    def _unknown(self, texts: Sequence[str], error: Exception) -> Exception:
+    def _unknown_text(self, texts: Sequence[str], error: Exception) -> Exception:
         if self.name not in (CHARACTERS, IDS):
             return error
         pieces = next(filter(None, (unknown_pieces(self._backend, text) for text in texts)), [])
         shown = ", ".join(repr(piece[:40]) for piece in pieces)
         if self.name == IDS:
             return InputError(
-                f"Nobody knows this model's vocabulary: its text is token ids, and {shown} are none. Nothing was tokenised.",
-                "Give `tokenizer` (gpt2, a tokenizer.json or nanoGPT's meta.pkl) where the model is imported, or nanoGPT's "
+                f"The vocabulary of this model is unknown, so text must consist of token ids, but it contains {shown}. "
+                "Nothing was tokenized.",
+                "Set `tokenizer` (gpt2, a tokenizer.json or nanoGPT's meta.pkl) when importing the model, or use nanoGPT's "
                 "train.bin and val.bin as `data`.",
             )
         return InputError(
-            f"The text has what is not among the {self.vocab_size} characters of this model: {shown}. Nothing was tokenised.",
-            "Leave these characters out of the corpus, or start fresh with another tokenizer.",
+            f"The text contains characters that are not in this model's vocabulary of {self.vocab_size} characters: {shown}. "
+            "Nothing was tokenized.",
+            "Remove these characters from the corpus, or train a new model with another tokenizer.",
         )
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`; an end-of-text token shows as its name. Ids that split a character give U+FFFD."""
+        """The text of `ids`, with the names of special tokens. Incomplete UTF-8 sequences give U+FFFD."""
         return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=False))
 
     def save(self, folder: Path, model_max_length: int | None = None) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json`, whole: `AutoTokenizer` loads them from the folder alone.
+        """Write `tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer` loads without network access.
 
-        `model_max_length` is the model's block size, in tokens, at which `transformers` warns and truncates.
+        `model_max_length` is the block size of the model in tokens; `transformers` warns and truncates there.
         """
         config: dict[str, object] = {
-            # Its tokenizer.json taken as it is. transformers 5 writes "TokenizersBackend" and reads this name for the
-            # same class; transformers 4 knows this name only.
+            # Uses tokenizer.json unchanged. transformers 5 writes "TokenizersBackend" and accepts this name for the same
+            # class; transformers 4 knows only this name.
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": self.end_of_text,
             "eos_token": self.end_of_text,
@@ -144,9 +145,9 @@ class Tokenizer:
 
 
 def make_tokenizer(spec: str, texts: Callable[[], Iterator[str]]) -> Tokenizer:
-    """The tokenizer that `spec` names; `texts` gives the corpus to those that are trained on it.
+    """The tokenizer of `spec`. `texts` returns the corpus, for those that are trained on it.
 
-    Raises InputError for a spec that is none, a vocabulary that can't be had, or a corpus too small for its size.
+    Raises InputError for an invalid spec, a vocabulary that can't be loaded, or a corpus that is too small for its size.
     """
     if spec == "gpt2":
         return Tokenizer(byte_level_tokenizer(_gpt2_ranks()), END_OF_TEXT, spec)
@@ -159,35 +160,35 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterator[str]]) -> Tokenizer:
         return _from_meta(Path(spec))
     if not spec.endswith(".json"):
         raise InputError(
-            f"'{spec}' names no tokenizer, so nothing was tokenised.",
-            "Write gpt2, bytes, bpe:<size> (bpe:4096, say), or the path of a tokenizer.json or a meta.pkl.",
+            f"tokenizer: '{spec}' is not a valid tokenizer. Nothing was tokenized.",
+            "Use gpt2, bytes, bpe:<size> (for example bpe:4096), or the path of a tokenizer.json or a meta.pkl.",
         )
     try:
         return _from_file(Path(spec), spec)
     except ValueError as error:
         raise InputError(
-            f"The tokenizer {spec} {error}, so nothing was tokenised.",
-            "Name a tokenizer.json as `tokenizers` and `transformers` save it.",
+            f"The tokenizer {spec} {error}. Nothing was tokenized.",
+            "Use a tokenizer.json that was saved by `tokenizers` or `transformers`.",
         ) from None
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a model folder: gives the ids that stock `transformers` gives to ordinary text.
+    """The tokenizer of a model folder, with the same ids as stock `transformers` for ordinary text.
 
-    Its `name` is told from what it holds: `gpt2`, `bytes`, `bpe:<size>`, `characters`, `ids`, else `tokenizer.json`.
-    Raises CheckpointError where the folder has no tokenizer.json that can be read, or no end-of-text token.
+    Its `name` is derived from the content: `gpt2`, `bytes`, `bpe:<size>`, `characters`, `ids`, else `tokenizer.json`.
+    Raises CheckpointError if tokenizer.json can't be read, or has no end-of-text token.
     """
     try:
         return _from_file(folder / TOKENIZER_FILE, None)
     except ValueError as error:
         raise CheckpointError(
-            f"The tokenizer {folder / TOKENIZER_FILE} {error}, so the model's token ids have no meaning.",
-            "Use a model folder that was saved whole, with tokenizer.json and tokenizer_config.json.",
+            f"The tokenizer {folder / TOKENIZER_FILE} {error}, so token ids can't be decoded.",
+            "Use a complete model folder, with tokenizer.json and tokenizer_config.json.",
         ) from None
 
 
 def ids_tokenizer(size: int) -> Tokenizer:
-    """For a model of `size` ids that nobody knows the text of: it reads and writes them as numbers."""
+    """For a model of `size` ids with an unknown vocabulary: ids are read and written as numbers."""
     return Tokenizer(id_tokenizer(size), None, IDS)
 
 
@@ -196,21 +197,21 @@ def _from_meta(path: Path) -> Tokenizer:
         return Tokenizer(character_tokenizer(read_meta(path)), None, CHARACTERS)
     except ValueError as error:
         raise InputError(
-            f"The vocabulary {path} {error}, so nothing was tokenised.",
-            "Name the meta.pkl that nanoGPT's prepare.py wrote beside the train.bin of this model.",
+            f"The vocabulary {path} {error}. Nothing was tokenized.",
+            "Use the meta.pkl that nanoGPT's prepare.py wrote beside the train.bin of this model.",
         ) from None
 
 
 def _gpt2_ranks() -> dict[bytes, int]:
     try:
         return tiktoken.get_encoding("gpt2")._mergeable_ranks
-    except Exception as error:  # requests' and OS errors: tiktoken downloads with whatever it has
+    except Exception as error:  # tiktoken raises errors of requests and of the OS
         reason = str(error).partition("\n")[0]
         raise InputError(
-            f"GPT-2's vocabulary is not on this machine and can't be downloaded ({type(error).__name__}: {reason}), "
-            "so nothing was tokenised.",
-            "Let the job reach openaipublic.blob.core.windows.net, set TIKTOKEN_CACHE_DIR to a folder that has it, or "
-            "use a tokenizer that needs no download: bpe:<size> (bpe:4096, say) or bytes.",
+            f"GPT-2's vocabulary is not cached on this machine and can't be downloaded ({type(error).__name__}: {reason}). "
+            "Nothing was tokenized.",
+            "Allow the job to reach openaipublic.blob.core.windows.net, set TIKTOKEN_CACHE_DIR to a folder that contains it, "
+            "or use a tokenizer without a download: bpe:<size> (for example bpe:4096) or bytes.",
         ) from None
 
 
@@ -219,14 +220,14 @@ def _trained(spec: str, texts: Callable[[], Iterator[str]]) -> Tokenizer:
     least = 256 + 1
     if size < least:
         raise InputError(
-            f"The tokenizer '{spec}' has no size of at least {least} (every byte, and end of text).",
-            "Write bpe:4096, say, or bytes for a tokenizer of 257.",
+            f"tokenizer: '{spec}' must have a size of at least {least} (256 bytes and end of text). Nothing was tokenized.",
+            "Use bpe:4096, for example, or bytes for 257 entries.",
         )
     ranks = train_ranks(texts(), size - 1)
     if len(ranks) + 1 < size:
         raise InputError(
-            f"The corpus is too small for the tokenizer {spec}: it has pairs for {len(ranks) + 1:,} entries only, so "
-            "nothing was tokenised.",
+            f"The corpus is too small for the tokenizer {spec}: its repeated pairs give only {len(ranks) + 1:,} entries. "
+            "Nothing was tokenized.",
             f"Use bpe:{len(ranks) + 1} or less, bytes, gpt2, or more text.",
         )
     return Tokenizer(byte_level_tokenizer(ranks), END_OF_TEXT, spec)
@@ -238,16 +239,16 @@ def _from_file(path: Path, name: str | None) -> Tokenizer:
         backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"can't be read ({error.strerror})") from None
-    except Exception as error:  # what `tokenizers` raises for a file that it can't parse
-        raise ValueError(f"can't be understood ({error})") from None
+    except Exception as error:  # `tokenizers` raises plain Exception for an invalid file
+        raise ValueError(f"is not a valid tokenizer.json ({error})") from None
     tokenizer = Tokenizer(backend, _end_of_text(path.parent / CONFIG_FILE), name or TOKENIZER_FILE)
     return tokenizer if name else _named(tokenizer)
 
 
 def _end_of_text(config: Path) -> str | None:
-    """The `eos_token` that a tokenizer_config.json names; GPT-2's where it names none, as GPT-2's own file does.
+    """The `eos_token` of a tokenizer_config.json; GPT-2's if the key is missing, as in GPT-2's own file.
 
-    None where it says that there is none.
+    None if it is null.
     """
     try:
         token = json.loads(config.read_text(encoding="utf-8")).get("eos_token", END_OF_TEXT)
@@ -255,7 +256,7 @@ def _end_of_text(config: Path) -> str | None:
         token = END_OF_TEXT
     except (OSError, ValueError, AttributeError) as error:
         raise ValueError(f"has a {CONFIG_FILE} beside it that can't be read ({error})") from None
-    if isinstance(token, dict):  # an AddedToken, as transformers 4 writes one
+    if isinstance(token, dict):  # an AddedToken, as transformers 4 writes it
         token = token.get("content")
     return None if token is None else str(token)
 
@@ -270,7 +271,7 @@ def _named(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def _settings(value: Any) -> Any:
-    """Parts of a tokenizer.json without what leaves ids alone: offsets, and options that are off, which come and go."""
+    """Parts of a tokenizer.json without what does not affect ids: offsets, and disabled options, which versions add."""
     if isinstance(value, dict):
         off = (None, False, "")
         return {key: _settings(part) for key, part in value.items() if part not in off and key != "trim_offsets"}

@@ -1,4 +1,4 @@
-"""A tokenised corpus: two memory-mapped streams of ids and what is known of them."""
+"""A tokenized corpus: two memory-mapped streams of ids, and their counts."""
 
 import hashlib
 from collections.abc import Iterable
@@ -14,13 +14,13 @@ from .tokenizer import Tokenizer
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 
-# Part of every digest: raise it when the same corpus would give other ids than before.
+# Part of every digest. Increase the number if the same corpus gives other ids than before.
 FORMAT = "echoself tokens 1"
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A tokenised corpus. `digest` is equal exactly where ids, order and split are: batches are drawn from it."""
+    """A tokenized corpus. `digest` identifies ids, order and split, and seeds the batches."""
 
     train: Ids  # (n,) memory-mapped ids
     val: Ids
@@ -28,20 +28,22 @@ class Tokens:
     tokenizer: Tokenizer
     documents: int  # in both splits together
     val_documents: int
-    bytes_train: int | None  # UTF-8 bytes of the text, for bits per byte; None where a .bin can't tell
+    bytes_train: (
+        int | None
+    )  # UTF-8 bytes of the text, for bits per byte; None if unknown, as for a .bin without byte-level tokenizer
     bytes_val: int | None
-    reused: bool  # nothing was tokenised
+    reused: bool  # from the cache
 
 
 def require_block(tokens: Tokens, block_size: int) -> None:
-    """Raises InputError where a split has no room for one block of `block_size` tokens and the token after it."""
+    """Raises InputError if a split has fewer than `block_size` + 1 tokens."""
     sizes = {"training": len(tokens.train), "validation": len(tokens.val)}
     smallest = min(sizes.values())
     if smallest <= block_size:
-        told = " and ".join(f"{size:,} tokens for {split}" for split, size in sizes.items())
+        found = " and ".join(f"{size:,} {split} tokens" for split, size in sizes.items())
         raise InputError(
-            f"The corpus has {told}, and a block of {block_size:,} needs at least {block_size + 1:,} of each, "
-            "so nothing was trained.",
+            f"The corpus has {found}, but block_size {block_size:,} requires at least {block_size + 1:,} of each. Nothing was "
+            "trained.",
             f"Lower block_size to {smallest - 1} or less, or add text." if smallest > 1 else "Add text.",
         )
 
@@ -61,7 +63,7 @@ def hash_file(path: Path) -> str:
     except OSError as error:
         raise InputError(
             f"{path} can't be read ({error.strerror}), so the corpus was not read.",
-            "Check its permissions, or take it out of `data`.",
+            "Check its permissions, or remove it from `data`.",
         ) from None
 
 

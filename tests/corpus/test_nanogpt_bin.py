@@ -58,7 +58,7 @@ def test_the_digest_knows_the_content(gpt2: Tokenizer, tmp_path: Path) -> None:
 
 def test_ids_that_the_tokenizer_does_not_have_are_refused(gpt2: Tokenizer, tmp_path: Path) -> None:
     files = write(tmp_path, [0] * 100 + [50257], [1])
-    with pytest.raises(InputError, match=r"train\.bin has the token id 50,257, and the tokenizer gpt2 has only 50,257"):
+    with pytest.raises(InputError, match=r"train\.bin contains token id 50,257, but the tokenizer gpt2 has only 50,257"):
         prepare(files, gpt2, tmp_path)
 
 

@@ -92,24 +92,24 @@ BROKEN: list[tuple[str, bytes, str]] = [
     ("a.json", b"[]", " is empty"),
     ("a.txt", b"one\ntwo\nth\xe9ee\n", ", line 3: byte 0xe9 is not UTF-8"),
     ("a.txt", b"one\ncut short \xe2\x82", ", line 2: byte 0xe2 is not UTF-8"),
-    ("a.txt", b"one\n\0two", ", line 2: a NUL byte"),
-    ("a.txt", "é\n".encode("utf-16"), ", line 1: byte 0xff|, line 1: a NUL byte"),
-    ("a.txt", gzip.compress(b"text", mtime=0), ", line 1: (a NUL byte|byte 0x)"),
-    ("a.jsonl", b'\n[{"text": "x"}]', ", line 2: a JSON array, not a record a line; name the file .json"),
-    ("a.jsonl", b'{"text": "x"}\n{"text": \n', r", line 2 is broken JSON \(Expecting value"),
+    ("a.txt", b"one\n\0two", ", line 2: NUL byte"),
+    ("a.txt", "é\n".encode("utf-16"), ", line 1: byte 0xff|, line 1: NUL byte"),
+    ("a.txt", gzip.compress(b"text", mtime=0), ", line 1: (NUL byte|byte 0x)"),
+    ("a.jsonl", b'\n[{"text": "x"}]', ", line 2: a JSON array instead of one record per line; rename the file to .json"),
+    ("a.jsonl", b'{"text": "x"}\n{"text": \n', r", line 2 is invalid JSON \(Expecting value"),
     ("a.jsonl", b'{"text": "x"}\n{"text": "\xe9"}\n', r", line 2 is not UTF-8 \(byte 0xe9\)"),
     ("a.jsonl", b'{"text": "x"}\n\n{"title": "x"}\n', ", line 3 has neither `text` nor `messages`"),
     ("a.jsonl", b"[" * 100_000, ", line 1: a JSON array"),
     ("a.jsonl", b'{"a":' * 100_000, ", line 1 is JSON nested too deeply"),
-    ("a.json", b'[{"text": "x"}, {"text": "y"', r", record 2 is broken JSON"),
-    ("a.json", b'[{"text": "x"}] trailing', r", record 2 is broken JSON"),
-    ("a.json", b'[{"text": "x"}, {"text": "\xe9"}]', r", record 2 is broken JSON"),
+    ("a.json", b'[{"text": "x"}, {"text": "y"', r", record 2 is invalid JSON"),
+    ("a.json", b'[{"text": "x"}] trailing', r", record 2 is invalid JSON"),
+    ("a.json", b'[{"text": "x"}, {"text": "\xe9"}]', r", record 2 is invalid JSON"),
     ("a.json", b'[{"text": "x"}, {"title": "y"}]', ", record 2 has neither"),
-    ("a.json", b'{"text": "x"}\n{"text": "y"}\n', ", line 2: more than one record; name the file .jsonl"),
-    ("a.json", b'{"text": "x"', ", line 1 is broken JSON"),
+    ("a.json", b'{"text": "x"}\n{"text": "y"}\n', ", line 2: more than one record; rename the file to .jsonl"),
+    ("a.json", b'{"text": "x"', ", line 1 is invalid JSON"),
     ("a.json", b'{"name": "package"}', ", record 1 has neither"),
-    ("a.parquet", b"PAR1 not really", " is no Parquet file that can be read"),
-    ("a.parquet", b"", " is no Parquet file that can be read"),
+    ("a.parquet", b"PAR1 not really", " is not a readable Parquet file"),
+    ("a.parquet", b"", " is not a readable Parquet file"),
 ]
 
 
@@ -147,5 +147,5 @@ def test_under_skip_the_other_records_are_read(write: Write) -> None:
     documents = list(read_documents([path], "skip", warnings.append))
     assert [document.text for document in documents] == ["one", "four"]
     assert len(warnings) == 1
-    assert "line 2 is broken JSON" in warnings[0]
+    assert "line 2 is invalid JSON" in warnings[0]
     assert "2 records" in warnings[0]

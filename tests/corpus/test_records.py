@@ -47,7 +47,7 @@ def test_known_shapes_become_plain_text(record: object, text: str) -> None:
         ({"title": "x", "body": "y"}, r"has neither `text` nor `messages` \(it has title, body\)"),
         ({"text": 5}, "has a number as `text`"),
         ({"text": " \n"}, "has an empty text"),
-        ({"text": "\ud83d"}, "half of a surrogate pair"),
+        ({"text": "\ud83d"}, "unpaired surrogate"),
         ({"messages": []}, "has an empty list as `messages`"),
         ({"messages": [{"content": "x"}]}, "has no `role` in message 1"),
         ({"messages": [{"role": "user", "content": 7}]}, "has a number as `content` in message 1"),

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from echoself_action.corpus.readers import Document, read_documents
-from echoself_action.corpus.split import Stretch, is_validation, split_position, stretches
+from echoself_action.corpus.split import Segment, is_validation, segments, split_position
 
 
 def test_the_split_of_a_text_is_fixed_for_all_time() -> None:
@@ -51,23 +51,23 @@ def split_texts() -> tuple[list[str], list[str]]:
 
 def test_passages_of_one_split_flow_on_and_a_seam_ends_them() -> None:
     (a, b, c, *_), (v, *_) = split_texts()
-    assert list(stretches(passages(a, b, v, c), 0.5)) == [
-        Stretch(a + b, validation=False, documents=2, ends=True),
-        Stretch(v, validation=True, documents=1, ends=True),
-        Stretch(c, validation=False, documents=1, ends=True),
+    assert list(segments(passages(a, b, v, c), 0.5)) == [
+        Segment(a + b, validation=False, documents=2, ends=True),
+        Segment(v, validation=True, documents=1, ends=True),
+        Segment(c, validation=False, documents=1, ends=True),
     ]
 
 
 def test_documents_never_flow_into_each_other() -> None:
     (a, b, *_), _ = split_texts()
-    assert list(stretches([*passages(a), *passages(b)], 0.5)) == [
-        Stretch(a, validation=False, documents=1, ends=True),
-        Stretch(b, validation=False, documents=1, ends=True),
+    assert list(segments([*passages(a), *passages(b)], 0.5)) == [
+        Segment(a, validation=False, documents=1, ends=True),
+        Segment(b, validation=False, documents=1, ends=True),
     ]
 
 
 def test_a_long_flow_is_handed_on_in_pieces_without_an_end() -> None:
     (a, *_), _ = split_texts()
-    flow = list(stretches(passages(*[a + "\n" * 10_000] * 250), 0.5))
+    flow = list(segments(passages(*[a + "\n" * 10_000] * 250), 0.5))
     assert [stretch.ends for stretch in flow] == [False, False, True]
     assert sum(stretch.documents for stretch in flow) == 250

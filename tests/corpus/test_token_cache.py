@@ -14,7 +14,7 @@ from echoself_action.corpus import token_cache
 from echoself_action.corpus.char_vocab import character_tokenizer
 from echoself_action.corpus.globs import find_files
 from echoself_action.corpus.readers import read_documents
-from echoself_action.corpus.split import is_validation, split_position, stretches
+from echoself_action.corpus.split import is_validation, segments, split_position
 from echoself_action.corpus.token_cache import prepare_tokens
 from echoself_action.corpus.tokenizer import Tokenizer, make_tokenizer
 from echoself_action.corpus.tokens import Tokens, hash_file, require_block
@@ -59,7 +59,7 @@ def test_a_long_file_flows_on_between_its_seams(shakespeare_file: Path, tokenize
     assert tokens.bytes_val == len(tokens.val) - ends[1]
     assert len(text.encode()) == tokens.bytes_train + tokens.bytes_val
     for ids in (tokens.train, tokens.val):
-        assert all(stretch in text for stretch in tokenizer.decode(ids).split("<|endoftext|>"))
+        assert all(segment in text for segment in tokenizer.decode(ids).split("<|endoftext|>"))
 
 
 @pytest.mark.usefixtures("gpt2_vocabulary")
@@ -69,8 +69,8 @@ def test_flowing_on_gives_the_ids_of_the_uncut_text(shakespeare_file: Path, cach
     assert tokens.train.dtype == np.uint16
     ends = np.flatnonzero(tokens.train == gpt2.end_of_text_id)
     for start, end in zip([0, *(ends[:-1] + 1)], ends, strict=True):
-        stretch = tokens.train[start:end]
-        assert gpt2.encode_batch([gpt2.decode(stretch)])[0].tolist() == stretch.tolist()
+        segment = tokens.train[start:end]
+        assert gpt2.encode_batch([gpt2.decode(segment)])[0].tolist() == segment.tolist()
 
 
 def test_token_files_hold_what_tokenizers_gives_to_each_text_in_order(
@@ -83,8 +83,8 @@ def test_token_files_hold_what_tokenizers_gives_to_each_text_in_order(
     backend = character_tokenizer(characters)
     paths = sorted(files, key=hash_file)
     expected: dict[bool, list[int]] = {True: [], False: []}
-    for stretch in stretches(read_documents(paths, "fail", pytest.fail), 0.1):
-        expected[stretch.validation] += backend.encode(stretch.text).ids
+    for segment in segments(read_documents(paths, "fail", pytest.fail), 0.1):
+        expected[segment.validation] += backend.encode(segment.text).ids
     for batch in (10**9, 10_000, 1):
         monkeypatch.setattr(token_cache, "_BATCH", batch)
         tokens = prepare(files, Tokenizer(backend, None, "characters"), cache / str(batch))
@@ -93,7 +93,7 @@ def test_token_files_hold_what_tokenizers_gives_to_each_text_in_order(
 
 
 def test_what_can_not_be_tokenised_leaves_nothing(shakespeare_file: Path, cache: Path) -> None:
-    with pytest.raises(InputError, match="is not among the 2 characters"):
+    with pytest.raises(InputError, match="not in this model's vocabulary of 2 characters"):
         prepare([shakespeare_file], Tokenizer(character_tokenizer(["a", "b"]), None, "characters"), cache)
     assert not list(cache.glob("*/*"))
 
@@ -102,7 +102,7 @@ def test_a_second_run_reuses_what_the_first_wrote(
     chat_files: list[Path], tokenizer: Tokenizer, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = prepare(chat_files, tokenizer, cache)
-    monkeypatch.setattr(tokenizer, "encode_batch", lambda _: pytest.fail("tokenised again"))
+    monkeypatch.setattr(tokenizer, "encode_batch", lambda _: pytest.fail("tokenized again"))
     second = prepare(chat_files, tokenizer, cache)
     assert (first.reused, second.reused) == (False, True)
     assert second.digest == first.digest
@@ -218,9 +218,9 @@ def test_no_validation_document_is_an_error_with_a_fraction_that_helps(
 ) -> None:
     texts = [text for text in (f"document {i}" for i in range(100)) if split_position(text) > 0.15][:12]
     files = lines(tmp_path, texts)
-    with pytest.raises(InputError, match=r"12 documents with 123 bytes of text, and at val_fraction 0\.1 none") as caught:
+    with pytest.raises(InputError, match=r"12 documents with 123 bytes of text, but with val_fraction 0\.1 none") as caught:
         prepare(files, tokenizer, cache)
-    assert "is for validation" in caught.value.message
+    assert "is in the validation split" in caught.value.message
     assert not list(cache.glob("*/*"))
     fraction = float(caught.value.hint.split()[3].rstrip(","))
     assert 1 <= prepare(files, tokenizer, cache, fraction).val_documents <= 2
@@ -229,7 +229,7 @@ def test_no_validation_document_is_an_error_with_a_fraction_that_helps(
 def test_no_training_document_is_an_error_with_a_fraction_that_helps(tokenizer: Tokenizer, tmp_path: Path, cache: Path) -> None:
     texts = [text for text in (f"document {i}" for i in range(100)) if split_position(text) < 0.1][:3]
     files = lines(tmp_path, texts)
-    with pytest.raises(InputError, match="none of them is for training") as caught:
+    with pytest.raises(InputError, match="none of them is in the training split") as caught:
         prepare(files, tokenizer, cache)
     fraction = float(caught.value.hint.split()[3].rstrip(","))
     assert prepare(files, tokenizer, cache, fraction).documents == 3
@@ -246,7 +246,7 @@ def test_a_block_must_fit_into_both_splits(chat_files: list[Path], tokenizer: To
     tokens = prepare(chat_files, tokenizer, cache)
     fits = len(tokens.val) - 1
     require_block(tokens, fits)
-    with pytest.raises(InputError, match=f"{len(tokens.val):,} tokens for validation") as caught:
+    with pytest.raises(InputError, match=f"{len(tokens.val):,} validation tokens") as caught:
         require_block(tokens, fits + 1)
     assert f"Lower block_size to {fits} or less" in caught.value.hint
 

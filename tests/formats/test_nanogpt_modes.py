@@ -49,7 +49,7 @@ def test_text_for_a_model_whose_vocabulary_nobody_knows_is_refused(
     echoself: Cli, workspace: Path, shared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     echoself(f"train --checkpoint {shared}/fixtures/nanogpt/bias_true/ckpt.pt --data docs/*.md", code=2)
-    assert "Nobody knows this model's vocabulary" in capsys.readouterr().err
+    assert "The vocabulary of this model is unknown" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_no_known_model_is_refused_by_its_tensors(

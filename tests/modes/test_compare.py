@@ -101,7 +101,7 @@ def test_another_tokenizer_and_a_foreign_file_are_compared_in_bits_per_byte(
         assert "bits per byte, a difference of" in capsys.readouterr().out
     save(nanogpt_checkpoint(), Path("ckpt.pt"))
     echoself("compare --candidates better,ckpt.pt", code=2)
-    assert "Nobody knows this model's vocabulary" in capsys.readouterr().err
+    assert "The vocabulary of this model is unknown" in capsys.readouterr().err
 
 
 def test_a_candidate_that_cant_be_read_is_named_and_nothing_is_compared(

@@ -368,5 +368,5 @@ def test_a_dataset_that_somebody_changed_is_refused(
             path_or_fileobj="changed.parquet", path_in_repo="data/train.parquet", repo_id=DATASET, repo_type="dataset"
         )
         echoself(TRAIN.replace("docs/*.md", f"hf://datasets/{DATASET}"), "--hub hub --output-dir there", code=2)
-        said = "is not as it was published" if name == "other order" else "is no Parquet file that can be read"
+        said = "is out of order" if name == "other order" else "is not a readable Parquet file"
         assert said in capsys.readouterr().err
