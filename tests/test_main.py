@@ -124,7 +124,7 @@ def test_a_private_repo_without_access_is_said(
 
 def test_a_wrong_revision_is_said(here: Callable[[str], int], run: Run, workspace: Path) -> None:
     assert here(f"cycle --repo-id me/model --hub hub --output-dir made {SMALL}") == 0
-    refused(run("pull --repo-id me/model --hub hub --revision v9"), 4, "is not there at revision v9")
+    refused(run("pull --repo-id me/model --hub hub --revision v9"), 4, "does not exist at revision v9")
     assert left(workspace) == ["hub", "made", "text.md"]
 
 

@@ -1,4 +1,4 @@
-"""Downloads a model folder from the Hub: the files of one commit, each verified against the Hub's own listing."""
+"""Downloads a model folder from the Hub: the files of one commit, each verified against the Hub's listing."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -36,13 +36,13 @@ from .retry import is_transient_in_download, with_retries
 from .signature import SignedBy, verify_folder
 
 _STATE_FILES = (*STATE_FILES, *SPARE_STATE_FILES)
-_Files = dict[str, tuple[str, RemoteFile]]  # name -> the commit that it comes from, and what the Hub says of it
+_Files = dict[str, tuple[str, RemoteFile]]  # name -> its commit, and its entry in the Hub's listing
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """`model` is what the revision holds, at `commit`. `newest` is where its training stands: the same, the checkpoint that
-    the model's learning rate fell from, or further on."""
+    """`model` is the model of the revision, at `commit`. `newest` is the checkpoint to resume from: the same model, the stable
+    checkpoint before its decay phase, or a later one."""
 
     model: ModelFolder
     newest: ModelFolder
@@ -57,14 +57,17 @@ def fetch(
     verify: Verify = "off",
     signer: SignedBy | None = None,
 ) -> Fetched:
-    """Fetch the model that was looked up into `output_dir`, as `checkpoint-<step>` folders.
+    """Download the model in `remote` to `output_dir`, as `checkpoint-<step>` folders.
 
-    With it comes the training state where the Hub keeps one: of the same weights, or, on the main branch, of the same run
-    further on. Raises HubError where the revision is not there or a file does not arrive whole, and CheckpointError where
-    what is there is no model folder. Nothing half-fetched gets a final name. A whole GPT-2 whose weights are a pickle becomes a
-    model folder on the way, saying what was assumed through `note`. `verify`: hold the model's files to the repo's
-    provenance.json, `auto` where it has one. `signer`: to the repo's model.sig, which has to be theirs. `require` and a
-    signer fetch neither a training state nor a pickle, for nobody answers for these.
+    The training state is downloaded too if the Hub has one of the same weights, or, on the main branch, a later one of the same
+    run. A folder gets its final name after the download is complete and verified. A GPT-2 with pickled weights is converted to
+    a model folder, and `note` gets the assumptions made.
+
+    `verify`: check the model files against provenance.json in the repo; `auto`: if it has one. `signer`: check them against
+    model.sig in the repo, which must be by this signer. With `require` or a signer neither a training state nor pickled weights
+    are downloaded, because these are not covered.
+
+    Raises HubError if the revision does not exist or a download fails, CheckpointError if it is not a complete model folder.
     """
     published, kept = remote.model, remote.state if remote.state and remote.state.has_state else None
     strict = verify == "require" or signer is not None
@@ -72,12 +75,12 @@ def fetch(
         kept = None
     if published is None:
         raise HubError(
-            f"{remote.repo_id} on {hub.endpoint} is not there at revision {remote.revision}, or is private to this token. "
+            f"{remote.repo_id} on {hub.endpoint} does not exist at revision {remote.revision}, or is not accessible. "
             "Nothing was fetched.",
-            "Check repo_id and revision, and the access of the token.",
+            "Check repo_id, revision, and which repos the token has access to.",
         )
     if not published.has_model:
-        if kept and remote.revision == MAIN:  # the first publish was cut off after the state, before the model
+        if kept and remote.revision == MAIN:  # the first publish was interrupted between the state and the model
             newest = _download(hub, remote.repo_id, _files(kept, (*MODEL_FILES, *_STATE_FILES)), output_dir)
             return Fetched(newest, newest, kept.commit)
         if published.has_pickled_model and not strict:
@@ -85,9 +88,9 @@ def fetch(
             return Fetched(model, model, published.commit)
         missing = [name for name in REQUIRED_FILES if name not in published.files]
         raise CheckpointError(
-            f"{remote.repo_id} at {published.commit} is no whole model folder: {', '.join(missing)} missing. "
+            f"{remote.repo_id} at {published.commit} is not a complete model folder: {', '.join(missing)} missing. "
             "Nothing was fetched.",
-            "Publish it with mode: deploy, or with transformers' save_pretrained of a GPT-2 model and its tokenizer.",
+            "Publish it with mode: deploy, or with save_pretrained of a GPT-2 model and its tokenizer in transformers.",
         )
     wanted = _files(published, (*MODEL_FILES, CARD_FILE, HISTORY_FILE, PROVENANCE_FILE, SIGNATURE_FILE))
     if signer:
@@ -117,7 +120,7 @@ def _weights(listing: Listing) -> tuple[str | None, str | None]:
 
 
 def read_facts(hub: Hub, repo_id: str, kept: Listing) -> Metadata | None:
-    """The training_metadata.json of a commit, or None where it has none of ours."""
+    """The training_metadata.json of a commit, or None if it has none that this program wrote."""
     if METADATA_FILE not in kept.files:
         return None
     with TemporaryDirectory() as folder:
@@ -125,20 +128,20 @@ def read_facts(hub: Hub, repo_id: str, kept: Listing) -> Metadata | None:
 
 
 def _verify(folder: Path, where: str, verify: Verify, signer: SignedBy | None, say: Callable[[str], None]) -> None:
-    """Hold what was fetched to who signed it, and to how it was published."""
+    """Check the downloaded files against the signature and the provenance."""
     if signer:
         verify_folder(folder, where, signer)
         say(f"signed by {signer.name}")
-        for name in CODE_FILES:  # it was there to be compared
+        for name in CODE_FILES:  # needed for the check of the signature only
             (folder / name).unlink(missing_ok=True)
     elif (folder / SIGNATURE_FILE).is_file() and verify != "off":
-        say(f"it has a {SIGNATURE_FILE}, which says nothing before signer names who must have signed it")
+        say(f"{SIGNATURE_FILE} was not checked: set signer to the expected signer")
     if verify != "off":
         verify_files(folder, where, verify == "require", say)
 
 
 def _unchecked(_: Path) -> None:
-    """Of files that nothing is known of but what the Hub says."""
+    """For files with neither signature nor provenance."""
 
 
 def _download(
@@ -150,9 +153,9 @@ def _download(
 
 
 def _converted(hub: Hub, repo_id: str, published: Listing, output_dir: Path, note: Callable[[str], None]) -> ModelFolder:
-    """A model folder of the GPT-2 in `pytorch_model.bin`, which is read with nothing in it run.
+    """A model folder from the GPT-2 in `pytorch_model.bin`. No code in the pickle is run.
 
-    Raises CheckpointError where it is not the whole model, with what is wrong and what of it can be saved.
+    Raises CheckpointError if it is not the complete model, with a diagnosis.
     """
     from ..formats.diagnosis import diagnose  # these load PyTorch, which a model of ours is fetched without
     from ..formats.import_checkpoint import import_checkpoint
@@ -166,23 +169,23 @@ def _converted(hub: Hub, repo_id: str, published: Listing, output_dir: Path, not
 
 @contextmanager
 def _incoming(hub: Hub, repo_id: str, files: _Files, output_dir: Path) -> Iterator[Path]:
-    """A folder with these files, as the Hub says they are; it is gone after the block."""
+    """A temporary folder with these files, each verified against the Hub's listing."""
     output_dir.mkdir(parents=True, exist_ok=True)
     incoming = output_dir / f"{TEMPORARY_PREFIX}{repo_id.replace('/', '--')}"
     shutil.rmtree(incoming, ignore_errors=True)
     try:
         for commit, remote in files.values():
             download(hub, repo_id, commit, remote, incoming)
-        shutil.rmtree(incoming / ".cache", ignore_errors=True)  # the client's own bookkeeping
+        shutil.rmtree(incoming / ".cache", ignore_errors=True)  # written by huggingface_hub
         yield incoming
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
 
 
 def download(hub: Hub, repo_id: str, commit: str, file: RemoteFile, folder: Path) -> Path:
-    """Fetch `file` into `folder`; where it arrives damaged, once more. Raises HubError where it does not arrive whole."""
+    """Download `file` to `folder` and verify it, with one more attempt if it is corrupted. Raises HubError."""
     path = folder / file.path
-    for tries_left in (1, 0):
+    for retries_left in (1, 0):
         with_retries(
             hub,
             repo_id,
@@ -193,8 +196,9 @@ def download(hub: Hub, repo_id: str, commit: str, file: RemoteFile, folder: Path
         if same_content(path, file):
             return path
         path.unlink()
-        if tries_left:
-            hub.log(f"{file.path} of {repo_id} arrived damaged. It is fetched once more.")
+        if retries_left:
+            hub.log(f"{file.path} of {repo_id} is corrupted. Downloading it again.")
     raise HubError(
-        f"{file.path} of {repo_id} arrived damaged, twice: its checksum is not the Hub's. Nothing was kept.", "Run it again."
+        f"{file.path} of {repo_id} is corrupted after two downloads: its checksum differs from the Hub's. Nothing was kept.",
+        "Run again.",
     )

@@ -1,6 +1,6 @@
-"""metrics/history.jsonl: what was published when, and how good it was. One line a publish, in the commit of the model.
+"""metrics/history.jsonl: a line per publish with its time and metrics, in the commit of the model.
 
-Lines are only ever added. One that is damaged, or that another program wrote, stays as it is and is skipped by whoever reads.
+The file is append-only. Invalid lines, or lines of other programs, are kept and skipped by readers.
 """
 
 import hashlib
@@ -21,11 +21,11 @@ from .repo import HISTORY_FILE, Remote
 
 
 class Publish(BaseModel):
-    """A line. Losses are nats per token; `elapsed_s` and `tokens_seen` are of all training behind the model.
+    """A line. Losses are in nats per token; `elapsed_s` and `tokens_seen` are totals over all training of the model.
 
-    `duration_s` and `tokens_per_second` are of the training since the publish before: evaluations and saves count.
-    `dataset` is where its documents are, as owner/name@commit. `repository` and `commit` are of the code and text that it was
-    trained on, `run_url` of the job that published it.
+    `duration_s` and `tokens_per_second` cover the training since the previous publish, including evaluations and saves.
+    `dataset` is the dataset repo of its documents, as owner/name@commit. `repository` and `commit` identify the code and text
+    that it was trained on, `run_url` the job that published it.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -54,24 +54,24 @@ class Publish(BaseModel):
 
 @dataclass(frozen=True)
 class History:
-    """`content` is the file, byte for byte; `publishes` are the lines of it that can be read, oldest first."""
+    """`content` is the file, byte for byte; `publishes` are its valid lines, oldest first."""
 
     content: bytes
     publishes: tuple[Publish, ...]
 
     def followed_by(self, publish: Publish) -> "History":
-        """With one more line."""
+        """This history with one more line."""
         before = self.content if not self.content or self.content.endswith(b"\n") else self.content + b"\n"
         return History(before + publish.model_dump_json(exclude_none=True).encode() + b"\n", (*self.publishes, publish))
 
 
 def parse_history(content: bytes) -> History:
-    """The history in a file of this content."""
+    """The history in the content of a file."""
     return History(content, tuple(publish for line in content.split(b"\n") if (publish := _publish(line))))
 
 
 def read_history(folder: Path) -> History:
-    """The history in a model folder that was fetched; empty where it has none."""
+    """The history in a downloaded model folder; empty if it has none."""
     try:
         return parse_history((folder / HISTORY_FILE).read_bytes())
     except OSError:
@@ -79,7 +79,7 @@ def read_history(folder: Path) -> History:
 
 
 def fetch_history(hub: Hub, remote: Remote) -> History:
-    """The history in the commit that was looked up; empty where it has none. Raises HubError."""
+    """The history in the commit in `remote`; empty if it has none. Raises HubError."""
     if not remote.model or HISTORY_FILE not in remote.model.files:
         return parse_history(b"")
     with TemporaryDirectory() as folder:
@@ -90,14 +90,14 @@ def fetch_history(hub: Hub, remote: Remote) -> History:
 def publish_of(
     folder: ModelFolder, history: History, run: Mapping[str, str], bits_per_byte: float | None, now: datetime
 ) -> Publish | None:
-    """The line for a publish of `folder` on top of `history`, by the job `run`; None where nothing is known of the model."""
+    """The line for a publish of `folder` by the job `run`, after `history`; None for a model without metadata."""
     facts = folder.metadata
     if facts is None:
         return None
     before = next((publish for publish in reversed(history.publishes) if publish.run_id == facts.run_id), None)
     duration = facts.elapsed_s - (before.elapsed_s if before else 0)
     tokens = facts.tokens_seen - (before.tokens_seen if before else 0)
-    measured = duration > 0 and tokens > 0  # not so where an older checkpoint is published again
+    measured = duration > 0 and tokens > 0  # not if an older checkpoint is published again
     return Publish(
         published_at=now.replace(microsecond=0),
         run_id=facts.run_id,

@@ -1,7 +1,7 @@
-"""provenance.json: which workflow run published these files, and what they were then.
+"""provenance.json: the workflow run that published the files, and their checksums.
 
-It is not signed: it shows a file that was changed or swapped afterwards, by a person or an accident, and where a model is from.
-It does not stop somebody who may write to the repo and rewrites it as well.
+It is not signed. It detects files that were changed or replaced after the publish, and records where a model is from. It does
+not protect against an attacker with write access to the repo, who can change it too.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from ..errors import CheckpointError
 from .repo import CARD_FILE, MODEL_FILES, PROVENANCE_FILE, Content, size_of
 
 Verify = Literal["auto", "require", "off"]
-_RUN = {  # of the variables that GitHub gives a job; none says who started it
+_RUN = {  # environment variables of GitHub Actions; none identifies the person who started the job
     "repository": "GITHUB_REPOSITORY",
     "commit": "GITHUB_SHA",
     "ref": "GITHUB_REF",
@@ -30,7 +30,7 @@ _RUN = {  # of the variables that GitHub gives a job; none says who started it
 
 
 class FileFacts(BaseModel):
-    """A file as it was published; `size` in bytes."""
+    """A published file; `size` in bytes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,9 +39,8 @@ class FileFacts(BaseModel):
 
 
 class Provenance(BaseModel):
-    """`run` is the job that published, empty on a machine of one's own; `inputs_sha256` is of all its inputs but the token.
-
-    `files` are those of the publish but the card, which people may go on editing.
+    """`run` identifies the job that published, and is empty outside of GitHub Actions; `inputs_sha256` covers all inputs except
+    the token. `files` are all published files except the card, which users may edit.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,7 +52,7 @@ class Provenance(BaseModel):
 
 
 def provenance_of(files: Mapping[str, Content], inputs: Mapping[str, object]) -> bytes:
-    """The content of provenance.json for a publish of `files` with `inputs`, which are JSON and hold no secret."""
+    """The content of provenance.json for a publish of `files` with `inputs`, which must be JSON without secrets."""
     run = this_run()
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     facts = {name: _facts(content) for name, content in sorted(files.items()) if name != CARD_FILE}
@@ -61,7 +60,7 @@ def provenance_of(files: Mapping[str, Content], inputs: Mapping[str, object]) ->
 
 
 def this_run() -> dict[str, str]:
-    """What GitHub says of the job that this is, with its page as `run_url`; empty on a machine of one's own."""
+    """The current job in GitHub Actions, with the URL of its page as `run_url`; empty elsewhere."""
     run = {name: os.environ[variable] for name, variable in _RUN.items() if os.environ.get(variable)}
     if {"repository", "run_id"} <= run.keys():
         server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
@@ -70,15 +69,15 @@ def this_run() -> dict[str, str]:
 
 
 def verify_files(folder: Path, where: str, required: bool, say: Callable[[str], None]) -> None:
-    """Hold the model files in `folder` to the provenance.json beside them. `where` is what they were fetched from.
+    """Check the model files in `folder` against its provenance.json. `where` names their source in messages.
 
-    Raises CheckpointError where a file is not as it was published, or where there is no provenance and it is `required`.
+    Raises CheckpointError if a file differs, or if there is no provenance.json and it is `required`.
     """
     path = folder / PROVENANCE_FILE
     if not path.is_file():
         if required:
             raise CheckpointError(
-                f"{where} has no {PROVENANCE_FILE}, and verify: require asks for one. Nothing was kept.",
+                f"{where} has no {PROVENANCE_FILE}, which verify: require requires. Nothing was kept.",
                 "Publish it with this action, or pull it with verify: auto.",
             )
         return
@@ -87,22 +86,22 @@ def verify_files(folder: Path, where: str, required: bool, say: Callable[[str], 
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise CheckpointError(
-            f"The {PROVENANCE_FILE} of {where} can't be read: {reason}. Nothing was kept.", "Publish the model again."
+            f"The {PROVENANCE_FILE} of {where} is invalid: {reason}. Nothing was kept.", "Publish the model again."
         ) from error
     here = [name for name in MODEL_FILES if (folder / name).is_file()]
     wrong = [name for name in here if provenance.files.get(name) != _facts(folder / name)]
     if wrong:
         raise CheckpointError(
-            f"{where} was changed after it was published: {', '.join(wrong)} is not what its {PROVENANCE_FILE} says. "
+            f"{where} was changed after it was published: {', '.join(wrong)} does not match its {PROVENANCE_FILE}. "
             "Nothing was kept.",
-            "Look at the repo's history, and pull the commit before the change with revision. verify: off takes it as it is.",
+            "Check the history of the repo, and pull the commit before the change with revision. verify: off skips this check.",
         )
-    say(f"every file is as it was published{_by(provenance)}")
+    say(f"all files match {PROVENANCE_FILE}{_by(provenance)}")
 
 
 def _by(provenance: Provenance) -> str:
     run = provenance.run
-    return f": {run.get('workflow', 'a workflow')}, {run['run_url']}" if "run_url" in run else ""
+    return f": published by {run.get('workflow', 'a workflow')}, {run['run_url']}" if "run_url" in run else ""
 
 
 def _facts(content: Content) -> FileFacts:

@@ -1,4 +1,4 @@
-"""A model folder to the Hub: an explicit list of files, one commit a branch, on top of the commit that was looked at."""
+"""Publishes a model folder: an explicit list of files, in one commit per branch, on top of the commit that was listed."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from .repo import (
     size_of,
 )
 from .retry import hub_errors, with_retries
-from .upload_checks import refuse_secrets, stage
+from .upload_checks import files_to_upload, refuse_secrets
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import GitCommitInfo
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Change:
-    """A file that the Hub does not have as it is here. `size` in bytes."""
+    """A file that is new or differs on the Hub. `size` in bytes."""
 
     path: str
     content: Content
@@ -48,9 +48,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Published:
-    """`commit` is the branch's head afterwards; `deployed` is False where nothing had changed and nothing was sent.
+    """The result of a publish. `commit` is the new head of the branch; `deployed` is False if no file had changed.
 
-    Of a pull request `commit` is its head, and `deployed` is False: nothing is on the branch yet.
+    For a pull request, `commit` is its head and `deployed` is False, because the branch is unchanged.
     """
 
     commit: str
@@ -60,18 +60,18 @@ class Published:
 
 
 def model_files(folder: ModelFolder, card: str | None) -> dict[str, Content]:
-    """What the main branch gets: the model and its card. Raises CheckpointError for a file that must not be published."""
+    """The files of the main branch: the model and its card. Raises CheckpointError for a file that must not be published."""
     return _files(folder, MODEL_FILES) | ({CARD_FILE: card.encode()} if card else {})
 
 
 def state_files(folder: ModelFolder) -> dict[str, Content]:
-    """What the branch of the training state gets: the newest checkpoint, whole. Raises CheckpointError likewise."""
+    """The files of the training state's branch: the newest checkpoint. Raises CheckpointError as `model_files` does."""
     return _files(folder, (*MODEL_FILES, *STATE_FILES, *SPARE_STATE_FILES))
 
 
 def _files(folder: ModelFolder, names: tuple[str, ...]) -> dict[str, Content]:
-    """Those of `names` that are there, and our own code where transformers runs some: never a file that lay in the folder."""
-    return stage(folder, names) | folder.architecture.remote_code()
+    """The existing files of `names`, and our own modeling code if the architecture has any: never a code file of the folder."""
+    return files_to_upload(folder, names) | folder.architecture.remote_code()
 
 
 def changes(files: Mapping[str, Content], published: Listing | None) -> tuple[Change, ...]:
@@ -85,7 +85,7 @@ def changes(files: Mapping[str, Content], published: Listing | None) -> tuple[Ch
 
 
 def ensure_repo(hub: Hub, remote: Remote, private: bool) -> Remote:
-    """Create the repo, or the branch that is to be published to, where it is missing."""
+    """Create the repo, or the branch to publish to, if it does not exist."""
     if remote.model:
         return remote
     name = remote.repo_id
@@ -102,19 +102,19 @@ def ensure_repo(hub: Hub, remote: Remote, private: bool) -> Remote:
 def publish_model(
     hub: Hub, remote: Remote, files: Mapping[str, Content], message: str, removed: Sequence[str] = ()
 ) -> Published:
-    """Put `files` on the revision that was looked up, and take `removed` away; nothing where all of it is so already.
+    """Commit `files` to the revision in `remote` and delete `removed`; no commit if nothing would change.
 
-    Raises HubError where the branch has moved on since: nothing is overwritten.
+    Raises HubError; MovedOnError if the branch has a newer commit, which is not overwritten.
     """
     assert remote.model
     return _commit(hub, remote.repo_id, remote.revision, files, message, remote.model, removed)
 
 
 def publish_state(hub: Hub, remote: Remote, newest: ModelFolder, message: str) -> Published:
-    """Put the newest checkpoint with its training state on its own branch, which is made where it is missing.
+    """Commit the newest checkpoint with its training state to its own branch, which is created if it does not exist.
 
-    Publish it before the model: whoever loses a race is refused here, and a job that is killed in between leaves training
-    further on than the model, which the next one picks up. Raises HubError where the branch has moved on.
+    Publish it before the model: of two racing jobs the second fails here, and a job that is killed in between leaves a training
+    state ahead of the model, from which the next run resumes. Raises HubError; MovedOnError if the branch has a newer commit.
     """
     parent = remote.state
     if parent is None:
@@ -128,7 +128,7 @@ def publish_state(hub: Hub, remote: Remote, newest: ModelFolder, message: str) -
 
 
 def read_card(hub: Hub, remote: Remote) -> str | None:
-    """The card on the Hub, or None."""
+    """The published card, or None."""
     if not remote.model or CARD_FILE not in remote.model.files:
         return None
     with TemporaryDirectory() as folder:
@@ -154,12 +154,12 @@ def _commit(
         *additions,
         *(huggingface_hub.CommitOperationDelete(name) for name in removed),
     ]
-    with hub_errors(hub, repo_id, f"uploading to {branch}"):  # the client tries these requests again itself
+    with hub_errors(hub, repo_id, f"uploading to {branch}"):  # the client retries these requests itself
         hub.api.preupload_lfs_files(repo_id, additions, revision=branch, repo_type=hub.kind)
 
     def commit() -> str:
         with warnings.catch_warnings():
-            # documents beside a model are meant to be there
+            # the documents of a model may be published in its repo
             warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")
             made = hub.api.create_commit(
                 repo_id,
@@ -172,7 +172,7 @@ def _commit(
         return made.oid
 
     def commit_that_landed() -> str | None:
-        """A head with our files, straight on top of what we looked at. A blind repeat would be refused by our own commit."""
+        """The head, if it has our files and our parent. A second attempt would fail because of our own commit."""
         history = [made.commit_id for made in _history(hub, repo_id, branch)[:2]]
         if history[1:] != [parent.commit]:
             return None
@@ -182,24 +182,24 @@ def _commit(
     made = with_retries(hub, repo_id, f"publishing to {branch}", commit, commit_that_landed)
     if damaged := [change.path for change in changes(files, list_repo(hub, repo_id, made))]:
         raise HubError(
-            f"{repo_id} has other content than was sent at commit {made}: {', '.join(damaged)}. It was damaged on the way.",
-            "Run it again: it publishes these files anew. Nobody should use that commit.",
+            f"{repo_id} at commit {made} differs from what was uploaded: {', '.join(damaged)}. The upload was corrupted.",
+            "Run again to publish these files again. Do not use that commit.",
         )
     return Published(made, True, changed)
 
 
 def _history(hub: Hub, repo_id: str, branch: str) -> "list[GitCommitInfo]":
     look = partial(hub.api.list_repo_commits, repo_id, revision=branch, repo_type=hub.kind)
-    return with_retries(hub, repo_id, f"looking at {branch}", look)
+    return with_retries(hub, repo_id, f"listing the commits of {branch}", look)
 
 
 def _make_branch(hub: Hub, repo_id: str, branch: str, start: str | None) -> None:
     make = partial(hub.api.create_branch, repo_id, branch=branch, revision=start, exist_ok=True)
-    with_retries(hub, repo_id, f"making the branch {branch}", make)
+    with_retries(hub, repo_id, f"creating the branch {branch}", make)
 
 
 def _moved_on(repo_id: str, branch: str) -> MovedOnError:
     return MovedOnError(
-        f"Somebody published to {branch} of {repo_id} in the meantime. Nothing was published, nothing overwritten.",
-        "Pull, and run it again.",
+        f"Branch {branch} of {repo_id} has a new commit, which was not overwritten. Nothing was published.",
+        "Pull, then run again.",
     )

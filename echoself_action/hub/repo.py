@@ -1,6 +1,6 @@
-"""The contents of a model repo on the Hub: the files of a commit, and the two branches that we keep there.
+"""The files of a repo on the Hub at a commit, and the two branches of a model repo: main and the training state.
 
-A local file is compared with one on the Hub without fetching it: by sha256 for LFS files, by git blob id for others.
+A local file is compared with one on the Hub without a download: by sha256 for LFS files, by git blob id for others.
 """
 
 import hashlib
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 MAIN, STATE_BRANCH = "main", "training-state"
 CARD_FILE, PROVENANCE_FILE, SIGNATURE_FILE = "README.md", "provenance.json", "model.sig"
 HISTORY_FILE, CHART_FILE = "metrics/history.jsonl", "metrics/history.png"
-# Everything that may ever be published or fetched; whatever else lies in a folder or a repo stays there.
+# All files that are ever published or fetched. Other files in a folder or a repo are left alone.
 REQUIRED_FILES = (CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES)
 MODEL_FILES = (*REQUIRED_FILES, GENERATION_FILE, METADATA_FILE)
-# published with a model that transformers needs code for, written by us, never fetched to be used
+# our own modeling code, published with models that transformers has no code for; it is never run after a download
 CODE_FILES = tuple(name for architecture in ARCHITECTURES.values() for name in architecture.code_files)
 PICKLED_FILES = (CONFIG_FILE, PICKLE_FILE, *TOKENIZER_FILES, METADATA_FILE)
 STATE_FILES = (f"{TRAINING_STATE}/state.json", f"{TRAINING_STATE}/optimizer.safetensors")
@@ -64,7 +64,7 @@ class Listing:
 
     @property
     def has_pickled_model(self) -> bool:
-        """Whether transformers would look for a model here, and find it in a pickle."""
+        """Whether transformers would load this model, from a pickle."""
         return CONFIG_FILE in self.files and PICKLE_FILE in self.files and WEIGHTS_FILE not in self.files
 
     @property
@@ -74,9 +74,9 @@ class Listing:
 
 @dataclass(frozen=True)
 class Remote:
-    """A repo as it was looked at: what `revision` holds and what the branch of the training state holds, None for neither.
+    """A repo as it was listed: the files of `revision` and of the training state's branch, None if it does not exist.
 
-    Whoever publishes builds on these two commits, and is refused where one has moved on.
+    A publish commits on top of these two commits, and fails if a branch has a newer one.
     """
 
     repo_id: str
@@ -86,7 +86,7 @@ class Remote:
 
     @property
     def holds_a_model(self) -> bool:
-        """Whether there is something to fetch, or a model that can't be used and must not be overwritten unseen."""
+        """Whether there is a model to fetch, or one that can't be used and must not be overwritten without a look at it."""
         if self.model is None:
             return False
         kept = self.revision == MAIN and self.state is not None and self.state.has_state
@@ -94,27 +94,27 @@ class Remote:
 
 
 def look_up(hub: Hub, repo_id: str, revision: str) -> Remote:
-    """See what the Hub has, which may be nothing. Raises HubError where it can't be asked."""
+    """List the files of a model repo, which need not exist. Raises HubError."""
     return Remote(repo_id, revision, find_repo(hub, repo_id, revision), find_repo(hub, repo_id, STATE_BRANCH))
 
 
 def list_repo(hub: Hub, repo_id: str, revision: str) -> Listing:
-    """The files of `repo_id` at `revision`. Raises HubError where it is not there."""
+    """The files of `repo_id` at `revision`. Raises HubError, also if it does not exist."""
     return with_retries(hub, repo_id, f"looking up revision {revision}", lambda: _listing(hub, repo_id, revision))
 
 
 def find_repo(hub: Hub, repo_id: str, revision: str) -> Listing | None:
-    """The same, or None where the Hub knows no such repo or revision, or doesn't say that it does."""
+    """The files of `repo_id` at `revision`, or None if the repo or revision does not exist or is not visible to this token."""
 
     def find() -> Listing | None:
         try:
             return _listing(hub, repo_id, revision)
-        except utils.GatedRepoError:  # one of a kind with the next, but it is there
+        except utils.GatedRepoError:  # a subclass of RepositoryNotFoundError, but the repo exists
             raise
         except utils.RevisionNotFoundError:
             return None
         except utils.RepositoryNotFoundError as error:
-            if hub.has_token and error.response.status_code == 401:  # a token that has expired says nothing of the repo
+            if hub.has_token and error.response.status_code == 401:  # the token has expired: whether the repo exists is unknown
                 raise
             return None
 
@@ -146,7 +146,7 @@ def size_of(content: Content) -> int:
 
 
 def same_content(content: Content, remote: RemoteFile) -> bool:
-    """Whether `content` is byte for byte what the Hub holds as `remote`."""
+    """Whether `content` is byte for byte the file `remote` on the Hub."""
     if size_of(content) != remote.size:
         return False
     if remote.sha256:
@@ -155,7 +155,7 @@ def same_content(content: Content, remote: RemoteFile) -> bool:
 
 
 def git_blob_id(content: bytes) -> str:
-    """The id that git gives to a file of this content."""
+    """The git blob id of a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 

@@ -1,7 +1,7 @@
-"""What looks like a secret in text that is about to be published, told by detect-secrets and a few formats more.
+"""Finds what looks like a secret in text to be published, with the detectors of detect-secrets and some more patterns.
 
-Only detectors of tokens that have a form of their own: those that judge by entropy, or by a word such as `password`, take every
-digest and every vocabulary for secrets. Nothing here verifies a find with whoever issued it: no network.
+Only detectors of tokens with a distinctive format are used: those by entropy, or by a word such as `password`, match every
+digest and every vocabulary. Nothing is verified with the issuer of a token: no network is used.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from detect_secrets.plugins.base import RegexBasedDetector
 
-ALLOWED = "pragma: allowlist secret"  # in a line: detect-secrets' own word for a false alarm
+ALLOWED = "pragma: allowlist secret"  # on a line: marks a false positive, as in detect-secrets
 _DETECTORS = (
     "AWSKeyDetector",
     "AzureStorageKeyDetector",
@@ -34,7 +34,7 @@ _DETECTORS = (
     "TelegramBotTokenDetector",
     "TwilioKeyDetector",
 )
-_MORE = {  # what they don't know
+_MORE = {  # formats without a detector in detect-secrets
     "Hugging Face token": r"(?:hf|api_org)_[A-Za-z]{34}(?![A-Za-z0-9])|hf_(?:oauth|jwt)_[\w.=-]{20,}",
     "GitHub fine-grained token": r"github_pat_[A-Za-z0-9_]{22,}",
     "Anthropic key": r"sk-ant-[A-Za-z0-9_-]{20,}",
@@ -47,7 +47,7 @@ _MORE = {  # what they don't know
 
 @dataclass(frozen=True)
 class Find:
-    """Where something lies that looks like a secret of this kind: characters `start` to `end`, in `line` (from 1)."""
+    """A match that looks like a secret of this kind: characters `start` to `end`, on `line` (from 1)."""
 
     kind: str
     line: int
@@ -56,7 +56,7 @@ class Find:
 
 
 def find_secrets(text: str) -> list[Find]:
-    """Everything in `text` that looks like a secret, in its order, the first kind that fits each."""
+    """All matches in `text`, in order and without overlaps."""
     finds: list[Find] = []
     for kind, start, end in sorted(_matches(text), key=lambda match: match[1]):
         if finds and start < finds[-1].end:
@@ -69,7 +69,7 @@ def find_secrets(text: str) -> list[Find]:
 
 
 def without_secrets(text: str) -> str:
-    """`text` with every such place replaced by what was there: a model may have learnt one by heart."""
+    """`text` with every match replaced by its kind: a model may have memorised a secret."""
     for find in reversed(find_secrets(text)):
         text = f"{text[: find.start]}[{find.kind}, left out]{text[find.end :]}"
     return text
@@ -82,7 +82,9 @@ def _matches(text: str) -> Iterator[tuple[str, int, int]]:
     for detector in _detectors():
         for pattern in detector.denylist:
             for match in pattern.finditer(text):
-                if any(detector.analyze_string(match.group())):  # a web token must also decode, for one
+                if any(
+                    detector.analyze_string(match.group())
+                ):  # some detectors check more than the pattern, such as that a JWT decodes
                     yield detector.secret_type, match.start(), match.end()
 
 

@@ -1,5 +1,5 @@
-"""What may leave a model folder: files of the list that is published, each a plain file of the folder, of a sane size, and
-without a secret in its text."""
+"""Checks files before an upload: each must be a regular file inside the model folder, of a plausible size, and its text must
+not contain secrets."""
 
 import stat
 from collections.abc import Iterable, Mapping
@@ -13,44 +13,46 @@ from .secrets import Find, find_secrets
 MEGABYTE = 1_000_000
 JSON_LIMIT, TOKENIZER_LIMIT, LOG_LIMIT = 10 * MEGABYTE, 50 * MEGABYTE, 50 * MEGABYTE
 _TEXTS = (".json", ".jsonl", ".md", ".py", ".txt", ".yaml", ".yml")
-_SHOWN = 20  # finds in a message
+_SHOWN = 20  # matches in a message
 
 
-def stage(folder: ModelFolder, names: Iterable[str]) -> dict[str, Content]:
-    """Those of `names` that are in the folder. Raises CheckpointError for one that must not be published."""
+def files_to_upload(folder: ModelFolder, names: Iterable[str]) -> dict[str, Content]:
+    """The existing files of `names`. Raises CheckpointError for one that must not be published."""
     root = folder.path.resolve()
-    there: dict[str, Content] = {}
+    found: dict[str, Content] = {}
     for name in names:
         path = folder.path / name
         if not (path.is_symlink() or path.exists()):
             continue
         if not path.resolve().is_relative_to(root):
             raise CheckpointError(
-                f"{path} is a link to {path.resolve()}, out of the folder. Nothing was published.",
-                "Publish a folder that holds its files itself (cp -rL makes one).",
+                f"{path} is a symbolic link to {path.resolve()}, outside of the folder. Nothing was published.",
+                "Publish a folder with regular files (cp -rL creates one).",
             )
         if not path.exists() or not stat.S_ISREG(path.stat().st_mode):
-            raise CheckpointError(f"{path} is no file. Nothing was published.", "Take it away, or put the file there.")
+            raise CheckpointError(
+                f"{path} is not a regular file. Nothing was published.", "Remove it, or replace it with the file."
+            )
         limit, size = size_limit(folder, name), path.stat().st_size
         if size > limit:
             raise CheckpointError(
-                f"{path} has {size:,} bytes, and {limit:,} is the most that such a file may have. Nothing was published.",
-                "It holds something else than its name says: use a folder that was saved whole.",
+                f"{path} has {size:,} bytes, the maximum for this file is {limit:,}. Nothing was published.",
+                "Its content does not match its name. Use a complete model folder.",
             )
-        there[name] = path
-    return there
+        found[name] = path
+    return found
 
 
 def size_limit(folder: ModelFolder, name: str) -> int:
-    """The most bytes that this file of a model folder may have; of weights, what the config says that they are."""
+    """The maximum size in bytes of a file of a model folder; for weights, computed from the config."""
     if name.endswith(".safetensors"):
         weights = _largest_weights(folder)
-        return weights if name == WEIGHTS_FILE else 3 * weights  # Adam keeps two numbers a weight
+        return weights if name == WEIGHTS_FILE else 3 * weights  # Adam has two values per weight
     return TOKENIZER_LIMIT if name == "tokenizer.json" else LOG_LIMIT if name.endswith(".jsonl") else JSON_LIMIT
 
 
 def refuse_secrets(files: Mapping[str, Content]) -> None:
-    """Raises CheckpointError where a text among `files` holds what looks like a secret, never showing the secret."""
+    """Raises CheckpointError if a text file contains what looks like a secret. The message never contains the secret."""
     finds = [(name, find) for name, content in files.items() for find in _finds(name, content)]
     if not finds:
         return
@@ -58,16 +60,16 @@ def refuse_secrets(files: Mapping[str, Content]) -> None:
     name, first = finds[0]
     place = files[name]
     raise CheckpointError(
-        f"What would be published holds what looks like a secret: {shown}. Nothing was published.",
-        "Revoke it where it is real, for it may have been seen, and take it out of the file or of what the file is made from. "
-        "A false alarm in Markdown: put `pragma: allowlist secret` in a comment on the line.",
+        f"The files to publish contain what looks like a secret: {shown}. Nothing was published.",
+        "If it is real, revoke it, because it may have leaked, and remove it from the file or from the source of the file. "
+        "If it is a false positive in Markdown, put `pragma: allowlist secret` in a comment on the line.",
         file=str(place) if isinstance(place, Path) else None,
         line=first.line if isinstance(place, Path) else None,
     )
 
 
 def is_text(name: str) -> bool:
-    """Whether people read a file of this name."""
+    """Whether a file with this name is text."""
     return name.endswith(_TEXTS)
 
 
@@ -82,13 +84,13 @@ def _finds(name: str, content: Content) -> list[Find]:
 
 
 def _header(path: Path) -> bytes:
-    """The text that a safetensors file begins with: names, shapes, and whatever its writer noted."""
+    """The header of a safetensors file: JSON with names, shapes and metadata."""
     with path.open("rb") as file:
         return file.read(min(int.from_bytes(file.read(8), "little"), JSON_LIMIT))
 
 
 def _largest_weights(folder: ModelFolder) -> int:
-    """Bytes in float64 with an untied head, and the masks that old GPT-2 files carry."""
+    """Size in bytes, in float64, with an untied head and the attention masks of old GPT-2 files."""
     config = folder.config
     head, masks = config.vocab_size * config.n_embd, config.n_layer * config.block_size**2
     return 8 * (numbers_of(config) + head) + 4 * masks + JSON_LIMIT

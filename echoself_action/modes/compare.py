@@ -22,7 +22,7 @@ from ..report.compare_page import write_page
 from ..report.comparison import comparison_log, comparison_summary
 from ..report.github_actions import model_outputs, write_summary
 from ..report.log import note, part, warn
-from ..reviewing.review import check_pull_requests
+from ..reviewing.review import review_pull_requests
 from ..starting.candidates import ResolvedCandidate, hub_candidate, is_local, local_candidate
 from ..starting.tokenize_corpus import corpus_tokens
 
@@ -30,7 +30,7 @@ from ..starting.tokenize_corpus import corpus_tokens
 def run(inputs: CompareInputs | ReviewInputs) -> int:
     """Run the mode; returns the exit code. Models are downloaded to a temporary folder."""
     if isinstance(inputs, ReviewInputs):
-        return check_pull_requests(inputs)
+        return review_pull_requests(inputs)
     places = {name: is_local(name) for name in inputs.candidates}
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory()))

@@ -1,7 +1,7 @@
-"""Pull requests that others opened on a model's repo: what each would change, its model's files, and our one comment on it.
+"""Lists the pull requests of a model repo, checks what each would change, and downloads the files of its model.
 
-Nothing that a pull request holds is believed or run here: names and sizes are judged by the Hub's listing before a byte is
-fetched, and what is fetched are files with names of our own list, of the one commit that was looked at.
+The content of a pull request is untrusted. Names and sizes are checked against the Hub's listing before anything is downloaded.
+Only files on the list of allowed names are downloaded, from the one commit that was listed. No code in them is run.
 """
 
 import re
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import huggingface_hub
 from huggingface_hub import utils
 
 from ..checkpoint.architectures import ARCHITECTURES
@@ -39,18 +38,20 @@ from ..hub.upload_checks import JSON_LIMIT, LOG_LIMIT, TOKENIZER_LIMIT
 if TYPE_CHECKING:
     from huggingface_hub import DiscussionWithDetails
 
-LARGEST_WEIGHTS = 4_000_000_000  # bytes: a hosted runner has to hold them in memory, more than once
+LARGEST_WEIGHTS = 4_000_000_000  # bytes: they must fit into the memory of a hosted runner more than once
 _MAY_CHANGE = (*MODEL_FILES, *CODE_FILES, CARD_FILE, PROVENANCE_FILE, SIGNATURE_FILE, HISTORY_FILE, CHART_FILE)
 _EVENTS = re.compile(r"runs/[0-9a-f-]{1,8}/events\.out\.tfevents\.[0-9]+\.echoself")
 # git's own headers in a diff: 120000 is a symbolic link, 160000 another repository
 _LINK = re.compile(r"^(?:new file mode|new mode|index [0-9a-f]+\.\.[0-9a-f]+) (?:120000|160000)$", re.MULTILINE)
-_MARK = re.compile(r"<!-- echoself-action: ([0-9a-f]{40}) (passed|refused) -->\n")
 
 
 @dataclass(frozen=True)
-class Incoming:
-    """A pull request at the commit `head`. `changed` is what it would change, by the Hub's listing; `removed` what it would
-    take away; `problems` why its files are not even fetched."""
+class PullRequest:
+    """A pull request at the commit `head`.
+
+    `changed` and `removed` are the files that a merge would change and delete, by the Hub's listing. With any `problems` the
+    files are not downloaded.
+    """
 
     number: int
     url: str
@@ -60,17 +61,8 @@ class Incoming:
     problems: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Said:
-    """Our comment on a pull request: on which commit it is, and what it says of it."""
-
-    comment_id: str
-    commit: str
-    result: str
-
-
 def open_pull_requests(hub: Hub, repo_id: str) -> list[int]:
-    """The numbers of those that are open, oldest first. A draft is not yet meant to be looked at."""
+    """The numbers of the open pull requests, oldest first. Drafts are left out: they are not ready for review."""
 
     def find() -> list[int]:
         found = hub.api.get_repo_discussions(repo_id, discussion_type="pull_request", discussion_status="open")
@@ -80,54 +72,21 @@ def open_pull_requests(hub: Hub, repo_id: str) -> list[int]:
 
 
 def read_discussion(hub: Hub, repo_id: str, number: int) -> "DiscussionWithDetails":
-    """Raises InputError where this is no pull request that could be merged into main."""
+    """A pull request with its events and its diff. Raises InputError unless it is an open pull request or a draft."""
     found = with_retries(
         hub, repo_id, f"reading pull request {number}", lambda: hub.api.get_discussion_details(repo_id, number)
     )
     if not found.is_pull_request or found.status not in ("open", "draft"):
         what = f"is {found.status}" if found.is_pull_request else "is a discussion"
         raise InputError(
-            f"pull_requests: {number} of {repo_id} {what}, and there is nothing to merge. It was not checked.",
-            "Give the number of an open pull request, or open for all of them.",
+            f"pull_requests: {number} of {repo_id} {what}, not an open pull request. It was not checked.",
+            "Use the number of an open pull request, or `open` for all of them.",
         )
     return found
 
 
-def who_am_i(hub: Hub) -> str | None:
-    """The account that our comments are of; None on a Hub without accounts."""
-    return str(with_retries(hub, "the account", "looking up the token", hub.api.whoami)["name"]) if hub.has_token else None
-
-
-def said_before(discussion: "DiscussionWithDetails", me: str | None) -> Said | None:
-    """Our comment. Anybody can write such a line, so only those of our own account count."""
-    for event in reversed(discussion.events):
-        if not isinstance(event, huggingface_hub.DiscussionComment) or event.hidden or me not in (None, event.author):
-            continue
-        if marked := _MARK.match(event.content):
-            return Said(event.id, marked[1], marked[2])
-    return None
-
-
-def say(hub: Hub, repo_id: str, incoming: Incoming, result: str, text: str, before: Said | None) -> None:
-    """Put `text` into our comment on a pull request, which is made where there is none. `result`: passed or refused."""
-    content = f"<!-- echoself-action: {incoming.head.commit} {result} -->\n{text}"
-
-    def write() -> bool:
-        if before:
-            hub.api.edit_discussion_comment(repo_id, incoming.number, before.comment_id, content)
-        else:
-            hub.api.comment_discussion(repo_id, incoming.number, content)
-        return True
-
-    def written() -> bool | None:
-        found = hub.api.get_discussion_details(repo_id, incoming.number)
-        return any(getattr(event, "content", None) == content for event in found.events) or None
-
-    with_retries(hub, repo_id, f"commenting on pull request {incoming.number}", write, written)
-
-
-def look_at(hub: Hub, main: Remote, discussion: "DiscussionWithDetails", head: Listing) -> Incoming:
-    """What a pull request would change. Raises HubError where the Hub can't be asked."""
+def inspect_changes(hub: Hub, main: Remote, discussion: "DiscussionWithDetails", head: Listing) -> PullRequest:
+    """Find what a merge would change. Raises HubError."""
     assert main.model
     base = _base(hub, main, head)
     before = base.files if base else {}
@@ -136,60 +95,62 @@ def look_at(hub: Hub, main: Remote, discussion: "DiscussionWithDetails", head: L
     problems = [problem for file in changed.values() if (problem := _problem(file))]
     problems += [f"{name} is missing" for name in REQUIRED_FILES if name not in head.files]
     if _LINK.search(discussion.diff or ""):
-        problems.append("it has a symbolic link or a submodule")
+        problems.append("it contains a symbolic link or a submodule")
     names = [*MODEL_FILES, *CODE_FILES]
     if base is None or any(before.get(name) != main.model.files.get(name) for name in names):
-        problems.append("main has another model since it was opened, so that what a merge would give is not what is here")
+        problems.append(
+            "the model on main has changed since it was opened, so a merge would not give the files that are checked here"
+        )
     if discussion.conflicting_files:
         problems.append("it conflicts with main")
-    return Incoming(discussion.num, discussion.url, head, changed, removed, tuple(problems))
+    return PullRequest(discussion.num, discussion.url, head, changed, removed, tuple(problems))
 
 
-def head_of(hub: Hub, repo_id: str, number: int) -> Listing:
-    """The files of a pull request, as they are now."""
+def list_head(hub: Hub, repo_id: str, number: int) -> Listing:
+    """The files of a pull request at its current head."""
     return list_repo(hub, repo_id, f"refs/pr/{number}")
 
 
-def fetch_incoming(hub: Hub, repo_id: str, incoming: Incoming, folder: Path) -> str | None:
-    """Its model's files, in `folder`; returns what is wrong with them where the Hub has not what it lists.
+def fetch_files(hub: Hub, repo_id: str, pull_request: PullRequest, folder: Path) -> str | None:
+    """Download the files of the model to `folder`. Returns the problem if a file is not on the Hub as listed, else None.
 
-    Raises HubError where that is the Hub's trouble, not the pull request's.
+    Raises HubError for errors that the pull request does not cause.
     """
-    files = [incoming.head.files[name] for name in (*MODEL_FILES, PROVENANCE_FILE) if name in incoming.head.files]
+    files = [pull_request.head.files[name] for name in (*MODEL_FILES, PROVENANCE_FILE) if name in pull_request.head.files]
     for file in files:
         try:
-            download(hub, repo_id, incoming.head.commit, file, folder)
-        except HubError as error:  # a pointer to nothing, or one that lies
+            download(hub, repo_id, pull_request.head.commit, file, folder)
+        except HubError as error:  # an LFS pointer to a missing or a different file
             if error.__cause__ is None or isinstance(error.__cause__, utils.EntryNotFoundError):
-                return f"{file.path} can't be fetched as the Hub lists it"
+                return f"{file.path} can't be downloaded as the Hub lists it"
             raise
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's own bookkeeping
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # written by huggingface_hub
     return None
 
 
 def _base(hub: Hub, main: Remote, head: Listing) -> Listing | None:
-    """The newest commit of main that a pull request is built on."""
+    """The merge base: the newest commit of main in the history of the pull request."""
     assert main.model
     repo_id, tip = main.repo_id, main.model.commit
 
     def history(commit: str) -> list[str]:
         return [one.commit_id for one in hub.api.list_repo_commits(repo_id, revision=commit)]
 
-    ours = set(with_retries(hub, repo_id, "looking at main", lambda: history(tip)))
-    theirs = with_retries(hub, repo_id, "looking at a pull request", lambda: history(head.commit))
+    ours = set(with_retries(hub, repo_id, "listing the commits of main", lambda: history(tip)))
+    theirs = with_retries(hub, repo_id, "listing the commits of a pull request", lambda: history(head.commit))
     found = next((commit for commit in theirs if commit in ours), None)
     return list_repo(hub, repo_id, found) if found else None
 
 
 def _problem(file: RemoteFile) -> str | None:
-    """Why a file can't be taken from a stranger, told by its name, its size, and for code, its checksum."""
+    """Why a file is refused, by its name, its size, and for code its checksum; None if it is allowed."""
     name = file.path
     if name not in _MAY_CHANGE and not _EVENTS.fullmatch(name):
-        return f"{name} is none of the files that a model here may have; weights are taken as {WEIGHTS_FILE} alone"
+        return f"{name} is not an allowed file of a model repo; the only allowed file for weights is {WEIGHTS_FILE}"
     if name in CODE_FILES and not _is_ours(file):
-        return f"{name} is code, and not this program's own"
+        return f"{name} is code that differs from this program's own"
     limit = _limit(name)
-    return f"{name} has {file.size:,} bytes, and {limit:,} is the most here" if file.size > limit else None
+    return f"{name} has {file.size:,} bytes, the maximum is {limit:,}" if file.size > limit else None
 
 
 def _is_ours(file: RemoteFile) -> bool:
@@ -198,7 +159,7 @@ def _is_ours(file: RemoteFile) -> bool:
 
 
 def _limit(name: str) -> int:
-    """The most bytes that are fetched before anything is known of the model."""
+    """The maximum size in bytes, before the config of the model is known."""
     if name == WEIGHTS_FILE:
         return LARGEST_WEIGHTS
     return TOKENIZER_LIMIT if name == "tokenizer.json" else LOG_LIMIT if name == HISTORY_FILE else JSON_LIMIT

@@ -200,8 +200,8 @@ ELSEWHERE: dict[str, tuple[str, tuple[str, str], Effect, str]] = {
     "head-403": ("pull", HEAD, status(403), "refused (403): fetching model.safetensors failed"),
     "token-that-expired": ("pull", HEAD, faults.as_token("hf_expired"), "rejected the token"),
     "file-503": ("pull", FILE, status(503, Retry_After="0"), "refused (503): fetching model.safetensors failed"),
-    "file-damaged": ("pull", FILE, faults.corrupted, "model.safetensors of me/model arrived damaged, twice"),
-    "file-damaged-cycle": ("cycle", FILE, faults.corrupted, "model.safetensors of me/model arrived damaged, twice"),
+    "file-damaged": ("pull", FILE, faults.corrupted, "model.safetensors of me/model is corrupted after two downloads"),
+    "file-damaged-cycle": ("cycle", FILE, faults.corrupted, "model.safetensors of me/model is corrupted after two downloads"),
     "look-by-a-token-that-expired": ("pull", LOOK, SECRETIVE, "rejected the token"),
     "look-by-a-token-that-expired-cycle": ("cycle", LOOK, SECRETIVE, "rejected the token"),
 }
@@ -217,14 +217,14 @@ def test_what_lasts_is_said_wherever_it_strikes(site: Site, name: str) -> None:
 def test_a_file_that_arrives_damaged_is_fetched_once_more(site: Site, mode: str) -> None:
     code, said = site.run(mode, Fault(*FILE, faults.corrupted))
     assert code == 0
-    assert "model.safetensors of me/model arrived damaged. It is fetched once more." in said
+    assert "model.safetensors of me/model is corrupted. Downloading it again." in said
     site.is_done(mode)
 
 
 def test_what_is_damaged_on_its_way_to_the_hub_is_found_and_mended_by_the_next_run(site: Site) -> None:
     code, said = site.run("deploy", Fault(*COMMIT, faults.damaged_card))
     assert code == 4
-    assert "has other content than was sent at commit" in said
+    assert "differs from what was uploaded" in said
     assert site.run("deploy")[0] == 0
     assert len(site.history()) == len(site.before) + 2
 

@@ -115,7 +115,7 @@ def test_a_repo_or_revision_that_is_not_there_is_an_error_of_the_hub(
     hub: Hub, model_folder: ModelFolder, tmp_path: Path
 ) -> None:
     for revision in ("main", "none"):
-        with pytest.raises(HubError, match=f"not there at revision {revision}"):
+        with pytest.raises(HubError, match=f"does not exist at revision {revision}"):
             pull(hub, tmp_path / "out", revision)
         if revision == "main":
             publish(hub, model_folder)
@@ -126,7 +126,7 @@ def test_a_repo_or_revision_that_is_not_there_is_an_error_of_the_hub(
 def test_a_repo_that_is_no_whole_model_is_refused(hub: Hub, model_folder: ModelFolder, tmp_path: Path, name: str) -> None:
     publish(hub, model_folder)
     hub.api.create_commit(REPO, [CommitOperationDelete(name)], commit_message="Lose a file")
-    with pytest.raises(CheckpointError, match=f"no whole model folder: {name} missing"):
+    with pytest.raises(CheckpointError, match=f"is not a complete model folder: {name} missing"):
         pull(hub, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

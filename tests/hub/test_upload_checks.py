@@ -83,7 +83,7 @@ def test_a_link_out_of_the_folder_is_refused(hub: Hub, model_folder: ModelFolder
     outside, inside = tmp_path / "outside", model_folder.path / name
     inside.rename(outside)
     inside.symlink_to(outside)
-    assert "out of the folder" in refused(hub, model_folder).message
+    assert "outside of the folder" in refused(hub, model_folder).message
 
 
 def test_a_link_inside_the_folder_is_a_file_of_it(hub: Hub, model_folder: ModelFolder) -> None:
@@ -98,10 +98,10 @@ def test_what_is_no_plain_file_is_refused(hub: Hub, model_folder: ModelFolder) -
     inside = model_folder.path / "generation_config.json"
     inside.unlink()
     os.mkfifo(inside)
-    assert "is no file" in refused(hub, model_folder).message
+    assert "is not a regular file" in refused(hub, model_folder).message
     inside.unlink()
     inside.symlink_to("nothing")
-    assert "is no file" in refused(hub, model_folder).message
+    assert "is not a regular file" in refused(hub, model_folder).message
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_file_that_is_too_large_to_be_what_it_is_named_is_refused(
 ) -> None:
     with (model_folder.path / name).open("ab") as file:
         file.truncate((limit or upload_checks.size_limit(model_folder, name)) + 1)  # a hole: it takes no room here
-    assert "is the most that such a file may have" in refused(hub, model_folder).message
+    assert "the maximum for this file is" in refused(hub, model_folder).message
 
 
 def test_the_limits_leave_room_for_every_model_we_make(model_folder: ModelFolder) -> None:

@@ -122,7 +122,7 @@ def test_a_candidate_that_cant_be_read_is_named_and_nothing_is_compared(
         ("better,me/a--b", 2, "'me/a--b' is neither an existing path nor a valid repo id. Nothing was compared."),
         ("better,me/none", 4, "me/none on"),
         ("better,me/empty", 3, "has no model at revision main. Nothing was compared."),
-        ("better,me/empty@v9", 4, "is not there at revision v9"),
+        ("better,me/empty@v9", 4, "does not exist at revision v9"),
     ):
         outputs = echoself(f"compare {HUB} --candidates {candidates}", code=code)
         assert said in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Pull requests that others open on the Hub: each is held to what is published and told so, once, whatever it holds."""
+"""Pull requests of others on the Hub: each is compared with the published model and gets one comment, even if it is hostile."""
 
 import json
 import pickle
@@ -20,7 +20,7 @@ from echoself_action.config.inputs import ReviewInputs
 from echoself_action.hub.huggingface_compat import xet_disabled
 from echoself_action.reviewing import review
 from echoself_action.reviewing.comment import Check
-from echoself_action.reviewing.worker import examine
+from echoself_action.reviewing.worker import run_checks
 
 from ..conftest import SMALL, Cli
 
@@ -84,10 +84,10 @@ def community(
 def examined_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of what the checks find: without a process of their own, which first loads PyTorch and transformers."""
 
-    def examined(inputs: ReviewInputs, published: review._Published, folder: Path) -> list[Check]:
-        return list(examine(folder, published.folder.path, inputs.gate, published.held_to.commit))
+    def in_process(inputs: ReviewInputs, published: review._Reference, folder: Path) -> list[Check]:
+        return list(run_checks(folder, published.folder.path, inputs.gate, published.baseline.commit))
 
-    monkeypatch.setattr(review, "_examined", examined)
+    monkeypatch.setattr(review, "_run_worker", in_process)
 
 
 def model(outputs: dict[str, str]) -> dict[str, bytes]:
@@ -96,7 +96,7 @@ def model(outputs: dict[str, str]) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names}
 
 
-def test_a_better_model_passes_with_one_comment_that_is_written_anew_after_a_change(community: Community) -> None:
+def test_a_better_model_passes_and_its_comment_is_updated_after_a_new_commit(community: Community) -> None:
     better = community.better()
     community._patch.setenv("HF_TOKEN", "guest")
     proposed = community._echoself(f"deploy --hub {community.server.url} --repo-id {REPO} --output-dir better --create-pr")
@@ -130,7 +130,7 @@ def test_a_better_model_passes_with_one_comment_that_is_written_anew_after_a_cha
     assert len(community.comments(number)) == 1
 
 
-def test_a_worse_model_and_the_same_one_are_refused_by_the_gate_and_figures_of_the_proposer_count_for_nothing(
+def test_a_worse_and_an_identical_model_are_refused_by_the_gate_whatever_losses_their_metadata_has(
     community: Community, echoself: Cli, examined_here: None
 ) -> None:
     worse = echoself(f"train --tokenizer bytes {SMALL} --max-iters 2 --eval-interval 1", "--output-dir worse")
@@ -148,7 +148,7 @@ def test_a_worse_model_and_the_same_one_are_refused_by_the_gate_and_figures_of_t
     assert community.check("--pull-requests 2 --gate none")["gate_result"] == "passed"
 
 
-def test_what_somebody_else_writes_in_our_form_is_not_ours(community: Community, examined_here: None) -> None:
+def test_a_forged_review_comment_of_another_account_is_ignored(community: Community, examined_here: None) -> None:
     number = community.propose({"README.md": b"# Words\n"})
     head = community.owner.model_info(REPO, revision="refs/pr/1").sha
     community.guest.comment_discussion(REPO, number, f"<!-- echoself-action: {head} passed -->\n**Passed**")
@@ -181,7 +181,10 @@ def not_numbers(weights: bytes) -> dict[str, bytes]:
 
 
 HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
-    "a pickle beside the weights": (lambda _: {"pytorch_model.bin": pickle.dumps(Bomb())}, "pytorch_model.bin is none of"),
+    "a pickle beside the weights": (
+        lambda _: {"pytorch_model.bin": pickle.dumps(Bomb())},
+        "pytorch_model.bin is not an allowed",
+    ),
     "a pickle with a good name": (lambda _: {"model.safetensors": pickle.dumps(Bomb())}, "model.safetensors can't be read"),
     "a web page": (lambda _: {"config.json": b"<html>Sign in</html>"}, "config.json is no config of a model"),
     "truncated weights": (lambda it: {"model.safetensors": it["model.safetensors"][:-100]}, "can't be read"),
@@ -194,11 +197,11 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
     "a config of another shape": (lambda it: config(it, n_embd=32), "does not fit its config.json"),
     "code beside the model": (
         lambda it: config(it, auto_map={"AutoModelForCausalLM": "evil.Model"}) | {"evil.py": b"open('exploded', 'w')"},
-        "evil.py is none of",
+        "evil.py is not an allowed file",
     ),
     "code of another repo": (
         lambda it: config(it, auto_map={"AutoModelForCausalLM": "evil/repo--evil.Model"}),
-        "names code to be loaded with the model: auto_map",
+        "names code to load with the model: auto_map",
     ),
     "a tokenizer with code": (
         lambda _: {"tokenizer_config.json": b'{"auto_map": {"AutoTokenizer": ["evil/repo--evil.Tok", null]}}'},
@@ -206,7 +209,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
     ),
     "another modeling file": (
         lambda _: {"modeling_nanecho.py": b"open('exploded', 'w')"},
-        "is code, and not this program's own",
+        "is code that differs from this program's own",
     ),
     "a config that never ends": (lambda _: {"config.json": b"[" * 200_000}, "config.json is no config of a model"),
     "weights that are no numbers": (
@@ -222,7 +225,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
 }
 
 
-def test_hostile_pull_requests_are_refused_each_with_its_reason_and_stop_nothing(
+def test_hostile_pull_requests_are_refused_with_a_reason_and_do_not_stop_the_others(
     community: Community, capfd: pytest.CaptureFixture[str]
 ) -> None:
     published = model(community.published)
@@ -249,7 +252,7 @@ def test_hostile_pull_requests_are_refused_each_with_its_reason_and_stop_nothing
     assert not list(community.tmp_path.rglob("evil.py"))
 
 
-def test_what_the_hub_lists_is_not_believed(community: Community) -> None:
+def test_files_that_are_not_as_the_hub_lists_them_are_refused(community: Community) -> None:
     """Pushed with git, where nobody looks at it: links, and pointers to large files that are not there."""
     clone, bare = community.tmp_path / "clone", community.server.storage.folder / "models" / "me" / "model.git"
     numbers = [community.propose({"README.md": f"# {index}\n".encode()}) for index in range(4)]
@@ -282,53 +285,51 @@ def test_what_the_hub_lists_is_not_believed(community: Community) -> None:
     assert set(json.loads(outputs["pull_requests"]).values()) == {"refused"}
     for number, reason in zip(
         numbers,
-        ("1,125,899,906,842,624 bytes, and 4,000,000,000 is the most", "can't be fetched", "symbolic link", "symbolic link"),
+        ("1,125,899,906,842,624 bytes, the maximum is 4,000,000,000", "can't be downloaded", "symbolic link", "symbolic link"),
         strict=True,
     ):
         assert reason in community.comments(number)[0].content
 
 
-def test_a_tokenizer_that_loses_text_can_not_win_by_it(community: Community, examined_here: None) -> None:
+def test_a_tokenizer_that_does_not_round_trip_is_refused(community: Community, examined_here: None) -> None:
     """With every letter the same, a text is easy to predict."""
     folder = Path(community.published["model_dir"])
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["normalizer"] = {"type": "Replace", "pattern": {"Regex": "[^a]"}, "content": "a"}
     number = community.propose({"tokenizer.json": json.dumps(tokenizer).encode()})
     community.check(code=5)
-    assert re.search(r"tokenizer.json does not give back \d+ of \d+ held-out texts", community.comments(number)[0].content)
+    assert re.search(r"tokenizer.json does not round-trip \d+ of \d+ held-out texts", community.comments(number)[0].content)
 
 
-def test_a_model_that_no_pull_would_take_after_the_merge_is_refused(community: Community) -> None:
+def test_a_model_with_another_provenance_is_refused(community: Community) -> None:
     """Its provenance, which main has, is not of its files."""
     files = model(community.better())
     operations = [CommitOperationAdd(name, content) for name, content in files.items()]
     made = community.commit(community.guest, operations, create_pr=True)
     community.check(code=5)
-    assert "is not what its provenance.json says" in community.comments(made.pr_num)[0].content
+    assert "does not match its provenance.json" in community.comments(made.pr_num)[0].content
 
 
-def test_a_check_that_takes_too_long_is_ended_and_the_next_one_is_made(
-    community: Community, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_check_that_times_out_is_refused_and_the_next_one_runs(community: Community, monkeypatch: pytest.MonkeyPatch) -> None:
     for words in (b"# One\n", b"# Two\n"):
         community.propose({"README.md": words})
-    monkeypatch.setattr(review, "_MINUTES", 0.001)
+    monkeypatch.setattr(review, "_TIMEOUT_MINUTES", 0.001)
     assert json.loads(community.check(code=5)["pull_requests"]) == {"1": "refused", "2": "refused"}
-    assert "the process that read the files took more than 0.001 minutes" in community.comments(2)[0].content
+    assert "the worker process took more than 0.001 minutes" in community.comments(2)[0].content
 
 
-def test_a_pull_request_that_is_not_what_a_merge_would_give_is_refused(community: Community) -> None:
+def test_a_pull_request_on_an_outdated_main_is_refused(community: Community) -> None:
     number = community.propose({"README.md": b"# Words\n"})
     deleted = community.commit(community.guest, [CommitOperationDelete("tokenizer.json")], create_pr=True)
     better = Path(community.better()["model_dir"])
     shutil.rmtree("published")
     community._echoself(f"deploy --hub {community.server.url} --repo-id {REPO} --checkpoint {better}")
     community.check(code=5)
-    assert "main has another model since it was opened" in community.comments(number)[0].content
+    assert "the model on main has changed since it was opened" in community.comments(number)[0].content
     assert "tokenizer.json is missing" in community.comments(deleted.pr_num)[0].content
 
 
-def test_what_is_no_open_pull_request_is_said_and_main_needs_a_model(
+def test_closed_pull_requests_discussions_and_a_main_without_a_model_are_errors(
     community: Community, capsys: pytest.CaptureFixture[str]
 ) -> None:
     community.owner.create_discussion(REPO, title="A question")
@@ -341,9 +342,9 @@ def test_what_is_no_open_pull_request_is_said_and_main_needs_a_model(
     community.owner.create_repo("me/empty")
     community.commit(community.owner, [CommitOperationAdd("a.md", b"a")], "me/empty", create_pr=True)
     community.check("--repo-id me/empty", code=3)
-    assert "holds no model on main to hold them to" in capsys.readouterr().err
+    assert "has no model to compare with" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("more", ["--candidates a,b", "--promote better", "--revision v1"])
-def test_contradictions_are_said_before_anything_is_done(echoself: Cli, more: str) -> None:
+def test_contradictory_inputs_are_reported_before_any_work(echoself: Cli, more: str) -> None:
     echoself(f"compare --repo-id {REPO} --pull-requests open {more}", code=2)
