@@ -1,10 +1,12 @@
 """What GitHub runs of ours, and what we tell users to run: inputs and outputs that exist, the fewest rights, pinned actions."""
 
+import itertools
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -215,3 +217,15 @@ def filled(name: str, value: object, matrix: dict[str, Any]) -> object:
     """A value of `with:` as the action gets it, with something likely for what only GitHub knows."""
     text = re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda found: str(matrix[found[1]]), str(value))
     return {"repo_id": "owner/name", "hf_token": "hf_x", "pull_requests": "7"}.get(name, "x") if "${{" in text else text
+
+
+def test_packages_that_are_pinned_in_both_distributions_have_one_version() -> None:
+    """One environment gets both: two versions of a package could not be installed."""
+    versions: dict[str, set[str]] = {}
+    for file in (ROOT / "pyproject.toml", ROOT / "packages/localhub/pyproject.toml"):
+        project = tomllib.loads(file.read_text())["project"]
+        for requirement in itertools.chain(project["dependencies"], *project["optional-dependencies"].values()):
+            name, equals, version = requirement.partition("==")
+            if equals:
+                versions.setdefault(name, set()).add(version)
+    assert {name for name, found in versions.items() if len(found) > 1} == set()
