@@ -64,7 +64,7 @@ def left(workspace: Path) -> list[str]:
     ("words", "said"),
     [
         (f"train --data none/**/*.md {SMALL}", "'none/**/*.md' matches no file"),
-        ("cycle --repo-id not-a-repo", "--repo-id: 'not-a-repo' has not the form that is wanted"),
+        ("cycle --repo-id not-a-repo", "--repo-id: 'not-a-repo' has an invalid format"),
         ("trian", "mode: 'trian' is not a valid mode"),
         ("train --colour red", "--colour is not a flag of this mode"),
         ("train --n-embd 130", "--n-embd: 130 is not divisible by n_head, 4"),

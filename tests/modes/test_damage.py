@@ -112,5 +112,5 @@ def test_a_publish_past_a_folder_that_is_no_model_says_so(
 ) -> None:
     (trained / "checkpoint-20/config.json").unlink()
     assert echoself(DEPLOY)["step"] == "10"
-    said = "config.json missing. It was not used. echoself-model/checkpoint-10 is published instead of it."
+    said = "config.json missing. It was not used. echoself-model/checkpoint-10 is published instead."
     assert said in capsys.readouterr().out
