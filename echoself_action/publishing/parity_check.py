@@ -34,7 +34,7 @@ def check_parity(publication: Publication) -> Publication:
 
 
 def check_parity_again(publication: Publication) -> Publication:
-    """Measure the parity if this run has not: whatever is sent has been loaded with transformers first."""
+    """Measure the parity if this run has not: anything that is sent is first loaded with transformers."""
     if publication.parity_is_current:
         return publication
     return replace(publication, measured=_measure(publication.model), parity_is_current=True)

@@ -5,6 +5,7 @@ are not said. Another tokenizer or another size of the model is refused before (
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from .optim.schedule import Schedule
@@ -18,12 +19,8 @@ _OF_THE_STATE = {
     "compiled": "other rounding from here on",
     "native": "other rounding from here on",
 }
-_OF_THE_SETTINGS = {
-    "weight_decay": "from here on",
-    "grad_clip": "from here on",
-    "decay": "this run leaves the line at another step; the line itself stays as it is",
-    "eval_tokens": "held-out losses from here on are of another text than those before",
-}
+# each setting that is annotated with the effect of a change
+_OF_THE_SETTINGS = {one.name: effect for one in fields(TrainingSettings) for effect in getattr(one.type, "__metadata__", ())}
 
 
 def changes(

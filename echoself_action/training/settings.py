@@ -1,7 +1,7 @@
-"""What a training run needs to know, and the presets: sizes and budgets for a CI runner's four CPU cores."""
+"""The settings of a training run, and the presets: model sizes and training budgets for a CI runner with four CPU cores."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from .optim.optimizers import OptimizerName
 
@@ -13,32 +13,34 @@ Sharding = Literal["none", "full"]
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Settings of one run. Counts are optimizer steps unless they say otherwise.
+    """Settings of one run. Counts are optimizer steps unless stated otherwise.
 
-    A step sees `batch_size * gradient_accumulation` sequences of block_size tokens. `warmup` None is a twentieth of the
-    run; `max_minutes` 0 is no limit. `total_iters` None is an open-ended schedule, where the last `decay` of a run's steps
-    (a share) are on a branch. `eval_tokens` is how much of the validation split an evaluation reads, 0 for all.
-    `checkpoint_minutes` 0 is by steps alone. `sharding` is about several processes: `full` parts weights, gradients and
-    moments among them.
+    A step sees `batch_size * gradient_accumulation` sequences of block_size tokens. `warmup` None is 5% of the run;
+    `max_minutes` 0 is no limit. With `total_iters` None the learning rate is constant, and the last `decay` (a fraction) of
+    a run's steps are its decay phase. `eval_tokens` is the number of held-out tokens per evaluation, 0 for all.
+    `checkpoint_minutes` 0 saves by steps only. `sharding` full shards parameters, gradients and optimizer state over the
+    processes.
+
+    An annotation with a text is the effect of a change of that setting, which a resumed run reports.
     """
 
     max_iters: int
     max_minutes: float
     total_iters: int | None
-    decay: float
+    decay: Annotated[float, "the decay phase starts at a different step; the stable phase is unaffected"]
     batch_size: int
     gradient_accumulation: int
     optimizer: OptimizerName
     learning_rate: float
     warmup: int | None
-    weight_decay: float
-    grad_clip: float
+    weight_decay: Annotated[float, "from here on"]
+    grad_clip: Annotated[float, "from here on"]
     seed: int
     dtype: Dtype
     compile: Compile
     device: Device
     eval_interval: int
-    eval_tokens: int
+    eval_tokens: Annotated[int, "held-out losses from here on are of another text than those before"]
     checkpoint_interval: int
     checkpoint_minutes: float
     log_interval: int

@@ -103,7 +103,10 @@ def test_a_template_becomes_the_card(echoself: Cli, workspace: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [(None, "card.md is not a file."), ("<!-- echoself:trainin --><!-- /echoself:trainin -->", "has unknown or unpaired markers")],
+    [
+        (None, "card.md is not a file."),
+        ("<!-- echoself:trainin --><!-- /echoself:trainin -->", "has unknown or unpaired markers"),
+    ],
 )
 def test_a_template_that_cannot_work_is_refused_before_any_work(
     echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str], text: str | None, said: str

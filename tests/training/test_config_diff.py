@@ -42,7 +42,7 @@ def test_what_changes_nothing_is_not_said(said: Said) -> None:
         ({"batch_size": 8}, "sequences_per_step was 4 and is now 8: a step sees more"),
         ({"dtype": "bfloat16"}, "dtype was float32 and is now bfloat16: other rounding"),
         ({"learning_rate": 0.02}, "learning_rate was 0.01 and is now 0.02: from here on."),
-        ({"decay": 0.5}, "decay was 0.2 and is now 0.5: this run leaves the line at another step; the line itself stays"),
+        ({"decay": 0.5}, "decay was 0.2 and is now 0.5: the decay phase starts at a different step; the stable phase"),
         ({"weight_decay": 0}, "weight_decay was 0.1 and is now 0: from here on."),
         ({"grad_clip": 2}, "grad_clip was 1.0 and is now 2: from here on."),
         ({"eval_tokens": 512}, "eval_tokens was 1024 and is now 512: held-out losses from here on are of another text"),
