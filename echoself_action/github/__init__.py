@@ -1,1 +1,1 @@
-"""What is asked of GitHub: the artifacts of the workflow run that triggered this one."""
+"""GitHub's REST API: artifacts of the triggering workflow run, tags and releases."""

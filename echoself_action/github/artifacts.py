@@ -1,4 +1,4 @@
-"""The artifacts of a workflow run, by GitHub's REST API: listed, downloaded within bounds, and checked against their digest."""
+"""The artifacts of a workflow run: listed, downloaded up to a size limit, and verified by their digest."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ from typing import Any
 import httpx2
 
 from ..errors import HubError
-from .api import asking
+from .api import github_client
 from .event import WorkflowRun
 
-_MOST_PAGES, _PAGE = 10, 100
+_MAX_PAGES, _PAGE_SIZE = 10, 100
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact as GitHub lists it. `sha256` is its zip's, in hex, "" where GitHub gives none."""
+    """An artifact as listed by GitHub. `sha256` is the hex digest of its zip, "" if GitHub does not list one."""
 
     id: int
     name: str
@@ -26,27 +26,27 @@ class Artifact:
 
 
 def list_artifacts(run: WorkflowRun) -> list[Artifact]:
-    """The artifacts of `run`. Raises HubError where GitHub refuses, or can't be reached."""
+    """The artifacts of `run`. Raises HubError if GitHub refuses the request or can't be reached."""
     found: list[Artifact] = []
     path = f"/repos/{run.repository}/actions/runs/{run.id}/artifacts"
-    with asking(run.access, "listing its artifacts", run.title) as client:
-        for page in range(1, _MOST_PAGES + 1):
-            response = client.get(path, params={"per_page": _PAGE, "page": page})
+    with github_client(run.access, "listing its artifacts", run.title) as client:
+        for page in range(1, _MAX_PAGES + 1):
+            response = client.get(path, params={"per_page": _PAGE_SIZE, "page": page})
             response.raise_for_status()
             rows = response.json()["artifacts"]
-            found += [_artifact(row) for row in rows if _is_of(row, run)]
-            if len(rows) < _PAGE:
+            found += [_artifact(row) for row in rows if _belongs_to(row, run)]
+            if len(rows) < _PAGE_SIZE:
                 break
     return found
 
 
-def download(run: WorkflowRun, artifact: Artifact, target: Path, most_bytes: int) -> bool:
-    """The artifact's zip, as the file `target`; False where GitHub has deleted it.
+def download(run: WorkflowRun, artifact: Artifact, target: Path, max_bytes: int) -> bool:
+    """Download the zip of an artifact to `target`; returns False if GitHub has deleted it.
 
-    Raises HubError where GitHub refuses, or where more than `most_bytes` arrive, or not what was uploaded.
+    Raises HubError if GitHub refuses the request, or if the zip is larger than `max_bytes` or has another digest.
     """
     digest, size = hashlib.sha256(), 0
-    with asking(run.access, f"downloading the artifact {artifact.name!r}", run.title) as client:
+    with github_client(run.access, f"downloading the artifact {artifact.name!r}", run.title) as client:
         path = f"/repos/{run.repository}/actions/artifacts/{artifact.id}/zip"
         with client.stream("GET", path) as response:
             if response.status_code == httpx2.codes.GONE:
@@ -55,18 +55,22 @@ def download(run: WorkflowRun, artifact: Artifact, target: Path, most_bytes: int
             with target.open("wb") as file:
                 for block in response.iter_bytes(1 << 20):
                     size += len(block)
-                    if size > most_bytes:
+                    if size > max_bytes:
                         break
                     digest.update(block)
                     file.write(block)
-    if size > most_bytes or artifact.sha256 not in ("", digest.hexdigest()):
-        wrong = f"it has more than {most_bytes:,} bytes" if size > most_bytes else "its sha256 is not the one that GitHub lists"
-        raise HubError(f"The artifact {artifact.name!r} of {run.title} was not used: {wrong}.", "Run it again.")
+    if size > max_bytes or artifact.sha256 not in ("", digest.hexdigest()):
+        problem = (
+            f"it is larger than {max_bytes:,} bytes"
+            if size > max_bytes
+            else "its sha256 differs from the one that GitHub lists"
+        )
+        raise HubError(f"The artifact {artifact.name!r} of {run.title} was not used: {problem}.", "Run the job again.")
     return True
 
 
-def _is_of(row: Mapping[str, Any], run: WorkflowRun) -> bool:
-    """Whether GitHub says of an artifact itself that it is of this run, and of no fork's code."""
+def _belongs_to(row: Mapping[str, Any], run: WorkflowRun) -> bool:
+    """Whether the artifact itself is listed as of this run, and not of code from a fork."""
     origin = row.get("workflow_run") or {}
     return origin.get("id", run.id) == run.id and origin.get("head_repository_id") == origin.get("repository_id")
 

@@ -1,7 +1,7 @@
-"""Which run triggered this one, by the event that GitHub wrote down; and may its artifacts be trusted?
+"""The workflow run that triggered this one, from the event file, and whether its artifacts can be trusted.
 
-A `workflow_run` job has the repository's secrets, whoever started the run that it follows. The artifacts of a run for
-somebody else's code are that person's to fill, so they are not taken.
+A `workflow_run` job has access to the repository's secrets, regardless of who started the run that triggered it. A run of code
+from a fork can put anything into its artifacts, so they are not used.
 """
 
 import json
@@ -12,16 +12,16 @@ from typing import Any
 
 from .api import PUBLIC_API, Access
 
-_RIGHT = "Give the job `permissions: actions: read`, which the artifacts of another run need."
+_PERMISSION = "Give the job `permissions: actions: read`, which is required to read the artifacts of another run."
 
 
-class NothingToAskError(Exception):
-    """There is no run whose artifacts could be taken; the text says why. No error of the user's: others places remain."""
+class NoTrustedRunError(Exception):
+    """There is no run whose artifacts can be used; the message says why. The search continues in other places."""
 
 
 @dataclass(frozen=True)
 class WorkflowRun:
-    """A finished workflow run of this repository, and what it takes to ask GitHub about it."""
+    """A finished workflow run of this repository, and the access to its artifacts."""
 
     id: int
     title: str
@@ -30,22 +30,24 @@ class WorkflowRun:
 
 
 def triggering_run(environment: Mapping[str, str]) -> WorkflowRun:
-    """The run that triggered this job. Raises NothingToAskError where there is none, or none to be trusted."""
+    """The run that triggered this job. Raises NoTrustedRunError if there is none, or if it is not trusted."""
     event = _event(environment)
     run, repository, token = event.get("workflow_run"), environment.get("GITHUB_REPOSITORY"), environment.get("GITHUB_TOKEN")
     if not isinstance(run, Mapping) or type(run.get("id")) is not int or not repository:
-        raise NothingToAskError("no other run triggered this one (that is so in a workflow_run event)")
+        raise NoTrustedRunError("this job was not triggered by another run (workflow_run event)")
     title = f"run {run['id']} ({run.get('name')}, {run.get('conclusion')})"
     here, head = (_full_name(run, key) for key in ("repository", "head_repository"))
     if here != repository:
-        raise NothingToAskError(f"{title} belongs to {here or 'an unknown repository'} and not to {repository}: not trusted")
+        raise NoTrustedRunError(f"{title} belongs to {here or 'an unknown repository'} and not to {repository}: not trusted")
     if head != repository:
-        raise NothingToAskError(f"{title} ran code of {head or 'a repository that is gone'}, not of {repository}: not trusted")
-    if run.get("event") == "pull_request_target":  # it counts as this repository's, with anybody's pull request
-        raise NothingToAskError(f"{title} was started by pull_request_target, which anybody's pull request does: not trusted")
+        raise NoTrustedRunError(f"{title} ran code of {head or 'a deleted repository'}, not of {repository}: not trusted")
+    if run.get("event") == "pull_request_target":  # listed as a run of this repository, but started by any pull request
+        raise NoTrustedRunError(f"{title} was started by pull_request_target, which any pull request can trigger: not trusted")
     if not token:
-        raise NothingToAskError(f"{title} can't be asked for: there is no GITHUB_TOKEN")
-    return WorkflowRun(run["id"], title, repository, Access(environment.get("GITHUB_API_URL") or PUBLIC_API, token, _RIGHT))
+        raise NoTrustedRunError(f"the artifacts of {title} can't be listed: GITHUB_TOKEN is not set")
+    return WorkflowRun(
+        run["id"], title, repository, Access(environment.get("GITHUB_API_URL") or PUBLIC_API, token, _PERMISSION)
+    )
 
 
 def _event(environment: Mapping[str, str]) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
-"""A release in the repository, on an annotated tag, by GitHub's REST API. The same one again changes nothing.
+"""Creates a release on an annotated tag of the repository, by GitHub's REST API. Repeating it changes nothing.
 
-What was made here is known by a mark in its text, so that a run that was cut off in between can be finished by the next.
+A mark in the text identifies the tag and the release, so that the next run can complete an interrupted one.
 """
 
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from urllib.parse import quote
 import httpx2
 
 from ..errors import HubError, InputError
-from .api import PUBLIC_API, Access, asking
+from .api import PUBLIC_API, Access, github_client
 
-_RIGHT = "Give the job `permissions: contents: write`, which tags and releases need, and run it again."
+_PERMISSION = "Give the job `permissions: contents: write`, which tags and releases require, and run it again."
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class GitHubRepository:
 
 @dataclass(frozen=True)
 class Release:
-    """`mark` is in `text`, and tells this release from others of its tag."""
+    """`mark` is part of `text`, and identifies this release among others with its tag."""
 
     tag: str
     title: str
@@ -36,32 +36,32 @@ class Release:
 
 
 def repository_of_job(environment: Mapping[str, str]) -> GitHubRepository:
-    """Raises InputError where there is no repository, or no token for it."""
+    """The repository of this job. Raises InputError if the repository, commit or token is not set."""
     names = ("GITHUB_REPOSITORY", "GITHUB_SHA", "GITHUB_TOKEN")
     if missing := [name for name in names if not environment.get(name)]:
         raise InputError(
-            f"create_release: there is no {', '.join(missing)}, so no release can be made. Nothing was done.",
-            "In a workflow, give create_release: true under `with:` (the token is not there for a file that asks for it), and "
-            "the job `permissions: contents: write`. Elsewhere, set these variables.",
+            f"create_release requires {', '.join(missing)}, which is not set. Nothing was done.",
+            "In a workflow, set create_release: true under `with:` (a config file does not receive the token), and give the "
+            "job `permissions: contents: write`. Elsewhere, set these environment variables.",
         )
     repository, commit, token = (environment[name] for name in names)
-    return GitHubRepository(repository, commit, Access(environment.get("GITHUB_API_URL") or PUBLIC_API, token, _RIGHT))
+    return GitHubRepository(repository, commit, Access(environment.get("GITHUB_API_URL") or PUBLIC_API, token, _PERMISSION))
 
 
-def make_release(repository: GitHubRepository, release: Release, about: str) -> str:
-    """Make the tag and the release, as far as they are not there; returns the release's page.
+def make_release(repository: GitHubRepository, release: Release, subject: str) -> str:
+    """Create the tag and the release unless they exist; returns the URL of the release.
 
-    `about` is what it is of, for errors. Raises HubError where GitHub refuses, or the tag is taken by something else.
+    `subject` is for error messages. Raises HubError if GitHub refuses the request, or if the tag is used for something else.
     """
     base = f"/repos/{repository.name}"
-    with asking(repository.access, f"making the release {release.tag} in {repository.name}", about) as client:
+    with github_client(repository.access, f"creating the release {release.tag} in {repository.name}", subject) as client:
         found = _found(client, base, release)
         if found is None:
             _tag(client, base, repository, release)
             body = {"tag_name": release.tag, "name": release.title, "body": release.text}
-            # "latest" stays with the releases of the code, which people download by that name
+            # not "latest", which stays with the releases of the code
             response = client.post(f"{base}/releases", json=body | {"make_latest": "false"})
-            if response.status_code == httpx2.codes.UNPROCESSABLE_CONTENT:  # another job has made it in the meantime
+            if response.status_code == httpx2.codes.UNPROCESSABLE_CONTENT:  # created by another job in the meantime
                 found = _found(client, base, release)
             if found is None:
                 found = response.raise_for_status().json()
@@ -71,7 +71,7 @@ def make_release(repository: GitHubRepository, release: Release, about: str) -> 
 def _found(client: httpx2.Client, base: str, release: Release) -> Mapping[str, Any] | None:
     found = _get(client, f"{base}/releases/tags/{quote(release.tag)}")
     if found is not None and release.mark not in str(found["body"]):
-        raise _taken(release, f"the release {found['html_url']}")
+        raise _tag_in_use(release, f"the release {found['html_url']}")
     return found
 
 
@@ -86,14 +86,14 @@ def _tag(client: httpx2.Client, base: str, repository: GitHubRepository, release
         if response.status_code != httpx2.codes.UNPROCESSABLE_CONTENT:
             response.raise_for_status()
             return
-        there = _get(client, reference)  # another job has made it in the meantime
+        there = _get(client, reference)  # created by another job in the meantime
         if there is None:
             response.raise_for_status()
     assert there
     target = there["object"]
     tag = _get(client, f"{base}/git/tags/{target['sha']}") if target["type"] == "tag" else None
     if tag is None or release.mark not in str(tag["message"]):
-        raise _taken(release, f"{target['type']} {target['sha']}")
+        raise _tag_in_use(release, f"{target['type']} {target['sha']}")
 
 
 def _get(client: httpx2.Client, path: str) -> Mapping[str, Any] | None:
@@ -104,9 +104,9 @@ def _get(client: httpx2.Client, path: str) -> Mapping[str, Any] | None:
     return found
 
 
-def _taken(release: Release, by: str) -> HubError:
+def _tag_in_use(release: Release, by: str) -> HubError:
     return HubError(
-        f"Tag {release.tag} of the repository is taken by {by}, which does not name {release.mark}. No release was made; the "
-        "model is published.",
-        "Give another tag.",
+        f"Tag {release.tag} of the repository is already used by {by}, which does not contain {release.mark}. No release was "
+        "created; the model is published.",
+        "Set another tag.",
     )

@@ -14,8 +14,8 @@ from ..errors import CheckpointError
 from ..formats.import_checkpoint import import_checkpoint, read_checkpoint_file
 from ..formats.scan import FoundCheckpoint, search
 from ..github.artifacts import download, list_artifacts
-from ..github.event import NothingToAskError, WorkflowRun, triggering_run
-from ..github.unzip import UnsafeZipError, unpack
+from ..github.event import NoTrustedRunError, WorkflowRun, triggering_run
+from ..github.unzip import UnsafeZipError, extract
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
@@ -63,7 +63,7 @@ def _in_artifacts(inputs: Inputs) -> ModelFolder | str:
     try:
         mask(os.environ.get("GITHUB_TOKEN"))
         run = triggering_run(os.environ)
-    except NothingToAskError as reason:
+    except NoTrustedRunError as reason:
         return f"artifacts: {reason}"
     inputs.output_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=inputs.output_dir) as folder:
@@ -95,7 +95,7 @@ def _fetch_artifacts(run: WorkflowRun, folder: Path) -> None:
             note(f"  {title} has expired")
             continue
         try:
-            room -= unpack(archive, place, room)
+            room -= extract(archive, place, room)
             note(f"  {title}: extracted to {place}")
         except UnsafeZipError as reason:
             note(f"  {title} {reason}. It was not extracted.")

@@ -32,7 +32,7 @@ def test_the_merges_of_gpt2_are_recovered_from_its_ranks() -> None:
     assert all(left + right in ranks for left, right in merges)
 
 
-def test_ranks_that_no_merge_could_make_are_refused() -> None:
+def test_ranks_that_are_not_a_bpe_vocabulary_are_refused() -> None:
     with pytest.raises(ValueError, match="can't be merged"):
         list(recover_merges({b"a": 0, b"b": 1, b"abab": 2}))
 
@@ -48,7 +48,7 @@ def test_the_fast_encoder_gives_the_ids_of_tokenizer_json(shakespeare: str) -> N
         assert encode(text).tolist() == backend.encode(text, add_special_tokens=False).ids, text[:100]
 
 
-def test_there_is_no_fast_encoder_where_ids_are_not_in_merge_order() -> None:
+def test_no_fast_encoder_if_ids_are_not_in_merge_order() -> None:
     ranks = {bytes([byte]): byte for byte in range(256)} | {b"ab": 256, b"bc": 257}
     assert fast_encoder(byte_level_tokenizer(ranks)) is not None
     backend = byte_level_tokenizer(ranks)

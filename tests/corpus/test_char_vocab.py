@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
     return write(tmp_path / "meta.pkl", meta())
 
 
-def test_ids_are_those_of_the_vocabulary_and_text_comes_back(path: Path, tmp_path: Path) -> None:
+def test_char_vocabulary_round_trip(path: Path, tmp_path: Path) -> None:
     tokenizer = make_tokenizer(str(path), lambda: iter(()))
     assert (tokenizer.name, tokenizer.vocab_size, tokenizer.end_of_text_id) == ("characters", len(CHARACTERS), None)
     ids = tokenizer.encode_batch([TEXT])[0]
@@ -50,7 +50,7 @@ EDGES = ["", "\r\n", "\n\r\n\n", "a\r", "😀a😀", "e\u0301é", "\0\x7f\x85\u2
 
 
 @pytest.mark.parametrize("size", [0, 255, 256, 257, 65_535, 65_536])
-def test_ids_are_those_that_tokenizers_gives(size: int) -> None:
+def test_char_encoder_gives_the_ids_of_tokenizers(size: int) -> None:
     """Around the sizes at which an id takes one byte more."""
     used = set("".join(EDGES))
     others = (chr(code) for code in range(0x10000, 0x10FFFF) if chr(code) not in used)
@@ -64,7 +64,7 @@ def test_ids_are_those_that_tokenizers_gives(size: int) -> None:
 
 
 @pytest.mark.parametrize("unknown", ["\0", "a", "c", "e", "é", "\uffff", "😀", "\U0010ffff", "\r\n"])
-def test_a_character_is_unknown_wherever_it_stands(unknown: str) -> None:
+def test_an_unknown_character_is_detected_at_any_position(unknown: str) -> None:
     backend = character_tokenizer(["d", "b", "\n"])
     encode = character_encoder(backend)
     assert encode
@@ -75,7 +75,7 @@ def test_a_character_is_unknown_wherever_it_stands(unknown: str) -> None:
             encode(text)
 
 
-def test_tokenizers_that_do_more_than_look_up_characters_are_left_to_do_it() -> None:
+def test_no_char_encoder_for_other_kinds_of_tokenizers() -> None:
     with_unknown = character_tokenizer(["a", "?"])
     with_unknown.model = models.WordLevel({"a": 0, "?": 1}, unk_token="?")
     lower = character_tokenizer(["a", "?"])
@@ -88,12 +88,12 @@ def test_tokenizers_that_do_more_than_look_up_characters_are_left_to_do_it() -> 
     assert character_encoder(tokenizers.Tokenizer(models.BPE())) is None
 
 
-def test_a_character_that_it_has_not_is_named(path: Path) -> None:
+def test_unknown_characters_are_named(path: Path) -> None:
     with pytest.raises(InputError, match=r"not in this model's vocabulary of .* characters: 'ß', 'z'"):
         make_tokenizer(str(path), lambda: iter(())).encode_batch(["To be", "ßz"])
 
 
-def test_text_for_a_vocabulary_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+def test_text_for_an_unknown_vocabulary_is_refused(tmp_path: Path) -> None:
     tokenizer = ids_tokenizer(12)
     tokenizer.save(tmp_path)
     assert load_tokenizer(tmp_path).name == tokenizer.name == "ids"
@@ -122,7 +122,7 @@ class Runs:
         (meta(vocab_size=3), "is inconsistent"),
     ],
 )
-def test_a_meta_pkl_that_is_none_is_refused_and_runs_nothing(
+def test_an_invalid_meta_pkl_is_refused_and_runs_no_code(
     content: object, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -132,7 +132,7 @@ def test_a_meta_pkl_that_is_none_is_refused_and_runs_nothing(
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"\x80\x04", b"\x80\x02\xff.", bytes(5 << 20)])
-def test_what_is_no_pickle_is_said_with_the_path(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_pickle_is_refused_with_its_path(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "meta.pkl").write_bytes(content)
     with pytest.raises(InputError, match=r"The vocabulary \S*meta.pkl is .*. Nothing was tokenized"):
         make_tokenizer(str(tmp_path / "meta.pkl"), lambda: iter(()))

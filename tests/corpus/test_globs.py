@@ -61,7 +61,7 @@ def test_a_pattern_may_name_a_folder_outside_of_the_root(root: Path, tmp_path: P
     assert find_files(["../elsewhere/text.txt"], root) == [text]
 
 
-def test_every_pattern_without_a_match_is_named_at_once(root: Path) -> None:
+def test_all_patterns_without_a_match_are_reported_together(root: Path) -> None:
     with pytest.raises(InputError) as caught:
         find_files(["**/*.md", "nothing/*.md", "*.parquet", "docs"], root)
     told = str(caught.value)
@@ -71,7 +71,7 @@ def test_every_pattern_without_a_match_is_named_at_once(root: Path) -> None:
     assert "'**/*.md'" not in told
 
 
-def test_exclusions_that_leave_nothing_are_an_error(root: Path) -> None:
+def test_excluding_every_file_is_an_error(root: Path) -> None:
     with pytest.raises(InputError, match="exclude every file"):
         find_files(["*.md", "!**/*.md"], root)
 

@@ -27,7 +27,7 @@ def prepare(files: list[Path], tokenizer: Tokenizer, cache: Path) -> object:
     return prepare_tokens(files, tokenizer, cache, 0.1, "fail", pytest.fail)
 
 
-def test_its_files_are_used_where_they_lie(shakespeare: str, gpt2: Tokenizer, tmp_path: Path) -> None:
+def test_nanogpt_token_files_are_mapped_in_place(shakespeare: str, gpt2: Tokenizer, tmp_path: Path) -> None:
     # As nanoGPT's data/shakespeare/prepare.py writes them: the first 90 % and the rest, with no end of text.
     cut = int(len(shakespeare) * 0.9)
     texts = [shakespeare[:cut], shakespeare[cut:]]
@@ -43,12 +43,12 @@ def test_its_files_are_used_where_they_lie(shakespeare: str, gpt2: Tokenizer, tm
     assert not (tmp_path / "cache").exists()
 
 
-def test_documents_are_what_an_end_of_text_ends(gpt2: Tokenizer, tmp_path: Path) -> None:
+def test_documents_are_counted_by_end_of_text_ids(gpt2: Tokenizer, tmp_path: Path) -> None:
     tokens = prepare_tokens(write(tmp_path, [1, 50256, 2, 50256], [3, 50256]), gpt2, tmp_path, 0.1, "fail", pytest.fail)
     assert (tokens.documents, tokens.val_documents) == (3, 1)
 
 
-def test_the_digest_knows_the_content(gpt2: Tokenizer, tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_content(gpt2: Tokenizer, tmp_path: Path) -> None:
     digests = [
         prepare_tokens(write(tmp_path / name, [1, 2], val), gpt2, tmp_path, 0.1, "fail", pytest.fail).digest
         for name, val in (("a", [3]), ("b", [3]), ("c", [4]))
@@ -56,21 +56,21 @@ def test_the_digest_knows_the_content(gpt2: Tokenizer, tmp_path: Path) -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_ids_that_the_tokenizer_does_not_have_are_refused(gpt2: Tokenizer, tmp_path: Path) -> None:
+def test_ids_outside_the_vocabulary_are_refused(gpt2: Tokenizer, tmp_path: Path) -> None:
     files = write(tmp_path, [0] * 100 + [50257], [1])
     with pytest.raises(InputError, match=r"train\.bin contains token id 50,257, but the tokenizer gpt2 has only 50,257"):
         prepare(files, gpt2, tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"odd"])
-def test_a_file_that_is_no_ids_is_refused(gpt2: Tokenizer, tmp_path: Path, content: bytes) -> None:
+def test_a_file_of_invalid_size_is_refused(gpt2: Tokenizer, tmp_path: Path, content: bytes) -> None:
     files = write(tmp_path, [1], [1])
     files[1].write_bytes(content)
     with pytest.raises(InputError, match=f"val.bin has {len(content)} bytes"):
         prepare(files, gpt2, tmp_path)
 
 
-def test_anything_but_one_pair_is_refused(gpt2: Tokenizer, tmp_path: Path) -> None:
+def test_only_one_train_and_val_pair_is_accepted(gpt2: Tokenizer, tmp_path: Path) -> None:
     pair, other = write(tmp_path / "a", [1], [1]), write(tmp_path / "b", [1], [1])
     text = tmp_path / "text.txt"
     text.write_text("text")

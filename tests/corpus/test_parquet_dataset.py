@@ -46,7 +46,7 @@ def test_the_same_documents_are_the_same_bytes_in_another_folder_and_order(tmp_p
     assert len(first.files) > 5
 
 
-def test_a_shard_is_no_larger_than_it_may_be_and_every_row_is_in_one(tmp_path: Path) -> None:
+def test_shards_respect_the_size_limit_and_contain_every_row_once(tmp_path: Path) -> None:
     files = corpus(tmp_path / "text")
     dataset = written(tmp_path / "text", files)
     tables = {name: pyarrow.parquet.read_table(path) for name, path in dataset.files.items()}
@@ -59,7 +59,7 @@ def test_a_shard_is_no_larger_than_it_may_be_and_every_row_is_in_one(tmp_path: P
         assert dataset.splits[split].rows == len(expected)  # type: ignore[index]
 
 
-def test_a_new_file_changes_one_shard_of_a_split_or_makes_two_of_it(tmp_path: Path) -> None:
+def test_a_new_file_changes_or_splits_one_shard_per_split(tmp_path: Path) -> None:
     files = corpus(tmp_path / "text")
     before = digests(written(tmp_path / "text", files))
     for number in range(8):
@@ -72,7 +72,7 @@ def test_a_new_file_changes_one_shard_of_a_split_or_makes_two_of_it(tmp_path: Pa
         before = after
 
 
-def test_one_large_file_is_shared_out_by_the_text_of_its_records(tmp_path: Path) -> None:
+def test_one_large_file_is_split_into_shards_by_text(tmp_path: Path) -> None:
     path = tmp_path / "text" / "chat.jsonl"
     path.parent.mkdir()
     lines = [json.dumps({"text": f"message {number} " * 20}) for number in range(500)]
@@ -85,7 +85,7 @@ def test_one_large_file_is_shared_out_by_the_text_of_its_records(tmp_path: Path)
     assert sum(digests(first).get(name) != digest for name, digest in second.items()) == 1
 
 
-def test_many_documents_that_are_equal_end_in_one_shard(tmp_path: Path) -> None:
+def test_equal_documents_are_in_one_shard(tmp_path: Path) -> None:
     path = tmp_path / "text" / "same.jsonl"
     path.parent.mkdir()
     path.write_text((json.dumps({"text": "again and again"}) + "\n") * 100)
@@ -93,7 +93,7 @@ def test_many_documents_that_are_equal_end_in_one_shard(tmp_path: Path) -> None:
     assert [size.rows for size in dataset.splits.values()] == [100]
 
 
-def test_a_line_of_a_passage_is_the_line_of_its_file(tmp_path: Path) -> None:
+def test_line_numbers_of_a_passage_refer_to_its_file(tmp_path: Path) -> None:
     path = corpus(tmp_path / "text", 1)[0]
     path.write_text("".join(f"Line {number} of a long file, and then some more of it.\n\n" for number in range(1, 2000, 2)))
     found = rows(tmp_path / "text", [path])
@@ -103,7 +103,7 @@ def test_a_line_of_a_passage_is_the_line_of_its_file(tmp_path: Path) -> None:
         assert row.line_of(3) == (row.line or 0) + 2
 
 
-def test_a_name_that_is_no_utf8_and_a_split_without_rows(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf8_and_an_empty_split(tmp_path: Path) -> None:
     folder = tmp_path / "text"
     folder.mkdir()
     path = folder / os.fsdecode(b"caf\xe9.txt")

@@ -114,7 +114,7 @@ BROKEN: list[tuple[str, bytes, str]] = [
 
 
 @pytest.mark.parametrize(("name", "content", "problem"), BROKEN)
-def test_a_file_that_is_not_what_its_name_says_is_refused(write: Write, name: str, content: bytes, problem: str) -> None:
+def test_an_invalid_file_is_refused(write: Write, name: str, content: bytes, problem: str) -> None:
     path = write(name, content)
     with pytest.raises(InputError, match=f"a\\{path.suffix}({problem})") as caught:
         read(path)
@@ -122,7 +122,7 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(write: Write, name: st
 
 
 @pytest.mark.parametrize(("name", "content", "problem"), BROKEN)
-def test_under_skip_it_is_passed_over_with_a_warning(write: Write, name: str, content: bytes, problem: str) -> None:
+def test_on_bad_file_skip_warns_about_an_invalid_file(write: Write, name: str, content: bytes, problem: str) -> None:
     warnings: list[str] = []
     good = write("good.txt", "good")
     documents = list(read_documents([write(name, content), good], "skip", warnings.append))
@@ -141,7 +141,7 @@ def test_parquet_without_text_is_refused_with_its_columns(tmp_path: Path) -> Non
         read(path)
 
 
-def test_under_skip_the_other_records_are_read(write: Write) -> None:
+def test_on_bad_file_skip_reads_the_other_records(write: Write) -> None:
     path = write("a.jsonl", '{"text": "one"}\nbroken\n{"text": ""}\n{"text": "four"}\n')
     warnings: list[str] = []
     documents = list(read_documents([path], "skip", warnings.append))

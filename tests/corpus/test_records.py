@@ -55,6 +55,6 @@ def test_known_shapes_become_plain_text(record: object, text: str) -> None:
         ({"prompt": "only half"}, "has neither"),
     ],
 )
-def test_a_record_without_text_says_what_it_has(record: object, problem: str) -> None:
+def test_a_record_without_text_is_refused(record: object, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         text_of_record(record)

@@ -4,7 +4,7 @@ from echoself_action.corpus.readers import Document, read_documents
 from echoself_action.corpus.split import Segment, is_validation, segments, split_position
 
 
-def test_the_split_of_a_text_is_fixed_for_all_time() -> None:
+def test_split_positions_are_stable() -> None:
     """Should this fail, every published val_loss stops being comparable: mend the code, not the numbers."""
     assert split_position("To be, or not to be") == 0.41546139753176214
     assert split_position("é🙂") == 0.8765578688143417
@@ -22,7 +22,7 @@ def test_raising_the_fraction_moves_documents_to_validation_only() -> None:
     assert all(is_validation(text, 1.0) for text in texts)
 
 
-def test_white_space_around_a_document_does_not_count() -> None:
+def test_surrounding_white_space_does_not_change_the_split() -> None:
     assert split_position("text") == split_position("\n text\n\n")
 
 
@@ -49,7 +49,7 @@ def split_texts() -> tuple[list[str], list[str]]:
     )
 
 
-def test_passages_of_one_split_flow_on_and_a_seam_ends_them() -> None:
+def test_adjacent_passages_of_one_split_are_joined() -> None:
     (a, b, c, *_), (v, *_) = split_texts()
     assert list(segments(passages(a, b, v, c), 0.5)) == [
         Segment(a + b, validation=False, documents=2, ends=True),
@@ -58,7 +58,7 @@ def test_passages_of_one_split_flow_on_and_a_seam_ends_them() -> None:
     ]
 
 
-def test_documents_never_flow_into_each_other() -> None:
+def test_documents_of_different_files_are_not_joined() -> None:
     (a, b, *_), _ = split_texts()
     assert list(segments([*passages(a), *passages(b)], 0.5)) == [
         Segment(a, validation=False, documents=1, ends=True),
@@ -66,7 +66,7 @@ def test_documents_never_flow_into_each_other() -> None:
     ]
 
 
-def test_a_long_flow_is_handed_on_in_pieces_without_an_end() -> None:
+def test_a_long_text_is_segmented_without_end_of_text() -> None:
     (a, *_), _ = split_texts()
     flow = list(segments(passages(*[a + "\n" * 10_000] * 250), 0.5))
     assert [stretch.ends for stretch in flow] == [False, False, True]

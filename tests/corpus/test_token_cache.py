@@ -37,7 +37,9 @@ def prepare(files: list[Path], tokenizer: Tokenizer, cache: Path, val_fraction: 
     return prepare_tokens(files, tokenizer, cache, val_fraction, "fail", pytest.fail)
 
 
-def test_every_document_is_in_its_split_and_ends(chat_files: list[Path], tokenizer: Tokenizer, cache: Path) -> None:
+def test_every_document_is_in_its_split_and_ends_with_end_of_text(
+    chat_files: list[Path], tokenizer: Tokenizer, cache: Path
+) -> None:
     tokens = prepare(chat_files, tokenizer, cache)
     documents = [document.text for document in read_documents(chat_files, "fail", pytest.fail)]
     for ids, held_out in ((tokens.train, False), (tokens.val, True)):
@@ -48,7 +50,7 @@ def test_every_document_is_in_its_split_and_ends(chat_files: list[Path], tokeniz
     assert tokens.val_documents == sum(is_validation(text, 0.1) for text in documents)
 
 
-def test_a_long_file_flows_on_between_its_seams(shakespeare_file: Path, tokenizer: Tokenizer, cache: Path) -> None:
+def test_passages_of_a_long_file_are_joined_within_a_split(shakespeare_file: Path, tokenizer: Tokenizer, cache: Path) -> None:
     tokens = prepare([shakespeare_file], tokenizer, cache)
     text = shakespeare_file.read_text(encoding="utf-8")
     ends = int((tokens.train == 256).sum()), int((tokens.val == 256).sum())
@@ -63,7 +65,7 @@ def test_a_long_file_flows_on_between_its_seams(shakespeare_file: Path, tokenize
 
 
 @pytest.mark.usefixtures("gpt2_vocabulary")
-def test_flowing_on_gives_the_ids_of_the_uncut_text(shakespeare_file: Path, cache: Path) -> None:
+def test_joined_passages_have_the_ids_of_the_whole_text(shakespeare_file: Path, cache: Path) -> None:
     gpt2 = make_tokenizer("gpt2", lambda: iter(()))
     tokens = prepare([shakespeare_file], gpt2, cache)
     assert tokens.train.dtype == np.uint16
@@ -73,7 +75,7 @@ def test_flowing_on_gives_the_ids_of_the_uncut_text(shakespeare_file: Path, cach
         assert gpt2.encode_batch([gpt2.decode(segment)])[0].tolist() == segment.tolist()
 
 
-def test_token_files_hold_what_tokenizers_gives_to_each_text_in_order(
+def test_token_files_contain_the_ids_of_tokenizers_in_order(
     shakespeare_file: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = tmp_path / "odd.jsonl"
@@ -92,13 +94,13 @@ def test_token_files_hold_what_tokenizers_gives_to_each_text_in_order(
         assert tokens.val.tolist() == expected[True]
 
 
-def test_what_can_not_be_tokenised_leaves_nothing(shakespeare_file: Path, cache: Path) -> None:
+def test_a_failed_tokenization_leaves_no_files(shakespeare_file: Path, cache: Path) -> None:
     with pytest.raises(InputError, match="not in this model's vocabulary of 2 characters"):
         prepare([shakespeare_file], Tokenizer(character_tokenizer(["a", "b"]), None, "characters"), cache)
     assert not list(cache.glob("*/*"))
 
 
-def test_a_second_run_reuses_what_the_first_wrote(
+def test_a_second_run_uses_the_cache(
     chat_files: list[Path], tokenizer: Tokenizer, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = prepare(chat_files, tokenizer, cache)
@@ -115,7 +117,7 @@ def test_a_second_run_reuses_what_the_first_wrote(
     )
 
 
-def test_the_digest_knows_content_only(chat_files: list[Path], tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_the_digest_depends_only_on_content(chat_files: list[Path], tokenizer: Tokenizer, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     copies = [Path(shutil.copy(path, tmp_path / f"elsewhere/{9 - i}.jsonl")) for i, path in enumerate(chat_files)]
     first = prepare(chat_files, tokenizer, tmp_path / "cache")
@@ -167,7 +169,7 @@ def large_corpus(shakespeare_file: Path, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_killed_run_leaves_nothing_that_counts(large_corpus: Path, tokenizer: Tokenizer, cache: Path) -> None:
+def test_a_killed_run_leaves_no_cache_entry(large_corpus: Path, tokenizer: Tokenizer, cache: Path) -> None:
     process = start(large_corpus, cache)
     deadline = time.monotonic() + 30
     while not any(path.stat().st_size for path in cache.glob("*.partial/train.bin")):
@@ -184,14 +186,14 @@ def test_a_killed_run_leaves_nothing_that_counts(large_corpus: Path, tokenizer: 
     assert not list(cache.glob("*.partial"))
 
 
-def test_of_two_processes_at_once_one_tokenises(large_corpus: Path, cache: Path) -> None:
+def test_of_two_concurrent_processes_one_tokenizes(large_corpus: Path, cache: Path) -> None:
     processes = [start(large_corpus, cache) for _ in range(2)]
     outputs = [process.communicate()[0].split() for process in processes]
     assert sorted(output[0] for output in outputs) == ["False", "True"]
     assert outputs[0][1:] == outputs[1][1:]
 
 
-def test_files_that_were_skipped_are_told_on_reuse_and_refused_under_fail(
+def test_skipped_files_are_reported_from_the_cache_and_refused_under_fail(
     chat_files: list[Path], tokenizer: Tokenizer, tmp_path: Path, cache: Path
 ) -> None:
     broken = tmp_path / "broken.jsonl"
@@ -213,9 +215,7 @@ def lines(tmp_path: Path, texts: list[str]) -> list[Path]:
     return [path]
 
 
-def test_no_validation_document_is_an_error_with_a_fraction_that_helps(
-    tokenizer: Tokenizer, tmp_path: Path, cache: Path
-) -> None:
+def test_an_empty_validation_split_suggests_a_fraction(tokenizer: Tokenizer, tmp_path: Path, cache: Path) -> None:
     texts = [text for text in (f"document {i}" for i in range(100)) if split_position(text) > 0.15][:12]
     files = lines(tmp_path, texts)
     with pytest.raises(InputError, match=r"12 documents with 123 bytes of text, but with val_fraction 0\.1 none") as caught:
@@ -226,7 +226,7 @@ def test_no_validation_document_is_an_error_with_a_fraction_that_helps(
     assert 1 <= prepare(files, tokenizer, cache, fraction).val_documents <= 2
 
 
-def test_no_training_document_is_an_error_with_a_fraction_that_helps(tokenizer: Tokenizer, tmp_path: Path, cache: Path) -> None:
+def test_an_empty_training_split_suggests_a_fraction(tokenizer: Tokenizer, tmp_path: Path, cache: Path) -> None:
     texts = [text for text in (f"document {i}" for i in range(100)) if split_position(text) < 0.1][:3]
     files = lines(tmp_path, texts)
     with pytest.raises(InputError, match="none of them is in the training split") as caught:
@@ -242,7 +242,7 @@ def test_one_document_can_not_be_split(tokenizer: Tokenizer, tmp_path: Path, cac
     assert caught.value.hint.startswith("Add text")
 
 
-def test_a_block_must_fit_into_both_splits(chat_files: list[Path], tokenizer: Tokenizer, cache: Path) -> None:
+def test_both_splits_need_block_size_tokens(chat_files: list[Path], tokenizer: Tokenizer, cache: Path) -> None:
     tokens = prepare(chat_files, tokenizer, cache)
     fits = len(tokens.val) - 1
     require_block(tokens, fits)
@@ -251,7 +251,7 @@ def test_a_block_must_fit_into_both_splits(chat_files: list[Path], tokenizer: To
     assert f"Lower block_size to {fits} or less" in caught.value.hint
 
 
-def test_a_large_vocabulary_takes_four_bytes_an_id(chat_files: list[Path], tmp_path: Path, cache: Path) -> None:
+def test_a_large_vocabulary_uses_four_bytes_per_id(chat_files: list[Path], tmp_path: Path, cache: Path) -> None:
     folder = tmp_path / "tokenizer"
     make_tokenizer("bytes", lambda: iter(())).save(folder)
     parts = json.loads((folder / "tokenizer.json").read_text())

@@ -108,7 +108,7 @@ def test_a_reloaded_tokenizer_is_the_same(tokenizer: Tokenizer, documents: list[
     assert ids(loaded, texts) == ids(tokenizer, texts)
 
 
-def test_what_transformers_saved_again_has_the_same_digest(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_the_digest_survives_saving_by_transformers(tokenizer: Tokenizer, tmp_path: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer.save(tmp_path / "a")
@@ -116,7 +116,7 @@ def test_what_transformers_saved_again_has_the_same_digest(tokenizer: Tokenizer,
     assert load_tokenizer(tmp_path / "b").digest == tokenizer.digest
 
 
-def test_gpt2_as_the_hub_has_it_is_known(made: dict[str, Tokenizer], tmp_path: Path) -> None:
+def test_gpt2_from_the_hub_is_recognised(made: dict[str, Tokenizer], tmp_path: Path) -> None:
     """openai-community/gpt2 is of an older form: merges as strings, a post-processor, fewer options, no eos_token."""
     made["gpt2"].save(tmp_path)
     parts = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
@@ -133,11 +133,11 @@ def test_gpt2_as_the_hub_has_it_is_known(made: dict[str, Tokenizer], tmp_path: P
     assert loaded.end_of_text_id == 50256
 
 
-def test_digests_tell_tokenizers_apart(made: dict[str, Tokenizer]) -> None:
+def test_different_tokenizers_have_different_digests(made: dict[str, Tokenizer]) -> None:
     assert len({tokenizer.digest for tokenizer in made.values()}) == len(made)
 
 
-def test_the_digest_knows_every_id(made: dict[str, Tokenizer], tmp_path: Path) -> None:
+def test_the_digest_depends_on_every_id(made: dict[str, Tokenizer], tmp_path: Path) -> None:
     made["bytes"].save(tmp_path)
     parts = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
     vocabulary = parts["model"]["vocab"]
@@ -178,7 +178,7 @@ def test_the_same_text_trains_the_same_tokenizer_in_another_process(
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
 
 
-def test_a_corpus_too_small_for_the_size_tells_a_size_that_fits() -> None:
+def test_a_corpus_too_small_for_bpe_suggests_a_size() -> None:
     def texts() -> Iterator[str]:
         return iter(["to be or not to be, that is the question"] * 3)
 
@@ -189,13 +189,13 @@ def test_a_corpus_too_small_for_the_size_tells_a_size_that_fits() -> None:
 
 
 @pytest.mark.parametrize("spec", ["bpe:", "bpe:256", "bpe:many", "bpe:-5", "gpt3", "missing/tokenizer.json"])
-def test_a_spec_that_is_none_is_refused(spec: str) -> None:
+def test_an_invalid_spec_is_refused(spec: str) -> None:
     with pytest.raises(InputError, match=spec) as caught:
         make_tokenizer(spec, lambda: iter(["text"]))
     assert caught.value.hint
 
 
-def test_gpt2_without_its_vocabulary_offers_what_needs_no_download(tmp_path: Path) -> None:
+def test_gpt2_offline_suggests_tokenizers_without_download(tmp_path: Path) -> None:
     program = (
         "import sys; from echoself_action.corpus.tokenizer import make_tokenizer; from echoself_action.errors import *\n"
         "try: make_tokenizer('gpt2', lambda: iter(()))\n"
@@ -209,7 +209,7 @@ def test_gpt2_without_its_vocabulary_offers_what_needs_no_download(tmp_path: Pat
     assert "bpe:<size>" in run.stdout
 
 
-def test_a_tokenizer_json_of_another_kind_is_used_as_it_is_but_adds_nothing(tmp_path: Path) -> None:
+def test_a_tokenizer_json_of_another_kind_is_used_without_added_tokens(tmp_path: Path) -> None:
     from transformers import AutoTokenizer, GPT2Config
 
     backend = tokenizers.Tokenizer(models.WordLevel({"</s>": 0, "hello": 1, "world": 2, "?": 3}, unk_token="?"))

@@ -9,7 +9,7 @@ from echoself_action.github.event import triggering_run
 from .server import TOKEN, GitHub, zipped
 
 
-def test_what_was_uploaded_arrives(github: GitHub, environment: dict[str, str], tmp_path: Path) -> None:
+def test_download_returns_the_uploaded_zip(github: GitHub, environment: dict[str, str], tmp_path: Path) -> None:
     github.artifacts = {"model": zipped({"a.txt": b"a"})}
     run = triggering_run(environment)
     (artifact,) = list_artifacts(run)
@@ -17,7 +17,7 @@ def test_what_was_uploaded_arrives(github: GitHub, environment: dict[str, str], 
     assert (tmp_path / "model.zip").read_bytes() == github.artifacts["model"]
 
 
-def test_the_token_goes_to_github_and_not_to_the_storage_that_it_redirects_to(
+def test_the_token_is_not_sent_to_the_storage_of_a_redirect(
     github: GitHub, environment: dict[str, str], tmp_path: Path
 ) -> None:
     github.artifacts = {"model": zipped({"a.txt": b"a"})}
@@ -27,13 +27,13 @@ def test_the_token_goes_to_github_and_not_to_the_storage_that_it_redirects_to(
     assert {token for path, token in github.requests if not path.startswith("/blob/")} == {f"Bearer {TOKEN}"}
 
 
-def test_every_page_is_read(github: GitHub, environment: dict[str, str]) -> None:
+def test_list_artifacts_reads_all_pages(github: GitHub, environment: dict[str, str]) -> None:
     github.artifacts = {f"artifact {number}": b"" for number in range(205)}
     assert len(list_artifacts(triggering_run(environment))) == 205
     assert len(github.requests) == 3
 
 
-def test_an_artifact_of_a_forks_code_is_left_out(github: GitHub, environment: dict[str, str]) -> None:
+def test_artifacts_of_code_from_a_fork_are_skipped(github: GitHub, environment: dict[str, str]) -> None:
     github.artifacts = {"ours": b"", "theirs": b"", "of another run": b""}
     origin = {"id": 77, "repository_id": 1, "head_repository_id": 1}
     github.changes = {
@@ -43,7 +43,7 @@ def test_an_artifact_of_a_forks_code_is_left_out(github: GitHub, environment: di
     assert [artifact.name for artifact in list_artifacts(triggering_run(environment))] == ["ours"]
 
 
-def test_a_deleted_one_is_no_error(github: GitHub, environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_deleted_artifact_is_not_an_error(github: GitHub, environment: dict[str, str], tmp_path: Path) -> None:
     github.artifacts, github.expired = {"model": b"x"}, {"model"}
     run = triggering_run(environment)
     (artifact,) = list_artifacts(run)
@@ -64,7 +64,7 @@ def test_a_deleted_one_is_no_error(github: GitHub, environment: dict[str, str], 
         (500, {}, "later"),
     ],
 )
-def test_a_refusal_is_exit_4_and_says_what_to_change(
+def test_a_refused_request_is_exit_4_with_a_hint(
     github: GitHub, environment: dict[str, str], status: int, headers: dict[str, str], hint: str
 ) -> None:
     github.refuse["list"] = (status, headers)
@@ -76,19 +76,19 @@ def test_a_refusal_is_exit_4_and_says_what_to_change(
     assert TOKEN not in str(refused.value)
 
 
-def test_github_out_of_reach_is_exit_4(environment: dict[str, str]) -> None:
+def test_unreachable_github_is_exit_4(environment: dict[str, str]) -> None:
     with pytest.raises(HubError, match=r"GitHub can't be reached at http://127\.0\.0\.1:1"):
         list_artifacts(triggering_run(environment | {"GITHUB_API_URL": "http://127.0.0.1:1"}))
 
 
-def test_an_answer_that_is_not_githubs_is_exit_4(github: GitHub, environment: dict[str, str]) -> None:
+def test_an_invalid_response_is_exit_4(github: GitHub, environment: dict[str, str]) -> None:
     github.artifacts, github.changes = {"model": b""}, {"model": {"id": None}}
-    with pytest.raises(HubError, match="is not GitHub's"):
+    with pytest.raises(HubError, match="is not a valid GitHub response"):
         list_artifacts(triggering_run(environment))
 
 
-@pytest.mark.parametrize(("room", "why"), [(10_000, "its sha256 is not the one"), (3, "it has more than 3 bytes")])
-def test_what_is_not_what_was_uploaded_or_too_much_is_not_used(
+@pytest.mark.parametrize(("room", "why"), [(10_000, "its sha256 differs"), (3, "it is larger than 3 bytes")])
+def test_an_artifact_with_another_digest_or_too_large_is_not_used(
     github: GitHub, environment: dict[str, str], tmp_path: Path, room: int, why: str
 ) -> None:
     github.artifacts = {"model": zipped({"a.txt": b"a"})}

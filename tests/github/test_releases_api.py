@@ -29,14 +29,14 @@ def test_the_tag_is_annotated_and_on_the_commit_of_the_job(github: GitHub, repos
     assert (annotated["object"], annotated["type"], annotated["message"]) == ("c0ffee", "commit", f"me/model v7\n\n{MARK}\n")
 
 
-def test_the_same_again_makes_nothing(github: GitHub, repository: GitHubRepository) -> None:
+def test_repeating_a_release_creates_nothing(github: GitHub, repository: GitHubRepository) -> None:
     first = make_release(repository, RELEASE, ABOUT)
     before = (dict(github.tags), dict(github.releases))
     assert make_release(replace(repository, commit="another"), RELEASE, ABOUT) == first
     assert (github.tags, github.releases) == before
 
 
-def test_one_that_was_cut_off_after_its_tag_is_finished(github: GitHub, repository: GitHubRepository) -> None:
+def test_a_release_interrupted_after_its_tag_is_completed(github: GitHub, repository: GitHubRepository) -> None:
     github.refuse = {"release": (502, {})}
     with pytest.raises(HubError, match=r"GitHub refused \(502\)"):
         make_release(repository, RELEASE, ABOUT)
@@ -47,14 +47,14 @@ def test_one_that_was_cut_off_after_its_tag_is_finished(github: GitHub, reposito
     assert list(github.releases) == ["v7"]
 
 
-def test_two_jobs_at_once_make_one(github: GitHub, repository: GitHubRepository) -> None:
+def test_two_concurrent_jobs_create_one_release(github: GitHub, repository: GitHubRepository) -> None:
     first = make_release(repository, RELEASE, ABOUT)
     github.blind = True  # this one looked before the other was done
     assert make_release(repository, RELEASE, ABOUT) == first
 
 
 @pytest.mark.parametrize("there", ["release", "annotated tag", "plain tag"])
-def test_a_tag_that_is_taken_is_left_alone(github: GitHub, repository: GitHubRepository, there: str) -> None:
+def test_a_tag_in_use_is_not_changed(github: GitHub, repository: GitHubRepository, there: str) -> None:
     other = replace(RELEASE, text="of another model", mark="another model")
     if there == "plain tag":
         github.tags["v7"] = {"type": "commit", "sha": "c0ffee"}
@@ -63,22 +63,24 @@ def test_a_tag_that_is_taken_is_left_alone(github: GitHub, repository: GitHubRep
     if there == "annotated tag":
         github.releases.clear()
     before = (dict(github.tags), dict(github.releases))
-    with pytest.raises(HubError, match=r"Tag v7 of the repository is taken by .* No release was made; the model is published"):
+    with pytest.raises(
+        HubError, match=r"Tag v7 of the repository is already used by .* No release was created; the model is published"
+    ):
         make_release(repository, RELEASE, ABOUT)
     assert (github.tags, github.releases) == before
 
 
-def test_a_token_without_the_right_is_told_which(github: GitHub, repository: GitHubRepository) -> None:
+def test_a_missing_permission_is_named(github: GitHub, repository: GitHubRepository) -> None:
     github.refuse = {"make": (403, {})}
     with pytest.raises(
-        HubError, match=r"GitHub refused \(403\): making the release v7 in me/repo failed for me/model"
+        HubError, match=r"GitHub refused \(403\): creating the release v7 in me/repo failed for me/model"
     ) as caught:
         make_release(repository, RELEASE, ABOUT)
     assert "contents: write" in caught.value.hint
     assert "ghs_secret" not in f"{repository!r}{caught.value}"
 
 
-def test_what_is_no_github_is_said(github: GitHub, repository: GitHubRepository) -> None:
+def test_an_invalid_response_is_an_error(github: GitHub, repository: GitHubRepository) -> None:
     elsewhere = replace(repository, access=replace(repository.access, api="http://127.0.0.1:9"))
     with pytest.raises(HubError, match="can't be reached"):
         make_release(elsewhere, RELEASE, ABOUT)
@@ -88,6 +90,6 @@ def test_what_is_no_github_is_said(github: GitHub, repository: GitHubRepository)
 def test_a_release_needs_a_repository_and_a_token(environment: dict[str, str], missing: str) -> None:
     given = environment | {"GITHUB_SHA": "c0ffee"}
     del given[missing]
-    with pytest.raises(InputError, match=f"create_release: there is no {missing}") as caught:
+    with pytest.raises(InputError, match=f"create_release requires {missing}") as caught:
         repository_of_job(given)
     assert "contents: write" in caught.value.hint

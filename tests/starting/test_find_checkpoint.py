@@ -110,7 +110,7 @@ def test_no_checkpoint_anywhere_is_exit_3_with_all_places(
     assert (
         "checkpoint: auto found no usable checkpoint: echoself-model: no complete checkpoint; the working directory: no" in told
     )
-    assert "artifacts: no other run triggered this one (that is so in a workflow_run event)" in told
+    assert "artifacts: this job was not triggered by another run (workflow_run event)" in told
     assert "the Hub: not searched, because repo_id is not set. Nothing was done." in told
     assert "Train first" in told
     assert not (workspace / "echoself-model").exists()
@@ -144,7 +144,7 @@ def test_a_checkpoint_in_an_artifact_of_the_triggering_run_is_copied(
     assert (Path(outputs["model_dir"]) / "training_state/optimizer.safetensors").is_file()
     said = capsys.readouterr().out
     assert "artifact 'old' of run 77 (training, success) has expired" in said
-    assert "artifact 'bad' of run 77 (training, success) has an entry '../ckpt.pt', which may lead out of its folder" in said
+    assert "artifact 'bad' of run 77 (training, success) has an entry '../ckpt.pt', which may be outside its folder" in said
     assert TOKEN not in said
 
 
