@@ -1,5 +1,5 @@
-"""A runner of composite actions, as small as action.yml allows, that runs the real action.yml: once with `runtime: host`, and
-under `-m container` in containers, as an ordinary user (.ci/container makes the image and an engine for that)."""
+"""A minimal runner of composite actions that runs the real action.yml: with `runtime: host`, and under `-m container` in
+containers, as an unprivileged user (.ci/container builds the image and starts an engine)."""
 
 import json
 import os
@@ -34,7 +34,7 @@ ACTION_FILES = (
     "LICENSE",
 )
 JOB_TOKEN = "ghs_token-of-the-job"
-USER = 1001  # of the job, where the tests themselves are root's: files of another user must not come about
+USER = 1001  # of the job, if the tests run as root: no files may belong to another user
 PATH = f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
 TEXT = "".join(
     f"Paragraph {number} of a text to learn from, which is long enough to be cut into passages.\n\n" for number in range(900)
@@ -56,7 +56,7 @@ ENDLESS = SMALL | {"max_iters": "10000000", "eval_interval": "10000000", "checkp
 
 @dataclass
 class Job:
-    """A job whose only step uses the action. `outputs` and `summary` are what the runner has read when it has ended."""
+    """A job whose only step uses the action. `outputs` and `summary` are set when it has ended."""
 
     process: subprocess.Popen[bytes] | None = None
     log_file: Path = Path()
@@ -71,12 +71,12 @@ class Job:
 
     @property
     def log(self) -> str:
-        """As a reader sees it: the runner takes masks out."""
+        """The log as the runner shows it, without the add-mask commands."""
         return "\n".join(line for line in self.raw_log.split("\n") if not line.lstrip().startswith("::add-mask"))
 
     @property
     def commands(self) -> list[str]:
-        """The names of the commands that the runner obeys: `::name ...::` at a line's start, else `##[name` anywhere."""
+        """The names of workflow commands in the log: `::name ...::` at the start of a line, or `##[name` anywhere."""
         lines = re.split(r"[\r\n]+", self.raw_log)
         found = [re.match(r"\s*::([\w-]+).*?::", line) or re.search(r"##\[([\w-]+)", line) for line in lines]
         return [match[1] for match in found if match and match[1] != "add-mask"]
@@ -94,7 +94,7 @@ class Job:
             time.sleep(0.05)
 
     def send(self, number: signal.Signals) -> None:
-        """A signal to the step's entry process and nobody else, which is how a runner cancels."""
+        """Send a signal to the step's entry process only, as a runner does on cancel."""
         assert self.process
         self.process.send_signal(number)
 
@@ -202,7 +202,7 @@ class Runner:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # to end all of it where a test fails
+                start_new_session=True,  # so that a failed test can kill the process group
                 **self.user,
             )
             code = job.process.wait()
@@ -212,7 +212,7 @@ class Runner:
 
 
 def evaluated(text: str, contexts: dict[str, Any]) -> str:
-    """`text` with its expressions evaluated: those that action.yml has; another one is an error here."""
+    """`text` with its expressions evaluated. Supports only the expressions of action.yml."""
 
     def value(match: re.Match[str]) -> str:
         expression = match[1]
@@ -222,13 +222,13 @@ def evaluated(text: str, contexts: dict[str, Any]) -> str:
         found: Any = contexts[context]
         for name in names:
             found = found.get(name, {})
-        return found or ""  # what is not there is null, which is written as nothing
+        return found or ""  # a missing value is null, which is rendered as an empty string
 
     return re.sub(r"\$\{\{ *(.+?) *\}\}", value, text)
 
 
 def parsed(text: str) -> dict[str, str]:
-    """The file of a file command: `name=value`, or `name<<delimiter`, lines, and the delimiter alone."""
+    """Parses the file of a workflow command: `name=value`, or `name<<delimiter`, lines, and the delimiter."""
     found, lines = {}, iter(text.split("\n"))
     for line in lines:
         heredoc = re.match(r"([^=]+?)<<(.+)", line)
@@ -249,7 +249,7 @@ def parsed(text: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def action() -> Iterator[Path]:
-    """The action's files where a runner puts them, readable for everybody."""
+    """The action's files at the path that a runner uses, readable for all users."""
     with tempfile.TemporaryDirectory() as root:
         Path(root).chmod(0o755)
         folder = Path(root) / "_actions" / "9cog" / "echoself-action" / "v1"
@@ -269,7 +269,7 @@ def action() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def tools(tmp_path_factory: pytest.TempPathFactory, action: Path) -> Path:
-    """A tool cache as an earlier job leaves it: with a venv that has the packages, which are those of this Python."""
+    """A tool cache as an earlier job leaves it, with a venv that uses the packages of this Python."""
     folder = tmp_path_factory.mktemp("tools")
     say = "import sys; print(sys.executable, sys.version)"
     found = subprocess.run(["python3", "-c", say], env={"PATH": PATH}, capture_output=True, check=True).stdout
@@ -285,7 +285,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory, action: Path) -> Path:
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """A folder that any user may reach; pytest's own is closed to others."""
+    """A folder that all users can access, unlike pytest's own."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder) / "runner"
@@ -307,13 +307,13 @@ def in_container(root: Path, action: Path) -> Iterator[Runner]:
 
 @pytest.fixture(params=["on_host", pytest.param("in_container", marks=pytest.mark.container)])
 def runner(request: pytest.FixtureRequest) -> Runner:
-    """A runner of each kind, with a workspace that holds a text."""
+    """A runner of each kind, with a text file in its workspace."""
     found: Runner = request.getfixturevalue(request.param)
     return found
 
 
 def ordinary_user() -> dict[str, Any]:
-    """Who runs the job: like the user of a runner, in the group that may speak to Docker, and nobody special else."""
+    """The job's user: unprivileged, but in the group of the Docker socket, as on a runner."""
     if os.getuid():
         return {}
     socket = Path(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://"))

@@ -1,4 +1,4 @@
-"""The action as a runner runs it: each mode, each way to end, and inputs from people who mean harm."""
+"""The action as a runner runs it: modes, exit codes, cancellation, and hostile inputs."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ HARM = (
 TEXT_INPUTS = [
     name for name, declared in Inputs.model_fields.items() if name == "output_dir" or "str" in str(declared.annotation).lower()
 ]
-TAKE_ANY_TEXT = {"hub", "hf_token", "candidates", "output_dir", "signer"}  # of which a cycle has nothing to complain
+TAKE_ANY_TEXT = {"hub", "hf_token", "candidates", "output_dir", "signer"}  # a cycle accepts any text in these
 OURS = {"group", "endgroup", "error", "warning"}
 
 
@@ -34,9 +34,9 @@ def all_empty(job: Job) -> bool:
     return job.outputs == dict.fromkeys(job.outputs, "")
 
 
-def test_action_yml_is_in_step_with_the_inputs() -> None:
+def test_action_yml_matches_the_inputs() -> None:
     text = (ROOT / "action.yml").read_text()
-    assert text == with_tables(text), "./run docs writes it"
+    assert text == with_tables(text), "run ./run docs"
     action = yaml.safe_load(text)
     assert list(action["inputs"]) == list(Inputs.model_fields)
     assert list(action["outputs"]) == list(Outputs.__dataclass_fields__)
@@ -62,7 +62,7 @@ def test_train_deploy_and_pull_share_nothing_but_the_workspace(runner: Runner) -
     assert weights[0] == weights[1]
 
 
-def test_cycle_goes_on_where_the_last_job_stopped(runner: Runner) -> None:
+def test_cycle_resumes_where_the_last_job_stopped(runner: Runner) -> None:
     for step in ("5", "9"):
         job = runner.run(SMALL | {"mode": "cycle", "repo_id": "me/model", "hub": "local"})
         assert job.code == 0, job.log
@@ -75,7 +75,7 @@ def test_the_yaml_file_of_the_repository_is_read(runner: Runner) -> None:
     assert runner.run({"config": "my.yml", "max_iters": "6"}).outputs["step"] == "6"
 
 
-def test_a_wrong_input_is_exit_2_with_an_annotation_and_a_summary(runner: Runner) -> None:
+def test_an_invalid_input_is_exit_2_with_an_annotation_and_a_summary(runner: Runner) -> None:
     job = runner.run({"mode": "train", "n_embd": "130", "seed": "x"})
     assert job.code == 2
     assert job.commands == ["error", "error"]
@@ -83,19 +83,19 @@ def test_a_wrong_input_is_exit_2_with_an_annotation_and_a_summary(runner: Runner
     assert all_empty(job)
 
 
-def test_all_that_is_said_is_on_one_stream_and_in_order(tmp_path: Path) -> None:
+def test_all_output_is_on_one_stream_and_in_order(tmp_path: Path) -> None:
     inputs = json.dumps({"mode": "train", "n_embd": "130", "seed": "x"})
     environment = os.environ | {"GITHUB_ACTIONS": "true", "ECHOSELF_INPUTS": inputs}
     ended = subprocess.run(
         [sys.executable, ROOT / "entrypoint.py"], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60
     )
     assert (ended.returncode, ended.stderr) == (2, "")
-    told, *commands = ended.stdout.split("::error ")
-    assert told.startswith("echoself: 2 inputs are invalid")
-    assert [command.endswith("\n") for command in (told, *commands)] == [True, True, True]
+    text, *commands = ended.stdout.split("::error ")
+    assert text.startswith("echoself: 2 inputs are invalid")
+    assert [command.endswith("\n") for command in (text, *commands)] == [True, True, True]
 
 
-def test_a_model_that_the_gate_refuses_is_exit_5_and_stays_in_the_workspace(runner: Runner) -> None:
+def test_a_model_that_fails_the_gate_is_exit_5_and_stays_in_the_workspace(runner: Runner) -> None:
     hub = {"repo_id": "me/model", "hub": "hub"}
     job = runner.run(SMALL | hub | {"mode": "cycle", "gate": "max_val_loss=0.5"})
     assert job.code == 5, job.log
@@ -106,16 +106,16 @@ def test_a_model_that_the_gate_refuses_is_exit_5_and_stays_in_the_workspace(runn
 
 
 @pytest.mark.parametrize("name", ["runtime", "image"])
-def test_what_is_read_before_the_file_may_not_be_in_it(runner: Runner, name: str) -> None:
+def test_inputs_that_are_read_before_the_file_are_rejected_in_it(runner: Runner, name: str) -> None:
     (runner.workspace / "my.yml").write_text(f"mode: train\n{name}: docker\n")
     job = runner.run({"config": "my.yml"})
     assert job.code == 2
     assert f"{name} in my.yml: cannot be set in the file, which is read too late" in job.summary
 
 
-def test_a_gpu_that_is_asked_for_and_absent_is_exit_2(runner: Runner) -> None:
+def test_device_cuda_without_a_gpu_is_exit_2(runner: Runner) -> None:
     if shutil.which("nvidia-smi"):
-        pytest.skip("there is a GPU")
+        pytest.skip("this machine has a GPU")
     job = runner.run(SMALL | {"mode": "train", "device": "cuda"})
     assert job.code == 2
     assert "device: cuda" in job.summary
@@ -123,7 +123,7 @@ def test_a_gpu_that_is_asked_for_and_absent_is_exit_2(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_cancelled_run_is_saved_within_six_seconds_and_goes_on(runner: Runner, number: signal.Signals) -> None:
+def test_a_cancelled_run_saves_within_six_seconds_and_can_be_resumed(runner: Runner, number: signal.Signals) -> None:
     job = runner.start(ENDLESS | {"mode": "train"})
     job.wait_for("step ")
     job.send(number)
@@ -138,7 +138,7 @@ def test_a_cancelled_run_is_saved_within_six_seconds_and_goes_on(runner: Runner,
     assert int(again.outputs["step"]) > 0, again.log
 
 
-def test_a_client_that_is_killed_leaves_no_container_and_loses_no_work(runner: Runner) -> None:
+def test_a_killed_docker_client_leaves_no_container_and_loses_no_work(runner: Runner) -> None:
     job = runner.start(ENDLESS | {"mode": "train"})
     job.wait_for("step ")
     job.send(signal.SIGKILL)
@@ -151,7 +151,7 @@ def test_a_client_that_is_killed_leaves_no_container_and_loses_no_work(runner: R
 
 
 def harmless(runner: Runner, job: Job) -> None:
-    """Nothing of what the inputs say was done, neither by a shell nor by the runner."""
+    """Neither a shell nor the runner executed anything in the inputs."""
     assert job.code in (0, 2, 3, 4), job.log
     assert not list(runner.root.rglob("pwned*"))
     assert set(job.commands) <= OURS, job.log
@@ -163,12 +163,12 @@ def harmless(runner: Runner, job: Job) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in TEXT_INPUTS if name not in TAKE_ANY_TEXT])
-def test_hostile_text_in_an_input_is_only_text(runner: Runner, name: str) -> None:
+def test_hostile_text_in_an_input_is_not_executed(runner: Runner, name: str) -> None:
     hub = {"repo_id": "me/model", "hub": "local"}
     harmless(runner, runner.run(SMALL | hub | {"mode": "cycle", name: HARM}))
 
 
-def test_hostile_text_in_all_inputs_that_take_any_text_is_only_text_and_the_work_is_done(runner: Runner) -> None:
+def test_hostile_text_in_all_free_text_inputs_is_not_executed_and_the_run_succeeds(runner: Runner) -> None:
     job = runner.run(SMALL | {"mode": "cycle", "repo_id": "me/model"} | dict.fromkeys(TAKE_ANY_TEXT, HARM))
     harmless(runner, job)
     assert job.code == 0, job.log
@@ -176,20 +176,20 @@ def test_hostile_text_in_all_inputs_that_take_any_text_is_only_text_and_the_work
 
 
 @pytest.mark.parametrize("name", TEXT_INPUTS)
-def test_a_very_long_input_breaks_nothing(runner: Runner, name: str) -> None:
+def test_a_very_long_input_is_accepted_or_reported(runner: Runner, name: str) -> None:
     hub = {"repo_id": "me/model", "hub": "local"}
     job = runner.run(SMALL | hub | {"mode": "cycle", name: "é" * 50_000})
     harmless(runner, job)
     assert len(job.summary.encode()) < 2**20
 
 
-def test_no_value_looks_like_another_input(runner: Runner) -> None:
+def test_a_value_can_not_forge_another_input(runner: Runner) -> None:
     forged = '", "runtime": "x", "mode": "pull", "image": "evil'
     job = runner.run(SMALL | {"mode": "train", "hf_token": forged})
     assert job.code == 0, job.log
 
 
-def test_a_token_shows_in_no_file_on_the_hub(runner: Runner) -> None:
+def test_no_token_in_files_on_the_hub(runner: Runner) -> None:
     token = "hf_neverSeenAnywhere12345"
     job = runner.run(SMALL | {"mode": "cycle", "repo_id": "me/model", "hub": "hub", "hf_token": token}, HF_TOKEN=token)
     assert job.outputs["deployed"] == "true", job.log
@@ -201,7 +201,7 @@ def test_a_token_shows_in_no_file_on_the_hub(runner: Runner) -> None:
     assert b"model.safetensors" in objects
 
 
-def test_a_token_shows_nowhere(runner: Runner) -> None:
+def test_no_token_in_logs_or_files(runner: Runner) -> None:
     token = "hf_neverSeenAnywhere12345"
     job = runner.start(ENDLESS | {"mode": "cycle", "repo_id": "me/model", "hub": "local", "hf_token": token}, HF_TOKEN=token)
     job.wait_for("step ")

@@ -1,4 +1,4 @@
-"""Which image the action takes, what it asks Docker for, and what is in the image."""
+"""The image that the action selects, the options of `docker run`, and the content of the image."""
 
 import base64
 import json
@@ -55,7 +55,7 @@ def recorded(runner: Runner) -> list[list[str]]:
         ({"mode": "cycle"}, "yes", "cuda"),
         ({"mode": "train", "device": "cpu"}, "yes", "cpu"),
         ({"mode": "train"}, "", "cpu"),
-        ({"config": "my.yml"}, "yes", "cuda"),  # which mode that is, nobody knows yet
+        ({"config": "my.yml"}, "yes", "cuda"),  # the mode is unknown until the file is read
     ],
 )
 def test_the_cuda_image_is_only_for_training_on_a_gpu(asked: Runner, inputs: dict[str, str], gpu: str, flavor: str) -> None:
@@ -67,13 +67,13 @@ def test_the_cuda_image_is_only_for_training_on_a_gpu(asked: Runner, inputs: dic
 
 
 @pytest.mark.parametrize(("ref", "tag"), [("0123abc", "0123abc-cpu"), ("a/Branch", "a-Branch-cpu"), ("v2-dev", "v2-dev-cpu")])
-def test_a_commit_or_a_branch_never_takes_the_image_of_a_release(asked: Runner, ref: str, tag: str) -> None:
+def test_a_commit_or_a_branch_never_uses_the_image_of_a_release(asked: Runner, ref: str, tag: str) -> None:
     asked.ref = ref
     asked.run({"mode": "pull"}, PUBLISHED="yes")
     assert recorded(asked)[0][-1] == f"ghcr.io/9cog/echoself-action:{tag}"
 
 
-def test_where_no_image_is_published_it_is_built(asked: Runner) -> None:
+def test_an_image_that_is_not_published_is_built(asked: Runner) -> None:
     assert asked.run({"mode": "pull"}).code == 0
     pull, build, run = recorded(asked)
     assert (pull[0], build[0], build[2], run[-1]) == ("pull", "build", "FLAVOR=cpu", "sha256:built")
@@ -96,18 +96,18 @@ def test_a_cancel_while_an_image_is_pulled_starts_nothing(asked: Runner, tmp_pat
     assert [words[0] for words in recorded(asked)] == ["pull"]
 
 
-def test_no_value_is_on_the_command_line_and_the_container_may_little(asked: Runner) -> None:
+def test_no_value_is_on_the_command_line_and_the_container_has_few_rights(asked: Runner) -> None:
     secrets = {"HF_TOKEN": "secret-1", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "secret-2"}
     asked.run({"mode": "pull", "hf_token": "secret-3", "data": "secret-4"}, PUBLISHED="yes", **secrets)
     run = recorded(asked)[-1]
     assert "secret" not in " ".join(run)
     assert all("=" not in name for option, name in pairwise(run) if option == "--env")
     assert {"HF_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_URL", "ECHOSELF_INPUTS"} <= set(run)
-    said = " ".join(run)
-    assert "--cap-drop ALL --security-opt no-new-privileges" in said
-    assert f"--user {os.getuid()}:{os.getgid()}" in said
-    assert "docker.sock" not in said
-    assert "--network" not in said
+    options = " ".join(run)
+    assert "--cap-drop ALL --security-opt no-new-privileges" in options
+    assert f"--user {os.getuid()}:{os.getgid()}" in options
+    assert "docker.sock" not in options
+    assert "--network" not in options
 
 
 @pytest.mark.parametrize(
@@ -131,14 +131,14 @@ def test_the_jobs_own_token_is_passed_in_a_workflow_run_event_or_for_a_release_a
 
 
 @pytest.mark.parametrize("image", ["--privileged", "a b", "$(touch pwned)", 'x"y', "a\nb", "é"])
-def test_an_image_that_is_none_is_refused(asked: Runner, image: str) -> None:
+def test_an_invalid_image_reference_is_rejected(asked: Runner, image: str) -> None:
     job = asked.run({"mode": "pull", "image": image})
     assert job.code == 2
     assert "image: not a valid image reference" in job.summary
     assert "run" not in Path(asked.environment["RECORD"]).read_text()
 
 
-def test_a_machine_without_docker_is_told_of_the_other_way(action: Path, tmp_path: Path) -> None:
+def test_without_docker_the_error_suggests_runtime_host(action: Path, tmp_path: Path) -> None:
     broken = tmp_path / "docker"
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
@@ -149,7 +149,7 @@ def test_a_machine_without_docker_is_told_of_the_other_way(action: Path, tmp_pat
 
 # --- for real, in .ci/container
 
-WIDER = {"block_size": "32", "n_embd": "32"}  # a model that native code is for
+WIDER = {"block_size": "32", "n_embd": "32"}  # a model that the native kernels support
 
 container = pytest.mark.container
 
@@ -171,7 +171,7 @@ def test_the_cpu_image_is_small() -> None:
 
 
 @container
-def test_the_image_has_native_code() -> None:
+def test_the_image_has_native_kernels() -> None:
     assert inside("python -c 'from echoself_action import native; print(native._library())'").startswith("<CDLL '/app/")
 
 
@@ -186,8 +186,8 @@ def test_the_image_has_no_root_no_compiler_and_no_cache() -> None:
 
 
 @container
-def test_nothing_that_was_left_out_is_needed() -> None:
-    """Every module of ours and what the parts of torch, pyarrow and transformers that we use import."""
+def test_files_removed_from_the_image_are_not_needed() -> None:
+    """Imports all our modules, and the parts of torch, pyarrow and transformers that we use."""
     inside(
         "cd /tmp && python -c 'import importlib, pkgutil, echoself_action as package\n"
         'for found in pkgutil.walk_packages(package.__path__, "echoself_action."):\n'
@@ -199,7 +199,7 @@ def test_nothing_that_was_left_out_is_needed() -> None:
 
 @container
 def test_the_container_is_ready_within_a_second(in_container: Runner) -> None:
-    """What the door costs over the same Python started in the image by hand: the least of three."""
+    """The overhead of the action over the same Python started in the image: minimum of three."""
     in_python = inside(
         'cd /tmp; for i in 1 2 3; do s=$(date +%s%N); ECHOSELF_INPUTS=\'{"mode": "x"}\' python /app/entrypoint.py '
         ">/dev/null 2>&1; e=$(date +%s%N); echo $(((e - s) / 1000000)); done"
@@ -215,7 +215,7 @@ def test_the_container_is_ready_within_a_second(in_container: Runner) -> None:
 
 
 @container
-def test_the_vocabulary_of_gpt2_is_in_the_image_where_it_could_be_had(in_container: Runner) -> None:
+def test_the_image_has_the_vocabulary_of_gpt2(in_container: Runner) -> None:
     if not inside("ls /tmp/data-gym-cache"):
         pytest.skip("this image was built without a network")
     job = in_container.run(SMALL | {"mode": "train", "tokenizer": "gpt2"})
@@ -273,7 +273,7 @@ def test_a_published_image_is_pulled_by_its_digest(in_container: Runner, registr
 @container
 @pytest.mark.timeout(600)
 def test_without_an_image_the_action_builds_its_own_and_no_layer_of_it_holds_the_token(action: Path, tmp_path: Path) -> None:
-    """As whoever runs the tests: some engines build for their owner alone."""
+    """Runs as the user of the tests: some engines allow only their owner to build."""
     token = "hf_neverSeenAnywhere12345"
     runner = Runner(tmp_path / "runner", action, tmp_path, {}, whole_environment(), {})
     job = runner.start(SMALL | {"mode": "train", "hf_token": token}, HF_TOKEN=token).end(600)
@@ -286,7 +286,7 @@ def test_without_an_image_the_action_builds_its_own_and_no_layer_of_it_holds_the
 
 
 def found_in_image(image: str, wanted: list[bytes]) -> list[bytes]:
-    """Which of these the layers, settings and history of an image hold."""
+    """Those of `wanted` that the layers, settings or history of an image contain."""
     with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saving:
         assert saving.stdout
         found, before = set(), b""
@@ -305,7 +305,7 @@ def test_on_the_host_the_packages_are_installed_once(action: Path, tmp_path: Pat
     first = runner.start(inputs).end(800)
     assert first.code == 0, first.log
     assert "Installing into" in first.log
-    # as the next job has it, whose runner has fetched the action anew
+    # as in the next job, whose runner downloads the action again
     (action / "echoself_action/native/native.bin").unlink(missing_ok=True)
     second = runner.run(inputs)
     assert (second.code, second.outputs["step"]) == (0, "9"), second.log
@@ -314,6 +314,6 @@ def test_on_the_host_the_packages_are_installed_once(action: Path, tmp_path: Pat
 
 
 def whole_environment() -> dict[str, str]:
-    """Everything but what a runner sets: pip's settings and those of an engine that builds."""
+    """The environment without a runner's variables: it has the settings of pip and of the Docker engine."""
     own = ("GITHUB_", "RUNNER_", "ECHOSELF_")
     return {name: value for name, value in os.environ.items() if not name.startswith(own)}

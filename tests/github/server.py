@@ -1,4 +1,4 @@
-"""GitHub as far as artifacts and releases go, on loopback: its REST API on one port, the storage it redirects to on another."""
+"""GitHub's REST API for artifacts and releases, on loopback, and on another port the storage that it redirects to."""
 
 import hashlib
 import io
