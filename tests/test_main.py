@@ -97,7 +97,7 @@ def test_a_local_hub_without_localhub_ends_with_how_to_install_it(workspace: Pat
     assert left(workspace) == ["text.md"]
 
 
-def test_a_hub_that_cant_be_reached_is_said_before_training(
+def test_an_unreachable_hub_is_reported_before_training(
     here: Callable[[str], int], workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_x")
@@ -107,7 +107,7 @@ def test_a_hub_that_cant_be_reached_is_said_before_training(
     assert left(workspace) == ["text.md"]
 
 
-def test_a_private_repo_without_access_is_said(
+def test_a_private_repo_without_access_is_reported(
     here: Callable[[str], int], run: Run, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with LocalHub(tmp_path / "hub", token="right") as server:
@@ -122,13 +122,13 @@ def test_a_private_repo_without_access_is_said(
     assert left(workspace) == ["made", "text.md"]
 
 
-def test_a_wrong_revision_is_said(here: Callable[[str], int], run: Run, workspace: Path) -> None:
+def test_a_missing_revision_is_reported(here: Callable[[str], int], run: Run, workspace: Path) -> None:
     assert here(f"cycle --repo-id me/model --hub hub --output-dir made {SMALL}") == 0
     refused(run("pull --repo-id me/model --hub hub --revision v9"), 4, "does not exist at revision v9")
     assert left(workspace) == ["hub", "made", "text.md"]
 
 
-def test_a_folder_that_is_no_model_is_said(run: Run, workspace: Path) -> None:
+def test_a_folder_that_is_not_a_model_is_reported(run: Run, workspace: Path) -> None:
     (workspace / "folder").mkdir()
     for words in (f"train --checkpoint folder {SMALL}", "deploy --repo-id me/model --hub hub --checkpoint folder"):
         refused(run(words), 3, "folder is no whole model folder: config.json, model.safetensors")
@@ -147,7 +147,7 @@ def small_disk(tmp_path: Path) -> list[str]:
     return prefix
 
 
-def test_a_full_disk_is_said_and_leaves_nothing_half_written(small_disk: list[str], workspace: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing_half_written(small_disk: list[str], workspace: Path) -> None:
     command = [sys.executable, "-m", "echoself_action", "train", *SMALL.split(), "--n-embd", "256", "--output-dir", "full/out"]
     check = "; code=$?; find full -mindepth 2; exit $code"
     script = " ".join(command) + check
@@ -193,7 +193,7 @@ def test_a_token_reaches_no_output(run: Run, workspace: Path, tmp_path: Path) ->
             assert file.is_dir() or token.encode() not in file.read_bytes(), file
 
 
-def test_an_interrupted_run_is_saved_and_goes_on(workspace: Path) -> None:
+def test_an_interrupted_run_is_saved(workspace: Path) -> None:
     command = [
         sys.executable,
         "-m",

@@ -23,9 +23,7 @@ from ..formats.nanecho_files import nanecho_checkpoint, state_dict
 CYCLE = f"cycle --hub hub --repo-id me/model --tokenizer bytes {SMALL}"
 
 
-def test_the_second_cycle_goes_on_where_the_first_stopped_though_it_has_nothing_but_the_hub(
-    echoself: Cli, workspace: Path
-) -> None:
+def test_a_second_cycle_resumes_exactly_from_the_hub_alone(echoself: Cli, workspace: Path) -> None:
     first = echoself(CYCLE, "--output-dir one")
     assert set(first) == set(Outputs.__dataclass_fields__)
     assert (first["deployed"], first["step"], first["stopped_by"]) == ("true", "20", "max_iters")
@@ -113,18 +111,18 @@ def test_must_resume_fails_rather_than_starting_fresh(echoself: Cli, workspace: 
     assert not (workspace / "echoself-model").exists()
 
 
-def test_without_the_training_state_on_the_hub_it_goes_on_from_the_weights(echoself: Cli, begun: Cli) -> None:
+def test_without_training_state_on_the_hub_cycle_resumes_from_the_weights(echoself: Cli, begun: Cli) -> None:
     begun(f"{CYCLE} --upload-training-state false")
     shutil.rmtree("echoself-model")
     assert echoself(CYCLE, "--upload-training-state false")["step"] == "40"
 
 
-def test_without_the_training_state_on_the_hub_the_line_that_lies_here_is_gone_on_with(echoself: Cli, begun: Cli) -> None:
+def test_without_training_state_on_the_hub_cycle_resumes_from_the_local_stable_checkpoint(echoself: Cli, begun: Cli) -> None:
     begun(f"{CYCLE} --upload-training-state false")
     assert echoself(CYCLE, "--upload-training-state false")["checkpoint"] == "echoself-model/checkpoint-36"
 
 
-def test_a_cycle_begins_with_the_nanecho_that_it_finds_and_then_goes_on_with_the_hubs(
+def test_a_cycle_starts_from_the_nanecho_that_it_finds_and_then_resumes_from_the_hub(
     echoself: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wide = {"vocab_size": 257}
@@ -142,7 +140,7 @@ def test_a_cycle_begins_with_the_nanecho_that_it_finds_and_then_goes_on_with_the
     assert facts.architecture == "nanecho"
 
 
-def test_a_cycle_goes_on_from_the_checkpoint_that_is_named_whatever_the_hub_has(echoself: Cli, begun: Cli) -> None:
+def test_a_cycle_resumes_from_a_given_checkpoint_rather_than_from_the_hub(echoself: Cli, begun: Cli) -> None:
     begun(CYCLE)
     begun(f"train --tokenizer bytes {SMALL} --max-iters 30 --output-dir other")
     named = echoself(CYCLE, "--checkpoint other/checkpoint-30 --output-dir two")

@@ -58,7 +58,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used_with_a_warning(
     assert next(trained.glob("superseded-*/checkpoint-20"))
 
 
-def test_where_none_is_whole_that_is_said_and_nothing_is_touched(
+def test_if_no_checkpoint_is_complete_it_is_reported_and_nothing_is_changed(
     echoself: Cli, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flip(trained / "checkpoint-10/model.safetensors")
@@ -107,7 +107,7 @@ def test_a_damaged_best_is_not_published_nor_another_in_its_place(
     assert not list(Path("hub").rglob("model.safetensors"))
 
 
-def test_a_publish_past_a_folder_that_is_no_model_says_so(
+def test_deploy_warns_about_an_incomplete_model_folder_it_skips(
     echoself: Cli, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (trained / "checkpoint-20/config.json").unlink()

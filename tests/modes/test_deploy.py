@@ -15,7 +15,7 @@ def trained(begun: Cli) -> dict[str, str]:
     return begun(f"train --tokenizer bytes {SMALL}")
 
 
-def test_it_publishes_the_best_checkpoint_and_says_so(echoself: Cli, trained: dict[str, str], tmp_path: Path) -> None:
+def test_deploy_publishes_the_best_checkpoint_and_reports_it(echoself: Cli, trained: dict[str, str], tmp_path: Path) -> None:
     outputs = echoself(DEPLOY, "--tag v1")
     assert (outputs["deployed"], outputs["step"], outputs["tag"]) == ("true", "20", "v1")
     with open_hub("hub", None) as hub:
@@ -40,13 +40,13 @@ def test_the_figures_of_the_check_go_wherever_the_model_goes(echoself: Cli, trai
         )
 
 
-def test_again_it_does_nothing(echoself: Cli, trained: dict[str, str]) -> None:
+def test_deploy_of_a_published_model_does_nothing(echoself: Cli, trained: dict[str, str]) -> None:
     first, second = echoself(DEPLOY), echoself(DEPLOY)
     assert second["deployed"] == "false"
     assert second["commit_sha"] == first["commit_sha"]
 
 
-def test_a_dry_run_says_what_it_would_do_and_does_nothing(
+def test_a_dry_run_prints_the_plan_and_uploads_nothing(
     echoself: Cli, trained: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     outputs = echoself(DEPLOY, "--dry-run")
@@ -56,7 +56,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(
         assert not hub.api.repo_exists("me/model")
 
 
-def test_a_card_that_a_person_wrote_stays(echoself: Cli, trained: dict[str, str]) -> None:
+def test_a_card_written_by_the_user_is_kept(echoself: Cli, trained: dict[str, str]) -> None:
     with open_hub("hub", None) as hub:
         hub.api.create_repo("me/model")
         hub.api.upload_file(path_or_fileobj=b"# Mine\n", path_in_repo="README.md", repo_id="me/model")

@@ -47,7 +47,7 @@ def stopped(words: str, number: signal.Signals, step: int) -> int:
     ],
     ids=["killed, in its folder", "stopped, through the Hub"],
 )
-def test_a_run_that_is_stopped_from_outside_and_run_again_ends_with_the_very_weights_of_one_that_was_not(
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     echoself: Cli, workspace: Path, number: signal.Signals, code: int, setting: str, through_hub: bool
 ) -> None:
     echoself(f"{TRAIN} {setting} --max-iters {STEPS} --output-dir whole")

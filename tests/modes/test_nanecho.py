@@ -50,7 +50,7 @@ def test_code_on_the_hub_is_replaced_by_our_own_and_never_run(tmp_path: Path) ->
     assert echoself("deploy", "--checkpoint", folder, *hub) == 3
 
 
-def test_a_new_causal_nanecho_is_trained_published_and_goes_on(tmp_path: Path) -> None:
+def test_a_new_causal_nanecho_is_trained_published_and_resumed(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for number in range(20):
         (tmp_path / f"data/{number}.md").write_text(f"The echo number {number} answers itself. " * 40)

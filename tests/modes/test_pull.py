@@ -3,7 +3,7 @@ from pathlib import Path
 from ..conftest import SMALL, Cli
 
 
-def test_what_is_pulled_can_be_trained_on_exactly(echoself: Cli, begun: Cli, workspace: Path) -> None:
+def test_training_resumes_exactly_from_a_pulled_checkpoint(echoself: Cli, begun: Cli, workspace: Path) -> None:
     begun(f"cycle --hub hub --repo-id me/model --tokenizer bytes {SMALL}")
     pulled = echoself("pull --hub hub --repo-id me/model --output-dir elsewhere")
     assert (pulled["model_dir"], pulled["checkpoint"]) == ("elsewhere/checkpoint-20", "elsewhere/checkpoint-16")
@@ -13,6 +13,6 @@ def test_what_is_pulled_can_be_trained_on_exactly(echoself: Cli, begun: Cli, wor
     assert echoself(f"train {SMALL} --output-dir elsewhere")["step"] == "36"
 
 
-def test_a_repo_that_is_not_there_is_said(echoself: Cli, workspace: Path) -> None:
+def test_a_missing_repo_is_reported(echoself: Cli, workspace: Path) -> None:
     echoself("pull --hub hub --repo-id me/none", code=4)
     assert not (workspace / "echoself-model").exists()

@@ -72,7 +72,7 @@ def test_every_change_is_loaded_with_transformers_before_it_is_published(begun: 
         assert "stock transformers loads" in said
 
 
-def test_training_in_one_process_loads_neither_the_compiler_nor_what_shards(echoself: Cli, tmp_path: Path) -> None:
+def test_training_in_one_process_loads_neither_dynamo_nor_fsdp(echoself: Cli, tmp_path: Path) -> None:
     modules, _ = loaded(f"train --tokenizer bytes {SMALL}", tmp_path)
     assert "torch" in modules
     assert not modules & {"torch._dynamo", "torch.distributed.tensor", "torch.distributed.fsdp", "sympy", "transformers"}

@@ -11,7 +11,7 @@ from ..conftest import SMALL, Cli
 TRAIN = f"train --tokenizer bytes {SMALL}"
 
 
-def test_outputs_and_summary_say_what_came_of_it(echoself: Cli, workspace: Path, tmp_path: Path) -> None:
+def test_outputs_and_summary_report_the_result(echoself: Cli, workspace: Path, tmp_path: Path) -> None:
     outputs = echoself(TRAIN)
     assert outputs["checkpoint"] == outputs["model_dir"] == "echoself-model/checkpoint-20"
     assert outputs["stopped_by"] == "max_iters"
@@ -21,12 +21,12 @@ def test_outputs_and_summary_say_what_came_of_it(echoself: Cli, workspace: Path,
     assert "```mermaid" in summary
 
 
-def test_it_goes_on_in_its_own_folder(echoself: Cli, begun: Cli) -> None:
+def test_train_resumes_from_output_dir(echoself: Cli, begun: Cli) -> None:
     begun(TRAIN)
     assert echoself(TRAIN)["step"] == "36"
 
 
-def test_it_goes_on_from_a_named_checkpoint_and_sets_later_ones_aside(echoself: Cli, workspace: Path) -> None:
+def test_train_resumes_from_a_given_checkpoint_and_sets_later_ones_aside(echoself: Cli, workspace: Path) -> None:
     echoself(TRAIN, "--decay 0")
     echoself(TRAIN, "--decay 0")
     outputs = echoself(TRAIN, "--checkpoint echoself-model/checkpoint-20 --max-iters 10")
@@ -34,7 +34,7 @@ def test_it_goes_on_from_a_named_checkpoint_and_sets_later_ones_aside(echoself: 
     assert sorted(path.name for path in workspace.glob("echoself-model/superseded-*/*")) == ["checkpoint-30", "checkpoint-40"]
 
 
-def test_a_named_checkpoint_whose_rate_fell_leads_to_the_one_before_that(
+def test_a_given_checkpoint_of_a_decay_phase_resumes_from_the_stable_checkpoint_before_it(
     echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun(TRAIN)

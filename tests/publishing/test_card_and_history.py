@@ -51,7 +51,7 @@ def test_every_publish_has_its_line_in_its_own_commit(
     assert "[`c0ffee`](https://github.com/me/notes/actions/runs/7)" in summary
 
 
-def test_publishing_the_same_again_adds_no_line(echoself: Cli, begun: Cli) -> None:
+def test_publishing_the_same_model_again_adds_no_history_line(echoself: Cli, begun: Cli) -> None:
     first = begun(CYCLE)
     before = published_history().content
     again = echoself("deploy --hub hub --repo-id me/model --gate none")
@@ -79,7 +79,7 @@ def test_pull_fetches_the_history_along(echoself: Cli, begun: Cli) -> None:
     assert (Path(pulled["model_dir"]) / HISTORY_FILE).read_bytes() == published_history().content
 
 
-def test_what_a_person_writes_around_our_parts_of_the_card_stays(echoself: Cli, begun: Cli) -> None:
+def test_text_around_the_generated_sections_of_the_card_is_kept(echoself: Cli, begun: Cli) -> None:
     begun(CYCLE)
     with open_hub("hub", None) as hub:
         card = published_file(hub, "README.md").decode().replace("# model\n", "# Our model\n\nA word of ours.\n")

@@ -131,7 +131,7 @@ def test_unchanged_documents_send_nothing_and_make_no_commit(
     )
 
 
-def test_what_a_person_writes_into_the_card_stays_and_is_no_reason_to_publish_the_model_anew(
+def test_text_added_to_the_dataset_card_is_kept_and_does_not_republish_the_model(
     echoself: Cli, trained: dict[str, str], hub: Hub
 ) -> None:
     first = echoself(DEPLOY)
@@ -170,7 +170,7 @@ def test_one_changed_file_sends_only_its_shard(
     assert commits(hub)[0] in card(hub, "me/model", "model")
 
 
-def test_a_shard_that_is_gone_is_taken_away_and_a_file_of_a_person_stays(
+def test_an_outdated_shard_is_removed_and_a_file_of_the_user_is_kept(
     echoself: Cli, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     echoself(TRAIN)
@@ -261,7 +261,7 @@ def test_a_secret_in_a_document_ends_it_with_file_and_line_and_nothing_is_sent(
     assert not hub.api.repo_exists(DATASET, repo_type="dataset")
 
 
-def test_no_model_names_documents_that_it_was_not_trained_on(
+def test_documents_of_another_corpus_are_refused(
     echoself: Cli, trained: dict[str, str], hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for more in ("--val-fraction 0.2", "--data docs/scene-0*.md"):
@@ -276,7 +276,7 @@ def test_no_model_names_documents_that_it_was_not_trained_on(
     assert first["dataset_sha"] in card(hub, "me/model", "model")
 
 
-def test_token_files_have_no_documents(
+def test_token_files_cannot_be_published_as_documents(
     echoself: Cli, workspace: Path, trained: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("docs/train.bin").write_bytes(b"\0\0")
@@ -284,7 +284,7 @@ def test_token_files_have_no_documents(
     assert "docs/train.bin contains token ids, not documents" in capsys.readouterr().err
 
 
-def test_of_a_model_from_elsewhere_nobody_knows_the_documents(
+def test_the_documents_of_an_imported_model_are_unknown(
     echoself: Cli, trained: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = Path(trained["model_dir"]) / "training_metadata.json"
@@ -293,9 +293,7 @@ def test_of_a_model_from_elsewhere_nobody_knows_the_documents(
     assert "does not record what" in capsys.readouterr().err
 
 
-def test_a_cycle_publishes_what_it_trained_on_and_the_next_one_only_what_changed(
-    echoself: Cli, workspace: Path, hub: Hub
-) -> None:
+def test_a_cycle_publishes_its_documents_and_the_next_one_only_changed_shards(echoself: Cli, workspace: Path, hub: Hub) -> None:
     cycle = DEPLOY.replace("deploy", "cycle") + f" --tokenizer bytes {SMALL}"
     first = echoself(cycle, "--output-dir first")
     assert first["dataset_sha"] == commits(hub)[0]

@@ -50,7 +50,7 @@ def test_a_secret_ends_the_publish_with_file_and_line_and_is_not_shown(
         assert not hub.api.repo_exists("me/model")
 
 
-def test_a_dry_run_shows_the_list_the_sizes_and_what_differs(
+def test_a_dry_run_shows_files_sizes_and_differences(
     echoself: Cli, trained: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     echoself(DEPLOY, "--license mit")
@@ -104,7 +104,7 @@ def test_a_model_that_the_gate_refuses_is_not_proposed(echoself: Cli, trained: d
     assert echoself(DEPLOY, "--create-pr --gate max_val_loss=0.1", code=5)["pr_url"] == ""
 
 
-def test_whoever_loses_a_race_is_held_to_the_winner(echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_loser_of_a_race_is_compared_with_the_winner(echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     """A better model than the winner's is published on top of it; a worse one is refused; without a gate nothing is."""
     begun(WORSE)
     begun(BETTER)

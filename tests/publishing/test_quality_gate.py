@@ -45,7 +45,7 @@ def test_a_worse_model_is_not_published_and_a_better_one_is_with_its_figures(ech
     assert echoself(f"deploy {HUB} --gate none", "--output-dir worse")["deployed"] == "true"
 
 
-def test_the_same_model_again_is_no_news(echoself: Cli, begun: Cli) -> None:
+def test_deploying_the_same_model_again_makes_no_commit(echoself: Cli, begun: Cli) -> None:
     begun(f"{BETTER} --output-dir better")
     shutil.copytree("better", "echoself-model")
     shutil.move("better", "copy")  # as another job has it: without what the first deploy wrote down

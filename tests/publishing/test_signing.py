@@ -64,7 +64,7 @@ def signed_names() -> set[str]:
     return {one["name"] for one in payload["predicate"]["resources"]}
 
 
-def test_a_signed_model_is_pulled_by_whoever_has_the_public_key_and_signing_it_again_makes_no_commit(
+def test_a_signed_model_is_verified_with_the_public_key_and_signing_it_again_makes_no_commit(
     echoself: Cli, trained: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     key, public = make_key("ours")
@@ -86,7 +86,7 @@ def test_a_signed_model_is_pulled_by_whoever_has_the_public_key_and_signing_it_a
     assert secret.encode() not in b"".join(path.read_bytes() for path in Path("hub").rglob("*") if path.is_file())
 
 
-def test_what_others_know_of_it_is_model_signings_own_format(echoself: Cli, trained: dict[str, str]) -> None:
+def test_the_signature_is_in_the_format_of_model_signing(echoself: Cli, trained: dict[str, str]) -> None:
     key, public = make_key("ours", ec.SECP384R1())
     echoself(DEPLOY, f"--sign {key}")
     with open_hub("hub", None) as hub:
@@ -119,7 +119,7 @@ def test_a_signature_comes_to_a_model_that_is_published_already_and_a_new_key_ma
     echoself(PULL, f"--signer {second_public} --output-dir again")
 
 
-def test_what_is_wrong_with_a_signature_has_a_message_each_and_leaves_nothing_behind(
+def test_each_invalid_signature_has_its_own_message_and_leaves_nothing_behind(
     echoself: Cli, trained: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     key, public = make_key("ours")
@@ -163,7 +163,7 @@ def test_what_is_wrong_with_a_signature_has_a_message_each_and_leaves_nothing_be
         refused(said)
 
 
-def test_a_model_that_is_published_without_a_signature_after_one_says_so(
+def test_publishing_unsigned_over_a_signed_model_warns(
     echoself: Cli, trained: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     key, public = make_key("ours")
@@ -213,7 +213,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     server.server_close()
 
 
-def test_without_an_identity_of_the_job_auto_publishes_and_says_why_it_is_not_signed(
+def test_sign_auto_without_an_id_token_publishes_unsigned_and_reports_why(
     echoself: Cli, trained: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ACTIONS_ID_TOKEN_REQUEST_URL", raising=False)
@@ -250,7 +250,7 @@ def test_a_dry_run_signs_nothing(echoself: Cli, trained: dict[str, str]) -> None
         assert not hub.api.repo_exists(REPO)
 
 
-def test_without_the_package_the_message_says_how_to_get_it(
+def test_sign_without_model_signing_reports_how_to_install_it(
     echoself: Cli, trained: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, public = make_key("ours")
