@@ -1,7 +1,7 @@
-"""model.sig: who vouches for the files of a model. Written and read by model-signing (OpenSSF), as a Sigstore bundle.
+"""model.sig: the signature of the files of a model, a Sigstore bundle written and verified by model-signing (OpenSSF).
 
-It covers the model's files, the code that comes with a NanEcho, and provenance.json, which in turn has the sha256 of the
-history. It leaves out the card, which people may go on editing. model-signing is an extra of this package, `sign`.
+It covers the model files, the modeling code of a NanEcho, and provenance.json, which has the sha256 of the history. It does not
+cover the card, which users may edit. model-signing is an optional dependency of this package: the extra `sign`.
 """
 
 import base64
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from model_signing.verifying import Config
 
 SIGNED = (*MODEL_FILES, *CODE_FILES, PROVENANCE_FILE)
-ISSUER = "https://token.actions.githubusercontent.com"  # of the identities that GitHub gives to workflows
-_MISMATCH = "Signature mismatch: "  # how model-signing begins where the signature is good and the files are others
-# its message has the digests' bytes in it, and where there is a quote among them, Python puts a backslash before the others
+ISSUER = "https://token.actions.githubusercontent.com"  # of the identities of GitHub Actions workflows
+_MISMATCH = "Signature mismatch: "  # prefix of model-signing's error for a valid signature of other files
+# the message contains the digests as bytes; if one of them is a quote, repr escapes the other quotes
 _NAMED = re.compile(r"(?:Hash mismatch for \\?'|(?:Extra|Missing) files [^:]*: )([^'\\\]\"]+)")
 
 
 class NotSignedError(Exception):
-    """Why there can be no keyless signature here, in words."""
+    """The model can't be signed keylessly here, for the reason in the message."""
 
 
 @dataclass(frozen=True)
 class Signer:
-    """Whoever signs: by the private key in the file `key`, or, where it is None, as the workflow that runs."""
+    """Signs with the private key in the file `key`, or, if it is None, with the identity of the running workflow."""
 
     key: Path | None
 
     def sign(self, files: Mapping[str, Content]) -> bytes:
-        """The content of model.sig for those of `files` that are signed. Raises NotSignedError where there can't be one."""
+        """The content of model.sig for the files of SIGNED in `files`. Raises NotSignedError."""
         if not is_installed():
-            raise NotSignedError("model-signing is not installed here; in the action it comes with runtime: host")
+            raise NotSignedError("model-signing is not installed; the action installs it with runtime: host")
         from model_signing.signing import Config
 
         config = Config()
@@ -56,24 +56,25 @@ class Signer:
             try:
                 config.use_sigstore_signer(identity_token=token)
             except Exception as error:
-                raise NotSignedError(f"Sigstore can't be reached: {_told(error, token)}") from error
-        with _laid_out(files) as folder, TemporaryDirectory() as place:
+                raise NotSignedError(f"Sigstore can't be reached: {_error_line(error, token)}") from error
+        with _signed_folder(files) as folder, TemporaryDirectory() as place:
             path = Path(place) / SIGNATURE_FILE
             try:
                 config.sign(folder, path)
             except Exception as error:
                 if self.key:
                     raise
-                raise NotSignedError(f"Sigstore gave no certificate: {_told(error, token)}") from error
+                raise NotSignedError(f"Sigstore did not issue a certificate: {_error_line(error, token)}") from error
             return path.read_bytes()
 
     def has_signed(self, files: Mapping[str, Content], signature: bytes) -> bool:
-        """Whether `signature` is already ours, of these very files: another one would differ, and say no more.
+        """Whether `signature` is by this signer and of these files, so that no new one is needed. Signatures are not
+        deterministic.
 
-        Of a keyless one only what it says is compared: who reads it checks the rest.
+        For a keyless signature only the digests are compared; it is verified by those who pull the model.
         """
         if self.key is None:
-            return _stated(signature) == {name: _digest(content) for name, content in _signed(files).items()}
+            return _keyless_digests(signature) == {name: _digest(content) for name, content in _signed(files).items()}
         with TemporaryDirectory() as place:
             public = Path(place) / "key.pub"
             public.write_bytes(_public_pem(self.key))
@@ -86,16 +87,16 @@ class Signer:
 
 @dataclass(frozen=True)
 class SignedBy:
-    """Who has to have signed: the identity of a workflow, or the file of a public key; and what checks it."""
+    """The expected signer: the identity of a workflow or the file of a public key, with the configuration that verifies it."""
 
     name: str
     config: "Config"
 
 
 def signer_of(sign: str) -> Signer:
-    """`auto` is the workflow, anything else the path of a private key.
+    """`auto` is the running workflow, anything else the path of a private key.
 
-    Raises InputError where a key is given and is none, or model-signing is missing for it.
+    Raises InputError for an invalid key, or for a key without model-signing installed.
     """
     if sign == "auto":
         return Signer(None)
@@ -103,20 +104,20 @@ def signer_of(sign: str) -> Signer:
     path = Path(sign)
     try:
         _public_pem(path)
-    except (ValueError, TypeError, AttributeError, OSError) as error:  # another kind of key has no curve
-        # what the library says of a key never holds any of it, but that is for it to change
+    except (ValueError, TypeError, AttributeError, OSError) as error:  # other types of keys have no curve
+        # the library's message is left out in case it ever contains part of the key
         raise InputError(
             f"sign: {path} can't be used as a private key ({type(error).__name__}). Nothing was done.",
-            "It must be an elliptic curve key (P-256, P-384 or P-521) as PEM, without a password: "
-            "openssl ecparam -name prime256v1 -genkey -noout -out key.pem makes one.",
+            "It must be an elliptic curve key (P-256, P-384 or P-521) in PEM format, without a password: "
+            "openssl ecparam -name prime256v1 -genkey -noout -out key.pem creates one.",
         ) from None
     return Signer(path)
 
 
 def signed_by(signer: str) -> SignedBy:
-    """`signer` is the https address of a workflow, or the path of a public key.
+    """`signer` is the https URL of a workflow, or the path of a public key.
 
-    Raises InputError where model-signing is missing or the key is none, HubError where Sigstore's keys can't be had.
+    Raises InputError for an invalid key or without model-signing installed, HubError if Sigstore's keys can't be downloaded.
     """
     _require_package("signer")
     from model_signing.verifying import Config
@@ -126,59 +127,60 @@ def signed_by(signer: str) -> SignedBy:
             return SignedBy(signer, Config().use_sigstore_verifier(identity=signer, oidc_issuer=ISSUER))
         except Exception as error:
             raise HubError(
-                f"Sigstore's own keys can't be fetched: {_told(error)}. The signature was not checked, and nothing was kept.",
-                "Check the network, and run it again; or have the model signed with a key.",
+                f"Sigstore's keys can't be downloaded: {_error_line(error)}. Nothing was kept.",
+                "Check the network, then run again; or sign the model with a key.",
             ) from error
     try:
         return SignedBy(signer, Config().use_elliptic_key_verifier(public_key=signer))
     except (ValueError, AttributeError, OSError) as error:
         raise InputError(
             f"signer: {signer} can't be used as a public key ({type(error).__name__}). Nothing was fetched.",
-            "It must be an elliptic curve key as PEM, such as openssl ec -in key.pem -pubout -out key.pub makes.",
+            "It must be an elliptic curve key in PEM format: openssl ec -in key.pem -pubout -out key.pub creates one.",
         ) from error
 
 
 def verify_signature(files: Mapping[str, Content], signature: bytes, signer: SignedBy, where: str) -> None:
-    """Hold those of `files` that are signed to `signature`. Raises CheckpointError: for another signer, or for other files."""
+    """Verify `signature` for the files of SIGNED in `files`. Raises CheckpointError for another signer or other files."""
     from cryptography.exceptions import InvalidSignature
     from sigstore.errors import VerificationError
 
-    with _laid_out(files) as folder, TemporaryDirectory() as place:
+    with _signed_folder(files) as folder, TemporaryDirectory() as place:
         path = Path(place) / SIGNATURE_FILE
         path.write_bytes(signature)
         try:
             signer.config.verify(folder, path)
-        except Exception as error:  # it is a stranger's file: what is wrong with it may come out as anything
-            said = str(error)
-            if said.startswith(_MISMATCH):
+        except Exception as error:  # the file is untrusted, so any exception is possible
+            message = str(error)
+            if message.startswith(_MISMATCH):
                 raise CheckpointError(
-                    f"{where} is not what was signed: {', '.join(named_in(said))} was changed, added or taken away "
-                    "afterwards. Nothing was kept.",
-                    "Look at the repo's history, and pull the commit before the change with revision.",
+                    f"{where} does not match its signature: {', '.join(named_in(message))} was changed, added or removed after "
+                    "signing. Nothing was kept.",
+                    "Check the history of the repo, and pull the commit before the change with revision.",
                 ) from error
-            if isinstance(error, (InvalidSignature, VerificationError)) or said.startswith("Key mismatch"):
+            if isinstance(error, (InvalidSignature, VerificationError)) or message.startswith("Key mismatch"):
                 raise CheckpointError(
-                    f"{where} is not signed by {signer.name}: its {SIGNATURE_FILE} is another's, or forged. Nothing was kept.",
-                    "Check signer. If it is right, somebody else has published there.",
+                    f"{where} is not signed by {signer.name}: its {SIGNATURE_FILE} is not a valid signature by this signer. "
+                    "Nothing was kept.",
+                    "Check signer. If it is correct, the model was published by someone else.",
                 ) from error
             raise CheckpointError(
                 f"The {SIGNATURE_FILE} of {where} can't be read ({type(error).__name__}). Nothing was kept.",
-                "Publish the model again with sign; or check signer: a signature by a key needs the path of the public key, "
-                "and one by a workflow its address.",
+                "Publish the model again with sign. Or check signer: use the path of the public key for a signature by a key, "
+                "and the URL of the workflow for one by a workflow.",
             ) from error
 
 
 def named_in(mismatch: str) -> list[str]:
-    """The files in what model-signing says of a mismatch."""
+    """The file names in a mismatch error of model-signing."""
     return _NAMED.findall(mismatch)
 
 
 def verify_folder(folder: Path, where: str, signer: SignedBy) -> None:
-    """Hold the files of a folder to the model.sig in it. Raises CheckpointError, also where there is none."""
+    """Verify the files of a folder with its model.sig. Raises CheckpointError, also if it has none."""
     path = folder / SIGNATURE_FILE
     if not path.is_file():
         raise CheckpointError(
-            f"{where} has no {SIGNATURE_FILE}, and signer asks for one. Nothing was kept.",
+            f"{where} has no {SIGNATURE_FILE}, which signer requires. Nothing was kept.",
             "Publish it with sign, or pull it without signer.",
         )
     verify_signature({name: folder / name for name in SIGNED if (folder / name).is_file()}, path.read_bytes(), signer, where)
@@ -195,30 +197,30 @@ def is_installed() -> bool:
 def _require_package(name: str) -> None:
     if not is_installed():
         raise InputError(
-            f"{name}: model-signing is not installed here. Nothing was done.",
-            "In the action: runtime: host. In a clone: pip install '.[sign]', which has the version that this is tested with.",
+            f"{name}: model-signing is not installed. Nothing was done.",
+            "In the action, use runtime: host. In a clone: pip install '.[sign]' installs the tested version.",
         )
 
 
 def _id_token() -> str:
-    """GitHub's word for which workflow this is, made out for Sigstore. Raises NotSignedError."""
+    """The OIDC id token of this workflow, for Sigstore. Raises NotSignedError."""
     from sigstore.oidc import IdentityError, detect_credential
 
     if not os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL"):
-        raise NotSignedError("this job may not ask GitHub who it is: it needs permissions: id-token: write")
+        raise NotSignedError("this job has no permission for an id token: it needs permissions: id-token: write")
     try:
         token = detect_credential()
     except (IdentityError, OSError) as error:
-        raise NotSignedError(f"GitHub gave no id token for Sigstore: {_told(error)}") from error
+        raise NotSignedError(f"GitHub did not issue an id token for Sigstore: {_error_line(error)}") from error
     if not token:
         raise NotSignedError("there is no id token for Sigstore")
     return str(token)
 
 
-def _told(error: Exception, secret: str = "") -> str:
-    """What went wrong, in a line, without the token."""
-    said = " ".join(str(error).split())[:300] or type(error).__name__
-    return said.replace(secret, "***") if secret else said
+def _error_line(error: Exception, secret: str = "") -> str:
+    """The error message on one line, without the token."""
+    line = " ".join(str(error).split())[:300] or type(error).__name__
+    return line.replace(secret, "***") if secret else line
 
 
 def _public_pem(key: Path) -> bytes:
@@ -226,7 +228,7 @@ def _public_pem(key: Path) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
     from model_signing.signing import Config
 
-    Config().use_elliptic_key_signer(private_key=key)  # the kinds that it takes are its to say
+    Config().use_elliptic_key_signer(private_key=key)  # it checks the type of the key
     public: EllipticCurvePublicKey = load_pem_private_key(key.read_bytes(), None).public_key()  # type: ignore[assignment]
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
@@ -236,8 +238,8 @@ def _signed(files: Mapping[str, Content]) -> dict[str, Content]:
 
 
 @contextmanager
-def _laid_out(files: Mapping[str, Content]) -> Iterator[Path]:
-    """A folder with the files that are signed and no other, which is the shape that model-signing wants."""
+def _signed_folder(files: Mapping[str, Content]) -> Iterator[Path]:
+    """A temporary folder with exactly the signed files, as model-signing requires."""
     with TemporaryDirectory() as place:
         folder = Path(place) / "model"
         folder.mkdir()
@@ -247,18 +249,18 @@ def _laid_out(files: Mapping[str, Content]) -> Iterator[Path]:
                 continue
             try:
                 os.link(content.resolve(), folder / name)
-            except OSError:  # on another disk
+            except OSError:  # on another file system
                 shutil.copyfile(content, folder / name)
         yield folder
 
 
-def _stated(signature: bytes) -> dict[str, str]:
-    """The files and digests that a keyless signature names; empty where it is none, or can't be read."""
+def _keyless_digests(signature: bytes) -> dict[str, str]:
+    """The files and digests in a keyless signature; empty for any other content."""
     try:
         bundle = json.loads(signature)
         keyless = "certificate" in bundle["verificationMaterial"]
         payload = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
-        named = {str(one["name"]): str(one["digest"]) for one in payload["predicate"]["resources"]}
+        named = {str(resource["name"]): str(resource["digest"]) for resource in payload["predicate"]["resources"]}
     except (ValueError, KeyError, TypeError):
         return {}
     return named if keyless else {}

@@ -131,24 +131,24 @@ def test_each_invalid_signature_has_its_own_message_and_leaves_nothing_behind(
         assert not list(Path("out").iterdir())
 
     echoself(DEPLOY)
-    refused("has no model.sig, and signer asks for one. Nothing was kept.")
+    refused("has no model.sig, which signer requires. Nothing was kept.")
     echoself(DEPLOY, f"--sign {key}")
-    refused("is not signed by others.pub: its model.sig is another's, or forged", f"--signer {others}")
+    refused("is not signed by others.pub: its model.sig is not a valid signature", f"--signer {others}")
     good = {name: read(name) for name in ("model.sig", "tokenizer_config.json", "provenance.json", "training_metadata.json")}
 
     tampered = good["tokenizer_config.json"].replace(b"{", b"{ ", 1)
     change(CommitOperationAdd("tokenizer_config.json", tampered))
-    refused("is not what was signed: tokenizer_config.json was changed, added or taken away")
+    refused("does not match its signature: tokenizer_config.json was changed, added or removed")
     provenance = json.loads(good["provenance.json"])
     provenance["files"]["tokenizer_config.json"] = {"sha256": hashlib.sha256(tampered).hexdigest(), "size": len(tampered)}
     change(CommitOperationAdd("provenance.json", json.dumps(provenance).encode()))
     echoself(PULL, "--verify require --output-dir fooled")  # who may write to the repo rewrites both; the signature holds
-    refused("is not what was signed: provenance.json, tokenizer_config.json was changed")
+    refused("does not match its signature: provenance.json, tokenizer_config.json was changed")
     change(*(CommitOperationAdd(name, content) for name, content in good.items()))
     change(CommitOperationAdd("modeling_nanecho.py", b"import os"))
-    refused("is not what was signed: modeling_nanecho.py was changed, added")
+    refused("does not match its signature: modeling_nanecho.py was changed, added")
     change(CommitOperationDelete("modeling_nanecho.py"), CommitOperationDelete("generation_config.json"))
-    refused("is not what was signed: generation_config.json was changed")
+    refused("does not match its signature: generation_config.json was changed")
 
     forged = json.loads(good["model.sig"])
     forged["dsseEnvelope"]["signatures"][0]["sig"] = "MEUCIQ" + "A" * 90
@@ -219,7 +219,7 @@ def test_sign_auto_without_an_id_token_publishes_unsigned_and_reports_why(
     monkeypatch.delenv("ACTIONS_ID_TOKEN_REQUEST_URL", raising=False)
     assert echoself(DEPLOY, "--sign auto")["deployed"] == "true"
     told = capsys.readouterr().out
-    assert "this job may not ask GitHub who it is: it needs permissions: id-token: write. Publishing without" in told
+    assert "this job has no permission for an id token: it needs permissions: id-token: write. Publishing without" in told
     assert echoself(DEPLOY, "--sign auto")["deployed"] == "false"
 
 
@@ -231,7 +231,7 @@ def test_where_sigstore_cant_be_reached_auto_publishes_and_a_pull_that_wants_a_w
     assert "Sigstore can't be reached" in told.out, told.out
     assert "eyJ" not in told.out + told.err  # how every id token begins
     echoself(PULL, "--signer https://github.com/o/r/.github/workflows/w.yml@refs/heads/main", code=4)
-    assert "Sigstore's own keys can't be fetched" in capsys.readouterr().err
+    assert "Sigstore's keys can't be downloaded" in capsys.readouterr().err
     assert not list(Path("echoself-model").glob("*incoming*"))
 
 
@@ -240,7 +240,7 @@ def test_where_github_refuses_the_identity_that_is_the_reason(
 ) -> None:
     monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "another")
     assert echoself(DEPLOY, "--sign auto")["deployed"] == "true"
-    assert "GitHub gave no id token for Sigstore" in capsys.readouterr().out
+    assert "GitHub did not issue an id token for Sigstore" in capsys.readouterr().out
 
 
 def test_a_dry_run_signs_nothing(echoself: Cli, trained: dict[str, str]) -> None:
@@ -256,11 +256,11 @@ def test_sign_without_model_signing_reports_how_to_install_it(
     key, public = make_key("ours")
     monkeypatch.setitem(sys.modules, "model_signing", None)  # as Python sees what is not installed
     echoself(DEPLOY, f"--sign {key}", code=2)
-    assert "sign: model-signing is not installed here" in capsys.readouterr().err
+    assert "sign: model-signing is not installed." in capsys.readouterr().err
     echoself(PULL, f"--signer {public}", code=2)
-    assert "signer: model-signing is not installed here" in capsys.readouterr().err
+    assert "signer: model-signing is not installed." in capsys.readouterr().err
     assert echoself(DEPLOY, "--sign auto")["deployed"] == "true"
-    assert "model-signing is not installed here; in the action it comes with runtime: host" in capsys.readouterr().out
+    assert "model-signing is not installed; the action installs it with runtime: host" in capsys.readouterr().out
 
 
 def test_the_names_and_the_version_are_those_that_are_pinned() -> None:
