@@ -78,7 +78,7 @@ def imported_names() -> list[tuple[str, str]]:
         for module, names in re.findall(
             r"^from (echoself_action[\w.]*) import (\([^)]*\)|.*)$", path.read_text(), re.MULTILINE
         ):
-            found |= {(module, name) for name in re.findall(r"\w+", names.partition("#")[0])}
+            found |= {(module, name.split()[0]) for name in names.partition("#")[0].strip("()\n ,").split(",")}
     return sorted(found)
 
 
