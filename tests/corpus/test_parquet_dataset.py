@@ -1,4 +1,4 @@
-"""Documents as Parquet: the same bytes for the same documents, and a change that stays where it is made."""
+"""Documents as Parquet: deterministic files, and a change affects only its own shard."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A release and its annotated tag: made once, finished where they were cut off, and never put over somebody else's."""
+"""A release and its annotated tag: created once, completed after an interruption, and never replacing another."""
 
 from dataclasses import replace
 

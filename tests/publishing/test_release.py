@@ -64,14 +64,14 @@ def test_an_impossible_release_is_reported_before_any_work_and_a_refused_one_aft
     github.refuse = {"make": (403, {})}
     echoself(DEPLOY, "--create-release", code=4)
     said = capsys.readouterr().err
-    assert "making the release v20 in me/repo failed for me/model, which is published at" in said
+    assert "creating the release v20 in me/repo failed for me/model, which is published at" in said
     assert "permissions: contents: write" in said
     github.refuse = {}
     assert echoself(DEPLOY, "--create-release")["release_url"]
     monkeypatch.delenv("GITHUB_TOKEN")
     for mode in (f"{DEPLOY} --output-dir none", f"cycle --hub hub --repo-id me/other {SMALL} --output-dir none"):
         echoself(mode, "--create-release", code=2)
-        assert "there is no GITHUB_TOKEN" in capsys.readouterr().err
+        assert "create_release requires GITHUB_TOKEN" in capsys.readouterr().err
     assert not Path("none").exists()
     echoself(DEPLOY, "--create-release --create-pr", code=2)
     assert "a release is of a published model" in capsys.readouterr().err

@@ -64,7 +64,7 @@ def report(model: ModelFolder, tmp_path: Path) -> Path:
     log = tmp_path / "log.jsonl"
     lines = [{"step": n, "loss": 3 - n / 400, "lr": 1e-3, "tokens_per_second": 1234.5} for n in range(5, 305, 5)]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    verdict = Verdict(True, f"it is better than what is published: {HOSTILE}", COMPARED)
+    verdict = Verdict(True, f"it is better than the published model: {HOSTILE}", COMPARED)
     publishing = Publishing(f"http://hub/me/{HOSTILE}", verdict, "c0ffee", history=history(5))
     return write_page(tmp_path / "out", log, model, [HOSTILE, "Once upon a time\n  there was"], publishing)
 
