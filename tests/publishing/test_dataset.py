@@ -271,7 +271,7 @@ def test_documents_of_another_corpus_are_refused(
     first = echoself(DEPLOY)
     Path("docs/new.md").write_text("New words.\n")
     again = echoself(DEPLOY)  # published already: it keeps what it has
-    assert "is not what it was trained on: not sent" in capsys.readouterr().out
+    assert "is not its training corpus: not sent" in capsys.readouterr().out
     assert (again["deployed"], again["dataset_sha"], len(commits(hub))) == ("false", "", len(commits(hub)))
     assert first["dataset_sha"] in card(hub, "me/model", "model")
 
