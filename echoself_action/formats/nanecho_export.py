@@ -130,7 +130,7 @@ def _in_their_names(folder: ModelFolder) -> tuple[NanEchoConfig, dict[str, Tenso
             for kind in (*MOMENTS, "steps")
             if f"{kind}.{gpt2}" in moments
         }
-    elif ours.legacy:
+    elif isinstance(ours, NanEchoConfig) and ours.legacy:
         config, held = ours, dict(weights)
     else:
         raise _inexact(folder, "it is causal, and NanEcho's own arithmetic is not")
