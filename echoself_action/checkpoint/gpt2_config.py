@@ -74,7 +74,7 @@ def read_config(path: Path, values: Mapping[str, Any]) -> GPT2Config:
             layer_norm_epsilon=float(values.get("layer_norm_epsilon", 1e-5)),
         )
     except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path} is no GPT-2 config: {error!r}. The folder was not used.") from error
+        raise CheckpointError(f"{path} is not a valid GPT-2 config: {error!r}. The folder was not used.") from error
     odd = [f"{key}={values[key]!r}" for key, ours in _FIXED.items() if values.get(key, ours) != ours]
     odd += other_code(values)
     if config.activation not in ("gelu_new", "gelu"):

@@ -136,9 +136,9 @@ def read_metadata(folder: Path) -> Metadata | None:
         return None
 
 
-def in_words(parity: ParityFacts) -> str:
-    """The figures of a check, for people."""
+def parity_text(parity: ParityFacts) -> str:
+    """One line for logs, summaries and cards."""
     return (
-        f"{parity.tensors} tensors, none missing and none left over; the largest difference of a logit is "
-        f"{parity.max_abs_diff:.1e}, the same first choice at {parity.argmax_agreement:.0%} of {parity.positions} positions"
+        f"all {parity.tensors} tensors match; max absolute logit difference {parity.max_abs_diff:.1e}, top-1 agreement "
+        f"{parity.argmax_agreement:.0%} at {parity.positions} positions"
     )

@@ -68,11 +68,11 @@ def read_model_folder(path: Path) -> ModelFolder:
     Raises CheckpointError, naming everything that is missing or contradicts the config.
     """
     if not path.is_dir():
-        raise CheckpointError(f"There is no model folder at {path}.", "Give the path of a folder with config.json in it.")
+        raise CheckpointError(f"{path} is not a folder.", "Give the path of a folder with config.json in it.")
     missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES) if not (path / name).is_file()]
     if missing:
         raise CheckpointError(
-            f"{path} is no whole model folder: {', '.join(missing)} missing. It was not used.",
+            f"{path} is not a complete model folder: {', '.join(missing)} missing. It was not used.",
             "A model folder has config.json, model.safetensors, tokenizer.json and tokenizer_config.json.",
         )
     config = _read_config(path / CONFIG_FILE)
@@ -81,7 +81,7 @@ def read_model_folder(path: Path) -> ModelFolder:
     metadata = read_metadata(path)
     if metadata is None and (path / TRAINING_STATE).is_dir():  # ours, and nobody knows of which step
         raise CheckpointError(
-            f"{path} is no whole checkpoint: its {METADATA_FILE} is missing or can't be read. It was not used.",
+            f"{path} is not a complete checkpoint: its {METADATA_FILE} is missing or can't be read. It was not used.",
             f"Use another checkpoint; or delete its {TRAINING_STATE} folder to take it for a model of unknown training.",
         )
     return ModelFolder(path, config, metadata)
@@ -153,7 +153,7 @@ def _read_config(path: Path) -> ModelConfig:
         values = json.loads(path.read_bytes())
         kind = values["model_type"] if isinstance(values, dict) else None
     except (OSError, ValueError, KeyError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no config of a model: {error!r}. The folder was not used.") from error
+        raise CheckpointError(f"{path} is not a valid config.json: {error!r}. The folder was not used.") from error
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise CheckpointError(
             f"{path} describes a model that this program can't compute: model_type={kind!r}. It was not used.",

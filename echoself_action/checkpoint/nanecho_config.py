@@ -103,7 +103,7 @@ def read_config(path: Path, values: Mapping[str, Any]) -> NanEchoConfig:
     try:
         config = NanEchoConfig(**{name: values[name] for name in _OWN if name in values})
     except (ValueError, TypeError) as error:  # huggingface_hub's strict dataclasses raise these
-        raise CheckpointError(f"{path} is no NanEcho config: {_one_line(error)}. The folder was not used.") from error
+        raise CheckpointError(f"{path} is not a valid NanEcho config: {_one_line(error)}. The folder was not used.") from error
     if problems := config_problems(config):
         raise CheckpointError(
             f"{path} describes a model that can't be computed: {'; '.join(problems)}. The folder was not used.",

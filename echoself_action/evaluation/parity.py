@@ -68,6 +68,6 @@ def check_parity(folder: ModelFolder, source: Callable[[Tensor], Tensor] | None 
     if not (parity.max_abs_diff <= TOLERANCE and parity.argmax_agreement == 1):  # also refuses NaN
         raise CheckpointError(
             f"{folder.path} computes other logits in transformers than here: max |delta| {parity.max_abs_diff:.3g} "
-            f"(at most {TOLERANCE:g}), same first choice at {parity.argmax_agreement:.2%}. It was not used."
+            f"(at most {TOLERANCE:g}), top-1 agreement {parity.argmax_agreement:.2%}. It was not used."
         )
     return parity

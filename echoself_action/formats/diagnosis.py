@@ -50,7 +50,7 @@ def diagnose(folder: Path, name: str, first: str = "", saved: str = "", tokenize
     advice = found.advice if found else f"The weights are whole. Give its vocabulary: {_command(first, saved, 'gpt2')}"
     if first:  # it lies on the Hub, where training would go on from it
         advice += " To train a new model in its place, use resume: never and confirm_fresh_start: true."
-    raise CheckpointError(f"{name} is not a model to go on with: {'; '.join(problems)}. Nothing was made of it.", advice)
+    raise CheckpointError(f"{name} can't be used as a model: {'; '.join(problems)}. Nothing was imported.", advice)
 
 
 def _incomplete(foreign: TorchFile, config: Mapping[str, Any], folder: Path) -> _Finding | None:

@@ -49,9 +49,9 @@ def read(foreign: TorchFile, n_head: int | None) -> ImportedModel:
     weights = checked(foreign, config, linear, "the sizes that are seen in its other tensors")
     step = step_of(foreign)
     if step is None:
-        remarks += ("it does not say after how many steps: they count from 0",)
+        remarks += ("it records no step: steps count from 0",)
     if any(key in foreign.content for key in ("optimizer", "optimizer_state_dict")):
-        remarks += ("its optimizer state was left out: which parameter is which in it can't be told for certain",)
+        remarks += ("its optimizer state was not imported, because its entries can't be assigned to parameters with certainty",)
     remarks += (_how_it_lies(config, linear),)
     trained = next((foreign.content[key] for key in ("training_config", "config") if key in foreign.content), None)
     train_loss, best_val_loss = losses_of(foreign)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .. import evaluation
 from ..checkpoint.atomic import new_folder, set_aside
-from ..checkpoint.metadata import ImportFacts, Metadata, TokenizerFacts, in_words, read_metadata
+from ..checkpoint.metadata import ImportFacts, Metadata, TokenizerFacts, parity_text, read_metadata
 from ..checkpoint.model_folder import ModelFolder, read_model_folder, same_model
 from ..checkpoint.weights import write_model
 from ..corpus.tokenizer import Tokenizer, ids_tokenizer, load_tokenizer, make_tokenizer
@@ -45,7 +45,7 @@ def import_checkpoint(
         if facts and origin == source.origin.fingerprint and facts.tokenizer.digest == vocabulary.digest:
             here = read_model_folder(final)
             if same_model(here.config, source.config):
-                note(f"it was imported before: {final}")
+                note(f"already imported: {final}")
                 return here
         note(f"set aside {final}: {set_aside(final)}")
     try:
@@ -68,7 +68,7 @@ def read_checkpoint_file(path: Path, note: Callable[[str], None], n_head: int | 
     recognised = format_of(foreign.layout.name, foreign.weights.keys())
     if recognised is None:
         foreign.refuse(
-            f"is of the layout '{foreign.layout.name}', and its tensors are of no model that is known here: "
+            f"has the layout '{foreign.layout.name}', but its tensors are not those of a recognised model: "
             f"{shown(list(foreign.weights))}",
             "Known are GPT-2 (`transformer.wte.weight`, `transformer.h.0.attn.c_attn.weight`, with or without `transformer.`) "
             "and NanEcho (`token_embedding.weight`, `blocks.0.attn.qkv.weight`), in these layouts: "
@@ -92,11 +92,11 @@ def _write(source: ImportedModel, tokenizer: Tokenizer, final: Path, note: Calla
             write_state(folder, _state(source, digest))
             if source.spare:
                 write_spare(folder, source.spare)
-    note(f"imported as {final}; stock transformers against the file's own arithmetic: {in_words(parity)}")
+    note(f"imported as {final}; stock transformers against the file's own arithmetic: {parity_text(parity)}")
     for remark in source.remarks:
         note(remark)
     if not source.moments:
-        note("it has no optimizer state: training goes on from its weights, with a new optimizer")
+        note("no optimizer state: training resumes from the weights with a new optimizer")
     return read_model_folder(final)
 
 
@@ -119,7 +119,7 @@ def _vocabulary(path: Path, source: ImportedModel, spec: str | None, note: Calla
     if spec is None:
         looked = " or ".join(map(str, places))
         note(
-            f"nobody knows what its {size} ids stand for: there is no {looked}. "
+            f"the meaning of its {size} token ids is unknown: {looked} is missing. "
             "The model is exact, and its text is its ids, as numbers; give `tokenizer` to import it with its own"
         )
         return ids_tokenizer(size)

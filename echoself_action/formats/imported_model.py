@@ -53,7 +53,7 @@ def check_weights(
 ) -> dict[str, Array]:
     """The tensors in the order of `expected`: name -> shape. Raises CheckpointError where they contradict it (`against`)."""
     problems = [f"{name} is missing" for name in expected if name not in stored]
-    problems += [f"{name[:100]} is no tensor of that model" for name in stored if name not in expected]
+    problems += [f"{name[:100]} is not a tensor of this model" for name in stored if name not in expected]
     problems += [
         f"{name} has the shape {stored[name].shape} and not {shape}"
         for name, shape in expected.items()

@@ -35,7 +35,7 @@ def _state_dict(archive: Archive, weights: object) -> dict[str, Array]:
     plain: dict[str, Array] = {}
     for key, tensor in weights.items():
         if not isinstance(key, str) or not isinstance(tensor, np.ndarray):
-            refuse(archive.path, f"has {shown([key])} in its state dict, which is no tensor by a name")
+            refuse(archive.path, f"has {shown([key])} in its state dict, which is not a named tensor")
         name = key
         while name.startswith(PREFIXES):
             name = name.removeprefix(PREFIXES[0]).removeprefix(PREFIXES[1])

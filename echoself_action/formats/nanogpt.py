@@ -34,7 +34,7 @@ def read(foreign: TorchFile, n_head: int | None = None) -> ImportedModel:  # noq
     moments, groups = _moments(foreign, weights, content.get("optimizer"))
     step = content["iter_num"]
     if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 1 << 53:
-        foreign.refuse("has an iter_num that is no count of steps")
+        foreign.refuse("has an iter_num that is not a valid step count")
     loss = number(content.get("best_val_loss"))
     return ImportedModel(
         foreign.origin,
@@ -56,7 +56,7 @@ def optimizer_order(weights: "Mapping[str, Array] | Mapping[str, Tensor]") -> tu
 
 def _config(foreign: TorchFile, args: object) -> GPT2Config:
     if not isinstance(args, Mapping):
-        foreign.refuse("has model_args that are no dict")
+        foreign.refuse("has model_args that are not a dict")
     sizes = {name: value for name in _SIZES if type(value := args.get(name)) is int and value > 0}
     if missing := [name for name in _SIZES if name not in sizes]:
         foreign.refuse(f"has no whole number for {', '.join(missing)} in its model_args")

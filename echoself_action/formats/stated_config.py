@@ -86,7 +86,7 @@ def step_of(foreign: TorchFile) -> int | None:
     if step is None:
         return None
     if not isinstance(step, int | np.integer) or isinstance(step, bool) or not 0 <= step < 1 << 53:
-        foreign.refuse("has a step that is no count of steps")
+        foreign.refuse("has a step that is not a valid step count")
     return int(step)
 
 

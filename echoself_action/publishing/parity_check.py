@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from .. import evaluation
-from ..checkpoint.metadata import ParityFacts, in_words
+from ..checkpoint.metadata import ParityFacts, parity_text
 from ..checkpoint.model_folder import ModelFolder, record
 from ..hub.fetch import read_facts
 from ..report.log import note
@@ -42,5 +42,5 @@ def check_parity_again(publication: Publication) -> Publication:
 
 def _measure(model: ModelFolder) -> ParityFacts:
     parity = evaluation.check_parity(model)
-    note(f"stock transformers loads {model.path}: {in_words(parity)}")
+    note(f"stock transformers loads {model.path}: {parity_text(parity)}")
     return parity

@@ -2,7 +2,7 @@
 
 import math
 
-from ..checkpoint.metadata import Metadata, ParityFacts, in_words
+from ..checkpoint.metadata import Metadata, ParityFacts, parity_text
 from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
 from ..hub.publish import Change
@@ -32,7 +32,7 @@ def pull_request_description(
         [
             f"**Gate {code(gate)}:** {verdict.reason}.",
             table(("", "published", "proposed", "change"), rows),
-            f"Checked before upload with stock transformers: {in_words(parity)}.",
+            f"Checked before upload with stock transformers: {parity_text(parity)}.",
             table(("file", "", "bytes"), files),
             "Opened by [echoself-action](https://github.com/9cog/echoself-action) with `create_pr`.",
         ]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..checkpoint.metadata import ParityFacts, in_words
+from ..checkpoint.metadata import ParityFacts, parity_text
 from ..checkpoint.model_folder import ModelFolder
 from ..errors import EXIT_CODES
 from ..evaluation.gate import Verdict
@@ -60,7 +60,7 @@ def publishing_summary(
     return (
         f"## Published to [{repo_url}]({repo_url})\n\n"
         f"Gate: {verdict.reason}.\n\n"
-        f"Commit {code(published.commit)}. Checked before upload with stock transformers: {in_words(parity)}.\n\n"
+        f"Commit {code(published.commit)}. Checked before upload with stock transformers: {parity_text(parity)}.\n\n"
         f"{table(('file', 'bytes'), rows)}\n\n"
         f"{_history(history)}"
         f"Load the model with `AutoModelForCausalLM.from_pretrained`, or continue training it with `mode: cycle`.\n"
@@ -95,7 +95,7 @@ def import_summary(named: ModelFolder, folder: ModelFolder) -> str:
     """A checkpoint that `pull` imported into output_dir without the Hub."""
     facts = folder.metadata
     origin = facts.imported_from.file if facts and facts.imported_from else named.path
-    parity = f"Parity of stock transformers with the source: {in_words(facts.parity)}.\n\n" if facts and facts.parity else ""
+    parity = f"Parity of stock transformers with the source: {parity_text(facts.parity)}.\n\n" if facts and facts.parity else ""
     return (
         f"## Imported step {folder.step:,} of {code(origin)}\n\n{parity}"
         f"The model is in {code(folder.path)}. Load it from there with transformers, continue training it with `mode: train`, "

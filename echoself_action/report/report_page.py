@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ..checkpoint.metadata import Comparison, in_words
+from ..checkpoint.metadata import Comparison, parity_text
 from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
 from ..hub.cards.history_chart import perplexity
@@ -140,7 +140,7 @@ def _tables(model: ModelFolder) -> list[tuple[str, list[tuple[str, str]]]]:
         return tables
     tables[0][1].append(("tokenizer", f"{facts.tokenizer.name}, {facts.tokenizer.vocab_size:,} entries"))
     if facts.parity:
-        tables[0][1].append(("stock transformers", in_words(facts.parity)))
+        tables[0][1].append(("stock transformers", parity_text(facts.parity)))
     if data := facts.data:
         rows = [
             ("files", ", ".join(data.patterns)),

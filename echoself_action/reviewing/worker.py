@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import transformers
 
 from .. import evaluation
-from ..checkpoint.metadata import in_words
+from ..checkpoint.metadata import parity_text
 from ..checkpoint.model_folder import (
     CONFIG_FILE,
     GENERATION_FILE,
@@ -104,7 +104,7 @@ def _round_trips(tokenizer: Tokenizer, text: str, ids: list[int]) -> bool:
 
 
 def _check_parity(folder: Path) -> str:
-    return in_words(evaluation.check_parity(read_model_folder(folder)))
+    return parity_text(evaluation.check_parity(read_model_folder(folder)))
 
 
 def _check_gate(folder: Path, published: ModelFolder, windows: "list[Ids]", gate: str, against: str) -> Verdict:

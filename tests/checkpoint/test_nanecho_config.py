@@ -61,7 +61,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"max_recursion_depth": 10**6}, "describes one of"),
     ({"min_recursion_depth": 6}, "recursion depths 6 to 5"),
     ({"max_connections": 0.01}, "connections from 0.1 to 0.01"),
-    ({"persona_dimensions": 5, "dimension_weights": None}, "is no NanEcho config"),
+    ({"persona_dimensions": 5, "dimension_weights": None}, "is not a valid NanEcho config"),
     ({"persona_dimensions": "calm"}, "persona_dimensions=calm: input should be a valid list"),
     ({"persona_dimensions": []}, "persona_dimensions=\\[\\]"),
     ({"persona_dimensions": ["a.b"]}, "persona_dimensions=a.b"),

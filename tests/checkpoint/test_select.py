@@ -126,6 +126,6 @@ def test_a_folder_with_a_final_name_that_is_no_model_is_told_and_is_no_checkpoin
     weights.write_bytes(weights.read_bytes()[:-1])
     assert steps(checkpoints(branches)) == [10, 16, 18, 32, 36]
     assert [error.message.split(": ")[0].rpartition("/")[2] for error in broken(branches)] == [
-        "checkpoint-20 is no whole model folder",
+        "checkpoint-20 is not a complete model folder",
         "model.safetensors can't be read",
     ]

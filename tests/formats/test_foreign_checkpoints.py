@@ -226,7 +226,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing": (lambda _: None, "can't be read: No such file"),
     "another zip": (lambda path: zipfile.ZipFile(path, "w").writestr("a.txt", "a"), "a zip without a `data.pkl`"),
     "TorchScript": (lambda path: torch.jit.script(torch.nn.Linear(2, 2)).save(path), "a TorchScript program"),
-    "packed": (bomb, "a packed record"),
+    "packed": (bomb, "a compressed record"),
     "overlapping": (overlapping, "says that it holds"),
     "nested zips": (nested, "a zip without a `data.pkl`"),
     "two records of one name": (
@@ -249,7 +249,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "other keys": (lambda path: save({"weights": 1, 7: 2, "optimiser": 3}, path), "'weights', a int, 'optimiser'"),
     "empty": (lambda path: save({}, path), "Its top-level keys are: none"),
     "no state dict": (changed(lambda content: content.update(model=3)), "has no state dict"),
-    "a state dict of no tensors": (changed(lambda content: content["model"].update(a=3)), "which is no tensor by a name"),
+    "a state dict of no tensors": (changed(lambda content: content["model"].update(a=3)), "which is not a named tensor"),
     "a name with line breaks": (tensor("a\n::error::b", torch.ones(1)), "a\N{REPLACEMENT CHARACTER}::error::b is no tensor"),
     "two of one name": (
         changed(lambda content: content["model"].update({"module.transformer.wte.weight": torch.ones(1)})),
@@ -264,7 +264,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a billion layers": (size("n_layer", 10**9), "and has 29 tensors"),
     "block_size": (size("block_size", 17), "contradicts its model_args"),
     "vocab_size": (size("vocab_size", 65), "contradicts its model_args"),
-    "bias": (size("bias", False), "ln_1.bias is no tensor of that model"),
+    "bias": (size("bias", False), "ln_1.bias is not a tensor of this model"),
     "negative": (size("n_head", -2), "no whole number for n_head"),
     "a size that is none": (size("n_layer", "2"), "no whole number for n_layer"),
     "dropout": (size("dropout", float("nan")), "a bias or a dropout"),
@@ -274,7 +274,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
         tensor("transformer.wte.weight", torch.zeros(1).expand(10**6, 10**6)),
         "has the shape (1000000, 1000000), and has not so many numbers",
     ),
-    "iter_num": (changed(lambda content: content.update(iter_num=-1)), "no count of steps"),
+    "iter_num": (changed(lambda content: content.update(iter_num=-1)), "not a valid step count"),
 }  # fmt: skip
 
 

@@ -131,13 +131,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "has tensors of the blocks [0, 4]",
     ),
     "no positions": (without("wpe.weight"), "no GPT-2 is without them"),
-    "another tensor": (replaced("transformer.extra", torch.ones(1)), "transformer.extra is no tensor of that model"),
+    "another tensor": (replaced("transformer.extra", torch.ones(1)), "transformer.extra is not a tensor of this model"),
     "one matrix the other way": (
         replaced("transformer.h.1.mlp.c_fc.weight", torch.ones(16, 64)),
         "has the shape (16, 64) and not (64, 16)",
     ),
     "no orientation": (replaced("transformer.h.0.attn.c_attn.weight", torch.ones(32, 16)), "GPT-2's is a width by three"),
-    "a step": (changed() | {"step": -4}, "a step that is no count of steps"),
+    "a step": (changed() | {"step": -4}, "a step that is not a valid step count"),
 }  # fmt: skip
 
 

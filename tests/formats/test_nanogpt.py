@@ -67,7 +67,7 @@ def test_the_same_file_is_imported_once(tmp_path: Path, capsys: pytest.CaptureFi
     first = import_checkpoint(path, tmp_path / "out", None, print)
     written = (first.path / "model.safetensors").stat().st_mtime_ns
     assert import_checkpoint(path, tmp_path / "out", None, print).path == first.path
-    assert "it was imported before" in capsys.readouterr().out
+    assert "already imported" in capsys.readouterr().out
     assert (first.path / "model.safetensors").stat().st_mtime_ns == written
 
 
@@ -135,7 +135,7 @@ def test_openais_vocabulary_is_told_by_its_size(shared: Path, tmp_path: Path) ->
 
 def test_a_vocabulary_that_nobody_knows_is_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = import_checkpoint(save(nanogpt_checkpoint(), tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
-    assert "nobody knows what its 64 ids stand for" in capsys.readouterr().out
+    assert "the meaning of its 64 token ids is unknown" in capsys.readouterr().out
     tokenizer = AutoTokenizer.from_pretrained(folder.path)
     assert tokenizer("0 63 5")["input_ids"] == [0, 63, 5]
     assert tokenizer.decode([0, 63, 5]) == "0 63 5"

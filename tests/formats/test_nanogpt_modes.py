@@ -58,7 +58,7 @@ def test_a_checkpoint_of_no_known_model_is_refused_by_its_tensors(
     torch.save({"step": 3, "loss": 1.5, "model_state_dict": {"encoder.weight": torch.ones(2)}}, "model.pt")
     echoself(f"deploy {ROUND} --checkpoint model.pt", code=3)
     said = capsys.readouterr().err
-    assert "its tensors are of no model that is known here: 'encoder.weight'" in said
+    assert "its tensors are not those of a recognised model: 'encoder.weight'" in said
     assert "older export" in said  # the layouts that are known
     assert not (workspace / "echoself-model").exists()
 

@@ -111,7 +111,7 @@ def test_such_a_folder_here_gets_the_same_diagnosis(
     folder = shared / "fixtures/echoself_hub" / name
     echoself(f"deploy --hub hub --repo-id me/new --checkpoint {folder}", code=3)
     said = capsys.readouterr().err
-    assert f"{folder} is not a model to go on with" in said
+    assert f"{folder} can't be used as a model" in said
     assert ("echoself deploy --checkpoint" in said) == (name == "untransposed")
 
 

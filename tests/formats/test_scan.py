@@ -124,7 +124,7 @@ def test_what_cant_be_read_is_listed_with_its_reason_and_nothing_is_run(here: Pa
         "a/best_model.pt": "a/best_model.pt asks for posix.mkdir, which no checkpoint of plain tensors and numbers needs. "
         "It was not used, and no code in it was run.",
         "b/best_model.pt": "b/best_model.pt is damaged",
-        "c/latest_checkpoint.pt": "c/latest_checkpoint.pt is no checkpoint of PyTorch",
+        "c/latest_checkpoint.pt": "c/latest_checkpoint.pt is not a PyTorch checkpoint",
         "d/ckpt.pt": "d/ckpt.pt is not a recognised checkpoint format. Its top-level keys are",
     }
     assert not Path("pwned").exists()
@@ -174,7 +174,7 @@ def test_model_folders_are_found_too_but_for_those_that_are_looked_at_first(mode
     assert str(candidate) == f"{tmp_path / 'artifact/checkpoint-2'}: model folder; step 3; held-out loss 2.0000"
     (tmp_path / "artifact/checkpoint-2/tokenizer.json").unlink()
     (candidate,) = search(tmp_path, skip=tmp_path / "out").candidates
-    assert "is no whole model folder: tokenizer.json missing" in str(candidate)
+    assert "is not a complete model folder: tokenizer.json missing" in str(candidate)
 
 
 def test_a_line_stays_a_line_whatever_the_path_is() -> None:

@@ -46,7 +46,7 @@ def test_it_reports_training_results_and_limits(card: str) -> None:
         "| Steps | 100 |",
         "| Validation loss | 1.5000 |",
         "`bytes`, 257 entries",
-        "28 tensors, none missing",
+        "all 28 tensors match",
         "2.0e-07",
         "## Intended use and limits",
         "| Bits per byte | 2.2500 |",

@@ -67,7 +67,7 @@ def test_if_no_checkpoint_is_complete_it_is_reported_and_nothing_is_changed(
     said = capsys.readouterr().err
     assert "All checkpoints in echoself-model are damaged:" in said
     assert "checkpoint-10/model.safetensors is damaged" in said
-    assert "checkpoint-20 is no whole model folder: config.json missing" in said
+    assert "checkpoint-20 is not a complete model folder: config.json missing" in said
     assert {"checkpoint-10", "checkpoint-20"} <= {path.name for path in trained.iterdir()}
     assert echoself(TRAIN, "--resume never --confirm-fresh-start --max-iters 5")["step"] == "5"
 

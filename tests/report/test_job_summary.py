@@ -57,8 +57,8 @@ def test_publishing_summary_lists_files_and_parity(model_folder: ModelFolder) ->
     assert "Gate: it is the first to be published." in text
     assert "| `model.safetensors` | 1,234 |" in text
     assert "[http://hub/a/b](http://hub/a/b)" in text
-    assert "28 tensors, none missing" in text
-    assert "logit is 1.0e-06, the same first choice at 100% of 1024 positions" in text
+    assert "all 28 tensors match" in text
+    assert "max absolute logit difference 1.0e-06, top-1 agreement 100% at 1024 positions" in text
     assert "already contains this model" in publishing_summary(
         "http://hub/a/b", Published("c0ffee", False, ()), parity, Verdict(True, "")
     )

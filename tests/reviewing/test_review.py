@@ -108,7 +108,7 @@ def test_a_better_model_passes_and_its_comment_is_updated_after_a_new_commit(com
     head = community.owner.model_info(REPO, revision="refs/pr/1").sha
     assert said.content.startswith(f"<!-- echoself-action: {head} passed -->\n**Passed**")
     assert said.content.count("| yes |") == 5
-    assert "none missing and none left over" in said.content
+    assert "tensors match; max absolute logit difference" in said.content
     assert "which is not the corpus" not in said.content
     assert re.search(r"it is better than what is published: [\d.]+ against [\d.]+ nats per token", said.content)
     assert "### [1]" in community.summary
@@ -186,7 +186,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
         "pytorch_model.bin is not an allowed",
     ),
     "a pickle with a good name": (lambda _: {"model.safetensors": pickle.dumps(Bomb())}, "model.safetensors can't be read"),
-    "a web page": (lambda _: {"config.json": b"<html>Sign in</html>"}, "config.json is no config of a model"),
+    "a web page": (lambda _: {"config.json": b"<html>Sign in</html>"}, "config.json is not a valid config.json"),
     "truncated weights": (lambda it: {"model.safetensors": it["model.safetensors"][:-100]}, "can't be read"),
     "an enormous header": (lambda _: {"model.safetensors": b"\xff" * 8 + b"{}"}, "can't be read"),
     "tensors of terabytes": (
@@ -211,7 +211,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
         lambda _: {"modeling_nanecho.py": b"open('exploded', 'w')"},
         "is code that differs from this program's own",
     ),
-    "a config that never ends": (lambda _: {"config.json": b"[" * 200_000}, "config.json is no config of a model"),
+    "a config that never ends": (lambda _: {"config.json": b"[" * 200_000}, "config.json is not a valid config.json"),
     "weights that are no numbers": (
         lambda it: not_numbers(it["model.safetensors"]) | {"training_metadata.json": b"{}"},
         "computes other logits in transformers than here",

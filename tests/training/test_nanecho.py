@@ -136,6 +136,6 @@ def test_a_checkpoint_that_was_imported_before_is_not_imported_again(tmp_path: P
     first = import_checkpoint(path, tmp_path / "out", None, notes.append)
     made = (first.path / "model.safetensors").stat().st_mtime_ns
     again = import_checkpoint(path, tmp_path / "out", None, notes.append)
-    assert notes[-1] == f"it was imported before: {first.path}"
+    assert notes[-1] == f"already imported: {first.path}"
     assert (again.path / "model.safetensors").stat().st_mtime_ns == made
     assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["checkpoint-40"]

@@ -62,7 +62,7 @@ class Archive:
 def open_archive(path: Path) -> Archive:
     """Check the zip at `path`, reading its directory and its pickle. Raises CheckpointError where it is none of PyTorch's."""
     if path.is_dir():
-        refuse(path, "is a folder, and no .pt file", "Give a model folder as it is, or the .pt file itself.")
+        refuse(path, "is a folder, not a .pt file", "Give a model folder as it is, or the .pt file itself.")
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -70,7 +70,7 @@ def open_archive(path: Path) -> Archive:
             file.seek(-min(size, _END + _FAR_END), os.SEEK_END)
             ends = file.read()
         if not begins.startswith(_ZIP):
-            refuse(path, f"is no checkpoint of PyTorch: it is {_what_it_is(begins)}")
+            refuse(path, f"is not a PyTorch checkpoint: it is {_what_it_is(begins)}")
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             if not _ends_with_its_directory(size, ends):
                 refuse(path, "is a zip whose directory is not at its end, and readers do not agree on what is in it")
@@ -94,10 +94,10 @@ def _checked(path: Path, size: int, archive: zipfile.ZipFile, mapped: mmap.mmap)
     if len(records) > _MOST_RECORDS:
         refuse(path, f"has {len(records):,} records, more than any checkpoint")
     if any(name.endswith("/constants.pkl") for name in names):
-        refuse(path, "is a TorchScript program, and no checkpoint")
+        refuse(path, "is a TorchScript program, not a checkpoint")
     packed = next((record for record in records if record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1), None)
     if packed:
-        refuse(path, f"has a packed record ({packed.filename[:80]!r}), and torch.save packs none")
+        refuse(path, f"has a compressed record ({packed.filename[:80]!r}), which torch.save never writes")
     declared = sum(record.file_size for record in records)
     if declared > size or any(record.file_size != record.compress_size for record in records):
         refuse(path, f"says that it holds {declared:,} bytes, and the file has {size:,}")
@@ -107,7 +107,7 @@ def _checked(path: Path, size: int, archive: zipfile.ZipFile, mapped: mmap.mmap)
         record for record in records if record.filename.lower().endswith("/data.pkl") and record.filename.count("/") == 1
     ]
     if len(pickles) != 1:
-        refuse(path, "is no checkpoint that torch.save wrote, but a zip without a `data.pkl`")
+        refuse(path, "was not written by torch.save: it is a zip file without a `data.pkl`")
     root = pickles[0].filename[: -len("data.pkl")]
     if root + "byteorder" in names and archive.read(root + "byteorder") != b"little":
         refuse(path, "was written on a big-endian machine")

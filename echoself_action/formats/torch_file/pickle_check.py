@@ -1,14 +1,15 @@
-"""What may a checkpoint's pickle ask for? Only to put together tensors, numbers and dicts, by the names of `unpickle`.
+"""Checks that a checkpoint's pickle only builds tensors, numbers and dicts, from the globals that `unpickle` has.
 
-Each is looked through before it is read: Python's unpickler calls what it is told to. PyTorch's own (`weights_only=True`)
-knows more than checkpoints need, some of which (`bytearray(10**11)`) costs memory, and takes seconds to load.
+It is checked before it is unpickled, because Python's unpickler calls any function that a pickle names. PyTorch's own
+(`weights_only=True`) allows more than checkpoints need, some of which (`bytearray(10**11)`) costs memory, and takes seconds to
+load.
 """
 
 import pickletools
 from collections.abc import Iterator
 
 from .archive import Archive, refuse
-from .pickle_dry_run import rehearse
+from .pickle_dry_run import check_by_symbolic_evaluation
 from .unpickle import NAMES
 
 # What torch.save writes, and nothing else: protocol 2, without what makes objects of classes.
@@ -26,13 +27,13 @@ _MOST_TUPLES = 50_000  # they can be nested, and C's stack ends where a hash of 
 def check_pickle(archive: Archive) -> None:
     """Raises CheckpointError where the pickle asks for what is not allowed, naming it."""
     try:
-        refused = list(dict.fromkeys(_wishes(archive.pickle)))
+        refused = list(dict.fromkeys(_forbidden(archive.pickle)))
         if not refused:
-            rehearse(archive.pickle)
+            check_by_symbolic_evaluation(archive.pickle)
     except Exception as error:  # pickletools raises nearly anything for a broken one
         refuse(archive.path, f"has a pickle that can't be read ({type(error).__name__}: {str(error)[:100]})")
     if refused:
-        shown = ", ".join(wish[:100] for wish in refused[:5]) + (f" and {len(refused) - 5} more" if len(refused) > 5 else "")
+        shown = ", ".join(item[:100] for item in refused[:5]) + (f" and {len(refused) - 5} more" if len(refused) > 5 else "")
         refuse(
             archive.path,
             f"asks for {shown}, which no checkpoint of plain tensors and numbers needs",
@@ -40,16 +41,16 @@ def check_pickle(archive: Archive) -> None:
         )
 
 
-def _wishes(pickle: bytes) -> Iterator[str]:
-    """What is asked for and not allowed, in words."""
+def _forbidden(pickle: bytes) -> Iterator[str]:
+    """Descriptions of what the pickle uses and must not."""
     strings: list[str] = []
     tuples = 0
     for opcode, argument, position in pickletools.genops(pickle):
         name = opcode.name
         if name in ("GLOBAL", "INST"):
-            wish = str(argument).replace(" ", ".", 1)
-            if name == "INST" or wish not in NAMES:
-                yield wish
+            item = str(argument).replace(" ", ".", 1)
+            if name == "INST" or item not in NAMES:
+                yield item
         elif name == "STACK_GLOBAL":
             yield ".".join(strings[-2:]) or "a name that it makes up"
         elif name in _CALLS:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...checkpoint.architectures import Architecture
-from ...checkpoint.metadata import Comparison, DatasetFacts, Metadata, ParityFacts, in_words
+from ...checkpoint.metadata import Comparison, DatasetFacts, Metadata, ParityFacts, parity_text
 from ...markdown import code, number, table
 from ..history import Publish
 from ..repo import CHART_FILE, HISTORY_FILE
@@ -70,7 +70,7 @@ def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[Publi
         else "",
         compared(facts.compared) if facts and facts.compared else "",
         "Before publishing, these files were loaded with stock transformers and compared with the trained model:\n"
-        f"{in_words(parity)}.",
+        f"{parity_text(parity)}.",
         _history(history),
     ]
     return "\n\n".join(part for part in sections if part)
