@@ -45,7 +45,7 @@ def test_every_layout_gives_every_number_and_says_what_was_assumed(tmp_path: Pat
     remarks = "\n".join(facts.imported_from.remarks)
     assert ("count from 0" in remarks) == (expected == 0)
     assert ("n_head=2 was given" in remarks) == (not declares_heads(name))
-    assert ("its optimizer state was left out" in remarks) == ("optimizer_state_dict" in LAYOUTS[name][1])
+    assert ("its optimizer state was not imported" in remarks) == ("optimizer_state_dict" in LAYOUTS[name][1])
     assert f"{'the exact GELU (gelu)' if linear else 'GELU by tanh (gelu_new)'}" in remarks
     assert not folder.has_training_state
 
@@ -158,7 +158,7 @@ def test_a_number_of_heads_that_contradicts_the_file_is_refused(tmp_path: Path) 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_tensors_of_no_known_model_are_named(tmp_path: Path, name: str) -> None:
     weights = {"encoder.layers.0.weight": torch.ones(2, 2), "head.weight": torch.ones(2)}
-    with pytest.raises(CheckpointError, match=r"no model that is known here: 'encoder\.layers\.0\.weight', 'head\.weight'"):
+    with pytest.raises(CheckpointError, match=r"those of a recognised model: 'encoder\.layers\.0\.weight', 'head\.weight'"):
         imported(of_layout(name, weights), tmp_path)
 
 

@@ -79,7 +79,7 @@ def _without(name: str) -> Callable[[dict[str, Any]], None]:
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a tensor less": (_without("blocks.3.hypergraph.node_encoder.weight"), "node_encoder.weight is missing"),
     "no positions": (_without("position_embedding.weight"), "no position_embedding"),
-    "a tensor more": (lambda c: c["model_state_dict"].update(odd=torch.zeros(1)), "odd is no tensor"),
+    "a tensor more": (lambda c: c["model_state_dict"].update(odd=torch.zeros(1)), "odd is not a tensor"),
     "another size": (lambda c: c["model_config"].update(n_embd=32), "n_embd"),
     "a block less": (lambda c: [c["model_state_dict"].pop(n) for n in list(c["model_state_dict"]) if ".2." in n], "block"),
     "NaN": (lambda c: c["model_state_dict"]["ln_f.bias"].fill_(float("nan")), "not numbers"),

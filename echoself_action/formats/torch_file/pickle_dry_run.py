@@ -97,7 +97,7 @@ def _check_call(arguments: Any, function: Any) -> None:
 
 
 def _check_mutation(name: str, target: Any, operands: _Value) -> None:
-    """Lists and dicts get items, and what a call has values gets the state that it is known to have: no function, no tensor."""
+    """Lists and dicts get items, and the result of a call gets the state that it is known to have: no function, no tensor."""
     function = target[1] if type(target) is _Value and len(target) > 1 and isinstance(target[1], _Global) else None
     ordered = function == "collections.OrderedDict"
     if name == "BUILD":
