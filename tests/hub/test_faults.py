@@ -270,7 +270,7 @@ def test_the_loser_of_two_deploys_is_compared_with_the_winner(site: Site, monkey
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "60")
     code, said = site.run("deploy", meanwhile_deployed(site))
     assert code == 0
-    assert "the model is compared with theirs now" in said
+    assert "another job published to me/model meanwhile: comparing with its model" in said
     assert "nothing was sent" in said  # it is the same model
     assert site.history()[1:] == site.before
     assert license_there(site)
