@@ -1,9 +1,9 @@
-"""The cost of a checkpoint: this package's Saver (a copy in memory, written in the background) and torch.save in the loop.
+"""The cost of a checkpoint: this package's (a copy in memory, written in the background) and torch.save in the loop.
 
     python benchmarks/saving.py [--rounds 7] [--sizes ci,124M]
 
 A round has three turns of the same number of steps, one after the other: without a save; with a torch.save of the same weights
-and optimizer state, as nanoGPT's loop does it (no checksum, no sync, in place of the file before); with a Saver's save, which
+and optimizer state, as nanoGPT's loop does it (no checksum, no sync, in place of the file before); with our saver's save, which
 has been written when the turn ends (two safetensors files with sha256, synced, renamed, old checkpoints pruned). Other load on
 the machine affects all three alike. `blocking` is how long the loop waited for a save, `added` how much longer the turn took
 than the one without a save, which includes what writing takes from the steps. Medians and ranges.
@@ -23,7 +23,7 @@ from echoself_action.config.inputs import TrainInputs
 from echoself_action.corpus.token_cache import prepare_tokens
 from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.async_checkpointer import Saver
+from echoself_action.training.async_checkpointer import AsyncCheckpointer
 from echoself_action.training.init_or_resume import fresh
 from echoself_action.training.optim.param_groups import moments
 from echoself_action.training.run import Data, Run
@@ -51,8 +51,8 @@ def main() -> None:
 
 def measure(name: str, place: Path, rounds: int, figures: Figures) -> None:
     run, step, turn = make_run(name, place)
-    saver = Saver(place / "ours", 2, print)
-    blocking: dict[str, list[float]] = {"none": [], "torch.save": [], "Saver": []}
+    saver = AsyncCheckpointer(place / "ours", 2, print)
+    blocking: dict[str, list[float]] = {"none": [], "torch.save": [], "ours": []}
     took: dict[str, list[float]] = {way: [] for way in blocking}
 
     def plain() -> None:
@@ -62,7 +62,7 @@ def measure(name: str, place: Path, rounds: int, figures: Figures) -> None:
         run.step += 1  # of another name than the one before
         saver.save(run)
 
-    saves: dict[str, Callable[[], None]] = {"none": lambda: None, "torch.save": plain, "Saver": ours}
+    saves: dict[str, Callable[[], None]] = {"none": lambda: None, "torch.save": plain, "ours": ours}
     for _ in range(rounds + 1):
         for way, save in saves.items():
             began = time.monotonic()
@@ -75,7 +75,7 @@ def measure(name: str, place: Path, rounds: int, figures: Figures) -> None:
     megabytes = 12 * run.model.parameter_count() / 1e6
     steps_ms = [1000 * seconds / turn for seconds in took["none"][1:]]
     figures.add("step, ms", name, *steps_ms)
-    for way in ("torch.save", "Saver"):
+    for way in ("torch.save", "ours"):
         # the first round allocates what the others use again
         added = [with_save - without for with_save, without in zip(took[way][1:], took["none"][1:], strict=True)]
         blocking_ms = [1000 * seconds for seconds in blocking[way][1:]]

@@ -168,7 +168,7 @@ def test_a_disk_that_is_full_for_a_while_costs_the_saves_of_that_while_alone(sma
     ended = subprocess.run([*small_disk, "sh", "-c", script], cwd=workspace, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "checkpoint-100 could not be written: [Errno 28] No space left on device" in ended.stdout
-    assert "Training goes on." in ended.stdout
+    assert "Training continues." in ended.stdout
     assert "checkpoint=full/out/checkpoint-" in ended.stdout
 
 

@@ -10,10 +10,10 @@ from ..config.inputs import TrainInputs
 from ..errors import EchoselfError, LostProcessError
 from ..exit_codes import exit_code_of
 from ..training.distributed.launch import LOST, launch
-from ..training.distributed.process_group import is_follower, is_started, joined
-from ..training.init_or_resume import joining
+from ..training.distributed.process_group import is_started, is_worker, joined
+from ..training.init_or_resume import received
 from ..training.stop import stop_on_signals
-from ..training.trainer import help_train
+from ..training.trainer import train_as_worker
 
 T = TypeVar("T", bound=TrainInputs)
 
@@ -41,11 +41,11 @@ def _run_launched(inputs: T, mode: Callable[[T], int]) -> int:
 
 
 def _run_rank(inputs: T, mode: Callable[[T], int]) -> int:
-    if not is_follower():
+    if not is_worker():
         return mode(inputs)
     try:
-        with joined() as team, stop_on_signals() as stop:
-            help_train(joining(team), stop)
+        with joined() as process_group, stop_on_signals() as stop:
+            train_as_worker(received(process_group), stop)
     except LostProcessError:
         raise
     except EchoselfError as error:  # the main process reports an error of all processes

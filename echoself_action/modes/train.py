@@ -67,11 +67,11 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
     with part("Corpus"):
         data = Data(corpus_tokens(inputs, start), inputs.data)
     device = choose_device(settings).type
-    with part("Training"), stop_on_signals() as stop, joined(device) as team, ProgressPrinter() as printer:
+    with part("Training"), stop_on_signals() as stop, joined(device) as process_group, ProgressPrinter() as printer:
         if start:
-            training = continued(start, data, settings, note, team)
+            training = continued(start, data, settings, note, process_group)
         else:
-            training = fresh(_new_config(inputs, data.tokens.tokenizer.vocab_size), data, settings, team)
+            training = fresh(_new_config(inputs, data.tokens.tokenizer.vocab_size), data, settings, process_group)
         set_aside_other_runs(inputs.output_dir, start)
         _log_start(training)
         result = train(training, inputs.output_dir, stop, Listeners(printer, warn, note), started)
@@ -149,7 +149,7 @@ def _log_start(training: Run) -> None:
 
 
 def _processes(training: Run) -> str:
-    size = training.team.size
+    size = training.process_group.world_size
     return "" if size == 1 else f", in {size} processes{' with sharding' if training.sharded else ''}"
 
 

@@ -13,7 +13,7 @@ from ..errors import CheckpointError, is_out_of_memory
 from .run import Run, Snapshot
 
 
-class Saver:
+class AsyncCheckpointer:
     """Saves of one run, one at a time, by one thread.
 
     A save that fails is said through `warn` and leaves the last good checkpoint in place; `saved` is that one. `longest_s` is
@@ -49,7 +49,7 @@ class Saver:
             self.saved, self._failed = pending.result(), None
         except CheckpointError as error:
             self._failed = error
-            self.warn(f"{error.message} Training goes on.")
+            self.warn(f"{error.message} Training continues.")
 
     def finish(self) -> ModelFolder:
         """Wait for the last save. Raises CheckpointError where it failed: then the run has not kept what it promised."""
@@ -71,6 +71,6 @@ class Saver:
         try:
             prune(self.output_dir, self.keep)
         except OSError as error:
-            self.warn(f"an old checkpoint could not be deleted: {error}. Training goes on.")
+            self.warn(f"an old checkpoint could not be deleted: {error}. Training continues.")
         self.longest_s = max(self.longest_s, time.monotonic() - began)
         return folder

@@ -75,7 +75,7 @@ class Compiler:
         except Exception as error:
             failure = error
         self.seconds += time.monotonic() - began
-        if not run.team.any(failure is not None)[0]:
+        if not run.process_group.any(failure is not None)[0]:
             return
         self._undo()
         run.kernels = "eager"

@@ -13,11 +13,11 @@ from .settings import TrainingSettings
 from .training_state import TrainingState
 
 _OF_THE_STATE = {
-    "seed": "other batches and other dropout from here on",
+    "seed": "batches and dropout differ from here on",
     "sequences_per_step": "a step sees more or fewer sequences from here on",
-    "dtype": "other rounding from here on",
-    "compiled": "other rounding from here on",
-    "native": "other rounding from here on",
+    "dtype": "results are rounded differently from here on",
+    "compiled": "results are rounded differently from here on",
+    "native": "results are rounded differently from here on",
 }
 # each setting that is annotated with the effect of a change
 _OF_THE_SETTINGS = {one.name: effect for one in fields(TrainingSettings) for effect in getattr(one.type, "__metadata__", ())}
@@ -43,7 +43,7 @@ def changes(
         if settings_before.get(name, getattr(settings, name)) != getattr(settings, name)
     ]
     if before.data_digest != now.data_digest:
-        found.append("the corpus has changed: other batches from here on, and held-out losses of another text.")
+        found.append("the corpus has changed: batches and the held-out text differ from here on.")
     return found
 
 

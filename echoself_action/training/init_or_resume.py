@@ -1,6 +1,6 @@
 """Where a training run starts: `fresh` with a new model, `continued` from a checkpoint.
 
-Of several processes the lead does that, and the others get the same run with `joining`.
+With several processes, the main process does that, and the others receive the run with `received`.
 """
 
 import uuid
@@ -19,7 +19,7 @@ from ..native.gpt2_block import why_not as why_not_native
 from .compile import why_not as why_not_compiled
 from .config_diff import changes
 from .cpu.threads import thread_count
-from .distributed.process_group import ALONE, Team
+from .distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from .distributed.sharding import place
 from .optim.loss_scale import LossScale
 from .optim.param_groups import make_optimizer, restore_moments
@@ -30,7 +30,7 @@ from .settings import TrainingSettings
 from .training_state import TrainingState, read_state
 
 
-def fresh(config: ModelConfig, data: Data, settings: TrainingSettings, team: Team = ALONE) -> Run:
+def fresh(config: ModelConfig, data: Data, settings: TrainingSettings, process_group: ProcessGroup = SINGLE_PROCESS) -> Run:
     """A new model, initialised from the seed."""
     model = new_model(config)
     model.initialise(settings.seed)
@@ -41,29 +41,33 @@ def fresh(config: ModelConfig, data: Data, settings: TrainingSettings, team: Tea
         settings=settings,
         data=data,
         schedule=_new_schedule(0, settings),
-        team=team,
+        process_group=process_group,
     )
     _prepare(run, None)
     _begin(run, {})
     return run
 
 
-def joining(team: Team) -> Run:
-    """The run that the lead of `team` has, in a process that helps with it."""
-    sent: tuple[ModelConfig, Run] | None = team.from_lead(None)
+def received(process_group: ProcessGroup) -> Run:
+    """The run of the main process, in another process of the group."""
+    sent: tuple[ModelConfig, Run] | None = process_group.broadcast(None)
     assert sent
     config, outline = sent
     tokens = outline.data.tokens
-    tokens = replace(tokens, train=team.array_from_lead(None), val=team.array_from_lead(None))
-    run = replace(outline, model=new_model(config), data=replace(outline.data, tokens=tokens), team=team)
+    tokens = replace(tokens, train=process_group.broadcast_array(None), val=process_group.broadcast_array(None))
+    run = replace(outline, model=new_model(config), data=replace(outline.data, tokens=tokens), process_group=process_group)
     _set_up(run, {})
     return run
 
 
 def continued(
-    folder: ModelFolder, data: Data, settings: TrainingSettings, note: Callable[[str], None], team: Team = ALONE
+    folder: ModelFolder,
+    data: Data,
+    settings: TrainingSettings,
+    note: Callable[[str], None],
+    process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> Run:
-    """Go on from `folder`: exactly where it has a training state, else from its weights, saying so through `note`.
+    """Go on from `folder`: exactly where it has a training state, else from its weights, logged through `note`.
 
     Raises CheckpointError where the folder is damaged.
     """
@@ -81,7 +85,7 @@ def continued(
         data=data,
         step=folder.step,
         schedule=_new_schedule(folder.step, settings),
-        team=team,
+        process_group=process_group,
     )
     if known:
         run.run_id, run.tokens_seen, run.elapsed_s = known.run_id, known.tokens_seen, known.elapsed_s
@@ -90,7 +94,7 @@ def continued(
             run.val_loss, run.best_val_loss, run.best_step = known.val_loss, known.best_val_loss, known.best_step
     if not state or not known:
         run.sequences_seen = run.tokens_seen // model.config.block_size
-        note(f"{folder.path} has no training state: going on from its weights at step {run.step}, with a new optimizer.")
+        note(f"{folder.path} has no training state: resuming from its weights at step {run.step}, with a new optimizer state.")
         _prepare(run, None)
         _begin(run, {})
         return run
@@ -101,8 +105,8 @@ def continued(
         _begin(run, stored)
     except (KeyError, ValueError) as error:
         raise CheckpointError(
-            f"{folder.path} has the optimizer state of another model: {error}. Training was not continued.",
-            "Delete its training_state folder to go on from the weights alone.",
+            f"{folder.path} has the optimizer state of another model: {error}. Training was not resumed.",
+            "Delete its training_state folder to resume from the weights alone.",
         ) from error
     for change in changes(state, known.settings, run.state(), settings, run.step):
         note(change)
@@ -133,41 +137,41 @@ def _prepare(run: Run, before: TrainingState | None) -> None:
 
 
 def _begin(run: Run, stored: dict[str, Tensor]) -> None:
-    """Make `run` known to the other processes, for `joining`, and set it up with the optimizer state that is `stored`."""
-    team, settings = run.team, run.settings
-    if settings.batch_size % team.size:
+    """Make `run` known to the other processes, for `received`, and set it up with the optimizer state that is `stored`."""
+    process_group, settings = run.process_group, run.settings
+    if settings.batch_size % process_group.world_size:
         raise InputError(
-            f"batch_size: {settings.batch_size} sequences can't be shared by {team.size} processes. Nothing was trained.",
-            f"Use a multiple of {team.size}, and gradient_accumulation for the rest of a step.",
+            f"batch_size: {settings.batch_size} can't be divided by {process_group.world_size} processes. Nothing was trained.",
+            f"Use a multiple of {process_group.world_size}, and gradient_accumulation for the rest of a step.",
         )
     tokens = run.data.tokens
-    if team.size > 1:
+    if process_group.world_size > 1:
         nothing: Any = None
         outline = replace(run.data, tokens=replace(tokens, train=nothing, val=nothing))
-        team.from_lead((run.model.config, replace(run, model=nothing, data=outline)))
-        team.array_from_lead(tokens.train)
-        team.array_from_lead(tokens.val)
+        process_group.broadcast((run.model.config, replace(run, model=nothing, data=outline)))
+        process_group.broadcast_array(tokens.train)
+        process_group.broadcast_array(tokens.val)
     _set_up(run, stored)
 
 
 def _set_up(run: Run, stored: dict[str, Tensor]) -> None:
-    """Put the model where it computes, and give it its optimizer: in every process the lead's weights and moments."""
+    """Put the model where it computes, and give it its optimizer: in every process the main process's weights and moments."""
     settings = run.settings
-    place(run.model, run.precision.device, run.team, run.sharded)
+    place(run.model, run.precision.device, run.process_group, run.sharded)
     dtype = run.precision.dtype
     parts = thread_count(run.model, run.precision.device, run.sharded)
     run.kernels = _choose_kernels(run, parts)
     run.optimizer = make_optimizer(
         run.model, settings.optimizer, settings.learning_rate, settings.weight_decay, dtype, parts, run.kernels == "native"
     )
-    restore_moments(run.model, run.optimizer, stored, run.team)
+    restore_moments(run.model, run.optimizer, stored, run.process_group)
 
 
 def _choose_kernels(run: Run, parts: int) -> Kernels:
     """What computes the forward and backward pass: the same in all processes, whatever they can do alone."""
     no_compile = run.settings.compile == "false" or why_not_compiled(run.model, run.precision.device, run.sharded)
     no_native = parts == 1 or why_not_native(run.model, run.precision.dtype)  # native kernels are called from two threads
-    cannot_compile, cannot_use_native = run.team.any(bool(no_compile), bool(no_native))
+    cannot_compile, cannot_use_native = run.process_group.any(bool(no_compile), bool(no_native))
     if not cannot_compile:
         return "compiled"
     return "eager" if cannot_use_native else "native"
@@ -187,6 +191,6 @@ def _continued_schedule(before: Schedule, step: int, settings: TrainingSettings)
         return before if same else over_total(step, settings.total_iters, 0, settings.learning_rate)
     if before.shape == "cosine":
         return before if step < before.end else _new_schedule(step, settings)
-    if before.branched_from(step) is not None and step >= before.end:  # a branch that has ended, and no line to go back to
+    if before.decays_from(step) is not None and step >= before.end:  # a branch that has ended, and no line to go back to
         return _new_schedule(step, settings)
     return replace(before, peak=settings.learning_rate)

@@ -18,7 +18,7 @@ from .settings import TrainingSettings
 
 def smaller_batches(run: Run, error: BaseException) -> TrainingSettings:
     """Settings whose step sees the same sequences in smaller batches. Raises TrainingError where they are of one already."""
-    settings, processes = run.settings, run.team.size
+    settings, processes = run.settings, run.process_group.world_size
     sizes = range(settings.batch_size // 2, 0, -1)
     smaller = next((size for size in sizes if settings.batch_size % size == 0 and size % processes == 0), 0)
     if not smaller:
@@ -35,11 +35,11 @@ def out_of_memory(run: Run, error: BaseException) -> TrainingError:
     if architecture_of(config).accelerated:
         logits = min(logits, LOGITS_AT_ONCE)
     return TrainingError(
-        f"Step {run.step + 1} needs more memory than there is ({in_short(error)}): {parameters:,} parameters with gradients "
-        f"and moments take up to {_gigabytes(16 * parameters)}, what a checkpoint copies of them "
+        f"Step {run.step + 1} needs more memory than is available ({in_short(error)}): {parameters:,} parameters with "
+        f"gradients and moments take up to {_gigabytes(16 * parameters)}, what a checkpoint copies of them "
         f"{_gigabytes(12 * parameters)}, and the logits of {settings.batch_size} sequences of {config.block_size} tokens over "
-        f"{config.vocab_size:,} words "
-        f"{_gigabytes(4 * logits)}. Training was ended; its checkpoints stay.",
+        f"a vocabulary of {config.vocab_size:,} "
+        f"{_gigabytes(4 * logits)}. Training stopped; its checkpoints stay.",
         "Lower batch_size (and raise gradient_accumulation, for the same result), block_size, n_embd or n_layer, or use a "
         "smaller vocabulary, such as tokenizer: bpe:4096.",
     )

@@ -61,7 +61,7 @@ class Pace:
         self._device = device
         self._step: torch.cuda.Event | None = None
 
-    def step_given(self, catches_up: bool) -> bool:
+    def after_step_submitted(self, catches_up: bool) -> bool:
         """Wait for the step before the one that was given, or, where the device `catches_up`, for both. Says whether it was
         long enough for a step: not where there was none before, and none was waited for."""
         if self._device.type != "cuda":
@@ -81,7 +81,7 @@ def choose_device(settings: TrainingSettings) -> torch.device:
     has_cuda = torch.cuda.is_available()
     if settings.device == "cuda" and not has_cuda:
         raise InputError(
-            "device: cuda was asked for, and PyTorch sees no CUDA device here. Nothing was trained.",
+            "device: cuda was set, and PyTorch finds no CUDA device. Nothing was trained.",
             "Use device: auto, or a runner with a GPU and a CUDA build of PyTorch.",
         )
     return torch.device("cuda" if has_cuda and settings.device != "cpu" else "cpu")

@@ -30,7 +30,7 @@ from ..evaluation.held_out import write_held_out
 from ..evaluation.loss import HeldOut
 from ..model import Model, ModelConfig
 from .batches import Batches
-from .distributed.process_group import ALONE, Team
+from .distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from .distributed.sharding import whole
 from .optim.loss_scale import LossScale
 from .optim.param_groups import Optimizer, moments
@@ -72,7 +72,7 @@ class Snapshot:
         Another checkpoint of this step, from a branch that was left, is set aside.
         """
         if not all(bool(tensor.isfinite().all()) for tensor in self.weights.values()):
-            raise CheckpointError(f"{self.path} would hold weights that are no numbers. It was not written.")
+            raise CheckpointError(f"{self.path} has weights that are NaN or infinite. It was not written.")
         try:
             if self.path.exists():
                 set_aside(self.path)
@@ -118,12 +118,12 @@ class Run:
     loss_scale: LossScale | None = None
     kernels: Kernels = "eager"
     evaluations: list[Evaluation] = field(default_factory=list)
-    team: Team = ALONE
+    process_group: ProcessGroup = SINGLE_PROCESS
 
     @property
     def sharded(self) -> bool:
         """Whether each process holds a part of the model only."""
-        return self.settings.sharding == "full" and self.team.size > 1
+        return self.settings.sharding == "full" and self.process_group.world_size > 1
 
     def batches(self) -> Batches:
         tokens = self.data.tokens
@@ -133,19 +133,19 @@ class Run:
         """A copy of all that the checkpoint of this step holds. Tensors are copied into `copies`, which is made to fit.
 
         A snapshot is good until the next one with the same `copies`. All processes of a run have to ask for it, and only
-        the lead gets it.
+        the main process gets it.
         """
         tokens, weights = self.data.tokens, self.model.state_dict()
         held = moments(self.model, self.optimizer)
         for name, part in (weights | held).items():
             tensor = whole(part)
-            if not self.team.is_lead:
+            if not self.process_group.is_main:
                 continue
             copy = copies.get(name)
             if copy is None or copy.shape != tensor.shape:
                 copies[name] = copy = torch.empty_like(tensor, device="cpu")
             copy.copy_(tensor)
-        if not self.team.is_lead:
+        if not self.process_group.is_main:
             return None
         return Snapshot(
             path=output_dir / f"checkpoint-{self.step}",
@@ -196,12 +196,13 @@ class Run:
                 train_tokens=len(tokens.train),
                 val_tokens=len(tokens.val),
             ),
-            settings=asdict(self.settings) | {"computed_in": self.precision.dtype_name, "processes": self.team.size},
+            settings=asdict(self.settings)
+            | {"computed_in": self.precision.dtype_name, "processes": self.process_group.world_size},
             versions={name: version(name) for name in ("echoself-action", "torch", "numpy", "tokenizers")}
             | {"python": platform.python_version()},
             device=self.precision.device_name,
             evaluations=list(self.evaluations),
-            branched_from=(branch := self.schedule.branched_from(self.step)),
+            branched_from=(branch := self.schedule.decays_from(self.step)),
             branch_end=None if branch is None else self.schedule.end,
             weights_sha256="",
         )

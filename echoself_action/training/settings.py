@@ -40,7 +40,7 @@ class TrainingSettings:
     compile: Compile
     device: Device
     eval_interval: int
-    eval_tokens: Annotated[int, "held-out losses from here on are of another text than those before"]
+    eval_tokens: Annotated[int, "held-out losses are measured on different text from here on"]
     checkpoint_interval: int
     checkpoint_minutes: float
     log_interval: int

@@ -114,8 +114,8 @@ class Stepper:
     def _sequences(self) -> list[_Sequences]:
         """This process's share of the next batch, for each thread its part."""
         run = self._run
-        share = run.settings.batch_size // run.team.size
-        position = run.sequences_seen + run.team.rank * share
+        share = run.settings.batch_size // run.process_group.world_size
+        position = run.sequences_seen + run.process_group.rank * share
         ids, targets = self._batches.at(position, share)
         size = -(-share // self._threads.count)
         return [
@@ -126,7 +126,7 @@ class Stepper:
     def _backward(self, part: _Sequences) -> Tensor:
         """Add its gradient, and give its loss, both as shares of the step's mean."""
         run = self._run
-        share = len(part.ids) * run.team.size / run.settings.sequences_per_step
+        share = len(part.ids) * run.process_group.world_size / run.settings.sequences_per_step
         # dropout is a function of where the run stands, so there is no random state to save
         key = f"dropout {run.settings.seed} {part.position}".encode()
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=7).digest())

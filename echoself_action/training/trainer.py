@@ -13,7 +13,7 @@ from ..checkpoint.atomic import remove_leftovers
 from ..checkpoint.metadata import Evaluation
 from ..errors import TrainingError, is_out_of_memory
 from ..evaluation.loss import HeldOut
-from .async_checkpointer import Saver
+from .async_checkpointer import AsyncCheckpointer
 from .compile import Compiler
 from .cpu.threads import Threads
 from .memory import freed_memory_kept, give_back_freed_memory, out_of_memory, smaller_batches
@@ -30,31 +30,31 @@ _SPARE = 1.5  # how much longer than before the end of a run may take
 def train(run: Run, output_dir: Path, stop: StopRequest, listeners: Listeners, started: float | None = None) -> Result:
     """Take `run` on by `max_iters` steps, or until `max_minutes` since `started` (time.monotonic(); default: now).
 
-    Raises TrainingError where the loss is no longer finite or a step needs more memory than there is, and CheckpointError
+    Raises TrainingError where the loss is no longer finite or a step needs more memory than is available, and CheckpointError
     where the last checkpoint can't be written; the checkpoints written before stay.
     """
     try:
-        return _Loop(run, output_dir, stop, listeners, time.monotonic() if started is None else started).train()
+        return _Trainer(run, output_dir, stop, listeners, time.monotonic() if started is None else started).train()
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         raise out_of_memory(run, error) from error
 
 
-def help_train(run: Run, stop: StopRequest) -> None:
+def train_as_worker(run: Run, stop: StopRequest) -> None:
     """Take the steps of `train` with the process that leads. It alone writes, speaks, and minds the time."""
-    _Loop(run, Path(), stop, Listeners(lambda _: None, lambda _: None), time.monotonic()).take_steps()
+    _Trainer(run, Path(), stop, Listeners(lambda _: None, lambda _: None), time.monotonic()).take_steps()
 
 
-class _Loop:
+class _Trainer:
     def __init__(self, run: Run, output_dir: Path, stop: StopRequest, listeners: Listeners, started: float) -> None:
         self.run, self.output_dir, self.stop, self.listeners = run, output_dir, stop, listeners
         settings = run.settings
         self.started = time.monotonic()
-        self.deadline = started + settings.max_minutes * 60 if settings.max_minutes and run.team.is_lead else math.inf
+        self.deadline = started + settings.max_minutes * 60 if settings.max_minutes and run.process_group.is_main else math.inf
         self.start_step, self.end_step = run.step, run.step + settings.max_iters
         run.schedule = planned(run.schedule, run.step, settings.max_iters, settings.decay)
-        if run.schedule.branched_from(run.step) is not None:
+        if run.schedule.decays_from(run.step) is not None:
             self.end_step = min(self.end_step, run.schedule.end)
         self.elapsed_before = run.elapsed_s
         self.threads = Threads(len(run.optimizer.parts))
@@ -63,7 +63,7 @@ class _Loop:
         self.pace = Pace(run.precision.device)
         self.tokens_per_step = settings.sequences_per_step * run.model.config.block_size
         self.held_out = HeldOut(run.data.tokens.val, run.model.config.block_size, settings.eval_tokens)
-        self.saver = Saver(output_dir, settings.keep_checkpoints, listeners.warn)
+        self.saver = AsyncCheckpointer(output_dir, settings.keep_checkpoints, listeners.warn)
         self.loss_sum = torch.zeros((), device=run.precision.device)  # on the device: reading it makes a GPU wait
         self.norm_sum = torch.zeros((), device=run.precision.device)
         self.steps_summed = 0
@@ -96,7 +96,7 @@ class _Loop:
     def _utilisation(self, tokens_per_second: float) -> float | None:
         run, peak = self.run, self.run.precision.peak
         flops = architecture_of(run.model.config).config.flops_per_token(run.model.config)
-        return tokens_per_second * flops / (peak * run.team.size) if peak and flops else None
+        return tokens_per_second * flops / (peak * run.process_group.world_size) if peak and flops else None
 
     def take_steps(self) -> StoppedBy:
         run = self.run
@@ -109,18 +109,18 @@ class _Loop:
         with freed_memory_kept(), self.threads:
             self.compiler.compile()
             while stopped_by is None:
-                self._branch_where_it_is_time()
+                self._start_decay_if_due()
                 began = time.monotonic()
                 self._step()
-                whole = self.pace.step_given(self._is_looked_at())
+                whole = self.pace.after_step_submitted(self._reports_after_step())
                 took = time.monotonic() - began
                 self.seconds_summed += took
                 self.fastest_s = min(self.fastest_s, took) if whole else self.fastest_s
                 stopped_by = self._reason_to_stop()
-                self._look_up(stopped_by)
+                self._evaluate_log_save(stopped_by)
         return stopped_by
 
-    def _branch_where_it_is_time(self) -> None:
+    def _start_decay_if_due(self) -> None:
         """Leave the line of a constant rate where its end was planned, or where the time left is what the decay takes.
 
         A branch that turns out to take longer than there is time is made to end sooner: it is to end decayed.
@@ -128,13 +128,13 @@ class _Loop:
         run, settings = self.run, self.run.settings
         if run.schedule.shape != "linear":
             return
-        done, branch = run.step - self.start_step, run.schedule.branched_from(run.step)
+        done, branch = run.step - self.start_step, run.schedule.decays_from(run.step)
         if done > 1 and settings.max_minutes and run.step != run.schedule.decay_start:
-            affordable = max(1, int(run.team.least(self._time_left() / self._seconds_per_step())))
+            affordable = max(1, int(run.process_group.least(self._time_left() / self._seconds_per_step())))
             if affordable < (done * settings.decay / (1 - settings.decay) if branch is None else self.end_step - run.step):
                 self.end_step = run.step + affordable
                 self.out_of_time = True
-                run.schedule = run.schedule.branching(run.step if branch is None else branch, self.end_step)
+                run.schedule = run.schedule.decaying(run.step if branch is None else branch, self.end_step)
         if run.step == run.schedule.decay_start and self.saved_step != run.step:
             self._save()  # the next run goes on from here
 
@@ -149,19 +149,21 @@ class _Loop:
                 raise
             smaller_batches(run, error)
             enough = False
-        if run.team.any(not enough)[0]:  # out here: while an error is handled, it holds on to all that the step had computed
+        if run.process_group.any(not enough)[
+            0
+        ]:  # out here: while an error is handled, it holds on to all that the step had computed
             self.stepper.forget()
             run.sequences_seen, self.loss_sum = position, before
             run.settings = smaller_batches(run, MemoryError())
             give_back_freed_memory()
             self.listeners.warn(
-                f"a step needed more memory than there is; batches of {run.settings.batch_size} from now on, "
+                f"a step needed more memory than is available; batches of {run.settings.batch_size} from now on, "
                 f"{run.settings.gradient_accumulation} a step: the same sequences, and the same result"
             )
             self.compiler.compile()
             self.loss_sum += self.stepper.gradients()
         if not run.sharded:
-            run.team.average_gradients(run.model.parameters())
+            run.process_group.average_gradients(run.model.parameters())
         for group in run.optimizer.param_groups:
             group["lr"] = run.schedule.learning_rate(run.step)
         self.norm_sum += self.stepper.update()
@@ -174,29 +176,29 @@ class _Loop:
         late = self._time_left() <= self._seconds_per_step()
         if self.run.step == self.start_step + 1:  # it took as long as PyTorch took to load its compiler: that tells nothing
             late = time.monotonic() >= self.deadline
-        requested, late = self.run.team.any(self.stop.requested, late)
+        requested, late = self.run.process_group.any(self.stop.requested, late)
         if requested:
             return "signal"
         if self.run.step >= self.end_step:
             return "max_minutes" if self.out_of_time else "max_iters"
         # a branch that is late is not cut off at half its rate: its end is drawn nearer, before the next step
-        on_branch = self.run.schedule.branched_from(self.run.step) is not None
+        on_branch = self.run.schedule.decays_from(self.run.step) is not None
         return "max_minutes" if late and not on_branch else None
 
-    def _is_looked_at(self) -> bool:
+    def _reports_after_step(self) -> bool:
         """Whether this step is evaluated, saved or logged, as far as its number tells."""
         settings, step = self.run.settings, self.run.step
         intervals = settings.eval_interval, settings.checkpoint_interval, settings.log_interval
         return step >= self.end_step or any(step % interval == 0 for interval in intervals)
 
-    def _look_up(self, stopped_by: StoppedBy | None) -> None:
+    def _evaluate_log_save(self, stopped_by: StoppedBy | None) -> None:
         """After a step: evaluate, save and log what is due."""
         run, settings = self.run, self.run.settings
         last = stopped_by is not None
         evaluates = last or run.step % settings.eval_interval == 0
         saves = last or run.step % settings.checkpoint_interval == 0
         if settings.checkpoint_minutes:
-            (saves,) = run.team.any(saves or time.monotonic() - self.saver.last_at >= 60 * settings.checkpoint_minutes)
+            (saves,) = run.process_group.any(saves or time.monotonic() - self.saver.last_at >= 60 * settings.checkpoint_minutes)
         # whoever asks a run to stop gives it seconds: they are for the save
         if evaluates and stopped_by != "signal":
             train_loss, val_loss = self._mean_loss(), self._held_out_loss()
@@ -237,8 +239,8 @@ class _Loop:
         return True
 
     def _held_out_loss(self) -> float:
-        team, began = self.run.team, time.monotonic()
-        total, count = team.sum(*self.held_out.sums(self.run.model, team.rank, team.size))
+        process_group, began = self.run.process_group, time.monotonic()
+        total, count = process_group.sum(*self.held_out.sums(self.run.model, process_group.rank, process_group.world_size))
         took = time.monotonic() - began
         self.evaluating_s += took
         self.longest_evaluation_s = max(self.longest_evaluation_s, took)
@@ -246,8 +248,8 @@ class _Loop:
 
     def _mean_loss(self) -> float:
         self._finite(self.norm_sum.item(), "gradient norm")
-        (total,) = self.run.team.sum(self.loss_sum.item())
-        return self._finite(total / self.run.team.size / max(1, self.steps_summed), "training loss")
+        (total,) = self.run.process_group.sum(self.loss_sum.item())
+        return self._finite(total / self.run.process_group.world_size / max(1, self.steps_summed), "training loss")
 
     def _finite(self, value: float, name: str) -> float:
         if math.isfinite(value):
@@ -256,7 +258,7 @@ class _Loop:
         saved = self.saver.saved
         kept = f"{saved.path} is the last good checkpoint" if saved else "No checkpoint was written by this run"
         raise TrainingError(
-            f"The {name} became {value} at or before step {self.run.step}; training was ended. {kept}.",
+            f"The {name} became {value} at or before step {self.run.step}; training stopped. {kept}.",
             "Lower learning_rate, set grad_clip, or use dtype: float32, and start the run again.",
         )
 
@@ -277,19 +279,19 @@ class _Loop:
             elapsed_s=elapsed,
             time_left_s=max(0.0, min(remaining_s, self.deadline - time.monotonic())),
         )
-        if run.team.is_lead:
-            self._write_down(progress)
+        if run.process_group.is_main:
+            self._append_to_log(progress)
         self.loss_sum.zero_()
         self.norm_sum.zero_()
         self.steps_summed = 0
         self.seconds_summed = 0.0
         self.listeners.progress(progress)
 
-    def _write_down(self, progress: Progress) -> None:
+    def _append_to_log(self, progress: Progress) -> None:
         """Add to the log file. A full disk costs its line, and not the run."""
         line = {name: value for name, value in asdict(progress).items() if value is not None}
         try:
             with (self.output_dir / LOG_FILE).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
-            self.listeners.warn(f"{LOG_FILE} has no line for step {progress.step}: {error}. Training goes on.")
+            self.listeners.warn(f"{LOG_FILE} has no line for step {progress.step}: {error}. Training continues.")

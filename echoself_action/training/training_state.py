@@ -20,7 +20,7 @@ from .optim.schedule import Schedule
 if TYPE_CHECKING:
     from torch import Tensor
 
-_WITHOUT = "Delete that folder to go on from the weights alone, or use another checkpoint."
+_WITHOUT = "Delete that folder to resume from the weights alone, or use another checkpoint."
 STATE_FILE, OPTIMIZER_FILE, SPARE_FILE = "state.json", "optimizer.safetensors", "spare.safetensors"
 
 
@@ -78,7 +78,9 @@ def read_spare(folder: Path) -> dict[str, "Tensor"]:
     try:
         return load_file(path) if path.is_file() else {}
     except SafetensorError as error:
-        raise CheckpointError(f"{path} can't be read: {error}. It was not used.", "Delete it to go on without.") from error
+        raise CheckpointError(
+            f"{path} can't be read: {error}. It was not used.", "Delete it to continue without it."
+        ) from error
 
 
 def check_state(folder: ModelFolder) -> None:
@@ -99,7 +101,7 @@ def read_state(folder: Path, weights_sha256: str) -> tuple[TrainingState, dict[s
     _check_moments(place, state)
     if state.weights_sha256 != weights_sha256:
         raise CheckpointError(
-            f"{place} belongs to other weights than {folder / 'model.safetensors'}. Training was not continued.",
+            f"{place} does not belong to the weights in {folder / 'model.safetensors'}. Training was not resumed.",
             _WITHOUT,
         )
     try:
@@ -123,11 +125,11 @@ def _check_moments(place: Path, state: TrainingState) -> None:
     if found != state.moments_sha256:
         raise CheckpointError(
             f"{place / OPTIMIZER_FILE} is damaged: its sha256 is {found}, and {STATE_FILE} says {state.moments_sha256}. "
-            "Training was not continued.",
+            "Training was not resumed.",
             _WITHOUT,
         )
 
 
 def _unreadable(place: Path, error: Exception) -> CheckpointError:
     reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error  # all of them are lines of text
-    return CheckpointError(f"{place} can't be read: {reason}. Training was not continued.", _WITHOUT)
+    return CheckpointError(f"{place} can't be read: {reason}. Training was not resumed.", _WITHOUT)

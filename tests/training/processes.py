@@ -19,7 +19,7 @@ _PROCESSES.set_forkserver_preload(
 
 
 def start(size: int, work: Callable[..., Any], *arguments: Any) -> tuple[TCPStore, list[Any]]:
-    """`work(*arguments)` in `size` processes that are a team; the store by which they meet has to live as long as they."""
+    """`work(*arguments)` in `size` processes of one group; keep the store as long as they run."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60))
     processes = [_PROCESSES.Process(target=_member, args=(rank, size, store.port, work, arguments)) for rank in range(size)]
     for process in processes:

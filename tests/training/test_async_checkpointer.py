@@ -77,7 +77,7 @@ def test_a_save_that_fails_is_said_and_once_there_is_space_again_the_next_succee
     assert {15, 20}.isdisjoint(steps(tmp_path))
     assert {5, 35, 40} <= set(steps(tmp_path))
     assert "checkpoint-10 could not be written" in warnings[0]
-    assert all(text.endswith("Training goes on.") for text in warnings)
+    assert all(text.endswith("Training continues.") for text in warnings)
 
 
 def test_a_log_that_cant_be_written_costs_its_line_alone(run: Callable[..., Run], tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_weights_that_are_no_numbers_are_never_written(run: Callable[..., Run], 
 
     with pytest.raises(TrainingError, match="checkpoint-5 is the last good checkpoint"):
         take(broken, tmp_path, warnings, watch)
-    assert "checkpoint-10 would hold weights that are no numbers. It was not written." in warnings[0]
+    assert "checkpoint-10 has weights that are NaN or infinite. It was not written." in warnings[0]
     assert steps(tmp_path) == [5]
     assert not list(tmp_path.glob(".writing-*"))
 

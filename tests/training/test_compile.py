@@ -75,7 +75,7 @@ def test_a_checkpoint_of_a_run_that_was_compiled_on_a_cpu_continues_uncompiled_a
     state.write_text(json.dumps(json.loads(state.read_text()) | {"compiled": True, "native": False}))  # as 1.0 wrote it
     settings = training_settings(dtype="bfloat16", max_iters=2, decay=0)
     resumed = continued(resumable(tmp_path)[0], Data(tokens, []), settings, notes.append)
-    assert notes == ["compiled was True and is now False: other rounding from here on."]
+    assert notes == ["compiled was True and is now False: results are rounded differently from here on."]
     latest = train(resumed, tmp_path, StopRequest(), quiet).latest
     assert latest.step == 4
     assert json.loads((latest.path / "training_state/state.json").read_text())["compiled"] is False

@@ -38,14 +38,14 @@ def test_what_changes_nothing_is_not_said(said: Said) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"seed": 2}, "seed was 1 and is now 2: other batches and other dropout"),
+        ({"seed": 2}, "seed was 1 and is now 2: batches and dropout differ"),
         ({"batch_size": 8}, "sequences_per_step was 4 and is now 8: a step sees more"),
-        ({"dtype": "bfloat16"}, "dtype was float32 and is now bfloat16: other rounding"),
+        ({"dtype": "bfloat16"}, "dtype was float32 and is now bfloat16: results are rounded differently"),
         ({"learning_rate": 0.02}, "learning_rate was 0.01 and is now 0.02: from here on."),
         ({"decay": 0.5}, "decay was 0.2 and is now 0.5: the decay phase starts at a different step; the stable phase"),
         ({"weight_decay": 0}, "weight_decay was 0.1 and is now 0: from here on."),
         ({"grad_clip": 2}, "grad_clip was 1.0 and is now 2: from here on."),
-        ({"eval_tokens": 512}, "eval_tokens was 1024 and is now 512: held-out losses from here on are of another text"),
+        ({"eval_tokens": 512}, "eval_tokens was 1024 and is now 512: held-out losses are measured on different text"),
         ({"total_iters": 100}, "total_iters was not given and is now 100: the learning rate falls from 0.01 here"),
     ],
     ids=str,

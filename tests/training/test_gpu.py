@@ -89,7 +89,7 @@ def test_a_gpu_is_at_most_a_step_behind_and_the_clock_shows_its_steps() -> None:
     def step(catches_up: bool) -> bool:
         for _ in range(20):
             torch.mm(matrix, matrix)
-        return pace.step_given(catches_up)
+        return pace.after_step_submitted(catches_up)
 
     assert [step(False), step(False), step(True), step(False), step(True), step(True)] == [False, True, True, False, True, True]
     assert torch.cuda.current_stream().query()

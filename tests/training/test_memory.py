@@ -113,8 +113,10 @@ def test_where_that_is_not_enough_the_numbers_are_said_and_what_to_change(train:
     ended = train(130, "--batch-size 128")
     assert ended.returncode == 3, ended.stdout + ended.stderr
     assert ended.stdout.count("batches of 64 from now on") == 1
-    assert re.search(r"Step 1 needs more memory than there is \(.*\): [\d,]+ parameters .* take up to 0\.00 GB", ended.stderr)
-    assert "logits of 64 sequences of 128 tokens over 257 words" in ended.stderr
+    assert re.search(
+        r"Step 1 needs more memory than is available \(.*\): [\d,]+ parameters .* take up to 0\.00 GB", ended.stderr
+    )
+    assert "logits of 64 sequences of 128 tokens over a vocabulary of 257" in ended.stderr
     assert "Lower batch_size" in ended.stderr
     assert "Traceback" not in ended.stderr
 

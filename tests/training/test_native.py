@@ -115,7 +115,7 @@ def test_a_run_that_goes_on_without_it_says_so(
     start = train(a_run(tokens, max_iters=2, decay=0), tmp_path, StopRequest(), QUIET).latest
     without_library(monkeypatch)
     start = go_on(tokens, start, tmp_path, notes, max_iters=2, decay=0).latest
-    assert notes == ["native was True and is now False: other rounding from here on."]
+    assert notes == ["native was True and is now False: results are rounded differently from here on."]
     go_on(tokens, start, tmp_path, notes, max_iters=2, decay=0)
     assert len(notes) == 1
 

@@ -83,7 +83,7 @@ def test_moments_of_another_model_are_refused(small_config: GPT2Config) -> None:
     with pytest.raises(ValueError, match="has shape"):
         restore_moments(wider, make_optimizer(wider, "muon", 1e-2, 0.1), held)
     shallower = GPT2(replace(small_config, n_layer=1))
-    with pytest.raises(ValueError, match="no optimizer state of this model"):
+    with pytest.raises(ValueError, match="is not optimizer state of this model"):
         restore_moments(shallower, make_optimizer(shallower, "muon", 1e-2, 0.1), held)
 
 

@@ -47,7 +47,7 @@ def test_autocast_multiplies_in_the_chosen_dtype() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there_is_said() -> None:
-    with pytest.raises(InputError, match="sees no CUDA device"):
+    with pytest.raises(InputError, match="finds no CUDA device"):
         choose_precision(training_settings(device="cuda"))
     assert choose_precision(training_settings(device="auto")).device.type == "cpu"
 
@@ -72,7 +72,7 @@ def test_a_gpu_is_known_by_its_name(name: str, tflops: int | None) -> None:
 
 def test_a_cpu_has_no_peak_and_is_never_behind() -> None:
     assert choose_precision(training_settings(dtype="bfloat16")).peak is None
-    assert Pace(torch.device("cpu")).step_given(catches_up=False)
+    assert Pace(torch.device("cpu")).after_step_submitted(catches_up=False)
 
 
 def test_auto_keeps_the_dtype_of_a_model_from_another_machine(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_another_explicit_dtype_is_used_and_kept_by_later_runs(
     data, notes = Data(tokens, []), list[str]()
     train(fresh(small_config, data, training_settings(dtype=FASTEST, max_iters=2)), tmp_path, StopRequest(), QUIET)
     changed = continued(resumable(tmp_path)[0], data, training_settings(dtype=OTHER, max_iters=2), notes.append)
-    assert notes == [f"dtype was {FASTEST} and is now {OTHER}: other rounding from here on."]
+    assert notes == [f"dtype was {FASTEST} and is now {OTHER}: results are rounded differently from here on."]
     train(changed, tmp_path, StopRequest(), QUIET)
     assert continued(resumable(tmp_path)[0], data, training_settings(dtype="auto"), notes.append).state().dtype == OTHER
 
@@ -113,7 +113,7 @@ def test_auto_never_computes_float16_on_a_cpu(tokens: Tokens, small_config: GPT2
     data, notes = Data(tokens, []), list[str]()
     train(fresh(small_config, data, training_settings(dtype="float16", max_iters=2)), tmp_path, StopRequest(), QUIET)
     assert continued(resumable(tmp_path)[0], data, training_settings(dtype="auto"), notes.append).state().dtype == FASTEST
-    assert notes == [f"dtype was float16 and is now {FASTEST}: other rounding from here on."]
+    assert notes == [f"dtype was float16 and is now {FASTEST}: results are rounded differently from here on."]
 
 
 def test_a_bfloat16_chain_stays_bfloat16_on_a_runner_with_avx2_alone(begun: Cli) -> None:

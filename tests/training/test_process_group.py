@@ -19,12 +19,12 @@ from echoself_action.evaluation.loss import HeldOut
 from echoself_action.model import ModelConfig
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.model.nanecho import NanEchoConfig
-from echoself_action.training.distributed.process_group import Team, joined
-from echoself_action.training.init_or_resume import continued, fresh, joining
+from echoself_action.training.distributed.process_group import ProcessGroup, joined
+from echoself_action.training.init_or_resume import continued, fresh, received
 from echoself_action.training.run import Data
 from echoself_action.training.settings import TrainingSettings
 from echoself_action.training.stop import StopRequest
-from echoself_action.training.trainer import Listeners, help_train, train
+from echoself_action.training.trainer import Listeners, train, train_as_worker
 from tests.conftest import training_settings
 
 from .processes import together
@@ -34,17 +34,17 @@ from .test_trainer import StopAt, ignore, same, weights
 def take_part(
     tokens: Tokens, start: "Path | ModelConfig", settings: TrainingSettings, output_dir: Path, stop_at: int | None = None
 ) -> None:
-    """What each process of a team does: train from `start` on, as a run of all of them."""
-    with joined("cpu") as team:
+    """What each process of a process_group does: train from `start` on, as a run of all of them."""
+    with joined("cpu") as process_group:
         stop = StopRequest() if stop_at is None else StopAt(stop_at)
-        if not team.is_lead:
-            help_train(joining(team), StopRequest())
+        if not process_group.is_main:
+            train_as_worker(received(process_group), StopRequest())
             return
         data = Data(tokens, [])
         if isinstance(start, Path):
-            run = continued(read_model_folder(start), data, settings, print, team)
+            run = continued(read_model_folder(start), data, settings, print, process_group)
         else:
-            run = fresh(start, data, settings, team)
+            run = fresh(start, data, settings, process_group)
         train(run, output_dir, stop, Listeners(stop.watch if isinstance(stop, StopAt) else ignore, print))
 
 
@@ -167,5 +167,5 @@ def test_a_sharded_run_leaves_a_folder_that_transformers_loads(
 
 
 def test_a_batch_that_cant_be_shared_is_refused(tokens: Tokens, small_config: GPT2Config) -> None:
-    with pytest.raises(InputError, match="batch_size: 4 sequences can't be shared by 3 processes"):
-        fresh(small_config, Data(tokens, []), training_settings(), Team(0, 3))
+    with pytest.raises(InputError, match="batch_size: 4 can't be divided by 3 processes"):
+        fresh(small_config, Data(tokens, []), training_settings(), ProcessGroup(0, 3))

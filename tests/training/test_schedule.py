@@ -18,7 +18,7 @@ def test_a_run_leaves_the_line_for_a_branch_that_decays_to_nothing() -> None:
     assert rates[80:] == sorted(rates[80:], reverse=True)
     assert rates[90] == pytest.approx(0.5)
     assert rates[99] == pytest.approx(1 / 20)
-    assert [schedule.branched_from(step) for step in (100, 180, 181, 200)] == [None, None, 180, 180]
+    assert [schedule.decays_from(step) for step in (100, 180, 181, 200)] == [None, None, 180, 180]
 
 
 def test_a_plan_that_ends_where_this_run_ends_is_kept_and_a_branch_is_finished() -> None:
@@ -31,7 +31,7 @@ def test_a_plan_that_ends_where_this_run_ends_is_kept_and_a_branch_is_finished()
 def test_without_a_decay_there_is_no_branch() -> None:
     schedule = planned(open_ended(0, 0, 1.0), 0, 100, 0.0)
     assert {schedule.learning_rate(step) for step in range(100)} == {1.0}
-    assert schedule.branched_from(100) is None
+    assert schedule.decays_from(100) is None
 
 
 def test_over_a_total_it_warms_up_and_falls_to_a_tenth_where_it_stays() -> None:
@@ -44,4 +44,4 @@ def test_over_a_total_it_warms_up_and_falls_to_a_tenth_where_it_stays() -> None:
     assert rates[55] == pytest.approx(0.55)
     assert rates[100] == rates[101] == pytest.approx(0.1)
     assert planned(schedule, 150, 20, 0.2) == schedule
-    assert schedule.branched_from(180) is None
+    assert schedule.decays_from(180) is None

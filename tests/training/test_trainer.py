@@ -205,7 +205,7 @@ def test_without_a_training_state_it_goes_on_from_the_weights_and_says_so(
     shutil.rmtree(first.path / "training_state")
     notes: list[str] = []
     second = train_on(tokens, first, tmp_path, notes)
-    assert "no training state: going on from its weights at step 20" in notes[0]
+    assert "no training state: resuming from its weights at step 20" in notes[0]
     assert second.latest.step == 40
 
 
@@ -223,7 +223,7 @@ def test_a_changed_corpus_is_said_and_the_start_is_evaluated_on_it(
     notes: list[str] = []
     other = replace(tokens, digest="other", val=tokens.val[: len(tokens.val) // 2])
     second = train_on(other, first, tmp_path, notes, keep_checkpoints=9)
-    assert notes == ["the corpus has changed: other batches from here on, and held-out losses of another text."]
+    assert notes == ["the corpus has changed: batches and the held-out text differ from here on."]
     assert second.start_val_loss == HeldOut(other.val, 32, 1024).loss(load_model(first))
 
 
@@ -232,7 +232,7 @@ def test_a_training_state_of_other_weights_is_refused(tokens: Tokens, small_conf
     first, second = checkpoints(tmp_path)[:2]
     shutil.rmtree(second.path / "training_state")
     shutil.copytree(first.path / "training_state", second.path / "training_state")
-    with pytest.raises(CheckpointError, match="belongs to other weights"):
+    with pytest.raises(CheckpointError, match="does not belong to the weights in"):
         train_on(tokens, second, tmp_path)
 
 
@@ -273,7 +273,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoin
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
     good = train_fresh(tokens, small_config, tmp_path).latest
-    with pytest.raises(TrainingError, match="training was ended") as caught:
+    with pytest.raises(TrainingError, match="training stopped") as caught:
         train_on(tokens, good, tmp_path, [], learning_rate=1e30, grad_clip=0, max_iters=100)
     assert "Lower learning_rate" in caught.value.hint
     newest = latest(tmp_path)
@@ -295,7 +295,7 @@ def test_a_checkpoint_that_cant_be_written_is_said_and_those_before_stay(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "checkpoint-25 could not be written" in warnings[0]
-    assert warnings[0].endswith("Training goes on.")
+    assert warnings[0].endswith("Training continues.")
     newest = latest(tmp_path)
     assert newest
     assert newest.step == 20

@@ -24,19 +24,19 @@ _GRACE = 10.0  # seconds that the others get to end by themselves: enough to fin
 
 
 def launch(processes: int, work: Callable[..., int], *arguments: object) -> int:
-    """`work(*arguments)` in `processes` processes that are a team; the exit code of the one that leads.
+    """`work(*arguments)` in `processes` processes that are a process_group; the exit code of the one that leads.
 
     SIGINT and SIGTERM are passed on to it. Where a process dies, the others are ended within seconds, and LostProcessError
-    is raised; where the lead was interrupted, KeyboardInterrupt.
+    is raised; where the main process was interrupted, KeyboardInterrupt.
     """
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     context = multiprocessing.get_context("spawn")
     members = [
         context.Process(target=_member, args=(rank, processes, store.port, work, arguments)) for rank in range(processes)
     ]
-    lead = members[0]
+    main = members[0]
     try:
-        with _passing_signals_to(lead) as passed:
+        with _passing_signals_to(main) as passed:
             for member in members:
                 member.start()
             lost = _watch(members)
@@ -45,20 +45,20 @@ def launch(processes: int, work: Callable[..., int], *arguments: object) -> int:
             if member.pid:
                 member.kill()
                 member.join()
-    if lead.exitcode is not None and lead.exitcode >= 0 and lead.exitcode != LOST:
-        return lead.exitcode  # it ended by itself, and has said why
+    if main.exitcode is not None and main.exitcode >= 0 and main.exitcode != LOST:
+        return main.exitcode  # it ended by itself, and has said why
     if passed:
         raise KeyboardInterrupt
     assert lost
     raise LostProcessError(
-        f"Process {members.index(lost)} of {processes} {_end_of(lost)}. Training was ended; its checkpoints stay.",
-        "Its own messages are above; the system ends a process that takes too much memory. Run it again: it goes on from the "
-        "newest checkpoint.",
+        f"Process {members.index(lost)} of {processes} {_end_of(lost)}. Training stopped; its checkpoints stay.",
+        "Its own messages are above; the system ends a process that takes too much memory. Run again to "
+        "resume from the newest checkpoint.",
     )
 
 
 def _watch(members: Sequence[SpawnProcess]) -> SpawnProcess | None:
-    """Until all have ended, or some seconds after the first that failed or after the lead; gives the one that failed first."""
+    """Wait until all ended, or a grace period after one failed or the main process ended; return the first that failed."""
     running, lost, deadline = list(members), None, None
     while running and (deadline is None or time.monotonic() < deadline):
         wait([member.sentinel for member in running], None if deadline is None else max(0.0, deadline - time.monotonic()))
@@ -79,14 +79,14 @@ def _end_of(member: SpawnProcess) -> str:
 
 
 @contextmanager
-def _passing_signals_to(lead: SpawnProcess) -> Iterator[list[int]]:
-    """Inside the block SIGINT and SIGTERM reach the lead; gives the list of those that came."""
+def _passing_signals_to(main: SpawnProcess) -> Iterator[list[int]]:
+    """Inside the block SIGINT and SIGTERM reach the main process; gives the list of those that came."""
     passed: list[int] = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         passed.append(number)
-        if lead.pid and lead.is_alive():
-            os.kill(lead.pid, number)
+        if main.pid and main.is_alive():
+            os.kill(main.pid, number)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -105,12 +105,12 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
         "LOCAL_WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is not the lead's to open
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is not the main process's to open
     }
 
 
 def _member(rank: int, size: int, port: int, work: Callable[..., int], arguments: Sequence[object]) -> None:
-    os.setpgid(0, 0)  # Ctrl-C in a terminal reaches whoever started this, who passes it on to the lead alone
+    os.setpgid(0, 0)  # Ctrl-C in a terminal reaches whoever started this, who passes it on to the main process alone
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ |= environment(rank, size, port)
     if sys.platform == "linux":

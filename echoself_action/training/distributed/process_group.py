@@ -1,8 +1,8 @@
-"""Several processes that train one model: what they tell each other, and how one of them gets into the team.
+"""The processes that train one model together: collective operations, and how a process joins the group.
 
-Each process (rank) has the whole model, or its part of it (sharding.py), and computes the gradient of its share of every batch.
-What depends on a clock or a signal is agreed on, so that all take the same step. `ALONE` is the team of one: it says nothing
-to nobody, and costs nothing. Processes find each other as torchrun's do, by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+Each process (rank) has the whole model, or its shards (sharding.py), and computes the gradient of its share of every batch.
+What depends on a clock or a signal is agreed on, so that all take the same step. `SINGLE_PROCESS` needs no communication.
+Processes find each other as torchrun's do, by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
 """
 
 import os
@@ -28,7 +28,7 @@ from ...errors import InputError, LostProcessError
 Shared = TypeVar("Shared")
 Numbers = npt.NDArray[Any]
 
-_PATIENCE = timedelta(days=1)  # the others wait while the lead fetches the model and tokenises the corpus
+_PATIENCE = timedelta(days=1)  # the others wait while the main process fetches the model and tokenises the corpus
 _SILENCE = timedelta(minutes=10)  # of one process, while the others wait for its part: longer than any save takes
 _BUCKET = (
     1 << 24
@@ -37,63 +37,63 @@ _CHUNK = 1 << 26  # bytes of the corpus that are sent at once
 
 
 @dataclass(frozen=True)
-class Team:
-    """The processes of a run. Every method but the properties has to be called by all of them, in the same order."""
+class ProcessGroup:
+    """The processes of a run. Every method is collective: all processes must call it, in the same order."""
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
 
     @property
-    def is_lead(self) -> bool:
-        """Whether this is the process that reads, writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which reads, writes and logs."""
         return self.rank == 0
 
     def any(self, *flags: bool) -> list[bool]:
-        """Of each flag, whether it is true in some process."""
+        """For each flag, whether it is true in any process."""
         return [value > 0 for value in self._reduced([float(flag) for flag in flags], dist.ReduceOp.MAX)]
 
     def least(self, value: float) -> float:
-        """The smallest value that a process has."""
+        """The minimum over the processes."""
         return self._reduced([value], dist.ReduceOp.MIN)[0]
 
     def sum(self, *values: float) -> list[float]:
         """The sum over the processes, of each value."""
         return self._reduced(list(values), dist.ReduceOp.SUM)
 
-    def from_lead(self, value: Shared) -> Shared:
-        """The lead's value, whatever the others give. It travels as a pickle, between processes of one run alone."""
-        if self.size == 1:
+    def broadcast(self, value: Shared) -> Shared:
+        """The main process's value, pickled; the argument of the others is ignored."""
+        if self.world_size == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box, 0)
         return box[0]
 
-    def copy_from_lead(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite tensors with the lead's."""
-        if self.size > 1:
+    def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors with the main process's."""
+        if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace each gradient with its mean over the processes. A parameter without one has none in any process."""
-        if self.size == 1:
+        if self.world_size == 1:
             return
         for bucket in _buckets([parameter.grad for parameter in parameters if parameter.grad is not None]):
             flat = torch.cat([gradient.flatten() for gradient in bucket])
             dist.all_reduce(flat)
-            flat /= self.size
+            flat /= self.world_size
             pieces = torch.split(flat, [gradient.numel() for gradient in bucket])
             for gradient, piece in zip(bucket, pieces, strict=True):
                 gradient.copy_(piece.view_as(gradient))
 
-    def array_from_lead(self, array: Numbers | None) -> Numbers:
-        """The lead's array: mapped from the same file where that is here, else received into a temporary one."""
-        if self.size == 1:
+    def broadcast_array(self, array: Numbers | None) -> Numbers:
+        """The main process's array: mapped from the same file if it exists here, else received into a temporary one."""
+        if self.world_size == 1:
             assert array is not None
             return array
-        source = self.from_lead(None if array is None else _Source.of(array))
+        source = self.broadcast(None if array is None else _Source.of(array))
         assert source
-        mine = array if self.is_lead else source.mapped()
+        mine = array if self.is_main else source.mapped()
         if self.any(mine is None)[0]:
             received = _transferred(None if array is None else array.view(np.uint8), source.nbytes)
             mine = received.view(source.dtype) if mine is None else mine
@@ -101,7 +101,7 @@ class Team:
         return mine
 
     def _reduced(self, values: list[float], operation: Any) -> list[float]:
-        if self.size == 1:
+        if self.world_size == 1:
             return values
         tensor = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(tensor, operation)
@@ -109,7 +109,7 @@ class Team:
         return reduced
 
 
-ALONE = Team()
+SINGLE_PROCESS = ProcessGroup()
 
 
 def is_started() -> bool:
@@ -117,19 +117,19 @@ def is_started() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def is_follower() -> bool:
-    """Whether it is one of several, and not the lead."""
+def is_worker() -> bool:
+    """Whether this is one of several processes, and not the main process."""
     return is_started() and int(os.environ["RANK"]) > 0
 
 
 @contextmanager
-def joined(device: str = "") -> Iterator[Team]:
-    """The team of this process, once all are there; the lead says on which `device` they compute: `cpu` or `cuda`.
+def joined(device: str = "") -> Iterator[ProcessGroup]:
+    """The group of this process, once all processes joined. The main process chooses the `device`: `cpu` or `cuda`.
 
     Raises LostProcessError where another process is gone while the block runs, InputError where there are too few GPUs.
     """
     if not is_started():
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
     try:
@@ -140,13 +140,13 @@ def joined(device: str = "") -> Iterator[Team]:
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         own = PrefixStore("run", store)
         dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=_SILENCE)
-        yield Team(rank, size)
+        yield ProcessGroup(rank, size)
     except RuntimeError as error:
         if not _is_loss(error):
             raise
         raise LostProcessError(
-            f"Another process of this run is gone: {str(error).splitlines()[0][:200]}. Training was ended.",
-            "Its own log says why. Checkpoints stay; run it again, and it goes on from the newest.",
+            f"Another process of this run ended: {str(error).splitlines()[0][:200]}. Training stopped.",
+            "See its log. Run again to resume from the newest checkpoint.",
         ) from error
     dist.destroy_process_group()
 
@@ -213,7 +213,7 @@ def _identity(path: Path) -> tuple[str, int, int, int]:
 
 
 def _transferred(content: Numbers | None, nbytes: int) -> Numbers:
-    """The lead's bytes: itself there, and in the others in a file that goes with the process."""
+    """The main process's bytes; in the others, in a temporary file that is deleted with the process."""
     if content is None:
         content = np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=(nbytes,))  # noqa: SIM115  # the map keeps it
         writes = True

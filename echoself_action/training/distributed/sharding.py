@@ -13,25 +13,25 @@ from torch import Tensor
 
 from ...checkpoint.architectures import architecture_of
 from ...model import Model
-from .process_group import Team
+from .process_group import ProcessGroup
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 
-def place(model: Model, device: torch.device, team: Team, shards: bool) -> None:
-    """Give every process the lead's weights, on its `device`: all of them, or its part."""
+def place(model: Model, device: torch.device, process_group: ProcessGroup, shards: bool) -> None:
+    """Give every process the main process's weights, on its `device`: all of them, or its part."""
     if not shards:
-        team.copy_from_lead(model.state_dict().values())
+        process_group.broadcast_tensors(model.state_dict().values())
         nn.Module.to(model, device)
         return
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    weights = model.state_dict() if team.is_lead else {}
-    nn.Module.to(model, "meta")  # no process but the lead ever has all of it
-    mesh = init_device_mesh(device.type, (team.size,))
+    weights = model.state_dict() if process_group.is_main else {}
+    nn.Module.to(model, "meta")  # no process but the main process ever has all of it
+    mesh = init_device_mesh(device.type, (process_group.world_size,))
     for block in _blocks(model):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
@@ -40,11 +40,11 @@ def place(model: Model, device: torch.device, team: Team, shards: bool) -> None:
     set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
 
 
-def placed_like(tensor: Tensor | None, like: Tensor, team: Team) -> Tensor:
-    """The lead's `tensor` (the others give None), lying as `like` does, whose shape it has."""
+def placed_like(tensor: Tensor | None, like: Tensor, process_group: ProcessGroup) -> Tensor:
+    """The main process's `tensor` (the others give None), lying as `like` does, whose shape it has."""
     whole = torch.empty(like.shape, dtype=like.dtype, device=like.device) if tensor is None else tensor.to(like.device)
     if not is_sharded(like):
-        team.copy_from_lead([whole])
+        process_group.broadcast_tensors([whole])
     return parted_like(whole, like)
 
 

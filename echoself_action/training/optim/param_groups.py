@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...checkpoint.architectures import architecture_of
 from ...model import Model
-from ..distributed.process_group import ALONE, Team
+from ..distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from ..distributed.sharding import placed_like
 from .adamw import AdamW, PlainOptimizer
 from .muon import Muon
@@ -126,15 +126,17 @@ def moments(model: Model, optimizer: Optimizer) -> dict[str, Tensor]:
     return state
 
 
-def restore_moments(model: Model, optimizer: Optimizer, state: dict[str, Tensor], team: Team = ALONE) -> None:
-    """Put back what `moments` gave; of several processes the lead has it.
+def restore_moments(
+    model: Model, optimizer: Optimizer, state: dict[str, Tensor], process_group: ProcessGroup = SINGLE_PROCESS
+) -> None:
+    """Put back what `moments` gave; of several processes the main process has it.
 
     Where that was another optimizer, a parameter that is now left to another part of it starts anew. Raises KeyError or
     ValueError where it is of another model.
     """
     expected = {f"{kind}.{name}" for kind in (*_KINDS, "steps") for name, _ in model.named_parameters()}
     if state.keys() - expected:
-        raise ValueError(f"{sorted(state.keys() - expected)[0]} is no optimizer state of this model")
+        raise ValueError(f"{sorted(state.keys() - expected)[0]} is not optimizer state of this model")
     having: dict[str, Tensor | None] = {}  # with AdamW's steps; those that have had no gradient yet have none
     for name, parameter in model.named_parameters():
         wanted = optimizer.moments_of(parameter)
@@ -144,10 +146,10 @@ def restore_moments(model: Model, optimizer: Optimizer, state: dict[str, Tensor]
         for moment in wanted:
             if (found := state[f"{moment}.{name}"].shape) != parameter.shape:
                 raise ValueError(f"{moment}.{name} has shape {tuple(found)}, not {tuple(parameter.shape)}")
-    for name, steps in team.from_lead(having).items():
+    for name, steps in process_group.broadcast(having).items():
         parameter = model.get_parameter(name)
         held = optimizer.state_of(parameter)
         if steps is not None:  # fused AdamW counts its steps on the device of the parameter
             held["step"] = steps.to(parameter.device)
         for moment in optimizer.moments_of(parameter):
-            held[moment] = placed_like(state.get(f"{moment}.{name}"), parameter, team)
+            held[moment] = placed_like(state.get(f"{moment}.{name}"), parameter, process_group)

@@ -37,11 +37,11 @@ class Schedule:
             return self.peak * (1 - progress)
         return self.peak * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * progress)))
 
-    def branching(self, step: int, end: int) -> "Schedule":
+    def decaying(self, step: int, end: int) -> "Schedule":
         """The same line, to be left at `step` for a branch that ends at `end`."""
         return replace(self, decay_start=step, end=end)
 
-    def branched_from(self, step: int) -> int | None:
+    def decays_from(self, step: int) -> int | None:
         """Where the branch that a model at `step` is on left the line; None where it is on no branch."""
         return self.decay_start if self.shape == "linear" and step > self.decay_start else None
 
@@ -62,9 +62,9 @@ def planned(schedule: Schedule, step: int, steps: int, decay: float) -> Schedule
     A branch that was begun stays as it is, and so does one that was planned to end where this run does.
     """
     end = step + steps
-    if schedule.shape == "cosine" or schedule.end == end or schedule.branched_from(step) is not None:
+    if schedule.shape == "cosine" or schedule.end == end or schedule.decays_from(step) is not None:
         return schedule
-    return schedule.branching(end - round(decay * steps), end)
+    return schedule.decaying(end - round(decay * steps), end)
 
 
 _NEVER = 1 << 53
