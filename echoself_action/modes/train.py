@@ -17,8 +17,7 @@ from ..model import ModelConfig
 from ..native.gpt2_block import why_not as why_not_native
 from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary import loss_text, training_summary
-from ..report.log import note, part, show_sample, warn
-from ..report.progress import ProgressPrinter
+from ..report.log import ProgressPrinter, note, part, show_sample, warn
 from ..report.report_page import write_page
 from ..starting.resume import set_aside_other_runs, starting_point
 from ..starting.tokenize_corpus import corpus_tokens

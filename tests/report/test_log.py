@@ -1,7 +1,6 @@
 import pytest
 
-from echoself_action.report.log import note, part, show_sample, warn
-from echoself_action.report.progress import ProgressPrinter
+from echoself_action.report.log import ProgressPrinter, note, part, show_sample, warn
 from echoself_action.training.trainer import Progress
 
 STEP = Progress(20, 200, 3.25, 3.125, 1e-3, 1234.5, 10.0, 3661.0)
