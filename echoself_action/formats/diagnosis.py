@@ -12,13 +12,12 @@ from typing import Any
 from ..checkpoint.gpt2_config import TOKENS, read_config, shapes
 from ..checkpoint.metadata import METADATA_FILE
 from ..checkpoint.model_folder import CONFIG_FILE, PICKLE_FILE
+from ..checkpoint.vocabulary import TOKENIZER_FILE
 from ..errors import CheckpointError
 from .gpt2_tensors import gpt2_names, is_turned
 from .imported_model import HEAD
 from .stated_config import read_json
 from .torch_file.reader import TorchFile, read_torch_file
-
-_TOKENIZER_FILE = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -100,14 +99,14 @@ def _untransposed(foreign: TorchFile, config: Mapping[str, Any], folder: Path, f
 
 
 def _vocabulary_problem(folder: Path) -> str | None:
-    if not (folder / _TOKENIZER_FILE).is_file():
+    if not (folder / TOKENIZER_FILE).is_file():
         return (
-            f"it has no vocabulary (no {_TOKENIZER_FILE}): AutoTokenizer loads with 0 tokens and encodes every text to nothing"
+            f"it has no vocabulary (no {TOKENIZER_FILE}): AutoTokenizer loads with 0 tokens and encodes every text to nothing"
         )
-    written = read_json(folder / _TOKENIZER_FILE)
+    written = read_json(folder / TOKENIZER_FILE)
     model = written.get("model")
     if isinstance(model, dict) and not model.get("vocab") and not written.get("added_tokens"):
-        return f"its {_TOKENIZER_FILE} has 0 tokens: it encodes every text to nothing"
+        return f"its {TOKENIZER_FILE} has 0 tokens: it encodes every text to nothing"
     return None
 
 

@@ -13,6 +13,7 @@ from .. import evaluation
 from ..checkpoint.atomic import new_folder, set_aside
 from ..checkpoint.metadata import ImportFacts, Metadata, TokenizerFacts, parity_text, read_metadata
 from ..checkpoint.model_folder import ModelFolder, read_model_folder, same_model
+from ..checkpoint.vocabulary import TOKENIZER_FILE
 from ..checkpoint.weights import write_model
 from ..corpus.tokenizer import Tokenizer, ids_tokenizer, load_tokenizer, make_tokenizer
 from ..errors import CheckpointError
@@ -103,7 +104,7 @@ def _write(source: ImportedModel, tokenizer: Tokenizer, final: Path, note: Calla
 def _vocabulary(path: Path, source: ImportedModel, spec: str | None, note: Callable[[str], None]) -> Tokenizer:
     """The vocabulary that is named, that lies where nanoGPT keeps it, or GPT-2's by its size; else bare ids."""
     size, dataset = source.config.vocab_size, str(source.settings.get("dataset", ""))
-    if spec is None and (path.parent / "tokenizer.json").is_file():  # as in a folder of transformers
+    if spec is None and (path.parent / TOKENIZER_FILE).is_file():  # as in a folder of transformers
         note(f"its vocabulary is in {path.parent / 'tokenizer.json'}")
         return _fitting(path, load_tokenizer(path.parent), size, note)
     # train.py takes data/<dataset>/ beside the folder of ckpt.pt; the name is a stranger's, and leads nowhere else
