@@ -39,7 +39,7 @@ def out_of_memory(run: Run, error: BaseException) -> TrainingError:
         f"gradients and moments take up to {_gigabytes(16 * parameters)}, what a checkpoint copies of them "
         f"{_gigabytes(12 * parameters)}, and the logits of {settings.batch_size} sequences of {config.block_size} tokens over "
         f"a vocabulary of {config.vocab_size:,} "
-        f"{_gigabytes(4 * logits)}. Training stopped; its checkpoints stay.",
+        f"take up to {_gigabytes(4 * logits)}. Training stopped; its checkpoints stay.",
         "Lower batch_size (and raise gradient_accumulation, for the same result), block_size, n_embd or n_layer, or use a "
         "smaller vocabulary, such as tokenizer: bpe:4096.",
     )
