@@ -224,11 +224,11 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "safetensors": (lambda path: save_file({"a": torch.ones(2)}, path), "a safetensors file"),
     "folder": (lambda path: path.mkdir(), "is a folder"),
     "nothing": (lambda _: None, "can't be read: No such file"),
-    "another zip": (lambda path: zipfile.ZipFile(path, "w").writestr("a.txt", "a"), "a zip without a `data.pkl`"),
+    "another zip": (lambda path: zipfile.ZipFile(path, "w").writestr("a.txt", "a"), "it is a zip file without a `data.pkl`"),
     "TorchScript": (lambda path: torch.jit.script(torch.nn.Linear(2, 2)).save(path), "a TorchScript program"),
     "packed": (bomb, "a compressed record"),
     "overlapping": (overlapping, "says that it holds"),
-    "nested zips": (nested, "a zip without a `data.pkl`"),
+    "nested zips": (nested, "it is a zip file without a `data.pkl`"),
     "two records of one name": (
         lambda path: with_pickle(path, b"\x80\x02}.") and zipfile.ZipFile(path, "a").writestr("ckpt/data.pkl", b""),
         "two records of one name",
@@ -250,7 +250,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: save({}, path), "Its top-level keys are: none"),
     "no state dict": (changed(lambda content: content.update(model=3)), "has no state dict"),
     "a state dict of no tensors": (changed(lambda content: content["model"].update(a=3)), "which is not a named tensor"),
-    "a name with line breaks": (tensor("a\n::error::b", torch.ones(1)), "a\N{REPLACEMENT CHARACTER}::error::b is no tensor"),
+    "a name with line breaks": (tensor("a\n::error::b", torch.ones(1)), "a\N{REPLACEMENT CHARACTER}::error::b is not a tensor"),
     "two of one name": (
         changed(lambda content: content["model"].update({"module.transformer.wte.weight": torch.ones(1)})),
         "has two tensors transformer.wte.weight",
