@@ -24,7 +24,7 @@ from echoself_action.corpus.token_cache import prepare_tokens
 from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.async_checkpointer import AsyncCheckpointer
-from echoself_action.training.init_or_resume import fresh
+from echoself_action.training.init_or_resume import new_run
 from echoself_action.training.optim.param_groups import moments
 from echoself_action.training.run import Data, Run
 
@@ -97,7 +97,7 @@ def make_run(name: str, place: Path) -> tuple[Run, Callable[[], None], int]:
     tokens = prepare_tokens(files, make_tokenizer("bytes", lambda: iter(())), place / "tokens", 0.1, "skip", print)
     config = GPT2Config(vocab_size=VOCABULARY, block_size=block, n_layer=layers, n_head=heads, n_embd=width)
     inputs = TrainInputs(mode="train", batch_size=batch, dtype="float32", device="cpu")
-    run = fresh(config, Data(tokens, []), inputs.training_settings("adamw"))
+    run = new_run(config, Data(tokens, []), inputs.training_settings("adamw"))
     batches = run.batches()
 
     def step() -> None:

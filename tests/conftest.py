@@ -36,7 +36,7 @@ from echoself_action.corpus.tokens import Tokens
 from echoself_action.hub import retry
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.modes import deploy
-from echoself_action.training.init_or_resume import fresh
+from echoself_action.training.init_or_resume import new_run
 from echoself_action.training.run import Data
 from echoself_action.training.settings import TrainingSettings
 
@@ -156,7 +156,7 @@ def two_cores() -> Iterator[None]:
 @pytest.fixture
 def model_folder(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> ModelFolder:
     """An untrained model with all that a checkpoint has."""
-    run = fresh(small_config, Data(tokens, ["**/*.md"]), training_settings())
+    run = new_run(small_config, Data(tokens, ["**/*.md"]), training_settings())
     return run.snapshot(tmp_path / "model", {}).write()
 
 

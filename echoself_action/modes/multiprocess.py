@@ -11,8 +11,8 @@ from ..errors import EchoselfError, LostProcessError
 from ..exit_codes import exit_code_of
 from ..training.distributed.launch import LOST, launch
 from ..training.distributed.process_group import is_started, is_worker, joined
-from ..training.init_or_resume import received
-from ..training.stop import stop_on_signals
+from ..training.init_or_resume import receive_run
+from ..training.result import stop_on_signals
 from ..training.trainer import train_as_worker
 
 T = TypeVar("T", bound=TrainInputs)
@@ -45,7 +45,7 @@ def _run_rank(inputs: T, mode: Callable[[T], int]) -> int:
         return mode(inputs)
     try:
         with joined() as process_group, stop_on_signals() as stop:
-            train_as_worker(received(process_group), stop)
+            train_as_worker(receive_run(process_group), stop)
     except LostProcessError:
         raise
     except EchoselfError as error:  # the main process reports an error of all processes

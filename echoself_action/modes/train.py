@@ -22,12 +22,11 @@ from ..report.report_page import write_page
 from ..starting.resume import set_aside_other_runs, starting_point
 from ..starting.tokenize_corpus import corpus_tokens
 from ..training.distributed.process_group import joined
-from ..training.init_or_resume import continued, fresh
+from ..training.init_or_resume import new_run, resume_run
 from ..training.optim.optimizers import OPTIMIZERS, OptimizerName
 from ..training.precision import choose_device
-from ..training.result import LOG_FILE, Listeners, Result
+from ..training.result import LOG_FILE, Callbacks, Result, stop_on_signals
 from ..training.run import Data, Run
-from ..training.stop import stop_on_signals
 from ..training.trainer import train
 from .multiprocess import run_in_processes
 
@@ -68,12 +67,12 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
     device = choose_device(settings).type
     with part("Training"), stop_on_signals() as stop, joined(device) as process_group, ProgressPrinter() as printer:
         if start:
-            training = continued(start, data, settings, note, process_group)
+            training = resume_run(start, data, settings, note, process_group)
         else:
-            training = fresh(_new_config(inputs, data.tokens.tokenizer.vocab_size), data, settings, process_group)
+            training = new_run(_new_config(inputs, data.tokens.tokenizer.vocab_size), data, settings, process_group)
         set_aside_other_runs(inputs.output_dir, start)
         _log_start(training)
-        result = train(training, inputs.output_dir, stop, Listeners(printer, warn, note), started)
+        result = train(training, inputs.output_dir, stop, Callbacks(printer, warn, note), started)
     chosen = best(inputs.output_dir) or result.latest
     text = "" if stop.requested else without_secrets(sample(load_model(chosen), data.tokens.tokenizer))
     _log_end(result, chosen, text)

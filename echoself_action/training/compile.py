@@ -18,7 +18,7 @@ from ..errors import TrainingError, in_short
 from ..model import Model
 from ..model.cross_entropy import chunk_gradients, into_gradient, linear_cross_entropy
 from ..model.gpt2 import GPT2
-from .result import Listeners
+from .result import Callbacks
 from .run import Loss, Run
 
 
@@ -57,8 +57,8 @@ class Compiler:
     `compile` compiles the steps for the current batch size; `undo` restores eager steps.
     """
 
-    def __init__(self, run: Run, compile: Callable[[], None], undo: Callable[[], None], listeners: Listeners) -> None:
-        self._run, self._compile, self._undo, self._listeners = run, compile, undo, listeners
+    def __init__(self, run: Run, compile: Callable[[], None], undo: Callable[[], None], callbacks: Callbacks) -> None:
+        self._run, self._compile, self._undo, self._callbacks = run, compile, undo, callbacks
         self.seconds = 0.0
 
     def compile(self) -> None:
@@ -85,4 +85,4 @@ class Compiler:
                 f"compile: true was set, and the model could not be compiled: {reason}. Training stopped at step {run.step}.",
                 "Use compile: auto, which continues without compiling.",
             ) from failure
-        self._listeners.warn(f"The model could not be compiled: {reason}. Training continues without torch.compile.")
+        self._callbacks.warn(f"The model could not be compiled: {reason}. Training continues without torch.compile.")

@@ -1,6 +1,6 @@
-"""Where a training run starts: `fresh` with a new model, `continued` from a checkpoint.
+"""Where a training run starts: `new_run` with a new model, `resume_run` from a checkpoint.
 
-With several processes, the main process does that, and the others receive the run with `received`.
+With several processes, the main process does that, and the others receive the run with `receive_run`.
 """
 
 import uuid
@@ -21,16 +21,15 @@ from .config_diff import changes
 from .cpu.threads import thread_count
 from .distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from .distributed.sharding import place
-from .optim.loss_scale import LossScale
 from .optim.param_groups import make_optimizer, restore_moments
 from .optim.schedule import Schedule, open_ended, over_total
 from .precision import Precision, choose_precision, fastest_dtype, name_of
 from .run import Data, Kernels, Run
 from .settings import TrainingSettings
-from .training_state import TrainingState, read_state
+from .training_state import LossScale, TrainingState, read_state
 
 
-def fresh(config: ModelConfig, data: Data, settings: TrainingSettings, process_group: ProcessGroup = SINGLE_PROCESS) -> Run:
+def new_run(config: ModelConfig, data: Data, settings: TrainingSettings, process_group: ProcessGroup = SINGLE_PROCESS) -> Run:
     """A new model, initialised from the seed."""
     model = new_model(config)
     model.initialise(settings.seed)
@@ -48,7 +47,7 @@ def fresh(config: ModelConfig, data: Data, settings: TrainingSettings, process_g
     return run
 
 
-def received(process_group: ProcessGroup) -> Run:
+def receive_run(process_group: ProcessGroup) -> Run:
     """The run of the main process, in another process of the group."""
     sent: tuple[ModelConfig, Run] | None = process_group.broadcast(None)
     assert sent
@@ -60,7 +59,7 @@ def received(process_group: ProcessGroup) -> Run:
     return run
 
 
-def continued(
+def resume_run(
     folder: ModelFolder,
     data: Data,
     settings: TrainingSettings,
@@ -137,7 +136,7 @@ def _prepare(run: Run, before: TrainingState | None) -> None:
 
 
 def _begin(run: Run, stored: dict[str, Tensor]) -> None:
-    """Make `run` known to the other processes, for `received`, and set it up with the optimizer state that is `stored`."""
+    """Make `run` known to the other processes, for `receive_run`, and set it up with the optimizer state that is `stored`."""
     process_group, settings = run.process_group, run.settings
     if settings.batch_size % process_group.world_size:
         raise InputError(

@@ -53,7 +53,7 @@ def peak_of(device_name: str) -> float | None:
     return next((peak for name, peak in _PEAKS.items() if re.search(rf"\b{name}\b", device_name)), None)
 
 
-class Pace:
+class CudaThrottle:
     """Keeps a GPU, which is given its work ahead, no more than a step behind: it always has something to do, and a clock
     shows how long steps take. A CPU is never behind."""
 

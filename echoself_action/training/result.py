@@ -1,7 +1,10 @@
 """What a training run tells while it goes on, and what it leaves. It is read where nothing is trained: no PyTorch."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Literal
 
 from ..checkpoint.model_folder import ModelFolder
@@ -28,7 +31,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Listeners:
+class Callbacks:
     """Who hears of a run: of each logged step, of what should be looked at, and of what takes long."""
 
     progress: Callable[[Progress], None]
@@ -55,3 +58,27 @@ class Result:
     stopped_by: StoppedBy
     compiling_s: float = 0.0
     mfu: float | None = None
+
+
+class StopRequest:
+    """Whether somebody asked the run to stop."""
+
+    requested = False
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Inside the block, the first SIGINT or SIGTERM sets `requested`; the second raises KeyboardInterrupt."""
+    stop = StopRequest()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stop.requested:
+            raise KeyboardInterrupt
+        stop.requested = True
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

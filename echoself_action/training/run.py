@@ -32,12 +32,11 @@ from ..model import Model, ModelConfig
 from .batches import Batches
 from .distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from .distributed.sharding import whole
-from .optim.loss_scale import LossScale
 from .optim.param_groups import Optimizer, moments
 from .optim.schedule import Schedule
 from .precision import Precision
 from .settings import TrainingSettings
-from .training_state import TrainingState, write_moments, write_state
+from .training_state import LossScale, TrainingState, write_moments, write_state
 
 Kernels = Literal["native", "compiled", "eager"]
 """native: the C kernels of `native/`; compiled: torch.compile; eager: PyTorch's own operations."""

@@ -18,23 +18,22 @@ from .compile import Compiler
 from .cpu.threads import Threads
 from .memory import freed_memory_kept, give_back_freed_memory, out_of_memory, smaller_batches
 from .optim.schedule import planned
-from .precision import Pace
-from .result import LOG_FILE, Listeners, Progress, Result, StoppedBy
+from .precision import CudaThrottle
+from .result import LOG_FILE, Callbacks, Progress, Result, StoppedBy, StopRequest
 from .run import Run
-from .stop import StopRequest
 from .train_step import Stepper
 
 _SPARE = 1.5  # how much longer than before the end of a run may take
 
 
-def train(run: Run, output_dir: Path, stop: StopRequest, listeners: Listeners, started: float | None = None) -> Result:
+def train(run: Run, output_dir: Path, stop: StopRequest, callbacks: Callbacks, started: float | None = None) -> Result:
     """Take `run` on by `max_iters` steps, or until `max_minutes` since `started` (time.monotonic(); default: now).
 
     Raises TrainingError where the loss is no longer finite or a step needs more memory than is available, and CheckpointError
     where the last checkpoint can't be written; the checkpoints written before stay.
     """
     try:
-        return _Trainer(run, output_dir, stop, listeners, time.monotonic() if started is None else started).train()
+        return _Trainer(run, output_dir, stop, callbacks, time.monotonic() if started is None else started).train()
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -43,12 +42,12 @@ def train(run: Run, output_dir: Path, stop: StopRequest, listeners: Listeners, s
 
 def train_as_worker(run: Run, stop: StopRequest) -> None:
     """Take the steps of `train` with the process that leads. It alone writes, speaks, and minds the time."""
-    _Trainer(run, Path(), stop, Listeners(lambda _: None, lambda _: None), time.monotonic()).take_steps()
+    _Trainer(run, Path(), stop, Callbacks(lambda _: None, lambda _: None), time.monotonic()).take_steps()
 
 
 class _Trainer:
-    def __init__(self, run: Run, output_dir: Path, stop: StopRequest, listeners: Listeners, started: float) -> None:
-        self.run, self.output_dir, self.stop, self.listeners = run, output_dir, stop, listeners
+    def __init__(self, run: Run, output_dir: Path, stop: StopRequest, callbacks: Callbacks, started: float) -> None:
+        self.run, self.output_dir, self.stop, self.callbacks = run, output_dir, stop, callbacks
         settings = run.settings
         self.started = time.monotonic()
         self.deadline = started + settings.max_minutes * 60 if settings.max_minutes and run.process_group.is_main else math.inf
@@ -59,11 +58,11 @@ class _Trainer:
         self.elapsed_before = run.elapsed_s
         self.threads = Threads(len(run.optimizer.parts))
         self.stepper = Stepper(run, run.batches(), self.threads)
-        self.compiler = Compiler(run, self.stepper.compile, self.stepper.leave_uncompiled, listeners)
-        self.pace = Pace(run.precision.device)
+        self.compiler = Compiler(run, self.stepper.compile, self.stepper.leave_uncompiled, callbacks)
+        self.throttle = CudaThrottle(run.precision.device)
         self.tokens_per_step = settings.sequences_per_step * run.model.config.block_size
         self.held_out = HeldOut(run.data.tokens.val, run.model.config.block_size, settings.eval_tokens)
-        self.saver = AsyncCheckpointer(output_dir, settings.keep_checkpoints, listeners.warn)
+        self.saver = AsyncCheckpointer(output_dir, settings.keep_checkpoints, callbacks.warn)
         self.loss_sum = torch.zeros((), device=run.precision.device)  # on the device: reading it makes a GPU wait
         self.norm_sum = torch.zeros((), device=run.precision.device)
         self.steps_summed = 0
@@ -112,7 +111,7 @@ class _Trainer:
                 self._start_decay_if_due()
                 began = time.monotonic()
                 self._step()
-                whole = self.pace.after_step_submitted(self._reports_after_step())
+                whole = self.throttle.after_step_submitted(self._reports_after_step())
                 took = time.monotonic() - began
                 self.seconds_summed += took
                 self.fastest_s = min(self.fastest_s, took) if whole else self.fastest_s
@@ -156,7 +155,7 @@ class _Trainer:
             run.sequences_seen, self.loss_sum = position, before
             run.settings = smaller_batches(run, MemoryError())
             give_back_freed_memory()
-            self.listeners.warn(
+            self.callbacks.warn(
                 f"a step needed more memory than is available; batches of {run.settings.batch_size} from now on, "
                 f"{run.settings.gradient_accumulation} a step: the same sequences, and the same result"
             )
@@ -285,7 +284,7 @@ class _Trainer:
         self.norm_sum.zero_()
         self.steps_summed = 0
         self.seconds_summed = 0.0
-        self.listeners.progress(progress)
+        self.callbacks.progress(progress)
 
     def _append_to_log(self, progress: Progress) -> None:
         """Add to the log file. A full disk costs its line, and not the run."""
@@ -294,4 +293,4 @@ class _Trainer:
             with (self.output_dir / LOG_FILE).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
-            self.listeners.warn(f"{LOG_FILE} has no line for step {progress.step}: {error}. Training continues.")
+            self.callbacks.warn(f"{LOG_FILE} has no line for step {progress.step}: {error}. Training continues.")

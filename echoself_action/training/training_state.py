@@ -4,6 +4,7 @@ Batches and dropout are pure functions of the seed and the position, so there is
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +15,6 @@ from ..checkpoint.arrays import Array
 from ..checkpoint.model_folder import TRAINING_STATE, ModelFolder, sha256
 from ..checkpoint.safetensors_writer import save_tensors
 from ..errors import CheckpointError
-from .optim.loss_scale import LossScale
 from .optim.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -22,6 +22,29 @@ if TYPE_CHECKING:
 
 _WITHOUT = "Delete that folder to resume from the weights alone, or use another checkpoint."
 STATE_FILE, OPTIMIZER_FILE, SPARE_FILE = "state.json", "optimizer.safetensors", "spare.safetensors"
+
+
+_SCALE_GROWTH_INTERVAL = 2000  # steps
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """Dynamic loss scaling for float16 (Micikevicius et al. 2018, arXiv 1710.03740).
+
+    The loss is multiplied by `factor` before the backward pass, so that small gradients do not underflow. `factor` is a power
+    of two, so scaling is exact. `steps` counts the steps since the factor last changed.
+    """
+
+    factor: float = 65536.0
+    steps: int = 0
+
+    def after_step(self) -> "LossScale":
+        """The scale after a step with finite gradients: doubled after 2000 such steps in a row."""
+        return LossScale(2 * self.factor) if self.steps + 1 == _SCALE_GROWTH_INTERVAL else replace(self, steps=self.steps + 1)
+
+    def after_overflow(self) -> "LossScale | None":
+        """The scale after non-finite gradients: halved. None if the factor is 1 already, so scaling is not the cause."""
+        return LossScale(self.factor / 2) if self.factor > 1 else None
 
 
 class TrainingState(BaseModel):

@@ -15,7 +15,7 @@ from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import CheckpointError
 from echoself_action.evaluation.parity import check_parity
 from echoself_action.model.nanecho import NanEchoConfig
-from echoself_action.training.init_or_resume import fresh
+from echoself_action.training.init_or_resume import new_run
 from echoself_action.training.run import Data
 
 from ..conftest import training_settings
@@ -24,7 +24,7 @@ from ..conftest import training_settings
 @pytest.fixture(scope="module")
 def saved(tokens: Tokens, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     config = NanEchoConfig(vocab_size=257, n_embd=16, n_head=2, n_layer=4, block_size=16)
-    return fresh(config, Data(tokens, []), training_settings()).snapshot(tmp_path_factory.mktemp("nanecho"), {}).write()
+    return new_run(config, Data(tokens, []), training_settings()).snapshot(tmp_path_factory.mktemp("nanecho"), {}).write()
 
 
 @pytest.fixture

@@ -14,17 +14,17 @@ from echoself_action.evaluation.gate import judge_difference
 from echoself_action.evaluation.loss import HeldOut
 from echoself_action.evaluation.paired_bootstrap import Ids, Reader, compare, interval
 from echoself_action.model.gpt2 import GPT2, GPT2Config
-from echoself_action.training.init_or_resume import fresh
+from echoself_action.training.init_or_resume import new_run
+from echoself_action.training.result import StopRequest
 from echoself_action.training.run import Data
-from echoself_action.training.stop import StopRequest
-from echoself_action.training.trainer import Listeners, train
+from echoself_action.training.trainer import Callbacks, train
 from tests.conftest import training_settings
 
 
 @pytest.fixture(scope="module")
 def trained(tokens: Tokens, tmp_path_factory: pytest.TempPathFactory) -> GPT2:
-    run = fresh(GPT2Config(257, 32, 2, 2, 16), Data(tokens, []), training_settings(max_iters=60))
-    train(run, tmp_path_factory.mktemp("trained"), StopRequest(), Listeners(lambda _: None, pytest.fail))
+    run = new_run(GPT2Config(257, 32, 2, 2, 16), Data(tokens, []), training_settings(max_iters=60))
+    train(run, tmp_path_factory.mktemp("trained"), StopRequest(), Callbacks(lambda _: None, pytest.fail))
     assert isinstance(run.model, GPT2)
     return run.model
 

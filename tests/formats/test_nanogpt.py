@@ -23,7 +23,7 @@ from echoself_action.formats.gpt2_tensors import turned
 from echoself_action.formats.import_checkpoint import import_checkpoint
 from echoself_action.formats.nanogpt_export import export_nanogpt
 from echoself_action.model.gpt2 import GPT2, GPT2Config
-from echoself_action.training.init_or_resume import continued
+from echoself_action.training.init_or_resume import resume_run
 from echoself_action.training.run import Data
 
 from ..conftest import training_settings
@@ -109,7 +109,7 @@ def test_training_goes_on_with_the_moments_and_the_schedule_of_the_file(tmp_path
     spec = str(meta(tmp_path / "given.pkl", characters))
     folder = import_checkpoint(path, tmp_path / "out", spec, print)
     tokens = prepare_tokens([text], load_tokenizer(folder.path), tmp_path / "tokens", 0.1, "fail", print)
-    run = continued(folder, Data(tokens, ["text.txt"]), training_settings(optimizer="adamw"), print)
+    run = resume_run(folder, Data(tokens, ["text.txt"]), training_settings(optimizer="adamw"), print)
     assert (run.step, run.schedule.end, run.schedule.peak) == (7, 100, 1e-3)
     parameters = dict(run.model.named_parameters())
     matrix = parameters["transformer.h.0.mlp.c_fc.weight"]

@@ -19,10 +19,10 @@ from echoself_action.corpus.tokenizer import Tokenizer
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import CheckpointError, TrainingError
 from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.init_or_resume import fresh
+from echoself_action.training.init_or_resume import new_run
+from echoself_action.training.result import StopRequest
 from echoself_action.training.run import Data, Run
-from echoself_action.training.stop import StopRequest
-from echoself_action.training.trainer import Listeners, Progress, Result, train
+from echoself_action.training.trainer import Callbacks, Progress, Result, train
 from echoself_action.training.training_state import check_state
 from tests.conftest import training_settings
 
@@ -30,7 +30,7 @@ from tests.conftest import training_settings
 @pytest.fixture
 def run(tokens: Tokens, small_config: GPT2Config) -> Callable[..., Run]:
     def run(**changes: Any) -> Run:
-        return fresh(small_config, Data(tokens, []), training_settings(**changes))
+        return new_run(small_config, Data(tokens, []), training_settings(**changes))
 
     return run
 
@@ -40,7 +40,7 @@ def ignore(_: Progress) -> None:
 
 
 def take(run: Run, output_dir: Path, warnings: list[str], progress: Callable[[Progress], None] = ignore) -> Result:
-    return train(run, output_dir, StopRequest(), Listeners(progress, warnings.append))
+    return train(run, output_dir, StopRequest(), Callbacks(progress, warnings.append))
 
 
 def steps(output_dir: Path) -> list[int]:

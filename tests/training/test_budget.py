@@ -10,21 +10,21 @@ import pytest
 from echoself_action.checkpoint.select import branched_from, checkpoints, resumable
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.init_or_resume import continued, fresh
+from echoself_action.training.init_or_resume import new_run, resume_run
+from echoself_action.training.result import StopRequest
 from echoself_action.training.run import Data, Run
-from echoself_action.training.stop import StopRequest
-from echoself_action.training.trainer import Listeners, Result, train
+from echoself_action.training.trainer import Callbacks, Result, train
 from tests.conftest import training_settings
 
 ENDLESS = {"max_iters": 10**6, "warmup": 0, "eval_interval": 10**6, "checkpoint_interval": 10**6, "log_interval": 1}
 
 
 def take(run: Run, output_dir: Path, started: float | None = None) -> Result:
-    return train(run, output_dir, StopRequest(), Listeners(lambda _: None, pytest.fail), started)
+    return train(run, output_dir, StopRequest(), Callbacks(lambda _: None, pytest.fail), started)
 
 
 def begun(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
-    return fresh(config, Data(tokens, []), training_settings(**(ENDLESS | changes)))
+    return new_run(config, Data(tokens, []), training_settings(**(ENDLESS | changes)))
 
 
 def rates(output_dir: Path) -> list[float]:
@@ -56,7 +56,7 @@ def test_the_next_run_goes_on_from_the_line_at_the_full_rate(tokens: Tokens, sma
     line = resumable(tmp_path)[0]
     assert line.step == branched_from(first.latest)
     settings = training_settings(**ENDLESS | {"max_iters": 20})
-    second = take(continued(line, Data(tokens, []), settings, pytest.fail), tmp_path)
+    second = take(resume_run(line, Data(tokens, []), settings, pytest.fail), tmp_path)
     assert (second.start_step, second.latest.step) == (line.step, line.step + 20)
     assert second.stopped_by == "max_iters"
     assert rates(tmp_path)[-20:-4] == [1e-2] * 16
@@ -72,7 +72,7 @@ def test_a_budget_too_short_for_anything_gives_one_step_saved_and_evaluated(
     assert result.latest.step == 1
     assert result.latest.metadata
     assert result.latest.metadata.val_loss is not None
-    again = continued(result.latest, Data(tokens, []), training_settings(**ENDLESS | {"max_iters": 5}), pytest.fail)
+    again = resume_run(result.latest, Data(tokens, []), training_settings(**ENDLESS | {"max_iters": 5}), pytest.fail)
     assert take(again, tmp_path).latest.step == 6
 
 
@@ -83,5 +83,5 @@ def test_with_a_total_there_is_no_branch_and_the_next_run_goes_on_down_the_cosin
     assert first.stopped_by == "max_minutes"
     assert [branched_from(folder) for folder in checkpoints(tmp_path)] == [None]
     settings = training_settings(**ENDLESS | {"max_iters": 5, "total_iters": 10**6})
-    take(continued(first.latest, Data(tokens, []), settings, pytest.fail), tmp_path)
+    take(resume_run(first.latest, Data(tokens, []), settings, pytest.fail), tmp_path)
     assert rates(tmp_path) == sorted(rates(tmp_path), reverse=True)

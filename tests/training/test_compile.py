@@ -17,10 +17,9 @@ from echoself_action.errors import InputError, TrainingError
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.model.nanecho import NanEchoConfig
 from echoself_action.training.compile import Compiler, compiled_loss, why_not
-from echoself_action.training.init_or_resume import continued, fresh
-from echoself_action.training.result import Listeners
+from echoself_action.training.init_or_resume import new_run, resume_run
+from echoself_action.training.result import Callbacks, StopRequest
 from echoself_action.training.run import Data, Run
-from echoself_action.training.stop import StopRequest
 from echoself_action.training.trainer import train
 from tests.conftest import training_settings
 
@@ -43,7 +42,7 @@ def inductor(tmp_path: Path) -> Iterator[None]:
 
 
 def a_run(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
-    return fresh(config, Data(tokens, []), training_settings(**({"dtype": "bfloat16"} | changes)))
+    return new_run(config, Data(tokens, []), training_settings(**({"dtype": "bfloat16"} | changes)))
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++ here")
@@ -69,12 +68,12 @@ def test_a_run_on_a_cpu_is_not_compiled(tokens: Tokens, config: GPT2Config) -> N
 def test_a_checkpoint_of_a_run_that_was_compiled_on_a_cpu_continues_uncompiled_and_says_so(
     tokens: Tokens, config: GPT2Config, tmp_path: Path
 ) -> None:
-    quiet, notes = Listeners(lambda _: None, pytest.fail), list[str]()
+    quiet, notes = Callbacks(lambda _: None, pytest.fail), list[str]()
     train(a_run(tokens, config, max_iters=2, decay=0), tmp_path, StopRequest(), quiet)
     state = resumable(tmp_path)[0].path / "training_state/state.json"
     state.write_text(json.dumps(json.loads(state.read_text()) | {"compiled": True, "native": False}))  # as 1.0 wrote it
     settings = training_settings(dtype="bfloat16", max_iters=2, decay=0)
-    resumed = continued(resumable(tmp_path)[0], Data(tokens, []), settings, notes.append)
+    resumed = resume_run(resumable(tmp_path)[0], Data(tokens, []), settings, notes.append)
     assert notes == ["compiled was True and is now False: results are rounded differently from here on."]
     latest = train(resumed, tmp_path, StopRequest(), quiet).latest
     assert latest.step == 4
@@ -97,7 +96,7 @@ def test_a_failing_compiler_is_an_error_only_if_compile_is_true(tokens: Tokens, 
     def fail() -> None:
         raise RuntimeError("no kernel for you")
 
-    compiler = Compiler(run, fail, lambda: undone.append(True), Listeners(pytest.fail, warnings.append))
+    compiler = Compiler(run, fail, lambda: undone.append(True), Callbacks(pytest.fail, warnings.append))
     if setting == "true":
         expected = r"compile: true was set, and the model could not be compiled: .*no kernel for you.* at step 0"
         with pytest.raises(TrainingError, match=expected):

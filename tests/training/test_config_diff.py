@@ -7,10 +7,10 @@ import pytest
 from echoself_action.checkpoint.select import resumable
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.init_or_resume import continued, fresh
+from echoself_action.training.init_or_resume import new_run, resume_run
+from echoself_action.training.result import StopRequest
 from echoself_action.training.run import Data
-from echoself_action.training.stop import StopRequest
-from echoself_action.training.trainer import Listeners, train
+from echoself_action.training.trainer import Callbacks, train
 from tests.conftest import training_settings
 
 Said = Callable[[dict[str, Any], dict[str, Any]], list[str]]
@@ -21,10 +21,10 @@ def said(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> Said:
     """What a run with some settings says that goes on from one with others, each beside the tests' own."""
 
     def said(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-        run = fresh(small_config, Data(tokens, []), training_settings(**before))
-        train(run, tmp_path, StopRequest(), Listeners(lambda _: None, pytest.fail))
+        run = new_run(small_config, Data(tokens, []), training_settings(**before))
+        train(run, tmp_path, StopRequest(), Callbacks(lambda _: None, pytest.fail))
         notes: list[str] = []
-        continued(resumable(tmp_path)[0], Data(tokens, []), training_settings(**after), notes.append)
+        resume_run(resumable(tmp_path)[0], Data(tokens, []), training_settings(**after), notes.append)
         return notes
 
     return said

@@ -14,22 +14,21 @@ from echoself_action.checkpoint.select import resumable
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.model.cross_entropy import chunk_gradients, into_gradient, linear_cross_entropy
 from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.init_or_resume import continued, fresh
-from echoself_action.training.precision import Pace, choose_precision
-from echoself_action.training.result import Listeners, Result
+from echoself_action.training.init_or_resume import new_run, resume_run
+from echoself_action.training.precision import CudaThrottle, choose_precision
+from echoself_action.training.result import Callbacks, Result, StopRequest
 from echoself_action.training.run import Data
-from echoself_action.training.stop import StopRequest
 from echoself_action.training.trainer import train
 from tests.conftest import training_settings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU here")
-QUIET = Listeners(lambda _: None, pytest.fail)
+QUIET = Callbacks(lambda _: None, pytest.fail)
 
 
 def trained(tokens: Tokens, config: GPT2Config, place: Path, start: ModelFolder | None = None, **changes: Any) -> Result:
     settings = training_settings(**({"device": "cuda", "dtype": "auto", "compile": "false", "warmup": 2} | changes))
     data = Data(tokens, [])
-    run = continued(start, data, settings, pytest.fail) if start else fresh(config, data, settings)
+    run = resume_run(start, data, settings, pytest.fail) if start else new_run(config, data, settings)
     return train(run, place, StopRequest(), QUIET)
 
 
@@ -83,7 +82,7 @@ def test_the_compiled_head_computes_what_cross_entropy_does() -> None:
 
 
 def test_a_gpu_is_at_most_a_step_behind_and_the_clock_shows_its_steps() -> None:
-    pace = Pace(torch.device("cuda"))
+    pace = CudaThrottle(torch.device("cuda"))
     matrix = torch.randn(4096, 4096, device="cuda")
 
     def step(catches_up: bool) -> bool:

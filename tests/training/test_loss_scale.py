@@ -13,19 +13,18 @@ from echoself_action.checkpoint.select import resumable
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import TrainingError
 from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.init_or_resume import continued, fresh
-from echoself_action.training.optim.loss_scale import LossScale
+from echoself_action.training.init_or_resume import new_run, resume_run
+from echoself_action.training.result import StopRequest
 from echoself_action.training.run import Data, Run
-from echoself_action.training.stop import StopRequest
-from echoself_action.training.trainer import Listeners, Result, train
-from echoself_action.training.training_state import read_state
+from echoself_action.training.trainer import Callbacks, Result, train
+from echoself_action.training.training_state import LossScale, read_state
 from tests.conftest import training_settings
 
-QUIET = Listeners(lambda _: None, pytest.fail)
+QUIET = Callbacks(lambda _: None, pytest.fail)
 
 
 def a_run(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
-    return fresh(config, Data(tokens, []), training_settings(dtype="float16", **changes))
+    return new_run(config, Data(tokens, []), training_settings(dtype="float16", **changes))
 
 
 def trained(run: Run, place: Path) -> Result:
@@ -46,7 +45,7 @@ def test_a_model_learns_in_float16_what_it_learns_in_float32(
     run.loss_scale = LossScale(1024.0)  # which no gradient here is too large for: with the other, some of one or two are
     half = trained(run, tmp_path / "half")
     full = train(
-        fresh(small_config, Data(tokens, []), training_settings(optimizer=optimizer)), tmp_path / "full", StopRequest(), QUIET
+        new_run(small_config, Data(tokens, []), training_settings(optimizer=optimizer)), tmp_path / "full", StopRequest(), QUIET
     )
     assert half.latest.metadata
     assert full.latest.metadata
@@ -67,7 +66,7 @@ def test_a_scale_that_is_too_large_is_halved_until_it_fits_and_no_such_step_is_t
         states.append({name: tensor.clone() for name, tensor in run.model.state_dict().items()})
 
     run.settings = replace(run.settings, log_interval=1)
-    result = train(run, tmp_path, StopRequest(), Listeners(watch, pytest.fail))
+    result = train(run, tmp_path, StopRequest(), Callbacks(watch, pytest.fail))
     taken = [any(not torch.equal(tensor, now[name]) for name, tensor in was.items()) for was, now in pairwise(states)]
     assert len(taken) == 40
     assert 5 < taken.index(True) < 30
@@ -108,7 +107,7 @@ def test_a_resumed_run_has_the_scale_and_the_bits_of_one_long_run(
     long = trained(begun(), tmp_path / "long")
     trained(begun(max_iters=7), tmp_path / "parts")
     settings = training_settings(dtype="float16", decay=0, max_iters=13)
-    rest = trained(continued(resumable(tmp_path / "parts")[0], Data(tokens, []), settings, pytest.fail), tmp_path / "parts")
+    rest = trained(resume_run(resumable(tmp_path / "parts")[0], Data(tokens, []), settings, pytest.fail), tmp_path / "parts")
     assert scale_of(rest) == scale_of(long) != LossScale(2.0**30, 20)
     one, other = (load_file(result.latest.path / "model.safetensors") for result in (long, rest))
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())

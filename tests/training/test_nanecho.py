@@ -17,10 +17,10 @@ from echoself_action.evaluation.parity import check_parity
 from echoself_action.formats.import_checkpoint import import_checkpoint
 from echoself_action.hub.cards.model_card import CardChoices, model_card
 from echoself_action.model.nanecho import NanEchoConfig
-from echoself_action.training.init_or_resume import continued, fresh
+from echoself_action.training.init_or_resume import new_run, resume_run
+from echoself_action.training.result import StopRequest
 from echoself_action.training.run import Data
-from echoself_action.training.stop import StopRequest
-from echoself_action.training.trainer import Listeners, Result, train
+from echoself_action.training.trainer import Callbacks, Result, train
 
 from ..conftest import training_settings
 from ..formats.foreign_files import save
@@ -37,9 +37,9 @@ def go_on(
     tokens: Tokens, start: ModelFolder | NanEchoConfig, place: Path, stop: StopRequest | None = None, **changes: Any
 ) -> Result:
     settings, data = training_settings(**{"keep_checkpoints": 9, "eval_tokens": 512, "decay": 0.0, **changes}), Data(tokens, [])
-    run = continued(start, data, settings, print) if isinstance(start, ModelFolder) else fresh(start, data, settings)
+    run = resume_run(start, data, settings, print) if isinstance(start, ModelFolder) else new_run(start, data, settings)
     watch = stop.watch if isinstance(stop, StopAt) else lambda _: None
-    return train(run, place, stop or StopRequest(), Listeners(watch, pytest.fail))
+    return train(run, place, stop or StopRequest(), Callbacks(watch, pytest.fail))
 
 
 def masks(folder: ModelFolder) -> float:

@@ -14,20 +14,19 @@ from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.cpu.threads import Threads
-from echoself_action.training.init_or_resume import continued, fresh
-from echoself_action.training.result import Listeners, Result
+from echoself_action.training.init_or_resume import new_run, resume_run
+from echoself_action.training.result import Callbacks, Result, StopRequest
 from echoself_action.training.run import Data, Run
-from echoself_action.training.stop import StopRequest
 from echoself_action.training.train_step import Stepper
 from echoself_action.training.trainer import train
 from tests.conftest import training_settings
 
 CONFIG = GPT2Config(vocab_size=257, block_size=32, n_layer=2, n_head=2, n_embd=64)
-QUIET = Listeners(lambda _: None, pytest.fail)
+QUIET = Callbacks(lambda _: None, pytest.fail)
 
 
 def a_run(tokens: Tokens, config: GPT2Config = CONFIG, **changes: Any) -> Run:
-    return fresh(config, Data(tokens, []), training_settings(**({"dtype": "bfloat16"} | changes)))
+    return new_run(config, Data(tokens, []), training_settings(**({"dtype": "bfloat16"} | changes)))
 
 
 def gradients(run: Run) -> dict[str, torch.Tensor]:
@@ -39,7 +38,7 @@ def gradients(run: Run) -> dict[str, torch.Tensor]:
 
 def go_on(tokens: Tokens, start: ModelFolder, place: Path, notes: list[str], **changes: Any) -> Result:
     settings = training_settings(**({"dtype": "bfloat16"} | changes))
-    return train(continued(start, Data(tokens, []), settings, notes.append), place, StopRequest(), QUIET)
+    return train(resume_run(start, Data(tokens, []), settings, notes.append), place, StopRequest(), QUIET)
 
 
 def tensors(folder: ModelFolder) -> dict[str, torch.Tensor]:

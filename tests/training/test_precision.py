@@ -11,16 +11,15 @@ from echoself_action.checkpoint.select import resumable
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import InputError
 from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.init_or_resume import continued, fresh
-from echoself_action.training.precision import Pace, choose_device, choose_precision, fastest_dtype, name_of, peak_of
-from echoself_action.training.result import Listeners
+from echoself_action.training.init_or_resume import new_run, resume_run
+from echoself_action.training.precision import CudaThrottle, choose_device, choose_precision, fastest_dtype, name_of, peak_of
+from echoself_action.training.result import Callbacks, StopRequest
 from echoself_action.training.run import Data
-from echoself_action.training.stop import StopRequest
 from echoself_action.training.trainer import train
 from tests.conftest import SMALL, Cli, training_settings
 
 CPU = torch.device("cpu")
-QUIET = Listeners(lambda _: None, pytest.fail)
+QUIET = Callbacks(lambda _: None, pytest.fail)
 FASTEST = name_of(fastest_dtype(CPU))
 OTHER = "float32" if FASTEST == "bfloat16" else "bfloat16"  # what another machine would choose
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -72,14 +71,14 @@ def test_a_gpu_is_known_by_its_name(name: str, tflops: int | None) -> None:
 
 def test_a_cpu_has_no_peak_and_is_never_behind() -> None:
     assert choose_precision(training_settings(dtype="bfloat16")).peak is None
-    assert Pace(torch.device("cpu")).after_step_submitted(catches_up=False)
+    assert CudaThrottle(torch.device("cpu")).after_step_submitted(catches_up=False)
 
 
 def test_auto_keeps_the_dtype_of_a_model_from_another_machine(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     data, notes = Data(tokens, []), list[str]()
-    train(fresh(small_config, data, training_settings(dtype=OTHER, max_iters=2)), tmp_path, StopRequest(), QUIET)
+    train(new_run(small_config, data, training_settings(dtype=OTHER, max_iters=2)), tmp_path, StopRequest(), QUIET)
     for _ in range(2):  # and the next run keeps it too
-        resumed = continued(resumable(tmp_path)[0], data, training_settings(dtype="auto", max_iters=2), notes.append)
+        resumed = resume_run(resumable(tmp_path)[0], data, training_settings(dtype="auto", max_iters=2), notes.append)
         assert resumed.state().dtype == OTHER
         train(resumed, tmp_path, StopRequest(), QUIET)
     assert len(notes) == 2
@@ -93,26 +92,26 @@ def test_auto_says_nothing_if_the_model_has_the_dtype_that_this_machine_chooses(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
     data = Data(tokens, [])
-    train(fresh(small_config, data, training_settings(dtype="auto", max_iters=2)), tmp_path, StopRequest(), QUIET)
-    assert continued(resumable(tmp_path)[0], data, training_settings(dtype="auto"), pytest.fail).state().dtype == FASTEST
+    train(new_run(small_config, data, training_settings(dtype="auto", max_iters=2)), tmp_path, StopRequest(), QUIET)
+    assert resume_run(resumable(tmp_path)[0], data, training_settings(dtype="auto"), pytest.fail).state().dtype == FASTEST
 
 
 def test_another_explicit_dtype_is_used_and_kept_by_later_runs(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
     data, notes = Data(tokens, []), list[str]()
-    train(fresh(small_config, data, training_settings(dtype=FASTEST, max_iters=2)), tmp_path, StopRequest(), QUIET)
-    changed = continued(resumable(tmp_path)[0], data, training_settings(dtype=OTHER, max_iters=2), notes.append)
+    train(new_run(small_config, data, training_settings(dtype=FASTEST, max_iters=2)), tmp_path, StopRequest(), QUIET)
+    changed = resume_run(resumable(tmp_path)[0], data, training_settings(dtype=OTHER, max_iters=2), notes.append)
     assert notes == [f"dtype was {FASTEST} and is now {OTHER}: results are rounded differently from here on."]
     train(changed, tmp_path, StopRequest(), QUIET)
-    assert continued(resumable(tmp_path)[0], data, training_settings(dtype="auto"), notes.append).state().dtype == OTHER
+    assert resume_run(resumable(tmp_path)[0], data, training_settings(dtype="auto"), notes.append).state().dtype == OTHER
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_auto_never_computes_float16_on_a_cpu(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     data, notes = Data(tokens, []), list[str]()
-    train(fresh(small_config, data, training_settings(dtype="float16", max_iters=2)), tmp_path, StopRequest(), QUIET)
-    assert continued(resumable(tmp_path)[0], data, training_settings(dtype="auto"), notes.append).state().dtype == FASTEST
+    train(new_run(small_config, data, training_settings(dtype="float16", max_iters=2)), tmp_path, StopRequest(), QUIET)
+    assert resume_run(resumable(tmp_path)[0], data, training_settings(dtype="auto"), notes.append).state().dtype == FASTEST
     assert notes == [f"dtype was float16 and is now {FASTEST}: results are rounded differently from here on."]
 
 

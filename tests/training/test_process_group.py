@@ -20,11 +20,11 @@ from echoself_action.model import ModelConfig
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.model.nanecho import NanEchoConfig
 from echoself_action.training.distributed.process_group import ProcessGroup, joined
-from echoself_action.training.init_or_resume import continued, fresh, received
+from echoself_action.training.init_or_resume import new_run, receive_run, resume_run
+from echoself_action.training.result import StopRequest
 from echoself_action.training.run import Data
 from echoself_action.training.settings import TrainingSettings
-from echoself_action.training.stop import StopRequest
-from echoself_action.training.trainer import Listeners, train, train_as_worker
+from echoself_action.training.trainer import Callbacks, train, train_as_worker
 from tests.conftest import training_settings
 
 from .processes import together
@@ -38,14 +38,14 @@ def take_part(
     with joined("cpu") as process_group:
         stop = StopRequest() if stop_at is None else StopAt(stop_at)
         if not process_group.is_main:
-            train_as_worker(received(process_group), StopRequest())
+            train_as_worker(receive_run(process_group), StopRequest())
             return
         data = Data(tokens, [])
         if isinstance(start, Path):
-            run = continued(read_model_folder(start), data, settings, print, process_group)
+            run = resume_run(read_model_folder(start), data, settings, print, process_group)
         else:
-            run = fresh(start, data, settings, process_group)
-        train(run, output_dir, stop, Listeners(stop.watch if isinstance(stop, StopAt) else ignore, print))
+            run = new_run(start, data, settings, process_group)
+        train(run, output_dir, stop, Callbacks(stop.watch if isinstance(stop, StopAt) else ignore, print))
 
 
 def trained(
@@ -168,4 +168,4 @@ def test_a_sharded_run_leaves_a_folder_that_transformers_loads(
 
 def test_a_batch_that_cant_be_shared_is_refused(tokens: Tokens, small_config: GPT2Config) -> None:
     with pytest.raises(InputError, match="batch_size: 4 can't be divided by 3 processes"):
-        fresh(small_config, Data(tokens, []), training_settings(), ProcessGroup(0, 3))
+        new_run(small_config, Data(tokens, []), training_settings(), ProcessGroup(0, 3))

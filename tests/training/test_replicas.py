@@ -12,7 +12,7 @@ from echoself_action.corpus.tokens import Tokens
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.training.cpu.replicas import Replicas
 from echoself_action.training.cpu.threads import Threads
-from echoself_action.training.init_or_resume import fresh
+from echoself_action.training.init_or_resume import new_run
 from echoself_action.training.optim.param_groups import Part, make_optimizer
 from echoself_action.training.run import Data, Run
 from echoself_action.training.train_step import Stepper
@@ -95,7 +95,7 @@ def test_they_have_the_weights_that_the_model_has(model: GPT2, dtype: torch.dtyp
 
 
 def a_run(tokens: Tokens, config: GPT2Config) -> Run:
-    run = fresh(config, Data(tokens, []), training_settings())
+    run = new_run(config, Data(tokens, []), training_settings())
     run.model.train()
     return run
 

@@ -13,7 +13,7 @@ from echoself_action.model import GPT2Config
 from echoself_action.model.gpt2 import GPT2
 from echoself_action.model.nanecho import NanEchoConfig
 from echoself_action.training.cpu.threads import Threads, thread_count
-from echoself_action.training.init_or_resume import fresh
+from echoself_action.training.init_or_resume import new_run
 from echoself_action.training.run import Data, Run
 from echoself_action.training.train_step import Stepper
 from tests.conftest import training_settings
@@ -29,7 +29,7 @@ def gradients(tokens: Tokens, config: GPT2Config, threads: int, **changes: Any) 
 
 
 def a_run(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
-    run = fresh(config, Data(tokens, []), training_settings(**changes))
+    run = new_run(config, Data(tokens, []), training_settings(**changes))
     assert len(run.optimizer.parts) == 2
     run.model.train()
     return run

@@ -21,10 +21,10 @@ from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import CheckpointError, TrainingError
 from echoself_action.evaluation.loss import HeldOut
 from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.init_or_resume import continued, fresh
+from echoself_action.training.init_or_resume import new_run, resume_run
+from echoself_action.training.result import StopRequest, stop_on_signals
 from echoself_action.training.run import Data
-from echoself_action.training.stop import StopRequest, stop_on_signals
-from echoself_action.training.trainer import Listeners, Progress, Result, train
+from echoself_action.training.trainer import Callbacks, Progress, Result, train
 from tests.conftest import training_settings
 
 
@@ -42,16 +42,16 @@ def ignore(_: Progress) -> None:
     pass
 
 
-QUIET = Listeners(ignore, pytest.fail)
+QUIET = Callbacks(ignore, pytest.fail)
 
 
 def train_fresh(tokens: Tokens, config: GPT2Config, output_dir: Path, **changes: Any) -> Result:
-    return train(fresh(config, Data(tokens, []), training_settings(**changes)), output_dir, StopRequest(), QUIET)
+    return train(new_run(config, Data(tokens, []), training_settings(**changes)), output_dir, StopRequest(), QUIET)
 
 
 def train_on(tokens: Tokens, start: ModelFolder, output_dir: Path, notes: list[str] | None = None, **changes: Any) -> Result:
     say = notes.append if notes is not None else pytest.fail
-    return train(continued(start, Data(tokens, []), training_settings(**changes), say), output_dir, StopRequest(), QUIET)
+    return train(resume_run(start, Data(tokens, []), training_settings(**changes), say), output_dir, StopRequest(), QUIET)
 
 
 def weights(folder: ModelFolder) -> dict[str, torch.Tensor]:
@@ -67,14 +67,14 @@ def stopped_and_resumed(
 ) -> ModelFolder:
     """A run of `max_iters` steps that somebody stops after each of `stops`, and that goes on each time."""
     settings = training_settings(**changes)
-    run = fresh(config, Data(tokens, []), settings)
+    run = new_run(config, Data(tokens, []), settings)
     for at in (*stops, settings.max_iters):
         stop = StopAt(at - 1 if at < settings.max_iters else at + 1)
-        train(run, output_dir, stop, Listeners(stop.watch, pytest.fail))
+        train(run, output_dir, stop, Callbacks(stop.watch, pytest.fail))
         found = resumable(output_dir, settings.max_iters - at)[0]
         assert found.step == at or at == settings.max_iters
         if at < settings.max_iters:
-            run = continued(found, Data(tokens, []), replace(settings, max_iters=settings.max_iters - at), pytest.fail)
+            run = resume_run(found, Data(tokens, []), replace(settings, max_iters=settings.max_iters - at), pytest.fail)
     newest = latest(output_dir)
     assert newest
     return newest
@@ -286,12 +286,12 @@ def test_a_checkpoint_that_cant_be_written_is_said_and_those_before_stay(
 ) -> None:
     first = train_fresh(tokens, small_config, tmp_path)
     settings, warnings = training_settings(checkpoint_interval=5), list[str]()
-    run = continued(first.latest, Data(tokens, []), settings, pytest.fail)
+    run = resume_run(first.latest, Data(tokens, []), settings, pytest.fail)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # no file may grow larger: as on a full disk
     try:
         with pytest.raises(CheckpointError, match="checkpoint-40 could not be written"):
-            train(run, tmp_path, StopRequest(), Listeners(ignore, warnings.append))
+            train(run, tmp_path, StopRequest(), Callbacks(ignore, warnings.append))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "checkpoint-25 could not be written" in warnings[0]
