@@ -1,11 +1,13 @@
-"""Tokens -> logits. Every model here has `logits`, `loss`, `advance`, `initialise`, `parameter_count`, `label_shift`, and
-`incremental`, for who asks for a token after the other."""
+"""The language models: token ids -> logits.
+
+Each model has `logits`, `loss`, `advance`, `initialise`, `parameter_count`, `label_shift`, and `incremental` for generation.
+"""
 
 from typing import TYPE_CHECKING, TypeAlias
 
 from .config import GPT2Config
 
-if TYPE_CHECKING:  # they load PyTorch and transformers, which takes seconds: whoever needs them imports them
+if TYPE_CHECKING:  # loading PyTorch and transformers takes seconds; modules that compute import these directly
     from .gpt2 import GPT2
     from .nanecho import NanEchoConfig, NanEchoForCausalLM
 

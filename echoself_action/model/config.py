@@ -1,4 +1,4 @@
-"""The shape of a GPT-2, in terms that need no PyTorch: who reads or publishes a folder computes nothing."""
+"""The configuration of a GPT-2. It does not import PyTorch, because reading and publishing a model folder compute nothing."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -8,10 +8,10 @@ Activation = Literal["gelu_new", "gelu"]
 
 @dataclass(frozen=True)
 class GPT2Config:
-    """The shape of a model.
+    """The sizes and options of a GPT-2.
 
-    `activation` is the exact GELU, which costs a CPU a third of what its approximation by tanh does, or that (`gelu_new`), as
-    OpenAI trained GPT-2.
+    `activation` is `gelu`, the exact GELU, or `gelu_new`, its tanh approximation with which OpenAI trained GPT-2. On a CPU the
+    exact GELU takes a third of the time.
     """
 
     model_type: ClassVar[Literal["gpt2"]] = "gpt2"
@@ -27,10 +27,10 @@ class GPT2Config:
     layer_norm_epsilon: float = 1e-5
 
     def with_dropout(self, dropout: float) -> "GPT2Config":
-        """The same model with another rate of dropout."""
+        """A copy with another dropout rate."""
         return replace(self, dropout=dropout)
 
     def flops_per_token(self) -> float:
-        """Of a training step: 6 for each weight in a product, and attention's (Chowdhery et al. 2022, appendix B)."""
+        """FLOPs of a training step per token: 6 per matrix weight, plus attention (Chowdhery et al. 2022, appendix B)."""
         weights = 12 * self.n_layer * self.n_embd**2 + self.vocab_size * self.n_embd
         return 6.0 * weights + 12 * self.n_layer * self.n_embd * self.block_size

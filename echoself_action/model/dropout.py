@@ -1,5 +1,7 @@
-"""Dropout (Srivastava et al. 2014) that several threads can compute at once: PyTorch's draws are from one generator, in the
-order in which threads happen to ask it."""
+"""Dropout (Srivastava et al. 2014) that is deterministic with several threads.
+
+PyTorch's own dropout draws from one generator for all threads, in the order in which they are scheduled.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -9,31 +11,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_of_thread = threading.local()
+_thread_local = threading.local()
 
 
 @contextmanager
-def drawn_from(seed: int, alone: bool) -> Iterator[None]:
-    """Inside the block dropout is drawn from `seed`: in this thread, or, where it is `alone`, all that PyTorch draws."""
-    if alone:
+def dropout_seed(seed: int, single_threaded: bool) -> Iterator[None]:
+    """Draw the dropout of this thread from `seed` inside the block.
+
+    If `single_threaded`, PyTorch's global generator is seeded instead, for all random numbers.
+    """
+    if single_threaded:
         torch.manual_seed(seed)
         yield
         return
-    _of_thread.generator = torch.Generator().manual_seed(seed)
+    _thread_local.generator = torch.Generator().manual_seed(seed)
     try:
         yield
     finally:
-        del _of_thread.generator
+        del _thread_local.generator
 
 
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
-    """`x` with elements made zero at this rate, and the others larger by as much; as it is where nothing is trained."""
+    """`F.dropout`, drawn from this thread's generator if `dropout_seed` has set one."""
     if not rate or not training:
         return x
-    return x * kept(x, rate) if hasattr(_of_thread, "generator") else F.dropout(x, rate)
+    return x * dropout_mask(x, rate) if hasattr(_thread_local, "generator") else F.dropout(x, rate)
 
 
-def kept(x: Tensor, rate: float) -> Tensor:
-    """What `dropout` multiplies `x` with: 0 at this rate, else 1 / (1 - rate)."""
-    share = 1 - rate
-    return torch.empty_like(x).bernoulli_(share, generator=getattr(_of_thread, "generator", None)).div_(share)
+def dropout_mask(x: Tensor, rate: float) -> Tensor:
+    """The factors of `dropout`, of the shape of `x`: 0 with probability `rate`, else 1 / (1 - rate)."""
+    keep = 1 - rate
+    return torch.empty_like(x).bernoulli_(keep, generator=getattr(_thread_local, "generator", None)).div_(keep)

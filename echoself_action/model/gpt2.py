@@ -1,7 +1,7 @@
-"""GPT-2 on one page (Radford et al. 2019): token ids in, logits out.
+"""GPT-2 (Radford et al. 2019): token ids -> logits.
 
-Parameters carry the names and the orientation of transformers' `GPT2LMHeadModel` (matrices are (in, out), the head is tied
-to the token embedding), so a state dict of this module is the content of a stock `model.safetensors`: nothing is renamed
+Parameters have the names and the orientation of transformers' `GPT2LMHeadModel`: matrices are (in, out), and the head is tied
+to the token embedding. A state dict of this module is therefore the content of a stock `model.safetensors`; nothing is renamed
 or transposed between training and publishing.
 """
 
@@ -12,15 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import causal_attention, continued_attention
+from .attention import KeyValueCache, cached_attention, causal_attention
 from .config import GPT2Config
 from .cross_entropy import linear_cross_entropy
 from .dropout import dropout
-from .kv_cache import KeyValueCache
 
 
 class Linear(nn.Module):
-    """y = x W + b with W of shape (in, out), as GPT-2's files store it (transformers calls this Conv1D)."""
+    """y = x W + b with W of shape (in, out), as GPT-2 checkpoints store it (`Conv1D` in transformers)."""
 
     def __init__(self, n_in: int, n_out: int, bias: bool) -> None:
         super().__init__()
@@ -56,7 +55,7 @@ class Attention(nn.Module):
         if past is None:
             y = causal_attention(self.c_attn(x), self.n_head, self.dropout if self.training else 0.0)
         else:
-            y = continued_attention(self.c_attn(x), self.n_head, past)
+            y = cached_attention(self.c_attn(x), self.n_head, past)
         return dropout(self.c_proj(y), self.dropout, self.training)
 
 
@@ -90,7 +89,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
-        # not filled with random numbers first: on the meta device PyTorch would load its compiler for that, for seconds
+        # uninitialised: on the meta device, PyTorch's random initialisation would load its compiler, which takes seconds
         self.wte = nn.Embedding(config.vocab_size, config.n_embd, _weight=torch.empty(config.vocab_size, config.n_embd))
         self.wpe = nn.Embedding(config.block_size, config.n_embd, _weight=torch.empty(config.block_size, config.n_embd))
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
@@ -98,13 +97,13 @@ class Transformer(nn.Module):
         self.dropout = config.dropout
 
     def forward(self, ids: Tensor, past: Sequence[KeyValueCache] = ()) -> Tensor:
-        """(batch, length, n_embd); `past`, a cache for each block, is of the text that `ids` go on."""
+        """Hidden states (batch, length, n_embd). `past` is a cache for each block, with the tokens that precede `ids`."""
         return self.from_embeddings(self.wte(ids), past)
 
     def from_embeddings(self, embeddings: Tensor, past: Sequence[KeyValueCache] = ()) -> Tensor:
-        """The same for the tokens' embeddings (batch, length, n_embd), without their positions'."""
-        before = past[0].length if past else 0
-        x = embeddings + self.wpe.weight[before : before + embeddings.shape[1]]
+        """`forward` from token embeddings (batch, length, n_embd), without position embeddings."""
+        start = past[0].length if past else 0
+        x = embeddings + self.wpe.weight[start : start + embeddings.shape[1]]
         x = dropout(x, self.dropout, self.training)
         for layer, block in enumerate(self.h):
             x = block(x, past[layer] if past else None)
@@ -113,9 +112,9 @@ class Transformer(nn.Module):
 
 
 class GPT2(nn.Module):
-    """The language model. A new one is uninitialised memory: call `initialise`, or load a state dict."""
+    """The language model. A new one has uninitialised weights: call `initialise` or load a state dict."""
 
-    label_shift = 1  # how many tokens ahead it predicts
+    label_shift = 1  # number of tokens ahead that the model predicts
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
@@ -129,10 +128,10 @@ class GPT2(nn.Module):
     forward = logits
 
     def incremental(self) -> Callable[[Tensor], Tensor]:
-        """A function of a text's next token ids (batch, length), as many at a time as there are: the logits
-        (batch, vocab_size) after the last of them. It remembers those before, and computes none again.
+        """A function for generation with a key-value cache.
 
-        It raises ValueError where the text has become longer than block_size, and computes no gradients.
+        Each call takes the next token ids of a text (batch, length), any number of them, and returns the logits
+        (batch, vocab_size) after the last one. It raises ValueError if the text exceeds block_size, and computes no gradients.
         """
         block_size = self.config.block_size
         past = [KeyValueCache(block_size) for _ in self.transformer.h]
@@ -146,12 +145,12 @@ class GPT2(nn.Module):
         return following
 
     def loss(self, ids: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
-        """Cross-entropy in nats of `targets` (batch, length), which are `ids` one position later."""
+        """Cross-entropy in nats of `targets` (batch, length), which are `ids` shifted by one position."""
         x = self.transformer(ids).flatten(0, 1)
         return linear_cross_entropy(x, self.transformer.wte.weight, targets.flatten(), reduction)
 
     def advance(self, step: int) -> None:
-        """Say where training stands: nothing in a GPT-2 depends on it."""
+        """Set the training step. A GPT-2 does not depend on it."""
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
@@ -164,5 +163,5 @@ class GPT2(nn.Module):
                 parameter.normal_(0.0, std, generator=generator)
 
     def parameter_count(self) -> int:
-        """Parameters, the tied head counted once."""
+        """The number of parameters; the tied head is counted once."""
         return sum(parameter.numel() for parameter in self.parameters())

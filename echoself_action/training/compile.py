@@ -46,7 +46,7 @@ def compiled_loss(model: GPT2) -> Loss:
 
     def loss(ids: Tensor, targets: Tensor) -> Tensor:
         x = trunk(tokens(ids)).flatten(0, 1)
-        return linear_cross_entropy(x, tokens.weight, targets.flatten(), by=gradients)
+        return linear_cross_entropy(x, tokens.weight, targets.flatten(), gradients=gradients)
 
     return loss
 

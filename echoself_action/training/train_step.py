@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..model.dropout import drawn_from
+from ..model.dropout import dropout_seed
 from ..model.gpt2 import GPT2
 from .batches import Batches
 from .compile import compiled_loss
@@ -130,7 +130,7 @@ class Stepper:
         # dropout is a function of where the run stands, so there is no random state to save
         key = f"dropout {run.settings.seed} {part.position}".encode()
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=7).digest())
-        with drawn_from(seed, alone=self._threads.count == 1), run.precision.autocast():
+        with dropout_seed(seed, single_threaded=self._threads.count == 1), run.precision.autocast():
             loss = part.loss(self._on_device(part.ids), self._on_device(part.targets)) * share
         scaled = loss * run.loss_scale.factor if run.loss_scale else loss
         scaled.backward()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The operations that are written out for speed compute what PyTorch's own do."""
+"""The optimised attention, dropout and cross-entropy compute the same as PyTorch's own."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from echoself_action.model.attention import causal_attention
 from echoself_action.model.cross_entropy import linear_cross_entropy
-from echoself_action.model.dropout import drawn_from, dropout
+from echoself_action.model.dropout import dropout, dropout_seed
 
 
 def distance(one: Tensor, other: Tensor) -> float:
@@ -21,7 +21,7 @@ def plain_attention(heads: Tensor, n_head: int) -> Tensor:
 
 
 @pytest.mark.parametrize("length", [1, 17, 64, 128, 201])
-def test_attention_in_bfloat16_is_what_fp32_gives_to_its_rounding(length: int) -> None:
+def test_attention_in_bfloat16_equals_fp32_up_to_rounding(length: int) -> None:
     torch.manual_seed(0)
     heads = torch.randn(3, length, 3 * 24, dtype=torch.bfloat16, requires_grad=True)
     exact = heads.detach().float().requires_grad_()
@@ -32,7 +32,7 @@ def test_attention_in_bfloat16_is_what_fp32_gives_to_its_rounding(length: int) -
     assert distance(of_ours, of_theirs) < 0.02
 
 
-def test_attentions_dropout_is_of_the_probabilities_and_its_gradient_sees_the_same_ones() -> None:
+def test_attention_dropout_masks_the_probabilities_and_the_gradient_uses_the_same_mask() -> None:
     torch.manual_seed(0)
     heads = torch.randn(2, 32, 3 * 16, dtype=torch.bfloat16, requires_grad=True)
 
@@ -42,7 +42,7 @@ def test_attentions_dropout_is_of_the_probabilities_and_its_gradient_sees_the_sa
 
     assert torch.equal(attended(0.5), attended(0.5))
     assert not torch.equal(attended(0.5), attended(0.0))
-    # the output is linear in the values: with queries and keys held, so is its gradient
+    # the output is linear in the values, and so is its gradient if queries and keys are fixed
     value = heads.detach().clone()
     value[..., :32] = 0
     direction = torch.randn(2, 32, 16).bfloat16()
@@ -53,24 +53,24 @@ def test_attentions_dropout_is_of_the_probabilities_and_its_gradient_sees_the_sa
     assert (change * direction.float()).sum().item() == pytest.approx((gradient.float() * value.float()).sum().item(), rel=0.03)
 
 
-def test_in_fp32_too_dropout_can_be_drawn_by_several_threads() -> None:
+def test_attention_dropout_in_fp32_is_drawn_from_the_threads_own_seed() -> None:
     torch.manual_seed(0)
     heads = torch.randn(2, 160, 3 * 16, requires_grad=True)
     assert distance(causal_attention(heads, 2, 1e-12), plain_attention(heads, 2)) < 1e-6
 
-    def attended(seed: int, of_pytorch: int) -> Tensor:
-        torch.manual_seed(of_pytorch)
-        with drawn_from(seed, alone=False):
+    def attended(seed: int, global_seed: int) -> Tensor:
+        torch.manual_seed(global_seed)
+        with dropout_seed(seed, single_threaded=False):
             return causal_attention(heads, 2, 0.3)
 
     assert torch.equal(attended(7, 1), attended(7, 2))
     assert not torch.equal(attended(7, 1), attended(8, 1))
 
 
-def test_dropout_keeps_the_mean_and_is_nothing_where_nothing_is_trained() -> None:
+def test_dropout_keeps_the_mean_and_is_the_identity_in_evaluation() -> None:
     x = torch.ones(200, 500)
-    for alone in (False, True):
-        with drawn_from(3, alone):
+    for single_threaded in (False, True):
+        with dropout_seed(3, single_threaded):
             dropped = dropout(x, 0.2, True)
             assert dropped.unique().tolist() == [0.0, 1.25]
             assert dropped.mean().item() == pytest.approx(1, abs=0.01)
@@ -80,7 +80,7 @@ def test_dropout_keeps_the_mean_and_is_nothing_where_nothing_is_trained() -> Non
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("vocabulary", [65, 4096])
-def test_the_heads_loss_and_gradients_are_cross_entropys(vocabulary: int, reduction: str) -> None:
+def test_linear_cross_entropy_has_the_loss_and_gradients_of_pytorchs(vocabulary: int, reduction: str) -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(300, 16, requires_grad=True), torch.randn(vocabulary, 16, requires_grad=True)
     targets = torch.randint(vocabulary, (300,))
@@ -91,7 +91,7 @@ def test_the_heads_loss_and_gradients_are_cross_entropys(vocabulary: int, reduct
         assert distance(own, its) < 1e-5
 
 
-def test_many_positions_are_taken_in_chunks_to_the_same_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunked_cross_entropy_equals_that_of_all_positions_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     x, weight, targets = (
         torch.randn(50, 8, requires_grad=True),
@@ -105,7 +105,7 @@ def test_many_positions_are_taken_in_chunks_to_the_same_end(monkeypatch: pytest.
     assert all(distance(one, other) < 1e-5 for one, other in zip(parts, whole, strict=True))
 
 
-def test_in_autocast_products_are_in_its_dtype_and_the_gradients_in_the_parameters() -> None:
+def test_autocast_products_are_in_its_dtype_and_gradients_in_the_dtype_of_the_parameters() -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(64, 16, requires_grad=True), torch.randn(65, 16, requires_grad=True)
     targets = torch.randint(65, (64,))

@@ -23,7 +23,7 @@ def stock(config: GPT2Config) -> Any:
 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu"])
-def test_computes_the_logits_of_transformers_from_its_state_dict(small_config: GPT2Config, activation: Any) -> None:
+def test_logits_equal_those_of_transformers_with_the_same_state_dict(small_config: GPT2Config, activation: Any) -> None:
     config = replace(small_config, activation=activation)
     theirs = stock(config)
     ours = GPT2(config).eval()
@@ -33,7 +33,7 @@ def test_computes_the_logits_of_transformers_from_its_state_dict(small_config: G
         torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-5, rtol=0)
 
 
-def test_a_later_token_changes_no_earlier_logit(small_config: GPT2Config) -> None:
+def test_attention_is_causal(small_config: GPT2Config) -> None:
     model = GPT2(small_config).eval()
     model.initialise(0)
     ids = torch.arange(16)[None]
@@ -53,7 +53,7 @@ def test_the_loss_is_the_cross_entropy_of_the_next_token(small_config: GPT2Confi
         assert model.loss(ids[:, :-1], ids[:, 1:]).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_initialisation_is_that_of_gpt2_and_follows_the_seed(small_config: GPT2Config) -> None:
+def test_initialisation_is_that_of_gpt2_and_depends_on_the_seed(small_config: GPT2Config) -> None:
     config = replace(small_config, n_embd=128)
     first, again, other = GPT2(config), GPT2(config), GPT2(config)
     first.initialise(0)
@@ -66,5 +66,5 @@ def test_initialisation_is_that_of_gpt2_and_follows_the_seed(small_config: GPT2C
     assert weights["transformer.h.0.attn.c_proj.weight"].std().item() == pytest.approx(0.02 / 2, rel=0.05)
 
 
-def test_without_biases_there_are_none(small_config: GPT2Config) -> None:
+def test_bias_false_leaves_out_all_biases(small_config: GPT2Config) -> None:
     assert not [name for name in GPT2(replace(small_config, bias=False)).state_dict() if name.endswith("bias")]

@@ -1,4 +1,4 @@
-"""model/nanecho.py: causal where it is new, the original's arithmetic where it is legacy, with and without a cache."""
+"""NanEcho: causal if new, with the original's arithmetic if legacy, with and without a key-value cache."""
 
 import ast
 from pathlib import Path
@@ -19,7 +19,7 @@ EXTRAS = ("adaptive_attention", "persona_dimensions", "recursive_reasoning", "hy
 
 
 def model(**changes: Any) -> NanEchoForCausalLM:
-    """A small one with every extra, whose weights are large enough for every part of it to matter."""
+    """A small model with every extra, and weights large enough for every part to affect the logits."""
     sizes = {"vocab_size": 50, "n_embd": 16, "n_head": 2, "n_layer": 4, "block_size": 32, "dropout": 0.0}
     result = NanEchoForCausalLM(NanEchoConfig(**sizes | {"current_iteration": 6000, "initial_connections": 0.7} | changes))
     result.initialise(1)
@@ -35,7 +35,7 @@ def ids(batch: int = 2, length: int = 20, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", FIXTURES)
 @pytest.mark.parametrize("iteration", [0, 10000])
-def test_legacy_gives_the_originals_logits(shared: Path, name: str, iteration: int) -> None:
+def test_a_legacy_model_computes_the_originals_logits(shared: Path, name: str, iteration: int) -> None:
     place = shared / "fixtures/nanecho" / name
     source = read_nanecho(read_torch_file(place.with_suffix(".pt")))
     ours = NanEchoForCausalLM(source.config).eval()
@@ -52,7 +52,7 @@ def test_legacy_gives_the_originals_logits(shared: Path, name: str, iteration: i
 
 @pytest.mark.parametrize("off", [None, *EXTRAS])
 @torch.no_grad()
-def test_a_new_model_does_not_see_the_future(off: str | None) -> None:
+def test_a_new_model_is_causal(off: str | None) -> None:
     ours = model(**{f"enable_{off}": False} if off else {})
     before = ids()
     for position in (1, 7, 19):
@@ -63,7 +63,7 @@ def test_a_new_model_does_not_see_the_future(off: str | None) -> None:
 
 
 @torch.no_grad()
-def test_the_legacy_model_sees_the_future() -> None:
+def test_a_legacy_model_is_not_causal() -> None:
     ours, before = model(legacy=True), ids()
     after = before.clone()
     after[:, 7:] = ids(seed=9)[:, 7:]
@@ -71,7 +71,7 @@ def test_the_legacy_model_sees_the_future() -> None:
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_generation_gives_the_same_text_with_and_without_a_cache(legacy: bool) -> None:
+def test_generate_returns_the_same_text_with_and_without_a_cache(legacy: bool) -> None:
     ours, prompt = model(legacy=legacy), ids(length=5)
     mask = torch.ones_like(prompt)
     texts = [
@@ -83,7 +83,7 @@ def test_generation_gives_the_same_text_with_and_without_a_cache(legacy: bool) -
 
 
 @torch.no_grad()
-def test_the_cache_gives_the_logits_of_the_whole_text() -> None:
+def test_logits_with_the_cache_equal_those_of_the_whole_text() -> None:
     ours, text = model(), ids()
     whole = ours(text, use_cache=False)
     assert whole.past_key_values is None
@@ -93,7 +93,7 @@ def test_the_cache_gives_the_logits_of_the_whole_text() -> None:
 
 
 @torch.no_grad()
-def test_padding_on_the_left_changes_nothing() -> None:
+def test_left_padding_does_not_change_the_logits() -> None:
     ours, text = model(), ids(batch=1, length=9)
     padded = torch.cat([torch.zeros(1, 4, dtype=torch.long), text], 1)
     mask = (torch.arange(13) >= 4).long()[None]
@@ -105,7 +105,7 @@ def test_padding_on_the_left_changes_nothing() -> None:
         model(legacy=True)(padded, attention_mask=mask)
 
 
-def test_labels_are_shifted_once_and_the_legacy_models_twice() -> None:
+def test_labels_are_shifted_by_one_and_for_a_legacy_model_by_two() -> None:
     text = ids(length=21)
     for legacy, shift in ((False, 1), (True, 2)):
         ours = model(legacy=legacy)
@@ -116,16 +116,16 @@ def test_labels_are_shifted_once_and_the_legacy_models_twice() -> None:
     torch.testing.assert_close(once.loss(text[:, :-1], text[:, 1:]), once(text, labels=text).loss)
 
 
-def test_patterns_are_injected_in_training_alone() -> None:
+def test_patterns_are_injected_only_in_training() -> None:
     ours, text = model(pattern_injection_rate=0.5), ids()
     assert torch.equal(ours.logits(text), ours.logits(text))
     ours.train()
     assert not torch.equal(ours.logits(text), ours.logits(text))
 
 
-def test_a_seed_makes_the_same_model_every_time() -> None:
+def test_initialisation_is_determined_by_the_seed() -> None:
     def made(seed: int) -> dict[str, torch.Tensor]:
-        torch.manual_seed(torch.initial_seed() + 1)  # of whatever ran before
+        torch.manual_seed(torch.initial_seed() + 1)  # as other tests may have left it
         new = NanEchoForCausalLM(NanEchoConfig(vocab_size=50, n_embd=16, n_head=2, n_layer=2, block_size=32))
         new.initialise(seed)
         return new.state_dict()
@@ -135,7 +135,7 @@ def test_a_seed_makes_the_same_model_every_time() -> None:
     assert not torch.equal(first["token_embedding.weight"], other["token_embedding.weight"])
 
 
-def test_connections_grow_by_schedule_to_all_of_them_and_the_same_way_every_time() -> None:
+def test_connections_grow_by_schedule_until_complete_and_deterministically() -> None:
     def grown(steps: range) -> dict[str, torch.Tensor]:
         ours = NanEchoForCausalLM(NanEchoConfig(vocab_size=50, n_embd=16, n_head=2, n_layer=2, block_size=32).growing_over(90))
         ours.initialise(3)
@@ -149,20 +149,20 @@ def test_connections_grow_by_schedule_to_all_of_them_and_the_same_way_every_time
     assert all(tensor.float().mean() == 1 for name, tensor in grown(range(91)).items() if name.endswith(".mask"))
     half, again = grown(range(20)), grown(range(20))
     assert all(torch.equal(half[name], again[name]) for name in half)
-    assert 0.4 < half["blocks.1.mlp_connection_mask.mask"].mean() < 0.7  # meant: 0.1 + 9 * 0.05
+    assert 0.4 < half["blocks.1.mlp_connection_mask.mask"].mean() < 0.7  # expected: 0.1 + 9 * 0.05
 
 
-def test_the_depth_of_the_recursion_follows_the_iteration_as_in_the_original() -> None:
+def test_the_recursion_depth_depends_on_the_iteration_as_in_the_original() -> None:
     depths = [NanEchoConfig(current_iteration=step).recursion_depth for step in (0, 2499, 2500, 7500, 10000, 10**9)]
     assert depths == [1, 1, 2, 4, 5, 5]
 
 
-def test_a_text_longer_than_the_block_is_refused_in_words() -> None:
+def test_a_text_longer_than_block_size_is_an_error() -> None:
     with pytest.raises(ValueError, match="33 tokens are more than block_size, 32"):
         model()(ids(length=33))
 
 
-def test_the_published_file_needs_torch_and_transformers_alone() -> None:
+def test_the_published_file_imports_only_torch_and_transformers() -> None:
     tree = ast.parse(Path(nanecho.__file__).read_text(encoding="utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}

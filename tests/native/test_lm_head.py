@@ -22,7 +22,7 @@ def by_native(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tenso
     panels = native.panels_for(weight)
     native.pack(weight, panels)
     x, head = x.clone().requires_grad_(), panels[0].requires_grad_()
-    loss = head_cross_entropy(x, head, targets, len(weight), by=native_chunk_gradients())
+    loss = head_cross_entropy(x, head, targets, len(weight), gradients=native_chunk_gradients())
     grad_x, grad_head = torch.autograd.grad(loss * 3, [x, head])
     assert loss.isnan() or (grad_head[len(weight) :] == 0).all()
     return loss.detach(), grad_x, grad_head[: len(weight)]

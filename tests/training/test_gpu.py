@@ -74,7 +74,7 @@ def test_the_compiled_head_computes_what_cross_entropy_does() -> None:
     targets = torch.randint(50257, (3000,), device="cuda")
     by = functools.partial(chunk_gradients, into_gradient=torch.compile(into_gradient, dynamic=False))
     with torch.autocast("cuda", torch.bfloat16):
-        ours = linear_cross_entropy(x, weight, targets, by=by)
+        ours = linear_cross_entropy(x, weight, targets, gradients=by)
         theirs = torch.nn.functional.cross_entropy(torch.nn.functional.linear(x, weight).float(), targets)
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-3)
     for own, its in zip(torch.autograd.grad(ours, [x, weight]), torch.autograd.grad(theirs, [x, weight]), strict=True):

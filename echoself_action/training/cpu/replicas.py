@@ -44,7 +44,7 @@ class _Replica:
         embeddings = F.embedding(ids, self._tokens).requires_grad_()
         self._looked_up = ids, embeddings
         x = self._trunk(embeddings).flatten(0, 1)
-        return head_cross_entropy(x, self._head, targets.flatten(), self._vocabulary, by=self._by)
+        return head_cross_entropy(x, self._head, targets.flatten(), self._vocabulary, gradients=self._by)
 
     def take_gradients(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """Those of some of the model's parameters, with none left. The list is empty where nothing was computed."""

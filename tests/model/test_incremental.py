@@ -1,4 +1,4 @@
-"""`incremental`: a text's tokens one after the other, and the logits of the whole text at each."""
+"""`incremental`: with the key-value cache, the logits are those of the whole text."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from echoself_action.model import Model
+from echoself_action.model.attention import KeyValueCache
 from echoself_action.model.gpt2 import GPT2, GPT2Config
-from echoself_action.model.kv_cache import KeyValueCache
 from echoself_action.model.nanecho import NanEchoConfig, NanEchoForCausalLM
 
 BLOCK, VOCABULARY = 32, 50
@@ -17,15 +17,15 @@ TEXT = torch.randint(VOCABULARY, (3, BLOCK), generator=torch.Generator().manual_
 
 
 def gpt2() -> GPT2:
-    return lively(GPT2(GPT2Config(**SIZES)))  # type: ignore[arg-type]
+    return large_weights(GPT2(GPT2Config(**SIZES)))  # type: ignore[arg-type]
 
 
 def nanecho(**changes: Any) -> NanEchoForCausalLM:
-    return lively(NanEchoForCausalLM(NanEchoConfig(**SIZES, current_iteration=6000, initial_connections=0.7, **changes)))
+    return large_weights(NanEchoForCausalLM(NanEchoConfig(**SIZES, current_iteration=6000, initial_connections=0.7, **changes)))
 
 
-def lively(model: Any) -> Any:
-    """Weights large enough for every part to matter."""
+def large_weights(model: Any) -> Any:
+    """The model with weights large enough for every part to affect the logits."""
     model.initialise(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -42,7 +42,7 @@ MODELS = pytest.mark.parametrize("model", [gpt2(), nanecho()], ids=["gpt2", "nan
 
 
 @MODELS
-def test_token_by_token_the_logits_are_those_of_the_whole_text_to_the_end_of_the_window(model: Model) -> None:
+def test_incremental_logits_equal_the_logits_of_the_whole_text_up_to_block_size(model: Model) -> None:
     following, expected = model.incremental(), whole(model)
     assert following
     for position in range(BLOCK):
@@ -52,7 +52,7 @@ def test_token_by_token_the_logits_are_those_of_the_whole_text_to_the_end_of_the
 
 @MODELS
 @pytest.mark.parametrize("lengths", [(BLOCK,), (1, BLOCK - 1), (20, 1, 1, 10), (7, 13, 12)], ids=str)
-def test_the_pieces_of_a_text_may_be_of_any_length(model: Model, lengths: tuple[int, ...]) -> None:
+def test_any_number_of_tokens_can_be_appended_at_a_time(model: Model, lengths: tuple[int, ...]) -> None:
     following, expected, end = model.incremental(), whole(model), 0
     assert following
     for piece in TEXT.split(lengths, 1):
@@ -62,7 +62,7 @@ def test_the_pieces_of_a_text_may_be_of_any_length(model: Model, lengths: tuple[
 
 
 @MODELS
-def test_two_texts_of_one_model_do_not_meet(model: Model) -> None:
+def test_two_texts_of_one_model_have_separate_caches(model: Model) -> None:
     other = TEXT.flip(1)
     one, two = model.incremental(), model.incremental()
     assert one
@@ -75,7 +75,7 @@ def test_two_texts_of_one_model_do_not_meet(model: Model) -> None:
 
 @MODELS
 @pytest.mark.parametrize("before", [BLOCK - 1, BLOCK])
-def test_a_text_longer_than_the_block_is_refused_in_words(model: Model, before: int) -> None:
+def test_a_text_longer_than_block_size_is_an_error(model: Model, before: int) -> None:
     following = model.incremental()
     assert following
     following(TEXT[:, :before])
@@ -83,11 +83,11 @@ def test_a_text_longer_than_the_block_is_refused_in_words(model: Model, before: 
         following(TEXT[:, :2])
 
 
-def test_a_legacy_model_whose_past_changes_with_its_future_has_none() -> None:
+def test_a_legacy_nanecho_which_is_not_causal_has_no_incremental_function() -> None:
     assert nanecho(legacy=True).incremental() is None
 
 
-def test_the_memory_of_a_window_is_taken_once_and_keeps_what_is_in_it() -> None:
+def test_the_cache_allocates_memory_once_and_keeps_its_contents() -> None:
     cache, given = KeyValueCache(8), torch.randn(2, 3, 4, 8, 5)  # keys and values
     places = set()
     for piece in given.split((3, 1, 4), 3):
