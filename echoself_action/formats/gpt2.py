@@ -12,10 +12,10 @@ from typing import cast
 from ..checkpoint.arrays import Array
 from ..checkpoint.gpt2_config import POSITIONS, TOKENS, read_config
 from ..model.config import Activation, GPT2Config
+from .detect_layout import number
 from .gpt2_tensors import checked, gpt2_names, is_turned, logits, turned
 from .imported_model import ImportedModel
-from .layouts import number
-from .stated_config import (
+from .recorded_config import (
     SIZES,
     Declared,
     beside,

@@ -68,4 +68,4 @@ def checked(foreign: TorchFile, config: GPT2Config, linear: bool, where: str) ->
 
 def logits(config: GPT2Config, weights: Mapping[str, Array], linear: bool, ids: "Tensor") -> "Tensor":
     """The writer's arithmetic on the writer's tensors, in fp32: (batch, length) -> (batch, length, vocab_size)."""
-    return cast("Tensor", deferred(".gpt2_reference", "gpt2_logits")(config, weights, linear, ids))
+    return cast("Tensor", deferred(".reference_logits", "gpt2_logits")(config, weights, linear, ids))

@@ -19,8 +19,8 @@ from ..corpus.tokenizer import Tokenizer, ids_tokenizer, load_tokenizer, make_to
 from ..errors import CheckpointError
 from ..training.optim.schedule import FLOOR, Schedule, over_total
 from ..training.training_state import TrainingState, write_moments, write_spare, write_state
+from .detect_layout import shown
 from .imported_model import ImportedModel
-from .layouts import shown
 from .registry import format_of, format_of_suffix, known_layouts
 from .torch_file.reader import read_torch_file
 
@@ -37,8 +37,12 @@ def import_checkpoint(
     same step is set aside.
     Raises CheckpointError where the file can't be used, is of a layout that can't be converted, or fails parity.
     """
-    source = read_checkpoint_file(path, note, n_head)
-    vocabulary = _vocabulary(path, source, tokenizer, note)
+    return import_model(read_checkpoint_file(path, note, n_head), output_dir, tokenizer, note)
+
+
+def import_model(source: ImportedModel, output_dir: Path, tokenizer: str | None, note: Callable[[str], None]) -> ModelFolder:
+    """As `import_checkpoint`, for a file that was read already."""
+    vocabulary = _vocabulary(source.origin.path, source, tokenizer, note)
     final = output_dir / f"checkpoint-{source.step}"
     if final.exists():
         facts = read_metadata(final)

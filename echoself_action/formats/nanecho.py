@@ -16,11 +16,10 @@ from ..checkpoint.arrays import Array, as_float32
 from ..checkpoint.nanecho_config import config_problems, parameters, shapes
 from ..model.config import GPT2Config
 from ..model.nanecho import PERSONA_DIMENSIONS, NanEchoConfig
-from .gpt2_reference import as_tensors
+from .detect_layout import number
 from .imported_model import MOMENTS, ImportedModel, check_moments, check_weights, state_of, tie
-from .layouts import number
-from .nanecho_reference import nanecho_logits
-from .stated_config import beside, inside, losses_of, step_of, training_settings
+from .recorded_config import beside, inside, losses_of, step_of, training_settings
+from .reference_logits import as_tensors, nanecho_logits
 from .torch_file.reader import TorchFile
 
 _Numbers = TypeVar("_Numbers", Array, Tensor)

@@ -11,10 +11,10 @@ import numpy as np
 
 from ..checkpoint.arrays import Array
 from ..model.config import GPT2Config
+from .detect_layout import number
 from .gpt2_tensors import checked, logits, turned
 from .imported_model import HEAD, MOMENTS, ImportedModel, check_moments, state_of
-from .layouts import number
-from .stated_config import training_settings
+from .recorded_config import training_settings
 from .torch_file.reader import TorchFile
 
 if TYPE_CHECKING:

@@ -157,13 +157,15 @@ def _converted(hub: Hub, repo_id: str, published: Listing, output_dir: Path, not
 
     Raises CheckpointError if it is not the complete model, with a diagnosis.
     """
-    from ..formats.diagnosis import diagnose  # these load PyTorch, which a model of ours is fetched without
+    from ..formats.diagnose_pickled_folder import (
+        diagnose_pickled_folder,  # these load PyTorch, which a model of ours is fetched without
+    )
     from ..formats.import_checkpoint import import_checkpoint
 
     saved = repo_id.rpartition("/")[2]
     first = f"hf download {repo_id} --revision {published.commit} --local-dir {saved}"
     with _incoming(hub, repo_id, _files(published, PICKLED_FILES), output_dir) as incoming:
-        pickled = diagnose(incoming, f"{repo_id} at {published.commit}", first, saved)
+        pickled = diagnose_pickled_folder(incoming, f"{repo_id} at {published.commit}", first, saved)
         return import_checkpoint(pickled, output_dir, None, note)
 
 

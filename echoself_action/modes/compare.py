@@ -18,8 +18,7 @@ from ..evaluation.ranking import Contest, enter, judge, prompts_from
 from ..hub.client import open_hub, require_write_access
 from ..hub.endpoint import Hub
 from ..hub.tags import BEST, TIMESTAMP, move_tag, set_tag, timestamp_tag
-from ..report.compare_page import write_page
-from ..report.comparison import comparison_log, comparison_summary
+from ..report.comparison import comparison_log, comparison_summary, write_comparison_page
 from ..report.github_actions import model_outputs, write_summary
 from ..report.log import note, part, warn
 from ..reviewing.review import review_pull_requests
@@ -47,7 +46,7 @@ def run(inputs: CompareInputs | ReviewInputs) -> int:
             contest = _contest(inputs, candidates)
             for line in comparison_log(contest):
                 note(line)
-        page = write_page(inputs.output_dir, contest)
+        page = write_comparison_page(inputs.output_dir, contest)
         winner = next((one for one in candidates if contest.winner and one.name == contest.winner.name), None)
         outputs = {"report": str(page)} | (_outputs(hub, winner, scratch) if winner else {})
         if inputs.promote == "better":

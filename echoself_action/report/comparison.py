@@ -1,10 +1,15 @@
-"""The text of a comparison of models: figures, verdict and differences, for the log, the job summary and compare.html."""
+"""The result of a comparison of models: figures, verdict and differences, for the log, the job summary and compare.html."""
 
 import math
+from pathlib import Path
 
 from ..evaluation.paired_bootstrap import Difference
 from ..evaluation.ranking import Contest, Entrant
 from ..markdown import code, indented, table
+from .charts import interval_chart
+from .html_page import render, write_html
+
+PAGE_FILE = "compare.html"
 
 
 def figures(entrant: Entrant) -> dict[str, str]:
@@ -68,6 +73,11 @@ def comparison_summary(contest: Contest, page: str) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def write_comparison_page(output_dir: Path, contest: Contest) -> Path:
+    """Write compare.html, the models side by side, into `output_dir`; returns its path."""
+    return write_html(output_dir / PAGE_FILE, _page(contest))
+
+
 def prompt_title(prompt: str) -> str:
     """A prompt as the title of its samples."""
     return f"“{prompt}”" if prompt else "start of a document"
@@ -77,3 +87,22 @@ def _relation(found: Difference) -> str:
     if found.high < 0:
         return "significantly better than"
     return "significantly worse than" if found.low > 0 else "not significantly different from"
+
+
+def _page(contest: Contest) -> str:
+    columns = [figures(entrant) for entrant in contest.entrants]
+    compared = against_first(contest)
+    reach = max((max(abs(one.low), abs(one.high)) for _, _, one in compared), default=0.0)  # one scale for all bars
+    return render(
+        "compare.html",
+        contest=contest,
+        verdict=verdict(contest),
+        rows=[(name, [column[name] for column in columns]) for name in columns[0]],
+        intervals=[
+            (name, f"{relation}: {one}", interval_chart(one.low, one.mean, one.high, reach)) for name, relation, one in compared
+        ],
+        samples=[
+            (prompt_title(prompt), [(entrant.name, entrant.texts[number]) for entrant in contest.entrants])
+            for number, prompt in enumerate(contest.prompts)
+        ],
+    )

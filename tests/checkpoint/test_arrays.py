@@ -14,7 +14,7 @@ from echoself_action.checkpoint.arrays import (
     is_floating_point,
     type_name,
 )
-from echoself_action.formats.gpt2_reference import as_tensors
+from echoself_action.formats.reference_logits import as_tensors
 
 NUMBERS = torch.linspace(-3e4, 3e4, 300 * 520).view(300, 520)  # sides that are no multiple of a block
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from echoself_action.formats.gpt2_reference import as_tensors
+from echoself_action.formats.reference_logits import as_tensors
 from echoself_action.formats.torch_file.reader import read_torch_file
 
 from .foreign_files import nanogpt_checkpoint, save

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from echoself_action.formats.gpt2_reference import as_tensors
 from echoself_action.formats.nanecho import read as read_nanecho
+from echoself_action.formats.reference_logits import as_tensors
 from echoself_action.formats.torch_file.reader import read_torch_file
 from echoself_action.model import nanecho
 from echoself_action.model.nanecho import NanEchoConfig, NanEchoForCausalLM

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ...checkpoint.arrays import Array
-from ..layouts import describe, recognise
+from ..detect_layout import describe, recognise
 from ..registry import Layout, Origin
 from .archive import Archive, open_archive, refuse
 from .pickle_check import check_pickle

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from echoself_action.checkpoint.model_folder import ModelFolder
-from echoself_action.formats import scan
-from echoself_action.formats.scan import FoundCheckpoint, ranked, search
+from echoself_action.formats import find_checkpoints as module
+from echoself_action.formats.find_checkpoints import FoundCheckpoint, find_checkpoints, ranked
 
 from .foreign_files import nanogpt_checkpoint, save
 
@@ -37,11 +37,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def found(root: Path) -> list[str]:
-    return [str(candidate.path) for candidate in search(root).candidates if not candidate.refused]
+    return [str(candidate.path) for candidate in find_checkpoints(root).candidates if not candidate.refused]
 
 
 def reasons(root: Path) -> dict[str, str]:
-    return {str(candidate.path): candidate.refused for candidate in search(root).candidates if candidate.refused}
+    return {str(candidate.path): candidate.refused for candidate in find_checkpoints(root).candidates if candidate.refused}
 
 
 def test_every_place_of_echoself_is_looked_at(here: Path) -> None:
@@ -80,7 +80,7 @@ def test_files_that_state_no_loss_come_after_those_that_do_by_step(here: Path, u
     save({**EXPORT, "metadata": {"iteration": 20_000, "train_loss": 0.1, **unknown}}, Path("b/best_model_export.pt"))
     nanogpt(Path("c/ckpt.pt"), 9.0)
     assert found(here) == ["c/ckpt.pt", "b/best_model_export.pt", "a/best_model_export.pt"]
-    assert [candidate.val_loss for candidate in search(here).candidates] == [9.0, None, None]
+    assert [candidate.val_loss for candidate in find_checkpoints(here).candidates] == [9.0, None, None]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_the_held_out_loss_of_these_weights_is_read_wherever_it_is_stated(
     here: Path, content: dict[str, Any], loss: float | None
 ) -> None:
     save(content, Path("best_model.pt"))
-    assert [candidate.val_loss for candidate in search(here).candidates] == [loss]
+    assert [candidate.val_loss for candidate in find_checkpoints(here).candidates] == [loss]
 
 
 def test_the_index_of_nanechos_cache_speaks_for_files_that_say_nothing(here: Path) -> None:
@@ -105,7 +105,7 @@ def test_the_index_of_nanechos_cache_speaks_for_files_that_say_nothing(here: Pat
     index = {"one": {"val_loss": 3.0, "iteration": 5}, "two": {"metrics": {"val_loss": 2.0}}, "three": "nonsense"}
     Path("out/cache/metadata.json").write_text(json.dumps(index))
     assert [Path(path).stem for path in found(here)] == ["two", "one", "three"]
-    assert [candidate.step for candidate in search(here).candidates] == [None, 5, None]
+    assert [candidate.step for candidate in find_checkpoints(here).candidates] == [None, 5, None]
     Path("out/cache/metadata.json").write_text("[" * 100_000)
     assert len(found(here)) == 3
 
@@ -158,10 +158,13 @@ def test_the_search_ends_in_a_tree_without_end_and_says_so(here: Path, monkeypat
         nanogpt(Path(f"{number}/ckpt.pt"), 2.0)
     nanogpt(Path(*"abcdefghijkl", "ckpt.pt"), 1.0)  # too deep
     assert len(found(here)) == 5
-    monkeypatch.setattr(scan, "MOST_CHECKPOINTS", 3)
-    assert (len(found(here)), search(here).cut_short) == (3, ". has more than 3 checkpoints: the rest was not looked at")
-    monkeypatch.setattr(scan, "MOST_FOLDERS", 2)
-    assert search(here).cut_short == ". has more than 2 folders: the rest was not looked at"
+    monkeypatch.setattr(module, "MOST_CHECKPOINTS", 3)
+    assert (len(found(here)), find_checkpoints(here).cut_short) == (
+        3,
+        ". has more than 3 checkpoints: the rest was not searched",
+    )
+    monkeypatch.setattr(module, "MOST_FOLDERS", 2)
+    assert find_checkpoints(here).cut_short == ". has more than 2 folders: the rest was not searched"
 
 
 def test_model_folders_are_found_too_but_for_those_that_are_looked_at_first(model_folder: ModelFolder, tmp_path: Path) -> None:
@@ -170,10 +173,10 @@ def test_model_folders_are_found_too_but_for_those_that_are_looked_at_first(mode
         shutil.copytree(model_folder.path, tmp_path / name)
         model_folder.metadata.model_copy(update={"val_loss": loss, "step": 3}).write(tmp_path / name)
     shutil.rmtree(model_folder.path)
-    (candidate,) = search(tmp_path, skip=tmp_path / "out").candidates
+    (candidate,) = find_checkpoints(tmp_path, skip=tmp_path / "out").candidates
     assert str(candidate) == f"{tmp_path / 'artifact/checkpoint-2'}: model folder; step 3; held-out loss 2.0000"
     (tmp_path / "artifact/checkpoint-2/tokenizer.json").unlink()
-    (candidate,) = search(tmp_path, skip=tmp_path / "out").candidates
+    (candidate,) = find_checkpoints(tmp_path, skip=tmp_path / "out").candidates
     assert "is not a complete model folder: tokenizer.json missing" in str(candidate)
 
 
@@ -189,7 +192,7 @@ def test_the_order_does_not_depend_on_the_order_of_finding() -> None:
 
 
 def test_what_their_own_trainers_wrote_is_ranked_by_its_loss(shared: Path) -> None:
-    candidates = search(shared / "fixtures").candidates
+    candidates = find_checkpoints(shared / "fixtures").candidates
     assert [(one.path.name, one.layout, one.step, round(one.val_loss or 0, 4)) for one in candidates] == [
         ("ckpt.pt", "nanoGPT", 40, 3.5872),
         ("ckpt.pt", "nanoGPT", 40, 3.5945),

@@ -15,7 +15,7 @@ from typing import Any
 from ..checkpoint.metadata import METADATA_FILE
 from ..checkpoint.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_model_folder
 from ..errors import CheckpointError
-from .layouts import number
+from .detect_layout import number
 from .torch_file.reader import read_torch_file
 
 NAMES = ("latest_checkpoint.pt", "best_model.pt", "best_model_export.pt", "ckpt.pt")
@@ -62,7 +62,7 @@ class Found:
     cut_short: str = ""
 
 
-def search(root: Path, skip: Path | None = None) -> Found:
+def find_checkpoints(root: Path, skip: Path | None = None) -> Found:
     """The checkpoints below `root`, best first; without the model folders that lie directly in `skip`.
 
     Nothing is followed out of `root`, and nothing in a file is run. What can't be read is listed, with its reason.
@@ -98,7 +98,7 @@ def _walk(root: Path, skip: Path | None) -> tuple[list[Path], str]:
         seen += 1
         if seen > MOST_FOLDERS or len(found) > MOST_CHECKPOINTS:
             what = f"{MOST_FOLDERS:,} folders" if seen > MOST_FOLDERS else f"{MOST_CHECKPOINTS} checkpoints"
-            return list(found.values())[:MOST_CHECKPOINTS], f"{root} has more than {what}: the rest was not looked at"
+            return list(found.values())[:MOST_CHECKPOINTS], f"{root} has more than {what}: the rest was not searched"
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:

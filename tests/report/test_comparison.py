@@ -5,7 +5,7 @@ import pytest
 
 from echoself_action.evaluation.paired_bootstrap import Reading
 from echoself_action.evaluation.ranking import Entrant, judge
-from echoself_action.report.compare_page import write_page
+from echoself_action.report.comparison import write_comparison_page
 
 from .browser import find_browser, look_at, picture_of
 from .test_report_page import HOSTILE
@@ -21,7 +21,7 @@ def entrant(name: str, loss: float) -> Entrant:
 def compared(tmp_path: Path) -> Path:
     """The page of three models, with markup wherever text comes from outside."""
     entrants = [entrant("me/model", 3.0), entrant(HOSTILE, 2.9), entrant("a/long/path/" * 10, 3.1)]
-    return write_page(tmp_path / "out", judge(HOSTILE, ("", HOSTILE), entrants))
+    return write_comparison_page(tmp_path / "out", judge(HOSTILE, ("", HOSTILE), entrants))
 
 
 @pytest.mark.parametrize("dark", [False, True])

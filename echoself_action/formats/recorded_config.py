@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .layouts import first, number, places
+from .detect_layout import first, number, places
 from .torch_file.reader import TorchFile
 
 SIZES = ("n_layer", "n_embd", "block_size", "vocab_size")

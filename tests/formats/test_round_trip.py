@@ -308,7 +308,7 @@ def test_a_real_checkpoint_goes_there_and_back(echoself: Cli, hub: str, shared: 
 
 
 def test_no_real_checkpoint_is_left_out(shared: Path) -> None:
-    """But for the one that is no checkpoint: tests/formats/test_pickled_models.py has it."""
+    """But for the one that is no checkpoint: tests/formats/test_diagnose_pickled_folder.py has it."""
     there = [
         path for path in (shared / "fixtures").rglob("*") if path.suffix in (".pt", ".bin") and "one_tensor" not in path.parts
     ]

@@ -16,7 +16,7 @@ from ..checkpoint.vocabulary import TOKENIZER_FILE
 from ..errors import CheckpointError
 from .gpt2_tensors import gpt2_names, is_turned
 from .imported_model import HEAD
-from .stated_config import read_json
+from .recorded_config import read_json
 from .torch_file.reader import TorchFile, read_torch_file
 
 
@@ -28,7 +28,7 @@ class _Finding:
     advice: str
 
 
-def diagnose(folder: Path, name: str, first: str = "", saved: str = "", tokenizer: str | None = None) -> Path:
+def diagnose_pickled_folder(folder: Path, name: str, first: str = "", saved: str = "", tokenizer: str | None = None) -> Path:
     """The pickle in `folder`, if it is the whole of a stock GPT-2 with its vocabulary (or with `tokenizer`, the user's).
 
     `name` is what a message calls the folder; `first` a command that puts it on the reader's disk, at `saved`. Raises

@@ -12,8 +12,8 @@ import torch
 from echoself_action.checkpoint.metadata import read_metadata
 
 from ..conftest import SMALL, Cli
-from ..formats.foreign_files import nanogpt_checkpoint, save
-from ..formats.test_scan import Bomb
+from ..formats.foreign_files import gpt2_weights, nanogpt_checkpoint, of_layout, save
+from ..formats.test_find_checkpoints import Bomb
 from ..github.server import TOKEN, GitHub, job_environment, running, workflow_run_event, zipped
 
 AUTO = "--checkpoint auto"
@@ -67,6 +67,17 @@ def test_auto_skips_and_logs_what_cannot_be_converted(
     nanogpt("b/ckpt.pt", 2.0)
     assert imported(echoself("pull", AUTO)) == 2.0
     assert "skipped: a/ckpt.pt has weights that are not numbers" in capsys.readouterr().out
+
+
+def test_auto_passes_n_head_to_files_that_do_not_record_it(
+    echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(of_layout("a state dict and nothing else", gpt2_weights(linear=True)), Path("ckpt.pt"))
+    echoself("pull", AUTO, code=3)
+    assert "skipped: ckpt.pt does not say how many heads the model has" in capsys.readouterr().out
+    outputs = echoself("pull --n-head 2", AUTO)
+    assert json.loads(Path(outputs["model_dir"], "config.json").read_text())["n_head"] == 2
+    assert "n_head=2 was given" in capsys.readouterr().out
 
 
 def test_the_newest_checkpoint_in_output_dir_comes_first(echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]) -> None:
