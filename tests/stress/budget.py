@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from common import results
 from common.results import Figures
-from jobs import examined
+from jobs import read_and_check
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.checkpoint.select import latest
@@ -62,7 +62,7 @@ def run(place: Path, name: str, minutes: float, figures: Figures) -> bool:
     took = time.monotonic() - began
     steps = json.loads((out / "log.jsonl").read_text().splitlines()[-1])["step"]
     newest = latest(out)
-    whole = code == 0 and newest is not None and newest.step == steps and isinstance(examined(newest.path), ModelFolder)
+    whole = code == 0 and newest is not None and newest.step == steps and isinstance(read_and_check(newest.path), ModelFolder)
     over = took - 60 * minutes
     print(f"| {name} | {60 * minutes:.0f} | {took:.1f} | {over:+.1f} | {steps} | {'yes' if whole else 'NO'} |", flush=True)
     for what, value in {"over the budget, s": over, "steps": steps, "whole checkpoints of the last step": whole}.items():

@@ -21,7 +21,7 @@ import torch
 
 from echoself_action.__main__ import main
 from echoself_action.checkpoint.model_folder import ModelFolder, check_weights, read_model_folder
-from echoself_action.checkpoint.select import resumable
+from echoself_action.checkpoint.select import branched_from, resumable
 from echoself_action.errors import CheckpointError, HubError
 from echoself_action.hub.client import open_hub
 from echoself_action.hub.endpoint import Hub
@@ -152,27 +152,38 @@ def training(setting: Setting, left: int, *more: object) -> list[str]:
     return [*setting.words(), "--max-iters", str(left), "--max-minutes", "0", *map(str, more)]
 
 
-def standing(output_dir: Path) -> int:
-    """The step from which a run to STEPS resumes in `output_dir`: that of the newest checkpoint that it would choose."""
-    whole = {folder.path: folder.step for folder in sound(output_dir)}
-    for path, step in sorted(whole.items(), key=lambda found: -found[1]):
-        if step == STEPS or path == next(one.path for one in resumable(output_dir, STEPS - step) if one.path in whole):
+def resume_step(output_dir: Path, hub_step: int = 0) -> int:
+    """The step from which a run to STEPS resumes in `output_dir`: that of the newest checkpoint that it would choose.
+
+    `hub_step`: the step of the Hub's stable checkpoint, which `cycle` downloads first. It then does not resume from a decay
+    phase whose own stable checkpoint is missing in `output_dir`, e.g. because the download was killed before it.
+    """
+    undamaged = undamaged_checkpoints(output_dir)
+    paths = {folder.path for folder in undamaged}
+    stable_steps = {folder.step for folder in undamaged if branched_from(folder) is None}
+    for folder in sorted(undamaged, key=lambda folder: -folder.step):
+        step, decays_from = folder.step, branched_from(folder)
+        if step == STEPS:
             return step
-    return 0
+        if hub_step and decays_from is not None and decays_from not in stable_steps:
+            continue
+        if folder.path == next(one.path for one in resumable(output_dir, STEPS - step) if one.path in paths):
+            return max(step, hub_step)
+    return hub_step
 
 
 def names(output_dir: Path) -> set[str]:
-    """The checkpoints with a final name, whole or not."""
+    """The checkpoints with a final name, damaged ones included."""
     return {path.name for path in output_dir.glob("checkpoint-*")}
 
 
-def sound(output_dir: Path) -> list[ModelFolder]:
-    """Those that are complete, with matching checksums."""
-    return [folder for name in names(output_dir) if isinstance(folder := examined(output_dir / name), ModelFolder)]
+def undamaged_checkpoints(output_dir: Path) -> list[ModelFolder]:
+    """The checkpoints that are complete and match their checksums."""
+    return [folder for name in names(output_dir) if isinstance(folder := read_and_check(output_dir / name), ModelFolder)]
 
 
-def examined(path: Path) -> ModelFolder | str:
-    """The model folder at `path`, or what is wrong with it."""
+def read_and_check(path: Path) -> ModelFolder | str:
+    """The model folder at `path`, or why it is damaged or incomplete."""
     try:
         folder = read_model_folder(path)
         check_weights(folder)
@@ -183,7 +194,7 @@ def examined(path: Path) -> ModelFolder | str:
 
 
 def fingerprint(path: Path) -> tuple[str, str | None]:
-    """sha256 of the weights and of the optimizer's moments (None where it has none) of a whole folder."""
+    """sha256 of the weights and of the optimizer's moments (None if there is no training state)."""
     folder = read_model_folder(path)
     assert folder.metadata
     digest = folder.metadata.weights_sha256
@@ -196,52 +207,52 @@ class Reference:
 
     checkpoints: dict[int, tuple[str, str | None]]
     folder: Path
-    seconds: float  # from its first word to its end
+    seconds: float  # from its first output to its end
 
     def contradictions(self, output_dir: Path) -> list[str]:
-        """The whole checkpoints there that are not what this run has at their step."""
+        """The undamaged checkpoints in `output_dir` whose weights differ from this run's at the same step."""
         return [
             f"{folder.path} differs from the uninterrupted run"
-            for folder in sound(output_dir)
-            if (mine := self.checkpoints.get(folder.step)) and fingerprint(folder.path)[0] != mine[0]
+            for folder in undamaged_checkpoints(output_dir)
+            if (expected := self.checkpoints.get(folder.step)) and fingerprint(folder.path)[0] != expected[0]
         ]
 
 
 def reference(folder: Path, setting: Setting) -> Reference:
-    """Train the whole run at once in `folder`, and keep all of its checkpoints."""
+    """Train the whole run without an interruption in `folder`, and keep all of its checkpoints."""
     job = Job(folder)
     seconds = timed(job, "train", *training(setting, STEPS, "--keep-checkpoints", 1000))
-    found = {path.step: fingerprint(path.path) for path in sound(job.output_dir)}
+    found = {path.step: fingerprint(path.path) for path in undamaged_checkpoints(job.output_dir)}
     return Reference(found, job.output_dir, seconds)
 
 
 def timed(job: Job, mode: str, *words: object) -> float:
-    """Run it to its end; seconds from its first word."""
+    """Run it to its end; seconds from its first output."""
     process = job.start(mode, *words)
     wait_until(process, lambda: job.log.stat().st_size > 0)
-    spoke = time.monotonic()
+    began = time.monotonic()
     if process.wait(300):
         raise SystemExit(job.log.read_text())
-    return time.monotonic() - spoke
+    return time.monotonic() - began
 
 
-def wait_until(process: Running, true: Callable[[], bool], pause: float = 0.001) -> bool:
-    """Wait until `true` says so; False where the process ended first."""
+def wait_until(process: Running, condition: Callable[[], bool], pause: float = 0.001) -> bool:
+    """Wait until `condition()` is true; False if the process ended first."""
     while process.poll() is None:
-        if true():
+        if condition():
             return True
         time.sleep(pause)
     return False
 
 
 def stop(process: Running, number: signal.Signals) -> int | None:
-    """Send a signal and wait for the end, which must come within a minute; the exit code, or None where it had ended before."""
+    """Send a signal and wait up to a minute for the process to end; its exit code, or None if it had ended before."""
     return process.wait(60) if process.send(number) else None
 
 
 @dataclass(frozen=True)
 class Published:
-    """A branch of the repo: its commits, newest first, and the fingerprint of the whole model at its head, where it has one."""
+    """A branch of the repo: its commits, newest first, and the step and weights of the model at its head, if it has one."""
 
     commits: tuple[str, ...] = ()
     step: int = 0
@@ -249,7 +260,7 @@ class Published:
 
 
 def published(where: str) -> tuple[dict[str, Published], list[str]]:
-    """What main and the training state's branch hold, and what is half there or not as the Hub says."""
+    """The main and training-state branches, and what is incomplete or corrupted in them."""
     with open_hub(where, None, lambda _: None) as hub:
         remote = look_up(hub, REPO, "main")
         found, wrong = {}, []
@@ -266,14 +277,14 @@ def _head(hub: Hub, listing: Listing, commits: tuple[str, ...]) -> tuple[Publish
     if not set(listing.files) & {*MODEL_FILES, *STATE_FILES}:
         return Published(commits), ""
     if not listing.has_model:
-        return Published(commits), f"half a model: {', '.join(listing.files)}"
+        return Published(commits), f"an incomplete model: {', '.join(listing.files)}"
     with TemporaryDirectory() as place:
         for file in listing.files.values():
             try:
                 download(hub, REPO, listing.commit, file, Path(place))
-            except HubError as error:  # not there, or not of the checksum that the Hub gives
+            except HubError as error:  # missing, or its checksum differs from the Hub's
                 return Published(commits), error.message
-        folder = examined(Path(place))
+        folder = read_and_check(Path(place))
         if isinstance(folder, str):
             return Published(commits), folder
         assert folder.metadata

@@ -15,7 +15,20 @@ from itertools import product
 from pathlib import Path
 
 import jobs
-from jobs import HUB, REPO, STEPS, Job, Setting, fingerprint, reference, sound, standing, stop, training, wait_until
+from jobs import (
+    HUB,
+    REPO,
+    STEPS,
+    Job,
+    Setting,
+    fingerprint,
+    reference,
+    resume_step,
+    stop,
+    training,
+    undamaged_checkpoints,
+    wait_until,
+)
 
 ENDS = ("SIGINT", "SIGTERM", "SIGKILL", "budget")
 PLACES = ("same folder", "the Hub")
@@ -23,26 +36,30 @@ PLACES = ("same folder", "the Hub")
 
 @dataclass(frozen=True)
 class Cell:
-    """One way to stop and go on; `stopped_at` is the step where it went on, `difference` what is not as it should be."""
+    """One way to stop and resume. `resumed_at`: the step of resuming; `difference`: empty if the results are equal."""
 
     setting: Setting
     end: str
     place: str
-    stopped_at: int = 0
+    resumed_at: int = 0
     difference: str = ""
 
 
 def matrix_cells() -> list[Cell]:
-    """The 64 cells of GPT-2 and four of NanEcho. A budget may shorten an open-ended run, and not one over a total."""
+    """The 64 cells of GPT-2 and four of NanEcho.
+
+    Those with a time budget use a cosine schedule over a fixed total: a budget ends an open-ended run with a decay phase, which
+    the uninterrupted run does not have at that step.
+    """
     settings = [Setting(*values) for values in product(("float32", "bfloat16"), (0.0, 0.1), (1, 4))]
     cells = [Cell(replace(one, cosine=end == "budget"), end, place) for one, end, place in product(settings, ENDS, PLACES)]
     nanecho = Setting("float32", 0.1, 4, architecture="nanecho")
     return cells + [Cell(nanecho, end, place) for end, place in product(("SIGTERM", "SIGKILL"), PLACES)]
 
 
-def run_matrix(cells: Sequence[Cell], folder: Path, seed: int, at_once: int) -> list[Cell]:
-    """The same cells, with what came of them."""
-    with ThreadPoolExecutor(at_once) as threads:
+def run_matrix(cells: Sequence[Cell], folder: Path, seed: int, jobs_at_a_time: int) -> list[Cell]:
+    """The same cells with their results."""
+    with ThreadPoolExecutor(jobs_at_a_time) as threads:
         settings = list(dict.fromkeys(cell.setting for cell in cells))
         places = [folder / f"reference-{number}" for number in range(len(settings))]
         references = dict(zip(settings, threads.map(reference, places, settings), strict=True))
@@ -52,16 +69,16 @@ def run_matrix(cells: Sequence[Cell], folder: Path, seed: int, at_once: int) -> 
             at, difference = _measure(cell, references[cell.setting], Job(place), random.Random(f"{seed} {number}"))
             if not difference:
                 shutil.rmtree(place)
-            return replace(cell, stopped_at=at, difference=difference)
+            return replace(cell, resumed_at=at, difference=difference)
 
         return list(threads.map(measured, range(len(cells))))
 
 
 def _measure(cell: Cell, whole: jobs.Reference, job: Job, dice: random.Random) -> tuple[int, str]:
     _stop_it(cell, job, dice)
-    at = standing(job.output_dir)
+    at = resume_step(job.output_dir)
     if not 0 < at < STEPS:
-        return at, f"it should have been stopped, but is at step {at}"
+        return at, f"expected an interrupted run, but it is at step {at}"
     source: list[str] = []
     if cell.place == "the Hub":
         job.run("deploy", "--hub", HUB, "--repo-id", REPO)
@@ -69,11 +86,11 @@ def _measure(cell: Cell, whole: jobs.Reference, job: Job, dice: random.Random) -
         source = ["--hub", HUB, "--repo-id", REPO]
     job.run("train", *training(cell.setting, STEPS - at, *source))
     if f"step {at}" not in job.log.read_text():
-        return at, "it did not go on from there"
-    newest = max(sound(job.output_dir), key=lambda folder: folder.step)
+        return at, f"it did not resume from step {at}"
+    newest = max(undamaged_checkpoints(job.output_dir), key=lambda folder: folder.step)
     if newest.step != STEPS:
         return at, f"it ended at step {newest.step}"
-    return at, "" if fingerprint(newest.path) == whole.checkpoints[STEPS] else "other weights or moments"
+    return at, "" if fingerprint(newest.path) == whole.checkpoints[STEPS] else "other weights or optimizer state"
 
 
 def _stop_it(cell: Cell, job: Job, dice: random.Random) -> None:
@@ -82,32 +99,32 @@ def _stop_it(cell: Cell, job: Job, dice: random.Random) -> None:
         _stop_by_budget(cell, job)
         return
     process = job.start("train", *training(cell.setting, STEPS))
-    # who is killed goes on from a checkpoint
+    # after SIGKILL, only a checkpoint that was saved before can be resumed from
     wait_until(process, lambda: job.steps() >= step and (cell.end != "SIGKILL" or bool(jobs.names(job.output_dir))))
     code = stop(process, signal.Signals[cell.end])
     if code not in (130, -signal.SIGKILL):
-        raise SystemExit(f"{job.log} was stopped by {cell.end} and ended with {code}:\n{job.log.read_text()}")
+        raise SystemExit(f"{job.log} was stopped by {cell.end} and exited with {code}:\n{job.log.read_text()}")
 
 
 def _stop_by_budget(cell: Cell, job: Job) -> None:
-    """Find a budget that ends in the middle: how much a machine does in a second is not known. One step is always taken."""
+    """Search for a time budget that ends in the middle of the run: the speed of the machine is unknown."""
     minutes = 0.02
     for _ in range(6):
         shutil.rmtree(job.output_dir, ignore_errors=True)
         job.run("train", *training(cell.setting, STEPS, "--max-minutes", minutes))
-        at = standing(job.output_dir)
+        at = resume_step(job.output_dir)
         if 1 < at < STEPS:
             return
         minutes *= 0.8 if at == STEPS else 1.3
 
 
 def table(cells: Sequence[Cell]) -> str:
-    """A row a setting, a column a way to stop: the step where it went on, in the folder / through the Hub."""
+    """A row for each setting, a column for each way to stop: the step of resuming, in the same folder / through the Hub."""
     lines = ["| architecture | dtype | dropout | accumulation | " + " | ".join(ENDS) + " |", "|---" * (4 + len(ENDS)) + "|"]
     for one in dict.fromkeys(replace(cell.setting, cosine=False) for cell in cells):
         shown = []
         for end in ENDS:
             found = [cell for cell in cells if replace(cell.setting, cosine=False) == one and cell.end == end]
-            shown.append(" / ".join(cell.difference or f"equal (at {cell.stopped_at})" for cell in found) or "")
+            shown.append(" / ".join(cell.difference or f"equal (at {cell.resumed_at})" for cell in found) or "")
         lines.append(f"| {one.architecture} | {one.dtype} | {one.dropout} | {one.accumulation} | {' | '.join(shown)} |")
     return "\n".join(lines)

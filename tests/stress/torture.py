@@ -39,19 +39,19 @@ SETTINGS = (
     Setting("float32", 0.1, 3, cosine=True),
 )
 SHARES = {"train": 0.4, "cycle": 0.3, "deploy": 0.15, "pull": 0.15}
-KILLS_A_JOB = 4
+KILLS_PER_JOB = 4
 
 
 def main() -> None:
     parser = results.parser(__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2, help="at a time")
+    parser.add_argument("--jobs", type=int, default=2, help="number of jobs that run at the same time")
     parser.add_argument("--matrix", action="store_true", help="the exactness matrix instead")
-    parser.add_argument("--keep", type=Path, help="a new folder to work in, which stays")
+    parser.add_argument("--keep", type=Path, help="work in this new folder and keep it")
     given = parser.parse_args()
     figures = Figures(given)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may be ignored, and inherited
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process may inherit SIG_IGN
     began = time.monotonic()
     with ExitStack() as stack:
         folder = given.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -66,9 +66,9 @@ def report_matrix(given: argparse.Namespace, folder: Path, figures: Figures) -> 
     cells = matrix.run_matrix(matrix.matrix_cells(), folder, given.seed, given.jobs)
     print(matrix.table(cells))
     different = sum(bool(cell.difference) for cell in cells)
-    print(f"\n{len(cells)} cells, {len(cells) - different} equal, {different} not")
+    print(f"\n{len(cells)} cells, {len(cells) - different} equal, {different} different")
     figures.add("cells", "equal", len(cells) - different)
-    figures.add("cells", "not equal", different)
+    figures.add("cells", "different", different)
     return different > 0
 
 
@@ -80,10 +80,10 @@ def report_kills(given: argparse.Namespace, folder: Path, figures: Figures) -> b
         victims = [
             Victim(mode, folder / f"{mode}-{number}", random.Random(f"{given.seed} {number}"), kills, templates)
             for mode, share in SHARES.items()
-            for kills in portions(round(given.kills * share))
+            for kills in kills_per_job(round(given.kills * share))
             for number in [next(numbers)]
         ]
-        list(threads.map(Victim.suffer, victims))
+        list(threads.map(Victim.run, victims))
     rows, damages = {}, Counter[str]()
     for victim in victims:
         damages += victim.damages
@@ -103,9 +103,9 @@ def report_kills(given: argparse.Namespace, folder: Path, figures: Figures) -> b
     return bool(problems)
 
 
-def portions(kills: int) -> list[int]:
-    """How many kills each job meets."""
-    return [min(KILLS_A_JOB, kills - done) for done in range(0, kills, KILLS_A_JOB)]
+def kills_per_job(kills: int) -> list[int]:
+    """The numbers of kills of the jobs."""
+    return [min(KILLS_PER_JOB, kills - done) for done in range(0, kills, KILLS_PER_JOB)]
 
 
 def table(rows: dict[tuple[str, str], Count]) -> str:
