@@ -10,6 +10,10 @@ from .metadata import METADATA_FILE
 from .model_folder import (
     CONFIG_FILE,
     GENERATION_FILE,
+    HELD_OUT_FILE,
+    OPTIMIZER_FILE,
+    SPARE_FILE,
+    STATE_FILE,
     TOKENIZER_FILES,
     TRAINING_STATE,
     WEIGHTS_FILE,
@@ -20,7 +24,7 @@ from .model_folder import (
 )
 
 _FILES = (CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE, *TOKENIZER_FILES, METADATA_FILE)
-_STATE_FILES = tuple(f"{TRAINING_STATE}/{name}" for name in ("state.json", "optimizer.safetensors", "spare.safetensors"))
+_STATE_FILES = tuple(f"{TRAINING_STATE}/{name}" for name in (STATE_FILE, OPTIMIZER_FILE, SPARE_FILE))
 
 
 def take_in(source: ModelFolder, output_dir: Path) -> ModelFolder:
@@ -59,7 +63,7 @@ def _adopt(source: ModelFolder, output_dir: Path, put: Callable[[Path, Path], No
 
 
 def _copy(source: Path, folder: Path) -> None:
-    for name in (*_FILES, *_STATE_FILES, "held_out.safetensors"):
+    for name in (*_FILES, *_STATE_FILES, HELD_OUT_FILE):
         if (source / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(source / name, folder / name)

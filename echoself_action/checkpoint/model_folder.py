@@ -23,9 +23,12 @@ from .metadata import METADATA_FILE, Metadata, read_metadata
 from .vocabulary import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, check_token_ids
 
 CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE = "config.json", "generation_config.json", "model.safetensors"
-PICKLE_FILE = "pytorch_model.bin"  # in its place, of older models
+PICKLE_FILE = "pytorch_model.bin"  # the weights of older models
 TOKENIZER_FILES = (TOKENIZER_FILE, TOKENIZER_CONFIG_FILE)
-TRAINING_STATE = "training_state"
+TRAINING_STATE = "training_state"  # a folder with these files
+STATE_FILE, OPTIMIZER_FILE = "state.json", "optimizer.safetensors"
+SPARE_FILE = "spare.safetensors"  # tensors of an imported checkpoint that our model does not have
+HELD_OUT_FILE = "held_out.safetensors"
 
 
 @dataclass(frozen=True)

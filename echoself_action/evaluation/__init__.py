@@ -1,46 +1,46 @@
 """Evaluation: held-out loss, comparisons of models, parity with transformers, and generated samples.
 
-What computes is imported at its first use: modes that publish or fetch without computing never load PyTorch. Such modes write
-`from .. import evaluation` and call `evaluation.NAME(...)`.
+Modules that load PyTorch are imported at the first use of one of their names, so that modes which publish or download without
+computing do not load it. Such modes write `from .. import evaluation` and call `evaluation.NAME(...)`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .generation import sample, sample_of
+    from .generation import sample, sample_from
     from .loss import HeldOut, bits_per_byte, bits_per_byte_of
-    from .paired_bootstrap import Difference, Reader, compare, difference, read, reader_of
+    from .paired_bootstrap import Difference, LanguageModel, compare, difference, load_language_model, score
     from .parity import check_parity
 
 __all__ = [
     "Difference",
     "HeldOut",
-    "Reader",
+    "LanguageModel",
     "bits_per_byte",
     "bits_per_byte_of",
     "check_parity",
     "compare",
     "difference",
-    "read",
-    "reader_of",
+    "load_language_model",
     "sample",
-    "sample_of",
+    "sample_from",
+    "score",
 ]
 
 _MODULE_OF = {
     "Difference": "paired_bootstrap",
     "HeldOut": "loss",
-    "Reader": "paired_bootstrap",
+    "LanguageModel": "paired_bootstrap",
     "bits_per_byte": "loss",
     "bits_per_byte_of": "loss",
     "check_parity": "parity",
     "compare": "paired_bootstrap",
     "difference": "paired_bootstrap",
-    "read": "paired_bootstrap",
-    "reader_of": "paired_bootstrap",
+    "load_language_model": "paired_bootstrap",
     "sample": "generation",
-    "sample_of": "generation",
+    "sample_from": "generation",
+    "score": "paired_bootstrap",
 }
 
 if not TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""May this model be published? The gate that `gate` asks for, and its verdict."""
+"""The quality gate: whether a model may be published."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from ..checkpoint.metadata import Comparison
 from ..checkpoint.model_folder import ModelFolder
 
-if TYPE_CHECKING:  # loads PyTorch, and a verdict is read where nothing is compared
+if TYPE_CHECKING:  # loads PyTorch, and verdicts are also used without a comparison
     from .paired_bootstrap import Difference
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the model may be published, and why, in one sentence; with the figures, where two models were compared."""
+    """Whether the model may be published, the reason, and the figures if two models were compared."""
 
     passed: bool
     reason: str
@@ -21,44 +21,43 @@ class Verdict:
 
 
 def is_relative(gate: str) -> bool:
-    """Whether this gate compares with the published model."""
+    """Whether this gate compares the model with the published one."""
     return gate == "improved" or gate.startswith("not_worse")
 
 
 def judge_loss(gate: str, model: ModelFolder) -> Verdict:
-    """The verdict of an absolute gate: `none` lets everything pass, `max_val_loss=X` a held-out loss of at most X.
+    """The verdict of an absolute gate by the recorded loss: `none` passes every model, `max_val_loss=X` a loss of at most X.
 
-    A model whose held-out loss is unknown passes no gate. Losses are nats per token.
+    A model without a recorded held-out loss passes only `none`. Losses are in nats per token.
     """
     loss = model.metadata.val_loss if model.metadata else None
     if loss is None and gate != "none":
-        return Verdict(False, f"the held-out loss of {model.path} is unknown, and the gate wants at most {_number(gate):g}")
+        return Verdict(False, f"the held-out loss of {model.path} is unknown, the maximum is {_number(gate):g}")
     return judge_measured(gate, loss or 0)
 
 
 def judge_measured(gate: str, loss: float) -> Verdict:
-    """The same of a loss that was measured here, whatever the model's own metadata says."""
+    """`judge_loss` for a loss that was measured here, instead of the recorded one."""
     if gate == "none":
-        return Verdict(True, "no gate was asked for")
+        return Verdict(True, "no gate is set")
     limit = _number(gate)
     if loss > limit:
-        return Verdict(False, f"the held-out loss is {loss:.4f}, and the gate wants at most {limit:g}")
-    return Verdict(True, f"the held-out loss is {loss:.4f}, at most {limit:g} as the gate wants")
+        return Verdict(False, f"the held-out loss is {loss:.4f}, above the maximum of {limit:g}")
+    return Verdict(True, f"the held-out loss is {loss:.4f}, within the maximum of {limit:g}")
 
 
 def judge_difference(gate: str, difference: "Difference", against: str) -> Verdict:
-    """The verdict of a relative gate: the whole interval below zero (`improved`), or below a margin (`not_worse=X`).
+    """The verdict of a relative gate: the upper bound of the interval is below 0 (`improved`) or a margin (`not_worse=X`).
 
-    `against` is the commit that the published model is of.
+    `against` is the commit of the published model.
     """
     margin = 0.0 if gate == "improved" else _number(gate)
     passed = difference.high < margin
-    wanted = "better than what is published" if gate == "improved" else f"worse by less than {margin:g}"
-    return Verdict(
-        passed,
-        f"it is {'' if passed else 'not surely '}{wanted}: {difference}",
-        Comparison(against=against, **asdict(difference)),
-    )
+    if gate == "improved":
+        reason = f"{'' if passed else 'not '}significantly better than the published model"
+    else:
+        reason = f"{'not' if passed else 'may be'} worse than the published model by {margin:g} or more"
+    return Verdict(passed, f"{reason}: {difference}", Comparison(against=against, **asdict(difference)))
 
 
 def _number(gate: str) -> float:

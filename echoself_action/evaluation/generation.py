@@ -1,4 +1,4 @@
-"""Text from a model, to look at."""
+"""Sampling text from a model."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,9 +16,9 @@ from ..model import Model
 def sample_ids(
     model: Model, ids: list[int], end: int | None, tokens: int, temperature: float, seed: int, seconds: float = 10
 ) -> list[int]:
-    """Up to `tokens` sampled ids after `ids`; ends early, and without it, at the id `end`.
+    """Up to `tokens` sampled ids that continue `ids`. Sampling stops at the id `end`, which is not returned.
 
-    No token is begun after `seconds`: a large model on a CPU would else take a job beyond its time.
+    It also stops after `seconds`, because a large model on a CPU could exceed the time limit of a job.
     """
     deadline = time.monotonic() + seconds
     generator = torch.Generator().manual_seed(seed)
@@ -37,9 +37,9 @@ def sample_ids(
 
 
 def next_logits(model: Model) -> Callable[[Sequence[int]], Tensor]:
-    """A function of a text's ids: the logits (vocab_size) of the one after them. Each call has the text of the last, gone on.
+    """A function of a text's ids that returns the logits (vocab_size) of the next one. Each call must continue the last text.
 
-    While the text fits into the model's window, its new ids alone are computed; then, for each call, all of the window.
+    While the text fits into block_size, only its new ids are computed; beyond that, each call computes the whole window.
     """
     incremental, device, seen = model.incremental(), next(model.parameters()).device, 0
 
@@ -54,8 +54,8 @@ def next_logits(model: Model) -> Callable[[Sequence[int]], Tensor]:
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """What a model is given to go on from: the start of a document, and `prompt`."""
-    # the first character of nanoGPT's vocabularies, which have no end of text, is a line break: its sample.py begins so too
+    """The ids of `prompt` at the start of a document."""
+    # nanoGPT's vocabularies have no end-of-text token; their first character is a line break, with which its sample.py starts
     start = 0 if tokenizer.end_of_text_id is None else tokenizer.end_of_text_id
     return [start, *(int(i) for i in tokenizer.encode_batch([prompt])[0])]
 
@@ -69,14 +69,11 @@ def sample(
     seed: int = 0,
     seconds: float = 10,
 ) -> str:
-    """Up to `tokens` sampled tokens after `prompt` (none: the start of a document); ends early at end-of-text.
-
-    No token is begun after `seconds`.
-    """
-    begun, end = prompt_ids(tokenizer, prompt), tokenizer.end_of_text_id
-    return prompt + tokenizer.decode(sample_ids(model, begun, end, tokens, temperature, seed, seconds))
+    """`prompt`, at the start of a document, and up to `tokens` sampled tokens. Stops at end-of-text and after `seconds`."""
+    ids, end = prompt_ids(tokenizer, prompt), tokenizer.end_of_text_id
+    return prompt + tokenizer.decode(sample_ids(model, ids, end, tokens, temperature, seed, seconds))
 
 
-def sample_of(folder: ModelFolder) -> str:
-    """A sample from the model in `folder`, with the defaults of `sample`."""
+def sample_from(folder: ModelFolder) -> str:
+    """`sample` from the model in `folder`, with its defaults."""
     return sample(load_model(folder), load_tokenizer(folder.path))

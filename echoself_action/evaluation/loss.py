@@ -1,6 +1,6 @@
-"""Held-out loss: the mean cross-entropy over a fixed part of the validation split, in fp32, as the model is published.
+"""Held-out loss: the mean cross-entropy on a fixed part of the validation split, in fp32 like the published model.
 
-It is given in nats per token, and in bits per byte, which does not depend on the tokenizer.
+It is in nats per token, or in bits per byte, which does not depend on the tokenizer.
 """
 
 import math
@@ -17,14 +17,14 @@ from ..model import Model
 from .held_out import read_held_out
 
 _TOKENS_AT_ONCE = 8192
-_LOGITS_AT_ONCE = 1 << 26  # 256 MiB: with a large vocabulary it is they that take the memory
+_LOGITS_AT_ONCE = 1 << 26  # 256 MiB in fp32
 
 
 class HeldOut:
-    """The windows that every evaluation of a run reads.
+    """The windows of held-out text that every evaluation of a run uses.
 
-    `tokens` is the validation split (1-D). `limit` is how many of its tokens to read: as many whole windows as that
-    allows, evenly spaced over the split; 0 is the whole of it, its last, shorter window included.
+    `tokens` is the validation split (1-D). `limit` is the maximum number of tokens, rounded down to whole windows that are
+    evenly spaced over the split. 0 means all of it, including a shorter last window.
     """
 
     def __init__(self, tokens: npt.NDArray[np.unsignedinteger], block_size: int, limit: int = 0) -> None:
@@ -41,23 +41,23 @@ class HeldOut:
 
     @property
     def positions(self) -> int:
-        """How many tokens an evaluation predicts, about."""
+        """The approximate number of tokens that an evaluation predicts."""
         return len(self._starts) * self._block_size
 
     def windows(self) -> list[npt.NDArray[np.unsignedinteger]]:
-        """The windows themselves, each with a first token that nobody predicts."""
+        """The windows (1-D ids). The first token of each is only context."""
         return [self._tokens[start : start + self._block_size + 1] for start in self._starts]
 
     def loss(self, model: Model) -> float:
-        """Mean negative log-likelihood in nats per token. Leaves the model in the mode it was in."""
+        """Mean negative log-likelihood in nats per token. Restores the model's training mode."""
         total, count = self.sums(model)
         return total / count
 
     @torch.no_grad()
     def sums(self, model: Model, rank: int = 0, size: int = 1) -> tuple[float, int]:
-        """The negative log-likelihood of the tokens that the process `rank` of `size` reads, in nats, and their number.
+        """The summed negative log-likelihood in nats of the tokens of process `rank` of `size`, and their number.
 
-        All of them call the model equally often, for one that is sharded computes only with all of them.
+        Every process calls the model equally often: the forward pass of a sharded model is a collective operation.
         """
         device = next(model.parameters()).device
         was_training = model.training
@@ -85,7 +85,10 @@ class HeldOut:
 def bits_per_byte(
     loss: float, tokenizer: Tokenizer, windows: Sequence[npt.NDArray[np.integer]], label_shift: int = 1
 ) -> float | None:
-    """`loss` (nats per token, over `windows`: 1-D ids, each with `label_shift` that nobody predicts) in bits per byte."""
+    """`loss` (nats per token) in bits per byte; None if nothing is predicted.
+
+    `windows` (1-D ids) are the text of the loss. The first `label_shift` ids of each are not predicted.
+    """
     predicted = [window[label_shift:] for window in windows]
     text = (tokenizer.decode(int(i) for i in ids if i != tokenizer.end_of_text_id) for ids in predicted)
     size = sum(len(piece.encode("utf-8", "replace")) for piece in text)
@@ -93,9 +96,9 @@ def bits_per_byte(
 
 
 def bits_per_byte_of(folder: ModelFolder) -> float | None:
-    """The recorded validation loss of a checkpoint in bits per byte of the held-out text kept beside it.
+    """The recorded validation loss of a checkpoint in bits per byte of the held-out text that is stored with it.
 
-    None where the loss was not recorded or no held-out text was kept.
+    None if no loss was recorded or no held-out text is stored.
     """
     loss, windows = folder.metadata.val_loss if folder.metadata else None, read_held_out(folder.path)
     if loss is None or not windows:

@@ -1,7 +1,8 @@
-"""Is one model better than another? Both read the same held-out text, window by window, and the difference gets an interval.
+"""Compares two models on the same held-out text: the difference of their losses with a 95 % confidence interval.
 
-Windows are resampled in pairs (a paired bootstrap: Efron & Tibshirani 1993; Koehn 2004, for translation), so what makes one
-window harder than another cancels out. Models with one tokenizer are compared in nats per token, others in bits per byte.
+Windows are resampled in pairs (paired bootstrap: Efron & Tibshirani 1993; Koehn 2004 for machine translation), so differences
+in difficulty between windows cancel out. Models with the same tokenizer are compared in nats per token, others in bits per
+byte.
 """
 
 import math
@@ -20,29 +21,30 @@ from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..model import Model
 
 RESAMPLES, _SEED = 10_000, 0
-_LOGITS_AT_ONCE, _PICKS_AT_ONCE = 1 << 26, 1 << 20  # numbers, which bounds the memory that they take
+_LOGITS_AT_ONCE, _DRAWS_AT_ONCE = 1 << 26, 1 << 20  # elements at a time, to limit memory
 
 Ids = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
-class Reader:
-    """A model and the tokenizer of its ids."""
+class LanguageModel:
+    """A model and its tokenizer."""
 
     model: Model
     tokenizer: Tokenizer
 
 
-def reader_of(folder: ModelFolder) -> Reader:
-    """The model and the tokenizer of a model folder."""
-    return Reader(load_model(folder), load_tokenizer(folder.path))
+def load_language_model(folder: ModelFolder) -> LanguageModel:
+    """Load the model and the tokenizer of a model folder."""
+    return LanguageModel(load_model(folder), load_tokenizer(folder.path))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Candidate minus published: below zero is better. `low` to `high` is the 95% interval; `windows` were resampled.
+    """The loss of a candidate minus that of the published model: below zero, the candidate is better.
 
-    `candidate` and `published` are the losses, in `unit`; `tokens` is how many the candidate predicted.
+    `candidate` and `published` are the losses in `unit`. `low` and `high` are the bounds of the 95 % confidence interval of
+    their difference, from `windows` resampled windows. `tokens` is the number of tokens that the candidate predicted.
     """
 
     candidate: float
@@ -59,23 +61,24 @@ class Difference:
 
     def __str__(self) -> str:
         return (
-            f"{self.candidate:.4f} against {self.published:.4f} {self.unit}, a difference of {self.mean:+.4f} (95% interval "
-            f"{self.low:+.4f} to {self.high:+.4f}, from {self.windows} windows with {self.tokens:,} tokens)"
+            f"{self.candidate:.4f} vs. {self.published:.4f} {self.unit}, difference {self.mean:+.4f} "
+            f"(95 % CI {self.low:+.4f} to {self.high:+.4f}; {self.windows} windows, {self.tokens:,} tokens)"
         )
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a model made of the held-out text: for each window, what it lost in nats, over how many tokens and how many bytes.
+class Scores:
+    """The losses of a model on held-out text. For each window: the summed loss in nats, and the number of predicted tokens and
+    of their bytes.
 
-    `seconds` is how long the model took.
+    `seconds` is the time that the model took, `tokenizer` the digest of its tokenizer.
     """
 
     nats: npt.NDArray[np.float64]
     tokens: npt.NDArray[np.float64]
     bytes: npt.NDArray[np.float64]
     seconds: float
-    tokenizer: str  # its digest
+    tokenizer: str
 
     @property
     def loss(self) -> float:
@@ -91,27 +94,28 @@ class Reading:
         return float(self.tokens.sum() / self.seconds)
 
 
-def read(reader: Reader, windows: Sequence[Ids], tokenizer: Tokenizer) -> Reading:
-    """Read `windows`: 1-D ids of `tokenizer`, each with a first token that nobody predicts.
+def score(language_model: LanguageModel, windows: Sequence[Ids], tokenizer: Tokenizer) -> Scores:
+    """Compute the losses of a model on `windows` (1-D ids of `tokenizer`). The first token of each is only context.
 
-    A reader with another tokenizer reads the same text in its own ids.
+    For a model with another tokenizer the text of the windows is tokenized again.
     """
-    if reader.tokenizer.digest != tokenizer.digest:
+    model, own = language_model.model, language_model.tokenizer
+    if own.digest != tokenizer.digest:
         texts = [_text(tokenizer, window) for window in windows]
-        windows = [np.asarray(ids, np.int64) for ids in reader.tokenizer.encode_batch(texts)]
+        windows = [np.asarray(ids, np.int64) for ids in own.encode_batch(texts)]
     started = time.perf_counter()
-    scores = _scores(reader.model, windows)
+    losses = _window_losses(model, windows)
     seconds = time.perf_counter() - started
-    shift = reader.model.label_shift
-    sizes = [len(_text(reader.tokenizer, window[shift:]).encode("utf-8", "replace")) for window in windows]
-    return Reading(scores[:, 0], scores[:, 1], np.maximum(sizes, 1.0), seconds, reader.tokenizer.digest)
+    shift = model.label_shift
+    sizes = [len(_text(own, window[shift:]).encode("utf-8", "replace")) for window in windows]
+    return Scores(losses[:, 0], losses[:, 1], np.maximum(sizes, 1.0), seconds, own.digest)
 
 
-def difference(candidate: Reading, published: Reading) -> Difference:
-    """Between two readings of the same windows."""
+def difference(candidate: Scores, published: Scores) -> Difference:
+    """The difference of two models, from their scores on the same windows."""
     same = candidate.tokenizer == published.tokenizer
-    usable = (candidate.tokens > 0) & (published.tokens > 0)
-    ours, theirs = (_pairs(reading, same)[usable] for reading in (candidate, published))
+    predicted = (candidate.tokens > 0) & (published.tokens > 0)
+    ours, theirs = (_loss_and_size(scores, same)[predicted] for scores in (candidate, published))
     low, high = interval(ours, theirs)
     return Difference(
         candidate=float(_ratio(ours.sum(0))),
@@ -120,40 +124,40 @@ def difference(candidate: Reading, published: Reading) -> Difference:
         high=high,
         unit="nats per token" if same else "bits per byte",
         windows=len(ours),
-        tokens=int(candidate.tokens[usable].sum()),
+        tokens=int(candidate.tokens[predicted].sum()),
     )
 
 
-def compare(candidate: Reader, published: Reader, windows: Sequence[Ids]) -> Difference:
-    """Compare on `windows`, in ids of the candidate's tokenizer; see `read`."""
-    ours, theirs = (read(reader, windows, candidate.tokenizer) for reader in (candidate, published))
+def compare(candidate: LanguageModel, published: LanguageModel, windows: Sequence[Ids]) -> Difference:
+    """Compare two models on `windows` (1-D ids of the candidate's tokenizer)."""
+    ours, theirs = (score(model, windows, candidate.tokenizer) for model in (candidate, published))
     return difference(ours, theirs)
 
 
 def interval(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], resamples: int = RESAMPLES) -> tuple[float, float]:
-    """The 95% interval of the difference of two losses, each given by window: (summed loss, what it is divided by)."""
+    """The 95 % confidence interval of the difference of two losses: for each window, the summed loss and its divisor."""
     windows, random = len(ours), np.random.default_rng(_SEED)
-    at_once = max(1, _PICKS_AT_ONCE // windows)
+    at_once = max(1, _DRAWS_AT_ONCE // windows)
     differences = []
     for start in range(0, resamples, at_once):
         rows = np.arange(min(at_once, resamples - start))[:, None]
-        # a tenth of the time of drawing the counts themselves: the windows of every row have numbers of their own
-        picks = random.integers(windows, size=(len(rows), windows)) + rows * windows
-        counts = np.bincount(picks.ravel(), minlength=picks.size).reshape(picks.shape).astype(np.float64)
-        differences.append(_ratio(counts @ ours) - _ratio(counts @ theirs))  # one after the other: of equals exactly zero
+        # one bincount for all rows takes a tenth of the time of drawing counts: each row has its own range of window numbers
+        draws = random.integers(windows, size=(len(rows), windows)) + rows * windows
+        counts = np.bincount(draws.ravel(), minlength=draws.size).reshape(draws.shape).astype(np.float64)
+        differences.append(_ratio(counts @ ours) - _ratio(counts @ theirs))  # subtract last: exactly zero for equal models
     low, high = np.quantile(np.concatenate(differences), [0.025, 0.975])
     return float(low), float(high)
 
 
-def _pairs(reading: Reading, by_token: bool) -> npt.NDArray[np.float64]:
-    """By window: the loss, and what it is divided by."""
-    if by_token:
-        return np.column_stack([reading.nats, reading.tokens])
-    return np.column_stack([reading.nats / math.log(2), reading.bytes])
+def _loss_and_size(scores: Scores, per_token: bool) -> npt.NDArray[np.float64]:
+    """For each window, the summed loss and the number of tokens, or of bytes: (windows, 2)."""
+    if per_token:
+        return np.column_stack([scores.nats, scores.tokens])
+    return np.column_stack([scores.nats / math.log(2), scores.bytes])
 
 
 def _text(tokenizer: Tokenizer, ids: Ids) -> str:
-    """Without what ends a document: another tokenizer writes that differently."""
+    """The text without end-of-text tokens, which other tokenizers write differently."""
     return tokenizer.decode(int(i) for i in ids if i != tokenizer.end_of_text_id)
 
 
@@ -162,8 +166,8 @@ def _ratio(pairs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 @torch.no_grad()
-def _scores(model: Model, windows: Sequence[Ids]) -> npt.NDArray[np.float64]:
-    """For every window: the summed negative log-likelihood in nats, and how many tokens were predicted."""
+def _window_losses(model: Model, windows: Sequence[Ids]) -> npt.NDArray[np.float64]:
+    """For each window, the summed negative log-likelihood in nats and the number of predicted tokens: (windows, 2)."""
     size, device = model.config.block_size, next(model.parameters()).device
     pieces = [
         (index, window[start : start + size + 1])

@@ -1,4 +1,4 @@
-"""Two or more models side by side: all read the same held-out text and go on from the same prompts; is one surely better?"""
+"""Compares two or more models: their losses on the same held-out text, and samples from the same prompts."""
 
 import time
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
 from ..corpus.tokenizer import Tokenizer
 from .generation import prompt_ids, sample_ids
-from .paired_bootstrap import Difference, Ids, Reading, difference, read, reader_of
+from .paired_bootstrap import Difference, Ids, Scores, difference, load_language_model, score
 
 SAMPLE_TOKENS, _TEMPERATURE, _SEED = 60, 0.8, 0
 _PROMPTS, _PROMPT_WORDS = 2, 8
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """A model and what it did. `name` is what the user calls it, `place` where exactly it is from; `size` in bytes.
+class RankedModel:
+    """A candidate and its results. `name` is the name that the user gave, `place` its exact source; `size` is in bytes.
 
-    `texts` is what it wrote after each prompt, at `tokens_per_second`.
+    `texts` are samples, one for each prompt, generated at `tokens_per_second`.
     """
 
     name: str
@@ -27,66 +27,67 @@ class Entrant:
     tokenizer: str
     parameters: int
     size: int
-    reading: Reading
+    scores: Scores
     texts: tuple[str, ...]
     tokens_per_second: float
 
 
 @dataclass(frozen=True)
-class Contest:
-    """`differences` are each entrant's from the first, without the first. `winner` is surely better than every other:
+class Ranking:
+    """The results of a comparison. `held_out` describes the held-out text.
 
-    the 95% interval of each difference is on its side of zero. None where no entrant is.
+    `differences` are those of each model but the first from the first. `winner` is the model that is significantly better than
+    every other: the 95 % confidence interval of each difference is below zero. None if there is no such model.
     """
 
     held_out: str
     prompts: tuple[str, ...]
-    entrants: tuple[Entrant, ...]
+    models: tuple[RankedModel, ...]
     differences: tuple[Difference, ...]
-    winner: Entrant | None
+    winner: RankedModel | None
 
 
 def prompts_from(windows: Sequence[Ids], tokenizer: Tokenizer) -> tuple[str, ...]:
-    """The start of a document, and the first words of some held-out windows, which are evenly spaced."""
+    """The empty prompt, and the first words of evenly spaced windows."""
     stride = max(1, len(windows) // _PROMPTS)
     texts = [tokenizer.decode(i for i in window if i != tokenizer.end_of_text_id) for window in windows[::stride][:_PROMPTS]]
     return ("", *dict.fromkeys(" ".join(text.split()[:_PROMPT_WORDS]) for text in texts if text.split()))
 
 
-def enter(
+def evaluate_model(
     name: str, place: str, folder: ModelFolder, windows: Sequence[Ids], tokenizer: Tokenizer, prompts: Sequence[str]
-) -> Entrant:
-    """Have a model write and read. `windows` are ids of `tokenizer`, which may be another than the model's."""
-    reader = reader_of(folder)
-    ours = reader.tokenizer
-    begun = [prompt_ids(ours, prompt) for prompt in prompts]
-    sample_ids(reader.model, begun[0], None, 1, _TEMPERATURE, _SEED)  # the first step of a process is slower than all others
+) -> RankedModel:
+    """Sample from a model and compute its losses on `windows` (1-D ids of `tokenizer`, not necessarily the model's own)."""
+    loaded = load_language_model(folder)
+    model, own = loaded.model, loaded.tokenizer
+    prompts_as_ids = [prompt_ids(own, prompt) for prompt in prompts]
+    sample_ids(model, prompts_as_ids[0], None, 1, _TEMPERATURE, _SEED)  # warm-up: the first step of a process is slower
     started = time.perf_counter()
-    written = [sample_ids(reader.model, ids, ours.end_of_text_id, SAMPLE_TOKENS, _TEMPERATURE, _SEED) for ids in begun]
+    samples = [sample_ids(model, ids, own.end_of_text_id, SAMPLE_TOKENS, _TEMPERATURE, _SEED) for ids in prompts_as_ids]
     seconds = time.perf_counter() - started
-    return Entrant(
+    return RankedModel(
         name=name,
         place=place,
         step=folder.step,
         architecture=folder.architecture.name,
-        tokenizer=ours.name,
-        parameters=reader.model.parameter_count(),
+        tokenizer=own.name,
+        parameters=model.parameter_count(),
         size=(folder.path / WEIGHTS_FILE).stat().st_size,
-        reading=read(reader, windows, tokenizer),
-        texts=tuple(ours.decode(ids) for ids in written),
-        tokens_per_second=sum(map(len, written)) / seconds,
+        scores=score(loaded, windows, tokenizer),
+        texts=tuple(own.decode(ids) for ids in samples),
+        tokens_per_second=sum(map(len, samples)) / seconds,
     )
 
 
-def judge(held_out: str, prompts: tuple[str, ...], entrants: Sequence[Entrant]) -> Contest:
-    """The verdict. `held_out` says which text was read."""
-    first, *others = entrants
-    ranked = sorted(entrants, key=lambda entrant: entrant.reading.bits_per_byte)
-    ahead = [difference(ranked[0].reading, other.reading).high < 0 for other in ranked[1:]]
-    return Contest(
+def rank(held_out: str, prompts: tuple[str, ...], models: Sequence[RankedModel]) -> Ranking:
+    """Compare all models and find the winner. `held_out` describes the held-out text."""
+    first, *others = models
+    best, *rest = sorted(models, key=lambda model: model.scores.bits_per_byte)
+    better = [difference(best.scores, other.scores).high < 0 for other in rest]
+    return Ranking(
         held_out=held_out,
         prompts=prompts,
-        entrants=tuple(entrants),
-        differences=tuple(difference(other.reading, first.reading) for other in others),
-        winner=ranked[0] if all(ahead) else None,
+        models=tuple(models),
+        differences=tuple(difference(other.scores, first.scores) for other in others),
+        winner=best if all(better) else None,
     )

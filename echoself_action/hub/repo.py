@@ -15,7 +15,10 @@ from ..checkpoint.metadata import METADATA_FILE
 from ..checkpoint.model_folder import (
     CONFIG_FILE,
     GENERATION_FILE,
+    OPTIMIZER_FILE,
     PICKLE_FILE,
+    SPARE_FILE,
+    STATE_FILE,
     TOKENIZER_FILES,
     TRAINING_STATE,
     WEIGHTS_FILE,
@@ -37,8 +40,8 @@ MODEL_FILES = (*REQUIRED_FILES, GENERATION_FILE, METADATA_FILE)
 # our own modeling code, published with models that transformers has no code for; it is never run after a download
 CODE_FILES = tuple(name for architecture in ARCHITECTURES.values() for name in architecture.code_files)
 PICKLED_FILES = (CONFIG_FILE, PICKLE_FILE, *TOKENIZER_FILES, METADATA_FILE)
-STATE_FILES = (f"{TRAINING_STATE}/state.json", f"{TRAINING_STATE}/optimizer.safetensors")
-SPARE_STATE_FILES = (f"{TRAINING_STATE}/spare.safetensors",)  # of some imported models
+STATE_FILES = (f"{TRAINING_STATE}/{STATE_FILE}", f"{TRAINING_STATE}/{OPTIMIZER_FILE}")
+SPARE_STATE_FILES = (f"{TRAINING_STATE}/{SPARE_FILE}",)  # of some imported models
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..evaluation.held_out import read_held_out
 from ..evaluation.loss import HeldOut
 from ..evaluation.paired_bootstrap import Ids
-from ..evaluation.ranking import Contest, enter, judge, prompts_from
+from ..evaluation.ranking import Ranking, evaluate_model, prompts_from, rank
 from ..hub.client import open_hub, require_write_access
 from ..hub.endpoint import Hub
 from ..hub.tags import BEST, TIMESTAMP, move_tag, set_tag, timestamp_tag
@@ -43,26 +43,26 @@ def run(inputs: CompareInputs | ReviewInputs) -> int:
                 found = local_candidate(inputs, name, folder) if local or hub is None else hub_candidate(hub, name, folder)
                 candidates.append(found)
         with part("Comparing"):
-            contest = _contest(inputs, candidates)
-            for line in comparison_log(contest):
+            ranking = _ranking(inputs, candidates)
+            for line in comparison_log(ranking):
                 note(line)
-        page = write_comparison_page(inputs.output_dir, contest)
-        winner = next((one for one in candidates if contest.winner and one.name == contest.winner.name), None)
+        page = write_comparison_page(inputs.output_dir, ranking)
+        winner = next((one for one in candidates if ranking.winner and one.name == ranking.winner.name), None)
         outputs = {"report": str(page)} | (_outputs(hub, winner, scratch) if winner else {})
         if inputs.promote == "better":
             outputs["tag"] = _promote(inputs, hub, winner)
-    if contest.winner:
-        outputs |= {"winner": contest.winner.name, "val_loss": f"{contest.winner.reading.loss:.6f}"}
-    write_summary(comparison_summary(contest, str(page)))
+    if ranking.winner:
+        outputs |= {"winner": ranking.winner.name, "val_loss": f"{ranking.winner.scores.loss:.6f}"}
+    write_summary(comparison_summary(ranking, str(page)))
     set_outputs(outputs)
     return 0
 
 
-def _contest(inputs: CompareInputs, candidates: Sequence[ResolvedCandidate]) -> Contest:
+def _ranking(inputs: CompareInputs, candidates: Sequence[ResolvedCandidate]) -> Ranking:
     origin, windows, tokenizer = _held_out(inputs, candidates)
     prompts = prompts_from(windows, tokenizer)
-    entrants = [enter(one.name, one.place, one.folder, windows, tokenizer, prompts) for one in candidates]
-    return judge(f"{len(windows):,} windows, {origin}", prompts, entrants)
+    models = [evaluate_model(one.name, one.place, one.folder, windows, tokenizer, prompts) for one in candidates]
+    return rank(f"{len(windows):,} windows, {origin}", prompts, models)
 
 
 def _held_out(inputs: CompareInputs, candidates: Sequence[ResolvedCandidate]) -> tuple[str, Sequence[Ids], Tokenizer]:

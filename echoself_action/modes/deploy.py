@@ -103,7 +103,7 @@ def _report(publication: Publication) -> dict[str, str]:
     if sample is None:
         # if nothing is sent, PyTorch would be loaded for the sample alone
         unchanged = verdict.passed and not publication.has_changes
-        sample = "" if unchanged else without_secrets(evaluation.sample_of(publication.model))
+        sample = "" if unchanged else without_secrets(evaluation.sample_from(publication.model))
     commit = published.commit if published and published.deployed else ""
     section = Publishing(url, verdict, commit, published.pr_url if published else "", publication.history)
     output_dir = publication.inputs.output_dir

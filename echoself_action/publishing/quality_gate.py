@@ -38,8 +38,10 @@ def _verdict(publication: Publication) -> Verdict:
             return Verdict(False, "there is no held-out text to compare on: neither with the checkpoint nor from `data`")
         with TemporaryDirectory() as folder:
             theirs = fetch(publication.hub, publication.remote, Path(folder), note).model
-            readers = evaluation.reader_of(publication.model), evaluation.reader_of(theirs)
-            verdict = judge_difference(gate, evaluation.compare(*readers, windows), published.commit)
+            ours = evaluation.load_language_model(publication.model)
+            verdict = judge_difference(
+                gate, evaluation.compare(ours, evaluation.load_language_model(theirs), windows), published.commit
+            )
         note(f"gate {gate}: {verdict.reason}")
     return verdict
 

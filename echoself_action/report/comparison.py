@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from ..evaluation.paired_bootstrap import Difference
-from ..evaluation.ranking import Contest, Entrant
+from ..evaluation.ranking import RankedModel, Ranking
 from ..markdown import code, indented, table
 from .charts import interval_chart
 from .html_page import render, write_html
@@ -12,70 +12,70 @@ from .html_page import render, write_html
 PAGE_FILE = "compare.html"
 
 
-def figures(entrant: Entrant) -> dict[str, str]:
+def figures(model: RankedModel) -> dict[str, str]:
     """The figures of a model, by their labels."""
-    reading = entrant.reading
+    scores = model.scores
     return {
-        "source": entrant.place,
-        "step": f"{entrant.step:,}",
-        "loss, nats per token": f"{reading.loss:.4f}",
-        "perplexity": f"{math.exp(min(reading.loss, 700)):,.2f}",
-        "bits per byte": f"{reading.bits_per_byte:.4f}",
-        "parameters": f"{entrant.parameters:,}",
-        "size of the weights": f"{entrant.size:,} bytes",
-        "architecture": entrant.architecture,
-        "tokenizer": entrant.tokenizer,
-        "evaluation speed": f"{reading.tokens_per_second:,.0f} tokens/s",
-        "generation speed": f"{entrant.tokens_per_second:,.0f} tokens/s",
+        "source": model.place,
+        "step": f"{model.step:,}",
+        "loss, nats per token": f"{scores.loss:.4f}",
+        "perplexity": f"{math.exp(min(scores.loss, 700)):,.2f}",
+        "bits per byte": f"{scores.bits_per_byte:.4f}",
+        "parameters": f"{model.parameters:,}",
+        "size of the weights": f"{model.size:,} bytes",
+        "architecture": model.architecture,
+        "tokenizer": model.tokenizer,
+        "evaluation speed": f"{scores.tokens_per_second:,.0f} tokens/s",
+        "generation speed": f"{model.tokens_per_second:,.0f} tokens/s",
     }
 
 
-def verdict(contest: Contest) -> str:
+def verdict(ranking: Ranking) -> str:
     """The result, as a title."""
-    if contest.winner is None:
+    if ranking.winner is None:
         return "No candidate is significantly better than all others"
-    return f"{contest.winner.name} is significantly better than every other candidate"
+    return f"{ranking.winner.name} is significantly better than every other candidate"
 
 
-def against_first(contest: Contest) -> list[tuple[str, str, Difference]]:
+def against_first(ranking: Ranking) -> list[tuple[str, str, Difference]]:
     """Each candidate but the first: its name, its relation to the first ("significantly better than X"), the difference."""
-    first, *others = contest.entrants
+    first, *others = ranking.models
     return [
         (other.name, f"{_relation(found)} {first.name}", found)
-        for other, found in zip(others, contest.differences, strict=True)
+        for other, found in zip(others, ranking.differences, strict=True)
     ]
 
 
-def comparison_log(contest: Contest) -> list[str]:
+def comparison_log(ranking: Ranking) -> list[str]:
     """Lines for the log."""
-    lines = [f"held-out text: {contest.held_out}"]
-    for entrant in contest.entrants:
-        lines.append(f"{entrant.name}: {', '.join(f'{name} {value}' for name, value in figures(entrant).items())}")
-    lines += [f"{name} is {relation}: {found}" for name, relation, found in against_first(contest)]
-    return [*lines, f"{verdict(contest)}."]
+    lines = [f"held-out text: {ranking.held_out}"]
+    for model in ranking.models:
+        lines.append(f"{model.name}: {', '.join(f'{name} {value}' for name, value in figures(model).items())}")
+    lines += [f"{name} is {relation}: {found}" for name, relation, found in against_first(ranking)]
+    return [*lines, f"{verdict(ranking)}."]
 
 
-def comparison_summary(contest: Contest, page: str) -> str:
+def comparison_summary(ranking: Ranking, page: str) -> str:
     """Markdown for the job summary; `page` is the path of compare.html."""
-    columns = [figures(entrant) for entrant in contest.entrants]
-    head = ["", *(code(entrant.name) for entrant in contest.entrants)]
+    columns = [figures(model) for model in ranking.models]
+    head = ["", *(code(model.name) for model in ranking.models)]
     rows = [[name, *(code(column[name]) for column in columns)] for name in columns[0]]
     sections = [
-        f"## Compared: {verdict(contest)}",
+        f"## Compared: {verdict(ranking)}",
         table(head, rows),
-        "\n".join(f"- {code(name)} is {code(relation)}: {found}" for name, relation, found in against_first(contest)),
-        f"Held-out text: {code(contest.held_out)}. The full report is {code(page)}; upload it as an artifact to view it.",
+        "\n".join(f"- {code(name)} is {code(relation)}: {found}" for name, relation, found in against_first(ranking)),
+        f"Held-out text: {code(ranking.held_out)}. The full report is {code(page)}; upload it as an artifact to view it.",
     ]
-    for number, prompt in enumerate(contest.prompts):
-        texts = "\n\n".join(f"{code(entrant.name)}\n\n{indented(entrant.texts[number])}" for entrant in contest.entrants)
+    for number, prompt in enumerate(ranking.prompts):
+        texts = "\n\n".join(f"{code(model.name)}\n\n{indented(model.texts[number])}" for model in ranking.models)
         title = prompt_title(prompt).replace("&", "&amp;").replace("<", "&lt;")
         sections.append(f"<details><summary>Samples, prompt: {title}</summary>\n\n{texts}\n\n</details>")
     return "\n\n".join(sections) + "\n"
 
 
-def write_comparison_page(output_dir: Path, contest: Contest) -> Path:
+def write_comparison_page(output_dir: Path, ranking: Ranking) -> Path:
     """Write compare.html, the models side by side, into `output_dir`; returns its path."""
-    return write_html(output_dir / PAGE_FILE, _page(contest))
+    return write_html(output_dir / PAGE_FILE, _page(ranking))
 
 
 def prompt_title(prompt: str) -> str:
@@ -89,20 +89,20 @@ def _relation(found: Difference) -> str:
     return "significantly worse than" if found.low > 0 else "not significantly different from"
 
 
-def _page(contest: Contest) -> str:
-    columns = [figures(entrant) for entrant in contest.entrants]
-    compared = against_first(contest)
+def _page(ranking: Ranking) -> str:
+    columns = [figures(model) for model in ranking.models]
+    compared = against_first(ranking)
     reach = max((max(abs(one.low), abs(one.high)) for _, _, one in compared), default=0.0)  # one scale for all bars
     return render(
         "compare.html",
-        contest=contest,
-        verdict=verdict(contest),
+        ranking=ranking,
+        verdict=verdict(ranking),
         rows=[(name, [column[name] for column in columns]) for name in columns[0]],
         intervals=[
             (name, f"{relation}: {one}", interval_chart(one.low, one.mean, one.high, reach)) for name, relation, one in compared
         ],
         samples=[
-            (prompt_title(prompt), [(entrant.name, entrant.texts[number]) for entrant in contest.entrants])
-            for number, prompt in enumerate(contest.prompts)
+            (prompt_title(prompt), [(model.name, model.texts[number]) for model in ranking.models])
+            for number, prompt in enumerate(ranking.prompts)
         ],
     )

@@ -14,11 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from ..checkpoint.model_folder import ModelFolder, sha256
+from ..checkpoint.model_folder import HELD_OUT_FILE, ModelFolder, sha256
 from ..config.inputs import ReviewInputs
 from ..config.outputs import set_outputs
 from ..errors import GATE_REFUSED, CheckpointError, EchoselfError, HubError
-from ..evaluation.held_out import HELD_OUT_FILE, write_held_out
+from ..evaluation.held_out import write_held_out
 from ..evaluation.loss import HeldOut
 from ..hub.client import open_hub, require_write_access
 from ..hub.endpoint import Hub

@@ -112,10 +112,10 @@ def _check_gate(folder: Path, published: ModelFolder, windows: "list[Ids]", gate
     if gate == "none":
         return judge_measured(gate, 0)
     tokenizer = load_tokenizer(published.path)
-    proposed = evaluation.read(evaluation.reader_of(read_model_folder(folder)), windows, tokenizer)
+    proposed = evaluation.score(evaluation.load_language_model(read_model_folder(folder)), windows, tokenizer)
     if not is_relative(gate):
         return judge_measured(gate, proposed.loss)
-    before = evaluation.read(evaluation.reader_of(published), windows, tokenizer)
+    before = evaluation.score(evaluation.load_language_model(published), windows, tokenizer)
     return judge_difference(gate, evaluation.difference(proposed, before), against)
 
 

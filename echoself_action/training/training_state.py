@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 
 from ..checkpoint.arrays import Array
-from ..checkpoint.model_folder import TRAINING_STATE, ModelFolder, sha256
+from ..checkpoint.model_folder import OPTIMIZER_FILE, SPARE_FILE, STATE_FILE, TRAINING_STATE, ModelFolder, sha256
 from ..checkpoint.safetensors_writer import save_tensors
 from ..errors import CheckpointError
 from .optim.schedule import Schedule
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _WITHOUT = "Delete that folder to resume from the weights alone, or use another checkpoint."
-STATE_FILE, OPTIMIZER_FILE, SPARE_FILE = "state.json", "optimizer.safetensors", "spare.safetensors"
-
-
 _SCALE_GROWTH_INTERVAL = 2000  # steps
 
 

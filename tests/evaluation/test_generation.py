@@ -19,8 +19,8 @@ def model(small_config: GPT2Config) -> GPT2:
 
 
 @pytest.fixture(params=["gpt2", "nanecho", "legacy nanecho"])
-def sure_model(request: pytest.FixtureRequest, small_config: GPT2Config) -> Model:
-    """One of either architecture whose logits differ enough for each token to depend on those before."""
+def large_logits_model(request: pytest.FixtureRequest, small_config: GPT2Config) -> Model:
+    """A model whose logits differ enough for each token to depend on the previous ones."""
     sizes = {"vocab_size": 257, "block_size": 16, "n_layer": 4, "n_head": 2, "n_embd": 16, "dropout": 0.0}
     legacy = request.param == "legacy nanecho"
     nanecho = NanEchoConfig(**sizes, current_iteration=6000, legacy=legacy)
@@ -32,23 +32,23 @@ def sure_model(request: pytest.FixtureRequest, small_config: GPT2Config) -> Mode
     return model
 
 
-def test_a_sample_begins_with_its_prompt_and_follows_the_seed(model: GPT2, tokens: Tokens) -> None:
+def test_a_sample_starts_with_the_prompt_and_depends_on_the_seed(model: GPT2, tokens: Tokens) -> None:
     texts = [sample(model, tokens.tokenizer, "Once", tokens=50, seed=seed) for seed in (0, 0, 1)]
     assert texts[0] == texts[1] != texts[2]
     assert all(text.startswith("Once") for text in texts)
 
 
-def test_a_sample_may_be_longer_than_the_block(model: GPT2, tokens: Tokens) -> None:
+def test_a_sample_may_exceed_block_size(model: GPT2, tokens: Tokens) -> None:
     assert len(sample(model, tokens.tokenizer, "x" * 100, tokens=10)) >= 100
 
 
-def test_a_sample_ends_with_its_time(model: GPT2, tokens: Tokens) -> None:
+def test_sampling_stops_at_the_time_limit(model: GPT2, tokens: Tokens) -> None:
     assert sample(model, tokens.tokenizer, "Once", tokens=10**9, seconds=0) == "Once"
     assert len(sample(model, tokens.tokenizer, "Once", tokens=10**9, seconds=0.2)) > len("Once")
 
 
-def test_a_sample_ends_with_its_document(model: GPT2, tokens: Tokens) -> None:
-    """A model that is sure of the end says nothing more."""
+def test_sampling_stops_at_end_of_text(model: GPT2, tokens: Tokens) -> None:
+    """The model predicts end-of-text with certainty."""
     model.transformer.wte.weight.data[256] = 1
     model.transformer.ln_f.weight.data.zero_()
     assert model.transformer.ln_f.bias is not None
@@ -57,21 +57,21 @@ def test_a_sample_ends_with_its_document(model: GPT2, tokens: Tokens) -> None:
 
 
 @torch.no_grad()
-def test_the_logits_of_a_text_that_goes_on_are_those_of_its_window_computed_anew(sure_model: Model) -> None:
-    logits, ids = next_logits(sure_model.eval()), [256, 7, 8]
-    for step in range(24):  # of a window of 16
-        expected = sure_model.logits(torch.tensor([ids[-16:]]))[0, -1]
+def test_logits_with_the_cache_equal_those_of_the_whole_window(large_logits_model: Model) -> None:
+    logits, ids = next_logits(large_logits_model.eval()), [256, 7, 8]
+    for step in range(24):  # beyond block_size, which is 16
+        expected = large_logits_model.logits(torch.tensor([ids[-16:]]))[0, -1]
         torch.testing.assert_close(logits(ids), expected, atol=1e-5, rtol=1e-5)
         ids.append(step * 37 % 256)
 
 
 @pytest.mark.parametrize("prompt_length", [1, 10, 16, 20])
-def test_a_seed_gives_the_text_that_it_gives_without_a_cache_also_beyond_the_window(
-    sure_model: Model, prompt_length: int, monkeypatch: pytest.MonkeyPatch
+def test_samples_are_the_same_with_and_without_the_cache_also_beyond_block_size(
+    large_logits_model: Model, prompt_length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompt = [256, *range(prompt_length - 1)]
-    cached = [sample_ids(sure_model, prompt, None, 24, 0.8, seed) for seed in range(4)]
-    monkeypatch.setattr(type(sure_model), "incremental", lambda _: None)
-    assert [sample_ids(sure_model, prompt, None, 24, 0.8, seed) for seed in range(4)] == cached
+    cached = [sample_ids(large_logits_model, prompt, None, 24, 0.8, seed) for seed in range(4)]
+    monkeypatch.setattr(type(large_logits_model), "incremental", lambda _: None)
+    assert [sample_ids(large_logits_model, prompt, None, 24, 0.8, seed) for seed in range(4)] == cached
     assert len({tuple(ids) for ids in cached}) == 4
     assert all(len(ids) == 24 for ids in cached)

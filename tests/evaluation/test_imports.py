@@ -1,4 +1,4 @@
-"""Importing the evaluation package loads PyTorch only where something is computed."""
+"""Importing the evaluation package loads PyTorch only if something is computed."""
 
 import subprocess
 import sys

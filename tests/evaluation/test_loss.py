@@ -29,7 +29,7 @@ def test_the_whole_split_counts_every_token_once(model: GPT2, length: int) -> No
     assert HeldOut(tokens(length), 32).loss(model) == pytest.approx(total / (length - 1), rel=1e-5)
 
 
-def test_a_limit_reads_the_same_windows_every_time_spread_over_the_split(model: GPT2) -> None:
+def test_a_limit_selects_fixed_windows_spread_over_the_split(model: GPT2) -> None:
     held_out = HeldOut(tokens(10_000), 32, limit=320)
     assert held_out.loss(model) == held_out.loss(model) == HeldOut(tokens(10_000), 32, limit=320).loss(model)
     changed = tokens(10_000)
@@ -37,17 +37,17 @@ def test_a_limit_reads_the_same_windows_every_time_spread_over_the_split(model: 
     assert HeldOut(changed, 32, limit=320).loss(model) != held_out.loss(model)
 
 
-def test_a_limit_beyond_the_split_reads_all_of_it(model: GPT2) -> None:
+def test_a_limit_above_the_size_of_the_split_evaluates_all_of_it(model: GPT2) -> None:
     assert HeldOut(tokens(100), 32, limit=10**6).loss(model) == HeldOut(tokens(100), 32).loss(model)
 
 
-def test_a_large_vocabulary_is_read_in_smaller_batches() -> None:
+def test_batches_are_smaller_for_a_large_vocabulary() -> None:
     rows = HeldOut(tokens(4001), 32)._batches(60_000)
     assert max(ids.numel() for ids, _ in rows) * 60_000 <= 1 << 26
     assert sum(ids.numel() for ids, _ in rows) == 4000
 
 
-def test_evaluation_has_no_dropout_and_leaves_training_as_it_was(small_config: GPT2Config) -> None:
+def test_evaluation_disables_dropout_and_restores_training_mode(small_config: GPT2Config) -> None:
     model = GPT2(GPT2Config(257, 32, 2, 2, 16, dropout=0.5))
     model.initialise(0)
     model.train()
@@ -57,8 +57,8 @@ def test_evaluation_has_no_dropout_and_leaves_training_as_it_was(small_config: G
 
 
 @pytest.mark.parametrize("length", [3, 12, 34, 100])
-def test_a_legacy_nanecho_is_held_to_the_token_after_the_next(length: int) -> None:
-    """The mean over every token that has one two places before it in its window of 8 and the token after it."""
+def test_a_legacy_nanecho_is_evaluated_on_the_token_after_the_next(length: int) -> None:
+    """The mean over every token with a context token two positions before it in its window of 8 and the next token."""
     model = NanEchoForCausalLM(NanEchoConfig(vocab_size=257, block_size=8, n_layer=4, n_head=2, n_embd=16, legacy=True))
     model.initialise(0)
     ids = torch.from_numpy(tokens(length).astype(np.int64))

@@ -1,4 +1,4 @@
-"""The paired comparison: right verdicts on pairs whose order is known, and no false alarms on equals."""
+"""The paired bootstrap: correct verdicts for models of known quality, and a bounded rate of false positives."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.evaluation.gate import judge_difference
 from echoself_action.evaluation.loss import HeldOut
-from echoself_action.evaluation.paired_bootstrap import Ids, Reader, compare, interval
+from echoself_action.evaluation.paired_bootstrap import Ids, LanguageModel, compare, interval
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.training.init_or_resume import new_run
 from echoself_action.training.result import StopRequest
@@ -35,7 +35,7 @@ def windows(tokens: Tokens) -> list[Ids]:
 
 
 def worsened(model: GPT2, amount: float, seed: int) -> GPT2:
-    """The same with noise on its weights: the more, the worse."""
+    """A copy of the model with noise of this amount added to its weights."""
     other = GPT2(model.config)
     other.load_state_dict(model.state_dict())
     generator = torch.Generator().manual_seed(seed)
@@ -49,68 +49,72 @@ def worsened(model: GPT2, amount: float, seed: int) -> GPT2:
 @pytest.mark.parametrize(
     ("ours", "theirs", "improved"), [(0.0, 0.2, True), (0.2, 0.0, False), (0.05, 0.3, True), (0, 0, False)]
 )
-def test_the_verdict_on_a_pair_whose_order_is_known(
+def test_the_verdict_on_models_whose_order_is_known(
     trained: GPT2, windows: list[Ids], tokens: Tokens, ours: float, theirs: float, improved: bool, seed: int
 ) -> None:
-    first = Reader(worsened(trained, ours, seed), tokens.tokenizer)
-    second = Reader(worsened(trained, theirs, seed + 100), tokens.tokenizer)
+    first = LanguageModel(worsened(trained, ours, seed), tokens.tokenizer)
+    second = LanguageModel(worsened(trained, theirs, seed + 100), tokens.tokenizer)
     difference = compare(first, second, windows)
     assert judge_difference("improved", difference, "commit").passed is improved
     assert difference.low <= difference.mean <= difference.high
-    for reader, loss in ((first, difference.candidate), (second, difference.published)):
-        assert HeldOut(tokens.val, 32, 8192).loss(reader.model) == pytest.approx(loss, abs=1e-5)
+    for language_model, loss in ((first, difference.candidate), (second, difference.published)):
+        assert HeldOut(tokens.val, 32, 8192).loss(language_model.model) == pytest.approx(loss, abs=1e-5)
 
 
-def test_equal_models_are_called_improved_at_most_once_in_twenty_times(
+def test_the_false_positive_rate_for_equal_models_is_at_most_5_percent(
     trained: GPT2, windows: list[Ids], tokens: Tokens
 ) -> None:
-    readers = [Reader(worsened(trained, 0.02, seed), tokens.tokenizer) for seed in (1, 2)]
-    scores = np.stack([_by_window(reader, windows) for reader in readers])
+    language_models = [LanguageModel(worsened(trained, 0.02, seed), tokens.tokenizer) for seed in (1, 2)]
+    scores = np.stack([_by_window(language_model, windows) for language_model in language_models])
     generator = np.random.default_rng(1)
-    false, draws = 0, 400  # the true rate is one in forty: among so many, chance does not make it one in twenty
+    false, draws = 0, 400  # the true rate is 2.5 %: with so many draws, it does not reach 5 % by chance
     for _ in range(draws):
-        swapped = generator.integers(0, 2, len(windows))  # which model reads which window is a coin's: both are equal
+        swapped = generator.integers(0, 2, len(windows))  # swap the models per window at random: then both are equal
         ours, theirs = scores[swapped, np.arange(len(windows))], scores[1 - swapped, np.arange(len(windows))]
         false += interval(ours, theirs, resamples=2000)[1] < 0
     assert false / draws <= 1 / 20
 
 
-def _by_window(reader: Reader, windows: Sequence[Ids]) -> np.ndarray:
+def _by_window(language_model: LanguageModel, windows: Sequence[Ids]) -> np.ndarray:
     held = [HeldOut(window, 32) for window in windows]
     counts = [len(window) - 1 for window in windows]
-    return np.array([[one.loss(reader.model) * count, count] for one, count in zip(held, counts, strict=True)])
+    return np.array([[one.loss(language_model.model) * count, count] for one, count in zip(held, counts, strict=True)])
 
 
 def test_the_same_seed_gives_the_same_interval(trained: GPT2, windows: list[Ids], tokens: Tokens) -> None:
-    pair = Reader(trained, tokens.tokenizer), Reader(worsened(trained, 0.01, 1), tokens.tokenizer)
+    pair = LanguageModel(trained, tokens.tokenizer), LanguageModel(worsened(trained, 0.01, 1), tokens.tokenizer)
     assert compare(*pair, windows) == compare(*pair, windows)
 
 
-def test_a_margin_lets_a_slightly_worse_model_pass(trained: GPT2, windows: list[Ids], tokens: Tokens) -> None:
-    difference = compare(Reader(worsened(trained, 0.1, 1), tokens.tokenizer), Reader(trained, tokens.tokenizer), windows)
+def test_not_worse_passes_a_model_within_its_margin(trained: GPT2, windows: list[Ids], tokens: Tokens) -> None:
+    difference = compare(
+        LanguageModel(worsened(trained, 0.1, 1), tokens.tokenizer), LanguageModel(trained, tokens.tokenizer), windows
+    )
     assert difference.mean > 0
     assert not judge_difference("improved", difference, "").passed
     assert judge_difference("not_worse=1", difference, "").passed
     assert not judge_difference("not_worse=0.0001", difference, "").passed
 
 
-def test_other_tokenizers_are_compared_in_bits_per_byte(
+def test_models_with_different_tokenizers_are_compared_in_bits_per_byte(
     trained: GPT2, windows: list[Ids], tokens: Tokens, tmp_path: Path
 ) -> None:
     texts = ["the model that is trained and the one that is published"] * 50
     bpe = make_tokenizer("bpe:280", lambda: iter(texts))
     other = GPT2(replace(trained.config, vocab_size=bpe.vocab_size))
     other.initialise(1)
-    difference = compare(Reader(trained, tokens.tokenizer), Reader(other, bpe), windows)
+    difference = compare(LanguageModel(trained, tokens.tokenizer), LanguageModel(other, bpe), windows)
     assert difference.unit == "bits per byte"
     assert difference.high < 0
     nats = HeldOut(tokens.val, 32, 8192).loss(trained)
-    assert difference.candidate == pytest.approx(nats / np.log(2), rel=0.02)  # one byte a token
+    assert difference.candidate == pytest.approx(nats / np.log(2), rel=0.02)  # one byte per token
 
 
-def test_a_model_with_a_smaller_block_reads_the_windows_in_pieces(trained: GPT2, windows: list[Ids], tokens: Tokens) -> None:
+def test_a_model_with_a_smaller_block_size_scores_all_tokens_of_the_windows(
+    trained: GPT2, windows: list[Ids], tokens: Tokens
+) -> None:
     small = GPT2(replace(trained.config, block_size=10))
     small.initialise(1)
-    difference = compare(Reader(small, tokens.tokenizer), Reader(trained, tokens.tokenizer), windows)
+    difference = compare(LanguageModel(small, tokens.tokenizer), LanguageModel(trained, tokens.tokenizer), windows)
     assert difference.low > 0
     assert difference.tokens == sum(len(window) - 1 for window in windows)

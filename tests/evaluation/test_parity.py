@@ -10,7 +10,7 @@ from echoself_action.errors import CheckpointError
 from echoself_action.evaluation.parity import check_parity
 
 
-def test_a_folder_computes_the_same_logits_in_stock_transformers(model_folder: ModelFolder) -> None:
+def test_stock_transformers_computes_the_same_logits_from_a_model_folder(model_folder: ModelFolder) -> None:
     parity = check_parity(model_folder)
     assert parity.max_abs_diff < 1e-5
     assert parity.argmax_agreement == 1
@@ -18,7 +18,7 @@ def test_a_folder_computes_the_same_logits_in_stock_transformers(model_folder: M
     assert parity.tensors == 28 == len(load_file(model_folder.path / "model.safetensors"))
 
 
-def test_the_figures_are_written_once(model_folder: ModelFolder) -> None:
+def test_parity_is_recorded_only_once(model_folder: ModelFolder) -> None:
     parity = check_parity(model_folder)
     recorded = record(model_folder, parity=parity)
     assert recorded == read_model_folder(model_folder.path)
@@ -29,41 +29,41 @@ def test_the_figures_are_written_once(model_folder: ModelFolder) -> None:
     assert (model_folder.path / "training_metadata.json").stat().st_ino == before
 
 
-def test_no_figures_are_written_into_a_folder_that_is_not_ours(model_folder: ModelFolder) -> None:
+def test_parity_is_not_recorded_in_a_folder_without_our_metadata(model_folder: ModelFolder) -> None:
     (model_folder.path / "training_metadata.json").write_text("{}")
     shutil.rmtree(model_folder.path / "training_state")
     assert record(read_model_folder(model_folder.path), parity=check_parity(model_folder)).metadata is None
     assert (model_folder.path / "training_metadata.json").read_text() == "{}"
 
 
-def test_other_weights_than_those_of_the_trainer_are_refused(model_folder: ModelFolder) -> None:
+def test_weights_that_differ_from_the_trained_model_are_refused(model_folder: ModelFolder) -> None:
     trained = load_model(model_folder)
     weights = load_file(model_folder.path / "model.safetensors")
     weights["transformer.h.0.mlp.c_fc.weight"] *= 3
     save_file(weights, model_folder.path / "model.safetensors")
-    with pytest.raises(CheckpointError, match="computes other logits"):
+    with pytest.raises(CheckpointError, match="has different logits"):
         check_parity(model_folder, trained)
 
 
-def test_weights_that_are_not_numbers_are_refused(model_folder: ModelFolder) -> None:
+def test_nan_weights_are_refused(model_folder: ModelFolder) -> None:
     weights = load_file(model_folder.path / "model.safetensors")
     weights["transformer.ln_f.weight"] *= float("nan")
     save_file(weights, model_folder.path / "model.safetensors")
-    with pytest.raises(CheckpointError, match="computes other logits"):
+    with pytest.raises(CheckpointError, match="has different logits"):
         check_parity(model_folder)
 
 
-def test_a_folder_that_transformers_can_only_fill_up_with_random_weights_is_refused(model_folder: ModelFolder) -> None:
+def test_a_missing_tensor_which_transformers_would_initialise_randomly_is_refused(model_folder: ModelFolder) -> None:
     weights = load_file(model_folder.path / "model.safetensors")
     del weights["transformer.h.0.ln_1.bias"]
     trained = load_model(model_folder)
     save_file(weights, model_folder.path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"does not load .* whole: .*ln_1\.bias"):
+    with pytest.raises(CheckpointError, match=r"can't load .* completely: .*ln_1\.bias"):
         check_parity(model_folder, trained)
 
 
-def test_what_a_config_asks_transformers_for_is_no_crash(model_folder: ModelFolder) -> None:
+def test_an_error_of_transformers_for_an_unsupported_config_is_reported(model_folder: ModelFolder) -> None:
     config = json.loads((model_folder.path / "config.json").read_text()) | {"quantization_config": {"quant_method": "awq"}}
     (model_folder.path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=r"transformers does not load .* whole: \w+Error: "):
+    with pytest.raises(CheckpointError, match=r"transformers can't load .* completely: \w+Error: "):
         check_parity(read_model_folder(model_folder.path))

@@ -38,7 +38,7 @@ def test_a_worse_model_is_not_published_and_a_better_one_is_with_its_figures(ech
     before = commits()
     third = echoself(f"deploy {HUB}", "--output-dir worse", code=5)
     assert (third["gate_result"], third["deployed"]) == ("refused", "false")
-    assert "not surely better than what is published" in (tmp_path / "summary.md").read_text()
+    assert "not significantly better than the published model" in (tmp_path / "summary.md").read_text()
     assert echoself(f"deploy {HUB} --gate-fails-job false", "--output-dir worse")["deployed"] == "false"
     assert echoself(f"deploy {HUB} --gate not_worse=0.01", "--output-dir worse", code=5)["deployed"] == "false"
     assert commits() == before

@@ -3,25 +3,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from echoself_action.evaluation.paired_bootstrap import Reading
-from echoself_action.evaluation.ranking import Entrant, judge
+from echoself_action.evaluation.paired_bootstrap import Scores
+from echoself_action.evaluation.ranking import RankedModel, rank
 from echoself_action.report.comparison import write_comparison_page
 
 from .browser import find_browser, look_at, picture_of
 from .test_report_page import HOSTILE
 
 
-def entrant(name: str, loss: float) -> Entrant:
+def model(name: str, loss: float) -> RankedModel:
     spread = np.random.default_rng(0).normal(loss, 0.01, 32)
-    reading = Reading(spread * 100, np.full(32, 100.0), np.full(32, 400.0), 1.0, "digest")
-    return Entrant(name, "commit " + "0123" * 10, 1200, "gpt2", HOSTILE, 10, 40, reading, (HOSTILE, "once upon " * 30), 5.0)
+    scores = Scores(spread * 100, np.full(32, 100.0), np.full(32, 400.0), 1.0, "digest")
+    return RankedModel(name, "commit " + "0123" * 10, 1200, "gpt2", HOSTILE, 10, 40, scores, (HOSTILE, "once upon " * 30), 5.0)
 
 
 @pytest.fixture
 def compared(tmp_path: Path) -> Path:
     """The page of three models, with markup wherever text comes from outside."""
-    entrants = [entrant("me/model", 3.0), entrant(HOSTILE, 2.9), entrant("a/long/path/" * 10, 3.1)]
-    return write_comparison_page(tmp_path / "out", judge(HOSTILE, ("", HOSTILE), entrants))
+    models = [model("me/model", 3.0), model(HOSTILE, 2.9), model("a/long/path/" * 10, 3.1)]
+    return write_comparison_page(tmp_path / "out", rank(HOSTILE, ("", HOSTILE), models))
 
 
 @pytest.mark.parametrize("dark", [False, True])

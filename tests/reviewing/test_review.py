@@ -110,7 +110,7 @@ def test_a_better_model_passes_and_its_comment_is_updated_after_a_new_commit(com
     assert said.content.count("| yes |") == 5
     assert "tensors match; max absolute logit difference" in said.content
     assert "which is not the corpus" not in said.content
-    assert re.search(r"it is better than what is published: [\d.]+ against [\d.]+ nats per token", said.content)
+    assert re.search(r"significantly better than the published model: [\d.]+ vs. [\d.]+ nats per token", said.content)
     assert "### [1]" in community.summary
 
     again = community.check()  # nothing has changed: nothing is checked, nothing is said
@@ -141,7 +141,7 @@ def test_a_worse_and_an_identical_model_are_refused_by_the_gate_whatever_losses_
     community.propose({"README.md": b"# Only words\n"})
     outputs = community.check("--gate-fails-job false")
     assert json.loads(outputs["pull_requests"]) == {"1": "refused", "2": "refused"}
-    assert "it is not surely better than what is published" in community.comments(number)[0].content
+    assert "not significantly better than the published model" in community.comments(number)[0].content
     by_loss = community.check(f"--pull-requests {number} --gate max_val_loss=1", code=5)
     assert by_loss["gate_result"] == "refused"
     assert community.check("--pull-requests 2 --gate not_worse=0.001")["gate_result"] == "passed"
@@ -214,7 +214,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
     "a config that never ends": (lambda _: {"config.json": b"[" * 200_000}, "config.json is not a valid config.json"),
     "weights that are no numbers": (
         lambda it: not_numbers(it["model.safetensors"]) | {"training_metadata.json": b"{}"},
-        "computes other logits in transformers than here",
+        "has different logits in transformers than here",
     ),
     "a kernel from elsewhere": (lambda it: config(it, attn_implementation="evil/kernel"), "attn_implementation"),
     "a tokenizer of nothing": (lambda _: {"tokenizer.json": b"{}"}, "tokenizer.json"),
