@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors import safe_open
+
 from ..errors import CheckpointError
 from ..model import Model, ModelConfig
 from .architectures import architecture_of
@@ -29,8 +31,6 @@ def new_model(config: ModelConfig) -> Model:
 
 def load_model(folder: ModelFolder) -> Model:
     """The model in fp32, on the CPU. Raises CheckpointError where the file has weights that the model has no place for."""
-    from safetensors import safe_open
-
     model = new_model(folder.config)
     names = model.state_dict().keys()
     with safe_open(folder.path / WEIGHTS_FILE, "pt") as file:

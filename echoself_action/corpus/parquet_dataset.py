@@ -30,6 +30,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
+from .. import libraries
 from ..errors import InputError
 from .readers import OnBadFile, kind_of, read_documents
 from .split import is_validation
@@ -122,8 +123,7 @@ class _Writer:
     """Writes one file in row groups, and adds the rows and bytes written to `count`."""
 
     def __init__(self, path: Path, count: list[int]) -> None:
-        import pyarrow.parquet
-
+        pyarrow = libraries.pyarrow
         self._schema = pyarrow.schema([("text", pyarrow.string()), ("source", pyarrow.string()), ("position", pyarrow.int64())])
         # content-defined chunks: Xet uploads only the chunks of a shard that changed
         self._file = pyarrow.parquet.ParquetWriter(
@@ -150,9 +150,7 @@ class _Writer:
     def _flush(self) -> None:
         if not self._columns:
             return
-        import pyarrow
-
-        table = pyarrow.table(self._columns, self._schema)
+        table = libraries.pyarrow.table(self._columns, self._schema)
         self._file.write_table(table, row_group_size=len(table))
         self._count[0] += len(table)
         self._count[1] += table.nbytes
@@ -200,8 +198,7 @@ _Row = tuple[str, int, str]
 
 def is_ours(parquet: Path) -> bool:
     """Whether the file has the columns that `write_dataset` writes. Raises InputError if it is not a Parquet file."""
-    import pyarrow.parquet
-
+    pyarrow = libraries.pyarrow
     try:
         return set(_COLUMNS) <= set(pyarrow.parquet.read_schema(parquet).names)
     except pyarrow.ArrowException as error:
@@ -229,10 +226,8 @@ def restore(parquet: Sequence[Path], folder: Path) -> list[Path]:
 
 def _rows(path: Path) -> Iterator[_Row]:
     """The rows of a file, after a check of their order."""
-    import pyarrow.parquet
-
     before = ("", 0)
-    with pyarrow.parquet.ParquetFile(path) as file:
+    with libraries.pyarrow.parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(_ROWS, columns=_COLUMNS):
             for row in batch.to_pylist():
                 place = row["source"], row["position"]

@@ -15,6 +15,7 @@ from typing import BinaryIO, Literal
 
 import ijson
 
+from .. import libraries
 from ..errors import InputError
 from .chunking import cut_passages
 from .records import TEXT_KEYS, text_of_record
@@ -199,8 +200,7 @@ def _single_record(file: BinaryIO) -> object:
 
 
 def _read_parquet(path: Path, skipped: _Skipped) -> Iterator[Document]:
-    import pyarrow.parquet  # large, and most corpora have no Parquet files
-
+    pyarrow = libraries.pyarrow
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
             names = set(table.schema_arrow.names)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import huggingface_hub
 from huggingface_hub import constants, utils
 
+from .. import libraries
 from ..errors import HubError, InputError, MissingLocalHubError, MissingTokenError
 from ..workspace import LOCAL_HUB
 from .endpoint import PUBLIC_ENDPOINT, Hub
@@ -49,12 +50,11 @@ def open_hub(hub: str | None, token: str | None, log: Callable[[str], None] = pr
 
 def _local_hub(hub: str, folder: Path) -> "LocalHub":
     try:
-        from localhub import LocalHub
+        return libraries.localhub.LocalHub(folder)
     except ModuleNotFoundError as error:
         if error.name != "localhub":
             raise
         raise MissingLocalHubError(f"hub: {hub}") from None
-    return LocalHub(folder)
 
 
 def datasets_of(hub: Hub, repo_id: str) -> Hub:

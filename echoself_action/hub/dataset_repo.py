@@ -10,9 +10,9 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from ..checkpoint.metadata import DatasetFacts
+from ..corpus.parquet_dataset import Dataset, Row, is_ours, restore
 from ..errors import InputError
 from .endpoint import Hub
 from .fetch import download
@@ -21,15 +21,12 @@ from .repo import Content, Listing, Remote, find_repo, list_repo
 from .repo_id import parse_source
 from .secrets import find_secrets
 
-if TYPE_CHECKING:  # it loads pyarrow
-    from ..corpus.parquet_dataset import Dataset, Row
-
 DATA_FOLDER, MODEL_REPO_FOLDER = "data", "datasets"  # of a dataset repo; of a model repo
 _SHARD = re.compile(r"(train|validation)(-[01]+)?\.parquet")
 _SHOWN = 20  # finds in a message
 
 
-def repo_paths(dataset: "Dataset", folder: str) -> dict[str, Content]:
+def repo_paths(dataset: Dataset, folder: str) -> dict[str, Content]:
     """The shards of `dataset` by their paths in the repo."""
     return {f"{folder}/{name}": path for name, path in dataset.files.items()}
 
@@ -59,7 +56,7 @@ def pinned_dataset(
     return DatasetFacts(repo_id=remote.repo_id, commit=head)
 
 
-def refuse_secrets_in_documents(rows: "Iterable[Row]") -> None:
+def refuse_secrets_in_documents(rows: Iterable[Row]) -> None:
     """Raises InputError if a document contains what looks like a secret. The message never contains the secret."""
     finds = list(islice(_finds(rows), _SHOWN))
     if not finds:
@@ -81,8 +78,6 @@ def fetch_dataset(hub: Hub, source: str, cache: Path) -> list[Path]:
     A commit that is in the cache is not downloaded again. Raises HubError if the dataset can't be downloaded, InputError if it
     has no Parquet files.
     """
-    from ..corpus.parquet_dataset import is_ours, restore  # loads pyarrow
-
     parsed = parse_source(source)
     assert parsed
     repo_id, revision = parsed
@@ -111,13 +106,13 @@ def fetch_dataset(hub: Hub, source: str, cache: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def _finds(rows: "Iterable[Row]") -> "Iterator[tuple[Row, int | None, str]]":
+def _finds(rows: Iterable[Row]) -> Iterator[tuple[Row, int | None, str]]:
     for row in rows:
         for find in find_secrets(row.text):
             yield row, row.line_of(find.line), find.kind
 
 
-def _place(row: "Row", line: int | None) -> str:
+def _place(row: Row, line: int | None) -> str:
     return f"{row.source}, line {line}" if line else f"{row.source}, record {row.position}"
 
 

@@ -13,6 +13,8 @@ from ..checkpoint.copy_in import move_in
 from ..checkpoint.metadata import METADATA_FILE, Metadata, read_metadata
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, read_model_folder
 from ..errors import CheckpointError, HubError
+from ..formats.diagnose_pickled_folder import diagnose_pickled_folder
+from ..formats.import_checkpoint import import_checkpoint
 from .endpoint import Hub
 from .provenance import Verify, verify_files
 from .repo import (
@@ -157,11 +159,6 @@ def _converted(hub: Hub, repo_id: str, published: Listing, output_dir: Path, not
 
     Raises CheckpointError if it is not the complete model, with a diagnosis.
     """
-    from ..formats.diagnose_pickled_folder import (
-        diagnose_pickled_folder,  # these load PyTorch, which a model of ours is fetched without
-    )
-    from ..formats.import_checkpoint import import_checkpoint
-
     saved = repo_id.rpartition("/")[2]
     first = f"hf download {repo_id} --revision {published.commit} --local-dir {saved}"
     with _incoming(hub, repo_id, _files(published, PICKLED_FILES), output_dir) as incoming:

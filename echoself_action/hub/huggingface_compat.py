@@ -1,17 +1,13 @@
-"""The private parts of huggingface_hub that this package uses. Check this file whenever the pinned version changes.
-
-The private modules are imported at call time: they load httpx2, which takes 70 ms, and a run without a Hub needs none of it.
-"""
+"""The private parts of huggingface_hub that this package uses. Check this file whenever the pinned version changes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from huggingface_hub import constants
-
-if TYPE_CHECKING:
-    import httpx2
+import httpx2
+from huggingface_hub import _oidc, constants
+from huggingface_hub.errors import OIDCError
+from huggingface_hub.utils import _http
 
 
 @contextmanager
@@ -34,24 +30,20 @@ class _ClientFactory:
     """Creates the HTTP client of huggingface_hub, with a timeout in seconds and a hook for every response."""
 
     timeout: float
-    on_response: Callable[["httpx2.Response"], None]
+    on_response: Callable[[httpx2.Response], None]
 
-    def __call__(self) -> "httpx2.Client":
-        from huggingface_hub.utils._http import default_client_factory
-
-        client = default_client_factory()
+    def __call__(self) -> httpx2.Client:
+        client = _http.default_client_factory()
         client.timeout = self.timeout
         client.event_hooks = {**client.event_hooks, "response": [self.on_response]}
         return client
 
 
-def configure_http_client(timeout: float, on_response: Callable[["httpx2.Response"], None]) -> None:
+def configure_http_client(timeout: float, on_response: Callable[[httpx2.Response], None]) -> None:
     """Set the timeout in seconds of every request, and what is called with every response.
 
     A client that has these already is kept, with its connections and the certificates that it has loaded.
     """
-    from huggingface_hub.utils import _http
-
     factory = _ClientFactory(timeout, on_response)
     if factory != _http._GLOBAL_CLIENT_FACTORY:
         _http.set_client_factory(factory)
@@ -63,17 +55,12 @@ class NoIdTokenError(Exception):
 
 def get_id_token() -> str:
     """The OIDC id token of this job, from its CI provider. Raises NoIdTokenError, or HfHubHTTPError if the provider refuses."""
-    from huggingface_hub._oidc import get_oidc_token
-    from huggingface_hub.errors import OIDCError
-
     try:
-        return str(get_oidc_token())
+        return str(_oidc.get_oidc_token())
     except OIDCError as error:
         raise NoIdTokenError(str(error)) from error
 
 
 def exchange_id_token(id_token: str, resource: str, endpoint: str) -> str:
     """An access token of the Hub for `resource`. Raises HfHubHTTPError."""
-    from huggingface_hub._oidc import exchange_oidc_token
-
-    return str(exchange_oidc_token(subject_token=id_token, resource=resource, endpoint=endpoint)["access_token"])
+    return str(_oidc.exchange_oidc_token(subject_token=id_token, resource=resource, endpoint=endpoint)["access_token"])

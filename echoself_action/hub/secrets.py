@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from .. import libraries
+
 if TYPE_CHECKING:
     from detect_secrets.plugins.base import RegexBasedDetector
 
@@ -90,8 +92,6 @@ def _matches(text: str) -> Iterator[tuple[str, int, int]]:
 
 @cache
 def _detectors() -> Sequence["RegexBasedDetector"]:
-    from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
-
-    known: dict[str, Any] = get_mapping_from_secret_type_to_class()
+    known: dict[str, Any] = libraries.detect_secrets.core.plugins.util.get_mapping_from_secret_type_to_class()
     classes = {found.__name__: found for found in known.values()}
     return [classes[name]() for name in _DETECTORS]

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from .. import libraries
 from ..checkpoint.model_folder import sha256
 from ..errors import CheckpointError, HubError, InputError
 from .repo import CODE_FILES, MODEL_FILES, PROVENANCE_FILE, SIGNATURE_FILE, Content
@@ -46,9 +47,7 @@ class Signer:
         """The content of model.sig for the files of SIGNED in `files`. Raises NotSignedError."""
         if not is_installed():
             raise NotSignedError("model-signing is not installed; the action installs it with runtime: host")
-        from model_signing.signing import Config
-
-        config = Config()
+        config = libraries.model_signing.signing.Config()
         if self.key:
             config.use_elliptic_key_signer(private_key=self.key)
         else:
@@ -120,18 +119,17 @@ def signed_by(signer: str) -> SignedBy:
     Raises InputError for an invalid key or without model-signing installed, HubError if Sigstore's keys can't be downloaded.
     """
     _require_package("signer")
-    from model_signing.verifying import Config
-
+    verifier = libraries.model_signing.verifying.Config()
     if signer.startswith("https://"):
         try:
-            return SignedBy(signer, Config().use_sigstore_verifier(identity=signer, oidc_issuer=ISSUER))
+            return SignedBy(signer, verifier.use_sigstore_verifier(identity=signer, oidc_issuer=ISSUER))
         except Exception as error:
             raise HubError(
                 f"Sigstore's keys can't be downloaded: {_error_line(error)}. Nothing was kept.",
                 "Check the network, then run again; or sign the model with a key.",
             ) from error
     try:
-        return SignedBy(signer, Config().use_elliptic_key_verifier(public_key=signer))
+        return SignedBy(signer, verifier.use_elliptic_key_verifier(public_key=signer))
     except (ValueError, AttributeError, OSError) as error:
         raise InputError(
             f"signer: {signer} can't be used as a public key ({type(error).__name__}). Nothing was fetched.",
@@ -141,9 +139,7 @@ def signed_by(signer: str) -> SignedBy:
 
 def verify_signature(files: Mapping[str, Content], signature: bytes, signer: SignedBy, where: str) -> None:
     """Verify `signature` for the files of SIGNED in `files`. Raises CheckpointError for another signer or other files."""
-    from cryptography.exceptions import InvalidSignature
-    from sigstore.errors import VerificationError
-
+    not_valid = (libraries.cryptography.exceptions.InvalidSignature, libraries.sigstore.errors.VerificationError)
     with _signed_folder(files) as folder, TemporaryDirectory() as place:
         path = Path(place) / SIGNATURE_FILE
         path.write_bytes(signature)
@@ -157,7 +153,7 @@ def verify_signature(files: Mapping[str, Content], signature: bytes, signer: Sig
                     "signing. Nothing was kept.",
                     "Check the history of the repo, and pull the commit before the change with revision.",
                 ) from error
-            if isinstance(error, (InvalidSignature, VerificationError)) or message.startswith("Key mismatch"):
+            if isinstance(error, not_valid) or message.startswith("Key mismatch"):
                 raise CheckpointError(
                     f"{where} is not signed by {signer.name}: its {SIGNATURE_FILE} is not a valid signature by this signer. "
                     "Nothing was kept.",
@@ -188,7 +184,7 @@ def verify_folder(folder: Path, where: str, signer: SignedBy) -> None:
 
 def is_installed() -> bool:
     try:
-        import model_signing  # noqa: F401
+        libraries.model_signing  # noqa: B018
     except ImportError:
         return False
     return True
@@ -204,13 +200,11 @@ def _require_package(name: str) -> None:
 
 def _id_token() -> str:
     """The OIDC id token of this workflow, for Sigstore. Raises NotSignedError."""
-    from sigstore.oidc import IdentityError, detect_credential
-
     if not os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL"):
         raise NotSignedError("this job has no permission for an id token: it needs permissions: id-token: write")
     try:
-        token = detect_credential()
-    except (IdentityError, OSError) as error:
+        token = libraries.sigstore.oidc.detect_credential()
+    except (libraries.sigstore.oidc.IdentityError, OSError) as error:
         raise NotSignedError(f"GitHub did not issue an id token for Sigstore: {_error_line(error)}") from error
     if not token:
         raise NotSignedError("there is no id token for Sigstore")
@@ -225,12 +219,10 @@ def _error_line(error: Exception, secret: str = "") -> str:
 
 def _public_pem(key: Path) -> bytes:
     """The public half of a private key. Raises ValueError, TypeError, AttributeError or OSError for another."""
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-    from model_signing.signing import Config
-
-    Config().use_elliptic_key_signer(private_key=key)  # it checks the type of the key
-    public: EllipticCurvePublicKey = load_pem_private_key(key.read_bytes(), None).public_key()  # type: ignore[assignment]
-    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    libraries.model_signing.signing.Config().use_elliptic_key_signer(private_key=key)  # it checks the type of the key
+    serialization = libraries.cryptography.hazmat.primitives.serialization
+    public: EllipticCurvePublicKey = serialization.load_pem_private_key(key.read_bytes(), None).public_key()  # type: ignore[assignment]
+    return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _signed(files: Mapping[str, Content]) -> dict[str, Content]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from ..checkpoint.arrays import Array
 from ..checkpoint.model_folder import OPTIMIZER_FILE, SPARE_FILE, STATE_FILE, TRAINING_STATE, ModelFolder, sha256
@@ -92,11 +92,9 @@ def write_spare(folder: Path, tensors: Mapping[str, "Array | Tensor"]) -> None:
 
 def read_spare(folder: Path) -> dict[str, "Tensor"]:
     """What `write_spare` kept, by the other program's names; empty where there is nothing."""
-    from safetensors.torch import load_file
-
     path = folder / TRAINING_STATE / SPARE_FILE
     try:
-        return load_file(path) if path.is_file() else {}
+        return _load(path) if path.is_file() else {}
     except SafetensorError as error:
         raise CheckpointError(
             f"{path} can't be read: {error}. It was not used.", "Delete it to continue without it."
@@ -114,8 +112,6 @@ def read_state(folder: Path, weights_sha256: str) -> tuple[TrainingState, dict[s
 
     Raises CheckpointError where they are broken, or belong to other weights than those of `weights_sha256`.
     """
-    from safetensors.torch import load_file
-
     place = folder / TRAINING_STATE
     state = _read(place)
     _check_moments(place, state)
@@ -125,9 +121,15 @@ def read_state(folder: Path, weights_sha256: str) -> tuple[TrainingState, dict[s
             _WITHOUT,
         )
     try:
-        return state, load_file(place / OPTIMIZER_FILE)
+        return state, _load(place / OPTIMIZER_FILE)
     except (OSError, SafetensorError) as error:
         raise _unreadable(place, error) from error
+
+
+def _load(path: Path) -> dict[str, "Tensor"]:
+    with safe_open(path, "pt") as file:
+        tensors: dict[str, Tensor] = file.get_tensors()
+        return tensors
 
 
 def _read(place: Path) -> TrainingState:

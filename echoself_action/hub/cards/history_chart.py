@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ... import libraries
 from ...checkpoint.metadata import Metadata
 from ..history import History, Publish
 from ..repo import CHART_FILE, HISTORY_FILE
@@ -36,16 +37,13 @@ def has_trend(publishes: Sequence[Publish]) -> bool:
 
 def trend_image(publishes: Sequence[Publish]) -> bytes:
     """A PNG of the validation loss over the publishes, on white. A dotted line marks a change of the corpus."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
     first = max(0, len(publishes) - _SHOWN)
     shown = [
         (number, publish.val_loss, publish.data_digest)
         for number, publish in enumerate(publishes[first:], first + 1)
         if publish.val_loss is not None
     ]
-    figure = Figure(figsize=(7.2, 3.2), dpi=150, facecolor="white", layout="constrained")
+    figure = libraries.matplotlib.figure.Figure(figsize=(7.2, 3.2), dpi=150, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     for (_, _, before), (number, _, digest) in pairwise(shown):
         if before != digest:
@@ -55,7 +53,7 @@ def trend_image(publishes: Sequence[Publish]) -> bytes:
     axes.annotate(f"{loss:.4f}", (number, loss), (0, 8), textcoords="offset points", ha="center", color=_INK)
     axes.set_xlabel("publish", color=_INK)
     axes.set_ylabel("validation loss (nats per token)", color=_INK)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(libraries.matplotlib.ticker.MaxNLocator(integer=True))
     axes.margins(y=0.2)
     axes.grid(color=_GRID, linewidth=0.6)
     axes.tick_params(colors=_INK)
@@ -71,10 +69,8 @@ def event_file(history: History, facts: Metadata) -> bytes:
     The whole file is rewritten at every publish, so a run has one file. The wall time of an evaluation is that of the first
     publish after it, because the time of the evaluation itself is not recorded.
     """
-    from tensorboardX.proto.event_pb2 import Event
-    from tensorboardX.proto.summary_pb2 import Summary
-    from tensorboardX.record_writer import RecordWriter
-
+    tensorboard = libraries.tensorboardX
+    Event, Summary = tensorboard.proto.event_pb2.Event, tensorboard.proto.summary_pb2.Summary  # noqa: N806
     publishes = [publish for publish in history.publishes if publish.run_id == facts.run_id]
 
     def known_at(step: int) -> float:
@@ -105,7 +101,7 @@ def event_file(history: History, facts: Metadata) -> bytes:
     ]
     with TemporaryDirectory() as folder:
         path = Path(folder) / "events"
-        writer = RecordWriter(str(path))
+        writer = tensorboard.record_writer.RecordWriter(str(path))
         for one in events:
             writer.write(one)
         writer.close()

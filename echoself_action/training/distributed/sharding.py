@@ -11,6 +11,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from ... import libraries
 from ...checkpoint.architectures import architecture_of
 from ...model import Model
 from .process_group import ProcessGroup
@@ -25,19 +26,19 @@ def place(model: Model, device: torch.device, process_group: ProcessGroup, shard
         process_group.broadcast_tensors(model.state_dict().values())
         nn.Module.to(model, device)
         return
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
-
+    distributed = libraries.torch_distributed
+    state_dict = distributed.checkpoint.state_dict
     weights = model.state_dict() if process_group.is_main else {}
     nn.Module.to(model, "meta")  # no process but the main process ever has all of it
-    mesh = init_device_mesh(device.type, (process_group.world_size,))
+    mesh = distributed.device_mesh.init_device_mesh(device.type, (process_group.world_size,))
     for block in _blocks(model):
-        fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-    register_fsdp_forward_method(model, "loss")
+        distributed.fsdp.fully_shard(block, mesh=mesh)
+    distributed.fsdp.fully_shard(model, mesh=mesh)
+    distributed.fsdp.register_fsdp_forward_method(model, "loss")
     model.to_empty(device=device)
-    set_model_state_dict(model, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
+    state_dict.set_model_state_dict(
+        model, weights, options=state_dict.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    )
 
 
 def placed_like(tensor: Tensor | None, like: Tensor, process_group: ProcessGroup) -> Tensor:
@@ -52,9 +53,7 @@ def parted_like(tensor: Tensor, like: Tensor) -> Tensor:
     """Of a whole tensor the part that this process has of `like`; all of it, where that is whole."""
     if not is_sharded(like):
         return tensor
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(tensor, like.device_mesh, like.placements)
+    return libraries.torch_distributed.tensor.distribute_tensor(tensor, like.device_mesh, like.placements)
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -1,0 +1,63 @@
+"""Third-party libraries that few runs need, imported at their first use: each takes 0.1 to 2 seconds, or is optional.
+
+Modules write `from .. import libraries` and `libraries.NAME`. A library that is not installed raises ModuleNotFoundError there.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import cryptography.exceptions
+    import cryptography.hazmat.primitives.serialization
+    import detect_secrets.core.plugins.util
+    import localhub
+    import matplotlib.figure
+    import matplotlib.ticker
+    import model_signing.signing
+    import model_signing.verifying
+    import pyarrow.parquet
+    import sigstore.errors
+    import sigstore.oidc
+    import tensorboardX.proto.event_pb2
+    import tensorboardX.proto.summary_pb2
+    import tensorboardX.record_writer
+    import torch.distributed.checkpoint.state_dict
+    import torch.distributed.device_mesh
+    import torch.distributed.fsdp
+    import torch.distributed.tensor  # noqa: F401 -- exported as torch_distributed
+    from torch import distributed as torch_distributed
+
+__all__ = [
+    "cryptography",
+    "detect_secrets",
+    "localhub",
+    "matplotlib",
+    "model_signing",
+    "pyarrow",
+    "sigstore",
+    "tensorboardX",
+    "torch_distributed",
+]
+
+_PACKAGE_OF = {"torch_distributed": "torch.distributed"}  # names that are not the package's own
+_MODULES = {  # the modules of each package that are used here
+    "cryptography": ("exceptions", "hazmat.primitives.serialization"),  # optional, with model_signing
+    "detect_secrets": ("core.plugins.util",),  # loads requests
+    "localhub": (),  # optional
+    "matplotlib": ("figure", "ticker"),
+    "model_signing": ("signing", "verifying"),  # optional
+    "pyarrow": ("parquet",),
+    "sigstore": ("errors", "oidc"),  # optional, with model_signing
+    "tensorboardX": ("proto.event_pb2", "proto.summary_pb2", "record_writer"),  # loads PyTorch
+    "torch_distributed": ("checkpoint.state_dict", "device_mesh", "fsdp", "tensor"),  # of sharded runs
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:  # PEP 562
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        package = _PACKAGE_OF.get(name, name)
+        for module in _MODULES[name]:
+            import_module(f"{package}.{module}")
+        return import_module(package)
