@@ -39,7 +39,7 @@ print(json.dumps({"trained": trained, "tokens": tokens, "peak": int(hwm[1]) / 10
 OURS = """
 import sys, time
 from pathlib import Path
-from echoself_action.config.inputs import TrainInputs
+from echoself_action.config.mode_inputs import TrainInputs
 from echoself_action.starting import tokenize_corpus
 
 trained, make = 0.0, tokenize_corpus._tokenizer

@@ -19,7 +19,7 @@ import torch
 from common import results
 from common.results import Figures, machine, spread
 
-from echoself_action.config.inputs import TrainInputs
+from echoself_action.config.mode_inputs import TrainInputs
 from echoself_action.corpus.token_cache import prepare_tokens
 from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.model.gpt2 import GPT2Config

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from .config.inputs import MODES, NO_FLAGS, Inputs, modes_of, shown_default
+from .config.input_field import MODES
+from .config.inputs import NO_FLAGS, Inputs, modes_of, shown_default
 from .errors import MissingLocalHubError
 from .exit_codes import exit_code_of
 from .report.github_actions import mask

@@ -24,7 +24,7 @@ LAYERS = (
     ("checkpoint",),
     ("native",),
     ("model", "corpus"),
-    ("hub.repo_id", "libraries", "markdown", "workspace"),
+    ("config.input_field", "hub.repo_id", "libraries", "markdown", "workspace"),
     ("errors",),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

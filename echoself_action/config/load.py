@@ -19,7 +19,9 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import InputError
-from .inputs import DEFAULT_CONFIG, LAUNCH_INPUTS, PUBLISHES, Inputs, type_of
+from .input_field import PUBLISHES
+from .inputs import DEFAULT_CONFIG, LAUNCH_INPUTS, Inputs
+from .mode_inputs import type_of
 from .validate import Problem, contradictions, field_problem, suggestion
 
 ACTION_VARIABLE = "ECHOSELF_INPUTS"

@@ -9,7 +9,8 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from .inputs import MODES, Inputs, modes_of, shown_default
+from .input_field import MODES
+from .inputs import Inputs, modes_of, shown_default
 from .outputs import Outputs
 
 

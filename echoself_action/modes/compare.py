@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..config.inputs import CompareInputs, ReviewInputs
+from ..config.mode_inputs import CompareInputs, ReviewInputs
 from ..config.outputs import set_outputs
 from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..evaluation.held_out import read_held_out

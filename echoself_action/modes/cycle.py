@@ -2,7 +2,7 @@
 
 import time
 
-from ..config.inputs import CycleInputs
+from ..config.mode_inputs import CycleInputs
 from ..config.outputs import set_outputs
 from ..errors import INTERRUPTED
 from ..hub.client import open_hub, require_write_access

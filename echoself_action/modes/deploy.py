@@ -6,7 +6,7 @@ from dataclasses import replace
 from .. import evaluation
 from ..checkpoint.model_folder import ModelFolder, check_weights
 from ..checkpoint.select import best, broken, resumable
-from ..config.inputs import DeployInputs
+from ..config.mode_inputs import DeployInputs
 from ..config.outputs import set_outputs
 from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
 from ..evaluation.gate import is_relative

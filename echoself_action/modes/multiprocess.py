@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import torch
 
-from ..config.inputs import TrainInputs
+from ..config.mode_inputs import TrainInputs
 from ..errors import EchoselfError, LostProcessError
 from ..exit_codes import exit_code_of
 from ..training.distributed.launch import LOST, launch

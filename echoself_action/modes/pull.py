@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from ..checkpoint.copy_in import take_in
 from ..checkpoint.model_folder import ModelFolder
-from ..config.inputs import ImportInputs, Inputs, PullInputs
+from ..config.inputs import Inputs
+from ..config.mode_inputs import ImportInputs, PullInputs
 from ..config.outputs import set_outputs
 from ..formats.registry import EXPORTS
 from ..hub.client import open_hub

@@ -8,7 +8,7 @@ from ..checkpoint.architectures import ARCHITECTURES, DEFAULT
 from ..checkpoint.model_folder import ModelFolder
 from ..checkpoint.select import best, resumable
 from ..checkpoint.weights import load_model
-from ..config.inputs import TrainInputs
+from ..config.mode_inputs import TrainInputs
 from ..config.outputs import set_outputs
 from ..errors import INTERRUPTED, InputError
 from ..evaluation.generation import sample

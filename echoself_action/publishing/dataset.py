@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..checkpoint.model_folder import ModelFolder, record
-from ..config.inputs import DeployInputs
+from ..config.mode_inputs import DeployInputs
 from ..corpus.parquet_dataset import Row, read_rows, write_dataset
 from ..corpus.token_cache import corpus_digest
 from ..errors import InputError

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from ..checkpoint.metadata import ParityFacts
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
-from ..config.inputs import DeployInputs
+from ..config.mode_inputs import DeployInputs
 from ..evaluation.gate import Verdict
 from ..hub.endpoint import Hub
 from ..hub.history import Publish

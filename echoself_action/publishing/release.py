@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 
-from ..config.inputs import DeployInputs
+from ..config.mode_inputs import DeployInputs
 from ..github.releases_api import GitHubRepository, Release, make_release, repository_of_job
 from ..hub.tags import TIMESTAMP, set_tag, timestamp_tag
 from ..report.descriptions import release_notes

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..config.inputs import DeployInputs
+from ..config.mode_inputs import DeployInputs
 from ..hub.fetch import download
 from ..hub.repo import PROVENANCE_FILE, SIGNATURE_FILE
 from ..hub.signature import NotSignedError, Signer, signer_of

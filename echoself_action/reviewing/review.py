@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ..checkpoint.model_folder import HELD_OUT_FILE, ModelFolder, sha256
-from ..config.inputs import ReviewInputs
+from ..config.mode_inputs import ReviewInputs
 from ..config.outputs import set_outputs
 from ..errors import GATE_REFUSED, CheckpointError, EchoselfError, HubError
 from ..evaluation.held_out import write_held_out

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..checkpoint.model_folder import CONFIG_FILE, ModelFolder, check_weights
 from ..checkpoint.select import best
-from ..config.inputs import REVISION, Inputs
+from ..config.input_types import REVISION
+from ..config.inputs import Inputs
 from ..errors import CheckpointError, InputError
 from ..hub.endpoint import Hub
 from ..hub.fetch import fetch

@@ -5,9 +5,9 @@ are not said. Another tokenizer or another size of the model is refused before (
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
+from ..config.input_field import declared
 from .optim.schedule import Schedule
 from .settings import TrainingSettings
 from .training_state import TrainingState
@@ -19,8 +19,9 @@ _OF_THE_STATE = {
     "compiled": "results are rounded differently from here on",
     "native": "results are rounded differently from here on",
 }
-# each setting that is annotated with the effect of a change
-_OF_THE_SETTINGS = {one.name: effect for one in fields(TrainingSettings) for effect in getattr(one.type, "__metadata__", ())}
+_OF_THE_SETTINGS = {
+    name: effect for name, field in TrainingSettings.model_fields.items() if (effect := declared(field, "effect"))
+}
 
 
 def changes(

@@ -7,7 +7,6 @@ and zeroed again: thousands of them a step, a tenth of the time of a small model
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from ..checkpoint.architectures import architecture_of
 from ..errors import TrainingError, in_short
@@ -24,7 +23,7 @@ def smaller_batches(run: Run, error: BaseException) -> TrainingSettings:
     if not smaller:
         raise out_of_memory(run, error) from error
     times = settings.batch_size // smaller
-    return replace(settings, batch_size=smaller, gradient_accumulation=settings.gradient_accumulation * times)
+    return settings.model_copy(update={"batch_size": smaller, "gradient_accumulation": settings.gradient_accumulation * times})
 
 
 def out_of_memory(run: Run, error: BaseException) -> TrainingError:

@@ -7,7 +7,7 @@ import hashlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -195,7 +195,7 @@ class Run:
                 train_tokens=len(tokens.train),
                 val_tokens=len(tokens.val),
             ),
-            settings=asdict(self.settings)
+            settings=self.settings.record()
             | {"computed_in": self.precision.dtype_name, "processes": self.process_group.world_size},
             versions={name: version(name) for name in ("echoself-action", "torch", "numpy", "tokenizers")}
             | {"python": platform.python_version()},

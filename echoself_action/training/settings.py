@@ -1,55 +1,116 @@
-"""The settings of a training run, and the presets: model sizes and training budgets for a CI runner with four CPU cores."""
+"""The training inputs, the settings of a run that come from them, and the presets, which are sized for four CPU cores."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Generic, Literal, Never, TypeVar
 
+from pydantic import BeforeValidator
+
+from ..config.input_field import READS_CORPUS, TRAINS, InputTable, input_field
 from .optim.optimizers import OptimizerName
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Compile = Literal["auto", "true", "false"]
 Device = Literal["auto", "cpu", "cuda"]
 Sharding = Literal["none", "full"]
+PresetName = Literal["ci", "scheduled", "full"]
+
+Unset = TypeVar("Unset")  # None in the inputs, where a preset or the checkpoint has the default; Never in a run's settings
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Settings of one run. Counts are optimizer steps unless stated otherwise.
+def _boolean_as_text(value: object) -> object:
+    """YAML reads `compile: true` as a boolean."""
+    return str(value).lower() if isinstance(value, bool) else value
 
-    A step sees `batch_size * gradient_accumulation` sequences of block_size tokens. `warmup` None is 5% of the run;
-    `max_minutes` 0 is no limit. With `total_iters` None the learning rate is constant, and the last `decay` (a fraction) of
-    a run's steps are its decay phase. `eval_tokens` is the number of held-out tokens per evaluation, 0 for all.
-    `checkpoint_minutes` 0 saves by steps only. `sharding` full shards parameters, gradients and optimizer state over the
-    processes.
 
-    An annotation with a text is the effect of a change of that setting, which a resumed run reports.
+class TrainingInputs(InputTable, Generic[Unset]):
+    """The training inputs, in the order of the documentation. Counts are optimizer steps unless stated otherwise."""
+
+    max_iters: int | Unset = input_field("Number of steps to train in this run.", TRAINS, shown="preset", ge=1)
+    max_minutes: float | Unset = input_field("Time limit of this run in minutes, 0 for none.", TRAINS, shown="preset", ge=0)
+    batch_size: int | Unset = input_field("Sequences per batch.", TRAINS, shown="preset", ge=1)
+    gradient_accumulation: int | Unset = input_field("Batches per optimizer step.", TRAINS, shown="preset", ge=1)
+    optimizer: OptimizerName | Unset = input_field(
+        "`muon` (Muon for the matrices inside the blocks, AdamW for all other parameters) or `adamw`.",
+        TRAINS,
+        shown="the checkpoint's; muon for a new GPT-2, adamw for a new NanEcho",
+    )
+    learning_rate: float | Unset = input_field("Peak learning rate.", TRAINS, shown="preset", gt=0)
+    total_iters: int | None = input_field(
+        "Length of a cosine decay of the learning rate, in steps over all runs. If not set, the learning rate is constant, "
+        "with a decay phase at the end of each run (warmup-stable-decay).",
+        TRAINS,
+        shown="not set",
+        ge=1,
+    )
+    decay: float = input_field(
+        "Fraction of a run's steps in the decay phase. Not used with total_iters.",
+        TRAINS,
+        0.2,
+        ge=0,
+        lt=1,
+        effect="the decay phase starts at a different step; the stable phase is unaffected",
+    )
+    warmup: int | None = input_field("Steps of linear warmup.", TRAINS, shown="5% of the run", ge=0)
+    weight_decay: float = input_field("Weight decay of matrices.", TRAINS, 0.1, ge=0, effect="from here on")
+    grad_clip: float = input_field("Maximum gradient norm, 0 to disable clipping.", TRAINS, 1.0, ge=0, effect="from here on")
+    seed: int = input_field("Random seed of initial weights, batches and dropout.", TRAINS, 1337, ge=0)
+    dtype: Dtype = input_field(
+        "Precision of matrix products. `auto`: a model's first run selects bfloat16 where the hardware supports it, float16 on "
+        "older GPUs, else float32; later runs keep it.",
+        TRAINS,
+        "auto",
+    )
+    compile: Annotated[Compile, BeforeValidator(_boolean_as_text)] = input_field(
+        "Use torch.compile, on a GPU only. `auto`: if Triton and a C compiler are installed.", TRAINS, "auto"
+    )
+    device: Device = input_field("Device to train on. `auto`: a GPU if there is one.", TRAINS, "auto")
+    processes: Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value)] = input_field(
+        "Number of data-parallel processes on this machine. `auto`: one per GPU.", TRAINS, 1, ge=0
+    )
+    sharding: Sharding = input_field(
+        "With several processes, `none`: data parallel, each holds the whole model; `full`: FSDP, parameters, gradients and "
+        "optimizer state are sharded.",
+        TRAINS,
+        "none",
+    )
+    resume: Literal["auto", "never", "must"] = input_field(
+        "`auto`: resume from output_dir, else from repo_id, else start a new model; `must`: fail instead of starting a new "
+        "model; `never`: always start a new model.",
+        TRAINS,
+        "auto",
+    )
+    confirm_fresh_start: bool = input_field("Must be true with `resume: never`.", TRAINS, False)
+    eval_interval: int | Unset = input_field("Steps between evaluations.", TRAINS, shown="preset", ge=1)
+    eval_tokens: int = input_field(
+        "Number of held-out tokens per evaluation, 0 for all.",
+        READS_CORPUS,
+        65536,
+        ge=0,
+        effect="held-out losses are measured on different text from here on",
+    )
+    checkpoint_interval: int | Unset = input_field("Steps between checkpoints.", TRAINS, shown="preset", ge=1)
+    checkpoint_minutes: float = input_field(
+        "Maximum minutes between checkpoints, 0 to save by checkpoint_interval only.", TRAINS, 15, ge=0
+    )
+    log_interval: int | Unset = input_field("Steps between log lines.", TRAINS, shown="preset", ge=1)
+    keep_checkpoints: int = input_field(
+        "Number of checkpoints to keep. The best and the latest are always kept.", TRAINS, 3, ge=1
+    )
+
+
+class TrainingSettings(TrainingInputs[Never]):
+    """Settings of one run: the training inputs, with the defaults of the preset and of the checkpoint filled in.
+
+    A step sees `batch_size * gradient_accumulation` sequences of block_size tokens.
     """
-
-    max_iters: int
-    max_minutes: float
-    total_iters: int | None
-    decay: Annotated[float, "the decay phase starts at a different step; the stable phase is unaffected"]
-    batch_size: int
-    gradient_accumulation: int
-    optimizer: OptimizerName
-    learning_rate: float
-    warmup: int | None
-    weight_decay: Annotated[float, "from here on"]
-    grad_clip: Annotated[float, "from here on"]
-    seed: int
-    dtype: Dtype
-    compile: Compile
-    device: Device
-    eval_interval: int
-    eval_tokens: Annotated[int, "held-out losses are measured on different text from here on"]
-    checkpoint_interval: int
-    checkpoint_minutes: float
-    log_interval: int
-    keep_checkpoints: int
-    sharding: Sharding = "none"
 
     @property
     def sequences_per_step(self) -> int:
         return self.batch_size * self.gradient_accumulation
+
+    def record(self) -> dict[str, Any]:
+        """The settings as a checkpoint records them: without those that only say how the run starts."""
+        return self.model_dump(exclude={"processes", "resume", "confirm_fresh_start"})
 
 
 @dataclass(frozen=True)

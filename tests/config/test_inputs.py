@@ -4,18 +4,17 @@ from typing import Any
 
 import pytest
 
-from echoself_action.config.inputs import (
-    DEFAULT_CONFIG,
+from echoself_action.config.inputs import DEFAULT_CONFIG, Inputs
+from echoself_action.config.load import ACTION_VARIABLE, load_models
+from echoself_action.config.mode_inputs import (
     CompareInputs,
     CycleInputs,
     DeployInputs,
     ImportInputs,
-    Inputs,
     PullInputs,
     ReviewInputs,
     TrainInputs,
 )
-from echoself_action.config.load import ACTION_VARIABLE, load_models
 from echoself_action.errors import InputError
 from echoself_action.training.optim.optimizers import OPTIMIZERS
 

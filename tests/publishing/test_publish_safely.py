@@ -11,7 +11,7 @@ from localhub import Account, LocalHub
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.checkpoint.select import best
-from echoself_action.config.inputs import DeployInputs
+from echoself_action.config.mode_inputs import DeployInputs
 from echoself_action.errors import MovedOnError
 from echoself_action.hub.client import open_hub
 from echoself_action.hub.repo import Remote, look_up

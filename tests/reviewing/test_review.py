@@ -16,7 +16,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from localhub import Account, LocalHub
 from safetensors.torch import load, save
 
-from echoself_action.config.inputs import ReviewInputs
+from echoself_action.config.mode_inputs import ReviewInputs
 from echoself_action.hub.huggingface_compat import xet_disabled
 from echoself_action.reviewing import review
 from echoself_action.reviewing.comment import Check

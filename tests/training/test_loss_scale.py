@@ -1,6 +1,5 @@
 """float16: the loss is scaled, and what that makes of a run."""
 
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ def test_a_scale_that_is_too_large_is_halved_until_it_fits_and_no_such_step_is_t
     def watch(_: object) -> None:
         states.append({name: tensor.clone() for name, tensor in run.model.state_dict().items()})
 
-    run.settings = replace(run.settings, log_interval=1)
+    run.settings = run.settings.model_copy(update={"log_interval": 1})
     result = train(run, tmp_path, StopRequest(), Callbacks(watch, pytest.fail))
     taken = [any(not torch.equal(tensor, now[name]) for name, tensor in was.items()) for was, now in pairwise(states)]
     assert len(taken) == 40

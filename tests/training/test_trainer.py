@@ -74,7 +74,9 @@ def stopped_and_resumed(
         found = resumable(output_dir, settings.max_iters - at)[0]
         assert found.step == at or at == settings.max_iters
         if at < settings.max_iters:
-            run = resume_run(found, Data(tokens, []), replace(settings, max_iters=settings.max_iters - at), pytest.fail)
+            run = resume_run(
+                found, Data(tokens, []), settings.model_copy(update={"max_iters": settings.max_iters - at}), pytest.fail
+            )
     newest = latest(output_dir)
     assert newest
     return newest

@@ -1,0 +1,60 @@
+"""Types of inputs that are more than a number or a choice: paths, repo ids, lists."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from ..hub.repo_id import MAX_REPO_ID, REPO
+
+
+def split(value: object) -> object:
+    """A list as text: items separated by commas or newlines."""
+    if isinstance(value, str):
+        return [part for part in (piece.strip() for piece in re.split(r"[,\n]", value)) if part]
+    return value
+
+
+def _text(value: object) -> object:
+    """YAML reads `tag: 1.0` or `revision: 2024` as a number."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def off_as_text(value: object) -> object:
+    """YAML 1.1 reads `verify: off` as a boolean."""
+    return "off" if value is False else value
+
+
+def check_path(value: str) -> str:
+    """Checked here, because the file system would refuse it only after the work is done."""
+    if "\0" in value or len(value) > 4000 or any(len(part.encode()) > 255 for part in value.split("/")):
+        raise PydanticCustomError("invalid_path", "not a valid path for a file or folder")
+    return value
+
+
+def _repo(value: str) -> str:
+    """Checked here, because huggingface_hub would refuse it only after the work is done."""
+    if not re.fullmatch(REPO, value):
+        raise PydanticCustomError("string_pattern_mismatch", "not a valid repo id")
+    return value
+
+
+def _distinct(values: list[str]) -> list[str]:
+    if duplicates := sorted({value for value in values if values.count(value) > 1}):
+        raise PydanticCustomError("duplicates", "contains duplicates: {names}", {"names": ", ".join(duplicates)})
+    return values
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+LanguageCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,12}(-[A-Za-z0-9]{1,8}){0,3}$")]
+PathText = Annotated[str, AfterValidator(check_path)]
+RepoId = Annotated[Text, AfterValidator(_repo)]
+Candidates = Annotated[list[PathText], BeforeValidator(split), AfterValidator(_distinct), Field(min_length=2)]
+PullRequests = Annotated[Text, StringConstraints(pattern=r"^(open|[1-9][0-9]{0,8})$")]
+REVISION = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
+REPO_ID_FORM = "Use the form owner/name, such as my-org/my-model."
+REPO_NAMES = (
+    f"The Hub does not accept names that contain -- or .., start or end with - or ., end with .git, or are longer than "
+    f"{MAX_REPO_ID} characters."
+)
