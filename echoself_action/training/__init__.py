@@ -1,1 +1,1 @@
-"""Steps: batches, schedule, optimizer, the loop, and the state that it goes on from."""
+"""Training: batches, learning-rate schedule, optimizers, the training loop, and the state to resume from."""

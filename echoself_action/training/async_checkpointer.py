@@ -1,4 +1,4 @@
-"""Checkpoints, written behind the run: it waits for a copy in memory, and not for the disk."""
+"""Asynchronous checkpointing: training waits for a copy of the tensors in memory, not for the disk."""
 
 import time
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from .run import Run, Snapshot
 
 
 class AsyncCheckpointer:
-    """Saves of one run, one at a time, by one thread.
+    """Writes the checkpoints of one run in a background thread, one at a time.
 
-    A save that fails is said through `warn` and leaves the last good checkpoint in place; `saved` is that one. `longest_s` is
-    how long the slowest took, in seconds; `waited_s` how long the run waited for all of them.
+    A failed save is reported through `warn` and leaves earlier checkpoints in place. `saved` is the last written checkpoint,
+    `longest_s` the duration of the slowest save, and `waited_s` the total time that training waited for saves.
     """
 
     def __init__(self, output_dir: Path, keep: int, warn: Callable[[str], None]) -> None:
@@ -31,17 +31,17 @@ class AsyncCheckpointer:
         self._failed: CheckpointError | None = None
 
     def save(self, run: Run) -> None:
-        """Copy the run's state, and have it written as `checkpoint-<step>`."""
+        """Copy the run's state and write it as `checkpoint-<step>` in the background."""
         began = time.monotonic()
         self.wait()
         snapshot = run.snapshot(self.output_dir, self._copies)
-        if snapshot:  # this process leads
+        if snapshot:  # the main process
             self._pending = self._thread.submit(self._write, snapshot)
         self.last_at = time.monotonic()
         self.waited_s += self.last_at - began
 
     def wait(self) -> None:
-        """Until nothing is being written."""
+        """Wait for the pending save, if there is one."""
         pending, self._pending = self._pending, None
         if pending is None:
             return
@@ -52,7 +52,7 @@ class AsyncCheckpointer:
             self.warn(f"{error.message} Training continues.")
 
     def finish(self) -> ModelFolder:
-        """Wait for the last save. Raises CheckpointError where it failed: then the run has not kept what it promised."""
+        """Wait for the last save and return its checkpoint. Raises CheckpointError if that save failed."""
         self.wait()
         self._thread.shutdown()
         if self._failed:
@@ -67,7 +67,7 @@ class AsyncCheckpointer:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            raise CheckpointError(f"{snapshot.path} was not written: there was no memory for it ({error}).") from error
+            raise CheckpointError(f"{snapshot.path} was not written: out of memory ({error}).") from error
         try:
             prune(self.output_dir, self.keep)
         except OSError as error:

@@ -1,8 +1,8 @@
-"""Which tokens a step sees: a pure function of (seed, position, corpus digest). Nothing to save, and resuming costs nothing.
+"""The stream of training sequences: a pure function of seed, position and corpus digest, so there is no sampler state to save.
 
-An epoch cuts the tokens into windows of block_size, from an offset of its own, and visits each window once, in an order of
-its own. Position n is window n modulo the epoch's windows, so a stream of sequences is defined that a run walks along:
-whatever the batch size, on one device or eight, sequence n of a run is the same.
+Each epoch cuts the tokens into windows of block_size, starting at a random offset, and visits each window once in a random
+order. Position n of the stream is window n modulo the number of windows, in the order of its epoch. Sequence n of a run
+therefore does not depend on the batch size or the number of devices.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ from torch import Tensor
 
 
 class Batches:
-    """Sequences of a token array (1-D, uint16 or uint32), in the order that (seed, digest) defines.
+    """Sequences of a token array (1-D, uint16 or uint32), shuffled by `seed` and the corpus `digest`.
 
-    Raises ValueError where the array holds less than one window and its target: block_size + 1 tokens.
+    Raises ValueError if the array has fewer than block_size + 1 tokens (one window and its last target).
     """
 
     def __init__(self, tokens: npt.NDArray[np.unsignedinteger], block_size: int, seed: int, digest: str) -> None:
@@ -41,7 +41,7 @@ class Batches:
         return self._offset + int(self._order[index]) * self._block_size
 
     def _shuffle(self, epoch: int) -> None:
-        # Philox's raw stream is fixed by its definition; what a Generator makes of it may change between versions of numpy
+        # Philox's raw output is fixed by its definition; that of numpy's Generator methods may change between versions
         key = hashlib.blake2b(f"{self._key} {epoch}".encode(), digest_size=16).digest()
         raw = np.random.Philox(key=np.frombuffer(key, np.uint64)).random_raw(self.windows + 1)
         self._offset = int(raw[0] % (len(self._tokens) - self.windows * self._block_size))

@@ -1,7 +1,7 @@
-"""What a continuation changes, beside the run that would have been: said, never hidden.
+"""Compare the settings of a resumed run with those of its checkpoint, and report each change that affects training.
 
-`max_iters`, `max_minutes`, `warmup` (which was once), and what is about evaluating, saving and logging change nothing and
-are not said. Another tokenizer or another size of the model is refused before (modes/train.py).
+`max_iters`, `max_minutes`, `warmup` (which happens once), and the settings for evaluation, checkpoints and logging do not
+affect training and are not reported. A different tokenizer or model size is an error (modes/train.py).
 """
 
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from .optim.schedule import Schedule
 from .settings import TrainingSettings
 from .training_state import TrainingState
 
-_OF_THE_STATE = {
+_STATE_EFFECTS = {
     "seed": "batches and dropout differ from here on",
     "sequences_per_step": "a step sees more or fewer sequences from here on",
     "dtype": "results are rounded differently from here on",
     "compiled": "results are rounded differently from here on",
     "native": "results are rounded differently from here on",
 }
-_OF_THE_SETTINGS = {
+_SETTINGS_EFFECTS = {
     name: effect for name, field in TrainingSettings.model_fields.items() if (effect := declared(field, "effect"))
 }
 
@@ -27,43 +27,52 @@ _OF_THE_SETTINGS = {
 def changes(
     before: TrainingState, settings_before: Mapping[str, Any], now: TrainingState, settings: TrainingSettings, step: int
 ) -> list[str]:
-    """A sentence for each change. `settings_before` are those that the metadata has, which may be another program's."""
-    found = [
+    """One sentence per change. `settings_before` are the settings in the metadata, which may be another program's."""
+    sentences = [
         _sentence(name, getattr(before, name), getattr(now, name), effect)
-        for name, effect in _OF_THE_STATE.items()
+        for name, effect in _STATE_EFFECTS.items()
         if getattr(before, name) != getattr(now, name)
     ]
-    optimizer = settings_before.get("optimizer", "adamw")  # before there was another one, and in other programs
+    optimizer = settings_before.get("optimizer", "adamw")  # checkpoints of other programs and of older versions
     if optimizer != settings.optimizer:
-        effect = "parameters that another optimizer updates from here on start without its state"
-        found.append(_sentence("optimizer", optimizer, settings.optimizer, effect))
-    found += _of_the_rate(before.schedule, settings_before, settings, step)
-    found += [
+        effect = "parameters that change to another optimizer start with a new optimizer state"
+        sentences.append(_sentence("optimizer", optimizer, settings.optimizer, effect))
+    sentences += _learning_rate_changes(before.schedule, settings_before, settings, step)
+    sentences += [
         _sentence(name, settings_before[name], getattr(settings, name), effect)
-        for name, effect in _OF_THE_SETTINGS.items()
+        for name, effect in _SETTINGS_EFFECTS.items()
         if settings_before.get(name, getattr(settings, name)) != getattr(settings, name)
     ]
     if before.data_digest != now.data_digest:
-        found.append("the corpus has changed: batches and the held-out text differ from here on.")
-    return found
+        sentences.append("the corpus has changed: batches and the held-out text differ from here on.")
+    return sentences
 
 
-def _of_the_rate(before: Schedule, settings_before: Mapping[str, Any], settings: TrainingSettings, step: int) -> list[str]:
+def _learning_rate_changes(
+    before: Schedule, settings_before: Mapping[str, Any], settings: TrainingSettings, step: int
+) -> list[str]:
     total, peak = settings.total_iters, settings.learning_rate
-    was = before.end if before.shape == "cosine" else None
-    if total and total != was:
+    total_before = before.end if before.shape == "cosine" else None
+    if total and total != total_before:
         effect = f"the learning rate falls from {peak:g} here to a tenth of it at step {total}, as a cosine"
-        return [_sentence("total_iters", was or "not given", total, effect)]
-    if was and not total:
-        if settings_before.get("total_iters") is None or step >= was:  # of another program, or over
+        return [_sentence("total_iters", total_before or "not given", total, effect)]
+    if total_before and not total:
+        if settings_before.get("total_iters") is None or step >= total_before:  # imported, or finished
             return []
         return [
-            _sentence("total_iters", was, "not given", f"the cosine to step {was} is finished, and a constant rate follows")
+            _sentence(
+                "total_iters",
+                total_before,
+                "not given",
+                f"the cosine decay continues to step {total_before}, followed by a constant rate",
+            )
         ]
-    if was and settings_before.get("learning_rate", peak) != peak:
-        effect = f"the cosine to step {was} keeps its peak, {before.peak:g}; another total_iters would begin another"
+    if total_before and settings_before.get("learning_rate", peak) != peak:
+        effect = (
+            f"ignored: the cosine decay to step {total_before} keeps its peak of {before.peak:g} unless total_iters changes"
+        )
         return [_sentence("learning_rate", settings_before["learning_rate"], peak, effect)]
-    if not was and before.peak != peak:
+    if not total_before and before.peak != peak:
         return [_sentence("learning_rate", f"{before.peak:g}", f"{peak:g}", "from here on")]
     return []
 

@@ -1,6 +1,6 @@
-"""Where a training run starts: `new_run` with a new model, `resume_run` from a checkpoint.
+"""Start a training run: `new_run` initialises a model, `resume_run` loads a checkpoint.
 
-With several processes, the main process does that, and the others receive the run with `receive_run`.
+With several processes, the main process calls one of these, and the others call `receive_run`.
 """
 
 import uuid
@@ -30,7 +30,7 @@ from .training_state import LossScale, TrainingState, read_state
 
 
 def new_run(config: ModelConfig, data: Data, settings: TrainingSettings, process_group: ProcessGroup = SINGLE_PROCESS) -> Run:
-    """A new model, initialised from the seed."""
+    """Start a run with a new model, initialised from the seed."""
     model = new_model(config)
     model.initialise(settings.seed)
     run = Run(
@@ -43,15 +43,15 @@ def new_run(config: ModelConfig, data: Data, settings: TrainingSettings, process
         process_group=process_group,
     )
     _prepare(run, None)
-    _begin(run, {})
+    _send_and_set_up(run, {})
     return run
 
 
 def receive_run(process_group: ProcessGroup) -> Run:
-    """The run of the main process, in another process of the group."""
-    sent: tuple[ModelConfig, Run] | None = process_group.broadcast(None)
-    assert sent
-    config, outline = sent
+    """Receive the run of the main process in another process of the group."""
+    message: tuple[ModelConfig, Run] | None = process_group.broadcast(None)
+    assert message
+    config, outline = message
     tokens = outline.data.tokens
     tokens = replace(tokens, train=process_group.broadcast_array(None), val=process_group.broadcast_array(None))
     run = replace(outline, model=new_model(config), data=replace(outline.data, tokens=tokens), process_group=process_group)
@@ -66,15 +66,15 @@ def resume_run(
     note: Callable[[str], None],
     process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> Run:
-    """Go on from `folder`: exactly where it has a training state, else from its weights, logged through `note`.
+    """Resume from `folder`: exactly if it has a training state, else from its weights only, which is logged through `note`.
 
-    Raises CheckpointError where the folder is damaged.
+    Raises CheckpointError if the folder is damaged.
     """
     model, known = load_model(folder), folder.metadata
     state: TrainingState | None = None
     if folder.has_training_state and known:
         state, stored = read_state(folder.path, sha256(folder.path / WEIGHTS_FILE))
-    # the dtype belongs to the model once `auto` was decided here, which it was not for another program's checkpoint
+    # `auto` keeps the dtype of earlier runs, but not that of another program
     trained_in = state.dtype if state and known and not known.imported_from else None
     run = Run(
         run_id=uuid.uuid4().hex,
@@ -95,13 +95,13 @@ def resume_run(
         run.sequences_seen = run.tokens_seen // model.config.block_size
         note(f"{folder.path} has no training state: resuming from its weights at step {run.step}, with a new optimizer state.")
         _prepare(run, None)
-        _begin(run, {})
+        _send_and_set_up(run, {})
         return run
     run.sequences_seen = state.sequences_seen
-    run.schedule = _continued_schedule(state.schedule, run.step, settings)
+    run.schedule = _resumed_schedule(state.schedule, run.step, settings)
     _prepare(run, state)
     try:
-        _begin(run, stored)
+        _send_and_set_up(run, stored)
     except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"{folder.path} has the optimizer state of another model: {error}. Training was not resumed.",
@@ -135,8 +135,8 @@ def _prepare(run: Run, before: TrainingState | None) -> None:
         )
 
 
-def _begin(run: Run, stored: dict[str, Tensor]) -> None:
-    """Make `run` known to the other processes, for `receive_run`, and set it up with the optimizer state that is `stored`."""
+def _send_and_set_up(run: Run, stored: dict[str, Tensor]) -> None:
+    """Send `run` to the other processes (`receive_run`), and set it up with the `stored` optimizer state."""
     process_group, settings = run.process_group, run.settings
     if settings.batch_size % process_group.world_size:
         raise InputError(
@@ -154,7 +154,7 @@ def _begin(run: Run, stored: dict[str, Tensor]) -> None:
 
 
 def _set_up(run: Run, stored: dict[str, Tensor]) -> None:
-    """Put the model where it computes, and give it its optimizer: in every process the main process's weights and moments."""
+    """Move the model to its device and create the optimizer, with the main process's weights and moments in every process."""
     settings = run.settings
     place(run.model, run.precision.device, run.process_group, run.sharded)
     dtype = run.precision.dtype
@@ -167,9 +167,9 @@ def _set_up(run: Run, stored: dict[str, Tensor]) -> None:
 
 
 def _choose_kernels(run: Run, parts: int) -> Kernels:
-    """What computes the forward and backward pass: the same in all processes, whatever they can do alone."""
+    """Choose what computes the forward and backward pass. All processes use the same kernels."""
     no_compile = run.settings.compile == "false" or why_not_compiled(run.model, run.precision.device, run.sharded)
-    no_native = parts == 1 or why_not_native(run.model, run.precision.dtype)  # native kernels are called from two threads
+    no_native = parts == 1 or why_not_native(run.model, run.precision.dtype)  # native kernels need two threads
     cannot_compile, cannot_use_native = run.process_group.any(bool(no_compile), bool(no_native))
     if not cannot_compile:
         return "compiled"
@@ -183,13 +183,13 @@ def _new_schedule(step: int, settings: TrainingSettings) -> Schedule:
     return open_ended(step, warmup, settings.learning_rate)
 
 
-def _continued_schedule(before: Schedule, step: int, settings: TrainingSettings) -> Schedule:
-    """The schedule that the model is on, or a new one where that has ended or another is asked for."""
+def _resumed_schedule(before: Schedule, step: int, settings: TrainingSettings) -> Schedule:
+    """The schedule of the checkpoint, or a new one if that has ended or the settings ask for another."""
     if settings.total_iters:
         same = before.shape == "cosine" and before.end == settings.total_iters
         return before if same else over_total(step, settings.total_iters, 0, settings.learning_rate)
     if before.shape == "cosine":
         return before if step < before.end else _new_schedule(step, settings)
-    if before.decays_from(step) is not None and step >= before.end:  # a branch that has ended, and no line to go back to
+    if before.decays_from(step) is not None and step >= before.end:  # decayed, and resumed without a stable checkpoint
         return _new_schedule(step, settings)
     return replace(before, peak=settings.learning_rate)

@@ -1,7 +1,7 @@
-"""Memory of training: smaller batches when a step runs out of memory, and the C library's allocator.
+"""Memory management: smaller batches when a step runs out of memory, and settings of the C library's allocator.
 
-By default glibc returns free memory at the end of its heap to the kernel, so every step waits for the same pages to be mapped
-and zeroed again: thousands of them a step, a tenth of the time of a small model. (mallopt(3), malloc_trim(3))
+By default glibc returns free memory at the top of its heap to the kernel, so that each step has thousands of page faults on the
+same memory. They take a tenth of a small model's training time. See mallopt(3) and malloc_trim(3).
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from .settings import TrainingSettings
 
 
 def smaller_batches(run: Run, error: BaseException) -> TrainingSettings:
-    """Settings whose step sees the same sequences in smaller batches. Raises TrainingError where they are of one already."""
+    """Settings with a smaller batch_size and the same sequences per step. Raises TrainingError if there is none smaller."""
     settings, processes = run.settings, run.process_group.world_size
     sizes = range(settings.batch_size // 2, 0, -1)
     smaller = next((size for size in sizes if settings.batch_size % size == 0 and size % processes == 0), 0)
@@ -27,7 +27,7 @@ def smaller_batches(run: Run, error: BaseException) -> TrainingSettings:
 
 
 def out_of_memory(run: Run, error: BaseException) -> TrainingError:
-    """What was asked for, in numbers."""
+    """The error for a step that ran out of memory, with estimates of what needs it."""
     config, settings = run.model.config, run.settings
     parameters = run.model.parameter_count()
     logits = settings.batch_size * config.block_size * config.vocab_size
@@ -35,10 +35,10 @@ def out_of_memory(run: Run, error: BaseException) -> TrainingError:
         logits = min(logits, LOGITS_AT_ONCE)
     return TrainingError(
         f"Step {run.step + 1} needs more memory than is available ({in_short(error)}): {parameters:,} parameters with "
-        f"gradients and moments take up to {_gigabytes(16 * parameters)}, what a checkpoint copies of them "
+        f"gradients and optimizer state take up to {_gigabytes(16 * parameters)}, the copy of them for a checkpoint up to "
         f"{_gigabytes(12 * parameters)}, and the logits of {settings.batch_size} sequences of {config.block_size} tokens over "
         f"a vocabulary of {config.vocab_size:,} "
-        f"take up to {_gigabytes(4 * logits)}. Training stopped; its checkpoints stay.",
+        f"up to {_gigabytes(4 * logits)}. Training stopped; its checkpoints stay.",
         "Lower batch_size (and raise gradient_accumulation, for the same result), block_size, n_embd or n_layer, or use a "
         "smaller vocabulary, such as tokenizer: bpe:4096.",
     )
@@ -50,24 +50,24 @@ def _gigabytes(count: int) -> str:
 
 _LIBC = ctypes.CDLL(None)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
-_ALL = (1 << 31) - 1  # bytes: the most that its arguments, which are ints, can say
-_MAPPED = 1 << 25  # bytes: larger blocks are given back at once as before, and filling them takes longer than mapping them
+_UNLIMITED = (1 << 31) - 1  # bytes: the maximum of mallopt's int argument
+_MAPPED = 1 << 25  # bytes: larger blocks are still mapped separately; for them the page faults cost little
 
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Meanwhile this process keeps what it frees. Nothing happens with a C library that has no such setting."""
+    """Keep freed memory in this process inside the block. No effect if the C library has no `mallopt`."""
     _set(_MMAP_THRESHOLD, _MAPPED)
-    _set(_TRIM_THRESHOLD, _ALL)
+    _set(_TRIM_THRESHOLD, _UNLIMITED)
     try:
         yield
     finally:
-        _set(_TRIM_THRESHOLD, 2 * _MAPPED)  # as glibc itself sets it, to the one
-        give_back_freed_memory()
+        _set(_TRIM_THRESHOLD, 2 * _MAPPED)  # glibc's own rule
+        release_freed_memory()
 
 
-def give_back_freed_memory() -> None:
-    """Let the system have what is free now, between what is in use as well."""
+def release_freed_memory() -> None:
+    """Return all free memory to the system, including free pages between blocks in use."""
     if hasattr(_LIBC, "malloc_trim"):
         _LIBC.malloc_trim(0)
 

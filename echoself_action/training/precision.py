@@ -1,4 +1,4 @@
-"""Where and in which precision a run computes."""
+"""The device and the dtype of a run, and synchronisation with the GPU."""
 
 import re
 from dataclasses import dataclass
@@ -9,8 +9,7 @@ import torch
 from ..errors import InputError
 from .settings import Dtype, TrainingSettings
 
-# Multiplications and additions a second in bfloat16 or float16, dense, by the data sheets: of the first whose name is in the
-# GPU's.
+# Peak dense bfloat16 or float16 FLOP/s from the vendor's data sheets. The first name that is in the GPU's name applies.
 _PEAKS = {
     "B200": 2250e12, "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L40": 181e12,
     "L4": 121e12, "A10G": 70e12, "A10": 125e12, "V100": 125e12, "T4": 65e12,
@@ -19,20 +18,20 @@ _PEAKS = {
 
 @dataclass(frozen=True)
 class Precision:
-    """A device, and the dtype that autocast computes matrix products in (float32: no autocast)."""
+    """A device, and the dtype of matrix products under autocast (float32: autocast is off)."""
 
     device: torch.device
     dtype: torch.dtype
 
     @property
     def device_name(self) -> str:
-        """`CPU`, or what the GPU calls itself."""
+        """`CPU`, or the name of the GPU."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type.upper()
 
     @property
     def peak(self) -> float | None:
-        """Operations a second that the device can do in this dtype by its data sheet; None where that is not known."""
-        return None if self.dtype is torch.float32 else peak_of(self.device_name)
+        """The peak FLOP/s of the device in this dtype; None if unknown."""
+        return None if self.dtype is torch.float32 else peak_flops(self.device_name)
 
     @property
     def dtype_name(self) -> str:
@@ -44,40 +43,44 @@ class Precision:
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """A dtype as settings and files write it: `bfloat16` for torch.bfloat16."""
+    """The name of a dtype in settings and files: `bfloat16` for torch.bfloat16."""
     return str(dtype).removeprefix("torch.")
 
 
-def peak_of(device_name: str) -> float | None:
-    """Operations a second in bfloat16 or float16 of a GPU that calls itself so; None where that is not known."""
+def peak_flops(device_name: str) -> float | None:
+    """The peak bfloat16 or float16 FLOP/s of a GPU with this name; None if unknown."""
     return next((peak for name, peak in _PEAKS.items() if re.search(rf"\b{name}\b", device_name)), None)
 
 
 class CudaThrottle:
-    """Keeps a GPU, which is given its work ahead, no more than a step behind: it always has something to do, and a clock
-    shows how long steps take. A CPU is never behind."""
+    """Limits the CPU to one step ahead of a GPU, whose kernels run asynchronously.
+
+    The GPU always has work queued, and wall-clock time measures its steps. No effect on a CPU.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._step: torch.cuda.Event | None = None
 
-    def after_step_submitted(self, catches_up: bool) -> bool:
-        """Wait for the step before the one that was given, or, where the device `catches_up`, for both. Says whether it was
-        long enough for a step: not where there was none before, and none was waited for."""
+    def after_step_submitted(self, synchronize: bool) -> bool:
+        """Wait for the previous step, or for this one too if `synchronize`.
+
+        Returns whether the elapsed time covers a whole step: false for the first step after a synchronisation.
+        """
         if self._device.type != "cuda":
             return True
         before, step = self._step, torch.cuda.Event()  # type: ignore[no-untyped-call]
         step.record()
-        if before and not catches_up:
+        if before and not synchronize:
             before.synchronize()
-        if catches_up:
+        if synchronize:
             step.synchronize()
-        self._step = None if catches_up else step
-        return catches_up or before is not None
+        self._step = None if synchronize else step
+        return synchronize or before is not None
 
 
 def choose_device(settings: TrainingSettings) -> torch.device:
-    """`auto` is a GPU if there is one. Raises InputError if CUDA was requested and is not available."""
+    """The device of the settings; `auto` is a GPU if one is available. Raises InputError if `cuda` is set without one."""
     has_cuda = torch.cuda.is_available()
     if settings.device == "cuda" and not has_cuda:
         raise InputError(
@@ -88,8 +91,8 @@ def choose_device(settings: TrainingSettings) -> torch.device:
 
 
 def choose_precision(settings: TrainingSettings, trained_in: str | None = None) -> Precision:
-    """The device, and the dtype: the one in the settings; with `auto` the one that the model was `trained_in` so far, if this
-    device can compute it; else `fastest_dtype`.
+    """The device and dtype of the settings. `dtype: auto` is the dtype that the model was `trained_in` so far, if the device
+    supports it, else `fastest_dtype`.
 
     Raises InputError if CUDA was requested and is not available.
     """
@@ -102,9 +105,9 @@ def choose_precision(settings: TrainingSettings, trained_in: str | None = None) 
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 if the hardware multiplies it, float16 on a GPU that multiplies only that, else float32."""
+    """bfloat16 if the hardware supports it, else float16 on a GPU with float16 tensor cores, else float32."""
     if device.type == "cuda":
-        generation = torch.cuda.get_device_capability()[0]  # 8: Ampere; 7: Volta and Turing, with float16 alone
+        generation = torch.cuda.get_device_capability()[0]  # 8: Ampere; 7: Volta and Turing, float16 only
         return {8: torch.bfloat16, 7: torch.float16}.get(min(generation, 8), torch.float32)
     capabilities = torch.cpu.get_capabilities()
     fast = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
@@ -112,7 +115,7 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
 
 
 def _can_compute(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether `auto` may keep this dtype here. Slow bfloat16 counts; float16 on a CPU is used only if requested."""
+    """Whether `dtype: auto` may keep this dtype on the device: also a slow bfloat16, but not float16 on a CPU."""
     if device.type == "cuda":
         return dtype is not torch.bfloat16 or torch.cuda.is_bf16_supported()
     return dtype is not torch.float16

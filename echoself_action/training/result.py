@@ -1,4 +1,4 @@
-"""What a training run tells while it goes on, and what it leaves. It is read where nothing is trained: no PyTorch."""
+"""The interface of a training run: callbacks, stop requests, and the result. It does not import PyTorch."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -10,14 +10,14 @@ from typing import Literal
 from ..checkpoint.model_folder import ModelFolder
 
 StoppedBy = Literal["max_iters", "max_minutes", "signal"]
-LOG_FILE = "log.jsonl"  # in output_dir: a line for each Progress
+LOG_FILE = "log.jsonl"  # in output_dir: one line per Progress
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One logged step, and one line of log.jsonl. `loss` is the mean since the line before; `val_loss` where evaluated.
+    """One logged step: one line of log.jsonl. `loss` is the mean since the previous line; `val_loss` is None if not evaluated.
 
-    Losses are nats per token; `elapsed_s` and `time_left_s` (an estimate) are of this run.
+    Losses are in nats per token. `elapsed_s` and `time_left_s` (an estimate) refer to this run.
     """
 
     step: int
@@ -32,7 +32,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Who hears of a run: of each logged step, of what should be looked at, and of what takes long."""
+    """Receives events of a run: `progress` for each logged step, `warn` for warnings, `note` for log messages."""
 
     progress: Callable[[Progress], None]
     warn: Callable[[str], None]
@@ -41,11 +41,10 @@ class Callbacks:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run leaves. `start_val_loss` is of the model it began with, on the same text; None for a fresh one.
+    """The result of a run. `start_val_loss` is the validation loss of the model it resumed from; None for a new model.
 
-    Of `elapsed_s`, `evaluating_s` is what evaluations took, `saving_s` how long the run waited for its checkpoints, and
-    `compiling_s` what the compiler took; `mfu` (model FLOPs utilisation, Chowdhery et al. 2022) is the share of what the device
-    can do by its data sheet, None where that is not known.
+    `elapsed_s` includes `evaluating_s` (evaluations), `saving_s` (waiting for checkpoints) and `compiling_s` (torch.compile).
+    `mfu` is the model FLOPs utilisation (Chowdhery et al. 2022), None if the device's peak is unknown.
     """
 
     latest: ModelFolder
@@ -61,14 +60,14 @@ class Result:
 
 
 class StopRequest:
-    """Whether somebody asked the run to stop."""
+    """Whether the run was asked to stop. It then finishes the current step and saves."""
 
     requested = False
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Inside the block, the first SIGINT or SIGTERM sets `requested`; the second raises KeyboardInterrupt."""
+    """Handle SIGINT and SIGTERM inside the block: the first sets `requested`, the second raises KeyboardInterrupt."""
     stop = StopRequest()
 
     def handle(_number: int, _frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
-"""A training run, and what it writes down.
+"""The state of a training run, and its checkpoints.
 
-`start` gives a `Run`; `loop.train` takes its steps; a `Snapshot` of it becomes a checkpoint.
+init_or_resume.py creates a `Run`, trainer.py trains it, and a `Snapshot` of it is written as a checkpoint.
 """
 
 import hashlib
@@ -41,12 +41,12 @@ from .training_state import LossScale, TrainingState, write_moments, write_state
 Kernels = Literal["native", "compiled", "eager"]
 """native: the C kernels of `native/`; compiled: torch.compile; eager: PyTorch's own operations."""
 Loss = Callable[[Tensor, Tensor], Tensor]  # (ids, targets), each (batch, block_size) -> the mean loss, a scalar
-_MOST_KEPT = 1 << 20  # held-out tokens that lie with a checkpoint, where evaluations read all
+_MAX_HELD_OUT = 1 << 20  # held-out tokens saved with a checkpoint if eval_tokens is 0 (all)
 
 
 @dataclass(frozen=True)
 class Data:
-    """The tokens to learn from, and the patterns that they came from."""
+    """The corpus as tokens, and the file patterns it was read from."""
 
     tokens: Tokens
     patterns: Sequence[str]
@@ -54,7 +54,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a checkpoint holds: a run goes on while it is written."""
+    """The content of a checkpoint, copied so that training continues while it is written."""
 
     path: Path
     config: ModelConfig
@@ -66,9 +66,9 @@ class Snapshot:
     held_out: Sequence[npt.NDArray[np.integer]]
 
     def write(self) -> ModelFolder:
-        """Write the checkpoint, whole or not at all. Raises CheckpointError where it can't be written.
+        """Write the checkpoint atomically. Raises CheckpointError if it can't be written.
 
-        Another checkpoint of this step, from a branch that was left, is set aside.
+        An existing checkpoint of the same step, from an earlier decay phase, is set aside.
         """
         if not all(bool(tensor.isfinite().all()) for tensor in self.weights.values()):
             raise CheckpointError(f"{self.path} has weights that are NaN or infinite. It was not written.")
@@ -87,16 +87,16 @@ class Snapshot:
         except (OSError, SafetensorError) as error:
             raise CheckpointError(
                 f"{self.path} could not be written: {error}. The checkpoints before it are untouched.",
-                "Free disk space, or give another output_dir.",
+                "Free disk space, or set another output_dir.",
             ) from error
         return read_model_folder(self.path)
 
 
 @dataclass
 class Run:
-    """A model in training, and where it stands. Losses are nats per token; `elapsed_s` counts all runs of the model.
+    """A model in training and its progress. Losses are in nats per token; `elapsed_s` counts all runs of the model.
 
-    `kernels` is what computes the forward and backward pass (init_or_resume.py decides); `loss_scale` is float16's.
+    `kernels` compute the forward and backward pass (chosen in init_or_resume.py). `loss_scale` is None unless in float16.
     """
 
     run_id: str
@@ -121,7 +121,7 @@ class Run:
 
     @property
     def sharded(self) -> bool:
-        """Whether each process holds a part of the model only."""
+        """Whether each process has only its shard of the model."""
         return self.settings.sharding == "full" and self.process_group.world_size > 1
 
     def batches(self) -> Batches:
@@ -129,10 +129,9 @@ class Run:
         return Batches(tokens.train, self.model.config.block_size, self.settings.seed, tokens.digest)
 
     def snapshot(self, output_dir: Path, copies: dict[str, Tensor]) -> Snapshot | None:
-        """A copy of all that the checkpoint of this step holds. Tensors are copied into `copies`, which is made to fit.
+        """Copy the content of a checkpoint at this step. Tensors are copied into `copies`, which are allocated if needed.
 
-        A snapshot is good until the next one with the same `copies`. All processes of a run have to ask for it, and only
-        the main process gets it.
+        The snapshot is valid until the next one with the same `copies`. Collective; returns None except in the main process.
         """
         tokens, weights = self.data.tokens, self.model.state_dict()
         held = moments(self.model, self.optimizer)
@@ -154,11 +153,11 @@ class Run:
             tokenizer=self.data.tokens.tokenizer,
             metadata=self._metadata(),
             state=self.state(),
-            held_out=HeldOut(tokens.val, self.model.config.block_size, self.settings.eval_tokens or _MOST_KEPT).windows(),
+            held_out=HeldOut(tokens.val, self.model.config.block_size, self.settings.eval_tokens or _MAX_HELD_OUT).windows(),
         )
 
     def state(self) -> TrainingState:
-        """What a checkpoint keeps of it beside tensors and metadata; digests are of what is written, and not there yet."""
+        """The training state of a checkpoint. The digests are added when the tensors are written."""
         return TrainingState(
             sequences_seen=self.sequences_seen,
             schedule=self.schedule,
@@ -201,7 +200,7 @@ class Run:
             | {"python": platform.python_version()},
             device=self.precision.device_name,
             evaluations=list(self.evaluations),
-            branched_from=(branch := self.schedule.decays_from(self.step)),
-            branch_end=None if branch is None else self.schedule.end,
+            branched_from=(decay_start := self.schedule.decays_from(self.step)),
+            branch_end=None if decay_start is None else self.schedule.end,
             weights_sha256="",
         )

@@ -115,7 +115,7 @@ class TrainingSettings(TrainingInputs[Never]):
 
 @dataclass(frozen=True)
 class Preset:
-    """Defaults for the inputs of the same names. Those for the learning rate are the optimizer's (optim/optimizers.py)."""
+    """Defaults of the inputs with the same names. Default learning rates depend on the optimizer (optim/optimizers.py)."""
 
     n_layer: int
     n_head: int

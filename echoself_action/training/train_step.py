@@ -1,4 +1,4 @@
-"""One step of a run: the gradients of its sequences, and what the optimizer makes of them."""
+"""One training step: forward and backward pass, gradient clipping, and the optimizer step."""
 
 import hashlib
 import math
@@ -21,7 +21,7 @@ from .run import Loss, Run
 
 @dataclass(frozen=True)
 class _Sequences:
-    """Tokens (count, block_size) and their targets; `position` is the first one's in the run, `loss` computes theirs."""
+    """Inputs and targets, each (count, block_size), the stream position of the first sequence, and the loss function."""
 
     position: int
     ids: Tensor
@@ -30,43 +30,43 @@ class _Sequences:
 
 
 class Stepper:
-    """Takes the steps of `run` with `threads`, as many as its optimizer has parts."""
+    """Computes the steps of `run` with one thread for each part of its optimizer."""
 
     def __init__(self, run: Run, batches: Batches, threads: Threads) -> None:
         self._run, self._batches, self._threads = run, batches, threads
         self._replicas: Replicas | None = None
-        self._losses: list[Loss] = [run.model.loss]  # one for each thread
+        self._losses: list[Loss] = [run.model.loss]  # one per thread
         if threads.count > 1:
             assert isinstance(run.model, GPT2)
             self._replicas = Replicas(run.model, run.precision.dtype, run.optimizer.parts, run.kernels == "native")
             self._losses = self._replicas.losses
 
     def compile(self) -> None:
-        """Compile the loss by computing it once for the next sequences; again when their number changes.
+        """Compile the loss by running it once on the next batch. Call it again when the batch size changes.
 
         Compiler errors propagate.
         """
         assert isinstance(self._run.model, GPT2)
         self._losses = [compiled_loss(self._run.model)]
-        with warnings.catch_warnings(action="ignore"):  # meant for PyTorch's developers
+        with warnings.catch_warnings(action="ignore"):  # they are for PyTorch's developers
             self._threads.map(self._backward, self._sequences())
         self.forget()
 
-    def leave_uncompiled(self) -> None:
+    def undo_compile(self) -> None:
         """Compute the loss eagerly again, and drop the gradients of a failed compilation."""
         self._losses = [self._run.model.loss]
         self.forget()
 
     def forget(self) -> None:
-        """Leave out the gradients that there are."""
+        """Discard all gradients."""
         self._run.optimizer.zero_grad()
         if self._replicas:
             self._replicas.forget()
 
     def gradients(self) -> Tensor:
-        """Put into the parameters the gradient of the mean loss of this process's sequences; gives that loss, a scalar.
+        """Compute the gradient of the mean loss over this process's sequences. Returns that loss, a scalar.
 
-        What is raised for want of memory is let through; the gradients are then of a part of the sequences, until `forget`.
+        Out-of-memory errors propagate and leave partial gradients: call `forget` after one.
         """
         run, settings = self._run, self._run.settings
         run.model.advance(run.step)
@@ -80,9 +80,9 @@ class Stepper:
         return total
 
     def update(self) -> Tensor:
-        """Have the optimizer take its step with the gradients, clipped; gives their norm before that, a scalar.
+        """Clip the gradients and take an optimizer step. Returns the gradient norm before clipping, a scalar.
 
-        Where the loss was scaled up too far for float16 no step is taken, and the norm is 0.
+        If float16 gradients overflowed, the step is skipped and the norm is 0.
         """
         run = self._run
         clip, parts = run.settings.grad_clip or math.inf, run.optimizer.parts
@@ -92,11 +92,11 @@ class Stepper:
         if scale:
             norm = norm / scale.factor
             finite = math.isfinite(whole(norm))
-            smaller = None if finite else scale.after_overflow()
-            run.loss_scale = smaller or scale.after_step()
-            if smaller:
+            reduced = None if finite else scale.after_overflow()
+            run.loss_scale = reduced or scale.after_step()
+            if reduced:
                 return torch.zeros_like(whole(norm))
-        # to read a number makes a GPU wait, and spares a CPU a pass over all gradients
+        # on a CPU skip a pass over all gradients; on a GPU reading the norm would synchronise
         clips = norm.device.type != "cpu" or bool(norm > clip)
 
         def step(part: Part) -> None:
@@ -112,7 +112,7 @@ class Stepper:
         return whole(norm)
 
     def _sequences(self) -> list[_Sequences]:
-        """This process's share of the next batch, for each thread its part."""
+        """This process's share of the next batch, divided over the threads."""
         run = self._run
         share = run.settings.batch_size // run.process_group.world_size
         position = run.sequences_seen + run.process_group.rank * share
@@ -120,14 +120,14 @@ class Stepper:
         size = -(-share // self._threads.count)
         return [
             _Sequences(position + cut, ids[cut : cut + size], targets[cut : cut + size], loss)
-            for cut, loss in zip(range(0, share, size), self._losses, strict=False)  # one sequence leaves a thread without
+            for cut, loss in zip(range(0, share, size), self._losses, strict=False)  # a batch of one uses one thread
         ]
 
     def _backward(self, part: _Sequences) -> Tensor:
-        """Add its gradient, and give its loss, both as shares of the step's mean."""
+        """Accumulate the gradient of these sequences and return their loss, both weighted for the mean over the step."""
         run = self._run
         share = len(part.ids) * run.process_group.world_size / run.settings.sequences_per_step
-        # dropout is a function of where the run stands, so there is no random state to save
+        # dropout is a function of the seed and the position, so there is no random state to save
         key = f"dropout {run.settings.seed} {part.position}".encode()
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=7).digest())
         with dropout_seed(seed, single_threaded=self._threads.count == 1), run.precision.autocast():

@@ -1,4 +1,4 @@
-"""The training loop: steps, evaluations, checkpoints, until the run has had its steps, its time, or a signal."""
+"""The training loop: steps, evaluations and checkpoints, until max_iters, max_minutes or a signal ends the run."""
 
 import json
 import math
@@ -16,21 +16,21 @@ from ..evaluation.loss import HeldOut
 from .async_checkpointer import AsyncCheckpointer
 from .compile import Compiler
 from .cpu.threads import Threads
-from .memory import freed_memory_kept, give_back_freed_memory, out_of_memory, smaller_batches
+from .memory import freed_memory_kept, out_of_memory, release_freed_memory, smaller_batches
 from .optim.schedule import planned
 from .precision import CudaThrottle
 from .result import LOG_FILE, Callbacks, Progress, Result, StoppedBy, StopRequest
 from .run import Run
 from .train_step import Stepper
 
-_SPARE = 1.5  # how much longer than before the end of a run may take
+_SAFETY_FACTOR = 1.5  # on the measured time of the last evaluation and save
 
 
 def train(run: Run, output_dir: Path, stop: StopRequest, callbacks: Callbacks, started: float | None = None) -> Result:
-    """Take `run` on by `max_iters` steps, or until `max_minutes` since `started` (time.monotonic(); default: now).
+    """Train `run` for `max_iters` steps, or until `max_minutes` after `started` (time.monotonic(); default: now).
 
-    Raises TrainingError where the loss is no longer finite or a step needs more memory than is available, and CheckpointError
-    where the last checkpoint can't be written; the checkpoints written before stay.
+    Raises TrainingError if a loss is not finite or a step runs out of memory, and CheckpointError if the last checkpoint can't
+    be written. Earlier checkpoints are kept.
     """
     try:
         return _Trainer(run, output_dir, stop, callbacks, time.monotonic() if started is None else started).train()
@@ -41,7 +41,7 @@ def train(run: Run, output_dir: Path, stop: StopRequest, callbacks: Callbacks, s
 
 
 def train_as_worker(run: Run, stop: StopRequest) -> None:
-    """Take the steps of `train` with the process that leads. It alone writes, speaks, and minds the time."""
+    """Take the same steps as the main process, which alone writes checkpoints, logs, and checks the time limit."""
     _Trainer(run, Path(), stop, Callbacks(lambda _: None, lambda _: None), time.monotonic()).take_steps()
 
 
@@ -58,17 +58,17 @@ class _Trainer:
         self.elapsed_before = run.elapsed_s
         self.threads = Threads(len(run.optimizer.parts))
         self.stepper = Stepper(run, run.batches(), self.threads)
-        self.compiler = Compiler(run, self.stepper.compile, self.stepper.leave_uncompiled, callbacks)
+        self.compiler = Compiler(run, self.stepper.compile, self.stepper.undo_compile, callbacks)
         self.throttle = CudaThrottle(run.precision.device)
         self.tokens_per_step = settings.sequences_per_step * run.model.config.block_size
         self.held_out = HeldOut(run.data.tokens.val, run.model.config.block_size, settings.eval_tokens)
         self.saver = AsyncCheckpointer(output_dir, settings.keep_checkpoints, callbacks.warn)
-        self.loss_sum = torch.zeros((), device=run.precision.device)  # on the device: reading it makes a GPU wait
+        self.loss_sum = torch.zeros((), device=run.precision.device)  # on the device, because reading it synchronises
         self.norm_sum = torch.zeros((), device=run.precision.device)
         self.steps_summed = 0
-        self.seconds_summed = 0.0  # spent in those steps, without evaluations and saves
+        self.seconds_summed = 0.0  # in these steps, without evaluations and saves
         self.stepping_s = 0.0  # the same over the whole run
-        self.fastest_s = math.inf  # step
+        self.fastest_s = math.inf  # of a step
         self.evaluating_s = self.longest_evaluation_s = 0.0
         self.saved_step = run.step if run.step else None
         self.start_val_loss: float | None = None
@@ -111,53 +111,52 @@ class _Trainer:
                 self._start_decay_if_due()
                 began = time.monotonic()
                 self._step()
-                whole = self.throttle.after_step_submitted(self._reports_after_step())
+                is_whole_step = self.throttle.after_step_submitted(self._reports_after_step())
                 took = time.monotonic() - began
                 self.seconds_summed += took
-                self.fastest_s = min(self.fastest_s, took) if whole else self.fastest_s
+                self.fastest_s = min(self.fastest_s, took) if is_whole_step else self.fastest_s
                 stopped_by = self._reason_to_stop()
                 self._evaluate_log_save(stopped_by)
         return stopped_by
 
     def _start_decay_if_due(self) -> None:
-        """Leave the line of a constant rate where its end was planned, or where the time left is what the decay takes.
+        """Start the decay phase at its planned step, or when the time left is just enough for it.
 
-        A branch that turns out to take longer than there is time is made to end sooner: it is to end decayed.
+        If the decay phase turns out to take longer than the time left, it is shortened, so that the run ends fully decayed.
         """
         run, settings = self.run, self.run.settings
         if run.schedule.shape != "linear":
             return
-        done, branch = run.step - self.start_step, run.schedule.decays_from(run.step)
+        done, decay_start = run.step - self.start_step, run.schedule.decays_from(run.step)
         if done > 1 and settings.max_minutes and run.step != run.schedule.decay_start:
             affordable = max(1, int(run.process_group.least(self._time_left() / self._seconds_per_step())))
-            if affordable < (done * settings.decay / (1 - settings.decay) if branch is None else self.end_step - run.step):
+            if affordable < (done * settings.decay / (1 - settings.decay) if decay_start is None else self.end_step - run.step):
                 self.end_step = run.step + affordable
                 self.out_of_time = True
-                run.schedule = run.schedule.decaying(run.step if branch is None else branch, self.end_step)
+                run.schedule = run.schedule.decaying(run.step if decay_start is None else decay_start, self.end_step)
         if run.step == run.schedule.decay_start and self.saved_step != run.step:
-            self._save()  # the next run goes on from here
+            self._save()  # the stable checkpoint, from which the next run resumes
 
     def _step(self) -> None:
         run = self.run
         position, before = run.sequences_seen, self.loss_sum.clone()
-        enough = True
+        memory_exhausted = False
         try:
             self.loss_sum += self.stepper.gradients()
         except Exception as error:
-            if run.sharded or not is_out_of_memory(error):  # the others wait for what a sharded step did not get to
+            if run.sharded or not is_out_of_memory(error):  # other processes wait in a collective
                 raise
             smaller_batches(run, error)
-            enough = False
-        if run.process_group.any(not enough)[
-            0
-        ]:  # out here: while an error is handled, it holds on to all that the step had computed
+            memory_exhausted = True
+        # outside the handler: the traceback keeps the tensors of the failed step alive
+        if run.process_group.any(memory_exhausted)[0]:
             self.stepper.forget()
             run.sequences_seen, self.loss_sum = position, before
             run.settings = smaller_batches(run, MemoryError())
-            give_back_freed_memory()
+            release_freed_memory()
             self.callbacks.warn(
-                f"a step needed more memory than is available; batches of {run.settings.batch_size} from now on, "
-                f"{run.settings.gradient_accumulation} a step: the same sequences, and the same result"
+                f"Step {run.step + 1} ran out of memory. Training continues with batch_size: {run.settings.batch_size} and "
+                f"gradient_accumulation: {run.settings.gradient_accumulation}, which gives the same result."
             )
             self.compiler.compile()
             self.loss_sum += self.stepper.gradients()
@@ -173,32 +172,32 @@ class _Trainer:
 
     def _reason_to_stop(self) -> StoppedBy | None:
         late = self._time_left() <= self._seconds_per_step()
-        if self.run.step == self.start_step + 1:  # it took as long as PyTorch took to load its compiler: that tells nothing
+        if self.run.step == self.start_step + 1:  # the first step includes warm-up, so its time is no estimate
             late = time.monotonic() >= self.deadline
         requested, late = self.run.process_group.any(self.stop.requested, late)
         if requested:
             return "signal"
         if self.run.step >= self.end_step:
             return "max_minutes" if self.out_of_time else "max_iters"
-        # a branch that is late is not cut off at half its rate: its end is drawn nearer, before the next step
-        on_branch = self.run.schedule.decays_from(self.run.step) is not None
-        return "max_minutes" if late and not on_branch else None
+        # a decay phase is not cut off: _start_decay_if_due shortens it before the next step
+        decaying = self.run.schedule.decays_from(self.run.step) is not None
+        return "max_minutes" if late and not decaying else None
 
     def _reports_after_step(self) -> bool:
-        """Whether this step is evaluated, saved or logged, as far as its number tells."""
+        """Whether this step is due to be evaluated, saved or logged, by its number."""
         settings, step = self.run.settings, self.run.step
         intervals = settings.eval_interval, settings.checkpoint_interval, settings.log_interval
         return step >= self.end_step or any(step % interval == 0 for interval in intervals)
 
     def _evaluate_log_save(self, stopped_by: StoppedBy | None) -> None:
-        """After a step: evaluate, save and log what is due."""
+        """Evaluate, log and save after a step, as far as they are due."""
         run, settings = self.run, self.run.settings
         last = stopped_by is not None
         evaluates = last or run.step % settings.eval_interval == 0
         saves = last or run.step % settings.checkpoint_interval == 0
         if settings.checkpoint_minutes:
             (saves,) = run.process_group.any(saves or time.monotonic() - self.saver.last_at >= 60 * settings.checkpoint_minutes)
-        # whoever asks a run to stop gives it seconds: they are for the save
+        # after a signal there may be only seconds left, which the save needs
         if evaluates and stopped_by != "signal":
             train_loss, val_loss = self._mean_loss(), self._held_out_loss()
             improved = self._note_if_best(val_loss)
@@ -220,11 +219,11 @@ class _Trainer:
         self.saved_step = run.step
 
     def _time_left(self) -> float:
-        """Seconds for steps: without what the last evaluation and the last save will take, by those before them."""
-        # an evaluation is a third of a step's work, and then some
+        """Seconds left for steps: time to the deadline, minus the expected time of the last evaluation and save."""
+        # a forward pass is a third of a step's work; half leaves a margin
         evaluating = self.longest_evaluation_s or self.held_out.positions / self.tokens_per_step * self.fastest_s / 2
         saving = self.saver.longest_s or self.run.model.parameter_count() * 12 / 1e8  # weights and moments at 100 MB/s
-        return self.deadline - time.monotonic() - _SPARE * (evaluating + saving)
+        return self.deadline - time.monotonic() - _SAFETY_FACTOR * (evaluating + saving)
 
     def _seconds_per_step(self) -> float:
         done = self.run.step - self.start_step
@@ -287,10 +286,10 @@ class _Trainer:
         self.callbacks.progress(progress)
 
     def _append_to_log(self, progress: Progress) -> None:
-        """Add to the log file. A full disk costs its line, and not the run."""
+        """Append a line to the log file. If that fails, warn and continue."""
         line = {name: value for name, value in asdict(progress).items() if value is not None}
         try:
             with (self.output_dir / LOG_FILE).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
-            self.callbacks.warn(f"{LOG_FILE} has no line for step {progress.step}: {error}. Training continues.")
+            self.callbacks.warn(f"Step {progress.step} could not be written to {LOG_FILE}: {error}. Training continues.")

@@ -1,6 +1,7 @@
-"""What exact continuation needs beside the weights: `training_state/` in a checkpoint, as safetensors and JSON.
+"""The training state of a checkpoint, `training_state/`: what is needed besides the weights to resume exactly.
 
-Batches and dropout are pure functions of the seed and the position, so there is no random state to keep.
+It is stored as safetensors and JSON. Batches and dropout are pure functions of the seed and the position, so no random state is
+saved.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from .optim.schedule import Schedule
 if TYPE_CHECKING:
     from torch import Tensor
 
-_WITHOUT = "Delete that folder to resume from the weights alone, or use another checkpoint."
+_HINT = "Delete that folder to resume from the weights alone, or use another checkpoint."
 _SCALE_GROWTH_INTERVAL = 2000  # steps
 
 
@@ -45,12 +46,12 @@ class LossScale:
 
 
 class TrainingState(BaseModel):
-    """Where a run stands, beside what the checkpoint's metadata says.
+    """The contents of state.json.
 
-    `sequences_seen` is its place in the stream of batches; `weights_sha256` is of the weights that the moments belong to,
-    `moments_sha256` of their file (None where nobody took it);
-    `loss_scale` is float16's, `compiled` whether the steps were; the last five are there to tell what a continuation changes
-    (`native`: whether native code computed the steps).
+    `sequences_seen` is the position in the stream of batches. `weights_sha256` identifies the weights that the moments belong
+    to; `moments_sha256` is the digest of the moments' file, or None. `loss_scale` is None unless in float16. `compiled` and
+    `native` are the kernels that computed the steps. These two and the last four fields are compared when a run is resumed, to
+    report what changed (config_diff.py).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,23 +76,23 @@ def write_moments(
     release: Callable[[], None] = lambda: None,
     hashed: Callable[[bytes | memoryview], None] = lambda _: None,
 ) -> None:
-    """Write the optimizer's moments into the checkpoint that is being made at `folder`; the others as in `save_tensors`."""
+    """Write the optimizer's moments into the checkpoint at `folder`. For `release` and `hashed` see `save_tensors`."""
     (folder / TRAINING_STATE).mkdir()
     save_tensors(folder / TRAINING_STATE / OPTIMIZER_FILE, moments, None, release, hashed)
 
 
 def write_state(folder: Path, state: TrainingState) -> None:
-    """Write what belongs to the moments, after them: it names the weights that they are of."""
+    """Write state.json into the checkpoint at `folder`, after `write_moments`."""
     (folder / TRAINING_STATE / STATE_FILE).write_text(state.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def write_spare(folder: Path, tensors: Mapping[str, "Array | Tensor"]) -> None:
-    """Keep what an imported model's own program wants back and the model here has no place for, beside the training state."""
+    """Save tensors of an imported checkpoint that this model does not use, so that an export can include them again."""
     save_tensors(folder / TRAINING_STATE / SPARE_FILE, tensors)
 
 
 def read_spare(folder: Path) -> dict[str, "Tensor"]:
-    """What `write_spare` kept, by the other program's names; empty where there is nothing."""
+    """The tensors saved by `write_spare`, by their names in the imported checkpoint; empty if there are none."""
     path = folder / TRAINING_STATE / SPARE_FILE
     try:
         return _load(path) if path.is_file() else {}
@@ -102,15 +103,15 @@ def read_spare(folder: Path) -> dict[str, "Tensor"]:
 
 
 def check_state(folder: ModelFolder) -> None:
-    """Compare the moments with the sha256 that the state has of them, where there is one. Raises CheckpointError."""
+    """Verify the sha256 of the moments, if the state records it. Raises CheckpointError if it differs."""
     if folder.has_training_state:
         _check_moments(folder.path / TRAINING_STATE, _read(folder.path / TRAINING_STATE))
 
 
 def read_state(folder: Path, weights_sha256: str) -> tuple[TrainingState, dict[str, "Tensor"]]:
-    """The state and the optimizer's moments in `folder`.
+    """Read the state and the optimizer's moments in `folder`.
 
-    Raises CheckpointError where they are broken, or belong to other weights than those of `weights_sha256`.
+    Raises CheckpointError if they are damaged, or belong to weights with another digest than `weights_sha256`.
     """
     place = folder / TRAINING_STATE
     state = _read(place)
@@ -118,7 +119,7 @@ def read_state(folder: Path, weights_sha256: str) -> tuple[TrainingState, dict[s
     if state.weights_sha256 != weights_sha256:
         raise CheckpointError(
             f"{place} does not belong to the weights in {folder / 'model.safetensors'}. Training was not resumed.",
-            _WITHOUT,
+            _HINT,
         )
     try:
         return state, _load(place / OPTIMIZER_FILE)
@@ -141,17 +142,17 @@ def _read(place: Path) -> TrainingState:
 
 def _check_moments(place: Path, state: TrainingState) -> None:
     try:
-        found = sha256(place / OPTIMIZER_FILE) if state.moments_sha256 else None
+        digest = sha256(place / OPTIMIZER_FILE) if state.moments_sha256 else None
     except OSError as error:
         raise _unreadable(place, error) from error
-    if found != state.moments_sha256:
+    if digest != state.moments_sha256:
         raise CheckpointError(
-            f"{place / OPTIMIZER_FILE} is damaged: its sha256 is {found}, and {STATE_FILE} says {state.moments_sha256}. "
+            f"{place / OPTIMIZER_FILE} is damaged: its sha256 is {digest}, and {STATE_FILE} records {state.moments_sha256}. "
             "Training was not resumed.",
-            _WITHOUT,
+            _HINT,
         )
 
 
 def _unreadable(place: Path, error: Exception) -> CheckpointError:
-    reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error  # all of them are lines of text
-    return CheckpointError(f"{place} can't be read: {reason}. Training was not resumed.", _WITHOUT)
+    reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error  # str() of it has several lines
+    return CheckpointError(f"{place} can't be read: {reason}. Training was not resumed.", _HINT)

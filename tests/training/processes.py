@@ -1,4 +1,4 @@
-"""Several processes that train one model on this machine, for tests: forked by a server that has PyTorch loaded."""
+"""Run a function in several processes of one group, forked by a server that has imported PyTorch."""
 
 import multiprocessing
 import os
@@ -19,7 +19,7 @@ _PROCESSES.set_forkserver_preload(
 
 
 def start(size: int, work: Callable[..., Any], *arguments: Any) -> tuple[TCPStore, list[Any]]:
-    """`work(*arguments)` in `size` processes of one group; keep the store as long as they run."""
+    """Start `work(*arguments)` in `size` processes of one group. Keep the returned store until they have ended."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60))
     processes = [_PROCESSES.Process(target=_member, args=(rank, size, store.port, work, arguments)) for rank in range(size)]
     for process in processes:
@@ -27,8 +27,8 @@ def start(size: int, work: Callable[..., Any], *arguments: Any) -> tuple[TCPStor
     return store, processes
 
 
-def together(size: int, work: Callable[..., Any], *arguments: Any) -> None:
-    """The same, until all of them are done."""
+def run_in_group(size: int, work: Callable[..., Any], *arguments: Any) -> None:
+    """Run `work(*arguments)` in `size` processes of one group, and wait until all have succeeded."""
     _store, processes = start(size, work, *arguments)
     for process in processes:
         process.join(60)

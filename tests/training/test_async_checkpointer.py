@@ -1,4 +1,4 @@
-"""Saves that fail, and saves that take their time, on real files."""
+"""Checkpoints that fail to be written, and slow ones, on real files."""
 
 import resource
 import time
@@ -49,7 +49,7 @@ def steps(output_dir: Path) -> list[int]:
 
 @contextmanager
 def full_disk() -> Iterator[Callable[[bool], None]]:
-    """Gives what switches it: no file may grow beyond 10 kB, as on a full disk."""
+    """Yields a switch that limits files to 10 kB, to simulate a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         yield lambda full: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000 if full else before[0], before[1]))
@@ -57,18 +57,16 @@ def full_disk() -> Iterator[Callable[[bool], None]]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_save_that_fails_is_said_and_once_there_is_space_again_the_next_succeed(
-    run: Callable[..., Run], tmp_path: Path
-) -> None:
+def test_failed_checkpoint_is_reported_and_later_checkpoints_succeed(run: Callable[..., Run], tmp_path: Path) -> None:
     warnings: list[str] = []
     good: list[int] = []
     with full_disk() as switch:
 
         def watch(progress: Progress) -> None:
-            while progress.step == 10 and not steps(tmp_path):  # that of step 5 is well on its way
+            while progress.step == 10 and not steps(tmp_path):  # wait for the checkpoint of step 5
                 time.sleep(0.01)
             switch(10 <= progress.step < 30)
-            if progress.step == 25:  # the save of step 20 has failed by now, for that of 25 waited for it
+            if progress.step == 25:  # the save of step 20 has failed by now, because that of step 25 waited for it
                 good.extend(steps(tmp_path))
 
         result = take(run(max_iters=40, checkpoint_interval=5, decay=0, keep_checkpoints=9), tmp_path, warnings, watch)
@@ -80,14 +78,14 @@ def test_a_save_that_fails_is_said_and_once_there_is_space_again_the_next_succee
     assert all(text.endswith("Training continues.") for text in warnings)
 
 
-def test_a_log_that_cant_be_written_costs_its_line_alone(run: Callable[..., Run], tmp_path: Path) -> None:
+def test_unwritable_log_is_reported_and_training_continues(run: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").mkdir()
     warnings: list[str] = []
     assert take(run(), tmp_path, warnings).latest.step == 20
-    assert "log.jsonl has no line for step 5" in warnings[0]
+    assert "Step 5 could not be written to log.jsonl" in warnings[0]
 
 
-def test_saves_come_by_the_clock_too(run: Callable[..., Run], tmp_path: Path) -> None:
+def test_checkpoint_minutes_saves_by_the_clock(run: Callable[..., Run], tmp_path: Path) -> None:
     rare = {"max_iters": 8, "checkpoint_interval": 10**6, "eval_interval": 10**6, "decay": 0, "keep_checkpoints": 99}
     take(run(**rare, checkpoint_minutes=1e-9), tmp_path / "often", [])
     assert steps(tmp_path / "often") == list(range(1, 9))
@@ -96,7 +94,7 @@ def test_saves_come_by_the_clock_too(run: Callable[..., Run], tmp_path: Path) ->
 
 
 class SlowToSave:
-    """A tokenizer whose file takes until `go` is set, as on a slow disk."""
+    """A tokenizer whose `save` blocks until `go` is set, to simulate a slow disk."""
 
     def __init__(self, tokenizer: Tokenizer, go: Event) -> None:
         self.tokenizer, self.go = tokenizer, go
@@ -109,8 +107,8 @@ class SlowToSave:
         self.tokenizer.save(folder, length)
 
 
-def test_the_run_goes_on_while_a_checkpoint_is_written(run: Callable[..., Run], tmp_path: Path) -> None:
-    """The save of step 10 ends when step 15 is heard of: a run that waited for it would never get there."""
+def test_training_continues_while_a_checkpoint_is_written(run: Callable[..., Run], tmp_path: Path) -> None:
+    """The save of step 10 finishes only after step 15 was logged, so a run that waited for it would never finish."""
     slow, go = run(checkpoint_interval=10), Event()
     slow.data = replace(slow.data, tokens=replace(slow.data.tokens, tokenizer=SlowToSave(slow.data.tokens.tokenizer, go)))
     during: list[list[int]] = []
@@ -126,9 +124,7 @@ def test_the_run_goes_on_while_a_checkpoint_is_written(run: Callable[..., Run], 
     assert result.saving_s < result.elapsed_s
 
 
-def test_a_checkpoint_is_of_the_step_that_it_was_asked_for_though_training_went_on(
-    run: Callable[..., Run], tmp_path: Path
-) -> None:
+def test_asynchronous_checkpoint_has_the_weights_of_its_own_step(run: Callable[..., Run], tmp_path: Path) -> None:
     plain = run()
     take(plain, tmp_path / "plain", [])
     slow, go = run(checkpoint_interval=10), Event()
@@ -141,7 +137,7 @@ def test_a_checkpoint_is_of_the_step_that_it_was_asked_for_though_training_went_
         check_state(folder)
 
 
-def test_weights_that_are_no_numbers_are_never_written(run: Callable[..., Run], tmp_path: Path) -> None:
+def test_nan_weights_are_never_written(run: Callable[..., Run], tmp_path: Path) -> None:
     broken, warnings = run(checkpoint_interval=5, eval_interval=10**6), list[str]()
 
     def watch(progress: Progress) -> None:
@@ -155,7 +151,7 @@ def test_weights_that_are_no_numbers_are_never_written(run: Callable[..., Run], 
     assert not list(tmp_path.glob(".writing-*"))
 
 
-def test_a_last_save_that_fails_ends_the_run_with_an_error(run: Callable[..., Run], tmp_path: Path) -> None:
+def test_failure_of_the_last_checkpoint_is_an_error(run: Callable[..., Run], tmp_path: Path) -> None:
     with full_disk() as switch:
 
         def watch(progress: Progress) -> None:

@@ -9,14 +9,14 @@ def batches(length: int = 1000, block_size: int = 16, seed: int = 0, digest: str
     return Batches(np.arange(length, dtype=np.uint16), block_size, seed, digest)
 
 
-def test_targets_are_the_inputs_one_token_later() -> None:
+def test_targets_are_the_inputs_shifted_by_one_token() -> None:
     ids, targets = batches().at(0, 5)
     assert ids.shape == targets.shape == (5, 16)
     assert ids.dtype == torch.int64
     assert torch.equal(targets, ids + 1)
 
 
-def test_a_sequence_depends_on_seed_position_and_corpus_alone() -> None:
+def test_sequence_depends_only_on_seed_position_and_corpus() -> None:
     walked = batches()
     for position in range(300):
         walked.at(position, 1)
@@ -25,13 +25,13 @@ def test_a_sequence_depends_on_seed_position_and_corpus_alone() -> None:
     assert not torch.equal(batches(digest="other").at(0, 8)[0], batches().at(0, 8)[0])
 
 
-def test_the_stream_does_not_depend_on_how_it_is_cut_into_batches() -> None:
+def test_stream_does_not_depend_on_batch_size() -> None:
     stream, _ = batches().at(0, 200)
     pieces = torch.cat([batches().at(start, 8)[0] for start in range(0, 200, 8)])
     assert torch.equal(stream, pieces)
 
 
-def test_an_epoch_sees_every_window_once_and_the_next_one_cuts_elsewhere() -> None:
+def test_epoch_visits_each_window_once_with_a_new_offset_per_epoch() -> None:
     stream = batches()
     starts = stream.at(0, stream.windows)[0][:, 0]
     assert len(starts.unique()) == stream.windows
@@ -40,7 +40,7 @@ def test_an_epoch_sees_every_window_once_and_the_next_one_cuts_elsewhere() -> No
     assert not torch.equal(starts, following)
 
 
-def test_the_stream_of_a_seed_stays_the_same_over_versions() -> None:
+def test_stream_of_a_seed_is_stable_across_versions() -> None:
     """A resumed run on a newer numpy must see the batches of the old one."""
     assert batches(seed=1337).at(0, 6)[0][:, 0].tolist() == FIRST_STARTS
 
@@ -49,13 +49,13 @@ FIRST_STARTS = [713, 169, 9, 505, 105, 89]
 
 
 @pytest.mark.parametrize("length", [17, 18, 31, 32, 33, 47, 160])
-def test_every_window_lies_within_the_tokens(length: int) -> None:
+def test_windows_cover_all_tokens_and_stay_in_range(length: int) -> None:
     stream = batches(length)
     _, targets = stream.at(0, 200 * stream.windows)
     assert targets.max() < length
-    assert targets.max() == length - 1  # over many offsets, the last token is learned too
+    assert targets.max() == length - 1  # over many offsets the last token is a target too
 
 
-def test_too_few_tokens_are_refused() -> None:
+def test_too_few_tokens_for_one_window_is_an_error() -> None:
     with pytest.raises(ValueError, match="16 tokens are too few for a block of 16"):
         batches(16)

@@ -1,4 +1,4 @@
-"""A run that ends when its time does: on a branch that decayed, saved, and the next one goes on from the line."""
+"""max_minutes: a run that ends decayed and saved within its time, and is resumed from its stable checkpoint."""
 
 import json
 import time
@@ -31,42 +31,42 @@ def rates(output_dir: Path) -> list[float]:
     return [json.loads(line)["lr"] for line in (output_dir / "log.jsonl").read_text().splitlines()]
 
 
-def test_the_last_share_of_the_time_is_on_a_branch_that_decays_to_nothing(
-    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
-) -> None:
+def test_time_limited_run_ends_with_a_decay_phase(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     result = take(begun(tokens, small_config, max_minutes=3 / 60), tmp_path)
     assert result.stopped_by == "max_minutes"
     facts = result.latest.metadata
     assert facts
     assert facts.branched_from
     assert facts.branch_end
-    line, end = facts.branched_from, facts.branch_end
-    assert (end - line) / end < 0.5  # a fifth, as well as time can be foreseen
+    decay_start, end = facts.branched_from, facts.branch_end
+    assert (end - decay_start) / end < 0.5  # about a fifth, because step times vary
     assert end - 1 <= result.latest.step <= end
-    found = rates(tmp_path)
-    assert set(found[:line]) == {1e-2}
-    assert found[line:] == sorted(found[line:], reverse=True)
-    assert found[-1] <= 0.5 * 1e-2
+    lr = rates(tmp_path)
+    assert set(lr[:decay_start]) == {1e-2}
+    assert lr[decay_start:] == sorted(lr[decay_start:], reverse=True)
+    assert lr[-1] <= 0.5 * 1e-2
     assert facts.val_loss is not None
-    assert resumable(tmp_path)[0].step == line
+    assert resumable(tmp_path)[0].step == decay_start
 
 
-def test_the_next_run_goes_on_from_the_line_at_the_full_rate(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+def test_resume_after_a_time_limit_starts_from_the_stable_checkpoint_at_the_peak_rate(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
     first = take(begun(tokens, small_config, max_minutes=2 / 60), tmp_path)
-    line = resumable(tmp_path)[0]
-    assert line.step == branched_from(first.latest)
+    stable = resumable(tmp_path)[0]
+    assert stable.step == branched_from(first.latest)
     settings = training_settings(**ENDLESS | {"max_iters": 20})
-    second = take(resume_run(line, Data(tokens, []), settings, pytest.fail), tmp_path)
-    assert (second.start_step, second.latest.step) == (line.step, line.step + 20)
+    second = take(resume_run(stable, Data(tokens, []), settings, pytest.fail), tmp_path)
+    assert (second.start_step, second.latest.step) == (stable.step, stable.step + 20)
     assert second.stopped_by == "max_iters"
     assert rates(tmp_path)[-20:-4] == [1e-2] * 16
 
 
 @pytest.mark.parametrize("spent", [0, 3600], ids=["none of it", "all of it"])
-def test_a_budget_too_short_for_anything_gives_one_step_saved_and_evaluated(
+def test_too_short_time_limit_still_trains_evaluates_and_saves_one_step(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path, spent: float
 ) -> None:
-    """Such as when reading the corpus took it."""
+    """For example because tokenizing the corpus took longer."""
     result = take(begun(tokens, small_config, max_minutes=0.001 / 60), tmp_path, time.monotonic() - spent)
     assert result.stopped_by == "max_minutes"
     assert result.latest.step == 1
@@ -76,9 +76,7 @@ def test_a_budget_too_short_for_anything_gives_one_step_saved_and_evaluated(
     assert take(again, tmp_path).latest.step == 6
 
 
-def test_with_a_total_there_is_no_branch_and_the_next_run_goes_on_down_the_cosine(
-    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
-) -> None:
+def test_resume_with_total_iters_continues_the_cosine_decay(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     first = take(begun(tokens, small_config, max_minutes=1 / 60, total_iters=10**6), tmp_path)
     assert first.stopped_by == "max_minutes"
     assert [branched_from(folder) for folder in checkpoints(tmp_path)] == [None]

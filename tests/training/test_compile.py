@@ -33,7 +33,7 @@ def config() -> GPT2Config:
 
 @pytest.fixture
 def inductor(tmp_path: Path) -> Iterator[None]:
-    """An empty cache, and no programs that try out each instruction set of this CPU: they take longer than a model."""
+    """An empty cache, without the compiler's probes of each CPU instruction set, which take longer than compiling a model."""
     from torch._inductor import config
 
     with pytest.MonkeyPatch.context() as patch, config.patch({"cpp.vec_isa_ok": True}):
@@ -46,7 +46,7 @@ def a_run(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++ here")
-def test_a_compiled_loss_is_the_models_loss_with_its_gradients(inductor: None, config: GPT2Config) -> None:
+def test_compiled_loss_and_gradients_equal_eager_ones(inductor: None, config: GPT2Config) -> None:
     model = GPT2(config)
     model.initialise(1)
     ids = torch.randint(257, (2, 33), generator=torch.Generator().manual_seed(1))
@@ -59,15 +59,13 @@ def test_a_compiled_loss_is_the_models_loss_with_its_gradients(inductor: None, c
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_a_run_on_a_cpu_is_not_compiled(tokens: Tokens, config: GPT2Config) -> None:
+def test_no_compilation_on_a_cpu(tokens: Tokens, config: GPT2Config) -> None:
     assert a_run(tokens, config, compile="auto").kernels in ("native", "eager")
     with pytest.raises(InputError, match=r"compile: true can't be used here: it needs a GPU .*Nothing was trained"):
         a_run(tokens, config, compile="true")
 
 
-def test_a_checkpoint_of_a_run_that_was_compiled_on_a_cpu_continues_uncompiled_and_says_so(
-    tokens: Tokens, config: GPT2Config, tmp_path: Path
-) -> None:
+def test_resume_of_a_run_compiled_on_a_cpu_is_eager_and_reports_it(tokens: Tokens, config: GPT2Config, tmp_path: Path) -> None:
     quiet, notes = Callbacks(lambda _: None, pytest.fail), list[str]()
     train(a_run(tokens, config, max_iters=2, decay=0), tmp_path, StopRequest(), quiet)
     state = resumable(tmp_path)[0].path / "training_state/state.json"
@@ -80,7 +78,7 @@ def test_a_checkpoint_of_a_run_that_was_compiled_on_a_cpu_continues_uncompiled_a
     assert json.loads((latest.path / "training_state/state.json").read_text())["compiled"] is False
 
 
-def test_the_reason_why_a_model_cant_be_compiled(config: GPT2Config) -> None:
+def test_reasons_why_a_model_cannot_be_compiled(config: GPT2Config) -> None:
     nanecho = new_model(NanEchoConfig(vocab_size=257, n_embd=16, n_head=2, n_layer=2, block_size=16))
     assert "needs a GPU" in (why_not(GPT2(config), CPU, False) or "")
     assert "architecture: gpt2" in (why_not(nanecho, GPU, False) or "")
@@ -88,7 +86,7 @@ def test_the_reason_why_a_model_cant_be_compiled(config: GPT2Config) -> None:
 
 
 @pytest.mark.parametrize("setting", ["auto", "true"])
-def test_a_failing_compiler_is_an_error_only_if_compile_is_true(tokens: Tokens, config: GPT2Config, setting: str) -> None:
+def test_failed_compilation_is_an_error_only_if_compile_is_true(tokens: Tokens, config: GPT2Config, setting: str) -> None:
     run = a_run(tokens, config)
     run.kernels, run.settings = "compiled", training_settings(compile=setting)
     undone, warnings = list[bool](), list[str]()
@@ -106,13 +104,13 @@ def test_a_failing_compiler_is_an_error_only_if_compile_is_true(tokens: Tokens, 
         assert len(warnings) == 1
         assert warnings[0].startswith("The model could not be compiled: ")
         assert warnings[0].endswith("Training continues without torch.compile.")
-        compiler.compile()  # is not tried again
+        compiler.compile()  # no second attempt
     assert undone == [True]
     assert run.kernels == "eager"
 
 
 @pytest.mark.parametrize("value", ["true", "false", "auto"])
-def test_the_input_takes_words_as_yaml_reads_them(
+def test_compile_input_in_a_yaml_config(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str
 ) -> None:
     for number in range(40):

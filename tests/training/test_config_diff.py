@@ -13,26 +13,29 @@ from echoself_action.training.run import Data
 from echoself_action.training.trainer import Callbacks, train
 from tests.conftest import training_settings
 
-Said = Callable[[dict[str, Any], dict[str, Any]], list[str]]
+ReportedChanges = Callable[[dict[str, Any], dict[str, Any]], list[str]]
 
 
 @pytest.fixture
-def said(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> Said:
-    """What a run with some settings says that goes on from one with others, each beside the tests' own."""
+def reported(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> ReportedChanges:
+    """The changes reported when a run with settings `before` is resumed with settings `after`."""
 
-    def said(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    def reported(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         run = new_run(small_config, Data(tokens, []), training_settings(**before))
         train(run, tmp_path, StopRequest(), Callbacks(lambda _: None, pytest.fail))
         notes: list[str] = []
         resume_run(resumable(tmp_path)[0], Data(tokens, []), training_settings(**after), notes.append)
         return notes
 
-    return said
+    return reported
 
 
-def test_what_changes_nothing_is_not_said(said: Said) -> None:
+def test_changes_without_effect_are_not_reported(reported: ReportedChanges) -> None:
     quiet = {"max_iters": 7, "max_minutes": 3, "warmup": 3, "eval_interval": 3, "checkpoint_interval": 2, "log_interval": 3}
-    assert said({}, quiet | {"checkpoint_minutes": 3, "keep_checkpoints": 9, "batch_size": 2, "gradient_accumulation": 2}) == []
+    assert (
+        reported({}, quiet | {"checkpoint_minutes": 3, "keep_checkpoints": 9, "batch_size": 2, "gradient_accumulation": 2})
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,8 +53,10 @@ def test_what_changes_nothing_is_not_said(said: Said) -> None:
     ],
     ids=str,
 )
-def test_what_changes_the_result_is_said_with_what_it_does(said: Said, change: dict[str, Any], sentence: str) -> None:
-    [note] = said({}, change)
+def test_resume_reports_each_changed_setting_and_its_effect(
+    reported: ReportedChanges, change: dict[str, Any], sentence: str
+) -> None:
+    [note] = reported({}, change)
     assert note.startswith(sentence)
 
 
@@ -60,17 +65,17 @@ def test_what_changes_the_result_is_said_with_what_it_does(said: Said, change: d
     [
         ({"total_iters": 40}, []),
         ({"total_iters": 50}, ["total_iters was 40 and is now 50: the learning rate falls from 0.01 here to a tenth"]),
-        ({}, ["total_iters was 40 and is now not given: the cosine to step 40 is finished, and a constant rate follows"]),
+        ({}, ["total_iters was 40 and is now not given: the cosine decay continues to step 40, followed by a constant"]),
         (
             {"total_iters": 40, "learning_rate": 0.02},
-            ["learning_rate was 0.01 and is now 0.02: the cosine to step 40 keeps its peak, 0.01"],
+            ["learning_rate was 0.01 and is now 0.02: ignored: the cosine decay to step 40 keeps its peak of 0.01"],
         ),
     ],
     ids=str,
 )
-def test_a_cosine_over_a_total_is_kept_or_what_comes_of_it_is_said(
-    said: Said, change: dict[str, Any], sentences: list[str]
+def test_resume_keeps_a_cosine_schedule_or_reports_how_it_changes(
+    reported: ReportedChanges, change: dict[str, Any], sentences: list[str]
 ) -> None:
-    notes = said({"total_iters": 40}, change)
+    notes = reported({"total_iters": 40}, change)
     assert len(notes) == len(sentences)
     assert all(note.startswith(sentence) for note, sentence in zip(notes, sentences, strict=True))

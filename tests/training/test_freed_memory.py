@@ -1,13 +1,13 @@
-"""What a step frees, the next one has: its pages are not mapped anew. Afterwards the system has them."""
+"""freed_memory_kept: memory freed by a step is reused without page faults, and released to the system afterwards."""
 
 import subprocess
 import sys
 
 import pytest
 
-# A step as a small model's: blocks of many sizes, freed in another order than they were taken, the last one large. Without the
-# setting every block is mapped by itself: what is faulted in then does not hang on what lies at the end of the heap. Huge pages
-# are off: a fault is a page.
+# A step like that of a small model: blocks of many sizes, freed in another order than they were allocated. In the baseline
+# every block is mapped separately, so its page faults do not depend on the layout of the heap. Without huge pages, a fault is
+# one page.
 CODE = """
 import ctypes, resource, sys
 from contextlib import nullcontext
@@ -32,16 +32,16 @@ print(faults, during - resident())
 """
 
 
-def faults_and_given_back(way: str) -> tuple[float, int]:
-    """Page faults a step; bytes that the process has less of after the steps."""
-    told = subprocess.run([sys.executable, "-c", CODE, way], check=True, capture_output=True, text=True).stdout.split()
-    return float(told[0]), int(told[1])
+def faults_and_released(way: str) -> tuple[float, int]:
+    """Page faults per step, and the decrease of resident memory after the steps (bytes)."""
+    printed = subprocess.run([sys.executable, "-c", CODE, way], check=True, capture_output=True, text=True).stdout.split()
+    return float(printed[0]), int(printed[1])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the setting is glibc's")
-def test_a_step_has_the_memory_of_the_one_before_and_the_system_has_it_afterwards() -> None:
-    faults, given_back = faults_and_given_back("kept")
+def test_freed_memory_is_reused_by_the_next_step_and_released_at_the_end() -> None:
+    faults, released = faults_and_released("kept")
     assert faults < 100
-    assert given_back > 20 << 20
-    faults, _ = faults_and_given_back("plain")
-    assert faults > 1000  # else this test shows nothing
+    assert released > 20 << 20
+    faults, _ = faults_and_released("plain")
+    assert faults > 1000  # otherwise the test proves nothing

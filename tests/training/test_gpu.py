@@ -1,4 +1,4 @@
-"""What runs on a GPU alone. Everything here skips where PyTorch sees none."""
+"""Training on a GPU. Skipped if PyTorch finds none."""
 
 import functools
 from dataclasses import replace
@@ -46,7 +46,7 @@ def loss_of(result: Result) -> float:
 @pytest.mark.parametrize(
     "changes", [{"dtype": "float32"}, {"dtype": "bfloat16"}, {"dtype": "float16"}, {"compile": "true"}], ids=str
 )
-def test_a_gpu_learns_what_a_cpu_learns(
+def test_gpu_run_has_the_validation_loss_of_a_cpu_run(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path, changes: dict[str, Any], optimizer: str
 ) -> None:
     on_gpu = trained(tokens, small_config, tmp_path / "gpu", optimizer=optimizer, **changes)
@@ -55,7 +55,7 @@ def test_a_gpu_learns_what_a_cpu_learns(
 
 
 @pytest.mark.parametrize("changes", [{}, {"dtype": "float16"}, {"compile": "true"}, {"gradient_accumulation": 2}], ids=str)
-def test_a_stopped_and_resumed_run_equals_one_long_run(
+def test_resumed_gpu_run_equals_an_uninterrupted_run(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     config = replace(small_config, dropout=0.1)
@@ -67,7 +67,7 @@ def test_a_stopped_and_resumed_run_equals_one_long_run(
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def test_the_compiled_head_computes_what_cross_entropy_does() -> None:
+def test_compiled_lm_head_equals_cross_entropy() -> None:
     torch.manual_seed(0)
     x = torch.randn(3000, 64, device="cuda", requires_grad=True)
     weight = torch.randn(50257, 64, device="cuda", requires_grad=True)
@@ -81,20 +81,20 @@ def test_the_compiled_head_computes_what_cross_entropy_does() -> None:
         assert (own - its).norm() < 0.02 * its.norm()
 
 
-def test_a_gpu_is_at_most_a_step_behind_and_the_clock_shows_its_steps() -> None:
-    pace = CudaThrottle(torch.device("cuda"))
+def test_throttle_lets_the_cpu_run_one_step_ahead_of_the_gpu() -> None:
+    throttle = CudaThrottle(torch.device("cuda"))
     matrix = torch.randn(4096, 4096, device="cuda")
 
-    def step(catches_up: bool) -> bool:
+    def step(synchronize: bool) -> bool:
         for _ in range(20):
             torch.mm(matrix, matrix)
-        return pace.after_step_submitted(catches_up)
+        return throttle.after_step_submitted(synchronize)
 
     assert [step(False), step(False), step(True), step(False), step(True), step(True)] == [False, True, True, False, True, True]
     assert torch.cuda.current_stream().query()
 
 
-def test_auto_takes_what_the_gpu_multiplies() -> None:
+def test_dtype_auto_is_the_fastest_of_the_gpu() -> None:
     generation = torch.cuda.get_device_capability()[0]
     expected = torch.bfloat16 if generation >= 8 else torch.float16 if generation == 7 else torch.float32
     assert choose_precision(training_settings(device="auto", dtype="auto")).dtype is expected

@@ -1,4 +1,4 @@
-"""float16: the loss is scaled, and what that makes of a run."""
+"""Training in float16 with dynamic loss scaling."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -36,12 +36,12 @@ def scale_of(result: Result) -> LossScale | None:
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_a_model_learns_in_float16_what_it_learns_in_float32(
+def test_float16_has_the_validation_loss_of_float32(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path, optimizer: str
 ) -> None:
     run = a_run(tokens, small_config, optimizer=optimizer)
     assert run.loss_scale == LossScale(65536.0, 0)
-    run.loss_scale = LossScale(1024.0)  # which no gradient here is too large for: with the other, some of one or two are
+    run.loss_scale = LossScale(1024.0)  # no gradient overflows; with the default a few steps do
     half = trained(run, tmp_path / "half")
     full = train(
         new_run(small_config, Data(tokens, []), training_settings(optimizer=optimizer)), tmp_path / "full", StopRequest(), QUIET
@@ -54,9 +54,7 @@ def test_a_model_learns_in_float16_what_it_learns_in_float32(
     assert scale_of(full) is None
 
 
-def test_a_scale_that_is_too_large_is_halved_until_it_fits_and_no_such_step_is_taken(
-    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
-) -> None:
+def test_overflow_halves_the_loss_scale_and_skips_the_step(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     run = a_run(tokens, small_config, max_iters=40)
     run.loss_scale = LossScale(2.0**40)
     states = [{name: tensor.clone() for name, tensor in run.model.state_dict().items()}]
@@ -69,13 +67,13 @@ def test_a_scale_that_is_too_large_is_halved_until_it_fits_and_no_such_step_is_t
     taken = [any(not torch.equal(tensor, now[name]) for name, tensor in was.items()) for was, now in pairwise(states)]
     assert len(taken) == 40
     assert 5 < taken.index(True) < 30
-    since = taken[::-1].index(False)  # at the scale's edge a later step may overflow, too
+    since = taken[::-1].index(False)  # later steps may overflow too
     assert scale_of(result) == LossScale(2.0 ** (40 - taken.count(False)), since)
     assert result.latest.metadata
     assert result.latest.metadata.evaluations[-1].val_loss < result.latest.metadata.evaluations[0].val_loss
 
 
-def test_it_grows_again_where_many_steps_were_taken() -> None:
+def test_loss_scale_doubles_after_2000_steps() -> None:
     scale = LossScale(8.0)
     for _ in range(1999):
         scale = scale.after_step()
@@ -85,9 +83,7 @@ def test_it_grows_again_where_many_steps_were_taken() -> None:
     assert LossScale(1.0).after_overflow() is None
 
 
-def test_a_loss_that_is_no_number_whatever_its_scale_ends_the_run(
-    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
-) -> None:
+def test_nan_loss_at_any_scale_is_an_error(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     run = a_run(tokens, small_config)
     with torch.no_grad():
         run.model.get_parameter("transformer.ln_f.weight").fill_(float("inf"))
@@ -95,9 +91,7 @@ def test_a_loss_that_is_no_number_whatever_its_scale_ends_the_run(
         trained(run, tmp_path)
 
 
-def test_a_resumed_run_has_the_scale_and_the_bits_of_one_long_run(
-    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
-) -> None:
+def test_resumed_float16_run_equals_an_uninterrupted_run(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     def begun(**changes: Any) -> Run:
         run = a_run(tokens, small_config, decay=0, **changes)
         run.loss_scale = LossScale(2.0**30)

@@ -1,4 +1,4 @@
-"""Out of memory, for real: a process that may have a few hundred megabytes more than its imports take."""
+"""Real out-of-memory errors, in processes limited to a few hundred megabytes more than their imports take."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from echoself_action.errors import is_out_of_memory
 
-# one arena: each of glibc's takes 64 MB of address space, used or not
+# one glibc arena, because each reserves 64 MB of address space
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-# runs each program that it is told of in a fork of its own, which has the imports already: they take five seconds
+# runs each program in a forked process, which has the imports already: they take five seconds
 FORKING = """
 import gc, json, mmap, os, resource, sys
 import numpy
@@ -30,7 +30,7 @@ def limit(more):
     size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + more
     resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
 
-gc.freeze()  # no fork has to look through what the imports made, least of all at its end
+gc.freeze()  # forked processes do not collect the objects of the imports
 for line in sys.stdin:
     program, folder = json.loads(line)
     if not os.fork():
@@ -46,7 +46,7 @@ TRAIN = (
     "--learning-rate 1e-3 --dtype float32 --eval-tokens 1024"
 )
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS counts on Linux alone")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is enforced on Linux only")
 
 
 Program = Callable[[str], subprocess.CompletedProcess[str]]
@@ -59,12 +59,12 @@ def forking() -> Iterator[subprocess.Popen[str]]:
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=os.environ | ENVIRONMENT, stdin=pipe, stdout=pipe, text=True) as process:
         yield process
-        process.communicate()  # closes its input, which ends it
+        process.communicate()  # closes stdin, which ends it
 
 
 @pytest.fixture
 def run(forking: subprocess.Popen[str], tmp_path: Path) -> Program:
-    """Run a program, which may call `limit`, in a process of its own."""
+    """Run a program, which may call `limit`, in a forked process."""
 
     def in_fork(program: str) -> subprocess.CompletedProcess[str]:
         assert forking.stdin
@@ -85,7 +85,7 @@ def workspace(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def train(run: Program, workspace: Path) -> Train:
-    """Train with so many megabytes, or with what there is where they are 0."""
+    """Train with a limit of so many megabytes; 0 is no limit."""
 
     def within(megabytes: int, *words: str) -> subprocess.CompletedProcess[str]:
         limited = f"limit({megabytes} * 2**20)\n" if megabytes else ""
@@ -94,41 +94,39 @@ def train(run: Program, workspace: Path) -> Train:
     return within
 
 
-def test_batches_are_halved_once_and_the_result_is_that_of_the_halved_settings(train: Train, workspace: Path) -> None:
-    said = "batches of 128 from now on, 2 a step: the same sequences, and the same result"
-    for megabytes in (400, 360, 440, 320, 280, 240):  # enough for a half and not for a whole, which is PyTorch's to say
+def test_out_of_memory_halves_the_batch_size_with_the_same_result(train: Train, workspace: Path) -> None:
+    warning = "Training continues with batch_size: 128 and gradient_accumulation: 2, which gives the same result."
+    for megabytes in (400, 360, 440, 320, 280, 240):  # one of them is enough for half a batch, not for a whole one
         shutil.rmtree(workspace / "halved", ignore_errors=True)
         ended = train(megabytes, "--batch-size 256 --output-dir halved")
-        if (ended.returncode, ended.stdout.count("from now on")) == (0, 1):
+        if (ended.returncode, ended.stdout.count("ran out of memory")) == (0, 1):
             break
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ended.stdout.count(said) == 1
+    assert ended.stdout.count(warning) == 1
     by_hand = train(0, "--batch-size 128 --gradient-accumulation 2 --output-dir by-hand")
-    assert "more memory" not in by_hand.stdout
+    assert "out of memory" not in by_hand.stdout
     one, other = (load_file(workspace / name / "checkpoint-2/model.safetensors") for name in ("halved", "by-hand"))
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def test_where_that_is_not_enough_the_numbers_are_said_and_what_to_change(train: Train) -> None:
+def test_out_of_memory_with_halved_batches_is_an_error_with_estimates(train: Train) -> None:
     ended = train(130, "--batch-size 128")
     assert ended.returncode == 3, ended.stdout + ended.stderr
-    assert ended.stdout.count("batches of 64 from now on") == 1
-    assert re.search(
-        r"Step 1 needs more memory than is available \(.*\): [\d,]+ parameters .* take up to 0\.00 GB", ended.stderr
-    )
+    assert ended.stdout.count("Training continues with batch_size: 64 and") == 1
+    assert re.search(r"Step 1 needs more memory than is available \(.*\): [\d,]+ parameters .* up to 0\.00 GB", ended.stderr)
     assert "logits of 64 sequences of 128 tokens over a vocabulary of 257" in ended.stderr
     assert "Lower batch_size" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-def test_a_batch_of_one_can_not_be_halved(train: Train) -> None:
+def test_batch_size_one_cannot_be_halved(train: Train) -> None:
     ended = train(100, "--batch-size 1 --block-size 2048 --n-embd 256")
     assert ended.returncode == 3, ended.stdout + ended.stderr
-    assert "batches of" not in ended.stdout
+    assert "Training continues" not in ended.stdout
     assert "logits of 1 sequences" in ended.stderr
 
 
-def test_a_model_that_memory_is_too_small_for_is_not_called_a_bug(train: Train) -> None:
+def test_model_larger_than_memory_is_not_reported_as_a_bug(train: Train) -> None:
     ended = train(200, "--batch-size 1 --n-embd 4096")
     assert ended.returncode == 3, ended.stdout + ended.stderr
     assert "Out of memory" in ended.stderr
@@ -147,7 +145,7 @@ def test_a_model_that_memory_is_too_small_for_is_not_called_a_bug(train: Train) 
         "torch.UntypedStorage.from_file(sparse(2**33), False, 2**33)",  # as safetensors reads a file
     ],
 )
-def test_what_pytorch_numpy_and_python_raise_is_known(run: Program, code: str) -> None:
+def test_out_of_memory_errors_of_pytorch_numpy_and_python_are_recognised(run: Program, code: str) -> None:
     ended = run(f"""
 def with_gradient():
     parameter = torch.nn.Parameter(torch.zeros(2**26))
@@ -166,11 +164,11 @@ try:
 except BaseException as error:
     assert is_out_of_memory(error), repr(error)
 else:
-    raise SystemExit("there was enough")
+    raise SystemExit("no error was raised")
 """)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), ValueError("can't allocate memory"), KeyError("x")])
-def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
+def test_other_errors_are_not_out_of_memory_errors(error: Exception) -> None:
     assert not is_out_of_memory(error)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from echoself_action import native
-from echoself_action.training.optim.muon import Muon, orthogonal
+from echoself_action.training.optim.muon import Muon, orthogonalize
 
 
 def updates(matrix: torch.Tensor, gradient: torch.Tensor, side_by_side: int = 1) -> torch.Tensor:
@@ -13,16 +13,16 @@ def updates(matrix: torch.Tensor, gradient: torch.Tensor, side_by_side: int = 1)
 
 
 @pytest.mark.parametrize("columns", [16, 64])
-def test_singular_values_come_near_one(columns: int) -> None:
+def test_newton_schulz_brings_singular_values_close_to_one(columns: int) -> None:
     torch.manual_seed(0)
     left, right = torch.linalg.qr(torch.randn(16, 16)).Q, torch.linalg.qr(torch.randn(columns, 16)).Q
-    matrix = left @ torch.diag(torch.logspace(-2, 0, 16)) @ right.t()  # a hundred times as long one way as the other
-    values = torch.linalg.svdvals(orthogonal(matrix[None], torch.float32))
+    matrix = left @ torch.diag(torch.logspace(-2, 0, 16)) @ right.t()  # condition number 100
+    values = torch.linalg.svdvals(orthogonalize(matrix[None], torch.float32))
     assert values.min() > 0.3
     assert values.max() < 1.7
 
 
-def test_gradients_that_float16_has_no_numbers_for_give_the_update_of_float32() -> None:
+def test_muon_update_in_float16_with_tiny_gradients_equals_float32() -> None:
     torch.manual_seed(0)
     gradient, found = torch.randn(16, 64) * 1e-6, []
     for dtype in (torch.float16, torch.float32):
@@ -34,59 +34,59 @@ def test_gradients_that_float16_has_no_numbers_for_give_the_update_of_float32() 
     assert (half - full).norm() < 0.01 * full.norm()
 
 
-def test_matrices_of_one_shape_do_not_touch_each_other() -> None:
+def test_batched_newton_schulz_equals_one_matrix_at_a_time() -> None:
     torch.manual_seed(0)
     both = torch.randn(2, 16, 64)
-    together = orthogonal(both, torch.float32)
-    alone = torch.cat([orthogonal(one[None], torch.float32) for one in both])
+    together = orthogonalize(both, torch.float32)
+    alone = torch.cat([orthogonalize(one[None], torch.float32) for one in both])
     assert torch.allclose(together.float(), alone.float(), atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (2, 64, 160), (2, 160, 64), (1, 96, 128)])
-def test_native_code_takes_the_steps_that_pytorch_takes(
+def test_native_newton_schulz_is_as_accurate_as_pytorch(
     native_code: None, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
 ) -> None:
     torch.manual_seed(0)
     matrices = torch.randn(shape)
-    wanted = orthogonal(matrices, torch.float32)
+    wanted = orthogonalize(matrices, torch.float32)
     monkeypatch.setattr(torch, "baddbmm", None)
-    found = orthogonal(matrices, torch.bfloat16, native.Scratch())
+    by_native = orthogonalize(matrices, torch.bfloat16, native.Scratch())
     monkeypatch.undo()
-    pytorchs = orthogonal(matrices, torch.bfloat16)
-    error, pytorchs_error = ((some.float() - wanted).norm() for some in (found, pytorchs))
-    assert error < 1.1 * pytorchs_error
+    by_pytorch = orthogonalize(matrices, torch.bfloat16)
+    error, pytorch_error = ((some.float() - wanted).norm() for some in (by_native, by_pytorch))
+    assert error < 1.1 * pytorch_error
 
 
-def test_native_codes_threads_change_no_bit(native_code: None, two_cores: None) -> None:
+def test_native_newton_schulz_is_bit_identical_for_any_thread_count(native_code: None, two_cores: None) -> None:
     torch.manual_seed(0)
     matrices, found = torch.randn(5, 64, 96), []
     for count in (1, 2, 4, 9):
         torch.set_num_threads(count)
-        found.append(orthogonal(matrices, torch.bfloat16, native.Scratch()))
+        found.append(orthogonalize(matrices, torch.bfloat16, native.Scratch()))
     assert all(torch.equal(one, found[0]) for one in found)
 
 
-def test_shapes_that_native_code_is_not_for_are_pytorchs(native_code: None) -> None:
+def test_shapes_without_native_kernel_use_pytorch(native_code: None) -> None:
     torch.manual_seed(0)
     matrices = torch.randn(2, 32, 48)
-    assert torch.equal(orthogonal(matrices, torch.bfloat16, native.Scratch()), orthogonal(matrices, torch.bfloat16))
+    assert torch.equal(orthogonalize(matrices, torch.bfloat16, native.Scratch()), orthogonalize(matrices, torch.bfloat16))
 
 
 @pytest.mark.parametrize("shape", [(16, 64), (64, 16)])
-def test_an_update_has_the_size_of_adamws(shape: tuple[int, int]) -> None:
+def test_muon_update_has_the_rms_of_adamw(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     update = updates(torch.zeros(shape), torch.randn(shape))
     assert update.square().mean().sqrt() == pytest.approx(0.2, rel=0.35)
 
 
-def test_the_update_of_a_transposed_gradient_is_transposed() -> None:
+def test_muon_update_of_a_transposed_gradient_is_transposed() -> None:
     torch.manual_seed(0)
     gradient = torch.randn(16, 64)
-    lying, standing = updates(torch.zeros(16, 64), gradient), updates(torch.zeros(64, 16), gradient.t())
-    assert torch.allclose(lying, standing.t(), atol=1e-4)
+    wide, tall = updates(torch.zeros(16, 64), gradient), updates(torch.zeros(64, 16), gradient.t())
+    assert torch.allclose(wide, tall.t(), atol=1e-4)
 
 
-def test_queries_keys_and_values_are_three_matrices() -> None:
+def test_muon_orthogonalizes_query_key_and_value_separately() -> None:
     torch.manual_seed(0)
     gradient = torch.randn(16, 48)
     together = updates(torch.zeros(16, 48), gradient, side_by_side=3)
@@ -94,7 +94,7 @@ def test_queries_keys_and_values_are_three_matrices() -> None:
     assert torch.allclose(together, apart, atol=1e-4)
 
 
-def test_matrices_that_are_too_many_at_once_are_taken_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_muon_limits_the_batch_of_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
     def stepped() -> list[torch.Tensor]:
         torch.manual_seed(0)
         parameters = [torch.nn.Parameter(torch.randn(16, 48)) for _ in range(5)]
@@ -104,5 +104,5 @@ def test_matrices_that_are_too_many_at_once_are_taken_in_turns(monkeypatch: pyte
         return [parameter.detach() for parameter in parameters]
 
     together = stepped()
-    monkeypatch.setattr("echoself_action.training.optim.muon._ELEMENTS_AT_ONCE", 2 * 16 * 48)
+    monkeypatch.setattr("echoself_action.training.optim.muon._MAX_BATCH_ELEMENTS", 2 * 16 * 48)
     assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(stepped(), together, strict=True))

@@ -1,4 +1,4 @@
-"""NanEcho in the training loop: exactly resumed while its connections grow, gone on with from another program's file, used."""
+"""Training NanEcho: exact resume while its connections grow, resume from an imported checkpoint, use in transformers."""
 
 import re
 from pathlib import Path
@@ -33,7 +33,7 @@ def growing(steps: int) -> NanEchoConfig:
     return NanEchoConfig(**sizes, persona_dimensions=["calm", "curious"]).growing_over(steps)
 
 
-def go_on(
+def train_from(
     tokens: Tokens, start: ModelFolder | NanEchoConfig, place: Path, stop: StopRequest | None = None, **changes: Any
 ) -> Result:
     settings, data = training_settings(**{"keep_checkpoints": 9, "eval_tokens": 512, "decay": 0.0, **changes}), Data(tokens, [])
@@ -43,19 +43,19 @@ def go_on(
 
 
 def masks(folder: ModelFolder) -> float:
-    held = [tensor.mean() for name, tensor in weights(folder).items() if name.endswith(".mask")]
-    return float(torch.stack(held).mean())
+    means = [tensor.mean() for name, tensor in weights(folder).items() if name.endswith(".mask")]
+    return float(torch.stack(means).mean())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_stopped_and_resumed_run_equals_one_long_run(tokens: Tokens, tmp_path: Path, dtype: str) -> None:
-    long = go_on(tokens, growing(20), tmp_path / "long", dtype=dtype)
-    stopped = go_on(tokens, growing(20), tmp_path / "short", StopAt(5), dtype=dtype)
+def test_resumed_nanecho_run_equals_an_uninterrupted_run(tokens: Tokens, tmp_path: Path, dtype: str) -> None:
+    long = train_from(tokens, growing(20), tmp_path / "long", dtype=dtype)
+    stopped = train_from(tokens, growing(20), tmp_path / "short", StopAt(5), dtype=dtype)
     assert (stopped.stopped_by, stopped.latest.step) == ("signal", 6)
-    middle = go_on(tokens, stopped.latest, tmp_path / "short", max_iters=5, dtype=dtype)
-    resumed = go_on(tokens, middle.latest, tmp_path / "short", max_iters=9, dtype=dtype)
+    middle = train_from(tokens, stopped.latest, tmp_path / "short", max_iters=5, dtype=dtype)
+    resumed = train_from(tokens, middle.latest, tmp_path / "short", max_iters=9, dtype=dtype)
     assert resumed.latest.step == long.latest.step == 20
-    assert 0.1 < masks(stopped.latest) < masks(middle.latest) < masks(resumed.latest) == 1  # they grew between the stops
+    assert 0.1 < masks(stopped.latest) < masks(middle.latest) < masks(resumed.latest) == 1  # connections grew between the stops
     assert same(weights(resumed.latest), weights(long.latest))
     state = "training_state/optimizer.safetensors"
     assert same(load_file(resumed.latest.path / state), load_file(long.latest.path / state))
@@ -67,10 +67,10 @@ def test_a_stopped_and_resumed_run_equals_one_long_run(tokens: Tokens, tmp_path:
 
 @pytest.fixture(scope="module")
 def trained(tokens: Tokens, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    return go_on(tokens, growing(60), tmp_path_factory.mktemp("trained"), max_iters=60, dtype="bfloat16").latest
+    return train_from(tokens, growing(60), tmp_path_factory.mktemp("trained"), max_iters=60, dtype="bfloat16").latest
 
 
-def test_it_learns_and_what_is_recorded_is_what_was_saved(tokens: Tokens, trained: ModelFolder) -> None:
+def test_nanecho_learns_and_the_recorded_loss_is_that_of_the_checkpoint(tokens: Tokens, trained: ModelFolder) -> None:
     assert trained.metadata
     first, last = trained.metadata.evaluations[0].val_loss, trained.metadata.val_loss
     assert last
@@ -78,7 +78,7 @@ def test_it_learns_and_what_is_recorded_is_what_was_saved(tokens: Tokens, traine
     assert HeldOut(tokens.val, 16, 512).loss(load_model(trained)) == pytest.approx(last, abs=1e-6)
 
 
-def test_transformers_writes_the_same_text_with_and_without_a_cache(trained: ModelFolder) -> None:
+def test_transformers_generates_the_same_text_with_and_without_kv_cache(trained: ModelFolder) -> None:
     assert check_parity(trained).max_abs_diff <= 1e-4
     model: Any = AutoModelForCausalLM.from_pretrained(trained.path, trust_remote_code=True)
     tokenizer = AutoTokenizer.from_pretrained(trained.path)
@@ -86,14 +86,14 @@ def test_transformers_writes_the_same_text_with_and_without_a_cache(trained: Mod
     texts = []
     for cache in (True, False):
         torch.manual_seed(3)
-        drawn = model.generate(ids, max_new_tokens=12, do_sample=True, use_cache=cache)
-        sure = model.generate(ids, max_new_tokens=12, do_sample=False, use_cache=cache)
-        texts.append([tokenizer.decode(drawn[0]), tokenizer.decode(sure[0])])
+        sampled = model.generate(ids, max_new_tokens=12, do_sample=True, use_cache=cache)
+        greedy = model.generate(ids, max_new_tokens=12, do_sample=False, use_cache=cache)
+        texts.append([tokenizer.decode(sampled[0]), tokenizer.decode(greedy[0])])
     assert texts[0] == texts[1]
     assert all(text.startswith("def") and len(text) > 3 for text in texts[0])
 
 
-def test_the_card_says_what_it_is_and_its_snippet_runs(trained: ModelFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_model_card_describes_nanecho_and_its_snippet_runs(trained: ModelFolder, capsys: pytest.CaptureFixture[str]) -> None:
     card = model_card("someone/echo", trained, check_parity(trained), CardChoices(license="mit"))
     for fact in (
         "A NanEcho language model with 2 layers",
@@ -110,16 +110,16 @@ def test_the_card_says_what_it_is_and_its_snippet_runs(trained: ModelFolder, cap
     assert capsys.readouterr().out.startswith("The")
 
 
-def test_training_goes_on_from_an_imported_checkpoint_where_it_stood(tokens: Tokens, tmp_path: Path) -> None:
+def test_resume_from_an_imported_checkpoint_with_its_optimizer_state(tokens: Tokens, tmp_path: Path) -> None:
     wide = {"vocab_size": 257}
     content = nanecho_checkpoint("cache", state_dict(**wide), **wide)
-    for held in content["optimizer_state_dict"]["state"].values():  # as small as gradients are
-        held["exp_avg"] *= 0
-        held["exp_avg_sq"] *= 1e-4
+    for state in content["optimizer_state_dict"]["state"].values():  # the size of real gradients
+        state["exp_avg"] *= 0
+        state["exp_avg_sq"] *= 1e-4
     imported = import_checkpoint(save(content, tmp_path / "a.pt"), tmp_path / "out", "bytes", print)
     assert (imported.step, imported.config.legacy) == (40, True)  # type: ignore[union-attr]
     held_out = HeldOut(tokens.val, SIZES["block_size"], 512)
-    result = go_on(tokens, imported, tmp_path / "out", max_iters=10, learning_rate=3e-3)
+    result = train_from(tokens, imported, tmp_path / "out", max_iters=10, learning_rate=3e-3)
     assert result.start_val_loss == held_out.loss(load_model(imported))
     assert (result.start_step, result.latest.step) == (40, 50)
     assert result.latest.metadata
@@ -130,7 +130,7 @@ def test_training_goes_on_from_an_imported_checkpoint_where_it_stood(tokens: Tok
     assert moments["steps.token_embedding.weight"] == 50
 
 
-def test_a_checkpoint_that_was_imported_before_is_not_imported_again(tmp_path: Path) -> None:
+def test_checkpoint_is_not_imported_twice(tmp_path: Path) -> None:
     path = save(nanecho_checkpoint("train_nanecho", state_dict()), tmp_path / "a.pt")
     notes: list[str] = []
     first = import_checkpoint(path, tmp_path / "out", None, notes.append)

@@ -1,4 +1,4 @@
-"""Runs that native code computes: which they are, what they learn, and how they go on."""
+"""Training with native kernels: when they are used, their gradients, and resume."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +36,7 @@ def gradients(run: Run) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in run.model.named_parameters() if p.grad is not None}
 
 
-def go_on(tokens: Tokens, start: ModelFolder, place: Path, notes: list[str], **changes: Any) -> Result:
+def train_from(tokens: Tokens, start: ModelFolder, place: Path, notes: list[str], **changes: Any) -> Result:
     settings = training_settings(**({"dtype": "bfloat16"} | changes))
     return train(resume_run(start, Data(tokens, []), settings, notes.append), place, StopRequest(), QUIET)
 
@@ -46,32 +46,32 @@ def tensors(folder: ModelFolder) -> dict[str, torch.Tensor]:
 
 
 def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "_library", lambda: "they were not compiled")
+    monkeypatch.setattr(native, "_library", lambda: "not compiled")
 
 
-def test_a_model_that_it_is_for_is_trained_by_it(native_code: None, tokens: Tokens) -> None:
+def test_native_kernels_are_used_for_bfloat16_without_dropout(native_code: None, tokens: Tokens) -> None:
     assert a_run(tokens).kernels == "native"
     assert a_run(tokens, replace(CONFIG, dropout=0.1)).kernels == "eager"
     assert a_run(tokens, dtype="float32").kernels == "eager"
 
 
 @pytest.mark.parametrize("changes", [{}, {"gradient_accumulation": 3}, {"batch_size": 1}], ids=str)
-def test_the_gradients_of_a_step_are_pytorchs(
+def test_native_gradients_are_as_accurate_as_pytorch(
     native_code: None, two_cores: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, changes: dict[str, int]
 ) -> None:
-    found, in_fp32 = gradients(a_run(tokens, **changes)), gradients(a_run(tokens, dtype="float32", **changes))
+    by_native, in_fp32 = gradients(a_run(tokens, **changes)), gradients(a_run(tokens, dtype="float32", **changes))
     without_library(monkeypatch)
-    plain = a_run(tokens, **changes)
-    assert plain.kernels == "eager"
-    pytorchs = gradients(plain)
-    assert found.keys() == pytorchs.keys() == in_fp32.keys() == dict(plain.model.named_parameters()).keys()
-    assert any(not torch.equal(gradient, pytorchs[name]) for name, gradient in found.items())
+    eager = a_run(tokens, **changes)
+    assert eager.kernels == "eager"
+    by_pytorch = gradients(eager)
+    assert by_native.keys() == by_pytorch.keys() == in_fp32.keys() == dict(eager.model.named_parameters()).keys()
+    assert any(not torch.equal(gradient, by_pytorch[name]) for name, gradient in by_native.items())
     for name, wanted in in_fp32.items():
-        off, pytorch_off = (((some[name] - wanted).norm() / wanted.norm()).item() for some in (found, pytorchs))
-        assert off < 1.3 * pytorch_off + 1e-6, name
+        error, pytorch_error = (((some[name] - wanted).norm() / wanted.norm()).item() for some in (by_native, by_pytorch))
+        assert error < 1.3 * pytorch_error + 1e-6, name
 
 
-def test_a_step_is_the_same_to_the_bit_each_time_and_on_one_core(native_code: None, two_cores: None, tokens: Tokens) -> None:
+def test_native_gradients_are_bit_identical_on_one_and_two_cores(native_code: None, two_cores: None, tokens: Tokens) -> None:
     first, *others = (gradients(a_run(tokens, gradient_accumulation=3)) for _ in range(4))
     torch.set_num_threads(1)
     for other in (*others, gradients(a_run(tokens, gradient_accumulation=3))):
@@ -79,11 +79,11 @@ def test_a_step_is_the_same_to_the_bit_each_time_and_on_one_core(native_code: No
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_run_learns_as_it_does_in_pytorch(
+def test_native_run_has_the_validation_loss_of_pytorch(
     native_code: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, tmp_path: Path, optimizer: str
 ) -> None:
     def val_loss(place: str) -> float:
-        # a large step makes rounding grow: ten times this one sets PyTorch in bfloat16 as far from itself in fp32, too
+        # large steps amplify rounding: with ten times this rate, PyTorch's bfloat16 and fp32 losses differ as much
         run = a_run(tokens, optimizer=optimizer, max_iters=40, learning_rate=1e-3)
         result = train(run, tmp_path / place, StopRequest(), QUIET)
         assert result.latest.metadata
@@ -93,34 +93,34 @@ def test_a_run_learns_as_it_does_in_pytorch(
     by_native = val_loss("native")
     without_library(monkeypatch)
     assert by_native == pytest.approx(val_loss("pytorch"), rel=0.001)
-    assert by_native < 4  # of 5.5 at first
+    assert by_native < 4  # from 5.5
 
 
-def test_going_on_is_as_if_it_had_never_stopped_to_the_bit(native_code: None, tokens: Tokens, tmp_path: Path) -> None:
+def test_resumed_native_run_equals_an_uninterrupted_run(native_code: None, tokens: Tokens, tmp_path: Path) -> None:
     notes: list[str] = []
     whole = train(a_run(tokens, max_iters=8, decay=0), tmp_path / "whole", StopRequest(), QUIET).latest
     part = train(a_run(tokens, max_iters=3, decay=0), tmp_path / "part", StopRequest(), QUIET).latest
-    part = go_on(tokens, part, tmp_path / "part", notes, max_iters=5, decay=0).latest
+    part = train_from(tokens, part, tmp_path / "part", notes, max_iters=5, decay=0).latest
     one, other = tensors(whole), tensors(part)
     assert one.keys() == other.keys()
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
     assert notes == []
 
 
-def test_a_run_that_goes_on_without_it_says_so(
+def test_resume_without_native_kernels_is_reported(
     native_code: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, tmp_path: Path
 ) -> None:
     notes: list[str] = []
     start = train(a_run(tokens, max_iters=2, decay=0), tmp_path, StopRequest(), QUIET).latest
     without_library(monkeypatch)
-    start = go_on(tokens, start, tmp_path, notes, max_iters=2, decay=0).latest
+    start = train_from(tokens, start, tmp_path, notes, max_iters=2, decay=0).latest
     assert notes == ["native was True and is now False: results are rounded differently from here on."]
-    go_on(tokens, start, tmp_path, notes, max_iters=2, decay=0)
+    train_from(tokens, start, tmp_path, notes, max_iters=2, decay=0)
     assert len(notes) == 1
 
 
 @pytest.mark.parametrize("dropout", ["0", "0.1"])
-def test_the_log_says_why_it_is_not_taken(
+def test_log_states_why_native_kernels_are_disabled(
     native_code: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, dropout: str
 ) -> None:
     for number in range(40):

@@ -27,7 +27,7 @@ def step(model: GPT2, optimizer: Optimizer) -> None:
     optimizer.zero_grad()
 
 
-def test_with_adamw_matrices_decay_and_vectors_do_not(small_config: GPT2Config) -> None:
+def test_adamw_weight_decay_applies_to_matrices_only(small_config: GPT2Config) -> None:
     model = GPT2(small_config)
     groups = make_optimizer(model, "adamw", 1e-3, 0.1).param_groups
     decay = {parameter: group["weight_decay"] for group in groups for parameter in group["params"]}
@@ -35,7 +35,7 @@ def test_with_adamw_matrices_decay_and_vectors_do_not(small_config: GPT2Config) 
         assert decay[parameter] == (0.1 if parameter.dim() > 1 else 0.0), name
 
 
-def test_with_muon_matrices_inside_the_blocks_decay_and_nothing_else_does(small_config: GPT2Config) -> None:
+def test_muon_weight_decay_applies_to_block_matrices_only(small_config: GPT2Config) -> None:
     model = GPT2(small_config)
     optimizer = make_optimizer(model, "muon", 1e-3, 0.1)
     decay = {parameter: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
@@ -46,7 +46,7 @@ def test_with_muon_matrices_inside_the_blocks_decay_and_nothing_else_does(small_
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_parts_share_the_parameters_and_take_the_step_of_one(small_config: GPT2Config, name: OptimizerName) -> None:
+def test_optimizer_in_two_parts_takes_the_same_steps_as_in_one(small_config: GPT2Config, name: OptimizerName) -> None:
     whole, one = stepped(small_config, 2, name)
     model = GPT2(small_config)
     model.initialise(0)
@@ -55,7 +55,7 @@ def test_parts_share_the_parameters_and_take_the_step_of_one(small_config: GPT2C
     assert not first & second
     assert first | second == {*model.parameters()}
     blocks = [p for p in model.transformer.h.parameters() if p.dim() == 2]
-    counted = blocks if name == "muon" else [*model.parameters()]  # Muon's take most of the time
+    counted = blocks if name == "muon" else [*model.parameters()]  # Muon's updates take most of the time
     sizes = [sum(p.numel() for p in counted if p in part) for part in (first, second)]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.2)
     for _ in range(2):
@@ -66,7 +66,7 @@ def test_parts_share_the_parameters_and_take_the_step_of_one(small_config: GPT2C
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_restored_moments_give_the_same_next_step(small_config: GPT2Config, name: OptimizerName) -> None:
+def test_restored_optimizer_state_gives_the_same_next_step(small_config: GPT2Config, name: OptimizerName) -> None:
     model, optimizer = stepped(small_config, 3, name)
     other = GPT2(small_config)
     other.load_state_dict(model.state_dict())
@@ -77,7 +77,7 @@ def test_restored_moments_give_the_same_next_step(small_config: GPT2Config, name
     assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
-def test_moments_of_another_model_are_refused(small_config: GPT2Config) -> None:
+def test_optimizer_state_of_another_model_is_rejected(small_config: GPT2Config) -> None:
     held = moments(*stepped(small_config, 1))
     wider = GPT2(replace(small_config, n_embd=32))
     with pytest.raises(ValueError, match="has shape"):
@@ -87,7 +87,7 @@ def test_moments_of_another_model_are_refused(small_config: GPT2Config) -> None:
         restore_moments(shallower, make_optimizer(shallower, "muon", 1e-2, 0.1), held)
 
 
-def test_what_two_optimizers_share_goes_over_from_one_to_the_other(small_config: GPT2Config) -> None:
+def test_changing_the_optimizer_keeps_the_state_they_share(small_config: GPT2Config) -> None:
     model, optimizer = stepped(small_config, 2, "adamw")
     held = {name: tensor.clone() for name, tensor in moments(model, optimizer).items()}
     other = make_optimizer(model, "muon", 1e-2, 0.1)
@@ -97,7 +97,7 @@ def test_what_two_optimizers_share_goes_over_from_one_to_the_other(small_config:
     }
 
 
-def test_adamw_takes_the_steps_of_pytorchs_own_bit_by_bit() -> None:
+def test_adamw_is_bit_identical_to_torch_optim_adamw() -> None:
     torch.manual_seed(0)
     ours, theirs = (torch.nn.Parameter(start) for start in torch.randn(5, 3).repeat(2, 1, 1))
     settings = {"lr": 0.1, "betas": (0.9, 0.95), "weight_decay": 0.1, "fused": True}

@@ -12,7 +12,7 @@ from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import InputError
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.init_or_resume import new_run, resume_run
-from echoself_action.training.precision import CudaThrottle, choose_device, choose_precision, fastest_dtype, name_of, peak_of
+from echoself_action.training.precision import CudaThrottle, choose_device, choose_precision, fastest_dtype, name_of, peak_flops
 from echoself_action.training.result import Callbacks, StopRequest
 from echoself_action.training.run import Data
 from echoself_action.training.trainer import train
@@ -21,23 +21,23 @@ from tests.conftest import SMALL, Cli, training_settings
 CPU = torch.device("cpu")
 QUIET = Callbacks(lambda _: None, pytest.fail)
 FASTEST = name_of(fastest_dtype(CPU))
-OTHER = "float32" if FASTEST == "bfloat16" else "bfloat16"  # what another machine would choose
+OTHER = "float32" if FASTEST == "bfloat16" else "bfloat16"  # the choice of another machine
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
-def test_a_dtype_that_is_given_is_taken() -> None:
+def test_explicit_dtype_is_used() -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         precision = choose_precision(training_settings(dtype=str(dtype).removeprefix("torch.")))
         assert (precision.device.type, precision.dtype) == ("cpu", dtype)
 
 
-def test_auto_takes_bfloat16_only_where_the_processor_multiplies_it() -> None:
+def test_dtype_auto_is_bfloat16_only_if_the_cpu_supports_it() -> None:
     capabilities = torch.cpu.get_capabilities()
     fast = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     assert choose_precision(training_settings(dtype="auto")).dtype is (torch.bfloat16 if fast else torch.float32)
 
 
-def test_autocast_multiplies_in_the_chosen_dtype() -> None:
+def test_autocast_multiplies_in_the_dtype_of_the_settings() -> None:
     for dtype in ("float32", "bfloat16"):
         precision = choose_precision(training_settings(dtype=dtype))
         with precision.autocast():
@@ -45,7 +45,7 @@ def test_autocast_multiplies_in_the_chosen_dtype() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_gpu_that_is_not_there_is_said() -> None:
+def test_device_cuda_without_a_gpu_is_an_input_error() -> None:
     with pytest.raises(InputError, match="finds no CUDA device"):
         choose_precision(training_settings(device="cuda"))
     assert choose_precision(training_settings(device="auto")).device.type == "cpu"
@@ -65,19 +65,21 @@ def test_a_gpu_that_is_not_there_is_said() -> None:
         ("CPU", None),
     ],
 )
-def test_a_gpu_is_known_by_its_name(name: str, tflops: int | None) -> None:
-    assert peak_of(name) == (tflops and tflops * 1e12)
+def test_peak_flops_by_gpu_name(name: str, tflops: int | None) -> None:
+    assert peak_flops(name) == (tflops and tflops * 1e12)
 
 
-def test_a_cpu_has_no_peak_and_is_never_behind() -> None:
+def test_cpu_has_no_peak_flops_and_no_throttle() -> None:
     assert choose_precision(training_settings(dtype="bfloat16")).peak is None
-    assert CudaThrottle(torch.device("cpu")).after_step_submitted(catches_up=False)
+    assert CudaThrottle(torch.device("cpu")).after_step_submitted(synchronize=False)
 
 
-def test_auto_keeps_the_dtype_of_a_model_from_another_machine(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+def test_dtype_auto_keeps_the_dtype_of_a_model_from_another_machine(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
     data, notes = Data(tokens, []), list[str]()
     train(new_run(small_config, data, training_settings(dtype=OTHER, max_iters=2)), tmp_path, StopRequest(), QUIET)
-    for _ in range(2):  # and the next run keeps it too
+    for _ in range(2):  # the next run keeps it too
         resumed = resume_run(resumable(tmp_path)[0], data, training_settings(dtype="auto", max_iters=2), notes.append)
         assert resumed.state().dtype == OTHER
         train(resumed, tmp_path, StopRequest(), QUIET)
@@ -88,7 +90,7 @@ def test_auto_keeps_the_dtype_of_a_model_from_another_machine(tokens: Tokens, sm
     )
 
 
-def test_auto_says_nothing_if_the_model_has_the_dtype_that_this_machine_chooses(
+def test_dtype_auto_logs_nothing_if_the_dtype_is_the_fastest_here(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
     data = Data(tokens, [])
@@ -96,7 +98,7 @@ def test_auto_says_nothing_if_the_model_has_the_dtype_that_this_machine_chooses(
     assert resume_run(resumable(tmp_path)[0], data, training_settings(dtype="auto"), pytest.fail).state().dtype == FASTEST
 
 
-def test_another_explicit_dtype_is_used_and_kept_by_later_runs(
+def test_resume_with_another_explicit_dtype_is_kept_by_later_runs(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
     data, notes = Data(tokens, []), list[str]()
@@ -108,14 +110,14 @@ def test_another_explicit_dtype_is_used_and_kept_by_later_runs(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_auto_never_computes_float16_on_a_cpu(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+def test_dtype_auto_never_uses_float16_on_a_cpu(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     data, notes = Data(tokens, []), list[str]()
     train(new_run(small_config, data, training_settings(dtype="float16", max_iters=2)), tmp_path, StopRequest(), QUIET)
     assert resume_run(resumable(tmp_path)[0], data, training_settings(dtype="auto"), notes.append).state().dtype == FASTEST
     assert notes == [f"dtype was float16 and is now {FASTEST}: results are rounded differently from here on."]
 
 
-def test_a_bfloat16_chain_stays_bfloat16_on_a_runner_with_avx2_alone(begun: Cli) -> None:
+def test_bfloat16_runs_stay_bfloat16_on_a_runner_with_avx2_only(begun: Cli) -> None:
     begun(f"train --tokenizer bytes --dtype bfloat16 --device cpu {SMALL}")
     again = f"train --tokenizer bytes --device cpu {SMALL}"
     subprocess.run([sys.executable, "-m", "echoself_action", *again.split()], env=os.environ | AVX2, check=True, timeout=120)
@@ -125,5 +127,5 @@ def test_a_bfloat16_chain_stays_bfloat16_on_a_runner_with_avx2_alone(begun: Cli)
 
 
 @pytest.mark.parametrize("written", ["float8", "", "nn"])
-def test_an_unknown_dtype_in_a_state_is_not_used(written: str) -> None:
+def test_unknown_dtype_in_a_training_state_is_ignored(written: str) -> None:
     assert choose_precision(training_settings(dtype="auto"), written).dtype is fastest_dtype(choose_device(training_settings()))

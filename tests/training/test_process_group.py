@@ -1,4 +1,4 @@
-"""Several processes train as one does: the same curve, the same checkpoints, to be gone on with by any number of them."""
+"""Several processes: the same loss curve and checkpoints as one, which any number of processes can resume."""
 
 import json
 from dataclasses import replace
@@ -27,14 +27,14 @@ from echoself_action.training.settings import TrainingSettings
 from echoself_action.training.trainer import Callbacks, train, train_as_worker
 from tests.conftest import training_settings
 
-from .processes import together
+from .processes import run_in_group
 from .test_trainer import StopAt, ignore, same, weights
 
 
-def take_part(
+def train_in_group(
     tokens: Tokens, start: "Path | ModelConfig", settings: TrainingSettings, output_dir: Path, stop_at: int | None = None
 ) -> None:
-    """What each process of a process_group does: train from `start` on, as a run of all of them."""
+    """Train from `start`, in one process of a group."""
     with joined("cpu") as process_group:
         stop = StopRequest() if stop_at is None else StopAt(stop_at)
         if not process_group.is_main:
@@ -51,10 +51,10 @@ def take_part(
 def trained(
     size: int, tokens: Tokens, start: "ModelFolder | ModelConfig", output_dir: Path, stop_at: int | None = None, **changes: Any
 ) -> ModelFolder:
-    """The newest checkpoint of `size` processes."""
+    """Train in `size` processes; returns the newest checkpoint."""
     settings = training_settings(**{"max_iters": 12, "batch_size": 8, "log_interval": 1, "decay": 0, **changes})
     place = start.path if isinstance(start, ModelFolder) else start
-    together(size, take_part, tokens, place, settings, output_dir, stop_at)
+    run_in_group(size, train_in_group, tokens, place, settings, output_dir, stop_at)
     newest = latest(output_dir)
     assert newest
     return newest
@@ -81,7 +81,7 @@ GENTLE = {"learning_rate": 1e-3}  # a large step makes rounding grow
 
 
 @pytest.mark.parametrize("changes", [{}, {"gradient_accumulation": 2}, {"sharding": "full"}], ids=str)
-def test_one_two_and_four_processes_have_the_same_curve(
+def test_one_two_and_four_processes_have_the_same_loss_curve(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     settings = GENTLE | {"batch_size": 4} | changes
@@ -96,27 +96,29 @@ def test_one_two_and_four_processes_have_the_same_curve(
         assert metadata.val_loss == pytest.approx(loss, abs=1e-6)
 
 
-def test_processes_that_compute_by_native_code_have_the_curve_of_one(native_code: None, tokens: Tokens, tmp_path: Path) -> None:
+def test_processes_with_native_kernels_have_the_loss_curve_of_one_process(
+    native_code: None, tokens: Tokens, tmp_path: Path
+) -> None:
     config = GPT2Config(vocab_size=257, block_size=32, n_layer=2, n_head=2, n_embd=64)
     for size in (1, 2):
         folder = trained(size, tokens, config, tmp_path / str(size), batch_size=4, dtype="bfloat16", **GENTLE)
         assert '"native": true' in (folder.path / "training_state/state.json").read_text()
-    assert curve(tmp_path / "2") == pytest.approx(curve(tmp_path / "1"), abs=2e-3)  # gradients are rounded for each half
+    assert curve(tmp_path / "2") == pytest.approx(curve(tmp_path / "1"), abs=2e-3)  # each process rounds its gradients
 
 
 @pytest.mark.parametrize("sharding", ["none", "full"])
-def test_a_nanecho_is_trained_alike(tokens: Tokens, tmp_path: Path, sharding: str) -> None:
+def test_nanecho_in_two_processes_equals_one_process(tokens: Tokens, tmp_path: Path, sharding: str) -> None:
     sizes = {"vocab_size": 257, "n_embd": 16, "n_head": 2, "n_layer": 2, "block_size": 16, "dropout": 0.0}
     gentle = {"learning_rate": 5e-4}  # its recursion makes rounding grow more
     config = NanEchoConfig(**sizes, persona_dimensions=["calm", "curious"]).growing_over(12)
-    # its patterns are injected at random, as dropout is: by the batches that a process computes
+    # its patterns are injected at random, once for each batch of a process, as dropout is
     one = trained(1, tokens, config, tmp_path / "1", batch_size=4, gradient_accumulation=2, **gentle)
     two = trained(2, tokens, config, tmp_path / "2", sharding=sharding, **gentle)
     assert curve(tmp_path / "2") == pytest.approx(curve(tmp_path / "1"), abs=1e-5)
     close(two, one, 1e-5)
 
 
-def test_a_run_goes_on_with_another_number_of_processes(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+def test_resume_with_another_number_of_processes(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     long = trained(1, tokens, small_config, tmp_path / "long", **GENTLE)
     first = trained(2, tokens, small_config, tmp_path / "short", stop_at=3, **GENTLE)
     assert first.step == 4
@@ -126,7 +128,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tokens: Tokens, small_co
     close(third, long, 1e-5)
 
 
-def test_a_run_goes_on_with_another_sharding(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+def test_resume_with_another_sharding(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     long = trained(1, tokens, small_config, tmp_path / "long", **GENTLE)
     first = trained(2, tokens, small_config, tmp_path / "short", stop_at=3, sharding="full", **GENTLE)
     second = trained(2, tokens, first, tmp_path / "short", max_iters=4, **GENTLE)
@@ -136,7 +138,7 @@ def test_a_run_goes_on_with_another_sharding(tokens: Tokens, small_config: GPT2C
 
 
 @pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16", "gradient_accumulation": 2}, {"sharding": "full"}], ids=str)
-def test_with_as_many_processes_a_resumed_run_is_bit_for_bit_the_long_one(
+def test_resume_with_the_same_number_of_processes_is_bit_exact(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     config = replace(small_config, dropout=0.1)
@@ -147,7 +149,7 @@ def test_with_as_many_processes_a_resumed_run_is_bit_for_bit_the_long_one(
     assert same(state(resumed), state(long))
 
 
-def test_dropout_is_that_of_one_process_with_batches_of_the_share(
+def test_dropout_in_two_processes_equals_gradient_accumulation_in_one(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
     config = replace(small_config, dropout=0.1)
@@ -156,9 +158,7 @@ def test_dropout_is_that_of_one_process_with_batches_of_the_share(
     close(two, one, 1e-5)
 
 
-def test_a_sharded_run_leaves_a_folder_that_transformers_loads(
-    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
-) -> None:
+def test_transformers_loads_the_checkpoint_of_a_sharded_run(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     folder = trained(2, tokens, small_config, tmp_path, sharding="full", max_iters=4)
     ids = torch.arange(32)[None]
     with torch.no_grad():
@@ -166,6 +166,6 @@ def test_a_sharded_run_leaves_a_folder_that_transformers_loads(
         torch.testing.assert_close(load_model(folder).logits(ids), theirs, atol=1e-5, rtol=0)
 
 
-def test_a_batch_that_cant_be_shared_is_refused(tokens: Tokens, small_config: GPT2Config) -> None:
+def test_batch_size_not_divisible_by_processes_is_an_input_error(tokens: Tokens, small_config: GPT2Config) -> None:
     with pytest.raises(InputError, match="batch_size: 4 can't be divided by 3 processes"):
         new_run(small_config, Data(tokens, []), training_settings(), ProcessGroup(0, 3))

@@ -1,4 +1,4 @@
-"""The models of two threads: they compute what the model does that they are replicas of, and have its weights."""
+"""The replicas of two threads: they have the model's weights, and compute the same loss and gradients."""
 
 import sys
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def parts_of(model: GPT2) -> Sequence[Part]:
 
 
 def sequences(model: GPT2, seed: int) -> tuple[Tensor, Tensor]:
-    # of few words, so that the gradient of an embedding is a sum
+    # few distinct tokens, so that embedding gradients are sums
     ids = torch.randint(5, (3, model.config.block_size + 1), generator=torch.Generator().manual_seed(seed))
     return ids[:, :-1], ids[:, 1:]
 
@@ -44,15 +44,15 @@ def backward(loss: Tensor) -> float:
 
 
 def taken(model: GPT2) -> dict[str, Tensor]:
-    """The gradients, of which there are none afterwards."""
-    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    """Return and clear the gradients."""
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    return found
+    return gradients
 
 
 @DTYPES
-@pytest.mark.parametrize("working", [1, 2], ids=["one works", "both work"])
-def test_reduced_gradients_are_those_of_the_model(model: GPT2, dtype: torch.dtype, working: int) -> None:
+@pytest.mark.parametrize("working", [1, 2], ids=["one thread", "two threads"])
+def test_reduced_gradients_equal_those_of_the_model(model: GPT2, dtype: torch.dtype, working: int) -> None:
     parts = parts_of(model)
     replicas = Replicas(model, dtype, parts)
     batches = [sequences(model, seed) for seed in range(working)]
@@ -67,17 +67,17 @@ def test_reduced_gradients_are_those_of_the_model(model: GPT2, dtype: torch.dtyp
     assert found.keys() == wanted.keys() == dict(model.named_parameters()).keys()
     for name, gradient in wanted.items():
         assert found[name].dtype is torch.float32
-        if name == "transformer.wte.weight":  # in another order
+        if name == "transformer.wte.weight":  # summed in another order
             torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6)
         else:
             assert torch.equal(found[name], gradient), name
-    for part in parts:  # each gradient is there once
+    for part in parts:  # gradients are reduced once
         with pytest.raises(ValueError, match="not enough values"):
             replicas.reduce(part)
 
 
 @DTYPES
-def test_they_have_the_weights_that_the_model_has(model: GPT2, dtype: torch.dtype) -> None:
+def test_broadcast_updates_the_weights_of_the_replicas(model: GPT2, dtype: torch.dtype) -> None:
     parts = parts_of(model)
     replicas = Replicas(model, dtype, parts)
     loss, other_loss = replicas.losses
@@ -100,7 +100,7 @@ def a_run(tokens: Tokens, config: GPT2Config) -> Run:
     return run
 
 
-def test_of_a_step_that_failed_in_one_nothing_is_left(
+def test_gradients_of_a_failed_step_are_discarded(
     two_cores: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, small_config: GPT2Config
 ) -> None:
     wanted, found = a_run(tokens, small_config), a_run(tokens, small_config)
@@ -112,7 +112,7 @@ def test_of_a_step_that_failed_in_one_nothing_is_left(
         def failing(stepper: Stepper, part: Any) -> Tensor:
             loss = backward(stepper, part)
             if part.position:
-                raise MemoryError("of a test")
+                raise MemoryError("raised by a test")
             return loss
 
         with monkeypatch.context() as patch:
@@ -127,7 +127,7 @@ def test_of_a_step_that_failed_in_one_nothing_is_left(
     assert all(torch.equal(gradient, other[name]) for name, gradient in one.items())
 
 
-def test_python_switches_between_them_sooner_and_afterwards_as_before() -> None:
+def test_thread_switch_interval_is_shorter_and_restored_afterwards() -> None:
     before = sys.getswitchinterval()
     with Threads(2):
         assert sys.getswitchinterval() < before

@@ -3,15 +3,15 @@ import pytest
 from echoself_action.training.optim.schedule import open_ended, over_total, planned
 
 
-def test_a_line_warms_up_once_and_stays() -> None:
-    line = open_ended(0, warmup=10, peak=1.0)
-    rates = [line.learning_rate(step) for step in range(10_000)]
+def test_stable_phase_is_constant_after_warmup() -> None:
+    schedule = open_ended(0, warmup=10, peak=1.0)
+    rates = [schedule.learning_rate(step) for step in range(10_000)]
     assert rates[0] == pytest.approx(1 / 11)
     assert rates[:11] == sorted(rates[:11])
     assert set(rates[10:]) == {1.0}
 
 
-def test_a_run_leaves_the_line_for_a_branch_that_decays_to_nothing() -> None:
+def test_decay_phase_falls_linearly_to_zero() -> None:
     schedule = planned(open_ended(0, 0, 1.0), step=100, steps=100, decay=0.2)
     rates = [schedule.learning_rate(step) for step in range(100, 200)]
     assert rates[:81] == [1.0] * 81
@@ -21,20 +21,20 @@ def test_a_run_leaves_the_line_for_a_branch_that_decays_to_nothing() -> None:
     assert [schedule.decays_from(step) for step in (100, 180, 181, 200)] == [None, None, 180, 180]
 
 
-def test_a_plan_that_ends_where_this_run_ends_is_kept_and_a_branch_is_finished() -> None:
+def test_decay_phase_that_has_begun_or_ends_with_this_run_is_kept() -> None:
     schedule = planned(open_ended(0, 0, 1.0), 0, 100, 0.2)
     assert planned(schedule, 50, 50, 0.2) == schedule
     assert planned(schedule, 90, 500, 0.2) == schedule
     assert planned(schedule, 80, 100, 0.2).decay_start == 160
 
 
-def test_without_a_decay_there_is_no_branch() -> None:
+def test_without_decay_the_rate_stays_constant() -> None:
     schedule = planned(open_ended(0, 0, 1.0), 0, 100, 0.0)
     assert {schedule.learning_rate(step) for step in range(100)} == {1.0}
     assert schedule.decays_from(100) is None
 
 
-def test_over_a_total_it_warms_up_and_falls_to_a_tenth_where_it_stays() -> None:
+def test_cosine_warms_up_and_decays_to_a_tenth() -> None:
     schedule = over_total(100, total=200, warmup=10, peak=1.0)
     rates = [schedule.learning_rate(step) for step in range(100, 202)]
     assert rates[0] == pytest.approx(1 / 11)

@@ -1,4 +1,4 @@
-"""Two threads that train: as one does, and the same each time."""
+"""Training in two threads: same gradients as in one, and deterministic."""
 
 import threading
 from dataclasses import replace
@@ -35,7 +35,7 @@ def a_run(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
     return run
 
 
-def test_two_threads_work_at_the_same_time_each_with_half_of_the_cores(two_cores: None) -> None:
+def test_two_threads_run_in_parallel_with_half_of_the_cores_each(two_cores: None) -> None:
     both_there = threading.Barrier(2)
 
     def work(item: int) -> tuple[int, int, int]:
@@ -51,7 +51,7 @@ def test_two_threads_work_at_the_same_time_each_with_half_of_the_cores(two_cores
 
 
 @pytest.mark.parametrize("failing", [1, 2])
-def test_where_one_fails_the_other_has_ended_before_anybody_hears_of_it(two_cores: None, failing: int) -> None:
+def test_error_in_one_thread_is_raised_after_the_other_has_finished(two_cores: None, failing: int) -> None:
     ended, failed = [], threading.Event()
 
     def work(item: int) -> None:
@@ -68,13 +68,13 @@ def test_where_one_fails_the_other_has_ended_before_anybody_hears_of_it(two_core
     assert torch.get_num_threads() == 2
 
 
-def test_one_sequence_is_computed_with_all_cores(two_cores: None) -> None:
+def test_single_item_uses_all_cores(two_cores: None) -> None:
     with Threads(2) as threads:
         assert threads.map(lambda _: torch.get_num_threads(), [1]) == [2]
 
 
 @pytest.mark.parametrize("changes", [{}, {"gradient_accumulation": 3}, {"batch_size": 5}, {"batch_size": 1}], ids=str)
-def test_their_gradients_are_those_of_one(
+def test_gradients_of_two_threads_equal_those_of_one(
     two_cores: None, tokens: Tokens, small_config: GPT2Config, changes: dict[str, Any]
 ) -> None:
     (loss, both), (other_loss, alone) = (gradients(tokens, small_config, count, **changes) for count in (2, 1))
@@ -84,7 +84,7 @@ def test_their_gradients_are_those_of_one(
         torch.testing.assert_close(gradient, alone[name], atol=1e-6, rtol=1e-4, msg=name)
 
 
-def test_their_norm_and_clipping_are_those_of_one(two_cores: None, tokens: Tokens, small_config: GPT2Config) -> None:
+def test_gradient_clipping_in_two_threads_equals_that_in_one(two_cores: None, tokens: Tokens, small_config: GPT2Config) -> None:
     found = []
     for count in (2, 1):
         run = a_run(tokens, small_config, grad_clip=0.01, optimizer="adamw")
@@ -103,7 +103,7 @@ def test_their_norm_and_clipping_are_those_of_one(two_cores: None, tokens: Token
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_step_is_the_same_to_the_bit_each_time_and_on_one_core(
+def test_gradients_are_bit_identical_on_one_and_two_cores(
     two_cores: None, tokens: Tokens, small_config: GPT2Config, dtype: str
 ) -> None:
     config = replace(small_config, dropout=0.2)
@@ -116,7 +116,7 @@ def test_a_step_is_the_same_to_the_bit_each_time_and_on_one_core(
     assert not torch.equal(first["transformer.wpe.weight"], undropped["transformer.wpe.weight"])
 
 
-def test_what_draws_elsewhere_or_is_sharded_takes_one_thread(two_cores: None, small_config: GPT2Config) -> None:
+def test_nanecho_gpu_and_sharded_models_use_one_thread(two_cores: None, small_config: GPT2Config) -> None:
     model = GPT2(small_config)
     assert thread_count(model, CPU, sharded=False) == 2
     assert thread_count(model, CPU, sharded=True) == 1

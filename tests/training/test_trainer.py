@@ -29,7 +29,7 @@ from tests.conftest import training_settings
 
 
 class StopAt(StopRequest):
-    """Somebody who asks the run to stop when it has logged a step."""
+    """A stop request that is set when a given step has been logged."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -50,8 +50,8 @@ def train_fresh(tokens: Tokens, config: GPT2Config, output_dir: Path, **changes:
 
 
 def train_on(tokens: Tokens, start: ModelFolder, output_dir: Path, notes: list[str] | None = None, **changes: Any) -> Result:
-    say = notes.append if notes is not None else pytest.fail
-    return train(resume_run(start, Data(tokens, []), training_settings(**changes), say), output_dir, StopRequest(), QUIET)
+    note = notes.append if notes is not None else pytest.fail
+    return train(resume_run(start, Data(tokens, []), training_settings(**changes), note), output_dir, StopRequest(), QUIET)
 
 
 def weights(folder: ModelFolder) -> dict[str, torch.Tensor]:
@@ -65,7 +65,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def stopped_and_resumed(
     tokens: Tokens, config: GPT2Config, output_dir: Path, stops: Sequence[int], **changes: Any
 ) -> ModelFolder:
-    """A run of `max_iters` steps that somebody stops after each of `stops`, and that goes on each time."""
+    """Train `max_iters` steps, stopped after each of `stops` and resumed; returns the newest checkpoint."""
     settings = training_settings(**changes)
     run = new_run(config, Data(tokens, []), settings)
     for at in (*stops, settings.max_iters):
@@ -84,7 +84,7 @@ def stopped_and_resumed(
 
 @pytest.fixture(scope="module")
 def long_run(tokens: Tokens, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ModelFolder]:
-    """The end of a run that nobody stops; one is enough for all that are compared with it."""
+    """The last checkpoint of an uninterrupted run, cached by its settings."""
     runs: dict[str, ModelFolder] = {}
 
     def run(config: GPT2Config, **changes: Any) -> ModelFolder:
@@ -99,7 +99,7 @@ def long_run(tokens: Tokens, tmp_path_factory: pytest.TempPathFactory) -> Callab
 @pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16"}, {"gradient_accumulation": 3}, {"total_iters": 25}], ids=str)
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("stops", [(6, 11), (15, 17), (16,), (18,)], ids=str)
-def test_a_stopped_and_resumed_run_equals_one_long_run(
+def test_resumed_run_equals_an_uninterrupted_run(
     tokens: Tokens,
     small_config: GPT2Config,
     long_run: Callable[..., ModelFolder],
@@ -123,7 +123,7 @@ def test_a_stopped_and_resumed_run_equals_one_long_run(
 
 
 @pytest.mark.parametrize("changes", [{}, {"dtype": "bfloat16", "optimizer": "adamw"}], ids=str)
-def test_with_two_cores_too_a_stopped_and_resumed_run_equals_one_long_run(
+def test_resumed_run_equals_an_uninterrupted_run_on_two_cores(
     two_cores: None, tokens: Tokens, small_config: GPT2Config, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     config = replace(small_config, dropout=0.1)
@@ -135,28 +135,28 @@ def test_with_two_cores_too_a_stopped_and_resumed_run_equals_one_long_run(
     assert same(load_file(resumed.path / state), load_file(long.path / state))
 
 
-def test_a_run_ends_on_a_branch_and_the_next_goes_on_from_the_line(
+def test_run_ends_with_a_decay_phase_and_resumes_from_the_stable_checkpoint(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
     first = train_fresh(tokens, small_config, tmp_path / "a", log_interval=1)
     rates = [json.loads(line)["lr"] for line in (tmp_path / "a/log.jsonl").read_text().splitlines()]
-    assert rates[1:16] == [1e-2] * 15  # a twentieth of 20 steps is one step of warmup
+    assert rates[1:16] == [1e-2] * 15  # warmup is 5% of 20 steps: one step
     assert rates[16:] == pytest.approx([1e-2, 0.75e-2, 0.5e-2, 0.25e-2])
-    line = resumable(tmp_path / "a")[0]
-    assert (line.step, first.latest.step) == (16, 20)
+    stable = resumable(tmp_path / "a")[0]
+    assert (stable.step, first.latest.step) == (16, 20)
     assert first.latest.metadata
     assert (first.latest.metadata.branched_from, first.latest.metadata.branch_end) == (16, 20)
-    second = train_on(tokens, line, tmp_path / "a", log_interval=1)
+    second = train_on(tokens, stable, tmp_path / "a", log_interval=1)
     assert (second.start_step, second.latest.step) == (16, 36)
     assert resumable(tmp_path / "a")[0].step == 32
-    # the line is that of one run that never branched before
+    # the stable phase equals that of a run without an earlier decay phase
     other = train_fresh(tokens, small_config, tmp_path / "b", max_iters=36, decay=4 / 36, warmup=1)
     assert resumable(tmp_path / "b")[0].step == 32
     assert same(weights(resumable(tmp_path / "a")[0]), weights(resumable(tmp_path / "b")[0]))
     assert same(weights(second.latest), weights(other.latest))
 
 
-def test_a_branch_that_is_left_lies_aside_when_the_line_comes_by(
+def test_decayed_checkpoints_are_set_aside_when_the_stable_phase_reaches_their_step(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
     train_fresh(tokens, small_config, tmp_path)
@@ -166,14 +166,14 @@ def test_a_branch_that_is_left_lies_aside_when_the_line_comes_by(
     assert next(tmp_path.glob("superseded-*/checkpoint-20"))
 
 
-def test_the_model_learns(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+def test_validation_loss_decreases(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     result = train_fresh(tokens, small_config, tmp_path, max_iters=60)
     assert result.latest.metadata
     assert result.latest.metadata.val_loss
     assert result.latest.metadata.val_loss < math.log(257) - 1
 
 
-def test_accumulated_batches_give_the_step_of_one_large_batch(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+def test_gradient_accumulation_equals_one_large_batch(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     one = train_fresh(tokens, small_config, tmp_path / "one", max_iters=3, learning_rate=1e-3, batch_size=8)
     cut = {"batch_size": 2, "gradient_accumulation": 4}
     four = train_fresh(tokens, small_config, tmp_path / "four", max_iters=3, learning_rate=1e-3, **cut)
@@ -182,13 +182,13 @@ def test_accumulated_batches_give_the_step_of_one_large_batch(tokens: Tokens, sm
         torch.testing.assert_close(tensor, other[name], atol=1e-5, rtol=0)
 
 
-def test_the_recorded_loss_is_that_of_the_published_weights(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+def test_recorded_validation_loss_is_that_of_the_checkpoint(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     folder = train_fresh(tokens, small_config, tmp_path, dtype="bfloat16").latest
     assert folder.metadata
     assert HeldOut(tokens.val, 32, 1024).loss(load_model(folder)) == pytest.approx(folder.metadata.val_loss, abs=1e-6)
 
 
-def test_going_on_takes_additional_steps(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+def test_resume_trains_max_iters_additional_steps(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     first = train_fresh(tokens, small_config, tmp_path)
     second = train_on(tokens, first.latest, tmp_path)
     assert (second.start_step, second.latest.step) == (20, 40)
@@ -200,7 +200,7 @@ def test_going_on_takes_additional_steps(tokens: Tokens, small_config: GPT2Confi
     assert [evaluation.step for evaluation in second.latest.metadata.evaluations] == [10, 20, 30, 40]
 
 
-def test_without_a_training_state_it_goes_on_from_the_weights_and_says_so(
+def test_resume_without_training_state_uses_the_weights_and_logs_it(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
     first = train_fresh(tokens, small_config, tmp_path).latest
@@ -211,14 +211,14 @@ def test_without_a_training_state_it_goes_on_from_the_weights_and_says_so(
     assert second.latest.step == 40
 
 
-def test_what_a_continuation_changes_is_said(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+def test_resume_reports_changed_settings(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     first = train_fresh(tokens, small_config, tmp_path).latest
     notes: list[str] = []
     train_on(tokens, first, tmp_path, notes, seed=2, batch_size=8)
     assert [note.split(":")[0] for note in notes] == ["seed was 1 and is now 2", "sequences_per_step was 4 and is now 8"]
 
 
-def test_a_changed_corpus_is_said_and_the_start_is_evaluated_on_it(
+def test_resume_with_a_changed_corpus_is_reported_and_evaluated_on_it(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
     first = train_fresh(tokens, small_config, tmp_path).latest
@@ -229,7 +229,9 @@ def test_a_changed_corpus_is_said_and_the_start_is_evaluated_on_it(
     assert second.start_val_loss == HeldOut(other.val, 32, 1024).loss(load_model(first))
 
 
-def test_a_training_state_of_other_weights_is_refused(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+def test_resume_with_the_training_state_of_other_weights_is_an_error(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
     train_fresh(tokens, small_config, tmp_path)
     first, second = checkpoints(tmp_path)[:2]
     shutil.rmtree(second.path / "training_state")
@@ -238,7 +240,7 @@ def test_a_training_state_of_other_weights_is_refused(tokens: Tokens, small_conf
         train_on(tokens, second, tmp_path)
 
 
-def test_the_log_has_one_line_a_logged_step(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+def test_log_has_one_line_per_logged_step(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     train_fresh(tokens, small_config, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [5, 10, 15, 20]
@@ -247,9 +249,7 @@ def test_the_log_has_one_line_a_logged_step(tokens: Tokens, small_config: GPT2Co
         assert line.keys() >= {"step", "loss", "lr", "tokens_per_second", "elapsed_s"}
 
 
-def test_best_latest_and_no_more_checkpoints_than_wanted_are_kept(
-    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
-) -> None:
+def test_keep_checkpoints_keeps_the_best_and_the_latest(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     result = train_fresh(tokens, small_config, tmp_path, eval_interval=2, checkpoint_interval=4, keep_checkpoints=2)
     kept = checkpoints(tmp_path)
     lowest = best(tmp_path)
@@ -261,7 +261,7 @@ def test_best_latest_and_no_more_checkpoints_than_wanted_are_kept(
     assert len(kept) <= 2
 
 
-def test_a_time_budget_ends_the_run_saved(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+def test_max_minutes_ends_the_run_with_a_checkpoint(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     began = time.monotonic()
     result = train_fresh(tokens, small_config, tmp_path, max_iters=10**6, max_minutes=0.02, eval_interval=10**6)
     assert result.stopped_by == "max_minutes"
@@ -271,7 +271,7 @@ def test_a_time_budget_ends_the_run_saved(tokens: Tokens, small_config: GPT2Conf
     assert newest.step == result.latest.step > 0
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoint(
+def test_nan_loss_is_an_error_and_keeps_the_last_good_checkpoint(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
     good = train_fresh(tokens, small_config, tmp_path).latest
@@ -283,14 +283,14 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoin
     assert all(tensor.isfinite().all() for tensor in weights(newest).values())
 
 
-def test_a_checkpoint_that_cant_be_written_is_said_and_those_before_stay(
+def test_unwritable_checkpoint_is_reported_and_earlier_ones_are_kept(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
     first = train_fresh(tokens, small_config, tmp_path)
     settings, warnings = training_settings(checkpoint_interval=5), list[str]()
     run = resume_run(first.latest, Data(tokens, []), settings, pytest.fail)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # no file may grow larger: as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # limits file size, to simulate a full disk
     try:
         with pytest.raises(CheckpointError, match="checkpoint-40 could not be written"):
             train(run, tmp_path, StopRequest(), Callbacks(ignore, warnings.append))
@@ -304,7 +304,7 @@ def test_a_checkpoint_that_cant_be_written_is_said_and_those_before_stay(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_asks_and_the_second_interrupts(number: signal.Signals) -> None:
+def test_first_signal_requests_a_stop_and_the_second_interrupts(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with stop_on_signals() as stop:
         assert not stop.requested

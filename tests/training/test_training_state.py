@@ -21,7 +21,7 @@ STATE = TrainingState(
 )
 
 
-def test_what_is_read_is_what_was_written_to_the_last_bit(tmp_path: Path) -> None:
+def test_training_state_round_trip_is_bit_exact(tmp_path: Path) -> None:
     moments = {"exp_avg.x": torch.randn(3, 3), "steps.x": torch.tensor(5.0)}
     write_moments(tmp_path, moments)
     write_state(tmp_path, STATE)
@@ -31,7 +31,7 @@ def test_what_is_read_is_what_was_written_to_the_last_bit(tmp_path: Path) -> Non
     assert all(torch.equal(stored[name], tensor) for name, tensor in moments.items())
 
 
-def test_nothing_in_a_checkpoint_is_a_pickle(model_folder: ModelFolder) -> None:
+def test_checkpoint_contains_no_pickle(model_folder: ModelFolder) -> None:
     names = {file.suffix for file in model_folder.path.rglob("*") if file.is_file()}
     assert names == {".json", ".safetensors"}
 
@@ -42,7 +42,9 @@ def cut(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["state.json", "optimizer.safetensors"])
 @pytest.mark.parametrize("damage", [Path.unlink, cut])
-def test_a_broken_state_is_said(model_folder: ModelFolder, name: str, damage: Callable[[Path], None]) -> None:
+def test_damaged_training_state_is_a_checkpoint_error(
+    model_folder: ModelFolder, name: str, damage: Callable[[Path], None]
+) -> None:
     damage(model_folder.path / "training_state" / name)
     with pytest.raises(CheckpointError, match=r"training_state.* (can't be read|is damaged)"):
         read_state(model_folder.path, sha256(model_folder.path / "model.safetensors"))

@@ -1,1 +1,1 @@
-"""Training on all cores of a CPU."""
+"""Data parallelism over the cores of one CPU."""

@@ -1,1 +1,1 @@
-"""Training in several processes."""
+"""Data-parallel and sharded training in several processes."""

@@ -1,6 +1,6 @@
-"""Start several processes on this machine that train one model, and stay with them until they have ended.
+"""Launch the processes that train one model on this machine, and supervise them until they exit.
 
-Across machines torchrun does that; the processes find each other in the same way (parallel.py).
+Training on several machines uses torchrun instead. Processes rendezvous in the same way (process_group.py).
 """
 
 import multiprocessing
@@ -19,15 +19,15 @@ import torch.distributed as dist
 
 from ...errors import LostProcessError
 
-LOST = 113  # the exit code of a process that ended because another one is gone
-_GRACE = 10.0  # seconds that the others get to end by themselves: enough to finish a checkpoint that is being written
+LOST = 113  # the exit code of a process that ended because it lost another one
+_GRACE = 10.0  # seconds for the remaining processes to exit: enough to finish writing a checkpoint
 
 
 def launch(processes: int, work: Callable[..., int], *arguments: object) -> int:
-    """`work(*arguments)` in `processes` processes that are a process_group; the exit code of the one that leads.
+    """Run `work(*arguments)` in `processes` processes of one group; returns the exit code of the main process.
 
-    SIGINT and SIGTERM are passed on to it. Where a process dies, the others are ended within seconds, and LostProcessError
-    is raised; where the main process was interrupted, KeyboardInterrupt.
+    SIGINT and SIGTERM are forwarded to the main process. If a process dies, the others are killed within seconds. Raises
+    LostProcessError then, or KeyboardInterrupt if a signal was forwarded.
     """
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     context = multiprocessing.get_context("spawn")
@@ -36,7 +36,7 @@ def launch(processes: int, work: Callable[..., int], *arguments: object) -> int:
     ]
     main = members[0]
     try:
-        with _passing_signals_to(main) as passed:
+        with _forwarding_signals_to(main) as forwarded:
             for member in members:
                 member.start()
             lost = _watch(members)
@@ -46,8 +46,8 @@ def launch(processes: int, work: Callable[..., int], *arguments: object) -> int:
                 member.kill()
                 member.join()
     if main.exitcode is not None and main.exitcode >= 0 and main.exitcode != LOST:
-        return main.exitcode  # it ended by itself, and has said why
-    if passed:
+        return main.exitcode  # it exited by itself and has reported any error
+    if forwarded:
         raise KeyboardInterrupt
     assert lost
     raise LostProcessError(
@@ -58,13 +58,16 @@ def launch(processes: int, work: Callable[..., int], *arguments: object) -> int:
 
 
 def _watch(members: Sequence[SpawnProcess]) -> SpawnProcess | None:
-    """Wait until all ended, or a grace period after one failed or the main process ended; return the first that failed."""
+    """Wait until all processes exited, or for a grace period after one failed or the main process exited.
+
+    Returns the first process that failed.
+    """
     running, lost, deadline = list(members), None, None
     while running and (deadline is None or time.monotonic() < deadline):
         wait([member.sentinel for member in running], None if deadline is None else max(0.0, deadline - time.monotonic()))
         ended = [member for member in running if not member.is_alive()]
         running = [member for member in running if member not in ended]
-        # one that was killed is the cause; those that ended in the same moment may have ended for want of it
+        # a killed process is the cause; a process that exited with LOST is a consequence
         failed = sorted((member for member in ended if member.exitcode), key=lambda member: member.exitcode == LOST)
         if lost is None and failed:
             lost = failed[0]
@@ -79,25 +82,25 @@ def _end_of(member: SpawnProcess) -> str:
 
 
 @contextmanager
-def _passing_signals_to(main: SpawnProcess) -> Iterator[list[int]]:
-    """Inside the block SIGINT and SIGTERM reach the main process; gives the list of those that came."""
-    passed: list[int] = []
+def _forwarding_signals_to(main: SpawnProcess) -> Iterator[list[int]]:
+    """Forward SIGINT and SIGTERM to the main process; yields the list of forwarded signals."""
+    forwarded: list[int] = []
 
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        passed.append(number)
+    def forward(number: int, _frame: FrameType | None) -> None:
+        forwarded.append(number)
         if main.pid and main.is_alive():
             os.kill(main.pid, number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield passed
+        yield forwarded
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def environment(rank: int, size: int, port: int) -> dict[str, str]:
-    """What torchrun tells each process of one machine, where the store at `port` is there already."""
+    """The environment variables that torchrun sets for a process on a single machine. The store is at `port`."""
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -105,21 +108,21 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
         "LOCAL_WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is not the main process's to open
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the launcher hosts the store, not rank 0
     }
 
 
 def _member(rank: int, size: int, port: int, work: Callable[..., int], arguments: Sequence[object]) -> None:
-    os.setpgid(0, 0)  # Ctrl-C in a terminal reaches whoever started this, who passes it on to the main process alone
+    os.setpgid(0, 0)  # Ctrl-C in a terminal reaches only the launcher, which forwards it to the main process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ |= environment(rank, size, port)
     if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # nobody outside this machine is to reach it
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # not reachable from other machines
     sys.exit(work(*arguments))
 
 
 def _end_with_parent() -> None:
-    """Ask this process to stop, and save, when the one that started it is gone."""
+    """Send this process SIGTERM, so that it saves and stops, when its parent process exits."""
     parent = multiprocessing.parent_process()
     assert parent
     parent.join()

@@ -1,8 +1,8 @@
-"""The processes that train one model together: collective operations, and how a process joins the group.
+"""The process group of a run: collective operations, and how a process joins the group.
 
 Each process (rank) has the whole model, or its shards (sharding.py), and computes the gradient of its share of every batch.
-What depends on a clock or a signal is agreed on, so that all take the same step. `SINGLE_PROCESS` needs no communication.
-Processes find each other as torchrun's do, by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+Decisions that depend on a clock or a signal are reduced over the group, so that all processes take the same step.
+`SINGLE_PROCESS` needs no communication. Rendezvous uses torchrun's variables: RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT.
 """
 
 import os
@@ -28,12 +28,10 @@ from ...errors import InputError, LostProcessError
 Shared = TypeVar("Shared")
 Numbers = npt.NDArray[Any]
 
-_PATIENCE = timedelta(days=1)  # the others wait while the main process fetches the model and tokenises the corpus
-_SILENCE = timedelta(minutes=10)  # of one process, while the others wait for its part: longer than any save takes
-_BUCKET = (
-    1 << 24
-)  # elements of a gradient that are sent at once: many small messages are slow, and one large one doubles memory
-_CHUNK = 1 << 26  # bytes of the corpus that are sent at once
+_RENDEZVOUS_TIMEOUT = timedelta(days=1)  # workers wait while the main process downloads the model and tokenizes the corpus
+_COLLECTIVE_TIMEOUT = timedelta(minutes=10)  # longer than any save takes
+_BUCKET = 1 << 24  # gradient elements per all-reduce: many small messages are slow, a single large one doubles memory
+_CHUNK = 1 << 26  # bytes of the corpus per broadcast
 
 
 @dataclass(frozen=True)
@@ -53,15 +51,15 @@ class ProcessGroup:
         return [value > 0 for value in self._reduced([float(flag) for flag in flags], dist.ReduceOp.MAX)]
 
     def least(self, value: float) -> float:
-        """The minimum over the processes."""
+        """The minimum of `value` over the processes."""
         return self._reduced([value], dist.ReduceOp.MIN)[0]
 
     def sum(self, *values: float) -> list[float]:
-        """The sum over the processes, of each value."""
+        """The sum over the processes of each value."""
         return self._reduced(list(values), dist.ReduceOp.SUM)
 
     def broadcast(self, value: Shared) -> Shared:
-        """The main process's value, pickled; the argument of the others is ignored."""
+        """The main process's value, pickled; the argument is ignored in other processes."""
         if self.world_size == 1:
             return value
         box = [value]
@@ -69,7 +67,7 @@ class ProcessGroup:
         return box[0]
 
     def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite tensors with the main process's."""
+        """Overwrite the tensors with those of the main process."""
         if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
@@ -87,7 +85,7 @@ class ProcessGroup:
                 gradient.copy_(piece.view_as(gradient))
 
     def broadcast_array(self, array: Numbers | None) -> Numbers:
-        """The main process's array: mapped from the same file if it exists here, else received into a temporary one."""
+        """The main process's array: memory-mapped if its file exists on this machine, else received into a temporary file."""
         if self.world_size == 1:
             assert array is not None
             return array
@@ -113,36 +111,36 @@ SINGLE_PROCESS = ProcessGroup()
 
 
 def is_started() -> bool:
-    """Whether this process was started as one of several, by torchrun or by `launch`."""
+    """Whether this process was started by torchrun or by `launch`, as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_worker() -> bool:
-    """Whether this is one of several processes, and not the main process."""
+    """Whether this is a process other than the main process (rank > 0)."""
     return is_started() and int(os.environ["RANK"]) > 0
 
 
 @contextmanager
 def joined(device: str = "") -> Iterator[ProcessGroup]:
-    """The group of this process, once all processes joined. The main process chooses the `device`: `cpu` or `cuda`.
+    """Join the process group, and yield it once all processes have joined. The main process sets the `device`: cpu or cuda.
 
-    Raises LostProcessError where another process is gone while the block runs, InputError where there are too few GPUs.
+    Raises LostProcessError if another process ends inside the block, and InputError if there are too few GPUs.
     """
     if not is_started():
         yield SINGLE_PROCESS
         return
-    store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
+    store, rank, size = next(rendezvous("env://", timeout=_RENDEZVOUS_TIMEOUT))
     try:
         if rank == 0:
             store.set("device", device)
         device = store.get("device").decode()
-        _take_place(device)
+        _set_device(device)
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-        own = PrefixStore("run", store)
-        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=_SILENCE)
+        run_store = PrefixStore("run", store)
+        dist.init_process_group(backend, store=run_store, rank=rank, world_size=size, timeout=_COLLECTIVE_TIMEOUT)
         yield ProcessGroup(rank, size)
     except RuntimeError as error:
-        if not _is_loss(error):
+        if not _is_lost_process(error):
             raise
         raise LostProcessError(
             f"Another process of this run ended: {str(error).splitlines()[0][:200]}. Training stopped.",
@@ -151,24 +149,24 @@ def joined(device: str = "") -> Iterator[ProcessGroup]:
     dist.destroy_process_group()
 
 
-def _take_place(device: str) -> None:
-    """This process's GPU, or its share of the cores."""
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+def _set_device(device: str) -> None:
+    """Select this process's GPU, or its share of the CPU cores."""
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device == "cuda":
         count = torch.cuda.device_count()
-        if count < beside:
+        if count < local_size:
             raise InputError(
-                f"processes: {beside} on this machine, and PyTorch sees {count} CUDA devices. Nothing was trained.",
+                f"processes: {local_size} on this machine, and PyTorch sees {count} CUDA devices. Nothing was trained.",
                 "Use processes: auto, or device: cpu.",
             )
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(local_rank)
     elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, torch.get_num_threads() // beside))
+        torch.set_num_threads(max(1, torch.get_num_threads() // local_size))
 
 
-def _is_loss(error: RuntimeError) -> bool:
-    """Whether it says that another process does not answer. gloo's errors have no class of their own."""
+def _is_lost_process(error: RuntimeError) -> bool:
+    """Whether the error means that another process does not respond. gloo raises plain RuntimeErrors."""
     return isinstance(error, dist.DistError) or "gloo" in str(error) or "NCCL" in str(error)
 
 
@@ -185,7 +183,7 @@ def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where an array comes from: a file of just its content, or only memory (`file` empty)."""
+    """The origin of an array: a file with exactly its content, or memory (`file` is empty)."""
 
     dtype: str
     nbytes: int
@@ -200,7 +198,7 @@ class _Source:
         return cls(array.dtype.str, array.nbytes, file, _identity(Path(file)) if file else ("", 0, 0, 0))
 
     def mapped(self) -> Numbers | None:
-        """The array, where its file can be seen from here."""
+        """The memory-mapped array, or None if its file does not exist on this machine."""
         path = Path(self.file)
         if not self.file or not path.is_file() or _identity(path) != self.identity:
             return None
@@ -213,15 +211,15 @@ def _identity(path: Path) -> tuple[str, int, int, int]:
 
 
 def _transferred(content: Numbers | None, nbytes: int) -> Numbers:
-    """The main process's bytes; in the others, in a temporary file that is deleted with the process."""
+    """Broadcast the main process's bytes; other processes receive them into an anonymous temporary file."""
     if content is None:
         content = np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=(nbytes,))  # noqa: SIM115  # the map keeps it
-        writes = True
+        receives = True
     else:
-        writes = False
+        receives = False
     for start in range(0, nbytes, _CHUNK):
         piece = torch.from_numpy(np.array(content[start : start + _CHUNK]))
         dist.broadcast(piece, 0)
-        if writes:
+        if receives:
             content[start : start + _CHUNK] = piece.numpy()
     return content

@@ -1,8 +1,8 @@
-"""Where a model's tensors lie: whole in every process, or, with `sharding: full`, each process a part of every one.
+"""Parameter sharding: every process has the whole model, or with `sharding: full` one shard of each tensor.
 
-Sharding is PyTorch's FSDP2: a block's weights come together when it computes, and are parted again. Checkpoints hold whole
-tensors by the model's own names either way, so that a run goes on with another sharding, or none. What shards is loaded
-only where something is sharded: it takes as long as PyTorch itself.
+Sharding uses PyTorch's FSDP2, which gathers the weights of a block for its forward and backward pass. Checkpoints contain full
+tensors either way, so a run can be resumed with another sharding. FSDP2 is imported only if it is used, because importing it
+takes as long as importing PyTorch.
 """
 
 from typing import TYPE_CHECKING, TypeGuard
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def place(model: Model, device: torch.device, process_group: ProcessGroup, shards: bool) -> None:
-    """Give every process the main process's weights, on its `device`: all of them, or its part."""
+    """Broadcast the main process's weights to all processes, on `device`: whole, or as one shard per process if `shards`."""
     if not shards:
         process_group.broadcast_tensors(model.state_dict().values())
         nn.Module.to(model, device)
@@ -29,7 +29,7 @@ def place(model: Model, device: torch.device, process_group: ProcessGroup, shard
     distributed = libraries.torch_distributed
     state_dict = distributed.checkpoint.state_dict
     weights = model.state_dict() if process_group.is_main else {}
-    nn.Module.to(model, "meta")  # no process but the main process ever has all of it
+    nn.Module.to(model, "meta")  # only the main process ever has the full weights
     mesh = distributed.device_mesh.init_device_mesh(device.type, (process_group.world_size,))
     for block in _blocks(model):
         distributed.fsdp.fully_shard(block, mesh=mesh)
@@ -42,27 +42,30 @@ def place(model: Model, device: torch.device, process_group: ProcessGroup, shard
 
 
 def placed_like(tensor: Tensor | None, like: Tensor, process_group: ProcessGroup) -> Tensor:
-    """The main process's `tensor` (the others give None), lying as `like` does, whose shape it has."""
-    whole = torch.empty(like.shape, dtype=like.dtype, device=like.device) if tensor is None else tensor.to(like.device)
+    """Broadcast the main process's `tensor` (None in other processes), with the device and sharding of `like`.
+
+    Both have the same shape.
+    """
+    full = torch.empty(like.shape, dtype=like.dtype, device=like.device) if tensor is None else tensor.to(like.device)
     if not is_sharded(like):
-        process_group.broadcast_tensors([whole])
-    return parted_like(whole, like)
+        process_group.broadcast_tensors([full])
+    return sharded_like(full, like)
 
 
-def parted_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """Of a whole tensor the part that this process has of `like`; all of it, where that is whole."""
+def sharded_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """This process's shard of a full tensor, sharded as `like` is; the tensor itself if `like` is not sharded."""
     if not is_sharded(like):
         return tensor
     return libraries.torch_distributed.tensor.distribute_tensor(tensor, like.device_mesh, like.placements)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor with the parts of all processes, which all have to ask for it."""
+    """The full tensor, gathered from all processes. Collective if the tensor is sharded."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
-    """Whether it is a DTensor, told by what only those have."""
+    """Whether the tensor is a DTensor, without importing that class."""
     return hasattr(tensor, "placements")
 
 

@@ -1,8 +1,8 @@
-"""PyTorch's optimizers as they are when nothing is compiled.
+"""AdamW, and the base class of the optimizers here.
 
-PyTorch wraps some of their methods in what loads its compiler at the first call, which takes about as long as loading PyTorch.
-That is for `torch.compile` alone. (torch/optim/optimizer.py: `_disable_dynamo`,
-`_use_grad_for_differentiable`.)
+PyTorch wraps some methods of `torch.optim.Optimizer` in decorators that import its compiler at the first call, which takes
+about as long as importing PyTorch. They are needed for `torch.compile` only, so the classes here bypass them.
+(torch/optim/optimizer.py: `_disable_dynamo`, `_use_grad_for_differentiable`.)
 """
 
 import inspect
@@ -15,11 +15,11 @@ from torch import Tensor
 BETAS = (0.9, 0.95)
 
 
-class PlainOptimizer(torch.optim.Optimizer):
-    """The base of an optimizer: `for_parameters` makes one for some of a model's parameters.
+class EagerOptimizer(torch.optim.Optimizer):
+    """Base class of optimizers; `for_parameters` creates one for a subset of a model's parameters.
 
-    `MOMENTS` are the names of the tensors that it keeps for a parameter, each of the parameter's shape; with `COUNTS_STEPS` it
-    also keeps a scalar `step`.
+    `MOMENTS` are the names of the state tensors of a parameter, each of the parameter's shape. If `COUNTS_STEPS`, the
+    state also has a scalar `step`.
     """
 
     MOMENTS: ClassVar[tuple[str, ...]]
@@ -27,36 +27,39 @@ class PlainOptimizer(torch.optim.Optimizer):
 
     @classmethod
     def for_parameters(cls, named: Mapping[str, Tensor], rate: float, decay: float, dtype: torch.dtype, native: bool) -> Self:
-        """`named` are parameters by name; `dtype` is that of products, computed by `native` kernels if true."""
+        """`named` are the parameters by name. Matrix products are in `dtype`, by `native` kernels if true."""
         raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
 
 
-class AdamW(PlainOptimizer, torch.optim.AdamW):
-    """Loshchilov & Hutter 2019, by PyTorch's fused kernel alone. What `torch.optim` does around it, for its other kernels,
-    is Python, which two threads can't do at the same time."""
+class AdamW(EagerOptimizer, torch.optim.AdamW):
+    """AdamW (Loshchilov & Hutter 2019), by PyTorch's fused kernel.
+
+    `step` calls the kernel directly, because the Python code of `torch.optim` around it would hold the GIL while two threads
+    update their parts.
+    """
 
     MOMENTS = ("exp_avg", "exp_avg_sq")
     COUNTS_STEPS = True
 
     @classmethod
     def for_parameters(cls, named: Mapping[str, Tensor], rate: float, decay: float, *_: object) -> Self:
-        """Matrices and embeddings decay; biases and layer norms do not (GPT-2's groups)."""
+        """Weight decay applies to matrices and embeddings, not to biases and layer norms (as in GPT-2)."""
         matrices, vectors = [p for p in named.values() if p.dim() > 1], [p for p in named.values() if p.dim() == 1]
         groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
         return cls(groups, lr=rate, betas=BETAS, fused=True)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         assert closure is None
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
-            if not parameters:  # the kernels take no empty lists
+            if not parameters:  # the kernels reject empty lists
                 continue
-            states = [self.state[p] or self._begin(p) for p in parameters]
+            states = [self.state[p] or self._init_state(p) for p in parameters]
             steps = [state["step"] for state in states]
             torch._foreach_add_(steps, 1)
             torch._fused_adamw_(
@@ -75,7 +78,7 @@ class AdamW(PlainOptimizer, torch.optim.AdamW):
                 maximize=False,
             )
 
-    def _begin(self, parameter: Tensor) -> dict[str, Tensor]:
+    def _init_state(self, parameter: Tensor) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.state[parameter]
         state["step"] = torch.zeros((), device=parameter.device)
         state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)

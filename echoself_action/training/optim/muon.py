@@ -1,9 +1,9 @@
-"""Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon): steps for matrices, as long in every direction.
+"""Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon): momentum orthogonalized by Newton-Schulz, for matrices.
 
-A matrix's update is its gradient's momentum with all singular values brought near one, by a few steps of Newton-Schulz. They
-are taken for all matrices of one shape at once, which is what makes them cheap for small models: PyTorch's own Muon takes
-them one by one. An update is scaled as Moonlight does (Liu et al. 2025, arXiv 2502.16982), to the size of AdamW's, so that
-one learning rate serves both.
+The update of a matrix is the momentum of its gradient with all singular values brought close to one, by a few Newton-Schulz
+iterations. These are batched over all matrices of the same shape, which makes them cheap for small models; `torch.optim.Muon`
+processes one matrix at a time. As in Moonlight (Liu et al. 2025, arXiv 2502.16982), updates are scaled to the RMS of AdamW's,
+so that both optimizers share a learning rate.
 """
 
 from collections import defaultdict
@@ -14,28 +14,30 @@ import torch
 from torch import Tensor
 
 from ...native import Scratch, newton_schulz
-from ..distributed.sharding import parted_like, whole
-from .adamw import PlainOptimizer
+from ..distributed.sharding import sharded_like, whole
+from .adamw import EagerOptimizer
 
 MOMENTUM = 0.9
-_SIDE_BY_SIDE = {"c_attn": 3}  # matrices in one parameter: queries, keys and values
-# The first three of the minimax odd polynomials of degree 5 that would bring 0.003 to 1 near 1 in four steps, each the best for
-# what those before it leave (Amsel et al. 2025, arXiv 2505.16932). A fourth step changes no loss that was measured.
+_SIDE_BY_SIDE = {"c_attn": 3}  # matrices concatenated in one parameter: query, key and value
+# Polar Express (Amsel et al. 2025, arXiv 2505.16932): the first three of the four optimal odd polynomials of degree 5 for
+# singular values from 0.003 to 1. The fourth iteration made no measurable difference to the loss.
 _COEFFICIENTS = ((8.3837, -24.7659, 18.3571), (4.0434, -3.0114, 0.5695), (3.5056, -2.6267, 0.5257))
-_RMS = 0.2  # of an element of AdamW's updates, about
-_ELEMENTS_AT_ONCE = 1 << 24  # what is computed for them takes several times their memory
+_RMS = 0.2  # about that of AdamW's updates
+_MAX_BATCH_ELEMENTS = 1 << 24  # limits temporary memory, which is several times that
 
 
-class Muon(PlainOptimizer):
-    """Steps for matrices. A group's `side_by_side` is how many matrices lie in one, as queries, keys and values do;
-    `dtype` is what products of them are computed in, by `native/csrc/newton_schulz.c` where it is for their shape and
-    `by_native` says so."""
+class Muon(EagerOptimizer):
+    """Muon for matrices. `side_by_side` of a group is the number of matrices concatenated in each parameter (3 for QKV).
+
+    Newton-Schulz iterations are computed in `dtype`; by `native/csrc/newton_schulz.c` if `by_native` is true and the kernel
+    supports the shape, else by PyTorch.
+    """
 
     MOMENTS = ("momentum",)
 
     @classmethod
     def for_parameters(cls, named: Mapping[str, Tensor], rate: float, decay: float, dtype: torch.dtype, native: bool) -> Self:
-        """All matrices decay."""
+        """Weight decay applies to all parameters."""
         by_count = {
             count: [p for name, p in named.items() if _SIDE_BY_SIDE.get(name.split(".")[-2], 1) == count]
             for count in (1, *_SIDE_BY_SIDE.values())
@@ -51,7 +53,7 @@ class Muon(PlainOptimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every matrix that has a gradient."""
+        """Update every matrix that has a gradient."""
         assert closure is None
         for group in self.param_groups:
             by_shape: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
@@ -59,23 +61,23 @@ class Muon(PlainOptimizer):
                 if parameter.grad is not None:
                     by_shape[parameter.shape].append(parameter)
             for parameters in by_shape.values():
-                count = max(1, _ELEMENTS_AT_ONCE // parameters[0].numel())
+                count = max(1, _MAX_BATCH_ELEMENTS // parameters[0].numel())
                 for start in range(0, len(parameters), count):
                     self._update(parameters[start : start + count], group)
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """One update of some parameters of one shape."""
+        """Update parameters of the same shape."""
         count = group["side_by_side"]
-        pieces = [piece for parameter in parameters for piece in self._ahead(parameter).chunk(count, 1)]
-        updates = orthogonal(_stacked(pieces, self._dtype), self._dtype, self._scratch).unbind(0)
+        pieces = [piece for parameter in parameters for piece in self._nesterov_momentum(parameter).chunk(count, 1)]
+        updates = orthogonalize(_stacked(pieces, self._dtype), self._dtype, self._scratch).unbind(0)
         rate = group["lr"] * _RMS * max(pieces[0].shape) ** 0.5
         for number, parameter in enumerate(parameters):
             own = updates[number * count : (number + 1) * count]
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(parted_like(own[0] if count == 1 else torch.cat(own, 1), parameter), alpha=-rate)
+            parameter.add_(sharded_like(own[0] if count == 1 else torch.cat(own, 1), parameter), alpha=-rate)
 
-    def _ahead(self, parameter: Tensor) -> Tensor:
-        """The whole of its momentum with this step's gradient, as far ahead as Nesterov's is."""
+    def _nesterov_momentum(self, parameter: Tensor) -> Tensor:
+        """Update the momentum with this step's gradient, and return the full Nesterov momentum."""
         gradient, state = parameter.grad, self.state[parameter]
         assert gradient is not None
         if not state:
@@ -84,13 +86,15 @@ class Muon(PlainOptimizer):
         return whole(gradient.lerp(momentum, MOMENTUM))
 
 
-def orthogonal(matrices: Tensor, dtype: torch.dtype, scratch: Scratch | None = None) -> Tensor:
-    """`matrices` (count, rows, columns), each with its singular values brought near one, computed in `dtype`; with `scratch` by
-    native code, where they are of a shape that it is for."""
+def orthogonalize(matrices: Tensor, dtype: torch.dtype, scratch: Scratch | None = None) -> Tensor:
+    """Newton-Schulz: bring the singular values of each of `matrices` (count, rows, columns) close to one.
+
+    Computed in `dtype`; with `scratch` by the native kernel, if it supports the shape.
+    """
     x: Tensor = (matrices / (matrices.norm(dim=(-2, -1), keepdim=True) * 1.01 + 1e-7)).to(dtype)
     if scratch and newton_schulz.supports(x):
         return newton_schulz.newton_schulz_(x.contiguous(), _COEFFICIENTS, scratch)
-    tall = x.shape[1] > x.shape[2]  # products of the shorter side; turning a matrix over takes longer than they do
+    tall = x.shape[1] > x.shape[2]  # the smaller Gram matrix; transposing the input instead would take longer
     for a, b, c in _COEFFICIENTS:
         gram = x.mT @ x if tall else x @ x.mT
         factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
@@ -99,7 +103,7 @@ def orthogonal(matrices: Tensor, dtype: torch.dtype, scratch: Scratch | None = N
 
 
 def _stacked(matrices: list[Tensor], dtype: torch.dtype) -> Tensor:
-    """`matrices` of one shape together, in `dtype`; for float16, which has no numbers as small as some gradients', in fp32."""
+    """Stack `matrices` of the same shape, in `dtype`; in float32 for float16, in which small gradients would underflow."""
     dtype = torch.float32 if dtype is torch.float16 else dtype
     result = matrices[0].new_empty(len(matrices), *matrices[0].shape, dtype=dtype)
     return torch.stack(matrices, out=result)

@@ -1,7 +1,7 @@
-"""The optimizers that a run can choose, one record each.
+"""The available optimizers and their default learning rates.
 
-A new one is a record and a name here, a `PlainOptimizer` in a module beside this file, and its entry in `param_groups.CLASSES`.
-This module describes only: it loads no PyTorch.
+To add an optimizer, add its name and record here, an `EagerOptimizer` in a new module of this package, and its class to
+`param_groups.CLASSES`. This module does not import PyTorch.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ OptimizerName = Literal["muon", "adamw"]
 
 @dataclass(frozen=True)
 class OptimizerRecord:
-    """`learning_rates` are the default peaks by preset: they fall with the width, about as its square root.
+    """`learning_rates` are the default peak rates by preset, about proportional to the inverse square root of the width.
 
-    `block_matrices_only`: it updates the matrices inside the blocks, and AdamW all other parameters.
+    `block_matrices_only`: the optimizer updates the matrices inside the blocks, and AdamW all other parameters.
     """
 
     learning_rates: Mapping[str, float]

@@ -1,5 +1,7 @@
-"""What takes the steps: AdamW (Loshchilov & Hutter 2019) with GPT-2's decay groups, or Muon for the matrices inside the blocks
-and AdamW for the rest; and its state by parameter name."""
+"""Which optimizer updates which parameters, and the optimizer state by parameter name.
+
+AdamW for all parameters (with GPT-2's weight-decay groups), or Muon for the matrices inside the blocks and AdamW for the rest.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,23 +13,23 @@ from ...checkpoint.architectures import architecture_of
 from ...model import Model
 from ..distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from ..distributed.sharding import placed_like
-from .adamw import AdamW, PlainOptimizer
+from .adamw import AdamW, EagerOptimizer
 from .muon import Muon
 from .optimizers import OPTIMIZERS, OptimizerName
 
-CLASSES: Mapping[OptimizerName, type[PlainOptimizer]] = {"muon": Muon, "adamw": AdamW}
-_KINDS = {kind for one in CLASSES.values() for kind in one.MOMENTS}
+CLASSES: Mapping[OptimizerName, type[EagerOptimizer]] = {"muon": Muon, "adamw": AdamW}
+_MOMENTS = {moment for cls in CLASSES.values() for moment in cls.MOMENTS}
 
 
 class Part:
-    """Some of a model's parameters, with the optimizers that take their steps."""
+    """A subset of a model's parameters, with the optimizers that update them."""
 
-    def __init__(self, *optimizers: PlainOptimizer) -> None:
+    def __init__(self, *optimizers: EagerOptimizer) -> None:
         self.optimizers = optimizers
         self.parameters: list[Tensor] = [p for one in optimizers for group in one.param_groups for p in group["params"]]
 
     def gradient_norm(self) -> Tensor:
-        """The norm of all gradients together, a scalar."""
+        """The total norm of the gradients, a scalar."""
         norms = torch._foreach_norm([p.grad for p in self.parameters if p.grad is not None])
         norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
         return norm
@@ -41,7 +43,7 @@ class Part:
 
 
 class Optimizer:
-    """The parts of a model, as one."""
+    """The optimizer of a model: its parts together."""
 
     def __init__(self, *parts: Part) -> None:
         self.parts = parts
@@ -54,16 +56,16 @@ class Optimizer:
         return [group for part in self.parts for one in part.optimizers for group in one.param_groups]
 
     def state_of(self, parameter: Tensor) -> dict[str, Any]:
-        """What is kept for a parameter: empty before its first gradient, and it can be filled."""
+        """The optimizer state of a parameter (mutable): empty before its first step."""
         state: dict[str, Any] = self._optimizer_of[parameter].state[parameter]
         return state
 
     def moments_of(self, parameter: Tensor) -> tuple[str, ...]:
-        """The names of the tensors that are kept for it."""
+        """The names of the state tensors of a parameter."""
         return self._optimizer_of[parameter].MOMENTS
 
     def counts_steps(self, parameter: Tensor) -> bool:
-        """Whether a scalar `step` is kept for it, too."""
+        """Whether the state of a parameter has a scalar `step`."""
         return self._optimizer_of[parameter].COUNTS_STEPS
 
     def step(self) -> None:
@@ -84,11 +86,10 @@ def make_optimizer(
     parts: int = 1,
     native: bool = False,
 ) -> Optimizer:
-    """The optimizer `name` for `model`. Products are computed in `dtype`, by `native` kernels if true; the parameters are
-    divided into `parts` that take about equally long.
+    """Create the optimizer `name` for `model`, with its parameters divided into `parts` that take about equally long.
 
-    If it is for matrices inside the blocks only, AdamW updates the other parameters, which are embeddings and vectors, without
-    weight decay.
+    Matrix products are computed in `dtype`, by `native` kernels if true. If the optimizer is for the matrices inside the blocks
+    only, AdamW updates the other parameters (embeddings and vectors) without weight decay.
     """
     named = dict(model.named_parameters())
     own = named
@@ -96,31 +97,31 @@ def make_optimizer(
         prefix = architecture_of(model.config).muon_matrices
         own = {key: p for key, p in named.items() if p.dim() == 2 and key.startswith(prefix)} if prefix else {}
     rest = {key: p for key, p in named.items() if key not in own}
-    optimizers: list[list[PlainOptimizer]] = [[] for _ in range(parts)]
+    optimizers: list[list[EagerOptimizer]] = [[] for _ in range(parts)]
     for cls, parameters, decay in ((AdamW, rest, 0.0 if own else weight_decay), (CLASSES[name], own, weight_decay)):
         if parameters:
-            for part, dealt in zip(optimizers, _dealt(parameters, parts), strict=True):
-                part.append(cls.for_parameters(dealt, learning_rate, decay, dtype, native))
+            for part, subset in zip(optimizers, _split(parameters, parts), strict=True):
+                part.append(cls.for_parameters(subset, learning_rate, decay, dtype, native))
     return Optimizer(*(Part(*part) for part in optimizers))
 
 
-def _dealt(named: Mapping[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
-    """The parameters as `parts` of about the same size, which have as many of each shape, where that can be."""
-    found: list[dict[str, Tensor]] = [{} for _ in range(parts)]
+def _split(named: Mapping[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
+    """The parameters in `parts` subsets of about equal size and, if possible, equal counts of each shape."""
+    subsets: list[dict[str, Tensor]] = [{} for _ in range(parts)]
     sizes = [0] * parts
     for name, parameter in sorted(named.items(), key=lambda item: (-item[1].numel(), item[1].shape)):
         least = sizes.index(min(sizes))
-        found[least][name] = parameter
+        subsets[least][name] = parameter
         sizes[least] += parameter.numel()
-    return found
+    return subsets
 
 
 def moments(model: Model, optimizer: Optimizer) -> dict[str, Tensor]:
-    """`<moment>.<parameter name>` -> tensor of the parameter's shape, and `steps.<parameter name>`: AdamW's, a scalar."""
+    """The optimizer state: `<moment>.<parameter>` of the parameter's shape, and for AdamW a scalar `steps.<parameter>`."""
     state: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         held = optimizer.state_of(parameter)
-        state |= {f"{moment}.{name}": held[moment] for moment in sorted(_KINDS) if moment in held}
+        state |= {f"{moment}.{name}": held[moment] for moment in sorted(_MOMENTS) if moment in held}
         if "step" in held:
             state[f"steps.{name}"] = held["step"]
     return state
@@ -129,27 +130,27 @@ def moments(model: Model, optimizer: Optimizer) -> dict[str, Tensor]:
 def restore_moments(
     model: Model, optimizer: Optimizer, state: dict[str, Tensor], process_group: ProcessGroup = SINGLE_PROCESS
 ) -> None:
-    """Put back what `moments` gave; of several processes the main process has it.
+    """Restore the state returned by `moments`. With several processes, only the main process needs `state`.
 
-    Where that was another optimizer, a parameter that is now left to another part of it starts anew. Raises KeyError or
-    ValueError where it is of another model.
+    A parameter whose optimizer has changed starts with a new state. Raises KeyError or ValueError if `state` belongs to a
+    different model.
     """
-    expected = {f"{kind}.{name}" for kind in (*_KINDS, "steps") for name, _ in model.named_parameters()}
+    expected = {f"{moment}.{name}" for moment in (*_MOMENTS, "steps") for name, _ in model.named_parameters()}
     if state.keys() - expected:
         raise ValueError(f"{sorted(state.keys() - expected)[0]} is not optimizer state of this model")
-    having: dict[str, Tensor | None] = {}  # with AdamW's steps; those that have had no gradient yet have none
+    restorable: dict[str, Tensor | None] = {}  # parameters with a stored state; the value is AdamW's step count
     for name, parameter in model.named_parameters():
         wanted = optimizer.moments_of(parameter)
         if not any(f"{moment}.{name}" in state for moment in wanted):
             continue
-        having[name] = state[f"steps.{name}"] if optimizer.counts_steps(parameter) else None
+        restorable[name] = state[f"steps.{name}"] if optimizer.counts_steps(parameter) else None
         for moment in wanted:
-            if (found := state[f"{moment}.{name}"].shape) != parameter.shape:
-                raise ValueError(f"{moment}.{name} has shape {tuple(found)}, not {tuple(parameter.shape)}")
-    for name, steps in process_group.broadcast(having).items():
+            if (shape := state[f"{moment}.{name}"].shape) != parameter.shape:
+                raise ValueError(f"{moment}.{name} has shape {tuple(shape)}, not {tuple(parameter.shape)}")
+    for name, steps in process_group.broadcast(restorable).items():
         parameter = model.get_parameter(name)
         held = optimizer.state_of(parameter)
-        if steps is not None:  # fused AdamW counts its steps on the device of the parameter
+        if steps is not None:  # fused AdamW needs it on the parameter's device
             held["step"] = steps.to(parameter.device)
         for moment in optimizer.moments_of(parameter):
             held[moment] = placed_like(state.get(f"{moment}.{name}"), parameter, process_group)

@@ -1,23 +1,23 @@
-"""The learning rate of a step, in steps that count over all runs of a model.
+"""Learning-rate schedules. Steps are counted over all runs of a model.
 
-Open-ended: linear warmup once, then a constant rate for as long as the model lives. Every run leaves that line at its end, on
-a branch that decays to nothing (warmup-stable-decay: Hu et al. 2024, arXiv 2404.06395; Hägele et al. 2024, arXiv 2405.18392):
-the end of the branch is what is published, and the next run goes on from the line. Or, over a total that was decided
-beforehand: a cosine down to a tenth (Loshchilov & Hutter 2017, as GPT-3 used it).
+Warmup-stable-decay (WSD; Hu et al. 2024, arXiv 2404.06395; Hägele et al. 2024, arXiv 2405.18392): linear warmup once, then a
+constant rate. Each run ends with a decay phase, in which the rate falls linearly to zero; the decayed model is published, and
+the next run resumes from the stable checkpoint before the decay phase. Or, over a fixed total number of steps: cosine decay to
+a tenth of the peak (Loshchilov & Hutter 2017, as in GPT-3).
 """
 
 import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-FLOOR = 0.1  # of the peak, at the end of a cosine
+FLOOR = 0.1  # the final rate of a cosine, as a fraction of the peak
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """From step `start`, `warmup` steps up to `peak`; constant until `decay_start`; then down, until `end`.
+    """From step `start`, `warmup` steps of linear warmup to `peak`; constant until `decay_start`; then decay until `end`.
 
-    `shape` says how it goes down: `linear` to nothing, on a branch; or `cosine` to a tenth, where it stays.
+    `shape` is the decay: `linear` to zero, or `cosine` to a tenth of the peak, which is then kept.
     """
 
     start: int
@@ -28,7 +28,7 @@ class Schedule:
     shape: Literal["linear", "cosine"]
 
     def learning_rate(self, step: int) -> float:
-        """The rate for the update that takes the model from `step` to `step + 1`."""
+        """The learning rate of the update from `step` to `step + 1`."""
         done = step - self.start
         if done < self.warmup:
             return self.peak * (done + 1) / (self.warmup + 1)
@@ -38,28 +38,28 @@ class Schedule:
         return self.peak * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def decaying(self, step: int, end: int) -> "Schedule":
-        """The same line, to be left at `step` for a branch that ends at `end`."""
+        """The same schedule with a decay phase from `step` to `end`."""
         return replace(self, decay_start=step, end=end)
 
     def decays_from(self, step: int) -> int | None:
-        """Where the branch that a model at `step` is on left the line; None where it is on no branch."""
+        """The first step of the decay phase that includes `step`; None in the stable phase, and for a cosine."""
         return self.decay_start if self.shape == "linear" and step > self.decay_start else None
 
 
 def open_ended(step: int, warmup: int, peak: float) -> Schedule:
-    """A line that begins at `step`; nobody knows yet where a branch leaves it."""
+    """A WSD schedule that starts at `step`, with no decay phase yet."""
     return Schedule(step, warmup, peak, _NEVER, _NEVER, "linear")
 
 
 def over_total(step: int, total: int, warmup: int, peak: float) -> Schedule:
-    """A cosine that begins at `step` and ends at step `total`."""
+    """A cosine schedule that starts at `step` and ends at step `total`."""
     return Schedule(step, warmup, peak, min(step + warmup, total), total, "cosine")
 
 
 def planned(schedule: Schedule, step: int, steps: int, decay: float) -> Schedule:
-    """What a run of `steps` steps that begins at `step` makes of `schedule`: the last `decay` of them are on a branch.
+    """`schedule` for a run of `steps` steps from `step`, whose last fraction `decay` is the decay phase.
 
-    A branch that was begun stays as it is, and so does one that was planned to end where this run does.
+    A decay phase that has begun, or that already ends with this run, is kept.
     """
     end = step + steps
     if schedule.shape == "cosine" or schedule.end == end or schedule.decays_from(step) is not None:
