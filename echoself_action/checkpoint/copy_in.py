@@ -46,10 +46,8 @@ def _adopt(source: ModelFolder, output_dir: Path, put: Callable[[Path, Path], No
     final = output_dir / f"checkpoint-{source.step}"
     try:
         if final.exists():
-            here = read_model_folder(final)
-            same = final.samefile(source.path) or sha256(final / WEIGHTS_FILE) == sha256(source.path / WEIGHTS_FILE)
-            if same and (here.has_training_state or not source.has_training_state):
-                return here
+            if final.samefile(source.path) or _is_undamaged_copy(final, source):
+                return read_model_folder(final)
             set_aside(final)
         with new_folder(final) as folder:
             put(source.path, folder)
@@ -60,6 +58,20 @@ def _adopt(source: ModelFolder, output_dir: Path, put: Callable[[Path, Path], No
             f"{final} could not be written: {error}.", "Free disk space, or give another output_dir."
         ) from error
     return read_model_folder(final)
+
+
+def _is_undamaged_copy(final: Path, source: ModelFolder) -> bool:
+    """Whether `final` is a complete model folder with the weights of `source`, and its training state if `source` has one."""
+    try:
+        read_model_folder(final)
+    except CheckpointError:
+        return False
+    files = (WEIGHTS_FILE, *(_STATE_FILES if source.has_training_state else ()))
+    return all(_sha256_of(final / name) == _sha256_of(source.path / name) for name in files)
+
+
+def _sha256_of(path: Path) -> str | None:
+    return sha256(path) if path.is_file() else None
 
 
 def _copy(source: Path, folder: Path) -> None:

@@ -77,6 +77,29 @@ def test_checkpoint_auto_passes_a_damaged_one_too(echoself: Cli, trained: Path) 
     assert echoself(TRAIN, "--checkpoint auto --max-iters 5")["checkpoint"] == "echoself-model/checkpoint-15"
 
 
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("model.safetensors", flip),
+        ("model.safetensors", truncate),
+        ("training_state/optimizer.safetensors", flip),
+        ("training_state/state.json", Path.unlink),
+        ("config.json", Path.unlink),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_cycle_downloads_the_hubs_checkpoint_again_if_the_local_copy_is_damaged(
+    echoself: Cli, begun: Cli, workspace: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    """Else it would resume without the optimizer state, or fail in every later cycle."""
+    cycle = f"cycle --hub hub --repo-id me/model --tokenizer bytes {SMALL}"
+    begun(cycle)
+    output_dir = workspace / "echoself-model"
+    damage(output_dir / "checkpoint-16" / name)
+    assert echoself(cycle)["step"] == "36"
+    assert next(output_dir.glob("superseded-*/checkpoint-16"))
+
+
 def test_one_that_was_named_is_not_replaced_by_another(
     echoself: Cli, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
