@@ -33,13 +33,14 @@ from localhub import Limits
 MEGABYTE = 1024 * 1024
 REPO = "me/model"
 # the command line has no options for the limits: only tests and measurements change them
+# the server ends when its standard input is closed, which also happens if this process is killed
 SERVER = """
-import sys, threading
+import sys
 from pathlib import Path
 from localhub import Limits, LocalHub
 with LocalHub(Path(sys.argv[1]), limits=Limits(multipart_threshold=int(sys.argv[2]))) as hub:
     print(hub.url, flush=True)
-    threading.Event().wait()
+    sys.stdin.read()
 """
 
 
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=300, help="size of the large file (%(default)s)")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the temporary folder is deleted
     size = arguments.megabytes * MEGABYTE
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as place:
@@ -80,9 +82,9 @@ def measure_transfer(folder: Path, source: Path, name: str, threshold: int, figu
         api.upload_file(repo_id=REPO, path_or_fileobj=source, path_in_repo=source.name)
         up = time.perf_counter() - start
         start = time.perf_counter()
-        got = api.hf_hub_download(REPO, source.name, local_dir=folder / f"{name}-got")
+        downloaded = api.hf_hub_download(REPO, source.name, local_dir=folder / f"{name}-got")
         down = time.perf_counter() - start
-        if subprocess.run(["cmp", str(source), got]).returncode:
+        if subprocess.run(["cmp", str(source), downloaded]).returncode:
             sys.exit(f"{name}: the downloaded file differs from the uploaded one")
         megabytes, peak = size / MEGABYTE, peak_memory(process)
         rates = f"up {megabytes / up:.0f} MB/s, down {megabytes / down:.0f} MB/s"
@@ -105,8 +107,8 @@ def measure_regular_files(folder: Path, figures: Figures) -> None:
 
 
 def measure_kills(folder: Path, figures: Figures) -> None:
-    """The last of every ten commits meets a kill; after it another server takes over the folder."""
-    place, dice = folder / "killed", random.Random(0)
+    """The server is killed during the last of every ten commits; the next one uses the same folder."""
+    place, rng = folder / "killed", random.Random(0)
     acknowledged: list[str] = []
     latencies: list[float] = []
     for _ in range(5):
@@ -114,7 +116,7 @@ def measure_kills(folder: Path, figures: Figures) -> None:
             HfApi(url, token=False).create_repo(REPO, exist_ok=True)
             for number in range(10):
                 if number == 9:
-                    threading.Timer(dice.random() * 0.01, os.kill, (process.pid, signal.SIGKILL)).start()
+                    threading.Timer(rng.random() * 0.01, os.kill, (process.pid, signal.SIGKILL)).start()
                 start = time.perf_counter()
                 with suppress(OSError, http.client.HTTPException):
                     acknowledged.append(commit_once(url, len(latencies)))
@@ -125,7 +127,7 @@ def measure_kills(folder: Path, figures: Figures) -> None:
     with server(place, MEGABYTE) as (_, url):
         known = {commit.commit_id for commit in HfApi(url, token=False).list_repo_commits(REPO)}
     missing = len(set(acknowledged) - known)
-    print(f"50 commits, 5 kills: {len(acknowledged)} acknowledged, of them {missing} missing; git fsck {fsck}")
+    print(f"50 commits, 5 kills: {len(acknowledged)} acknowledged, {missing} of them missing; git fsck {fsck}")
     print(f"one commit of a small file: median {statistics.median(latencies) * 1000:.1f} ms")
     add(figures, "commits under kill -9", "acknowledged", len(acknowledged))
     add(figures, "commits under kill -9", "of them missing", missing)
@@ -152,7 +154,7 @@ def commit_once(url: str, number: int) -> str:
 @contextmanager
 def server(folder: Path, threshold: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
     command = [sys.executable, "-c", SERVER, str(folder), str(threshold)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             yield process, process.stdout.readline().strip()

@@ -96,7 +96,7 @@ def open_pull_request(
 ) -> int:
     """Open a pull request of `head` for a branch; returns its number. Only inside `Storage.change`. Raises Refusal.
 
-    Its ref is written first and its file last: a kill in between leaves a ref that nobody was told of.
+    Its ref is written first and its file last: after a kill in between, the ref exists but no client knows of it.
     """
     base = repository.writable_ref(target)
     if not base.startswith("refs/heads/"):

@@ -27,7 +27,7 @@ def test_valid_card_has_no_errors_or_warnings():
 
 
 @pytest.mark.parametrize(
-    ("front", "said"),
+    ("front", "message"),
     [
         ("license: [", "Invalid YAML"),
         ("license: my-own", '"license" must be one of'),
@@ -45,13 +45,13 @@ def test_valid_card_has_no_errors_or_warnings():
         ("1: x", "keys must be strings"),
     ],
 )
-def test_invalid_card_has_an_error_that_names_the_field(front, said):
+def test_invalid_card_has_an_error_that_names_the_field(front, message):
     errors, _ = check_card(f"---\n{front}\n---\n# Model\n", "model")
-    assert any(said in error for error in errors), errors
+    assert any(message in error for error in errors), errors
 
 
 @pytest.mark.parametrize(
-    ("front", "said"),
+    ("front", "message"),
     [
         ("size_categories: [many]", '"size_categories" must be one of'),
         ("configs: {}", '"configs" must be an array'),
@@ -59,10 +59,10 @@ def test_invalid_card_has_an_error_that_names_the_field(front, said):
         ("configs: [{config_name: default, data_files: [{split: train}]}]", "needs a split and a path"),
     ],
 )
-def test_invalid_dataset_card_has_an_error_that_names_the_field(front, said):
+def test_invalid_dataset_card_has_an_error_that_names_the_field(front, message):
     card = f"---\nlicense: mit\n{front}\n---\n# Data\n"
     errors, _ = check_card(card, "dataset")
-    assert any(said in error for error in errors), errors
+    assert any(message in error for error in errors), errors
     assert check_card(card, "model") == ([], [])
 
 

@@ -60,7 +60,7 @@ def test_token_is_valid_for_one_repo_and_one_hour(keyless, put):
 
 
 @pytest.mark.parametrize(
-    ("token", "resource", "said"),
+    ("token", "resource", "message"),
     [
         ({"key": b"another"}, "me/model", "not signed by the issuer"),
         ({"algorithm": "none"}, "me/model", "not signed by the issuer"),
@@ -72,9 +72,9 @@ def test_token_is_valid_for_one_repo_and_one_hour(keyless, put):
         ({}, "me/other", "no trusted publisher"),
     ],
 )
-def test_id_token_that_does_not_match_is_rejected(keyless, token, resource, said):
+def test_id_token_that_does_not_match_is_rejected(keyless, token, resource, message):
     subject = id_token(**{"audience": keyless.url, **token})
-    with pytest.raises(HfHubHTTPError, match=said):
+    with pytest.raises(HfHubHTTPError, match=message):
         exchange_oidc_token(subject_token=subject, resource=resource, endpoint=keyless.url)
 
 
