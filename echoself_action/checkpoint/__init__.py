@@ -1,1 +1,1 @@
-"""The model folder on disk: written whole, read checked, found again."""
+"""The model folder on disk: written atomically, validated when it is read, selected by step or loss."""

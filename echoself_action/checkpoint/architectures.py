@@ -1,8 +1,8 @@
 """The architectures that can be trained and published, one record each.
 
 A new one is a record here, its model and configuration class in `model/`, a module that reads and writes its config.json beside
-this file (see `ConfigModule`), and a line in `model.ModelConfig`. Its code is imported when a record is asked for it: GPT-2's
-model loads PyTorch, and all of NanEcho's loads transformers, which takes seconds.
+this file (see `ConfigModule`), and an entry in `model.ModelConfig`. Its code is imported on first use: GPT-2's model loads
+PyTorch and NanEcho's code loads transformers, which takes seconds.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -33,7 +33,7 @@ class ConfigModule(Protocol):
     """A tensor that a file may repeat -> the tensor of the model that it must equal."""
 
     def new_config(self, sizes: Mapping[str, Any], options: Mapping[str, Any], max_iters: int) -> ModelConfig:
-        """The configuration of a new model; `options` are the inputs that only this architecture has (`own_inputs`)."""
+        """The configuration of a new model. `options` are the inputs that are specific to this architecture (`own_inputs`)."""
 
     def read_config(self, path: Path, values: Mapping[str, Any]) -> ModelConfig:
         """The configuration that `values`, the config.json at `path`, describes. Raises CheckpointError if it is invalid."""
@@ -60,19 +60,19 @@ class ConfigModule(Protocol):
         """Floating-point operations of a training step for each token; None if unknown."""
 
     def card_text(self, config: Any) -> str:
-        """What the model card says of this architecture alone, in Markdown."""
+        """The section of the model card that is specific to this architecture, in Markdown."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the program needs to know of an architecture without loading its code.
+    """The facts about an architecture that are needed without loading its code.
 
     `name` is the `model_type` of config.json, `config_module` a `ConfigModule` beside this file, `model_class` the module and
     name of the model. `code_files` are published with the model because transformers lacks the architecture: file name ->
-    our source file, which transformers runs with trust_remote_code. `own_inputs` are inputs of no other architecture.
-    `n_embd_multiple` must divide the width, for `n_embd_reason`. `blocks` is the module that holds the blocks;
-    `muon_matrices` the prefix of the matrices that Muon trains, None if it trains none.
-    `accelerated`: native kernels, torch.compile, two threads on a CPU and the loss in chunks are written for its modules.
+    our source file, which transformers runs with trust_remote_code. `own_inputs` are the inputs that are specific to this
+    architecture. `n_embd` must be a multiple of `n_embd_multiple` because of `n_embd_reason`. `blocks` is the name of the
+    module that contains the blocks, `muon_matrices` the prefix of the matrices that Muon trains, None if it trains none.
+    `accelerated`: native kernels, torch.compile, two CPU threads and the chunked loss support its modules.
     """
 
     name: ArchitectureName
@@ -90,7 +90,7 @@ class Architecture:
 
     @cached_property
     def config(self) -> ConfigModule:
-        """Reads and writes its config.json."""
+        """The module that reads and writes its config.json."""
         return cast(ConfigModule, import_module(self.config_module, __package__))
 
     def new_model(self, config: ModelConfig) -> Model:
@@ -105,7 +105,7 @@ class Architecture:
 
     @property
     def trust_argument(self) -> str:
-        """The argument that `from_pretrained` needs after the repo's id, for a snippet of code."""
+        """The additional argument of `from_pretrained`, for example code."""
         return ", trust_remote_code=True" if self.code_files else ""
 
 

@@ -1,6 +1,6 @@
-"""Numbers of a file as NumPy's arrays: what reads, checks and writes them needs no PyTorch.
+"""Tensors as NumPy arrays, so that reading, checking and writing them does not need PyTorch.
 
-NumPy has no bfloat16: an array of it is of BFLOAT16, whose one field is the 16 bits.
+NumPy has no bfloat16: such an array has the dtype BFLOAT16, a structure of one field with the 16 bits.
 """
 
 from collections.abc import Iterator
@@ -13,42 +13,42 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
-_BLOCK = 256  # numbers on a side of what is turned at a time: it stays in the nearest cache
-_PIECE = 1 << 16  # numbers that are looked at a time
+_BLOCK = 256  # rows and columns of a block that is transposed at a time: it fits into the L1 cache
+_PIECE = 1 << 16  # elements that are checked at a time
 
 
 def as_float32(array: Array) -> Array:
-    """The same numbers in fp32: `array` itself where they are."""
+    """`array` in fp32; the same array if it is already."""
     if array.dtype == BFLOAT16:
         return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
     return array.astype(np.float32, copy=False)
 
 
-def as_array(numbers: "Array | Tensor") -> Array:
-    """An array of the same memory where that is this machine's; numbers of two bytes are copied, to fp32."""
-    if isinstance(numbers, np.ndarray):
-        return numbers
-    plain = numbers.detach().cpu()
+def as_array(tensor: "Array | Tensor") -> Array:
+    """A NumPy array that shares the memory of a CPU tensor. 16-bit floating-point tensors are copied to fp32."""
+    if isinstance(tensor, np.ndarray):
+        return tensor
+    plain = tensor.detach().cpu()
     return (plain.float() if plain.is_floating_point() and plain.itemsize == 2 else plain).numpy()
 
 
 def is_floating_point(array: Array) -> bool:
-    """Whether its numbers have fractions."""
+    """Whether the dtype is a floating-point type."""
     return array.dtype.kind == "f" or bool(array.dtype == BFLOAT16)
 
 
 def is_finite(array: Array) -> bool:
-    """Whether none of its numbers is NaN or infinite."""
-    return all(bool(np.isfinite(piece.min()) and np.isfinite(piece.max())) for piece in _pieces(array))  # NaN comes through
+    """Whether no element is NaN or infinite."""
+    return all(bool(np.isfinite(piece.min()) and np.isfinite(piece.max())) for piece in _pieces(array))  # min propagates NaN
 
 
 def type_name(array: Array) -> str:
-    """What PyTorch calls the type of its numbers."""
+    """The name of the dtype in PyTorch."""
     return f"torch.{'bfloat16' if array.dtype == BFLOAT16 else array.dtype.name}"
 
 
 def copy_into(target: Array, source: Array) -> None:
-    """`source` into `target` (fp32, of the same shape). Matrices that lie turned go block by block: several times as fast."""
+    """Copy `source` to `target` (fp32, same shape). Transposed matrices are copied in blocks, which is several times faster."""
     if source.ndim != 2 or source.flags.c_contiguous:
         target[...] = as_float32(source)
         return
@@ -60,7 +60,7 @@ def copy_into(target: Array, source: Array) -> None:
 
 
 def _pieces(array: Array) -> Iterator[Array]:
-    """All of its numbers, in fp32 or wider, some at a time."""
+    """All elements in pieces, bfloat16 converted to fp32."""
     flat = (array.T if array.flags.f_contiguous else array).reshape(-1)
     for start in range(0, flat.size, _PIECE):
         piece = flat[start : start + _PIECE]

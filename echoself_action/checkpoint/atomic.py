@@ -1,4 +1,4 @@
-"""A folder, or a file, that is there whole or not at all: written under a temporary name, synced, then renamed."""
+"""Atomic writes of folders and files: written under a temporary name, synced to disk, then renamed."""
 
 import os
 import shutil
@@ -14,20 +14,20 @@ TEMPORARY_PREFIX = ".writing-"
 
 @contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `final` that becomes `final` when the block ends, and vanishes when it raises.
+    """Yield an empty folder that is renamed to `final` when the block ends, or deleted if the block raises.
 
-    Raises FileExistsError where `final` is already there: nothing is overwritten (see `set_aside`).
+    Raises FileExistsError if `final` exists: nothing is overwritten (see `set_aside`).
     """
     if final.exists():
-        raise FileExistsError(f"{final} is already there")
+        raise FileExistsError(f"{final} already exists")
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{final.name}-", dir=final.parent))
     try:
         yield temporary
-        temporary.chmod(0o755)  # mkdtemp makes it private; a model folder is an ordinary one
+        temporary.chmod(0o755)  # mkdtemp creates it with mode 0700
         for folder, _, names in os.walk(temporary):
             for name in names:
-                Path(folder, name).chmod(0o644)  # safetensors writes for its owner alone
+                Path(folder, name).chmod(0o644)  # safetensors creates files with mode 0600
                 _sync(Path(folder, name))
             _sync(Path(folder))
         temporary.rename(final)
@@ -39,7 +39,7 @@ def new_folder(final: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(final: Path) -> Iterator[IO[bytes]]:
-    """Yield an empty file that takes the place of `final` when the block ends, and vanishes when it raises."""
+    """Yield an empty file that replaces `final` when the block ends, or is deleted if the block raises."""
     final.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(prefix=TEMPORARY_PREFIX, dir=final.parent, delete=False) as file:
         temporary = Path(file.name)
@@ -56,7 +56,7 @@ def new_file(final: Path) -> Iterator[IO[bytes]]:
 
 
 def set_aside(folder: Path) -> Path:
-    """Move `folder` out of the way, into a dated folder beside it, and return its new place. Nothing is deleted."""
+    """Move `folder` to a dated folder in the same directory and return its new path. Nothing is deleted."""
     place = folder.parent / f"superseded-{time.strftime('%Y%m%d-%H%M%S')}"
     place.mkdir(exist_ok=True)
     target = place / folder.name
@@ -69,15 +69,15 @@ def set_aside(folder: Path) -> Path:
 
 
 def remove_folder(folder: Path) -> None:
-    """Delete `folder`. Here, too, it is there whole or not at all: who is killed meanwhile leaves a leftover, and no half."""
-    going = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}-removed")
-    shutil.rmtree(going, ignore_errors=True)
-    folder.rename(going)
-    shutil.rmtree(going)
+    """Delete `folder` atomically: it is renamed first, so an interruption does not leave an incomplete folder."""
+    temporary = folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}-removed")
+    shutil.rmtree(temporary, ignore_errors=True)
+    folder.rename(temporary)
+    shutil.rmtree(temporary)
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Delete what writers that were killed left half done in `parent`. Only one run may write there at a time."""
+    """Delete the temporary files of killed runs in `parent`. Only one run may write there at a time."""
     for leftover in parent.glob(f"{TEMPORARY_PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
 

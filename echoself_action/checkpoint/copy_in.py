@@ -1,4 +1,4 @@
-"""A model folder from somewhere else, taken into output_dir: its known files, copied, checked, under the usual name."""
+"""Copies or moves a model folder into output_dir: checked, and under its usual name."""
 
 import shutil
 from collections.abc import Callable
@@ -27,21 +27,21 @@ _FILES = (CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE, *TOKENIZER_FILES, METADATA
 _STATE_FILES = tuple(f"{TRAINING_STATE}/{name}" for name in (STATE_FILE, OPTIMIZER_FILE, SPARE_FILE))
 
 
-def take_in(source: ModelFolder, output_dir: Path) -> ModelFolder:
-    """A copy of `source` as `checkpoint-<step>` in `output_dir`: itself where it is that, the same model where it is there.
+def copy_checkpoint(source: ModelFolder, output_dir: Path) -> ModelFolder:
+    """Copy the known files of `source` to `checkpoint-<step>` in `output_dir`, unless the same model is already there.
 
-    Another checkpoint of the same step is set aside. Code that lies in `source` stays there: the copy gets our own.
-    Raises CheckpointError where the weights are damaged, or the copy can't be written.
+    Another checkpoint of the same step is set aside. Code files in `source` are not copied: the copy has our own code. Raises
+    CheckpointError if the weights are damaged or the copy can't be written.
     """
-    return _adopt(source, output_dir, _copy)
+    return _transfer(source, output_dir, _copy)
 
 
-def move_in(source: ModelFolder, output_dir: Path) -> ModelFolder:
-    """As `take_in`, of a folder that nobody else wants, with all that is in it."""
-    return _adopt(source, output_dir, _move)
+def move_checkpoint(source: ModelFolder, output_dir: Path) -> ModelFolder:
+    """`copy_checkpoint` by moving all files of `source`, a temporary folder."""
+    return _transfer(source, output_dir, _move)
 
 
-def _adopt(source: ModelFolder, output_dir: Path, put: Callable[[Path, Path], None]) -> ModelFolder:
+def _transfer(source: ModelFolder, output_dir: Path, transfer: Callable[[Path, Path], None]) -> ModelFolder:
     check_weights(source)
     final = output_dir / f"checkpoint-{source.step}"
     try:
@@ -50,12 +50,12 @@ def _adopt(source: ModelFolder, output_dir: Path, put: Callable[[Path, Path], No
                 return read_model_folder(final)
             set_aside(final)
         with new_folder(final) as folder:
-            put(source.path, folder)
+            transfer(source.path, folder)
             for name, code in source.architecture.remote_code().items():
                 (folder / name).write_bytes(code)
     except OSError as error:
         raise CheckpointError(
-            f"{final} could not be written: {error}.", "Free disk space, or give another output_dir."
+            f"{final} could not be written: {error}.", "Free disk space, or set another output_dir."
         ) from error
     return read_model_folder(final)
 

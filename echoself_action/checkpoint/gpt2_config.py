@@ -1,4 +1,4 @@
-"""Stock GPT-2 in a model folder: transformers' config.json to and from our config, and which tensors the file holds."""
+"""GPT-2 in a model folder: conversion of transformers' config.json, and the tensors of the weights file."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TOKENS, POSITIONS = "transformer.wte.weight", "transformer.wpe.weight"
-HEAD = "lm_head.weight"  # tied to the token embedding: a second copy adds nothing, but must fit
+HEAD = "lm_head.weight"  # tied to the token embedding; a second copy in the file must have the same shape
 TIED: Mapping[str, str] = {HEAD: TOKENS}
-LARGEST_SIZE = 1 << 24  # PyTorch can't count the numbers of a matrix with sides far above it
+LARGEST_SIZE = 1 << 24  # the number of elements of much larger matrices overflows in PyTorch
 
-# What GPT2Config of transformers may say that changes the arithmetic, and the one value that ours has.
+# Settings of transformers' GPT2Config that change the computation, and the only value that our model supports.
 _FIXED = {
     "model_type": "gpt2",
     "tie_word_embeddings": True,
@@ -26,7 +26,7 @@ _FIXED = {
     "scale_attn_by_inverse_layer_idx": False,
     "add_cross_attention": False,
 }
-_IMPLEMENTATIONS = (None, "eager", "sdpa")  # of attention: PyTorch's own
+_IMPLEMENTATIONS = (None, "eager", "sdpa")  # attention implementations of PyTorch itself
 
 
 def new_config(sizes: Mapping[str, Any], options: Mapping[str, Any], max_iters: int) -> GPT2Config:  # noqa: ARG001  # see ConfigModule
@@ -35,7 +35,7 @@ def new_config(sizes: Mapping[str, Any], options: Mapping[str, Any], max_iters: 
 
 
 def write_config(config: GPT2Config, end_of_text_id: int | None) -> dict[str, Any]:
-    """The config.json of transformers' GPT2LMHeadModel. `bias` is ours: whether training touches biases at all."""
+    """The config.json of transformers' GPT2LMHeadModel. `bias` is an addition of ours: whether the model has biases."""
     return {
         "architectures": ["GPT2LMHeadModel"],
         **_FIXED,
@@ -60,7 +60,7 @@ def write_config(config: GPT2Config, end_of_text_id: int | None) -> dict[str, An
 
 
 def read_config(path: Path, values: Mapping[str, Any]) -> GPT2Config:
-    """Raises CheckpointError where `values`, the config.json at `path`, are of a model that ours can't compute exactly."""
+    """The config of `values`, the config.json at `path`. Raises CheckpointError if our model can't compute it exactly."""
     try:
         config = GPT2Config(
             vocab_size=int(values["vocab_size"]),
@@ -75,32 +75,33 @@ def read_config(path: Path, values: Mapping[str, Any]) -> GPT2Config:
         )
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} is not a valid GPT-2 config: {error!r}. The folder was not used.") from error
-    odd = [f"{key}={values[key]!r}" for key, ours in _FIXED.items() if values.get(key, ours) != ours]
-    odd += other_code(values)
+    unsupported = [f"{key}={values[key]!r}" for key, ours in _FIXED.items() if values.get(key, ours) != ours]
+    unsupported += other_code(values)
     if config.activation not in ("gelu_new", "gelu"):
-        odd.append(f"activation_function={config.activation!r}")
+        unsupported.append(f"activation_function={config.activation!r}")
     if values.get("n_inner") not in (None, 4 * config.n_embd):
-        odd.append(f"n_inner={values['n_inner']}")
+        unsupported.append(f"n_inner={values['n_inner']}")
     sizes = (config.n_head, config.n_layer, config.n_embd, config.block_size, config.vocab_size)
     if not 1 <= min(sizes) <= max(sizes) <= LARGEST_SIZE:
-        odd.append(f"a size below 1 or above {LARGEST_SIZE:,}")
+        unsupported.append(f"a size below 1 or above {LARGEST_SIZE:,}")
     elif config.n_embd % config.n_head:
-        odd.append(f"n_embd={config.n_embd} not divisible by n_head={config.n_head}")
-    if odd:
+        unsupported.append(f"n_embd={config.n_embd} not divisible by n_head={config.n_head}")
+    if unsupported:
         raise CheckpointError(
-            f"{path} describes a model that this architecture can't compute exactly: {', '.join(odd)}. It was not used.",
+            f"{path} describes a model that this architecture can't compute exactly: {', '.join(unsupported)}. "
+            "It was not used.",
             "Only stock GPT-2 models can be trained and published.",
         )
     return config
 
 
 def fewest_tensors(config: GPT2Config) -> int:
-    """At least as many tensors has a file of this model, told without making anything of it."""
+    """A lower bound of the number of tensors."""
     return config.n_layer
 
 
 def shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
-    """The model's tensors in the order of its state dict, the tied head left out; matrices are (in, out)."""
+    """The shapes of the model's tensors in the order of its state dict, without the tied head. Matrices are (in, out)."""
     width = config.n_embd
     result: dict[str, tuple[int, ...]] = {TOKENS: (config.vocab_size, width), POSITIONS: (config.block_size, width)}
 
@@ -122,12 +123,12 @@ def shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
 
 
 def other_code(values: Mapping[str, Any]) -> list[str]:
-    """Settings of a config.json for which transformers downloads a kernel and runs it, whether code is trusted or not."""
+    """Settings of a config.json that make transformers download and run a kernel, even without trust_remote_code."""
     return [f"{key}={values[key]!r}" for key in values if "_implementation" in key and values[key] not in _IMPLEMENTATIONS]
 
 
 def stored_names(keys: Iterable[str]) -> dict[str, str]:
-    """Our name of each tensor in a file -> its name there. Older files lack the prefix and hold mask buffers."""
+    """Our name of each tensor in a file -> its name there. Older files lack the prefix and contain mask buffers."""
     names = {}
     for key in keys:
         if key.endswith((".attn.bias", ".attn.masked_bias")):
@@ -137,12 +138,12 @@ def stored_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def is_spare(config: GPT2Config, name: str) -> bool:
-    """Whether a file may hold this tensor beside the model's: the tied head, and zeros for biases that the model has not."""
+    """Whether a file may contain this additional tensor: the tied head, or a bias (of zeros) of a model without biases."""
     return name == HEAD or (not config.bias and name.endswith(".bias"))
 
 
 def stored_tensors(config: GPT2Config, weights: "Mapping[str, Array | Tensor]") -> "dict[str, Array | Tensor]":  # noqa: ARG001
-    """The tensors of the file: with zeros for the biases that the model lacks, because transformers' GPT-2 has them."""
+    """The tensors of the file, with zero biases for a model without biases, because transformers' GPT-2 needs them."""
     tensors = dict(weights)
     for name, tensor in weights.items():
         if name.endswith(".weight") and name not in (TOKENS, POSITIONS):
@@ -151,10 +152,10 @@ def stored_tensors(config: GPT2Config, weights: "Mapping[str, Array | Tensor]") 
 
 
 def flops_per_token(config: GPT2Config) -> float:
-    """Floating-point operations of a training step for each token."""
+    """FLOPs of a training step per token."""
     return config.flops_per_token()
 
 
 def card_text(config: GPT2Config) -> str:  # noqa: ARG001
-    """Nothing: every reader of a model card knows GPT-2."""
+    """Empty: GPT-2 needs no explanation in a model card."""
     return ""

@@ -1,4 +1,4 @@
-"""training_metadata.json: how a model was made. The model card, the summary and the next run are written from it."""
+"""training_metadata.json: how a model was trained. Model cards, job summaries and later runs are based on it."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +12,11 @@ METADATA_FILE = "training_metadata.json"
 
 
 class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)  # --help needs none
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)  # for start-up time
 
 
 class TokenizerFacts(_Facts):
-    """`name` is the spec that made it (`gpt2`, `bpe:1024`, ...), `digest` what determines its ids."""
+    """`name` is its spec (`gpt2`, `bpe:1024`, ...), `digest` a hash of everything that determines its ids."""
 
     name: str
     digest: str
@@ -24,7 +24,7 @@ class TokenizerFacts(_Facts):
 
 
 class DataFacts(_Facts):
-    """The corpus of the last run. Sizes are tokens."""
+    """The corpus of the last run."""
 
     digest: str
     patterns: list[str]
@@ -35,7 +35,7 @@ class DataFacts(_Facts):
 
 
 class DatasetFacts(_Facts):
-    """The dataset repo that holds the documents of that corpus, at the commit that has exactly them."""
+    """The dataset repo with the documents of the corpus, at the commit that has exactly these documents."""
 
     repo_id: str
     commit: str
@@ -45,7 +45,7 @@ class DatasetFacts(_Facts):
 
 
 class ImportFacts(_Facts):
-    """Where an imported model came from. `remarks` are what whoever uses it has to know."""
+    """The source of an imported model. `remarks` are warnings for its users."""
 
     layout: str
     file: str
@@ -54,9 +54,9 @@ class ImportFacts(_Facts):
 
 
 class ParityFacts(_Facts):
-    """What stock transformers made of these files: tensors that it loaded (none missing, none left over), and its logits.
+    """The result of the parity check: stock transformers loaded all tensors, and its logits were compared with ours.
 
-    They are compared with the trainer's; of an imported model, with those of the source's own arithmetic.
+    For an imported model they were compared with the original program's computation.
     """
 
     tensors: int
@@ -66,9 +66,10 @@ class ParityFacts(_Facts):
 
 
 class Comparison(_Facts):
-    """A model beside the one that was published before it, at `against` (a commit), on the same held-out text.
+    """The comparison of a model with the previously published one, at the commit `against`, on the same held-out text.
 
-    `candidate` and `published` are losses in `unit`; `low` to `high` is the 95% interval of their difference.
+    `candidate` and `published` are losses in `unit`; `low` and `high` are the bounds of the 95 % confidence interval of their
+    difference.
     """
 
     against: str
@@ -82,7 +83,7 @@ class Comparison(_Facts):
 
 
 class Evaluation(_Facts):
-    """One evaluation: held-out loss at a step, beside the training loss since the one before. Nats per token."""
+    """One evaluation: the held-out loss at a step, and the mean training loss since the last one, in nats per token."""
 
     step: int
     train_loss: float | None = None
@@ -90,12 +91,12 @@ class Evaluation(_Facts):
 
 
 class Metadata(_Facts):
-    """Facts about a checkpoint. `run_id` stays the same over all continuations of a model; losses are nats per token.
+    """Facts about a checkpoint. Losses are in nats per token. `run_id` is the same for all checkpoints of a model.
 
-    `branched_from` is the step at which its learning rate began to fall, to nothing at step `branch_end`: training goes on
-    from the checkpoint of that step. `imported_from` is where a model came from that was not trained here; nobody knows its
-    `data`. `dataset` is where the documents of `data` are published. `device` is what it was trained on, by name. `parity` is
-    there once the folder was held to what transformers computes from it.
+    `branched_from` is the step at which the decay phase of the learning rate started, and from whose checkpoint training
+    resumes; `branch_end` the step at which the learning rate reaches 0. Both are None in the stable phase. `imported_from` is
+    the source of an imported model, whose `data` is unknown. `dataset` is the published copy of the documents of `data`.
+    `device` is the name of the device it was trained on. `parity` is None before the parity check.
     """
 
     format: Literal["echoself/1"] = "echoself/1"
@@ -129,7 +130,7 @@ class Metadata(_Facts):
 
 
 def read_metadata(folder: Path) -> Metadata | None:
-    """The facts in `folder`, or None where it has none of ours (a stock model, another tool's metadata)."""
+    """The metadata of `folder`; None if it has none of this program (a stock model, another tool's metadata)."""
     try:
         return Metadata.model_validate_json((folder / METADATA_FILE).read_bytes())
     except (OSError, ValidationError):
@@ -137,7 +138,7 @@ def read_metadata(folder: Path) -> Metadata | None:
 
 
 def parity_text(parity: ParityFacts) -> str:
-    """One line for logs, summaries and cards."""
+    """The result of the parity check in one line, for logs, summaries and cards."""
     return (
         f"all {parity.tensors} tensors match; max absolute logit difference {parity.max_abs_diff:.1e}, top-1 agreement "
         f"{parity.argmax_agreement:.0%} at {parity.positions} positions"

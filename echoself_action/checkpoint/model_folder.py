@@ -1,7 +1,7 @@
-"""The model folder: what transformers calls a pretrained directory, and the one shape that every part here exchanges.
+"""The model folder: the format of transformers' `save_pretrained`, in which all parts of this program exchange models.
 
-Reading checks before anything is believed: the files that must be there, a config that this architecture can express, and
-every tensor's name and shape against that config.
+Reading one validates it: the required files exist, the architecture supports the config, and every tensor has the name and the
+shape that the config implies.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ HELD_OUT_FILE = "held_out.safetensors"
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A checked model folder. `metadata` is None where the folder was not made by us."""
+    """A validated model folder. `metadata` is None if another program wrote the folder."""
 
     path: Path
     config: ModelConfig
@@ -41,7 +41,7 @@ class ModelFolder:
 
     @property
     def step(self) -> int:
-        """Optimizer steps behind the weights; 0 where nobody says."""
+        """The number of optimizer steps; 0 if unknown."""
         return self.metadata.step if self.metadata else 0
 
     @property
@@ -54,21 +54,21 @@ class ModelFolder:
 
 
 def same_model(one: ModelConfig, other: ModelConfig) -> bool:
-    """Whether two configs are of the same model; which token ends a text is the vocabulary's."""
+    """Whether two configs describe the same model. The end-of-text token is not compared: it belongs to the tokenizer."""
     architecture = architecture_of(one)
     write = architecture.config.write_config
     return architecture is architecture_of(other) and write(one, None) == write(other, None)
 
 
 def holds_pickled_model(folder: Path) -> bool:
-    """Whether `folder` is a model folder of transformers whose weights are a pickle."""
+    """Whether `folder` is a model folder of transformers with pickled weights."""
     return (folder / CONFIG_FILE).is_file() and (folder / PICKLE_FILE).is_file() and not (folder / WEIGHTS_FILE).exists()
 
 
 def read_model_folder(path: Path) -> ModelFolder:
-    """Check the model folder at `path`, reading no weights but their names and shapes.
+    """Read and validate the model folder at `path`. Of the weights, only names and shapes are read.
 
-    Raises CheckpointError, naming everything that is missing or contradicts the config.
+    Raises CheckpointError, which names everything that is missing or does not match the config.
     """
     if not path.is_dir():
         raise CheckpointError(f"{path} is not a folder.", "Give the path of a folder with config.json in it.")
@@ -82,23 +82,24 @@ def read_model_folder(path: Path) -> ModelFolder:
     _check_shapes(path / WEIGHTS_FILE, config)
     check_token_ids(path, config.vocab_size)
     metadata = read_metadata(path)
-    if metadata is None and (path / TRAINING_STATE).is_dir():  # ours, and nobody knows of which step
+    if metadata is None and (path / TRAINING_STATE).is_dir():  # a checkpoint of this program, at an unknown step
         raise CheckpointError(
             f"{path} is not a complete checkpoint: its {METADATA_FILE} is missing or can't be read. It was not used.",
-            f"Use another checkpoint; or delete its {TRAINING_STATE} folder to take it for a model of unknown training.",
+            f"Use another checkpoint, or delete its {TRAINING_STATE} folder to use it as a model without training history.",
         )
     return ModelFolder(path, config, metadata)
 
 
-def record(folder: ModelFolder, *, anew: bool = False, **facts: object) -> ModelFolder:
-    """Write facts into the folder's metadata, where it has metadata and those are not known yet: a re-deploy changes nothing.
+def record(folder: ModelFolder, *, overwrite: bool = False, **facts: object) -> ModelFolder:
+    """Add facts to the folder's metadata, if it has metadata. Facts that are None are ignored.
 
-    `anew`: also where others are known, which hold no longer. Raises CheckpointError where they can't be written.
+    Facts that are recorded already are kept, so deploying twice changes nothing, unless `overwrite` is true. Raises
+    CheckpointError if the metadata can't be written.
     """
     known = folder.metadata
     if known is None:
         return folder
-    new = {name: fact for name, fact in facts.items() if fact is not None and (anew or getattr(known, name) is None)}
+    new = {name: fact for name, fact in facts.items() if fact is not None and (overwrite or getattr(known, name) is None)}
     if all(getattr(known, name) == fact for name, fact in new.items()):
         return folder
     metadata = known.model_copy(update=new)
@@ -112,10 +113,10 @@ def record(folder: ModelFolder, *, anew: bool = False, **facts: object) -> Model
 
 
 def check_weights(folder: ModelFolder) -> None:
-    """Compare the weights with the sha256 in the folder's metadata, where it has one. Raises CheckpointError."""
+    """Raises CheckpointError if the weights do not have the sha256 in the folder's metadata, if it has metadata."""
     if folder.metadata and (found := sha256(folder.path / WEIGHTS_FILE)) != folder.metadata.weights_sha256:
         raise CheckpointError(
-            f"{folder.path / WEIGHTS_FILE} is damaged: its sha256 is {found}, and the folder's metadata says "
+            f"{folder.path / WEIGHTS_FILE} is damaged: its sha256 is {found}, the metadata records "
             f"{folder.metadata.weights_sha256}. It was not used.",
             "Use another checkpoint, or pull the model again.",
         )
@@ -129,16 +130,16 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def loadable(folder: ModelFolder) -> Iterator[Path]:
-    """Where transformers may load the model from: the folder itself, or a copy of it with our own code.
+    """The path from which transformers may load the model: the folder, or a temporary copy if the architecture has code files.
 
-    Code that lies in a folder may be anybody's, and is never run here.
+    The copy contains our own code: code files in a model folder are untrusted and never run.
     """
     code = folder.architecture.remote_code()
     if not code:
         yield folder.path
         return
-    with TemporaryDirectory() as place:
-        copy = Path(place)
+    with TemporaryDirectory() as temporary:
+        copy = Path(temporary)
         (copy / WEIGHTS_FILE).symlink_to((folder.path / WEIGHTS_FILE).resolve())
         write_json(copy / CONFIG_FILE, folder.architecture.config.write_config(folder.config, None))
         for name, content in code.items():
@@ -146,8 +147,8 @@ def loadable(folder: ModelFolder) -> Iterator[Path]:
         yield copy
 
 
-def numbers_of(config: ModelConfig) -> int:
-    """How many numbers the tensors of this model hold."""
+def element_count(config: ModelConfig) -> int:
+    """The total number of elements of all tensors of this model."""
     return sum(math.prod(shape) for shape in architecture_of(config).config.shapes(config).values())
 
 
@@ -166,34 +167,37 @@ def _read_config(path: Path) -> ModelConfig:
 
 
 def _check_shapes(path: Path, config: ModelConfig) -> None:
-    files = architecture_of(config).config
+    architecture = architecture_of(config).config
     try:
         with safe_open(path, "numpy") as file:
-            stored = files.stored_names(file.keys())
+            stored = architecture.stored_names(file.keys())
             shapes = {name: file.get_slice(key).get_shape() for name, key in stored.items()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} can't be read: {error}. It was not used.", "The file is damaged.") from error
-    if (fewest := files.fewest_tensors(config)) > len(shapes):  # a model of a million layers is not even outlined
+    if (fewest := architecture.fewest_tensors(config)) > len(shapes):  # before the shapes are computed
         raise CheckpointError(
-            f"{path} has {len(shapes):,} tensors, and its config.json describes one of {fewest:,} or more. It was not used.",
-            "Weights and config.json are of different models: use a folder that was saved whole.",
+            f"{path} has {len(shapes):,} tensors, and its config.json describes a model of {fewest:,} or more. "
+            "It was not used.",
+            "Weights and config.json belong to different models. Save the model again, or use another checkpoint.",
         )
-    expected = {name: list(shape) for name, shape in files.shapes(config).items()}
-    fits = expected | {copy: expected[name] for copy, name in files.TIED.items()}
+    expected = {name: list(shape) for name, shape in architecture.shapes(config).items()}
+    allowed = expected | {copy: expected[name] for copy, name in architecture.TIED.items()}
     problems = [f"{name} is missing" for name in expected if name not in shapes]
     problems += [
-        f"{name} has shape {shape}, the config says {fits[name]}"
+        f"{name} has shape {shape}, expected {allowed[name]}"
         for name, shape in shapes.items()
-        if name in fits and shape != fits[name]
+        if name in allowed and shape != allowed[name]
     ]
     problems += [
-        f"{name} is not a tensor of this model" for name in shapes if name not in expected and not files.is_spare(config, name)
+        f"{name} is not a tensor of this model"
+        for name in shapes
+        if name not in expected and not architecture.is_spare(config, name)
     ]
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
-        raise CheckpointError(f"{path} does not fit its config.json: {shown}. It was not used.")
+        raise CheckpointError(f"{path} does not match its config.json: {shown}. It was not used.")
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """As all JSON in a model folder is written."""
+    """Write JSON in the format of all JSON files in a model folder: indented, with sorted keys."""
     path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")

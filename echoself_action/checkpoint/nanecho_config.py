@@ -1,4 +1,4 @@
-"""NanEcho in a model folder: its config.json, and the file that transformers runs to load it."""
+"""NanEcho in a model folder: its config.json, the tensors of the weights file, and its code file."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -22,14 +22,14 @@ _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
 _AUTO_MAP = {"AutoConfig": f"{_MODULE}.NanEchoConfig", "AutoModelForCausalLM": f"{_MODULE}.NanEchoForCausalLM"}
 TIED: Mapping[str, str] = {}
 _BUFFERS = (".mask", "._current_ratio_tensor")
-_SHOWN = 60  # characters of a wrong value
+_SHOWN = 60  # maximum characters of an invalid value in a message
 _Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 _Steps = Annotated[int, Field(ge=0, lt=1 << 53)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Settings(BaseModel):
-    """Of what kind each setting of NanEchoConfig is. transformers takes any: a config.json may say anything."""
+    """The type and range of each setting of NanEchoConfig, which transformers does not validate."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, from_attributes=True)
 
@@ -72,12 +72,12 @@ _OWN = list(_Settings.model_fields)
 
 
 def new_config(sizes: Mapping[str, Any], options: Mapping[str, Any], max_iters: int) -> NanEchoConfig:
-    """The configuration of a new model, whose connections and recursion grow over `max_iters` steps."""
+    """The configuration of a new model. Its connections and its recursion depth grow over `max_iters` steps."""
     return NanEchoConfig(**sizes, **options).growing_over(max_iters)
 
 
 def write_config(config: NanEchoConfig, end_of_text_id: int | None) -> dict[str, Any]:
-    """The config.json: NanEchoConfig's own settings, and where its code is."""
+    """The config.json: the settings of NanEchoConfig and the names of its classes in the code file."""
     return {name: getattr(config, name) for name in _OWN} | {
         "architectures": ["NanEchoForCausalLM"],
         "auto_map": _AUTO_MAP,
@@ -89,16 +89,16 @@ def write_config(config: NanEchoConfig, end_of_text_id: int | None) -> dict[str,
 
 
 def read_config(path: Path, values: Mapping[str, Any]) -> NanEchoConfig:
-    """Raises CheckpointError where `values`, the config.json at `path`, are no NanEcho model's."""
+    """The config of `values`, the config.json at `path`. Raises CheckpointError if it is not a valid NanEcho config."""
     if missing := [name for name in _SIZES if name not in values]:
         raise CheckpointError(f"{path} has no {', '.join(missing)}, which a NanEcho model needs. The folder was not used.")
     other = other_code(values)
     other += [f"auto_map={values['auto_map']}"] if values.get("auto_map", _AUTO_MAP) != _AUTO_MAP else []
     if other:
         raise CheckpointError(
-            f"{path} asks transformers to run other code than NanEcho's: {', '.join(other)[:200]}. It was not used, and "
-            "nothing was run.",
-            "Use a model that this program published.",
+            f"{path} makes transformers run code that is not NanEcho's: {', '.join(other)[:200]}. It was not used, and no code "
+            "was run.",
+            "Use a model that was published by this program.",
         )
     try:
         config = NanEchoConfig(**{name: values[name] for name in _OWN if name in values})
@@ -106,43 +106,45 @@ def read_config(path: Path, values: Mapping[str, Any]) -> NanEchoConfig:
         raise CheckpointError(f"{path} is not a valid NanEcho config: {_one_line(error)}. The folder was not used.") from error
     if problems := config_problems(config):
         raise CheckpointError(
-            f"{path} describes a model that can't be computed: {'; '.join(problems)}. The folder was not used.",
-            "Pull it again, or use another checkpoint.",
+            f"{path} is not a valid NanEcho config: {'; '.join(problems)}. The folder was not used.",
+            "Pull the model again, or use another checkpoint.",
         )
     return config
 
 
 def config_problems(config: NanEchoConfig) -> list[str]:
-    """What in `config` contradicts itself, in words; none where it describes a model."""
+    """The invalid and contradictory settings of `config`, as text; empty if it is valid."""
     try:
         _Settings.model_validate(config)
     except ValidationError as error:
-        return [f"{wrong['loc'][0]}={str(wrong['input'])[:_SHOWN]}: {_lowered(wrong['msg'])}" for wrong in error.errors()]
+        return [f"{wrong['loc'][0]}={str(wrong['input'])[:_SHOWN]}: {_uncapitalized(wrong['msg'])}" for wrong in error.errors()]
     problems = []
     if config.n_embd % config.n_head:
         problems.append(f"n_embd={config.n_embd} not divisible by n_head={config.n_head}")
     if config.enable_hypergraph_patterns and config.n_embd % 4:
-        problems.append(f"n_embd={config.n_embd} not divisible by the 4 heads of the hypergraph's attention")
+        problems.append(f"n_embd={config.n_embd} not divisible by 4, the number of heads of the hypergraph attention")
     if config.min_recursion_depth > config.max_recursion_depth:
-        problems.append(f"recursion depths {config.min_recursion_depth} to {config.max_recursion_depth}")
+        problems.append(
+            f"min_recursion_depth={config.min_recursion_depth} above max_recursion_depth={config.max_recursion_depth}"
+        )
     if config.initial_connections > config.max_connections:
-        problems.append(f"connections from {config.initial_connections} to {config.max_connections}")
+        problems.append(f"initial_connections={config.initial_connections} above max_connections={config.max_connections}")
     return problems
 
 
 def shapes(config: NanEchoConfig) -> dict[str, tuple[int, ...]]:
-    """The model's tensors in the order of its state dict."""
+    """The shapes of the model's tensors in the order of its state dict."""
     return dict(_shapes(json.dumps(write_config(config, None))))
 
 
 def parameters(config: NanEchoConfig) -> list[str]:
-    """The names of those that are trained, in the model's order."""
+    """The names of the trained tensors, in the order of the state dict."""
     return [name for name in shapes(config) if not name.endswith(_BUFFERS)]
 
 
 @lru_cache(maxsize=4)
 def _shapes(settings: str) -> dict[str, tuple[int, ...]]:
-    """Of the model with these settings, which are asked for several times in a run: even an outline takes its time."""
+    """The shapes for these settings (JSON). Cached, because even a model on the meta device takes time to build."""
     values = json.loads(settings)
     with torch.device("meta"):
         model = NanEchoForCausalLM(NanEchoConfig(**{name: values[name] for name in _OWN}))
@@ -150,7 +152,7 @@ def _shapes(settings: str) -> dict[str, tuple[int, ...]]:
 
 
 def fewest_tensors(config: NanEchoConfig) -> int:
-    """At least as many tensors has a file of this model, told without making anything of it."""
+    """A lower bound of the number of tensors."""
     layers = config.n_layer
     recursive = (layers - layers // 2) * config.max_recursion_depth if config.enable_recursive_reasoning else 0
     persona = (layers - layers // 4) * len(config.persona_dimensions or []) if config.enable_persona_dimensions else 0
@@ -162,22 +164,22 @@ def stored_names(keys: Iterable[str]) -> dict[str, str]:
     return {key: key for key in keys}
 
 
-def is_spare(config: NanEchoConfig, name: str) -> bool:  # noqa: ARG001  # as for every architecture
-    """Whether a file may hold this tensor beside the model's. None."""
+def is_spare(config: NanEchoConfig, name: str) -> bool:  # noqa: ARG001  # see ConfigModule
+    """Whether a file may contain this additional tensor: never."""
     return False
 
 
 def stored_tensors(config: NanEchoConfig, weights: "Mapping[str, Array | Tensor]") -> "dict[str, Array | Tensor]":  # noqa: ARG001
-    """The tensors of the file: the model's."""
+    """The tensors of the file: the state dict."""
     return dict(weights)
 
 
 def flops_per_token(config: NanEchoConfig) -> None:
-    """Unknown: they depend on the connections that are left at a step."""
+    """None: they depend on the number of connections at a step."""
 
 
 def card_text(config: NanEchoConfig) -> str:
-    """What a reader of the model card has to know: that loading it runs its code, and what it computes."""
+    """The section of the model card: that loading the model runs its code, and which extras it has."""
     depth = f"recursive reasoning, {config.recursion_depth} deep at step {config.current_iteration}"
     parts = {
         "adaptive attention": config.enable_adaptive_attention,
@@ -186,20 +188,20 @@ def card_text(config: NanEchoConfig) -> str:
         "hypergraph patterns": config.enable_hypergraph_patterns,
     }
     text = f"""
-NanEcho is no architecture of transformers: the model comes with its code, `{MODELING_FILE}`, and loading it needs
-`trust_remote_code=True`, which runs that file. Read it first; it imports torch and transformers alone.
+transformers does not include the NanEcho architecture, so the model comes with its code, `{MODELING_FILE}`. Loading it needs
+`trust_remote_code=True`, which runs that file. Review it first; it imports only torch and transformers.
 
-It has {", ".join(name for name, on in parts.items() if on) or "none of its extras"}.
+Enabled extras: {", ".join(name for name, on in parts.items() if on) or "none"}.
 """
     if config.legacy:
         text += """
-**It keeps the arithmetic of the program that trained it** (`legacy: true`): it is not causal, so its logits depend on later
-tokens, and it was trained to predict the token after the next one. Its text is worse than its loss.
+**It computes what the program that trained it computed** (`legacy: true`): it is not causal, so its logits depend on later
+tokens, and it was trained to predict the token after the next one. Its samples are therefore worse than its loss suggests.
 """
     return text
 
 
-def _lowered(message: str) -> str:
+def _uncapitalized(message: str) -> str:
     return message[0].lower() + message[1:]
 
 

@@ -1,4 +1,4 @@
-"""Which checkpoints are there, and which is latest or best: found by reading the folders, not by trusting a pointer file."""
+"""Lists the checkpoints in output_dir and selects the latest, the best, or those to resume from, by their metadata."""
 
 import re
 from pathlib import Path
@@ -9,12 +9,12 @@ from .model_folder import ModelFolder, read_model_folder
 
 
 def checkpoints(output_dir: Path) -> list[ModelFolder]:
-    """The whole `checkpoint-<step>` folders in `output_dir`, by rising step; `broken` has the others."""
+    """The valid `checkpoint-<step>` folders in `output_dir`, sorted by step. `broken` returns the errors of the others."""
     return [found for path in _numbered(output_dir) if isinstance(found := _read(path), ModelFolder)]
 
 
 def broken(output_dir: Path) -> list[CheckpointError]:
-    """What is wrong with those that have a final name and are no model folders."""
+    """The errors of the `checkpoint-<step>` folders in `output_dir` that are not valid model folders."""
     return [found for path in _numbered(output_dir) if isinstance(found := _read(path), CheckpointError)]
 
 
@@ -39,7 +39,7 @@ def resumable(output_dir: Path, max_iters: int | None = None) -> list[ModelFolde
 
 
 def _unfinished_decay(newest: list[ModelFolder], decaying: list[ModelFolder], max_iters: int | None) -> list[ModelFolder]:
-    """Those of a decay phase that started at the `newest` stable checkpoint and ends after `max_iters` more steps."""
+    """The checkpoints of a decay phase that started at the `newest` stable checkpoint and ends after `max_iters` more steps."""
     start = newest[0].step if newest else None
     return [
         folder
@@ -49,12 +49,12 @@ def _unfinished_decay(newest: list[ModelFolder], decaying: list[ModelFolder], ma
 
 
 def branched_from(folder: ModelFolder) -> int | None:
-    """The step of the checkpoint whose rate began to decay to give this one; None where it is on the line itself."""
+    """The step at which the decay phase of this checkpoint started; None if it is in the stable phase."""
     return folder.metadata.branched_from if folder.metadata else None
 
 
-def line_of(folder: ModelFolder) -> ModelFolder:
-    """The checkpoint that this one's rate fell from, where it lies beside it; else the same."""
+def stable_checkpoint_of(folder: ModelFolder) -> ModelFolder:
+    """The stable checkpoint at which the decay phase of `folder` started, if it is in the same directory; else `folder`."""
     origin = folder.path.parent / f"checkpoint-{branched_from(folder)}"
     found = _read(origin)
     if not isinstance(found, ModelFolder) or not found.metadata or not folder.metadata:
@@ -63,9 +63,9 @@ def line_of(folder: ModelFolder) -> ModelFolder:
 
 
 def best(output_dir: Path) -> ModelFolder | None:
-    """The checkpoint with the lowest held-out loss on the data that the latest was evaluated on, by their metadata.
+    """The checkpoint with the lowest recorded loss on the data that the latest one was evaluated on.
 
-    The latest where that has no held-out loss; None where there is no checkpoint.
+    The latest if no such loss is recorded; None if there is no checkpoint.
     """
     found = checkpoints(output_dir)
     if not found:
@@ -82,11 +82,11 @@ def best(output_dir: Path) -> ModelFolder | None:
 
 
 def prune(output_dir: Path, keep: int) -> None:
-    """Delete the oldest checkpoints until `keep` are left; the best, the latest and what training goes on from always stay."""
+    """Delete the oldest checkpoints until `keep` are left, but not the best, the latest and the one to resume from."""
     found = checkpoints(output_dir)
     needed = [folder for folder in (best(output_dir), *found[-1:], *resumable(output_dir)[:1]) if folder]
-    spare = [folder for folder in found if folder not in needed]
-    for folder in spare[: max(0, len(found) - keep)]:
+    deletable = [folder for folder in found if folder not in needed]
+    for folder in deletable[: max(0, len(found) - keep)]:
         remove_folder(folder.path)
 
 

@@ -1,7 +1,7 @@
 """The token ids that a model folder's tokenizer can produce, read from its JSON files without loading `tokenizers`.
 
-A model has an embedding for each id below `vocab_size`. More rows than tokens are padding; a token without a row would be read,
-and in native code written, out of bounds.
+A model has an embedding for each id below `vocab_size`. Additional rows are padding. An id without a row would be accessed out
+of bounds, and written out of bounds by native kernels.
 """
 
 import json
@@ -38,7 +38,7 @@ def check_token_ids(folder: Path, vocab_size: int) -> None:
 
 
 @lru_cache(maxsize=64)
-def _tokenizer_ids(path: Path, modified: int, size: int) -> int:  # noqa: ARG001  # a changed file is read again
+def _tokenizer_ids(path: Path, modified: int, size: int) -> int:  # noqa: ARG001  # cache keys: a changed file is read again
     """The highest id that `tokenizers` gives a token of the tokenizer.json at `path`, -1 if it has none.
 
     An added token that the model's vocabulary lacks gets the next free id, whatever id the file declares, so both count.

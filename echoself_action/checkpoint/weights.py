@@ -1,4 +1,4 @@
-"""The weights of a model folder: into a model, and into the file."""
+"""Loads and writes the weights of a model folder."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -30,16 +30,18 @@ def new_model(config: ModelConfig) -> Model:
 
 
 def load_model(folder: ModelFolder) -> Model:
-    """The model in fp32, on the CPU. Raises CheckpointError where the file has weights that the model has no place for."""
+    """The model in fp32, on the CPU. Raises CheckpointError if the file has nonzero biases of a model without biases."""
     model = new_model(folder.config)
     names = model.state_dict().keys()
     with safe_open(folder.path / WEIGHTS_FILE, "pt") as file:
-        files = folder.architecture.config
-        stored = files.stored_names(file.keys())
-        state = {name: file.get_tensor(key).float() for name, key in stored.items() if name not in files.TIED}
-    spare = [name for name in state if name not in names]  # biases, where the config says bias: false
-    if any(state.pop(name).any() for name in spare):
-        raise CheckpointError(f"{folder.path} has biases that are not zero, and its config says bias: false.")
+        architecture = folder.architecture.config
+        stored = architecture.stored_names(file.keys())
+        state = {name: file.get_tensor(key).float() for name, key in stored.items() if name not in architecture.TIED}
+    unused = [name for name in state if name not in names]  # biases of a model with bias: false
+    if any(state.pop(name).any() for name in unused):
+        raise CheckpointError(
+            f"{folder.path} has biases that are not zero, but its config.json has bias: false. It was not used."
+        )
     model.load_state_dict(state)
     return model
 
@@ -51,10 +53,10 @@ def write_model(
     end_of_text_id: int | None,
     release: Callable[[], None] = lambda: None,
 ) -> str:
-    """Write config.json, generation_config.json and model.safetensors into `folder`; returns the weights' sha256.
+    """Write config.json, generation_config.json, model.safetensors and any code files; return the sha256 of the weights.
 
-    `weights` is a state dict of the model. `end_of_text_id` None: the vocabulary has no such token. `release` is called
-    after each tensor.
+    `weights` is a state dict of the model. `end_of_text_id` is None if the tokenizer has no such token. `release` is called
+    after each piece of a tensor.
     """
     architecture = architecture_of(model_config)
     config = architecture.config.write_config(model_config, end_of_text_id)

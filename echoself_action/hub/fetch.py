@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..checkpoint.atomic import TEMPORARY_PREFIX
-from ..checkpoint.copy_in import move_in
+from ..checkpoint.copy_in import move_checkpoint
 from ..checkpoint.metadata import METADATA_FILE, Metadata, read_metadata
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, read_model_folder
 from ..errors import CheckpointError, HubError
@@ -151,7 +151,7 @@ def _download(
 ) -> ModelFolder:
     with _incoming(hub, repo_id, files, output_dir) as incoming:
         check(incoming)
-        return move_in(read_model_folder(incoming), output_dir)
+        return move_checkpoint(read_model_folder(incoming), output_dir)
 
 
 def _converted(hub: Hub, repo_id: str, published: Listing, output_dir: Path, note: Callable[[str], None]) -> ModelFolder:

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, numbers_of
+from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, element_count
 from ..errors import CheckpointError
 from .repo import Content, size_of
 from .secrets import Find, find_secrets
@@ -93,4 +93,4 @@ def _largest_weights(folder: ModelFolder) -> int:
     """Size in bytes, in float64, with an untied head and the attention masks of old GPT-2 files."""
     config = folder.config
     head, masks = config.vocab_size * config.n_embd, config.n_layer * config.block_size**2
-    return 8 * (numbers_of(config) + head) + 4 * masks + JSON_LIMIT
+    return 8 * (element_count(config) + head) + 4 * masks + JSON_LIMIT

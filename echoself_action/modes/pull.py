@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ..checkpoint.copy_in import take_in
+from ..checkpoint.copy_in import copy_checkpoint
 from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
 from ..config.mode_inputs import ImportInputs, PullInputs
@@ -54,7 +54,7 @@ def _download(inputs: PullInputs) -> Pulled:
 
 def _import(inputs: ImportInputs) -> Pulled:
     named = resolve_checkpoint(inputs)
-    model = take_in(named, inputs.output_dir)
+    model = copy_checkpoint(named, inputs.output_dir)
     note(f"imported step {model.step}: {model.path}")
     return Pulled(model, model, import_summary(named, model))
 

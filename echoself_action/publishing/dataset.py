@@ -82,7 +82,7 @@ def publish_dataset(publication: Publication) -> Publication:
     else:
         note(f"{url} already holds these documents at commit {facts.commit}: nothing was sent")
     write_summary(f"Documents: [{url}]({url}/tree/{facts.commit}), commit `{facts.commit}`.\n")
-    return replace(publication, model=record(model, anew=True, dataset=facts), dataset_commit=facts.commit)
+    return replace(publication, model=record(model, overwrite=True, dataset=facts), dataset_commit=facts.commit)
 
 
 def _write(publication: Publication, files: list[Path], folder: Path) -> DatasetFiles:

@@ -27,9 +27,9 @@ def check_parity(publication: Publication) -> Publication:
     parity = known.parity if known and known.parity else _measure(model)
     if not dry_run:
         if known:
-            model = record(model, anew=True, parity=known.parity, compared=known.compared, dataset=known.dataset)
+            model = record(model, overwrite=True, parity=known.parity, compared=known.compared, dataset=known.dataset)
         model = record(model, parity=parity)
-        model = record(model, anew=True, compared=publication.verdict.compared)
+        model = record(model, overwrite=True, compared=publication.verdict.compared)
     return replace(publication, model=model, measured=parity, parity_is_current=is_current)
 
 

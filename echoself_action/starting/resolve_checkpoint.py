@@ -10,7 +10,7 @@ from glob import glob
 from pathlib import Path
 
 from ..checkpoint.atomic import TEMPORARY_PREFIX
-from ..checkpoint.copy_in import take_in
+from ..checkpoint.copy_in import copy_checkpoint
 from ..checkpoint.model_folder import ModelFolder, check_weights, holds_pickled_model, read_model_folder
 from ..checkpoint.select import latest
 from ..config.inputs import AUTO, Inputs
@@ -104,7 +104,7 @@ def _in_artifacts(inputs: Inputs) -> ModelFolder | str:
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=inputs.output_dir) as folder:
         _fetch_artifacts(run, Path(folder))
         found = _best_below(Path(folder), inputs)
-        return take_in(found, inputs.output_dir) if found else f"artifacts of {run.title}: no usable checkpoint"
+        return copy_checkpoint(found, inputs.output_dir) if found else f"artifacts of {run.title}: no usable checkpoint"
 
 
 def _on_the_hub(inputs: Inputs) -> ModelFolder | str:

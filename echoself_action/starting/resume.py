@@ -25,7 +25,7 @@ from pathlib import Path
 
 from ..checkpoint.atomic import set_aside
 from ..checkpoint.model_folder import ModelFolder, check_weights
-from ..checkpoint.select import branched_from, broken, checkpoints, latest, line_of, resumable
+from ..checkpoint.select import branched_from, broken, checkpoints, latest, resumable, stable_checkpoint_of
 from ..config.inputs import AUTO, Inputs
 from ..errors import CheckpointError, InputError
 from ..hub.client import open_hub
@@ -86,7 +86,7 @@ def _local_checkpoint(inputs: Inputs) -> ModelFolder | None:
         return newest
     if inputs.checkpoint:
         given = resolve_checkpoint(inputs)
-        stable = line_of(given)
+        stable = stable_checkpoint_of(given)
         if stable.step != given.step:
             note(_decay_note(given, stable))
         return stable

@@ -9,7 +9,7 @@ import pytest
 from echoself_action.checkpoint.atomic import new_file, new_folder, remove_leftovers, set_aside
 
 
-def test_a_folder_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_folder_is_renamed_when_it_is_complete(tmp_path: Path) -> None:
     with new_folder(tmp_path / "final") as folder:
         (folder / "file").write_text("content")
         assert not (tmp_path / "final").exists()
@@ -18,14 +18,14 @@ def test_a_folder_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
 
 
-def test_a_folder_that_fails_leaves_nothing(tmp_path: Path) -> None:
+def test_an_error_leaves_no_folder(tmp_path: Path) -> None:
     with contextlib.suppress(RuntimeError), new_folder(tmp_path / "final") as folder:
         (folder / "file").write_text("half")
         raise RuntimeError
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_overwritten(tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "final").mkdir()
     (tmp_path / "final/file").write_text("old")
     with pytest.raises(FileExistsError), new_folder(tmp_path / "final"):
@@ -33,7 +33,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "final/file").read_text() == "old"
 
 
-def test_a_file_takes_the_place_of_the_old_one_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_replaces_the_old_one_when_it_is_complete(tmp_path: Path) -> None:
     (tmp_path / "final").write_text("old")
     with contextlib.suppress(RuntimeError), new_file(tmp_path / "final") as file:
         file.write(b"half")
@@ -46,7 +46,7 @@ def test_a_file_takes_the_place_of_the_old_one_when_it_is_whole(tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
 
 
-def test_a_killed_writer_leaves_no_final_name_and_its_rest_is_cleaned_up(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_only_temporary_files_which_are_removed(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from echoself_action.checkpoint.atomic import new_folder\n"
         "with new_folder(Path(sys.argv[1])) as folder:\n"
@@ -60,7 +60,7 @@ def test_a_killed_writer_leaves_no_final_name_and_its_rest_is_cleaned_up(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_setting_aside_keeps_everything(tmp_path: Path) -> None:
+def test_set_aside_keeps_all_folders(tmp_path: Path) -> None:
     kept = []
     for content in ("first", "second"):
         (tmp_path / "checkpoint-1").mkdir()
@@ -70,7 +70,7 @@ def test_setting_aside_keeps_everything(tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoint-1").exists()
 
 
-def test_a_folder_that_is_deleted_loses_its_name_before_anything_in_it(tmp_path: Path) -> None:
+def test_a_killed_removal_leaves_no_incomplete_folder(tmp_path: Path) -> None:
     code = (
         "import os, shutil, sys; from pathlib import Path; from echoself_action.checkpoint import atomic\n"
         "rest = atomic.shutil.rmtree\n"

@@ -4,18 +4,18 @@ from echoself_action.checkpoint.metadata import METADATA_FILE, read_metadata
 from echoself_action.checkpoint.model_folder import ModelFolder
 
 
-def test_what_is_read_is_what_was_written(model_folder: ModelFolder) -> None:
+def test_metadata_round_trips(model_folder: ModelFolder) -> None:
     assert model_folder.metadata
     assert read_metadata(model_folder.path) == model_folder.metadata
 
 
-def test_facts_of_a_later_version_are_left_out(model_folder: ModelFolder) -> None:
+def test_unknown_fields_of_a_later_version_are_ignored(model_folder: ModelFolder) -> None:
     path = model_folder.path / METADATA_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | {"later": 1}))
     assert read_metadata(model_folder.path) == model_folder.metadata
 
 
-def test_metadata_that_is_not_ours_is_none(model_folder: ModelFolder) -> None:
+def test_metadata_of_another_program_is_none(model_folder: ModelFolder) -> None:
     path = model_folder.path / METADATA_FILE
     for text in ('{"iteration": 40, "format": "other"}', "[]", "{", ""):
         path.write_text(text)

@@ -18,12 +18,12 @@ from echoself_action.model.gpt2 import GPT2, GPT2Config
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_the_shapes_that_a_folder_is_held_to_are_those_of_the_model(small_config: GPT2Config, bias: bool) -> None:
+def test_expected_shapes_are_those_of_the_model(small_config: GPT2Config, bias: bool) -> None:
     config = replace(small_config, bias=bias)
     assert list(shapes(config).items()) == [(name, tuple(one.shape)) for name, one in GPT2(config).state_dict().items()]
 
 
-def test_stock_transformers_loads_it_whole_and_computes_the_same(model_folder: ModelFolder) -> None:
+def test_stock_transformers_loads_all_tensors_and_computes_the_same_logits(model_folder: ModelFolder) -> None:
     stock: Any
     stock, info = AutoModelForCausalLM.from_pretrained(model_folder.path, output_loading_info=True)
     assert not any(info.values())
@@ -35,7 +35,7 @@ def test_stock_transformers_loads_it_whole_and_computes_the_same(model_folder: M
     assert stock.generation_config.eos_token_id == 256
 
 
-def test_config_and_tensors_are_those_that_transformers_saves(model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_config_and_tensors_equal_those_that_transformers_saves(model_folder: ModelFolder, tmp_path: Path) -> None:
     stock: Any = AutoModelForCausalLM.from_pretrained(model_folder.path)
     stock.save_pretrained(tmp_path / "theirs")
     theirs = load_file(tmp_path / "theirs/model.safetensors")
@@ -49,7 +49,9 @@ def test_config_and_tensors_are_those_that_transformers_saves(model_folder: Mode
     }
 
 
-def test_a_model_without_biases_is_stock_and_comes_back_without(small_config: GPT2Config, model_folder: ModelFolder) -> None:
+def test_a_model_without_biases_loads_in_stock_transformers_and_round_trips(
+    small_config: GPT2Config, model_folder: ModelFolder
+) -> None:
     config = replace(small_config, bias=False)
     model = GPT2(config)
     model.initialise(3)
@@ -66,7 +68,7 @@ def test_a_model_without_biases_is_stock_and_comes_back_without(small_config: GP
         torch.testing.assert_close(model.eval()(ids), stock.eval()(ids).logits, atol=1e-5, rtol=0)
 
 
-def test_a_folder_of_transformers_own_is_read(model_folder: ModelFolder) -> None:
+def test_a_folder_saved_by_transformers_is_read(model_folder: ModelFolder) -> None:
     stock = GPT2LMHeadModel(StockConfig(vocab_size=257, n_positions=16, n_embd=8, n_layer=1, n_head=1, bos_token_id=256))
     stock.save_pretrained(model_folder.path)
     ids = torch.arange(10)[None]
@@ -114,10 +116,10 @@ def change_config(**values: Any) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "reason"),
     [
         (drop_a_tensor, "transformer.h.1.mlp.c_fc.weight is missing"),
-        (transpose_a_tensor, r"c_fc.weight has shape \[64, 16\], the config says \[16, 64\]"),
+        (transpose_a_tensor, r"c_fc.weight has shape \[64, 16\], expected \[16, 64\]"),
         (add_a_tensor, "transformer.other is not a tensor of this model"),
         (cut_the_file, "can't be read"),
         (change_config(n_layer=3), "transformer.h.2"),
@@ -132,17 +134,19 @@ def change_config(**values: Any) -> Callable[[Path], None]:
         (change_config(attn_implementation="somebody/kernels"), "attn_implementation='somebody/kernels'"),
         (change_config(_attn_implementation="somebody/kernels"), "_attn_implementation='somebody/kernels'"),
         (change_config(n_embd=10**12), "a size below 1 or above"),
-        (change_config(n_layer=10**7), "has 28 tensors, and its config.json describes one of 10,000,000 or more"),
+        (change_config(n_layer=10**7), "has 28 tensors, and its config.json describes a model of 10,000,000 or more"),
         (lambda path: (path / "tokenizer.json").unlink(), "tokenizer.json missing"),
     ],
 )
-def test_what_is_wrong_with_a_folder_is_named(model_folder: ModelFolder, damage: Callable[[Path], None], said: str) -> None:
+def test_an_invalid_folder_is_refused_with_the_reason(
+    model_folder: ModelFolder, damage: Callable[[Path], None], reason: str
+) -> None:
     damage(model_folder.path)
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises(CheckpointError, match=reason):
         read_model_folder(model_folder.path)
 
 
-def test_a_flipped_bit_in_the_weights_is_noticed(model_folder: ModelFolder) -> None:
+def test_a_flipped_bit_in_the_weights_is_detected(model_folder: ModelFolder) -> None:
     check_weights(model_folder)
     weights = model_folder.path / "model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -152,7 +156,7 @@ def test_a_flipped_bit_in_the_weights_is_noticed(model_folder: ModelFolder) -> N
         check_weights(read_model_folder(model_folder.path))
 
 
-def test_biases_that_the_config_denies_are_not_dropped_silently(model_folder: ModelFolder) -> None:
+def test_nonzero_biases_with_bias_false_are_refused(model_folder: ModelFolder) -> None:
     weights = load_file(model_folder.path / "model.safetensors")
     weights["transformer.ln_f.bias"] += 1
     save_file(weights, model_folder.path / "model.safetensors")
@@ -162,7 +166,7 @@ def test_biases_that_the_config_denies_are_not_dropped_silently(model_folder: Mo
 
 
 @pytest.mark.parametrize("content", [None, b"", b'{"format": "echoself/1", "run_id"'], ids=["missing", "empty", "cut off"])
-def test_a_checkpoint_of_which_nobody_knows_the_step_is_not_taken_for_a_new_model(
+def test_a_checkpoint_without_metadata_is_not_read_as_an_untrained_model(
     model_folder: ModelFolder, content: bytes | None
 ) -> None:
     (model_folder.path / "training_metadata.json").unlink()

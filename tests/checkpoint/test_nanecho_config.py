@@ -1,4 +1,4 @@
-"""A NanEcho folder of a stranger: its config.json is believed only where it describes a model, and no code in it is run."""
+"""Untrusted NanEcho folders: an invalid config.json is refused, and code files are never run."""
 
 import json
 import shutil
@@ -43,13 +43,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
     ),
     ({"n_layer": -1}, "n_layer=-1"),
-    ({"n_layer": 10**6}, "describes one of"),
+    ({"n_layer": 10**6}, "describes a model of"),
     ({"n_embd": 10**12}, "n_embd=1000000000000: input should be less"),
     ({"n_embd": "16"}, "n_embd=16: input should be a valid integer"),
     ({"n_embd": None}, "n_embd=None"),
-    ({"n_embd": 18, "n_head": 2}, "n_embd=18 not divisible by the 4 heads"),
+    ({"n_embd": 18, "n_head": 2}, "n_embd=18 not divisible by 4, the number of heads"),
     ({"n_head": 3}, "n_embd=16 not divisible by n_head=3"),
-    ({"n_embd": 32}, "does not fit its config.json"),
+    ({"n_embd": 32}, "does not match its config.json"),
     ({"n_layer": True}, "n_layer=True"),
     ({"n_layer": 4.0}, "n_layer=4.0"),
     ({"dropout": "none"}, "dropout=none"),
@@ -58,38 +58,41 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"current_iteration": -1}, "current_iteration=-1"),
     ({"recursion_growth_steps": 0}, "recursion_growth_steps=0"),
     ({"max_recursion_depth": 0}, "max_recursion_depth=0"),
-    ({"max_recursion_depth": 10**6}, "describes one of"),
-    ({"min_recursion_depth": 6}, "recursion depths 6 to 5"),
-    ({"max_connections": 0.01}, "connections from 0.1 to 0.01"),
+    ({"max_recursion_depth": 10**6}, "describes a model of"),
+    ({"min_recursion_depth": 6}, "min_recursion_depth=6 above max_recursion_depth=5"),
+    ({"max_connections": 0.01}, "initial_connections=0.1 above max_connections=0.01"),
     ({"persona_dimensions": 5, "dimension_weights": None}, "is not a valid NanEcho config"),
     ({"persona_dimensions": "calm"}, "persona_dimensions=calm: input should be a valid list"),
     ({"persona_dimensions": []}, "persona_dimensions=\\[\\]"),
     ({"persona_dimensions": ["a.b"]}, "persona_dimensions=a.b"),
     ({"persona_dimensions": ["forward"]}, "taken in PyTorch's modules"),
     ({"persona_dimensions": ["calm", "calm"]}, "contains duplicates: calm"),
-    ({"persona_dimensions": ["calm"]}, "does not fit its config.json"),
+    ({"persona_dimensions": ["calm"]}, "does not match its config.json"),
     ({"dimension_weights": {"cognitive": "much"}}, "dimension_weights=much"),
     ({"dimension_weights": [1]}, "dimension_weights="),
     ({"tie_word_embeddings": True}, "tie_word_embeddings=True"),
     ({"eos_token_id": "end"}, "eos_token_id=end"),
-    ({"auto_map": None}, "asks transformers to run other code"),
-    ({"auto_map": {}}, "asks transformers to run other code"),
-    ({"auto_map": {"AutoConfig": "configuration_other.Config"}}, "asks transformers to run other code"),
-    ({"auto_map": {"AutoModelForCausalLM": "somebody/else--modeling_nanecho.NanEchoForCausalLM"}}, "run other code"),
-    ({"attn_implementation": "somebody/kernels"}, "run other code than NanEcho's: attn_implementation='somebody/kernels'"),
+    ({"auto_map": None}, "makes transformers run code that is not NanEcho's"),
+    ({"auto_map": {}}, "makes transformers run code that is not NanEcho's"),
+    ({"auto_map": {"AutoConfig": "configuration_other.Config"}}, "makes transformers run code that is not NanEcho's"),
+    (
+        {"auto_map": {"AutoModelForCausalLM": "somebody/else--modeling_nanecho.NanEchoForCausalLM"}},
+        "run code that is not NanEcho's",
+    ),
+    ({"attn_implementation": "somebody/kernels"}, "run code that is not NanEcho's: attn_implementation='somebody/kernels'"),
     ({"model_type": ["nanecho"]}, "model_type="),
 ]
 
 
-@pytest.mark.parametrize(("values", "said"), WRONG, ids=lambda value: str(value)[:50])
-def test_a_config_that_is_no_models_is_refused_in_words(folder: Path, values: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("values", "reason"), WRONG, ids=lambda value: str(value)[:50])
+def test_an_invalid_config_is_refused_with_the_reason(folder: Path, values: dict[str, Any], reason: str) -> None:
     change_config(folder, **values)
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises(CheckpointError, match=reason):
         read_model_folder(folder)
 
 
 @pytest.mark.parametrize("name", ["n_head", "vocab_size"])
-def test_a_size_that_is_not_told_is_asked_for(folder: Path, name: str) -> None:
+def test_a_missing_size_is_refused(folder: Path, name: str) -> None:
     config = json.loads((folder / "config.json").read_text())
     del config[name]
     (folder / "config.json").write_text(json.dumps(config))
@@ -98,7 +101,7 @@ def test_a_size_that_is_not_told_is_asked_for(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("auto_map", [None, "modeling_nanecho.Other", "configuration_other.Config"])
-def test_code_that_lies_in_a_folder_is_never_run(folder: Path, tmp_path: Path, auto_map: str | None) -> None:
+def test_code_files_in_a_folder_are_never_run(folder: Path, tmp_path: Path, auto_map: str | None) -> None:
     canary = tmp_path / "ran"
     for name in ("modeling_nanecho.py", "configuration_other.py", "tokenization_other.py", "__init__.py"):
         (folder / name).write_text(f"open({str(canary)!r}, 'w')\n")
@@ -114,7 +117,7 @@ def test_code_that_lies_in_a_folder_is_never_run(folder: Path, tmp_path: Path, a
     assert not canary.exists()
 
 
-def test_it_is_read_as_it_was_written(saved: ModelFolder) -> None:
+def test_config_and_weights_round_trip(saved: ModelFolder) -> None:
     read = read_model_folder(saved.path)
     assert same_model(read.config, saved.config)
     assert not same_model(read.config, saved.config.with_dropout(0.5))

@@ -16,7 +16,7 @@ TENSORS = {
 }
 
 
-def test_the_file_is_the_one_that_safetensors_would_write(tmp_path: Path) -> None:
+def test_the_file_has_the_content_that_safetensors_would_write(tmp_path: Path) -> None:
     plain = {name: tensor.float().contiguous() for name, tensor in TENSORS.items()}
     save_file(plain, tmp_path / "theirs", metadata={"format": "pt"})
     save_tensors(tmp_path / "ours", TENSORS, {"format": "pt"})
@@ -27,22 +27,22 @@ def test_the_file_is_the_one_that_safetensors_would_write(tmp_path: Path) -> Non
         assert file.metadata() == {"format": "pt"}
 
 
-def test_what_is_hashed_is_the_file_and_each_tensor_can_be_let_go(tmp_path: Path) -> None:
+def test_the_file_is_hashed_and_release_is_called_for_each_tensor(tmp_path: Path) -> None:
     digest, calls = sha256(), []
     save_tensors(tmp_path / "ours", TENSORS, release=lambda: calls.append(1), hashed=digest.update)
     assert digest.hexdigest() == sha256((tmp_path / "ours").read_bytes()).hexdigest()
     assert len(calls) == len(TENSORS)
 
 
-def test_a_file_that_cant_be_written_is_an_os_error(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         save_tensors(tmp_path / "nowhere/ours", TENSORS)
 
 
-def test_tensors_that_are_larger_than_a_piece_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensors_larger_than_a_piece_are_written_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("echoself_action.checkpoint.safetensors_writer._PIECE", 5)
-    turned = {f"{i}": torch.randn(3 + i, 4).t() for i in range(6)}  # each in the memory of the one before the last
+    transposed = {f"{i}": torch.randn(3 + i, 4).t() for i in range(6)}  # each uses the buffer of the one before the last
     digest = sha256()
-    save_tensors(tmp_path / "ours", TENSORS | turned, hashed=digest.update)
-    assert all(torch.equal(tensor, (TENSORS | turned)[name]) for name, tensor in load_file(tmp_path / "ours").items())
+    save_tensors(tmp_path / "ours", TENSORS | transposed, hashed=digest.update)
+    assert all(torch.equal(tensor, (TENSORS | transposed)[name]) for name, tensor in load_file(tmp_path / "ours").items())
     assert digest.hexdigest() == sha256((tmp_path / "ours").read_bytes()).hexdigest()

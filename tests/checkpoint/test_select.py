@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder
-from echoself_action.checkpoint.select import best, broken, checkpoints, latest, line_of, prune, resumable
+from echoself_action.checkpoint.select import best, broken, checkpoints, latest, prune, resumable, stable_checkpoint_of
 
 
 @pytest.fixture
 def output_dir(model_folder: ModelFolder, tmp_path: Path) -> Path:
-    """Five checkpoints, the best of them at step 200."""
+    """Five checkpoints, the best at step 200."""
     for step, val_loss in ((100, 3.0), (200, 2.0), (300, 2.5), (400, None), (1000, 2.7)):
         path = tmp_path / f"checkpoint-{step}"
         shutil.copytree(model_folder.path, path)
@@ -24,11 +24,11 @@ def steps(folders: list[ModelFolder]) -> list[int]:
     return [folder.step for folder in folders]
 
 
-def test_checkpoints_come_by_step_and_not_by_name(output_dir: Path) -> None:
+def test_checkpoints_are_sorted_by_step_and_not_by_name(output_dir: Path) -> None:
     assert steps(checkpoints(output_dir)) == [100, 200, 300, 400, 1000]
 
 
-def test_latest_is_the_one_with_most_steps_and_best_the_one_with_lowest_loss(output_dir: Path) -> None:
+def test_latest_has_the_most_steps_and_best_the_lowest_loss(output_dir: Path) -> None:
     newest, lowest = latest(output_dir), best(output_dir)
     assert newest
     assert lowest
@@ -46,7 +46,7 @@ def test_losses_on_other_data_are_not_compared(output_dir: Path) -> None:
     assert lowest.step == 1000
 
 
-def test_an_empty_place_has_neither(tmp_path: Path) -> None:
+def test_a_missing_output_dir_has_neither(tmp_path: Path) -> None:
     assert latest(tmp_path / "nowhere") is None
     assert best(tmp_path / "nowhere") is None
 
@@ -54,14 +54,14 @@ def test_an_empty_place_has_neither(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keep", "left"), [(1, [200, 1000]), (2, [200, 1000]), (3, [200, 400, 1000]), (9, [100, 200, 300, 400, 1000])]
 )
-def test_pruning_keeps_the_best_and_the_newest(output_dir: Path, keep: int, left: list[int]) -> None:
+def test_pruning_keeps_the_best_and_the_latest(output_dir: Path, keep: int, left: list[int]) -> None:
     prune(output_dir, keep)
     assert steps(checkpoints(output_dir)) == left
 
 
 @pytest.fixture
-def branches(model_folder: ModelFolder, tmp_path: Path) -> Path:
-    """Two runs of 20 steps: lines up to 16 and 32, branches up to 20 and 36; the second branch's end is the best."""
+def phases(model_folder: ModelFolder, tmp_path: Path) -> Path:
+    """Two runs: stable phases until steps 16 and 32, decay phases until 20 and 36. Step 36 is the best."""
     values = [(10, None, 3.5), (16, None, None), (18, 16, 3.1), (20, 16, 3.0), (30, None, 2.9), (32, None, None), (36, 32, 2.5)]
     for step, branched_from, val_loss in values:
         path = tmp_path / f"checkpoint-{step}"
@@ -73,59 +73,59 @@ def branches(model_folder: ModelFolder, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_training_goes_on_from_the_line_and_only_without_one_from_a_branch(branches: Path) -> None:
-    assert steps(resumable(branches)) == [32, 30, 16, 10, 36, 20, 18]
+def test_training_resumes_from_the_stable_phase_and_else_from_a_decay_phase(phases: Path) -> None:
+    assert steps(resumable(phases)) == [32, 30, 16, 10, 36, 20, 18]
     for step in (10, 16, 30, 32):
-        shutil.rmtree(branches / f"checkpoint-{step}")
-    assert steps(resumable(branches)) == [36, 20, 18]
+        shutil.rmtree(phases / f"checkpoint-{step}")
+    assert steps(resumable(phases)) == [36, 20, 18]
 
 
 @pytest.mark.parametrize(("left", "first"), [(2, 18), (1, 16), (3, 16), (20, 16), (None, 16)])
-def test_a_branch_that_is_just_as_far_from_its_end_as_the_run_goes_is_finished(
-    branches: Path, left: int | None, first: int
+def test_a_decay_phase_is_completed_if_the_run_has_exactly_its_missing_steps(
+    phases: Path, left: int | None, first: int
 ) -> None:
     for step in (20, 30, 32, 36):
-        shutil.rmtree(branches / f"checkpoint-{step}")
-    assert resumable(branches, left)[0].step == first
+        shutil.rmtree(phases / f"checkpoint-{step}")
+    assert resumable(phases, left)[0].step == first
 
 
-def test_a_branch_that_left_an_older_line_is_not_finished(branches: Path) -> None:
-    assert resumable(branches, 2)[0].step == 32
+def test_a_decay_phase_of_an_older_stable_checkpoint_is_not_completed(phases: Path) -> None:
+    assert resumable(phases, 2)[0].step == 32
 
 
-def test_the_line_of_a_branch_is_the_checkpoint_of_its_run_that_it_left(branches: Path) -> None:
-    def line(step: int) -> int:
-        return line_of(read_model_folder(branches / f"checkpoint-{step}")).step
+def test_stable_checkpoint_of_a_decay_phase_is_where_it_started_in_the_same_run(phases: Path) -> None:
+    def stable_step(step: int) -> int:
+        return stable_checkpoint_of(read_model_folder(phases / f"checkpoint-{step}")).step
 
-    assert [line(step) for step in (10, 16, 18, 20, 36)] == [10, 16, 16, 16, 32]
-    other = read_model_folder(branches / "checkpoint-16")
+    assert [stable_step(step) for step in (10, 16, 18, 20, 36)] == [10, 16, 16, 16, 32]
+    other = read_model_folder(phases / "checkpoint-16")
     assert other.metadata
     other.metadata.model_copy(update={"run_id": "other"}).write(other.path)
-    assert line(20) == 20
-    shutil.rmtree(branches / "checkpoint-32")
-    assert line(36) == 36
+    assert stable_step(20) == 20
+    shutil.rmtree(phases / "checkpoint-32")
+    assert stable_step(36) == 36
 
 
-def test_the_best_may_be_on_any_branch(branches: Path) -> None:
-    assert [best(branches).step, latest(branches).step] == [36, 36]  # type: ignore[union-attr]
-    worse = read_model_folder(branches / "checkpoint-36")
+def test_the_best_may_be_in_any_phase(phases: Path) -> None:
+    assert [best(phases).step, latest(phases).step] == [36, 36]  # type: ignore[union-attr]
+    worse = read_model_folder(phases / "checkpoint-36")
     assert worse.metadata
     worse.metadata.model_copy(update={"val_loss": 3.2}).write(worse.path)
-    assert best(branches).step == 30  # type: ignore[union-attr]
+    assert best(phases).step == 30  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("keep", "left"), [(1, [32, 36]), (2, [32, 36]), (3, [30, 32, 36]), (4, [20, 30, 32, 36])])
-def test_pruning_keeps_what_training_goes_on_from(branches: Path, keep: int, left: list[int]) -> None:
-    prune(branches, keep)
-    assert steps(checkpoints(branches)) == left
+def test_pruning_keeps_the_checkpoint_to_resume_from(phases: Path, keep: int, left: list[int]) -> None:
+    prune(phases, keep)
+    assert steps(checkpoints(phases)) == left
 
 
-def test_a_folder_with_a_final_name_that_is_no_model_is_told_and_is_no_checkpoint(branches: Path) -> None:
-    (branches / "checkpoint-20/config.json").unlink()
-    weights = branches / "checkpoint-30/model.safetensors"
+def test_a_broken_checkpoint_is_reported_and_not_listed(phases: Path) -> None:
+    (phases / "checkpoint-20/config.json").unlink()
+    weights = phases / "checkpoint-30/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    assert steps(checkpoints(branches)) == [10, 16, 18, 32, 36]
-    assert [error.message.split(": ")[0].rpartition("/")[2] for error in broken(branches)] == [
+    assert steps(checkpoints(phases)) == [10, 16, 18, 32, 36]
+    assert [error.message.split(": ")[0].rpartition("/")[2] for error in broken(phases)] == [
         "checkpoint-20 is not a complete model folder",
         "model.safetensors can't be read",
     ]

@@ -15,6 +15,7 @@ import pytest
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from localhub import Account, LocalHub
 from safetensors.torch import load, save
+from tokenizers import Tokenizer
 
 from echoself_action.config.mode_inputs import ReviewInputs
 from echoself_action.hub.huggingface_compat import xet_disabled
@@ -180,6 +181,12 @@ def not_numbers(weights: bytes) -> dict[str, bytes]:
     return {"model.safetensors": save(tensors, {"format": "pt"})}
 
 
+def with_a_token(tokenizer: bytes) -> bytes:
+    backend = Tokenizer.from_str(tokenizer.decode())
+    assert backend.add_tokens(["the"]) == 1
+    return backend.to_str().encode()
+
+
 HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
     "a pickle beside the weights": (
         lambda _: {"pytorch_model.bin": pickle.dumps(Bomb())},
@@ -194,7 +201,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
         "can't be read",
     ),
     "an enormous config": (lambda it: config(it, n_layer=1 << 40), "a size below 1 or above"),
-    "a config of another shape": (lambda it: config(it, n_embd=32), "does not fit its config.json"),
+    "a config of another shape": (lambda it: config(it, n_embd=32), "does not match its config.json"),
     "code beside the model": (
         lambda it: config(it, auto_map={"AutoModelForCausalLM": "evil.Model"}) | {"evil.py": b"open('exploded', 'w')"},
         "evil.py is not an allowed file",
@@ -215,6 +222,10 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
     "weights that are no numbers": (
         lambda it: not_numbers(it["model.safetensors"]) | {"training_metadata.json": b"{}"},
         "has different logits in transformers than here",
+    ),
+    "a tokenizer that exceeds vocab_size": (
+        lambda it: {"tokenizer.json": with_a_token(it["tokenizer.json"])},
+        "has token ids up to 257, and config.json says vocab_size=257",
     ),
     "a kernel from elsewhere": (lambda it: config(it, attn_implementation="evil/kernel"), "attn_implementation"),
     "a tokenizer of nothing": (lambda _: {"tokenizer.json": b"{}"}, "tokenizer.json"),
