@@ -1,1 +1,1 @@
-"""Checkpoints that other programs wrote as pickles: read without running a thing, or refused in one sentence."""
+"""Checkpoint formats of other programs: imported without running code in their pickles, and exported."""

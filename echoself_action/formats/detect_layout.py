@@ -1,4 +1,4 @@
-"""Recognises the layout of a `.pt` by its top-level keys, and finds its state dict, step and losses."""
+"""Detects the layout of a `.pt` by its top-level keys, and finds its state dict, step and losses."""
 
 import math
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from .registry import LAYOUTS, PREFIXES, RAW, Layout, format_of, known_layouts
 from .torch_file.archive import Archive, refuse
 
 
-def recognise(archive: Archive, content: object) -> tuple[Layout, dict[str, Array]]:
-    """The layout, and its state dict under plain names. Raises CheckpointError where nobody here knows the file."""
+def detect_layout(archive: Archive, content: object) -> tuple[Layout, dict[str, Array]]:
+    """The layout, and the state dict without name prefixes. Raises CheckpointError if the layout is not recognised."""
     if not isinstance(content, Mapping):
-        refuse(archive.path, f"holds a {type(content).__name__}, and a checkpoint is a dict")
+        refuse(archive.path, f"contains a {type(content).__name__}, expected a dict")
     plain = {key for key in content if isinstance(key, str)}
     layout = next((layout for layout in LAYOUTS if layout.keys <= plain), None)
     if layout is None and content and all(isinstance(value, np.ndarray) for value in content.values()):
@@ -31,7 +31,7 @@ def recognise(archive: Archive, content: object) -> tuple[Layout, dict[str, Arra
 
 def _state_dict(archive: Archive, weights: object) -> dict[str, Array]:
     if not isinstance(weights, Mapping) or not weights:
-        refuse(archive.path, "has no state dict where its layout keeps it")
+        refuse(archive.path, "has no state dict under the key of its layout")
     plain: dict[str, Array] = {}
     for key, tensor in weights.items():
         if not isinstance(key, str) or not isinstance(tensor, np.ndarray):
@@ -40,7 +40,7 @@ def _state_dict(archive: Archive, weights: object) -> dict[str, Array]:
         while name.startswith(PREFIXES):
             name = name.removeprefix(PREFIXES[0]).removeprefix(PREFIXES[1])
         if name in plain:
-            refuse(archive.path, f"has two tensors {name[:100]}")
+            refuse(archive.path, f"has two tensors named {name[:100]}")
         plain[name] = tensor
     return plain
 
@@ -63,17 +63,17 @@ def describe(archive: Archive, layout: Layout, content: Mapping[Any, Any], weigh
 
 
 def places(content: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
-    """Where a layout keeps its step and its losses."""
+    """The mappings in which a layout may store its step and its losses."""
     return [content, *(content[key] for key in ("metadata", "metrics") if isinstance(content.get(key), Mapping))]
 
 
 def first(found: list[Mapping[Any, Any]], keys: tuple[str, ...]) -> object:
-    """What the first place has under the first of `keys`, or None."""
+    """The first value in `found` under one of `keys`, None if there is none."""
     return next((place[key] for place in found for key in keys if key in place), None)
 
 
 def number(value: object) -> float | None:
-    """A finite number as people write one: it may have been a NumPy scalar or a tensor without dimensions."""
+    """`value` as a finite float, if it is a number, a NumPy scalar or an array with one element; otherwise None."""
     if isinstance(value, np.ndarray):
         value = (as_float32(value) if value.dtype == BFLOAT16 else value).item() if value.size == 1 else None
     try:
@@ -84,6 +84,6 @@ def number(value: object) -> float | None:
 
 
 def shown(keys: list[object]) -> str:
-    """Keys for a message. Those that are no strings are not looked into: they may be anything, and of any size."""
+    """Keys, for a message. Other keys than strings are shown by type, because their repr could have any size."""
     names = [repr(key[:60]) if isinstance(key, str) else f"a {type(key).__name__}" for key in keys[:20]]
     return (", ".join(names) or "none") + (f" and {len(keys) - 20} more" if len(keys) > 20 else "")

@@ -1,6 +1,6 @@
-"""Which checkpoints lie below a folder? Model folders, and `.pt` files where EchoSelf's workflows and nanoGPT leave them.
+"""Finds checkpoints below a folder: model folders, and `.pt` files that EchoSelf's workflows and nanoGPT save.
 
-Files are found by name, and told apart by what they state: the held-out loss first, then the steps.
+Files are found by name, and ranked by what they record: the held-out loss first, then the step.
 """
 
 import json
@@ -19,23 +19,26 @@ from .detect_layout import number
 from .torch_file.reader import read_torch_file
 
 NAMES = ("latest_checkpoint.pt", "best_model.pt", "best_model_export.pt", "ckpt.pt")
-CACHE = ("cache", "checkpoints")  # in such a folder, every .pt is a checkpoint
-CACHE_INDEX = "metadata.json"  # beside `checkpoints`: what NanEcho's cache says of each file
-PROGRESS = ".training-progress"  # the one hidden folder that holds checkpoints
+CACHE = ("cache", "checkpoints")  # in a folder with this path, every .pt is a checkpoint
+CACHE_INDEX = "metadata.json"  # beside `checkpoints`: the index of NanEcho's cache, with an entry for each file
+PROGRESS = ".training-progress"  # the only hidden folder that is searched
 MOST_FOLDERS, MOST_CHECKPOINTS, DEEPEST = 20_000, 200, 10
 _SKIPPED = {"node_modules", "__pycache__", "site-packages"}
 _SET_ASIDE = "superseded-"
 _LARGEST_INDEX = 16 << 20  # bytes
 _STEPS = ("iter_num", "iteration", "global_step", "step")
-_LOSSES = ("val_loss", "best_val_loss")  # of these weights, before the lowest of their run; `loss` may be of training
+_LOSSES = (
+    "val_loss",
+    "best_val_loss",
+)  # that of these weights first, then the lowest of their run; `loss` may be the training loss
 _OPTIMIZERS = ("optimizer", "optimizer_state_dict")
 
 
 @dataclass(frozen=True)
 class FoundCheckpoint:
-    """A checkpoint that was found, by what it states of itself. `val_loss` is in nats per token.
+    """A checkpoint that was found, and what it records. `val_loss` is in nats per token.
 
-    `refused` is one sentence on why it can't be read, "" where it can.
+    `refused` is the reason why it can't be read, "" if it can.
     """
 
     path: Path
@@ -47,35 +50,34 @@ class FoundCheckpoint:
 
     def __str__(self) -> str:
         step = "no step" if self.step is None else f"step {self.step:,}"
-        loss = "no held-out loss stated" if self.val_loss is None else f"held-out loss {self.val_loss:.4f}"
+        loss = "no held-out loss recorded" if self.val_loss is None else f"held-out loss {self.val_loss:.4f}"
         line = self.refused or f"{self.path}: {self.layout}; {step}; {loss}"
         return "".join(
             letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line
-        )  # a path may be anything
+        )  # a path may contain any character
 
 
 @dataclass(frozen=True)
 class Found:
-    """What lies below a folder; `cut_short` is why not everything there was looked at, "" where it was."""
+    """The checkpoints below a folder; `cut_short` is the reason why the search ended early, "" if it did not."""
 
     candidates: list[FoundCheckpoint]
     cut_short: str = ""
 
 
 def find_checkpoints(root: Path, skip: Path | None = None) -> Found:
-    """The checkpoints below `root`, best first; without the model folders that lie directly in `skip`.
+    """The checkpoints below `root`, best first, without the model folders directly in `skip`.
 
-    Nothing is followed out of `root`, and nothing in a file is run. What can't be read is listed, with its reason.
+    Links out of `root` are not followed, and no code in a file is run. Files that can't be read are listed with the reason.
     """
     paths, cut_short = _walk(root, skip)
-    return Found(ranked(_look_at(path, root) for path in paths), cut_short)
+    return Found(ranked(_inspect(path, root) for path in paths), cut_short)
 
 
 def ranked(candidates: Iterable[FoundCheckpoint]) -> list[FoundCheckpoint]:
-    """By the lowest held-out loss, ties by step; those that state no loss after those that do; refused ones last.
+    """Sorted by held-out loss, lowest first, then by step, highest first. Those without a loss follow; refused ones are last.
 
-    What is equal in both may differ in having an optimizer state, and otherwise is the same model: the path then only
-    makes the order the same on every machine.
+    Of those with equal loss and step, one with an optimizer state is first. The path makes the order the same on all machines.
     """
     return sorted(
         candidates,
@@ -91,7 +93,7 @@ def ranked(candidates: Iterable[FoundCheckpoint]) -> list[FoundCheckpoint]:
 
 def _walk(root: Path, skip: Path | None) -> tuple[list[Path], str]:
     """Paths that may be checkpoints, nearest first, each file once."""
-    found: dict[Path, Path] = {}  # where it is in the end -> how it was found
+    found: dict[Path, Path] = {}  # resolved path -> path as found
     queue, seen = deque([(root, 0)]), 0
     while queue:
         folder, depth = queue.popleft()
@@ -102,7 +104,7 @@ def _walk(root: Path, skip: Path | None) -> tuple[list[Path], str]:
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
-            continue  # a folder of somebody else's
+            continue  # without permission to read it
         names = {entry.name for entry in entries}
         if "pyvenv.cfg" in names:
             continue
@@ -119,7 +121,7 @@ def _walk(root: Path, skip: Path | None) -> tuple[list[Path], str]:
 
 
 def _skipped(name: str) -> bool:
-    hidden = name.startswith(".") and name != PROGRESS  # git's, the environment's, and what is only half written
+    hidden = name.startswith(".") and name != PROGRESS  # .git, .venv, and folders that are still being written
     return hidden or name in _SKIPPED or name.startswith(_SET_ASIDE)
 
 
@@ -131,43 +133,43 @@ def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
 
-def _look_at(path: Path, root: Path) -> FoundCheckpoint:
+def _inspect(path: Path, root: Path) -> FoundCheckpoint:
     if not path.resolve().is_relative_to(root.resolve()):
         return FoundCheckpoint(path, refused=f"{path} is a link that leads out of {root}. It was not followed.")
     try:
-        return _folder(path) if path.is_dir() else _file(path)
+        return _inspect_folder(path) if path.is_dir() else _inspect_file(path)
     except CheckpointError as error:
         return FoundCheckpoint(path, refused=error.message)
-    except Exception as error:  # whatever a stranger's file brings about, the search goes on
+    except Exception as error:  # an untrusted file may raise any error; the search continues
         return FoundCheckpoint(path, refused=f"{path} can't be read ({type(error).__name__}: {error}). It was not used.")
 
 
-def _folder(path: Path) -> FoundCheckpoint:
+def _inspect_folder(path: Path) -> FoundCheckpoint:
     folder = read_model_folder(path)
     loss = folder.metadata.val_loss if folder.metadata else None
     return FoundCheckpoint(path, "model folder", folder.step, _loss(loss), folder.has_training_state)
 
 
-def _file(path: Path) -> FoundCheckpoint:
-    foreign = read_torch_file(path)
-    inner = [foreign.content[key] for key in ("metadata", "metrics") if isinstance(foreign.content.get(key), Mapping)]
-    stated = [foreign.content, *inner, *_index_entry(path)]
-    step = next((place[key] for place in stated for key in _STEPS if type(place.get(key)) is int), None)
-    losses = (_loss(place.get(key)) for key in _LOSSES for place in stated)
+def _inspect_file(path: Path) -> FoundCheckpoint:
+    file = read_torch_file(path)
+    inner = [file.content[key] for key in ("metadata", "metrics") if isinstance(file.content.get(key), Mapping)]
+    recorded = [file.content, *inner, *_index_entry(path)]
+    step = next((place[key] for place in recorded for key in _STEPS if type(place.get(key)) is int), None)
+    losses = (_loss(place.get(key)) for key in _LOSSES for place in recorded)
     val_loss = next((loss for loss in losses if loss is not None), None)
-    optimizers = (foreign.content.get(key) for key in _OPTIMIZERS)
+    optimizers = (file.content.get(key) for key in _OPTIMIZERS)
     has_optimizer = any(isinstance(optimizer, Mapping) and optimizer for optimizer in optimizers)
-    return FoundCheckpoint(path, foreign.layout.name, step, val_loss, has_optimizer)
+    return FoundCheckpoint(path, file.layout.name, step, val_loss, has_optimizer)
 
 
 def _loss(value: object) -> float | None:
-    """A loss above 0: EchoSelf's scripts write 0.0 or infinity where they know none."""
+    """A loss above 0: EchoSelf's scripts write 0.0 or infinity for an unknown loss."""
     loss = None if value is None else number(value)
     return loss if loss is not None and loss > 0 else None
 
 
 def _index_entry(path: Path) -> list[Mapping[str, Any]]:
-    """What the index of NanEcho's cache says of the file, if it lies in one."""
+    """The entry of the file in the index of NanEcho's cache, if it is in one."""
     index = path.parent.parent / CACHE_INDEX
     try:
         if path.parent.parts[-2:] != CACHE or index.is_symlink() or index.stat().st_size > _LARGEST_INDEX:

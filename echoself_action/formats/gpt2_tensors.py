@@ -1,6 +1,7 @@
-"""GPT-2's tensors in whatever file: told by their names, and held to their shapes.
+"""GPT-2's tensors in a checkpoint: their names, their shapes, and the orientation of the matrices.
 
-nn.Linear keeps a matrix as (out, in): nanoGPT and most trainers. GPT-2's own files, and transformers, keep (in, out).
+nn.Linear, and with it nanoGPT and most trainers, stores a matrix as (out, in). OpenAI's GPT-2 and transformers (Conv1D) store
+(in, out).
 """
 
 from collections.abc import Mapping
@@ -18,54 +19,56 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _Numbers = TypeVar("_Numbers", Array, "Tensor")
-_TURNED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
-_BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask, where PyTorch had no flash attention
+_TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+_BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask, for versions of PyTorch without flash attention
 
 
-def turned(tensors: Mapping[str, _Numbers]) -> dict[str, _Numbers]:
-    """Views in the other orientation: of weights or of AdamW's moments, from nn.Linear's to GPT-2's or back."""
-    return {name: tensor.T if name.endswith(_TURNED) and tensor.ndim == 2 else tensor for name, tensor in tensors.items()}
+def transposed(tensors: Mapping[str, _Numbers]) -> dict[str, _Numbers]:
+    """Views in the other orientation, of weights or of AdamW's moments: from nn.Linear's to GPT-2's or back."""
+    return {name: tensor.T if name.endswith(_TRANSPOSED) and tensor.ndim == 2 else tensor for name, tensor in tensors.items()}
 
 
-def gpt2_names(foreign: TorchFile) -> dict[str, Array]:
-    """The tensors under GPT-2's full names, without mask buffers; some writers leave the `transformer.` out."""
+def tensors_by_gpt2_name(file: TorchFile) -> dict[str, Array]:
+    """The tensors by GPT-2's full names, without mask buffers. Some programs omit the prefix `transformer.`."""
     found: dict[str, Array] = {}
-    for name, tensor in foreign.weights.items():
+    for name, tensor in file.weights.items():
         if name.endswith(_BUFFERS):
             continue
         full = name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
         if full in found:
-            foreign.refuse(f"has two tensors {full[:100]}")
+            file.refuse(f"has two tensors named {full[:100]}")
         found[full] = tensor
     return found
 
 
-def is_turned(foreign: TorchFile, stored: Mapping[str, Array]) -> bool:
-    """Whether the matrices lie as nn.Linear keeps them, by the one whose shape tells: c_attn, width by three widths."""
+def stored_as_linear(file: TorchFile, stored: Mapping[str, Array]) -> bool:
+    """Whether matrices are stored as (out, in), as in nn.Linear, by the shape of c_attn, which is not square."""
     name = "transformer.h.0.attn.c_attn.weight"
     shape: tuple[int, ...] = stored[name].shape if name in stored else ()
     if len(shape) == 2 and shape[0] == 3 * shape[1]:
         return True
     if len(shape) != 2 or shape[1] != 3 * shape[0]:
-        foreign.refuse(f"has {name} of the shape {shape}, and GPT-2's is a width by three" if shape else f"has no {name}")
+        file.refuse(
+            f"has {name} of shape {shape}, expected (n_embd, 3 * n_embd) or its transpose" if shape else f"has no {name}"
+        )
     return False
 
 
 def shapes(config: GPT2Config) -> dict[str, tuple[int, ...]]:
-    """The parameters in the order of nanoGPT's `named_parameters`, the tied head left out, as nn.Linear keeps them."""
-    return {name: shape[::-1] if name.endswith(_TURNED) else shape for name, shape in gpt2_config.shapes(config).items()}
+    """The shapes of the parameters as in nn.Linear, in the order of nanoGPT's `named_parameters`, without the tied head."""
+    return {name: shape[::-1] if name.endswith(_TRANSPOSED) else shape for name, shape in gpt2_config.shapes(config).items()}
 
 
-def checked(foreign: TorchFile, config: GPT2Config, linear: bool, where: str) -> dict[str, Array]:
-    """The parameters in the order of `shapes`, each of its shape, and of finite floating-point numbers.
+def gpt2_weights(file: TorchFile, config: GPT2Config, linear: bool, against: str) -> dict[str, Array]:
+    """The parameters in the order of `shapes`, checked: each has its shape and finite floating-point values.
 
-    `where` is what says the sizes. Raises CheckpointError where a tensor is missing, another one, or no number.
+    `against` names the source of the sizes, for messages. Raises CheckpointError if a tensor is missing, unexpected or invalid.
     """
-    stored = gpt2_names(foreign)
-    tie(foreign, stored, TOKENS)
-    return check_weights(foreign, stored, shapes(config) if linear else gpt2_config.shapes(config), where)
+    stored = tensors_by_gpt2_name(file)
+    tie(file, stored, TOKENS)
+    return check_weights(file, stored, shapes(config) if linear else gpt2_config.shapes(config), against)
 
 
 def logits(config: GPT2Config, weights: Mapping[str, Array], linear: bool, ids: "Tensor") -> "Tensor":
-    """The writer's arithmetic on the writer's tensors, in fp32: (batch, length) -> (batch, length, vocab_size)."""
+    """The original program's logits from its own tensors, in fp32: (batch, length) -> (batch, length, vocab_size)."""
     return cast("Tensor", deferred(".reference_logits", "gpt2_logits")(config, weights, linear, ids))

@@ -1,6 +1,7 @@
-"""Another program's run, carried over: its `.pt` becomes a checkpoint that training goes on from.
+"""Imports a `.pt` of another program as a checkpoint that training can resume from.
 
-The folder gets its name only when transformers computes from it what the program's own arithmetic does from the file.
+The folder gets its final name only after transformers computed the same logits from it as the original forward pass does from
+the file.
 """
 
 import platform
@@ -24,18 +25,18 @@ from .imported_model import ImportedModel
 from .registry import format_of, format_of_suffix, known_layouts
 from .torch_file.reader import read_torch_file
 
-_GPT2_VOCABULARY, _PADDED = 50257, 50432  # nanoGPT pads to 64; others to 128 and 256
-_SEED = 1337  # of nanoGPT's train.py, which does not write it down
+_GPT2_VOCABULARY, _PADDED = 50257, 50432  # nanoGPT pads to a multiple of 64; others of 128 and 256
+_SEED = 1337  # of nanoGPT's train.py, which does not record it
 
 
 def import_checkpoint(
     path: Path, output_dir: Path, tokenizer: str | None, note: Callable[[str], None], n_head: int | None = None
 ) -> ModelFolder:
-    """The `.pt` at `path` as `checkpoint-<step>` in `output_dir`; the one that is there already, where it is of this file.
+    """Import the `.pt` at `path` as `checkpoint-<step>` in `output_dir`, unless that was imported from the same file already.
 
-    `tokenizer` is a spec, or None to find the vocabulary; `n_head` is for files that do not say it. Another checkpoint of the
-    same step is set aside.
-    Raises CheckpointError where the file can't be used, is of a layout that can't be converted, or fails parity.
+    `tokenizer` is a spec, or None to find the vocabulary; `n_head` is for files that do not record it. Another checkpoint of
+    the same step is set aside.
+    Raises CheckpointError if the file is invalid, has a layout that can't be converted, or fails the parity check.
     """
     return import_model(read_checkpoint_file(path, note, n_head), output_dir, tokenizer, note)
 
@@ -62,24 +63,24 @@ def import_model(source: ImportedModel, output_dir: Path, tokenizer: str | None,
 
 
 def read_checkpoint_file(path: Path, note: Callable[[str], None], n_head: int | None = None) -> ImportedModel:
-    """The `.pt` at `path`, checked. Raises CheckpointError where it can't be used, or not be converted.
+    """Read and check the `.pt` at `path`. Raises CheckpointError if it is invalid or can't be converted.
 
-    Which model it is, the names of its tensors say: every trainer's layout has held more than one.
+    The names of its tensors determine the architecture: trainers have saved several in one layout.
     """
     if by_suffix := format_of_suffix(path.suffix):
         return by_suffix.read(path, n_head)
-    foreign = read_torch_file(path)
-    note(foreign.description)
-    recognised = format_of(foreign.layout.name, foreign.weights.keys())
+    file = read_torch_file(path)
+    note(file.description)
+    recognised = format_of(file.layout.name, file.weights.keys())
     if recognised is None:
-        foreign.refuse(
-            f"has the layout '{foreign.layout.name}', but its tensors are not those of a recognised model: "
-            f"{shown(list(foreign.weights))}",
-            "Known are GPT-2 (`transformer.wte.weight`, `transformer.h.0.attn.c_attn.weight`, with or without `transformer.`) "
-            "and NanEcho (`token_embedding.weight`, `blocks.0.attn.qkv.weight`), in these layouts: "
+        file.refuse(
+            f"has the layout '{file.layout.name}', but its tensors are not those of a recognised model: "
+            f"{shown(list(file.weights))}",
+            "Supported models: GPT-2 (`transformer.wte.weight`, `transformer.h.0.attn.c_attn.weight`, with or without "
+            "`transformer.`) and NanEcho (`token_embedding.weight`, `blocks.0.attn.qkv.weight`), in these layouts: "
             f"{known_layouts()}.",
         )
-    return recognised.read(foreign, n_head)
+    return recognised.read(file, n_head)
 
 
 def _write(source: ImportedModel, tokenizer: Tokenizer, final: Path, note: Callable[[str], None]) -> ModelFolder:
@@ -97,7 +98,7 @@ def _write(source: ImportedModel, tokenizer: Tokenizer, final: Path, note: Calla
             write_state(folder, _state(source, digest))
             if source.spare:
                 write_spare(folder, source.spare)
-    note(f"imported as {final}; stock transformers against the file's own arithmetic: {parity_text(parity)}")
+    note(f"imported as {final}; transformers compared with the original forward pass: {parity_text(parity)}")
     for remark in source.remarks:
         note(remark)
     if not source.moments:
@@ -106,12 +107,12 @@ def _write(source: ImportedModel, tokenizer: Tokenizer, final: Path, note: Calla
 
 
 def _vocabulary(path: Path, source: ImportedModel, spec: str | None, note: Callable[[str], None]) -> Tokenizer:
-    """The vocabulary that is named, that lies where nanoGPT keeps it, or GPT-2's by its size; else bare ids."""
+    """The given tokenizer; otherwise one beside the file, or GPT-2's if the size matches; otherwise plain ids."""
     size, dataset = source.config.vocab_size, str(source.settings.get("dataset", ""))
-    if spec is None and (path.parent / TOKENIZER_FILE).is_file():  # as in a folder of transformers
+    if spec is None and (path.parent / TOKENIZER_FILE).is_file():  # as transformers saves it
         note(f"its vocabulary is in {path.parent / 'tokenizer.json'}")
-        return _fitting(path, load_tokenizer(path.parent), size, note)
-    # train.py takes data/<dataset>/ beside the folder of ckpt.pt; the name is a stranger's, and leads nowhere else
+        return _checked_size(path, load_tokenizer(path.parent), size, note)
+    # train.py reads data/<dataset>/ beside the folder of ckpt.pt; the name is untrusted, and must not lead elsewhere
     places = [path.parent / "meta.pkl"]
     if dataset.replace("_", "").replace("-", "").isalnum():
         places.append(path.parent.parent / "data" / dataset / "meta.pkl")
@@ -125,23 +126,24 @@ def _vocabulary(path: Path, source: ImportedModel, spec: str | None, note: Calla
         looked = " or ".join(map(str, places))
         note(
             f"the meaning of its {size} token ids is unknown: {looked} is missing. "
-            "The model is exact, and its text is its ids, as numbers; give `tokenizer` to import it with its own"
+            "The model is imported exactly, but its text consists of ids, as numbers; give `tokenizer` to change that"
         )
         return ids_tokenizer(size)
-    return _fitting(path, make_tokenizer(spec, lambda: iter(())), size, note)
+    return _checked_size(path, make_tokenizer(spec, lambda: iter(())), size, note)
 
 
-def _fitting(path: Path, tokenizer: Tokenizer, size: int, note: Callable[[str], None]) -> Tokenizer:
+def _checked_size(path: Path, tokenizer: Tokenizer, size: int, note: Callable[[str], None]) -> Tokenizer:
     if tokenizer.vocab_size > size:
         raise CheckpointError(
-            f"{path} has {size:,} ids, and the tokenizer {tokenizer.name} has {tokenizer.vocab_size:,}. Nothing was written.",
+            f"{path} has {size:,} token ids, but the tokenizer {tokenizer.name} has {tokenizer.vocab_size:,}. "
+            "Nothing was written.",
             "Give the tokenizer that the model was trained with.",
         )
     if tokenizer.vocab_size < size:
         spare = size - tokenizer.vocab_size
         note(
-            f"the model has {size:,} rows for {tokenizer.vocab_size:,} tokens: the {spare} it was padded with "
-            "are kept, because they are part of its softmax and of its optimizer state"
+            f"the token embedding is padded: it has {size:,} rows for {tokenizer.vocab_size:,} tokens. The {spare} padding "
+            "rows are kept, because they are part of the softmax and of the optimizer state"
         )
     return tokenizer
 
@@ -154,7 +156,7 @@ def _metadata(source: ImportedModel, tokenizer: Tokenizer, digest: str) -> Metad
         tokens_seen=_sequences(source) * source.config.block_size,
         elapsed_s=0.0,
         train_loss=source.train_loss,
-        val_loss=None,  # nobody knows on which text: train measures it on the corpus that it is given
+        val_loss=None,  # the text it was measured on is unknown; train measures it on its own corpus
         best_val_loss=source.best_val_loss,
         best_step=None,
         parameters=sum(tensor.size for tensor in source.weights.values()),
@@ -188,7 +190,7 @@ def _state(source: ImportedModel, digest: str) -> TrainingState:
 
 
 def _schedule(source: ImportedModel) -> Schedule:
-    """nanoGPT's own where ours has the same form: warmup, then a cosine to a tenth. Else one that has ended."""
+    """nanoGPT's schedule if ours has the same form, a warmup and a cosine decay to a tenth; otherwise one that has ended."""
     settings = source.settings
     try:
         peak, least = float(settings["learning_rate"]), float(settings["min_lr"])

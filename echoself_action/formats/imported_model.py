@@ -1,4 +1,4 @@
-"""What every foreign checkpoint is, once it was checked: the content of a model folder, and the arithmetic to hold it to."""
+"""A checkpoint of another program after its checks: the content of a model folder, and the logits to compare it with."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HEAD = "lm_head.weight"
-MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter, beside its count of steps
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of each parameter, besides its step count
 _SHOWN = 4  # problems in a message
 
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A checked checkpoint, under the names and in the orientation of our model; tensors are views of the mapped file.
+    """A checked checkpoint, with the names and the orientation of our model; tensors are views of the mapped file.
 
-    `moments` is AdamW's state as `training.optimizer.moments` gives it, empty where there is none. `logits` is the writer's
-    own arithmetic on the writer's own tensors, in fp32: (batch, length) -> (batch, length, vocab_size). `settings` are those
-    of the training, under nanoGPT's names; `vocabulary` is the tokenizer that the file itself names. `remarks` are what
-    whoever uses the model has to know; `spare` are tensors that our model has no place for, and their own program wants back.
+    `moments` is AdamW's state in the form of training_state, empty if there is none. `logits` is the original program's forward
+    pass on its own tensors, in fp32: (batch, length) -> (batch, length, vocab_size). `settings` are the training settings under
+    nanoGPT's names; `vocabulary` is the tokenizer that the file names. `remarks` are notes for users of the model. `spare` are
+    tensors that our model does not have, kept for an export to the original program.
     """
 
     origin: Origin
@@ -44,57 +44,62 @@ class ImportedModel:
 
     @property
     def has_state(self) -> bool:
-        """Whether there is more to keep than the model."""
+        """Whether there is state to store besides the model."""
         return bool(self.moments or self.spare)
 
 
 def check_weights(
-    foreign: TorchFile, stored: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], against: str
+    file: TorchFile, stored: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], against: str
 ) -> dict[str, Array]:
-    """The tensors in the order of `expected`: name -> shape. Raises CheckpointError where they contradict it (`against`)."""
+    """The tensors in the order of `expected`, which maps names to shapes.
+
+    Raises CheckpointError if they do not match; `against` names the source of the shapes.
+    """
     problems = [f"{name} is missing" for name in expected if name not in stored]
     problems += [f"{name[:100]} is not a tensor of this model" for name in stored if name not in expected]
     problems += [
-        f"{name} has the shape {stored[name].shape} and not {shape}"
+        f"{name} has the shape {stored[name].shape}, expected {shape}"
         for name, shape in expected.items()
         if name in stored and stored[name].shape != shape
     ]
-    problems += [f"{name} is of {type_name(tensor)}" for name, tensor in stored.items() if not is_floating_point(tensor)]
+    problems += [
+        f"{name} has the dtype {type_name(tensor)}" for name, tensor in stored.items() if not is_floating_point(tensor)
+    ]
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        foreign.refuse(f"contradicts {against}: {'; '.join(problems[:_SHOWN])}{more}")
+        file.refuse(f"contradicts {against}: {'; '.join(problems[:_SHOWN])}{more}")
     for name in expected:
-        require_numbers(foreign, name, stored[name])
+        require_finite(file, name, stored[name])
     return {name: stored[name] for name in expected}
 
 
-def tie(foreign: TorchFile, stored: dict[str, Array], tokens: str) -> None:
-    """Take the head out, which is the token embedding again; of a file that has one of the two, it becomes that.
+def tie(file: TorchFile, stored: dict[str, Array], tokens: str) -> None:
+    """Remove the output head, which is tied to the token embedding. If only the head is stored, it becomes the embedding.
 
-    Raises CheckpointError where it is another matrix.
+    Raises CheckpointError if both are stored and differ.
     """
     head = stored.pop(HEAD, None)
     if head is not None and not np.array_equal(head, stored.setdefault(tokens, head)):
-        foreign.refuse(f"has an {HEAD} that is not its {tokens}, and this model ties the two")
+        file.refuse(f"has an {HEAD} that differs from its {tokens}, but this model ties the two")
 
 
 def state_of(optimizer: Any) -> Any:
-    """What an optimizer's state dict keeps of each parameter, whatever that is; None where it has taken no step, or is none."""
+    """The unchecked state of the parameters in an optimizer's state dict; None if it has taken no step, or is invalid."""
     state = optimizer.get("state") if isinstance(optimizer, Mapping) else None
     return None if isinstance(state, Mapping) and not state else state
 
 
-def check_moments(foreign: TorchFile, found: Mapping[str, Any], weights: Mapping[str, Array]) -> None:
-    """Raises CheckpointError where one, by `<moment>.<name>`, is not of its parameter's shape, or holds what is no number."""
+def check_moments(file: TorchFile, found: Mapping[str, Any], weights: Mapping[str, Array]) -> None:
+    """Raises CheckpointError if a moment, by `<moment>.<name>`, has another shape than its parameter, or is not finite."""
     for key, tensor in found.items():
         shape = weights[key.partition(".")[2]].shape
         if not isinstance(tensor, np.ndarray) or tensor.shape != shape or not is_floating_point(tensor):
-            foreign.refuse(f"has an optimizer state that does not fit the model: {key}")
-        require_numbers(foreign, key, tensor)
+            file.refuse(f"has an optimizer state that does not match the model: {key}")
+        require_finite(file, key, tensor)
 
 
-def require_numbers(foreign: TorchFile, name: str, tensor: Array) -> None:
-    """Raises CheckpointError where the tensor holds NaN or infinity."""
+def require_finite(file: TorchFile, name: str, tensor: Array) -> None:
+    """Raises CheckpointError if the tensor contains NaN or infinity."""
     if not is_finite(tensor):
-        foreign.refuse(f"has weights that are not numbers: {name} holds NaN or infinity")
-    foreign.archive.release()
+        file.refuse(f"has invalid values: {name} contains NaN or infinity")
+    file.archive.release()

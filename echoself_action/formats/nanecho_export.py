@@ -1,6 +1,6 @@
-"""A model folder as a training cache of NanEcho's (github.com/9cog/echoself, training_cache.py).
+"""Exports a model folder as a training cache of NanEcho (github.com/9cog/echoself, training_cache.py).
 
-Its trainer goes on from the cache, and its runtime reads the one checkpoint in it.
+Its trainer resumes from the cache, and its runtime loads the one checkpoint in it.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ from ..model.nanecho import NanEchoConfig
 from ..training.optim.adamw import BETAS
 from ..training.training_state import read_spare
 from .imported_model import HEAD, MOMENTS
-from .nanecho import FLAGS, TOKENS, gpt2_names, turned
+from .nanecho import FLAGS, TOKENS, gpt2_name_map, maybe_transposed
 from .torch_file.writer import kept_moments, plain_settings, save_pt
 
 _UNKNOWN_LOSS = 1e9
-# What the trainer's own checkpoints say of their model, and what its NanEchoConfig can be told besides.
+# The fields that the trainer's checkpoints record, and the other arguments of its NanEchoConfig.
 _CONFIG = (
     *("vocab_size", "n_embd", "n_head", "n_layer", "block_size", "dropout", "bias"),
     *("initial_connections", "connection_growth_rate", "max_connections"),
@@ -43,11 +43,11 @@ def export(folder: ModelFolder, output_dir: Path) -> tuple[Path, str]:
 
 
 def export_nanecho(folder: ModelFolder, place: Path) -> Path:
-    """Write `folder` as the cache `place`: its metadata.json, and the checkpoint, whose path is returned.
+    """Write `folder` as the cache `place`, metadata.json and one checkpoint; returns the path of the checkpoint.
 
-    Raises CheckpointError where NanEcho can't compute this model exactly.
+    Raises CheckpointError if NanEcho can't compute this model exactly.
     """
-    config, held, moments = _in_their_names(folder)
+    config, state_dict, moments = _nanecho_state(folder)
     facts = folder.metadata
     settings = plain_settings(folder)
     order = parameters(config)
@@ -58,7 +58,7 @@ def export_nanecho(folder: ModelFolder, place: Path) -> Path:
         "batch_size": settings.get("batch_size", 8),
         "block_size": config.block_size,
     }
-    ratio = next((tensor.item() for name, tensor in held.items() if name.endswith("_current_ratio_tensor")), 1.0)
+    ratio = next((tensor.item() for name, tensor in state_dict.items() if name.endswith("_current_ratio_tensor")), 1.0)
     written = datetime.fromtimestamp((folder.path / WEIGHTS_FILE).stat().st_mtime, UTC)
     name = f"ckpt_{written:%Y%m%d_%H%M%S}_{folder.step}_{_digest(model_config)}_{_digest(data_config)}"
     both = {
@@ -74,8 +74,8 @@ def export_nanecho(folder: ModelFolder, place: Path) -> Path:
         "checkpoint_id": name,
     }
     checkpoint = both | {
-        "model_state_dict": held,
-        "optimizer_state_dict": _optimizer(order, held, moments, settings),
+        "model_state_dict": state_dict,
+        "optimizer_state_dict": _optimizer(order, state_dict, moments, settings),
         "scheduler_state_dict": None,
         "timestamp": written.isoformat(),
         "format": "nanecho-pytorch-v1",
@@ -102,8 +102,8 @@ def export_nanecho(folder: ModelFolder, place: Path) -> Path:
     return path
 
 
-def _in_their_names(folder: ModelFolder) -> tuple[NanEchoConfig, dict[str, Tensor], dict[str, Tensor]]:
-    """The config, the whole state dict and the optimizer's moments as NanEcho has them."""
+def _nanecho_state(folder: ModelFolder) -> tuple[NanEchoConfig, dict[str, Tensor], dict[str, Tensor]]:
+    """The config, the state dict and the optimizer's moments under NanEcho's names."""
     ours, weights, moments = folder.config, load_model(folder).state_dict(), kept_moments(folder)
     if isinstance(ours, GPT2Config):
         if ours.activation != "gelu" or ours.layer_norm_epsilon != 1e-5:
@@ -112,42 +112,42 @@ def _in_their_names(folder: ModelFolder) -> tuple[NanEchoConfig, dict[str, Tenso
             name: getattr(ours, name) for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "dropout")
         }
         sizes |= dict.fromkeys(("enable_adaptive_attention", *FLAGS), False)
-        names = [place for place in gpt2_names(ours) if place[1] in weights]
-        # a stock GPT-2 has biases, which are zero where nn.Linear had none; a trained one is not
+        names = [place for place in gpt2_name_map(ours) if place[1] in weights]
+        # a stock GPT-2 always has biases, which are all zero if it was converted from a model without them
         linear = [weights[gpt2] for name, gpt2, _ in names if name.endswith(".bias") and "ln" not in name]
         bias = any(bool(tensor.any()) for tensor in linear)
         config = NanEchoConfig(**sizes, bias=bias, legacy=True, current_iteration=folder.step, initial_connections=1.0)
         spare = read_spare(folder.path)
         expected = shapes(config)
         names = [place for place in names if place[0] in expected]
-        held = {name: torch.zeros(shape) for name, shape in expected.items()}  # what adaptive attention would need, and biases
-        held |= {name: torch.ones(shape) for name, shape in expected.items() if name.endswith((".mask", "_ratio_tensor"))}
-        held |= {name: tensor for name, tensor in spare.items() if expected.get(name) == tuple(tensor.shape)}
-        held |= {name: turned(weights[gpt2], turn).contiguous() for name, gpt2, turn in names}
+        state_dict = {name: torch.zeros(shape) for name, shape in expected.items()}  # for adaptive attention and biases
+        state_dict |= {name: torch.ones(shape) for name, shape in expected.items() if name.endswith((".mask", "_ratio_tensor"))}
+        state_dict |= {name: tensor for name, tensor in spare.items() if expected.get(name) == tuple(tensor.shape)}
+        state_dict |= {name: maybe_transposed(weights[gpt2], transpose).contiguous() for name, gpt2, transpose in names}
         moments = {
-            f"{kind}.{name}": turned(moments[f"{kind}.{gpt2}"], turn and kind != "steps").contiguous()
-            for name, gpt2, turn in names
+            f"{kind}.{name}": maybe_transposed(moments[f"{kind}.{gpt2}"], transpose and kind != "steps").contiguous()
+            for name, gpt2, transpose in names
             for kind in (*MOMENTS, "steps")
             if f"{kind}.{gpt2}" in moments
         }
     elif isinstance(ours, NanEchoConfig) and ours.legacy:
-        config, held = ours, dict(weights)
+        config, state_dict = ours, dict(weights)
     else:
-        raise _inexact(folder, "it is causal, and NanEcho's own arithmetic is not")
+        raise _inexact(folder, "it is causal, but the original NanEcho is not")
     tril = torch.ones(config.block_size, config.block_size).tril()[None, None]
-    held |= {f"blocks.{layer}.attn.mask": tril.clone() for layer in range(config.n_layer)}
-    return config, held | {HEAD: held[TOKENS]}, moments
+    state_dict |= {f"blocks.{layer}.attn.mask": tril.clone() for layer in range(config.n_layer)}
+    return config, state_dict | {HEAD: state_dict[TOKENS]}, moments
 
 
 def _inexact(folder: ModelFolder, why: str) -> CheckpointError:
     return CheckpointError(
-        f"{folder.path} can't become a NanEcho checkpoint: {why}. Nothing was written.",
-        "Only models that came from NanEcho, or have exact GELU as nanoGPT's do, go there without a change.",
+        f"{folder.path} can't be exported as a NanEcho checkpoint: {why}. Nothing was written.",
+        "Only models that were imported from NanEcho, or that use the exact GELU as nanoGPT's do, can be exported to NanEcho.",
     )
 
 
 def _optimizer(
-    order: list[str], held: dict[str, Tensor], moments: dict[str, Tensor], settings: dict[str, Any]
+    order: list[str], state_dict: dict[str, Tensor], moments: dict[str, Tensor], settings: dict[str, Any]
 ) -> dict[str, Any]:
     """The state_dict of NanEcho's AdamW: all parameters in one group."""
     rate, decay = settings.get("learning_rate", 1e-4), settings.get("weight_decay", 0.1)
@@ -156,7 +156,7 @@ def _optimizer(
     state = {
         index: {"step": moments[f"steps.{name}"]} | {moment: moments[f"{moment}.{name}"] for moment in MOMENTS}
         for index, name in enumerate(order)
-        if f"steps.{name}" in moments and moments[f"exp_avg.{name}"].shape == held[name].shape
+        if f"steps.{name}" in moments and moments[f"exp_avg.{name}"].shape == state_dict[name].shape
     }
     return plain | {"state": state}
 

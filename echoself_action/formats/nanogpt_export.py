@@ -1,6 +1,7 @@
-"""A model folder written as nanoGPT's `ckpt.pt` (github.com/karpathy/nanoGPT), with the optimizer's moments in its order.
+"""Exports a model folder as nanoGPT's `ckpt.pt` (github.com/karpathy/nanoGPT), with the optimizer's moments in its order.
 
-It is apart from the reader, which needs no PyTorch."""
+This is a separate module because the reader does not need PyTorch.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ..checkpoint.weights import load_model
 from ..errors import CheckpointError
 from ..model.config import GPT2Config
 from ..training.optim.adamw import BETAS
-from .gpt2_tensors import shapes, turned
+from .gpt2_tensors import shapes, transposed
 from .imported_model import MOMENTS
 from .nanogpt import optimizer_order
 from .torch_file.writer import kept_moments, plain_settings, save_pt
@@ -26,26 +27,26 @@ def export(folder: ModelFolder, output_dir: Path) -> tuple[Path, str]:
 
 
 def export_nanogpt(folder: ModelFolder, path: Path) -> None:
-    """Write `folder` as a `ckpt.pt` that nanoGPT's train.py goes on from with --init_from=resume, whole or not at all.
+    """Write `folder`, atomically, as a `ckpt.pt` from which nanoGPT's train.py resumes with --init_from=resume.
 
-    Raises CheckpointError where nanoGPT can't compute this model exactly.
+    Raises CheckpointError if nanoGPT can't compute this model exactly.
     """
     config = folder.config
     if not isinstance(config, GPT2Config):
         raise CheckpointError(
-            f"{folder.path} can't become a nanoGPT checkpoint: its architecture is {folder.architecture.name}. No ckpt.pt was "
-            "written.",
+            f"{folder.path} can't be exported as a nanoGPT checkpoint: its architecture is {folder.architecture.name}. No "
+            "ckpt.pt was written.",
             "Leave nanogpt out of formats.",
         )
     odd = [f"activation {config.activation}"] if config.activation != "gelu" else []
     odd += [f"layer norm epsilon {config.layer_norm_epsilon}"] if config.layer_norm_epsilon != 1e-5 else []
     if odd:
         raise CheckpointError(
-            f"{folder.path} can't become a nanoGPT checkpoint: it has {', '.join(odd)}, and nanoGPT computes the exact GELU "
-            "with epsilon 1e-05. No ckpt.pt was written.",
-            "Models of the exact GELU go there without a change: those that were started here, and nanoGPT's own.",
+            f"{folder.path} can't be exported as a nanoGPT checkpoint: it has {', '.join(odd)}, but nanoGPT uses the exact "
+            "GELU with epsilon 1e-05. No ckpt.pt was written.",
+            "Only models with the exact GELU can be exported: those trained here from scratch, or imported from nanoGPT.",
         )
-    held = turned(load_model(folder).state_dict())
+    held = transposed(load_model(folder).state_dict())
     model = {name: held[name].contiguous() for name in shapes(config)}
     facts = folder.metadata
     settings = plain_settings(folder)
@@ -62,7 +63,7 @@ def export_nanogpt(folder: ModelFolder, path: Path) -> None:
 
 
 def _optimizer(folder: ModelFolder, model: dict[str, torch.Tensor], settings: dict[str, Any]) -> dict[str, Any]:
-    """The state_dict of nanoGPT's AdamW; with no state where the folder has none, which is a new optimizer."""
+    """The state_dict of nanoGPT's AdamW; without state, as in a new optimizer, if the folder has none."""
     decayed, rest = optimizer_order(model)
     groups = [
         {"params": [torch.empty(0) for _ in decayed], "weight_decay": settings.get("weight_decay", 0.1)},
@@ -70,7 +71,7 @@ def _optimizer(folder: ModelFolder, model: dict[str, torch.Tensor], settings: di
     ]
     betas = (settings.get("beta1", BETAS[0]), settings.get("beta2", BETAS[1]))
     plain = torch.optim.AdamW(groups, lr=settings.get("learning_rate", 1e-3), betas=betas).state_dict()
-    moments = {name: tensor.contiguous() for name, tensor in turned(kept_moments(folder)).items()}
+    moments = {name: tensor.contiguous() for name, tensor in transposed(kept_moments(folder)).items()}
     state = {
         i: {"step": moments[f"steps.{name}"]} | {moment: moments[f"{moment}.{name}"] for moment in MOMENTS}
         for i, name in enumerate([*decayed, *rest])

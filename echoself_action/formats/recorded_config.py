@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, in it or in a JSON beside it: sizes, the step, losses, how it was trained."""
+"""What a checkpoint records about itself, in the file or in a JSON file beside it: sizes, step, losses, training settings."""
 
 import json
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from .detect_layout import first, number, places
 from .torch_file.reader import TorchFile
 
 SIZES = ("n_layer", "n_embd", "block_size", "vocab_size")
-# Other names of a size: transformers' own, in its newer and in its older files.
+# Other names of a size: those of transformers, in newer and in older files.
 _NAMES = {"block_size": ("block_size", "n_positions", "n_ctx")}
-_KEYS = ("model_args", "model_config", "config")  # where the layouts keep sizes
+_KEYS = ("model_args", "model_config", "config")  # where the layouts store sizes
 _LARGEST_JSON = 4 << 20  # bytes
-# What of a trainer's settings says how the model was trained; the others are paths and names on somebody's machine.
+# The settings of a trainer that describe how the model was trained. The others are paths and names on one machine.
 _SETTINGS = (
     *("batch_size", "gradient_accumulation_steps", "max_iters", "weight_decay", "beta1", "beta2", "grad_clip", "dtype"),
     *("learning_rate", "decay_lr", "warmup_iters", "lr_decay_iters", "min_lr", "dataset"),
@@ -24,49 +24,51 @@ _SETTINGS = (
 
 
 @dataclass(frozen=True)
-class Declared:
-    """What one place says. `where` is its name for a message."""
+class RecordedConfig:
+    """The config that one place records. `where` names the place in messages."""
 
     where: str
     values: Mapping[Any, Any]
 
     def size(self, name: str) -> int | None:
-        """A size, by whichever of its names; None where it is no whole number above 0."""
+        """A size, under any of its names; None unless it is a positive integer."""
         value = next((self.values[key] for key in _NAMES.get(name, (name,)) if key in self.values), None)
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
         return int(value) if whole else None  # type: ignore[arg-type]
 
 
-def inside(foreign: TorchFile) -> list[Declared]:
-    """The places in the file that may say sizes."""
-    content = foreign.content
-    found = [Declared(f"its {key}", _told(content[key])) for key in _KEYS if isinstance(content.get(key), Mapping)]
+def configs_in_file(file: TorchFile) -> list[RecordedConfig]:
+    """The configs in the file that may record sizes."""
+    content = file.content
+    found = [
+        RecordedConfig(f"its {key}", _without_arrays(content[key])) for key in _KEYS if isinstance(content.get(key), Mapping)
+    ]
     metadata = content.get("metadata")
     if isinstance(metadata, Mapping):
         nested = metadata.get("model_config")
-        found += [Declared("its metadata", _told(nested if isinstance(nested, Mapping) else metadata))]
+        found += [RecordedConfig("its metadata", _without_arrays(nested if isinstance(nested, Mapping) else metadata))]
     return found
 
 
-def _told(values: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Without arrays, which say nothing of a model: asked whether it is this or that, one answers for each of its numbers."""
+def _without_arrays(values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """`values` without arrays, which are never settings: a comparison with one would return an array, not a bool."""
     return {key: value for key, value in values.items() if not (isinstance(value, np.ndarray) and value.ndim)}
 
 
-def beside(path: Path) -> list[Declared]:
+def configs_beside(path: Path) -> list[RecordedConfig]:
     """The JSON files beside `path` that describe a GPT-2, the most trustworthy first."""
     found = []
     for name in ("model_config.json", "training_metadata.json", "config.json"):
         values = read_json(path.parent / name)
         nested = values.get("model_config")
-        described = Declared(f"{name} beside it", nested if isinstance(nested, Mapping) else values)
+        described = RecordedConfig(f"{name} beside it", nested if isinstance(nested, Mapping) else values)
         if described.size("n_head"):
             found.append(described)
     return found
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object at `path`; empty where there is none, or not one."""
+    """The JSON object in `path`; empty if it is missing, too large or not an object."""
     try:
         values = json.loads(path.read_bytes()) if path.stat().st_size <= _LARGEST_JSON else None
     except (OSError, ValueError, RecursionError):
@@ -75,22 +77,22 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def training_settings(settings: object) -> dict[str, Any]:
-    """What of a trainer's settings is kept, under nanoGPT's names."""
+    """The settings of a trainer that are kept, under nanoGPT's names."""
     plain = settings if isinstance(settings, Mapping) else {}
     return {name: plain[name] for name in _SETTINGS if isinstance(plain.get(name), bool | int | float | str)}
 
 
-def step_of(foreign: TorchFile) -> int | None:
-    """Optimizer steps, from wherever the layout keeps them. Raises CheckpointError where they are no count."""
-    step = first(places(foreign.content), ("iter_num", "iteration", "global_step", "step", "current_iteration"))
+def step_of(file: TorchFile) -> int | None:
+    """The number of optimizer steps, None if it is not recorded. Raises CheckpointError if it is not a valid count."""
+    step = first(places(file.content), ("iter_num", "iteration", "global_step", "step", "current_iteration"))
     if step is None:
         return None
     if not isinstance(step, int | np.integer) or isinstance(step, bool) or not 0 <= step < 1 << 53:
-        foreign.refuse("has a step that is not a valid step count")
+        file.refuse("has a step that is not a valid step count")
     return int(step)
 
 
-def losses_of(foreign: TorchFile) -> tuple[float | None, float | None]:
-    """(training loss, lowest validation loss), as the file has them. A `loss` is that of training."""
-    found = places(foreign.content)
+def losses_of(file: TorchFile) -> tuple[float | None, float | None]:
+    """(training loss, lowest validation loss), as recorded. `loss` is the training loss."""
+    found = places(file.content)
     return number(first(found, ("train_loss", "loss"))), number(first(found, ("best_val_loss", "val_loss")))

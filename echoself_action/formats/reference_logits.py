@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def as_tensors(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
-    """PyTorch's tensors of the same memory. `arrays` are of whole, or floating-point, numbers."""
+    """Tensors that share the memory of `arrays`, whose dtypes are integers or floats."""
     bits = {name: array["bfloat16"].view(np.int16) for name, array in arrays.items() if array.dtype == BFLOAT16}
     return {
         name: torch.from_numpy(bits[name]).view(torch.bfloat16) if name in bits else torch.from_numpy(array)
@@ -31,8 +31,7 @@ def as_tensors(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def gpt2_logits(config: GPT2Config, arrays: Mapping[str, Array], linear: bool, ids: Tensor) -> Tensor:
-    """Logits (batch, length, vocab_size) for ids (batch, length), in fp32. `linear`: matrices lie as nn.Linear keeps them."""
-
+    """Logits (batch, length, vocab_size) for ids (batch, length), in fp32. `linear`: matrices are stored as (out, in)."""
     weights = as_tensors(arrays)
 
     def affine(x: Tensor, name: str) -> Tensor:
@@ -59,7 +58,10 @@ def gpt2_logits(config: GPT2Config, arrays: Mapping[str, Array], linear: bool, i
 
 @torch.no_grad()
 def nanecho_logits(config: "NanEchoConfig", weights: Mapping[str, Tensor], ids: Tensor) -> Tensor:
-    """Logits (batch, length, vocab_size) for ids (batch, length), in fp32, with no pattern injected."""
+    """Logits (batch, length, vocab_size) for ids (batch, length), in fp32, of the original (nanecho_model.py).
+
+    Without injected patterns.
+    """
 
     def w(name: str) -> Tensor:
         return weights[name].float()

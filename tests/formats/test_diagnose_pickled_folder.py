@@ -54,11 +54,11 @@ def test_a_model_with_one_tensor_of_many_is_no_checkpoint_and_the_message_says_w
     echoself(PULL, code=3)
     said = capsys.readouterr().err
     for fact in (
-        "pytorch_model.bin holds 1 of the 52 tensors that its config.json describes (lm_head.weight)",
-        "would fill the other 51 with random numbers",
+        "pytorch_model.bin contains 1 of the 52 tensors that its config.json describes (lm_head.weight)",
+        "would initialize the other 51 randomly",
         "AutoTokenizer loads with 0 tokens",
-        "calls token 0 both begin and end of text",
-        "There is nothing but the token embedding to save in it",
+        "sets bos_token_id and eos_token_id to 0",
+        "Only the token embedding can be recovered from it",
         "checkpoint 'ckpt_20261124_035214_40_dca8f64e_44a379d7'",
     ):
         assert fact in said
@@ -77,13 +77,13 @@ def test_an_untransposed_model_is_diagnosed_and_saved_by_the_command_of_the_mess
     echoself(PULL, code=3)
     said = capsys.readouterr().err
     for fact in (
-        "lie as nn.Linear keeps them",
+        "are stored as in nn.Linear",
         "(attn.c_proj) silently wrong",
-        "leaves out the exact GELU",
-        "its config.json says n_head=8, and its training_metadata.json n_head=4",
+        "does not set the exact GELU",
+        "its config.json has n_head=8, but its training_metadata.json has n_head=4",
         "AutoTokenizer loads with 0 tokens",
-        "calls token 0 both",
-        "All its weights are there",
+        "sets bos_token_id and eos_token_id to 0",
+        "All weights are present",
     ):
         assert fact in said
     assert not list(Path("echoself-model").iterdir())
@@ -95,7 +95,7 @@ def test_an_untransposed_model_is_diagnosed_and_saved_by_the_command_of_the_mess
         subprocess.run(program, check=True, env=os.environ | {"HF_ENDPOINT": hub.endpoint}, capture_output=True)
     saved = saving.removeprefix("echoself ").replace("YOU/YOUR-MODEL", "me/new --hub hub")
     assert echoself(saved)["deployed"] == "true"
-    assert "n_head=4 is what training_metadata.json beside it says, and not n_head=8" in capsys.readouterr().out
+    assert "n_head=4 is from training_metadata.json beside it, not n_head=8" in capsys.readouterr().out
     with open_hub("hub", None) as hub:
         stock: Any = AutoModelForCausalLM.from_pretrained(hub.api.snapshot_download("me/new"))
     fixture = shared / "fixtures/nanogpt/bias_true"
@@ -161,7 +161,7 @@ def test_a_whole_model_without_a_vocabulary_is_said_to_lack_it_and_taken_with_on
     echoself(PULL, code=3)
     said = capsys.readouterr().err
     assert "it has no vocabulary (no tokenizer.json): AutoTokenizer loads with 0 tokens" in said
-    assert "The weights are whole" in said
+    assert "The weights are complete" in said
     deploy = f"deploy --hub hub --repo-id me/new --checkpoint {tmp_path / 'stock'}"
     echoself(deploy, code=3)
     assert echoself(deploy, "--tokenizer bytes")["deployed"] == "true"
@@ -190,7 +190,8 @@ def test_weights_that_do_not_fit_their_config_are_refused(
     upload(tmp_path / "stock")
     echoself(PULL, code=3)
     assert (
-        "contradicts config.json beside it: that says vocab_size=299, and its tensors vocab_size=300" in capsys.readouterr().err
+        "contradicts config.json beside it: recorded vocab_size=299, but its tensors have vocab_size=300"
+        in capsys.readouterr().err
     )
 
 
@@ -203,7 +204,7 @@ def test_a_hostile_pickle_is_refused_and_nothing_runs(
     upload(tmp_path / "stock")
     before = set(workspace.rglob("*"))
     echoself(PULL, code=3)
-    assert "asks for os.system" in capsys.readouterr().err
+    assert "uses os.system" in capsys.readouterr().err
     assert not [path for path in set(workspace.rglob("*")) - before if "canary" in path.name]
 
 

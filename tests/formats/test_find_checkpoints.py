@@ -121,7 +121,7 @@ def test_what_cant_be_read_is_listed_with_its_reason_and_nothing_is_run(here: Pa
     Path("e/ckpt.pt").mkdir(parents=True)
     assert found(here) == ["z/ckpt.pt"]
     assert {path: reason.split(":")[0] for path, reason in reasons(here).items()} == {
-        "a/best_model.pt": "a/best_model.pt asks for posix.mkdir, which no checkpoint of plain tensors and numbers needs. "
+        "a/best_model.pt": "a/best_model.pt uses posix.mkdir, which a checkpoint of tensors and numbers does not need. "
         "It was not used, and no code in it was run.",
         "b/best_model.pt": "b/best_model.pt is damaged",
         "c/latest_checkpoint.pt": "c/latest_checkpoint.pt is not a PyTorch checkpoint",
@@ -182,7 +182,7 @@ def test_model_folders_are_found_too_but_for_those_that_are_looked_at_first(mode
 
 def test_a_line_stays_a_line_whatever_the_path_is() -> None:
     assert str(FoundCheckpoint(Path("a\n::error::b"), "nanoGPT")).splitlines() == [
-        "a\N{REPLACEMENT CHARACTER}::error::b: nanoGPT; no step; no held-out loss stated"
+        "a\N{REPLACEMENT CHARACTER}::error::b: nanoGPT; no step; no held-out loss recorded"
     ]
 
 

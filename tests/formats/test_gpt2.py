@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.errors import CheckpointError
-from echoself_action.formats.gpt2_tensors import turned
+from echoself_action.formats.gpt2_tensors import transposed
 from echoself_action.formats.import_checkpoint import import_checkpoint
 
 from .foreign_files import LAYOUTS, SIZES, declares_heads, gpt2_weights, of_layout, save
@@ -30,7 +30,7 @@ def test_every_layout_gives_every_number_and_says_what_was_assumed(tmp_path: Pat
     weights = gpt2_weights(linear=linear)
     folder = imported(of_layout(name, weights), tmp_path, None if declares_heads(name) else 2)
     stored = load_file(folder.path / "model.safetensors")
-    plain = turned(stored) if linear else stored
+    plain = transposed(stored) if linear else stored
     assert all(plain[key].numpy().tobytes() == weights[key].numpy().tobytes() for key in plain)
     assert plain.keys() == weights.keys() - {"lm_head.weight"}
     assert json.loads((folder.path / "config.json").read_text())["activation_function"] == ("gelu" if linear else "gelu_new")
@@ -46,7 +46,7 @@ def test_every_layout_gives_every_number_and_says_what_was_assumed(tmp_path: Pat
     assert ("count from 0" in remarks) == (expected == 0)
     assert ("n_head=2 was given" in remarks) == (not declares_heads(name))
     assert ("its optimizer state was not imported" in remarks) == ("optimizer_state_dict" in LAYOUTS[name][1])
-    assert f"{'the exact GELU (gelu)' if linear else 'GELU by tanh (gelu_new)'}" in remarks
+    assert f"{'the exact GELU (gelu)' if linear else 'the tanh approximation of GELU (gelu_new)'}" in remarks
     assert not folder.has_training_state
 
 
@@ -72,7 +72,7 @@ def test_the_logits_are_those_of_transformers_own_model(tmp_path: Path) -> None:
 
 
 def test_without_a_number_of_heads_it_is_refused_with_the_advice(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="does not say how many heads") as caught:
+    with pytest.raises(CheckpointError, match="does not record the number of attention heads") as caught:
         imported(LINEAR, tmp_path)
     assert "Give n_head" in caught.value.hint
     assert not (tmp_path / "out").exists()
@@ -85,7 +85,7 @@ def test_a_json_beside_the_file_may_say_the_heads(tmp_path: Path, name: str) -> 
     assert folder.metadata
     assert folder.metadata.imported_from
     assert (folder.config.n_head, folder.config.activation) == (4, "gelu")  # type: ignore[union-attr]
-    assert f"n_head=4 is what {name} beside it says" in folder.metadata.imported_from.remarks[0]
+    assert f"n_head=4 is from {name} beside it" in folder.metadata.imported_from.remarks[0]
 
 
 def test_the_users_number_of_heads_beats_the_json_beside_the_file(tmp_path: Path) -> None:
@@ -107,14 +107,14 @@ def replaced(name: str, tensor: torch.Tensor) -> dict[str, Any]:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "n_layer": (changed(n_layer=3), "contradicts its config: that says n_layer=3, and its tensors n_layer=2"),
-    "n_embd": (changed(n_embd=32), "that says n_embd=32, and its tensors n_embd=16"),
-    "vocab_size": (changed(vocab_size=65), "that says vocab_size=65, and its tensors vocab_size=64"),
-    "block_size": (changed(block_size=8, n_positions=8), "that says block_size=8, and its tensors block_size=16"),
-    "n_head": (changed(n_head=3), "a width of 16, which is not divisible by n_head=3"),
-    "bias": (changed(bias=False), "says bias=False in its config, and has biases"),
-    "activation": (changed(activation_function="relu"), "says activation_function='relu'"),
-    "dropout": (changed(dropout=2.0), "a dropout or a layer_norm_epsilon that is none"),
+    "n_layer": (changed(n_layer=3), "contradicts its config: recorded n_layer=3, but its tensors have n_layer=2"),
+    "n_embd": (changed(n_embd=32), "recorded n_embd=32, but its tensors have n_embd=16"),
+    "vocab_size": (changed(vocab_size=65), "recorded vocab_size=65, but its tensors have vocab_size=64"),
+    "block_size": (changed(block_size=8, n_positions=8), "recorded block_size=8, but its tensors have block_size=16"),
+    "n_head": (changed(n_head=3), "has n_embd=16, which is not divisible by n_head=3"),
+    "bias": (changed(bias=False), "records bias=False in its config, but has biases"),
+    "activation": (changed(activation_function="relu"), "records activation_function='relu', which is not supported"),
+    "dropout": (changed(dropout=2.0), "has an invalid dropout or layer_norm_epsilon"),
     "arithmetic": (
         changed(model_type="gpt2", scale_attn_by_inverse_layer_idx=True),
         "can't compute exactly: scale_attn_by_inverse_layer_idx=True",
@@ -123,20 +123,20 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"model": LINEAR, "config": SIZES, "metadata": {"model_config": {"n_head": 4}}},
         "contradicts itself: n_head=2 in its config, n_head=4 in its metadata",
     ),
-    "an untied head": (replaced("lm_head.weight", torch.ones(64, 16)), "lm_head.weight that is not its transformer.wte.weight"),
-    "NaN": (replaced("transformer.ln_f.bias", torch.full((16,), torch.nan)), "ln_f.bias holds NaN or infinity"),
+    "an untied head": (replaced("lm_head.weight", torch.ones(64, 16)), "that differs from its transformer.wte.weight"),
+    "NaN": (replaced("transformer.ln_f.bias", torch.full((16,), torch.nan)), "ln_f.bias contains NaN or infinity"),
     "a missing tensor": (without("h.1.mlp.c_fc.bias"), "h.1.mlp.c_fc.bias is missing"),
     "a missing block": (
         changed() | {"model": {key.replace("h.1.", "h.4."): tensor for key, tensor in LINEAR.items()}},
         "has tensors of the blocks [0, 4]",
     ),
-    "no positions": (without("wpe.weight"), "no GPT-2 is without them"),
+    "no positions": (without("wpe.weight"), "which every GPT-2 has"),
     "another tensor": (replaced("transformer.extra", torch.ones(1)), "transformer.extra is not a tensor of this model"),
     "one matrix the other way": (
         replaced("transformer.h.1.mlp.c_fc.weight", torch.ones(16, 64)),
-        "has the shape (16, 64) and not (64, 16)",
+        "has the shape (16, 64), expected (64, 16)",
     ),
-    "no orientation": (replaced("transformer.h.0.attn.c_attn.weight", torch.ones(32, 16)), "GPT-2's is a width by three"),
+    "no orientation": (replaced("transformer.h.0.attn.c_attn.weight", torch.ones(32, 16)), "expected (n_embd, 3 * n_embd)"),
     "a step": (changed() | {"step": -4}, "a step that is not a valid step count"),
 }  # fmt: skip
 
@@ -151,7 +151,7 @@ def test_what_contradicts_itself_is_refused_and_both_sides_are_named(tmp_path: P
 
 
 def test_a_number_of_heads_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"says n_head=2 in its config, and n_head: 4 was given"):
+    with pytest.raises(CheckpointError, match=r"records n_head=2 in its config, but n_head: 4 was given"):
         imported(changed(), tmp_path, 4)
 
 
@@ -171,5 +171,5 @@ class ConfigManager:
 
 def test_netrains_pickled_config_is_refused_by_its_name(tmp_path: Path) -> None:
     content = of_layout("netrain", LINEAR) | {"config": ConfigManager()}
-    with pytest.raises(CheckpointError, match=r"asks for .*test_gpt2\.ConfigManager"):
+    with pytest.raises(CheckpointError, match=r"uses .*test_gpt2\.ConfigManager"):
         imported(content, tmp_path)

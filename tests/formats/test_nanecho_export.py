@@ -82,7 +82,7 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a tensor more": (lambda c: c["model_state_dict"].update(odd=torch.zeros(1)), "odd is not a tensor"),
     "another size": (lambda c: c["model_config"].update(n_embd=32), "n_embd"),
     "a block less": (lambda c: [c["model_state_dict"].pop(n) for n in list(c["model_state_dict"]) if ".2." in n], "block"),
-    "NaN": (lambda c: c["model_state_dict"]["ln_f.bias"].fill_(float("nan")), "not numbers"),
+    "NaN": (lambda c: c["model_state_dict"]["ln_f.bias"].fill_(float("nan")), "invalid values: ln_f.bias"),
     "another head": (lambda c: c["model_state_dict"].update({"lm_head.weight": torch.ones(64, 16)}), "ties the two"),
     "an odd number of heads": (lambda c: c["model_config"].update(n_head=3), "not divisible by n_head=3"),
     "no number of heads": (lambda c: c["model_config"].pop("n_head"), "n_head"),

@@ -19,7 +19,7 @@ from echoself_action.checkpoint.weights import load_model, write_model
 from echoself_action.corpus.token_cache import prepare_tokens
 from echoself_action.corpus.tokenizer import load_tokenizer, make_tokenizer
 from echoself_action.errors import CheckpointError
-from echoself_action.formats.gpt2_tensors import turned
+from echoself_action.formats.gpt2_tensors import transposed
 from echoself_action.formats.import_checkpoint import import_checkpoint
 from echoself_action.formats.nanogpt_export import export_nanogpt
 from echoself_action.model.gpt2 import GPT2, GPT2Config
@@ -122,7 +122,7 @@ def test_rows_that_only_pad_the_vocabulary_are_kept_and_said(tmp_path: Path, cap
     content = nanogpt_checkpoint(vocab_size=320)
     folder = import_checkpoint(save(content, tmp_path / "ckpt.pt"), tmp_path / "out", "bytes", print)
     assert folder.config.vocab_size == 320
-    assert "the 63 it was padded with are kept" in capsys.readouterr().out
+    assert "The 63 padding rows are kept" in capsys.readouterr().out
     assert load_tokenizer(folder.path).digest == make_tokenizer("bytes", lambda: iter(())).digest
 
 
@@ -142,7 +142,7 @@ def test_a_vocabulary_that_nobody_knows_is_numbers(tmp_path: Path, capsys: pytes
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="has 64 ids, and the tokenizer bytes has 257"):
+    with pytest.raises(CheckpointError, match="has 64 token ids, but the tokenizer bytes has 257"):
         import_checkpoint(save(nanogpt_checkpoint(), tmp_path / "ckpt.pt"), tmp_path / "out", "bytes", print)
     assert not (tmp_path / "out").exists()
 
@@ -152,7 +152,7 @@ def test_half_precision_becomes_fp32_exactly(tmp_path: Path) -> None:
     content["model"] = {name: tensor.to(torch.bfloat16) for name, tensor in content["model"].items()}
     folder = import_checkpoint(save(content, tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
     state = load_model(folder).state_dict()
-    back = turned(state)
+    back = transposed(state)
     assert all(torch.equal(back[name], content["model"][name].float()) for name in state)
 
 

@@ -51,7 +51,7 @@ def test_auto_chooses_the_lowest_held_out_loss_and_logs_why(
     for line in (
         "echoself-model: no complete checkpoint",
         "  a/best_model.pt: nanoGPT; step 7; held-out loss 3.0000",
-        "  b/ckpt.pt asks for posix.mkdir",
+        "  b/ckpt.pt uses posix.mkdir",
         "chosen: .training-progress/checkpoints/latest_checkpoint.pt, because it has the lowest recorded held-out loss, 2.0",
     ):
         assert line in said
@@ -66,7 +66,7 @@ def test_auto_skips_and_logs_what_cannot_be_converted(
     save(bad | {"best_val_loss": 1.0}, Path("a/ckpt.pt"))
     nanogpt("b/ckpt.pt", 2.0)
     assert imported(echoself("pull", AUTO)) == 2.0
-    assert "skipped: a/ckpt.pt has weights that are not numbers" in capsys.readouterr().out
+    assert "skipped: a/ckpt.pt has invalid values" in capsys.readouterr().out
 
 
 def test_auto_passes_n_head_to_files_that_do_not_record_it(
@@ -74,7 +74,7 @@ def test_auto_passes_n_head_to_files_that_do_not_record_it(
 ) -> None:
     save(of_layout("a state dict and nothing else", gpt2_weights(linear=True)), Path("ckpt.pt"))
     echoself("pull", AUTO, code=3)
-    assert "skipped: ckpt.pt does not say how many heads the model has" in capsys.readouterr().out
+    assert "skipped: ckpt.pt does not record the number of attention heads" in capsys.readouterr().out
     outputs = echoself("pull --n-head 2", AUTO)
     assert json.loads(Path(outputs["model_dir"], "config.json").read_text())["n_head"] == 2
     assert "n_head=2 was given" in capsys.readouterr().out

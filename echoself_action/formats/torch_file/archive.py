@@ -1,6 +1,6 @@
-"""Is this file what `torch.save` writes: a zip of plain records? Looked at without unpacking, and mapped into memory.
+"""Opens a `torch.save` file: checks that it is a zip of uncompressed records, without extracting it, and maps it into memory.
 
-torch.save stores every record uncompressed, so a file can't hold more than its own size, and one that says so is refused.
+torch.save stores every record uncompressed. A file whose records are larger in total than the file itself is refused.
 """
 
 import hashlib
@@ -16,15 +16,15 @@ from typing import NoReturn
 from ...errors import CheckpointError
 
 _ZIP = b"PK\x03\x04"
-_HEADER = struct.Struct("<4s22x2H")  # before each record: its mark, and how long its name and what follows it are
-_END, _LOCATOR = 22, 20  # bytes of the record that ends a zip, and of that before it which finds zip64's
+_HEADER = struct.Struct("<4s22x2H")  # before each record: signature, and lengths of its name and of the extra field
+_END, _LOCATOR = 22, 20  # bytes of the end-of-central-directory record, and of the zip64 locator before it
 _FAR_END = 56 + _LOCATOR
-_LARGEST_PICKLE = 4 << 20  # bytes: it names the tensors, whose content lies beside it
+_LARGEST_PICKLE = 4 << 20  # bytes; the data of the tensors is not in it
 _MOST_RECORDS = 100_000
-# How other files begin that end up under a checkpoint's name.
+# The first bytes of other files that are mistaken for checkpoints.
 _OTHERS = {
-    b"<": "a web page, or another text with markup: probably the error page of a download",
-    b"version https://git-lfs": "a Git LFS pointer, and not the file that it points to (`git lfs pull` gets that)",
+    b"<": "HTML or XML, probably the error page of a download",
+    b"version https://git-lfs": "a Git LFS pointer instead of the file (`git lfs pull` downloads it)",
     b"\x80": "a bare pickle, as PyTorch wrote them before version 1.6",
     b"\x1f\x8b": "compressed with gzip",
     b"GGUF": "a GGUF model",
@@ -36,7 +36,7 @@ _OTHERS = {
 class Archive:
     """A file that torch.save may have written. `fingerprint` is equal for files of equal content (by their CRCs).
 
-    `records` are where each record begins in `mapped`, and its size, by its name below the root.
+    `records` maps the name of each record below the root to its offset in `mapped` and its size.
     """
 
     path: Path
@@ -47,22 +47,22 @@ class Archive:
     records: Mapping[str, tuple[int, int]]
 
     def record(self, name: str) -> memoryview:
-        """The content of a record, mapped. Raises ValueError where there is none."""
+        """The content of a record, mapped. Raises ValueError if it does not exist."""
         if name not in self.records:
-            raise ValueError(f"there is no record {name[:60]!r}")
+            raise ValueError(f"record {name[:60]!r} is missing")
         start, size = self.records[name]
         return memoryview(self.mapped)[start : start + size]
 
     def release(self) -> None:
-        """Let go of the pages of the mapped file that are in memory. They are read again when they are needed."""
-        if hasattr(mmap, "MADV_DONTNEED"):  # Windows has none
+        """Free the memory of the mapped pages. They are read from the file again on the next access."""
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
             self.mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def open_archive(path: Path) -> Archive:
-    """Check the zip at `path`, reading its directory and its pickle. Raises CheckpointError where it is none of PyTorch's."""
+    """Open the zip at `path`, reading its directory and its pickle. Raises CheckpointError if it is not of torch.save."""
     if path.is_dir():
-        refuse(path, "is a folder, not a .pt file", "Give a model folder as it is, or the .pt file itself.")
+        refuse(path, "is a folder, not a .pt file", "Give a complete model folder, or the path of a .pt file.")
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -70,20 +70,20 @@ def open_archive(path: Path) -> Archive:
             file.seek(-min(size, _END + _FAR_END), os.SEEK_END)
             ends = file.read()
         if not begins.startswith(_ZIP):
-            refuse(path, f"is not a PyTorch checkpoint: it is {_what_it_is(begins)}")
+            refuse(path, f"is not a PyTorch checkpoint: it is {_detected_type(begins)}")
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             if not _ends_with_its_directory(size, ends):
-                refuse(path, "is a zip whose directory is not at its end, and readers do not agree on what is in it")
-            # a private copy: PyTorch wants what it computes with to be writable
+                refuse(path, "is a zip whose directory is not at its end, so different programs would read different content")
+            # copy-on-write, because PyTorch expects writable memory
             return _checked(path, size, archive, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY))
     except OSError as error:
         refuse(path, f"can't be read: {error.strerror or error}", "Check the path.")
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error) as error:
-        refuse(path, f"is damaged: {_one_line(error)} ({size:,} bytes are there). It was probably cut short")
+        refuse(path, f"is damaged: {_one_line(error)} (it has {size:,} bytes). It was probably truncated")
 
 
 def refuse(path: Path, why: str, hint: str = "Download or copy it again, or use another checkpoint.") -> NoReturn:
-    """The one error of a file that is not used. `why` may have names out of the file: they stay on one line."""
+    """Raises CheckpointError for a file that can't be used. `why` may contain names from the file."""
     why = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in why)
     raise CheckpointError(f"{path} {why}. It was not used, and no code in it was run.", hint)
 
@@ -100,9 +100,9 @@ def _checked(path: Path, size: int, archive: zipfile.ZipFile, mapped: mmap.mmap)
         refuse(path, f"has a compressed record ({packed.filename[:80]!r}), which torch.save never writes")
     declared = sum(record.file_size for record in records)
     if declared > size or any(record.file_size != record.compress_size for record in records):
-        refuse(path, f"says that it holds {declared:,} bytes, and the file has {size:,}")
-    if len({name.lower() for name in names}) < len(names):  # PyTorch looks for them without regard to case
-        refuse(path, "has two records of one name")
+        refuse(path, f"declares {declared:,} bytes of records, but has {size:,} bytes")
+    if len({name.lower() for name in names}) < len(names):  # PyTorch finds them case-insensitively
+        refuse(path, "has two records with one name")
     pickles = [
         record for record in records if record.filename.lower().endswith("/data.pkl") and record.filename.count("/") == 1
     ]
@@ -122,17 +122,19 @@ def _checked(path: Path, size: int, archive: zipfile.ZipFile, mapped: mmap.mmap)
 
 
 def _start(mapped: mmap.mmap, record: zipfile.ZipInfo) -> int:
-    """Where its content begins, which only the header before it tells. Raises ValueError where that is none."""
+    """The offset of the record's content, which follows its local header. Raises ValueError if there is no valid header."""
     mark, name, extra = _HEADER.unpack_from(mapped, record.header_offset)
     start = record.header_offset + _HEADER.size + name + extra
     if mark != _ZIP or start + record.file_size > len(mapped):
-        raise ValueError(f"the record {record.filename[:80]!r} is not where the directory says")
+        raise ValueError(f"record {record.filename[:80]!r} is not at its offset in the directory")
     return start  # type: ignore[no-any-return]
 
 
 def _ends_with_its_directory(size: int, ends: bytes) -> bool:
-    """Does the directory lie where the last bytes say, just before them? Else Python, which counts back from the end, and
-    PyTorch, which counts from the beginning, could be shown two."""
+    """Whether the central directory ends directly before the last records, at the offset that they give.
+
+    Otherwise Python, which locates it from the end, and PyTorch, which uses the offset, could read different directories.
+    """
     far, end = ends[:-_END], ends[-_END:]
     length, offset = struct.unpack("<12x2I2x", end)
     behind = size - _END
@@ -145,7 +147,7 @@ def _ends_with_its_directory(size: int, ends: bytes) -> bool:
     return end.startswith(b"PK\x05\x06") and offset + length == behind
 
 
-def _what_it_is(begins: bytes) -> str:
+def _detected_type(begins: bytes) -> str:
     if not begins:
         return "empty"
     for start, what in _OTHERS.items():
@@ -156,8 +158,8 @@ def _what_it_is(begins: bytes) -> str:
     try:
         begins.decode("utf-8")
     except UnicodeDecodeError:
-        return f"a file of another kind (it begins with {begins[:4].hex(' ')})"
-    return "a text"
+        return f"of an unknown type (it begins with {begins[:4].hex(' ')})"
+    return "a text file"
 
 
 def _one_line(error: Exception) -> str:

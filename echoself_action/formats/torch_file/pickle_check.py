@@ -17,7 +17,7 @@ from typing import Any
 from .archive import Archive, refuse
 from .unpickle import NAMES
 
-# What torch.save writes, and nothing else: protocol 2, without what makes objects of classes.
+# The opcodes that torch.save writes: protocol 2, without those that construct objects.
 _OPCODES = {
     *("PROTO", "STOP", "MARK", "GLOBAL", "BINPERSID", "REDUCE", "BUILD"),
     *("BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT", "BINUNICODE", "SHORT_BINSTRING"),
@@ -26,36 +26,36 @@ _OPCODES = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
 }
 _CALLS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID"}
-_MOST_TUPLES = 50_000  # they can be nested, and C's stack ends where a hash of 100,000 of them would
+_MOST_TUPLES = 50_000  # hashing 100,000 nested tuples would overflow the C stack
 _MUTATING = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"}  # opcodes that change an existing value
 _MARK_KINDS = (pickletools.stackslice, pickletools.markobject)
 _LARGEST = 2_000_000  # values: in one value, and in the arguments of all calls together
-_CHARACTERS = 8  # of a string that count as one more value
-_MOST_KEYS = 20_000  # that are not strings: their hashes can be chosen to collide
-_ENCODINGS = ("latin1", "latin-1")  # pickles have them for bytes
+_CHARACTERS = 8  # of a string that count as one value
+_MOST_KEYS = 20_000  # that are not strings: their hashes could be chosen to collide
+_ENCODINGS = ("latin1", "latin-1")  # pickles encode bytes with them
 _ATTRIBUTES = ("_metadata",)  # of a state dict
 _STATEFUL = ("numpy.dtype", *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")))
 
 
 def check_pickle(archive: Archive) -> None:
-    """Raises CheckpointError where the pickle asks for what is not allowed, naming it."""
+    """Raises CheckpointError if the pickle uses a global, call or opcode that is not allowed; the message names it."""
     try:
         refused = list(dict.fromkeys(_forbidden(archive.pickle)))
         if not refused:
             check_by_symbolic_evaluation(archive.pickle)
-    except Exception as error:  # pickletools raises nearly anything for a broken one
+    except Exception as error:  # pickletools may raise any exception for an invalid pickle
         refuse(archive.path, f"has a pickle that can't be read ({type(error).__name__}: {str(error)[:100]})")
     if refused:
         shown = ", ".join(item[:100] for item in refused[:5]) + (f" and {len(refused) - 5} more" if len(refused) > 5 else "")
         refuse(
             archive.path,
-            f"asks for {shown}, which no checkpoint of plain tensors and numbers needs",
-            "If you trust where it comes from, save it again with tensors, numbers, strings, lists and dicts alone.",
+            f"uses {shown}, which a checkpoint of tensors and numbers does not need",
+            "If you trust its source, save it again with only tensors, numbers, strings, lists and dicts.",
         )
 
 
 def _forbidden(pickle: bytes) -> Iterator[str]:
-    """Descriptions of what the pickle uses and must not."""
+    """Descriptions of what the pickle uses and is not allowed."""
     strings: list[str] = []
     tuples = 0
     for opcode, argument, position in pickletools.genops(pickle):
@@ -65,11 +65,11 @@ def _forbidden(pickle: bytes) -> Iterator[str]:
             if name == "INST" or item not in NAMES:
                 yield item
         elif name == "STACK_GLOBAL":
-            yield ".".join(strings[-2:]) or "a name that it makes up"
+            yield ".".join(strings[-2:]) or "a computed name"
         elif name in _CALLS:
             yield f"a call by {name} {'' if argument is None else argument}".rstrip()
         elif name not in _OPCODES:
-            if isinstance(argument, str):  # another protocol's string: it may be a name
+            if isinstance(argument, str):  # a string of another protocol, which may be the name of a global
                 strings.append(argument)
             if "UNICODE" not in name and "STRING" not in name and name not in ("MEMOIZE", "FRAME"):
                 yield f"opcode {name} at {position}"
@@ -101,7 +101,7 @@ _EMPTY = {"EMPTY_DICT": _Dict, "EMPTY_LIST": _List}
 
 
 def check_by_symbolic_evaluation(pickle: bytes) -> None:
-    """Raises ValueError if it calls something other than a global or builds too much; any error if it is not a valid pickle."""
+    """Raises ValueError if it calls something other than a global or builds too much, any exception if it is invalid."""
     values: list[_Value] = []
     arguments_of_calls: list[_Value] = []
     stack: list[Any] = []
@@ -112,8 +112,8 @@ def check_by_symbolic_evaluation(pickle: bytes) -> None:
     for opcode, argument, _ in operations:
         name = opcode.name
         if name.endswith("PUT"):
-            if argument > len(memo):  # the unpickler has room for all that are below it
-                raise ValueError(f"it remembers {len(memo)} values, and the next as number {argument}")
+            if argument > len(memo):  # the unpickler allocates memory for all numbers below it
+                raise ValueError(f"it memoizes {len(memo)} values, but the next one as number {argument}")
             memo[argument] = stack[-1]
         elif name.endswith("GET"):
             stack.append(memo[argument])
@@ -159,7 +159,7 @@ def _check_call(arguments: Any, function: Any) -> None:
 
 
 def _check_mutation(name: str, target: Any, operands: _Value) -> None:
-    """Lists and dicts get items, and the result of a call gets the state that it is known to have: no function, no tensor."""
+    """Only lists and dicts may get items, and only results of known calls may get state: no function, no tensor."""
     function = target[1] if type(target) is _Value and len(target) > 1 and isinstance(target[1], _Global) else None
     ordered = function == "collections.OrderedDict"
     if name == "BUILD":
@@ -168,11 +168,11 @@ def _check_mutation(name: str, target: Any, operands: _Value) -> None:
     else:
         known = type(target) is _List if name.startswith("APPEND") else type(target) is _Dict or ordered
     if not known:
-        raise ValueError("it sets items or attributes of what has none in a checkpoint")
+        raise ValueError("it sets items or attributes of an object that has none in a checkpoint")
 
 
 def _sizes(values: list[_Value]) -> dict[int, float]:
-    """The size of each value by its id, each part counted where it is used; infinity where one is part of itself."""
+    """The size of each value by its id. Each part counts at every use; the size is infinite if a value contains itself."""
     sizes: dict[int, float] = {}
     for start in values:
         path = [start]

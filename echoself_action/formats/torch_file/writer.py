@@ -1,4 +1,4 @@
-"""What the exports for other programs have in common: the moments and the settings that they carry, and one `.pt`, whole."""
+"""Shared by the exporters: the optimizer's moments, the settings, and writing a `.pt` atomically."""
 
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,21 @@ from ...training.training_state import read_state
 
 
 def kept_moments(folder: ModelFolder) -> dict[str, Tensor]:
-    """The optimizer's moments, as `optimizer.moments` gives them; empty where the folder has none.
+    """The optimizer's moments by `<moment>.<name>`; empty if the folder has none.
 
-    Raises CheckpointError where they are broken, or of other weights.
+    Raises CheckpointError if they are damaged, or belong to other weights.
     """
     return read_state(folder.path, sha256(folder.path / WEIGHTS_FILE))[1] if folder.has_training_state else {}
 
 
 def plain_settings(folder: ModelFolder) -> dict[str, Any]:
-    """How the model was trained, in values that every reader of pickles takes."""
+    """The training settings whose types every unpickler allows."""
     settings = folder.metadata.settings if folder.metadata else {}
     return {name: value for name, value in settings.items() if isinstance(value, bool | int | float | str)}
 
 
 def save_pt(content: dict[str, Any], path: Path) -> None:
-    """Write the `.pt`, whole or not at all. Raises CheckpointError."""
+    """Write the `.pt`, atomically. Raises CheckpointError if it can't be written."""
     try:
         with new_file(path) as file:
             torch.save(content, file)
