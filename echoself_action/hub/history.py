@@ -20,9 +20,10 @@ from .fetch import download
 from .repo import HISTORY_FILE, Remote
 
 
-class Publish(BaseModel):
-    """A line. Losses are in nats per token; `elapsed_s` and `tokens_seen` are totals over all training of the model.
+class HistoryEntry(BaseModel):
+    """A publish, as one line of the file. Losses are in nats per token.
 
+    `elapsed_s` and `tokens_seen` are totals over all training of the model;
     `duration_s` and `tokens_per_second` cover the training since the previous publish, including evaluations and saves.
     `dataset` is the dataset repo of its documents, as owner/name@commit. `repository` and `commit` identify the code and text
     that it was trained on, `run_url` the job that published it.
@@ -54,20 +55,20 @@ class Publish(BaseModel):
 
 @dataclass(frozen=True)
 class History:
-    """`content` is the file, byte for byte; `publishes` are its valid lines, oldest first."""
+    """`content` is the file, byte for byte; `entries` are its valid lines, oldest first."""
 
     content: bytes
-    publishes: tuple[Publish, ...]
+    entries: tuple[HistoryEntry, ...]
 
-    def followed_by(self, publish: Publish) -> "History":
+    def followed_by(self, entry: HistoryEntry) -> "History":
         """This history with one more line."""
         before = self.content if not self.content or self.content.endswith(b"\n") else self.content + b"\n"
-        return History(before + publish.model_dump_json(exclude_none=True).encode() + b"\n", (*self.publishes, publish))
+        return History(before + entry.model_dump_json(exclude_none=True).encode() + b"\n", (*self.entries, entry))
 
 
 def parse_history(content: bytes) -> History:
     """The history in the content of a file."""
-    return History(content, tuple(publish for line in content.split(b"\n") if (publish := _publish(line))))
+    return History(content, tuple(entry for line in content.split(b"\n") if (entry := _parsed(line))))
 
 
 def read_history(folder: Path) -> History:
@@ -87,18 +88,18 @@ def fetch_history(hub: Hub, remote: Remote) -> History:
         return read_history(Path(folder))
 
 
-def publish_of(
+def history_entry(
     folder: ModelFolder, history: History, run: Mapping[str, str], bits_per_byte: float | None, now: datetime
-) -> Publish | None:
-    """The line for a publish of `folder` by the job `run`, after `history`; None for a model without metadata."""
+) -> HistoryEntry | None:
+    """The entry for a publish of `folder` by the job `run`, after `history`; None for a model without metadata."""
     facts = folder.metadata
     if facts is None:
         return None
-    before = next((publish for publish in reversed(history.publishes) if publish.run_id == facts.run_id), None)
+    before = next((entry for entry in reversed(history.entries) if entry.run_id == facts.run_id), None)
     duration = facts.elapsed_s - (before.elapsed_s if before else 0)
     tokens = facts.tokens_seen - (before.tokens_seen if before else 0)
     measured = duration > 0 and tokens > 0  # not if an older checkpoint is published again
-    return Publish(
+    return HistoryEntry(
         published_at=now.replace(microsecond=0),
         run_id=facts.run_id,
         step=facts.step,
@@ -122,9 +123,9 @@ def publish_of(
     )
 
 
-def _publish(line: bytes) -> Publish | None:
+def _parsed(line: bytes) -> HistoryEntry | None:
     try:
-        return Publish.model_validate_json(line)
+        return HistoryEntry.model_validate_json(line)
     except ValidationError:
         return None
 

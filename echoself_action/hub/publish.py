@@ -1,7 +1,8 @@
 """Publishes a model folder: an explicit list of files, in one commit per branch, on top of the commit that was listed."""
 
+import difflib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,16 +25,21 @@ from .repo import (
     Content,
     Listing,
     Remote,
+    RemoteFile,
     find_repo,
     list_repo,
     same_content,
     size_of,
 )
 from .retry import hub_errors, with_retries
-from .upload_checks import files_to_upload, refuse_secrets
+from .upload_checks import files_to_upload, is_text, refuse_secrets
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import GitCommitInfo
+
+
+_MAX_TEXT_SIZE = 1_000_000  # bytes; a diff of vocabularies is of no use to a reader
+_MAX_DIFF_LINES = 80  # per file
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Published:
+class CommitResult:
     """The result of a publish. `commit` is the new head of the branch; `deployed` is False if no file had changed.
 
     For a pull request, `commit` is its head and `deployed` is False, because the branch is unchanged.
@@ -101,7 +107,7 @@ def ensure_repo(hub: Hub, remote: Remote, private: bool) -> Remote:
 
 def publish_model(
     hub: Hub, remote: Remote, files: Mapping[str, Content], message: str, removed: Sequence[str] = ()
-) -> Published:
+) -> CommitResult:
     """Commit `files` to the revision in `remote` and delete `removed`; no commit if nothing would change.
 
     Raises HubError; MovedOnError if the branch has a newer commit, which is not overwritten.
@@ -110,7 +116,7 @@ def publish_model(
     return _commit(hub, remote.repo_id, remote.revision, files, message, remote.model, removed)
 
 
-def publish_state(hub: Hub, remote: Remote, newest: ModelFolder, message: str) -> Published:
+def publish_state(hub: Hub, remote: Remote, newest: ModelFolder, message: str) -> CommitResult:
     """Commit the newest checkpoint with its training state to its own branch, which is created if it does not exist.
 
     Publish it before the model: of two racing jobs the second fails here, and a job that is killed in between leaves a training
@@ -144,10 +150,10 @@ def _commit(
     message: str,
     parent: Listing,
     removed: Sequence[str] = (),
-) -> Published:
+) -> CommitResult:
     changed = changes(files, parent)
     if not changed and not removed:
-        return Published(parent.commit, False, ())
+        return CommitResult(parent.commit, False, ())
     refuse_secrets({change.path: change.content for change in changed})
     additions = [huggingface_hub.CommitOperationAdd(change.path, change.content) for change in changed]
     operations: list[huggingface_hub.CommitOperationAdd | huggingface_hub.CommitOperationDelete] = [
@@ -185,7 +191,7 @@ def _commit(
             f"{repo_id} at commit {made} differs from what was uploaded: {', '.join(damaged)}. The upload was corrupted.",
             "Run again to publish these files again. Do not use that commit.",
         )
-    return Published(made, True, changed)
+    return CommitResult(made, True, changed)
 
 
 def _history(hub: Hub, repo_id: str, branch: str) -> "list[GitCommitInfo]":
@@ -203,3 +209,34 @@ def _moved_on(repo_id: str, branch: str) -> MovedOnError:
         f"Branch {branch} of {repo_id} has a new commit, which was not overwritten. Nothing was published.",
         "Pull, then run again.",
     )
+
+
+def describe_changes(
+    hub: Hub, repo_id: str, planned: Sequence[Change], published: Listing | None, removed: Sequence[str] = ()
+) -> Iterator[str]:
+    """A line for each file that would be uploaded or deleted, followed by the diffs."""
+    old_files = published.files if published else {}
+    for change in planned:
+        before = f", {old_files[change.path].size:,} now" if change.path in old_files else ""
+        yield f"  {'new' if change.is_new else 'changed'}  {change.size:>12,} bytes  {change.path}{before}"
+    for name in removed:
+        yield f"  removed {old_files[name].size:>12,} bytes  {name}"
+    for change in planned:
+        if published and change.path in old_files and is_text(change.path):
+            yield from _diff(hub, repo_id, published.commit, old_files[change.path], change)
+
+
+def _diff(hub: Hub, repo_id: str, commit: str, file: RemoteFile, change: Change) -> Iterator[str]:
+    if max(change.size, file.size) > _MAX_TEXT_SIZE:
+        return
+    with TemporaryDirectory() as folder:
+        old = _lines(download(hub, repo_id, commit, file, Path(folder)).read_bytes())
+    new = _lines(change.content if isinstance(change.content, bytes) else change.content.read_bytes())
+    lines = list(difflib.unified_diff(old, new, f"{change.path} at {commit[:12]}", change.path, lineterm="", n=1))
+    yield from lines[:_MAX_DIFF_LINES]
+    if len(lines) > _MAX_DIFF_LINES:
+        yield f"({len(lines) - _MAX_DIFF_LINES:,} more lines of the diff of {change.path} are not shown)"
+
+
+def _lines(content: bytes) -> list[str]:
+    return content.decode("utf-8", "replace").splitlines()

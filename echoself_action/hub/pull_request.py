@@ -6,13 +6,13 @@ import huggingface_hub
 
 from ..errors import HubError, InputError
 from .endpoint import Hub
-from .publish import Change, Published, changes
+from .publish import Change, CommitResult, changes
 from .repo import MODEL_FILES, Content, Remote, list_repo
 from .retry import hub_errors, with_retries
 from .upload_checks import refuse_secrets
 
 
-def open_pull_request(hub: Hub, remote: Remote, files: Mapping[str, Content], title: str, description: str) -> Published:
+def open_pull_request(hub: Hub, remote: Remote, files: Mapping[str, Content], title: str, description: str) -> CommitResult:
     """Open a pull request with `files` on top of the commit in `remote`, or find the open one that has them already.
 
     Raises InputError if the repo does not exist, HubError if the Hub refuses.
@@ -25,7 +25,7 @@ def open_pull_request(hub: Hub, remote: Remote, files: Mapping[str, Content], ti
         )
     changed = changes(files, remote.model)
     if not changed:
-        return Published(remote.model.commit, False, ())
+        return CommitResult(remote.model.commit, False, ())
     if existing := _find_open(hub, remote, files, title, changed):
         return existing
     refuse_secrets({change.path: change.content for change in changed})
@@ -34,30 +34,30 @@ def open_pull_request(hub: Hub, remote: Remote, files: Mapping[str, Content], ti
     with hub_errors(hub, name, "uploading for a pull request"):
         hub.api.preupload_lfs_files(name, operations, create_pr=True)
 
-    def create() -> Published:
+    def create() -> CommitResult:
         made = hub.api.create_commit(
             name, operations, commit_message=title, commit_description=description, create_pr=True, parent_commit=parent
         )
         if not made.pr_url:
             raise HubError(f"{hub.endpoint} did not open a pull request in {name}. Nothing was published.", "Run again.")
-        return Published(made.oid, False, changed, made.pr_url)
+        return CommitResult(made.oid, False, changed, made.pr_url)
 
     return with_retries(hub, name, "opening a pull request", create, lambda: _find_open(hub, remote, files, title, changed))
 
 
 def _find_open(
     hub: Hub, remote: Remote, files: Mapping[str, Content], title: str, changed: tuple[Change, ...]
-) -> Published | None:
+) -> CommitResult | None:
     """The open pull request with this title and these files, regardless of which run opened it."""
     model = {name: content for name, content in files.items() if name in MODEL_FILES}  # the card and the history differ by run
     filters = {"discussion_type": "pull_request", "discussion_status": "open"}
 
-    def find() -> Published | None:
+    def find() -> CommitResult | None:
         for discussion in hub.api.get_repo_discussions(remote.repo_id, **filters):  # type: ignore[arg-type]
             if discussion.title == title and discussion.git_reference:
                 head = list_repo(hub, remote.repo_id, discussion.git_reference)
                 if not changes(model, head):
-                    return Published(head.commit, False, changed, discussion.url)
+                    return CommitResult(head.commit, False, changed, discussion.url)
         return None
 
     return with_retries(hub, remote.repo_id, "looking for an open pull request", find)

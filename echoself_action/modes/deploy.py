@@ -15,17 +15,16 @@ from ..hub.history import fetch_history
 from ..hub.repo import Remote, look_up
 from ..hub.secrets import without_secrets
 from ..publishing.dataset import publish_dataset, with_dataset
-from ..publishing.parity_check import check_parity, check_parity_again
 from ..publishing.plan import plan, show_plan
 from ..publishing.publication import Publication
-from ..publishing.quality_gate import judge
+from ..publishing.quality_gate import check_parity, check_parity_again, judge
 from ..publishing.release import release_target, tag_and_release
 from ..publishing.signing import sign, signer_for
 from ..publishing.upload import open_pull_request, upload
 from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary import publishing_summary, refusal_summary
 from ..report.log import note, part, warn
-from ..report.report_page import Publishing, write_page
+from ..report.report_page import PublishReport, write_page
 from ..starting.resolve_checkpoint import resolve_checkpoint
 from ..training.result import LOG_FILE
 
@@ -91,7 +90,7 @@ def _refuse(publication: Publication) -> dict[str, str]:
     verdict = publication.verdict
     warn(f"gate: {verdict.reason}. Nothing was published; the model stays in {publication.model.path}.")
     write_summary(refusal_summary(publication.repo_url, verdict))
-    return _report(replace(publication, history=fetch_history(publication.hub, publication.remote).publishes))
+    return _report(replace(publication, history=fetch_history(publication.hub, publication.remote).entries))
 
 
 def _report(publication: Publication) -> dict[str, str]:
@@ -105,7 +104,7 @@ def _report(publication: Publication) -> dict[str, str]:
         unchanged = verdict.passed and not publication.has_changes
         sample = "" if unchanged else without_secrets(evaluation.sample_from(publication.model))
     commit = published.commit if published and published.deployed else ""
-    section = Publishing(url, verdict, commit, published.pr_url if published else "", publication.history)
+    section = PublishReport(url, verdict, commit, published.pr_url if published else "", publication.history)
     output_dir = publication.inputs.output_dir
     page = write_page(output_dir, output_dir / LOG_FILE, publication.model, [sample], section)
     return publication.outputs | {"report": str(page)}

@@ -10,10 +10,9 @@ from ..hub.cards.history_chart import history_files
 from ..hub.cards.model_card import CardChoices, card_to_fill, model_card
 from ..hub.dataset_repo import MODEL_REPO_FOLDER, published_shards
 from ..hub.endpoint import Hub
-from ..hub.history import History, fetch_history, publish_of
+from ..hub.history import History, fetch_history, history_entry
 from ..hub.provenance import provenance_of, this_run
-from ..hub.publish import changes, model_files, read_card, state_files
-from ..hub.publish_diff import describe_changes
+from ..hub.publish import changes, describe_changes, model_files, read_card, state_files
 from ..hub.repo import MAIN, PROVENANCE_FILE, STATE_BRANCH, Content, Listing, Remote
 from ..hub.upload_checks import refuse_secrets
 from ..report.log import note
@@ -39,7 +38,7 @@ def plan(publication: Publication) -> Publication:
         files=files,
         removed=removed,
         state=state,
-        history=history.publishes,
+        history=history.entries,
         has_changes=differs or dataset is not None or inputs.sign != "off",
     )
 
@@ -72,7 +71,7 @@ def _history(publication: Publication) -> tuple[History, dict[str, bytes]]:
     if publication.is_same_model:
         return history, {}
     model = publication.model
-    publish = publish_of(model, history, this_run(), evaluation.bits_per_byte_of(model), datetime.now(UTC))
+    publish = history_entry(model, history, this_run(), evaluation.bits_per_byte_of(model), datetime.now(UTC))
     if publish is None:
         return history, {}
     history = history.followed_by(publish)
@@ -90,7 +89,7 @@ def _card(publication: Publication, history: History) -> str | None:
     with_model = dataset is not None and dataset.repo is None
     published = inputs.upload_datasets and not inputs.dataset_repo and published_shards(remote.model, MODEL_REPO_FOLDER)
     choices = CardChoices(inputs.license, inputs.language or (), MODEL_REPO_FOLDER if with_model or published else None)
-    return model_card(remote.repo_id, publication.model, publication.parity, choices, history.publishes, kept)
+    return model_card(remote.repo_id, publication.model, publication.parity, choices, history.entries, kept)
 
 
 def _provenance(publication: Publication, files: Mapping[str, Content]) -> dict[str, Content]:

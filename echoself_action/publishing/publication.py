@@ -8,8 +8,8 @@ from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
 from ..config.mode_inputs import DeployInputs
 from ..evaluation.gate import Verdict
 from ..hub.endpoint import Hub
-from ..hub.history import Publish
-from ..hub.publish import Published
+from ..hub.history import HistoryEntry
+from ..hub.publish import CommitResult
 from ..hub.repo import Content, Remote, same_content
 
 _NOT_JUDGED = Verdict(False, "the gate has not judged the model")
@@ -67,11 +67,11 @@ class Publication:
     files: Mapping[str, Content] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
     state: Mapping[str, Content] = field(default_factory=dict)
-    history: Sequence[Publish] = ()
+    history: Sequence[HistoryEntry] = ()
     has_changes: bool = False
 
     # done
-    published: Published | None = None
+    published: CommitResult | None = None
     tag: str = ""
     release_url: str = ""
 

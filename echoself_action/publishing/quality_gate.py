@@ -1,4 +1,7 @@
-"""The quality gate of a publish: the model is compared with the published one on the same held-out text."""
+"""What a model must pass before it is published: the quality gate, and the parity check with stock transformers.
+
+The gate compares it with the published model on the same held-out text; the check compares its logits with transformers'.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,10 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from .. import evaluation
+from ..checkpoint.metadata import ParityFacts, parity_text
+from ..checkpoint.model_folder import ModelFolder, record
 from ..errors import InputError
 from ..evaluation.gate import Verdict, is_relative, judge_difference, judge_loss
 from ..evaluation.held_out import read_held_out
-from ..hub.fetch import fetch
+from ..hub.fetch import fetch, read_facts
 from ..report.log import note, part
 from ..starting.tokenize_corpus import corpus_tokens
 from .publication import Publication
@@ -22,6 +27,36 @@ if TYPE_CHECKING:
 def judge(publication: Publication) -> Publication:
     """With the verdict of the gate. Raises HubError or CheckpointError if the published model can't be read."""
     return replace(publication, verdict=_verdict(publication))
+
+
+def check_parity(publication: Publication) -> Publication:
+    """With the parity of the model, which is recorded in its metadata, as the comparison of the gate is.
+
+    Weights that are already published keep the facts published with them, so that publishing them again changes nothing.
+    Raises CheckpointError if transformers does not compute the same.
+    """
+    model, remote, dry_run = publication.model, publication.remote, publication.inputs.dry_run
+    known = None
+    if not dry_run and remote.model and publication.is_same_model:
+        known = read_facts(publication.hub, remote.repo_id, remote.model)
+    is_current = not (known and known.parity)
+    if model.architecture.code_files:
+        name = model.architecture.display_name
+        note(f"loading this model requires trust_remote_code=True: {name} is not an architecture of transformers")
+    parity = known.parity if known and known.parity else _measure_parity(model)
+    if not dry_run:
+        if known:
+            model = record(model, overwrite=True, parity=known.parity, compared=known.compared, dataset=known.dataset)
+        model = record(model, parity=parity)
+        model = record(model, overwrite=True, compared=publication.verdict.compared)
+    return replace(publication, model=model, measured=parity, parity_is_current=is_current)
+
+
+def check_parity_again(publication: Publication) -> Publication:
+    """Measure the parity if this run has not: anything that is sent is first loaded with transformers."""
+    if publication.parity_is_current:
+        return publication
+    return replace(publication, measured=_measure_parity(publication.model), parity_is_current=True)
 
 
 def _verdict(publication: Publication) -> Verdict:
@@ -58,3 +93,9 @@ def _held_out(publication: Publication) -> "Sequence[Ids]":
         note(f"no held-out text from data: {error.message}")
         return []
     return evaluation.HeldOut(tokens.val, model.config.block_size, inputs.eval_tokens).windows()
+
+
+def _measure_parity(model: ModelFolder) -> ParityFacts:
+    parity = evaluation.check_parity(model)
+    note(f"stock transformers loads {model.path}: {parity_text(parity)}")
+    return parity

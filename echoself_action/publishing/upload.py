@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ..hub import pull_request
 from ..hub.fetch import read_facts
-from ..hub.publish import Published, changes, ensure_repo, publish_model, publish_state
+from ..hub.publish import CommitResult, changes, ensure_repo, publish_model, publish_state
 from ..report.descriptions import pull_request_description
 from ..report.github_actions import write_summary
 from ..report.job_summary import loss_text, pull_request_summary
@@ -43,7 +43,7 @@ def open_pull_request(publication: Publication) -> Publication:
     return replace(publication, published=published)
 
 
-def log_upload(published: Published, url: str) -> None:
+def log_upload(published: CommitResult, url: str) -> None:
     """Log the size and the commit of what was sent."""
     size = sum(change.size for change in published.changes)
     note(f"published {len(published.changes)} files, {size:,} bytes, to {url}: commit {published.commit}")

@@ -9,8 +9,8 @@ from ..errors import EXIT_CODES
 from ..evaluation.gate import Verdict
 from ..hub.cards.history_chart import FEWEST
 from ..hub.cards.model_card_text import history_table
-from ..hub.history import Publish
-from ..hub.publish import Published
+from ..hub.history import HistoryEntry
+from ..hub.publish import CommitResult
 from ..markdown import code, indented, table
 from ..training.result import Result
 
@@ -51,7 +51,7 @@ def training_summary(result: Result, best: ModelFolder, text: str) -> str:
 
 
 def publishing_summary(
-    repo_url: str, published: Published, parity: ParityFacts, verdict: Verdict, history: Sequence[Publish] = ()
+    repo_url: str, published: CommitResult, parity: ParityFacts, verdict: Verdict, history: Sequence[HistoryEntry] = ()
 ) -> str:
     """A publish; `history` lists all publishes of the repo, including this one."""
     if not published.deployed:
@@ -151,7 +151,7 @@ def _before_and_after(result: Result, best: ModelFolder) -> str:
     return table(("", "before", "now", "change"), rows)
 
 
-def _history(history: Sequence[Publish]) -> str:
+def _history(history: Sequence[HistoryEntry]) -> str:
     """The publishes of the repo, as a chart and a table."""
     if len(history) < FEWEST:
         return ""

@@ -12,7 +12,7 @@ from ..checkpoint.metadata import Comparison, parity_text
 from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
 from ..hub.cards.history_chart import perplexity
-from ..hub.history import Publish, read_history
+from ..hub.history import HistoryEntry, read_history
 from ..markdown import number
 from .charts import Line, interval_chart, line_chart
 from .html_page import render, write_html
@@ -22,25 +22,27 @@ _SHOWN = 50  # publishes and evaluations in a table
 
 
 @dataclass(frozen=True)
-class Publishing:
+class PublishReport:
     """The result of publishing: the repo's URL, the gate's verdict, and the commit or the pull request, "" if none was made."""
 
     repo_url: str
     verdict: Verdict
     commit: str = ""
     pr_url: str = ""
-    history: Sequence[Publish] = ()
+    history: Sequence[HistoryEntry] = ()
 
 
-def write_page(output_dir: Path, log: Path, model: ModelFolder, samples: Sequence[str], publishing: Publishing | None) -> Path:
+def write_page(
+    output_dir: Path, log: Path, model: ModelFolder, samples: Sequence[str], publishing: PublishReport | None
+) -> Path:
     """Write the page about `model` into `output_dir`; returns its path. `log` is the run's log.jsonl, which may not exist."""
     return write_html(output_dir / REPORT_FILE, page(model, read_log(log), samples, publishing))
 
 
-def page(model: ModelFolder, log: Sequence[dict[str, float]], samples: Sequence[str], publishing: Publishing | None) -> str:
+def page(model: ModelFolder, log: Sequence[dict[str, float]], samples: Sequence[str], publishing: PublishReport | None) -> str:
     """The HTML."""
     facts = model.metadata
-    history = publishing.history if publishing else read_history(model.path).publishes
+    history = publishing.history if publishing else read_history(model.path).entries
     compared = publishing.verdict.compared if publishing else None
     return render(
         "report.html",
@@ -97,7 +99,7 @@ def _figures(model: ModelFolder, log: Sequence[dict[str, float]]) -> list[tuple[
 
 
 def _charts(
-    model: ModelFolder, log: Sequence[dict[str, float]], history: Sequence[Publish]
+    model: ModelFolder, log: Sequence[dict[str, float]], history: Sequence[HistoryEntry]
 ) -> list[tuple[str, list[Line], Markup]]:
     """Title, lines for the legend, SVG; charts without data are left out."""
 

@@ -8,7 +8,7 @@ from tensorboardX.record_writer import masked_crc32c
 from echoself_action.checkpoint.metadata import Evaluation
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.hub.cards.history_chart import event_file, has_trend, history_files, trend_image
-from echoself_action.hub.history import History, Publish, parse_history, publish_of
+from echoself_action.hub.history import History, HistoryEntry, history_entry, parse_history
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EMPTY = parse_history(b"")
@@ -24,14 +24,14 @@ def folder_at(folder: ModelFolder, step: int, **changes: object) -> ModelFolder:
 def published(folder: ModelFolder, *steps: int) -> History:
     history = EMPTY
     for day, step in enumerate(steps):
-        publish = publish_of(folder_at(folder, step), history, RUN, 2.5, NOW + timedelta(days=day))
+        publish = history_entry(folder_at(folder, step), history, RUN, 2.5, NOW + timedelta(days=day))
         assert publish
         history = history.followed_by(publish)
     return history
 
 
 def test_a_line_says_what_was_published_and_by_whom(model_folder: ModelFolder) -> None:
-    [line] = published(model_folder, 100).publishes
+    [line] = published(model_folder, 100).entries
     assert model_folder.metadata
     assert model_folder.metadata.data
     assert (line.step, line.val_loss, line.bits_per_byte, line.published_at) == (100, 4.0, 2.5, NOW)
@@ -42,10 +42,10 @@ def test_a_line_says_what_was_published_and_by_whom(model_folder: ModelFolder) -
 
 
 def test_speed_and_time_are_those_since_the_publish_before(model_folder: ModelFolder) -> None:
-    first, second = published(model_folder, 100, 160).publishes
+    first, second = published(model_folder, 100, 160).entries
     assert (first.duration_s, first.tokens_per_second) == (10, 1000)
     assert (second.duration_s, second.tokens_per_second) == (6, 1000)
-    again = publish_of(folder_at(model_folder, 100), published(model_folder, 100, 160), {}, None, NOW)
+    again = history_entry(folder_at(model_folder, 100), published(model_folder, 100, 160), {}, None, NOW)
     assert again
     assert (again.duration_s, again.tokens_per_second) == (None, None)
 
@@ -54,27 +54,27 @@ def test_speed_and_time_are_those_since_the_publish_before(model_folder: ModelFo
 def test_a_damaged_line_stays_as_it_is_and_is_skipped(model_folder: ModelFolder, damaged: bytes) -> None:
     one = published(model_folder, 100)
     history = parse_history(one.content + damaged)
-    assert history.publishes == one.publishes
-    more = history.followed_by(one.publishes[0])
+    assert history.entries == one.entries
+    more = history.followed_by(one.entries[0])
     assert more.content.startswith(one.content + damaged)
-    assert parse_history(more.content).publishes == one.publishes * 2
+    assert parse_history(more.content).entries == one.entries * 2
 
 
 def test_what_a_later_version_adds_to_a_line_is_no_damage(model_folder: ModelFolder) -> None:
     content = published(model_folder, 100).content.replace(b"{", b'{"joules": 7, ', 1)
-    assert len(parse_history(content).publishes) == 1
+    assert len(parse_history(content).entries) == 1
 
 
 def test_a_model_that_nothing_is_known_of_has_no_line(model_folder: ModelFolder) -> None:
-    assert publish_of(ModelFolder(model_folder.path, model_folder.config, None), EMPTY, {}, None, NOW) is None
+    assert history_entry(ModelFolder(model_folder.path, model_folder.config, None), EMPTY, {}, None, NOW) is None
 
 
 def test_two_publishes_make_a_picture(model_folder: ModelFolder) -> None:
     history = published(model_folder, 100, 160)
-    assert not has_trend(history.publishes[:1])
-    picture = trend_image(history.publishes)
+    assert not has_trend(history.entries[:1])
+    picture = trend_image(history.entries)
     assert picture.startswith(b"\x89PNG")
-    assert trend_image(history.publishes) == picture
+    assert trend_image(history.entries) == picture
     assert "metrics/history.png" not in history_files(published(model_folder, 100), model_folder.metadata)
 
 
@@ -101,7 +101,9 @@ def test_the_event_file_of_a_run_keeps_its_name(model_folder: ModelFolder) -> No
 
 def test_a_line_with_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
-        Publish(published_at=NOW, run_id="a", step=1, tokens_seen=1, elapsed_s=1, weights_sha256="0", val_loss=float("nan"))
+        HistoryEntry(
+            published_at=NOW, run_id="a", step=1, tokens_seen=1, elapsed_s=1, weights_sha256="0", val_loss=float("nan")
+        )
 
 
 def records(content: bytes) -> list[Event]:

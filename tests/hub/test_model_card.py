@@ -11,7 +11,7 @@ from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.config.inputs import Inputs
 from echoself_action.hub.cards.model_card import OLD_MARKER, CardChoices, card_to_fill, model_card
 from echoself_action.hub.endpoint import Hub
-from echoself_action.hub.history import parse_history, publish_of
+from echoself_action.hub.history import history_entry, parse_history
 from echoself_action.hub.publish import ensure_repo, model_files, publish_model
 from echoself_action.hub.repo import look_up
 
@@ -25,10 +25,10 @@ def card(model_folder: ModelFolder) -> str:
     folder = ModelFolder(model_folder.path, model_folder.config, facts)
     history = parse_history(b"")
     for day in (1, 2):
-        publish = publish_of(folder, history, {}, 2.25, datetime(2026, 1, day, 3, 4, tzinfo=UTC))
+        publish = history_entry(folder, history, {}, 2.25, datetime(2026, 1, day, 3, 4, tzinfo=UTC))
         assert publish
         history = history.followed_by(publish)
-    return model_card("someone/model", folder, PARITY, CardChoices(license="mit", language=("en",)), history.publishes)
+    return model_card("someone/model", folder, PARITY, CardChoices(license="mit", language=("en",)), history.entries)
 
 
 def test_the_front_matter_says_what_the_hub_shows(card: str) -> None:

@@ -33,11 +33,11 @@ def test_every_publish_has_its_line_in_its_own_commit(
     outputs = [echoself(CYCLE, f"--output-dir {name}") for name in ("one", "two")]
     with open_hub("hub", None) as hub:
         for number, output in enumerate(outputs, 1):
-            assert len(parse_history(published_file(hub, HISTORY_FILE, output["commit_sha"])).publishes) == number
+            assert len(parse_history(published_file(hub, HISTORY_FILE, output["commit_sha"])).entries) == number
         files = hub.api.list_repo_files("me/model")
         card = published_file(hub, "README.md").decode()
         assert published_file(hub, "metrics/history.png").startswith(b"\x89PNG")
-    first, second = published_history().publishes
+    first, second = published_history().entries
     assert (first.step, second.step) == (20, 36)
     assert (first.commit, first.run_url) == ("c0ffee", "https://github.com/me/notes/actions/runs/7")
     assert second.val_loss == pytest.approx(float(outputs[1]["val_loss"]), abs=1e-6)
@@ -69,7 +69,7 @@ def test_a_line_that_was_damaged_by_hand_is_kept(echoself: Cli, begun: Cli) -> N
     echoself(CYCLE)
     history = published_history()
     assert history.content.startswith(content + b"\n")
-    assert [publish.step for publish in history.publishes] == [20, 36]
+    assert [publish.step for publish in history.entries] == [20, 36]
 
 
 def test_pull_fetches_the_history_along(echoself: Cli, begun: Cli) -> None:

@@ -3,7 +3,7 @@ from dataclasses import replace
 from echoself_action.checkpoint.metadata import Evaluation, ParityFacts
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.evaluation.gate import Verdict
-from echoself_action.hub.publish import Change, Published
+from echoself_action.hub.publish import Change, CommitResult
 from echoself_action.report.job_summary import publishing_summary, pulling_summary, training_summary
 from echoself_action.training.trainer import Result
 
@@ -51,7 +51,7 @@ def test_a_sample_cannot_break_out_of_its_code_block(model_folder: ModelFolder) 
 
 
 def test_publishing_summary_lists_files_and_parity(model_folder: ModelFolder) -> None:
-    published = Published("c0ffee", True, (Change("model.safetensors", b"", 1234, True),))
+    published = CommitResult("c0ffee", True, (Change("model.safetensors", b"", 1234, True),))
     parity = ParityFacts(tensors=28, max_abs_diff=1e-6, argmax_agreement=1.0, positions=1024)
     text = publishing_summary("http://hub/a/b", published, parity, Verdict(True, "it is the first to be published"))
     assert "Gate: it is the first to be published." in text
@@ -60,7 +60,7 @@ def test_publishing_summary_lists_files_and_parity(model_folder: ModelFolder) ->
     assert "all 28 tensors match" in text
     assert "max absolute logit difference 1.0e-06, top-1 agreement 100% at 1024 positions" in text
     assert "already contains this model" in publishing_summary(
-        "http://hub/a/b", Published("c0ffee", False, ()), parity, Verdict(True, "")
+        "http://hub/a/b", CommitResult("c0ffee", False, ()), parity, Verdict(True, "")
     )
 
 

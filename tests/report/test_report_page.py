@@ -7,8 +7,8 @@ import pytest
 from echoself_action.checkpoint.metadata import Comparison, Evaluation
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.evaluation.gate import Verdict
-from echoself_action.hub.history import Publish
-from echoself_action.report.report_page import Publishing, page, read_log, write_page
+from echoself_action.hub.history import HistoryEntry
+from echoself_action.report.report_page import PublishReport, page, read_log, write_page
 
 from .browser import find_browser, look_at, picture_of
 
@@ -25,9 +25,9 @@ COMPARED = Comparison(
 )
 
 
-def history(length: int) -> list[Publish]:
+def history(length: int) -> list[HistoryEntry]:
     return [
-        Publish(
+        HistoryEntry(
             published_at=datetime(2026, 1, day + 1, tzinfo=UTC),
             run_id="a",
             step=100 * day,
@@ -65,7 +65,7 @@ def report(model: ModelFolder, tmp_path: Path) -> Path:
     lines = [{"step": n, "loss": 3 - n / 400, "lr": 1e-3, "tokens_per_second": 1234.5} for n in range(5, 305, 5)]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     verdict = Verdict(True, f"it is better than the published model: {HOSTILE}", COMPARED)
-    publishing = Publishing(f"http://hub/me/{HOSTILE}", verdict, "c0ffee", history=history(5))
+    publishing = PublishReport(f"http://hub/me/{HOSTILE}", verdict, "c0ffee", history=history(5))
     return write_page(tmp_path / "out", log, model, [HOSTILE, "Once upon a time\n  there was"], publishing)
 
 
@@ -130,7 +130,7 @@ def test_sections_without_data_are_left_out(model_folder: ModelFolder) -> None:
 def test_the_title_says_whether_the_model_was_published(
     model_folder: ModelFolder, passed: bool, commit: str, pr_url: str, title: str
 ) -> None:
-    publishing = Publishing("http://hub/me/a", Verdict(passed, "so it is"), commit, pr_url)
+    publishing = PublishReport("http://hub/me/a", Verdict(passed, "so it is"), commit, pr_url)
     assert f"<h2>{title}</h2>" in page(model_folder, [], [], publishing)
 
 

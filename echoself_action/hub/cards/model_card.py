@@ -7,7 +7,7 @@ import huggingface_hub
 
 from ...checkpoint.metadata import Metadata, ParityFacts
 from ...checkpoint.model_folder import ModelFolder
-from ..history import Publish
+from ..history import HistoryEntry
 from . import model_card_text as text
 from .history_chart import perplexity
 from .sections import SECTIONS, filled, has_sections, section, with_front_matter
@@ -33,7 +33,7 @@ def model_card(
     folder: ModelFolder,
     parity: ParityFacts,
     choices: CardChoices,
-    history: Sequence[Publish] = (),
+    history: Sequence[HistoryEntry] = (),
     kept: str | None = None,
 ) -> str:
     """The README.md of the repo: front matter for the Hub, and the sections.
@@ -73,7 +73,7 @@ def card_to_fill(published: str | None, template: str | None) -> tuple[bool, str
     return has_sections(published), published
 
 
-def _front_matter(repo_id: str, folder: ModelFolder, choices: CardChoices, last: Publish | None) -> dict[str, object]:
+def _front_matter(repo_id: str, folder: ModelFolder, choices: CardChoices, last: HistoryEntry | None) -> dict[str, object]:
     data = huggingface_hub.ModelCardData(
         language=list(choices.language) or None,
         license=choices.license,
@@ -87,7 +87,7 @@ def _front_matter(repo_id: str, folder: ModelFolder, choices: CardChoices, last:
     return {key: value for key, value in data.to_dict().items() if value is not None}  # type: ignore[no-untyped-call]
 
 
-def _eval_results(facts: Metadata | None, last: Publish | None) -> list[huggingface_hub.EvalResult] | None:
+def _eval_results(facts: Metadata | None, last: HistoryEntry | None) -> list[huggingface_hub.EvalResult] | None:
     """The evaluation results that the Hub shows beside the card."""
     if not facts or not facts.data or facts.val_loss is None:
         return None

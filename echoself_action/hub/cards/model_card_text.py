@@ -7,7 +7,7 @@ from typing import Any
 from ...checkpoint.architectures import Architecture
 from ...checkpoint.metadata import Comparison, DatasetFacts, Metadata, ParityFacts, parity_text
 from ...markdown import code, number, table
-from ..history import Publish
+from ..history import HistoryEntry
 from ..repo import CHART_FILE, HISTORY_FILE
 from .history_chart import has_trend, perplexity
 
@@ -50,7 +50,7 @@ print(tokenizer.decode(model.generate(ids, max_new_tokens={new_tokens}, do_sampl
 """
 
 
-def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[Publish], last: Publish | None) -> str:
+def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[HistoryEntry], last: HistoryEntry | None) -> str:
     """Losses, the comparison with the model published before, the parity check, and the history."""
     rows = []
     if facts:
@@ -84,7 +84,7 @@ published before (commit `{facts.against[:12]}`) is {facts.published:.4f}: a dif
 {facts.low:+.4f} to {facts.high:+.4f} (paired bootstrap over {facts.windows} windows with {facts.tokens:,} tokens)."""
 
 
-def history_table(history: Sequence[Publish]) -> str:
+def history_table(history: Sequence[HistoryEntry]) -> str:
     """A table of the last publishes, newest first."""
     rows = [
         (
@@ -156,7 +156,7 @@ branch `training-state`, trains further, and publishes the model here if it is b
 """
 
 
-def citation(repo_id: str, history: Sequence[Publish]) -> str:
+def citation(repo_id: str, history: Sequence[HistoryEntry]) -> str:
     """BibTeX."""
     owner, name = repo_id.split("/")
     year = f"\n  year = {{{history[-1].published_at.year}}}," if history else ""
@@ -172,7 +172,7 @@ def citation(repo_id: str, history: Sequence[Publish]) -> str:
 """
 
 
-def _history(history: Sequence[Publish]) -> str:
+def _history(history: Sequence[HistoryEntry]) -> str:
     if not history:
         return ""
     picture = f"\n\n![Validation loss over the publishes]({CHART_FILE})" if has_trend(history) else ""
@@ -188,7 +188,7 @@ def _documents(dataset: DatasetFacts | None, folder: str | None) -> str:
     return f"dataset {code(dataset.repo_id)} at commit {code(dataset.commit)}" if dataset else ""
 
 
-def _difference(publish: Publish) -> float | None:
+def _difference(publish: HistoryEntry) -> float | None:
     return publish.compared.candidate - publish.compared.published if publish.compared else None
 
 
@@ -196,7 +196,7 @@ def _minutes(seconds: float | None) -> str:
     return number(seconds / 60, 1) if seconds else ""
 
 
-def _run(publish: Publish) -> str:
+def _run(publish: HistoryEntry) -> str:
     """The commit of the training code and text, linked to the job if its URL is safe in a Markdown link."""
     name = code(publish.commit[:7]) if publish.commit else "a job" if publish.run_url else ""
     safe = publish.run_url and publish.run_url.startswith("https://") and not set(publish.run_url) & set(" ()<>|\n\"'")
