@@ -239,7 +239,8 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
 def test_hostile_pull_requests_are_refused_with_a_reason_and_do_not_stop_the_others(
     community: Community, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    published = model(community.published)
+    tokenizer = Path(community.published["model_dir"]) / "tokenizer.json"
+    published = model(community.published) | {tokenizer.name: tokenizer.read_bytes()}
     numbers = {community.propose(make(published)): (name, reason) for name, (make, reason) in HOSTILE.items()}
     last = community.propose(model(community.better()))
     capfd.readouterr()
