@@ -18,7 +18,7 @@ from ..checkpoint.vocabulary import TOKENIZER_FILE
 from ..checkpoint.weights import write_model
 from ..corpus.tokenizer import Tokenizer, ids_tokenizer, load_tokenizer, make_tokenizer
 from ..errors import CheckpointError
-from ..training.optim.schedule import FLOOR, Schedule, over_total
+from ..training.optim.schedule import FLOOR, Schedule, cosine_schedule
 from ..training.training_state import TrainingState, write_moments, write_spare, write_state
 from .detect_layout import shown
 from .imported_model import ImportedModel
@@ -198,7 +198,7 @@ def _schedule(source: ImportedModel) -> Schedule:
         same = settings["decay_lr"] is True and abs(least - FLOOR * peak) <= 1e-6 * peak and 0 <= warmup < end
     except (KeyError, ValueError, TypeError):
         same = False
-    return over_total(0, end, warmup, peak) if same else over_total(0, source.step, 0, 0.0)
+    return cosine_schedule(0, end, warmup, peak) if same else cosine_schedule(0, source.step, 0, 0.0)
 
 
 def _sequences_per_step(source: ImportedModel) -> int:

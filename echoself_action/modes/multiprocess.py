@@ -10,7 +10,7 @@ from ..config.mode_inputs import TrainInputs
 from ..errors import EchoselfError, LostProcessError
 from ..exit_codes import exit_code_of
 from ..training.distributed.launch import LOST, launch
-from ..training.distributed.process_group import is_started, is_worker, joined
+from ..training.distributed.process_group import is_distributed, is_worker, join_process_group
 from ..training.init_or_resume import receive_run
 from ..training.result import stop_on_signals
 from ..training.trainer import train_as_worker
@@ -20,7 +20,7 @@ T = TypeVar("T", bound=TrainInputs)
 
 def run_in_processes(inputs: T, mode: Callable[[T], int]) -> int:
     """Run `mode` in the processes that torchrun started, or else in `processes` new ones; returns its exit code."""
-    if is_started():
+    if is_distributed():
         return _run_rank(inputs, mode)
     processes = inputs.processes
     if not processes:
@@ -44,7 +44,7 @@ def _run_rank(inputs: T, mode: Callable[[T], int]) -> int:
     if not is_worker():
         return mode(inputs)
     try:
-        with joined() as process_group, stop_on_signals() as stop:
+        with join_process_group() as process_group, stop_on_signals() as stop:
             train_as_worker(receive_run(process_group), stop)
     except LostProcessError:
         raise

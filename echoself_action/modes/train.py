@@ -21,7 +21,7 @@ from ..report.log import ProgressPrinter, note, part, show_sample, warn
 from ..report.report_page import write_page
 from ..starting.resume import set_aside_other_runs, starting_point
 from ..starting.tokenize_corpus import corpus_tokens
-from ..training.distributed.process_group import joined
+from ..training.distributed.process_group import join_process_group
 from ..training.init_or_resume import new_run, resume_run
 from ..training.optim.optimizers import OPTIMIZERS, OptimizerName
 from ..training.precision import choose_device
@@ -65,7 +65,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
     with part("Corpus"):
         data = Data(corpus_tokens(inputs, start), inputs.data)
     device = choose_device(settings).type
-    with part("Training"), stop_on_signals() as stop, joined(device) as process_group, ProgressPrinter() as printer:
+    with part("Training"), stop_on_signals() as stop, join_process_group(device) as process_group, ProgressPrinter() as printer:
         if start:
             training = resume_run(start, data, settings, note, process_group)
         else:

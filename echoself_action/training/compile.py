@@ -1,7 +1,7 @@
 """torch.compile on a GPU: whether it can be used, what is compiled, and what happens if compiling fails.
 
-Compiled code rounds differently from PyTorch's own operations, so a checkpoint records whether the run was compiled. Unless it
-is used, the compiler is not loaded: that takes as long as loading PyTorch itself.
+Compiled code rounds differently from PyTorch's own operations, so a checkpoint records whether the run was compiled. The
+compiler is imported only if it is used, because importing it takes as long as importing PyTorch.
 """
 
 import functools
@@ -32,10 +32,10 @@ def why_not(model: Model, device: torch.device, sharded: bool) -> str | None:
         return "it needs sharding: none"
     if importlib.util.find_spec("triton") is None or torch.cuda.get_device_capability(device)[0] < 7:
         return "it needs Triton and a GPU of compute capability 7.0 or higher"
-    named = os.environ.get("CC")  # Triton compiles the code that launches its kernels
-    if any(shutil.which(name) for name in ((named,) if named else ("gcc", "clang"))):
+    compiler = os.environ.get("CC")  # Triton compiles the code that launches its kernels
+    if any(shutil.which(name) for name in ((compiler,) if compiler else ("gcc", "clang"))):
         return None
-    return f"it needs a C compiler, and {named or 'gcc or clang'} is not on the PATH"
+    return f"it needs a C compiler, and {compiler or 'gcc or clang'} is not on the PATH"
 
 
 def compiled_loss(model: GPT2) -> Loss:

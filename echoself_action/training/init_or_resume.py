@@ -20,9 +20,9 @@ from .compile import why_not as why_not_compiled
 from .config_diff import changes
 from .cpu.threads import thread_count
 from .distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from .distributed.sharding import place
+from .distributed.sharding import distribute_model
 from .optim.param_groups import make_optimizer, restore_moments
-from .optim.schedule import Schedule, open_ended, over_total
+from .optim.schedule import Schedule, cosine_schedule, wsd_schedule
 from .precision import Precision, choose_precision, fastest_dtype, name_of
 from .run import Data, Kernels, Run
 from .settings import TrainingSettings
@@ -118,8 +118,8 @@ def _note_kept_dtype(precision: Precision, note: Callable[[str], None]) -> None:
     kept, fastest = precision.dtype_name, name_of(fastest_dtype(precision.device))
     if kept != fastest:
         note(
-            f"dtype: auto keeps {kept}, in which the model was trained so far. This machine computes {fastest} faster; "
-            f"to change to it, set dtype: {fastest}."
+            f"dtype: auto keeps {kept}, the dtype of the earlier runs of this model. {fastest} is faster on this machine; "
+            f"to use it, set dtype: {fastest}."
         )
 
 
@@ -156,7 +156,7 @@ def _send_and_set_up(run: Run, stored: dict[str, Tensor]) -> None:
 def _set_up(run: Run, stored: dict[str, Tensor]) -> None:
     """Move the model to its device and create the optimizer, with the main process's weights and moments in every process."""
     settings = run.settings
-    place(run.model, run.precision.device, run.process_group, run.sharded)
+    distribute_model(run.model, run.precision.device, run.process_group, run.sharded)
     dtype = run.precision.dtype
     parts = thread_count(run.model, run.precision.device, run.sharded)
     run.kernels = _choose_kernels(run, parts)
@@ -179,15 +179,15 @@ def _choose_kernels(run: Run, parts: int) -> Kernels:
 def _new_schedule(step: int, settings: TrainingSettings) -> Schedule:
     warmup = settings.max_iters // 20 if settings.warmup is None else settings.warmup
     if settings.total_iters:
-        return over_total(step, settings.total_iters, warmup, settings.learning_rate)
-    return open_ended(step, warmup, settings.learning_rate)
+        return cosine_schedule(step, settings.total_iters, warmup, settings.learning_rate)
+    return wsd_schedule(step, warmup, settings.learning_rate)
 
 
 def _resumed_schedule(before: Schedule, step: int, settings: TrainingSettings) -> Schedule:
     """The schedule of the checkpoint, or a new one if that has ended or the settings ask for another."""
     if settings.total_iters:
         same = before.shape == "cosine" and before.end == settings.total_iters
-        return before if same else over_total(step, settings.total_iters, 0, settings.learning_rate)
+        return before if same else cosine_schedule(step, settings.total_iters, 0, settings.learning_rate)
     if before.shape == "cosine":
         return before if step < before.end else _new_schedule(step, settings)
     if before.decays_from(step) is not None and step >= before.end:  # decayed, and resumed without a stable checkpoint

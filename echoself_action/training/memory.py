@@ -38,7 +38,7 @@ def out_of_memory(run: Run, error: BaseException) -> TrainingError:
         f"gradients and optimizer state take up to {_gigabytes(16 * parameters)}, the copy of them for a checkpoint up to "
         f"{_gigabytes(12 * parameters)}, and the logits of {settings.batch_size} sequences of {config.block_size} tokens over "
         f"a vocabulary of {config.vocab_size:,} "
-        f"up to {_gigabytes(4 * logits)}. Training stopped; its checkpoints stay.",
+        f"up to {_gigabytes(4 * logits)}. Training stopped; its checkpoints are kept.",
         "Lower batch_size (and raise gradient_accumulation, for the same result), block_size, n_embd or n_layer, or use a "
         "smaller vocabulary, such as tokenizer: bpe:4096.",
     )
@@ -55,7 +55,7 @@ _MAPPED = 1 << 25  # bytes: larger blocks are still mapped separately; for them 
 
 
 @contextmanager
-def freed_memory_kept() -> Iterator[None]:
+def keep_freed_memory() -> Iterator[None]:
     """Keep freed memory in this process inside the block. No effect if the C library has no `mallopt`."""
     _set(_MMAP_THRESHOLD, _MAPPED)
     _set(_TRIM_THRESHOLD, _UNLIMITED)

@@ -52,7 +52,7 @@ class Stepper:
             self._threads.map(self._backward, self._sequences())
         self.forget()
 
-    def undo_compile(self) -> None:
+    def use_eager(self) -> None:
         """Compute the loss eagerly again, and drop the gradients of a failed compilation."""
         self._losses = [self._run.model.loss]
         self.forget()

@@ -16,8 +16,8 @@ from ..evaluation.loss import HeldOut
 from .async_checkpointer import AsyncCheckpointer
 from .compile import Compiler
 from .cpu.threads import Threads
-from .memory import freed_memory_kept, out_of_memory, release_freed_memory, smaller_batches
-from .optim.schedule import planned
+from .memory import keep_freed_memory, out_of_memory, release_freed_memory, smaller_batches
+from .optim.schedule import plan_decay
 from .precision import CudaThrottle
 from .result import LOG_FILE, Callbacks, Progress, Result, StoppedBy, StopRequest
 from .run import Run
@@ -52,17 +52,17 @@ class _Trainer:
         self.started = time.monotonic()
         self.deadline = started + settings.max_minutes * 60 if settings.max_minutes and run.process_group.is_main else math.inf
         self.start_step, self.end_step = run.step, run.step + settings.max_iters
-        run.schedule = planned(run.schedule, run.step, settings.max_iters, settings.decay)
+        run.schedule = plan_decay(run.schedule, run.step, settings.max_iters, settings.decay)
         if run.schedule.decays_from(run.step) is not None:
             self.end_step = min(self.end_step, run.schedule.end)
         self.elapsed_before = run.elapsed_s
         self.threads = Threads(len(run.optimizer.parts))
         self.stepper = Stepper(run, run.batches(), self.threads)
-        self.compiler = Compiler(run, self.stepper.compile, self.stepper.undo_compile, callbacks)
+        self.compiler = Compiler(run, self.stepper.compile, self.stepper.use_eager, callbacks)
         self.throttle = CudaThrottle(run.precision.device)
         self.tokens_per_step = settings.sequences_per_step * run.model.config.block_size
         self.held_out = HeldOut(run.data.tokens.val, run.model.config.block_size, settings.eval_tokens)
-        self.saver = AsyncCheckpointer(output_dir, settings.keep_checkpoints, callbacks.warn)
+        self.checkpointer = AsyncCheckpointer(output_dir, settings.keep_checkpoints, callbacks.warn)
         self.loss_sum = torch.zeros((), device=run.precision.device)  # on the device, because reading it synchronises
         self.norm_sum = torch.zeros((), device=run.precision.device)
         self.steps_summed = 0
@@ -80,19 +80,19 @@ class _Trainer:
         stopped_by = self.take_steps()
         tokens_per_second = (self.run.step - self.start_step) * self.tokens_per_step / self.stepping_s
         return Result(
-            latest=self.saver.finish(),
+            latest=self.checkpointer.finish(),
             start_step=self.start_step,
             start_val_loss=self.start_val_loss,
             tokens_per_second=tokens_per_second,
-            mfu=self._utilisation(tokens_per_second),
+            mfu=self._mfu(tokens_per_second),
             elapsed_s=time.monotonic() - self.started,
             evaluating_s=self.evaluating_s,
-            saving_s=self.saver.waited_s,
+            saving_s=self.checkpointer.waited_s,
             compiling_s=self.compiler.seconds,
             stopped_by=stopped_by,
         )
 
-    def _utilisation(self, tokens_per_second: float) -> float | None:
+    def _mfu(self, tokens_per_second: float) -> float | None:
         run, peak = self.run, self.run.precision.peak
         flops = architecture_of(run.model.config).config.flops_per_token(run.model.config)
         return tokens_per_second * flops / (peak * run.process_group.world_size) if peak and flops else None
@@ -101,17 +101,17 @@ class _Trainer:
         run = self.run
         if run.step and run.val_loss is None:
             run.val_loss = self._held_out_loss()
-            self._note_if_best(run.val_loss)
+            self._update_best(run.val_loss)
         self.start_val_loss = run.val_loss if run.step else None
         run.model.train()
         stopped_by: StoppedBy | None = None
-        with freed_memory_kept(), self.threads:
+        with keep_freed_memory(), self.threads:
             self.compiler.compile()
             while stopped_by is None:
                 self._start_decay_if_due()
                 began = time.monotonic()
                 self._step()
-                is_whole_step = self.throttle.after_step_submitted(self._reports_after_step())
+                is_whole_step = self.throttle.after_step_submitted(self._is_report_step())
                 took = time.monotonic() - began
                 self.seconds_summed += took
                 self.fastest_s = min(self.fastest_s, took) if is_whole_step else self.fastest_s
@@ -129,11 +129,11 @@ class _Trainer:
             return
         done, decay_start = run.step - self.start_step, run.schedule.decays_from(run.step)
         if done > 1 and settings.max_minutes and run.step != run.schedule.decay_start:
-            affordable = max(1, int(run.process_group.least(self._time_left() / self._seconds_per_step())))
+            affordable = max(1, int(run.process_group.min(self._time_left() / self._seconds_per_step())))
             if affordable < (done * settings.decay / (1 - settings.decay) if decay_start is None else self.end_step - run.step):
                 self.end_step = run.step + affordable
                 self.out_of_time = True
-                run.schedule = run.schedule.decaying(run.step if decay_start is None else decay_start, self.end_step)
+                run.schedule = run.schedule.with_decay(run.step if decay_start is None else decay_start, self.end_step)
         if run.step == run.schedule.decay_start and self.saved_step != run.step:
             self._save()  # the stable checkpoint, from which the next run resumes
 
@@ -183,7 +183,7 @@ class _Trainer:
         decaying = self.run.schedule.decays_from(self.run.step) is not None
         return "max_minutes" if late and not decaying else None
 
-    def _reports_after_step(self) -> bool:
+    def _is_report_step(self) -> bool:
         """Whether this step is due to be evaluated, saved or logged, by its number."""
         settings, step = self.run.settings, self.run.step
         intervals = settings.eval_interval, settings.checkpoint_interval, settings.log_interval
@@ -196,11 +196,13 @@ class _Trainer:
         evaluates = last or run.step % settings.eval_interval == 0
         saves = last or run.step % settings.checkpoint_interval == 0
         if settings.checkpoint_minutes:
-            (saves,) = run.process_group.any(saves or time.monotonic() - self.saver.last_at >= 60 * settings.checkpoint_minutes)
+            (saves,) = run.process_group.any(
+                saves or time.monotonic() - self.checkpointer.last_at >= 60 * settings.checkpoint_minutes
+            )
         # after a signal there may be only seconds left, which the save needs
         if evaluates and stopped_by != "signal":
             train_loss, val_loss = self._mean_loss(), self._held_out_loss()
-            improved = self._note_if_best(val_loss)
+            improved = self._update_best(val_loss)
             run.evaluations.append(Evaluation(step=run.step, train_loss=train_loss, val_loss=val_loss))
             run.val_loss = val_loss
             self._log(val_loss)
@@ -215,21 +217,21 @@ class _Trainer:
     def _save(self) -> None:
         run = self.run
         run.elapsed_s = self.elapsed_before + time.monotonic() - self.started
-        self.saver.save(run)
+        self.checkpointer.save(run)
         self.saved_step = run.step
 
     def _time_left(self) -> float:
         """Seconds left for steps: time to the deadline, minus the expected time of the last evaluation and save."""
         # a forward pass is a third of a step's work; half leaves a margin
         evaluating = self.longest_evaluation_s or self.held_out.positions / self.tokens_per_step * self.fastest_s / 2
-        saving = self.saver.longest_s or self.run.model.parameter_count() * 12 / 1e8  # weights and moments at 100 MB/s
+        saving = self.checkpointer.longest_s or self.run.model.parameter_count() * 12 / 1e8  # weights and moments at 100 MB/s
         return self.deadline - time.monotonic() - _SAFETY_FACTOR * (evaluating + saving)
 
     def _seconds_per_step(self) -> float:
         done = self.run.step - self.start_step
         return (self.stepping_s + self.seconds_summed) / max(1, done)
 
-    def _note_if_best(self, val_loss: float) -> bool:
+    def _update_best(self, val_loss: float) -> bool:
         run = self.run
         if run.best_val_loss is not None and val_loss >= run.best_val_loss:
             return False
@@ -242,18 +244,18 @@ class _Trainer:
         took = time.monotonic() - began
         self.evaluating_s += took
         self.longest_evaluation_s = max(self.longest_evaluation_s, took)
-        return self._finite(total / count, "validation loss")
+        return self._require_finite(total / count, "validation loss")
 
     def _mean_loss(self) -> float:
-        self._finite(self.norm_sum.item(), "gradient norm")
+        self._require_finite(self.norm_sum.item(), "gradient norm")
         (total,) = self.run.process_group.sum(self.loss_sum.item())
-        return self._finite(total / self.run.process_group.world_size / max(1, self.steps_summed), "training loss")
+        return self._require_finite(total / self.run.process_group.world_size / max(1, self.steps_summed), "training loss")
 
-    def _finite(self, value: float, name: str) -> float:
+    def _require_finite(self, value: float, name: str) -> float:
         if math.isfinite(value):
             return value
-        self.saver.wait()
-        saved = self.saver.saved
+        self.checkpointer.wait()
+        saved = self.checkpointer.saved
         kept = f"{saved.path} is the last good checkpoint" if saved else "No checkpoint was written by this run"
         raise TrainingError(
             f"The {name} became {value} at or before step {self.run.step}; training stopped. {kept}.",

@@ -1,7 +1,7 @@
 """The training state of a checkpoint, `training_state/`: what is needed besides the weights to resume exactly.
 
-It is stored as safetensors and JSON. Batches and dropout are pure functions of the seed and the position, so no random state is
-saved.
+It is stored as safetensors and JSON. Batches and dropout are pure functions of the seed and the position, so there is no
+random state to save.
 """
 
 from collections.abc import Callable, Mapping

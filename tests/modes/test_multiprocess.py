@@ -78,7 +78,7 @@ def test_a_killed_process_ends_the_run_with_its_checkpoints(
     os.kill(pids[rank], signal.SIGKILL)
     said, _ = run.communicate(timeout=SECONDS)
     assert run.returncode == 3, said
-    assert f"echoself: Process {rank} of 2 was killed by SIGKILL. Training stopped; its checkpoints stay." in said
+    assert f"echoself: Process {rank} of 2 was killed by SIGKILL. Training stopped; its checkpoints are kept." in said
     assert "Traceback" not in said
     assert all(map(gone, pids))
     steps = whole_checkpoints()

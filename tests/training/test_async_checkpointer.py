@@ -39,7 +39,7 @@ def ignore(_: Progress) -> None:
     pass
 
 
-def take(run: Run, output_dir: Path, warnings: list[str], progress: Callable[[Progress], None] = ignore) -> Result:
+def train_run(run: Run, output_dir: Path, warnings: list[str], progress: Callable[[Progress], None] = ignore) -> Result:
     return train(run, output_dir, StopRequest(), Callbacks(progress, warnings.append))
 
 
@@ -69,7 +69,7 @@ def test_failed_checkpoint_is_reported_and_later_checkpoints_succeed(run: Callab
             if progress.step == 25:  # the save of step 20 has failed by now, because that of step 25 waited for it
                 good.extend(steps(tmp_path))
 
-        result = take(run(max_iters=40, checkpoint_interval=5, decay=0, keep_checkpoints=9), tmp_path, warnings, watch)
+        result = train_run(run(max_iters=40, checkpoint_interval=5, decay=0, keep_checkpoints=9), tmp_path, warnings, watch)
     assert result.latest.step == latest(tmp_path).step == 40  # type: ignore[union-attr]
     assert good == [5]
     assert {15, 20}.isdisjoint(steps(tmp_path))
@@ -81,15 +81,15 @@ def test_failed_checkpoint_is_reported_and_later_checkpoints_succeed(run: Callab
 def test_unwritable_log_is_reported_and_training_continues(run: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").mkdir()
     warnings: list[str] = []
-    assert take(run(), tmp_path, warnings).latest.step == 20
+    assert train_run(run(), tmp_path, warnings).latest.step == 20
     assert "Step 5 could not be written to log.jsonl" in warnings[0]
 
 
 def test_checkpoint_minutes_saves_by_the_clock(run: Callable[..., Run], tmp_path: Path) -> None:
     rare = {"max_iters": 8, "checkpoint_interval": 10**6, "eval_interval": 10**6, "decay": 0, "keep_checkpoints": 99}
-    take(run(**rare, checkpoint_minutes=1e-9), tmp_path / "often", [])
+    train_run(run(**rare, checkpoint_minutes=1e-9), tmp_path / "often", [])
     assert steps(tmp_path / "often") == list(range(1, 9))
-    take(run(**rare, checkpoint_minutes=60), tmp_path / "once", [])
+    train_run(run(**rare, checkpoint_minutes=60), tmp_path / "once", [])
     assert steps(tmp_path / "once") == [8]
 
 
@@ -118,7 +118,7 @@ def test_training_continues_while_a_checkpoint_is_written(run: Callable[..., Run
             during.append(steps(tmp_path))
             go.set()
 
-    result = take(slow, tmp_path, [], watch)
+    result = train_run(slow, tmp_path, [], watch)
     assert during == [[]]
     assert steps(tmp_path) == [10, 16, 20]
     assert result.saving_s < result.elapsed_s
@@ -126,10 +126,10 @@ def test_training_continues_while_a_checkpoint_is_written(run: Callable[..., Run
 
 def test_asynchronous_checkpoint_has_the_weights_of_its_own_step(run: Callable[..., Run], tmp_path: Path) -> None:
     plain = run()
-    take(plain, tmp_path / "plain", [])
+    train_run(plain, tmp_path / "plain", [])
     slow, go = run(checkpoint_interval=10), Event()
     slow.data = replace(slow.data, tokens=replace(slow.data.tokens, tokenizer=SlowToSave(slow.data.tokens.tokenizer, go)))
-    take(slow, tmp_path / "slow", [], lambda progress: go.set() if progress.step == 15 else None)
+    train_run(slow, tmp_path / "slow", [], lambda progress: go.set() if progress.step == 15 else None)
     one, other = (load_file(tmp_path / name / "checkpoint-10/model.safetensors") for name in ("plain", "slow"))
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
     for folder in checkpoints(tmp_path / "slow"):
@@ -145,7 +145,7 @@ def test_nan_weights_are_never_written(run: Callable[..., Run], tmp_path: Path) 
             next(broken.model.parameters()).data[0] = torch.nan
 
     with pytest.raises(TrainingError, match="checkpoint-5 is the last good checkpoint"):
-        take(broken, tmp_path, warnings, watch)
+        train_run(broken, tmp_path, warnings, watch)
     assert "checkpoint-10 has weights that are NaN or infinite. It was not written." in warnings[0]
     assert steps(tmp_path) == [5]
     assert not list(tmp_path.glob(".writing-*"))
@@ -160,5 +160,5 @@ def test_failure_of_the_last_checkpoint_is_an_error(run: Callable[..., Run], tmp
             switch(progress.step >= 15)
 
         with pytest.raises(CheckpointError, match="checkpoint-20 could not be written"):
-            take(run(decay=0), tmp_path, [], watch)
+            train_run(run(decay=0), tmp_path, [], watch)
     assert steps(tmp_path) == [10]

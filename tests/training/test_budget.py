@@ -19,11 +19,11 @@ from tests.conftest import training_settings
 ENDLESS = {"max_iters": 10**6, "warmup": 0, "eval_interval": 10**6, "checkpoint_interval": 10**6, "log_interval": 1}
 
 
-def take(run: Run, output_dir: Path, started: float | None = None) -> Result:
+def train_run(run: Run, output_dir: Path, started: float | None = None) -> Result:
     return train(run, output_dir, StopRequest(), Callbacks(lambda _: None, pytest.fail), started)
 
 
-def begun(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
+def make_run(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
     return new_run(config, Data(tokens, []), training_settings(**(ENDLESS | changes)))
 
 
@@ -32,7 +32,7 @@ def rates(output_dir: Path) -> list[float]:
 
 
 def test_time_limited_run_ends_with_a_decay_phase(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
-    result = take(begun(tokens, small_config, max_minutes=3 / 60), tmp_path)
+    result = train_run(make_run(tokens, small_config, max_minutes=3 / 60), tmp_path)
     assert result.stopped_by == "max_minutes"
     facts = result.latest.metadata
     assert facts
@@ -52,11 +52,11 @@ def test_time_limited_run_ends_with_a_decay_phase(tokens: Tokens, small_config: 
 def test_resume_after_a_time_limit_starts_from_the_stable_checkpoint_at_the_peak_rate(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
-    first = take(begun(tokens, small_config, max_minutes=2 / 60), tmp_path)
+    first = train_run(make_run(tokens, small_config, max_minutes=2 / 60), tmp_path)
     stable = resumable(tmp_path)[0]
     assert stable.step == branched_from(first.latest)
     settings = training_settings(**ENDLESS | {"max_iters": 20})
-    second = take(resume_run(stable, Data(tokens, []), settings, pytest.fail), tmp_path)
+    second = train_run(resume_run(stable, Data(tokens, []), settings, pytest.fail), tmp_path)
     assert (second.start_step, second.latest.step) == (stable.step, stable.step + 20)
     assert second.stopped_by == "max_iters"
     assert rates(tmp_path)[-20:-4] == [1e-2] * 16
@@ -67,19 +67,19 @@ def test_too_short_time_limit_still_trains_evaluates_and_saves_one_step(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path, spent: float
 ) -> None:
     """For example because tokenizing the corpus took longer."""
-    result = take(begun(tokens, small_config, max_minutes=0.001 / 60), tmp_path, time.monotonic() - spent)
+    result = train_run(make_run(tokens, small_config, max_minutes=0.001 / 60), tmp_path, time.monotonic() - spent)
     assert result.stopped_by == "max_minutes"
     assert result.latest.step == 1
     assert result.latest.metadata
     assert result.latest.metadata.val_loss is not None
     again = resume_run(result.latest, Data(tokens, []), training_settings(**ENDLESS | {"max_iters": 5}), pytest.fail)
-    assert take(again, tmp_path).latest.step == 6
+    assert train_run(again, tmp_path).latest.step == 6
 
 
 def test_resume_with_total_iters_continues_the_cosine_decay(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
-    first = take(begun(tokens, small_config, max_minutes=1 / 60, total_iters=10**6), tmp_path)
+    first = train_run(make_run(tokens, small_config, max_minutes=1 / 60, total_iters=10**6), tmp_path)
     assert first.stopped_by == "max_minutes"
     assert [branched_from(folder) for folder in checkpoints(tmp_path)] == [None]
     settings = training_settings(**ENDLESS | {"max_iters": 5, "total_iters": 10**6})
-    take(resume_run(first.latest, Data(tokens, []), settings, pytest.fail), tmp_path)
+    train_run(resume_run(first.latest, Data(tokens, []), settings, pytest.fail), tmp_path)
     assert rates(tmp_path) == sorted(rates(tmp_path), reverse=True)

@@ -41,7 +41,7 @@ def inductor(tmp_path: Path) -> Iterator[None]:
         yield
 
 
-def a_run(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
+def make_run(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
     return new_run(config, Data(tokens, []), training_settings(**({"dtype": "bfloat16"} | changes)))
 
 
@@ -60,14 +60,14 @@ def test_compiled_loss_and_gradients_equal_eager_ones(inductor: None, config: GP
 
 
 def test_no_compilation_on_a_cpu(tokens: Tokens, config: GPT2Config) -> None:
-    assert a_run(tokens, config, compile="auto").kernels in ("native", "eager")
+    assert make_run(tokens, config, compile="auto").kernels in ("native", "eager")
     with pytest.raises(InputError, match=r"compile: true can't be used here: it needs a GPU .*Nothing was trained"):
-        a_run(tokens, config, compile="true")
+        make_run(tokens, config, compile="true")
 
 
 def test_resume_of_a_run_compiled_on_a_cpu_is_eager_and_reports_it(tokens: Tokens, config: GPT2Config, tmp_path: Path) -> None:
     quiet, notes = Callbacks(lambda _: None, pytest.fail), list[str]()
-    train(a_run(tokens, config, max_iters=2, decay=0), tmp_path, StopRequest(), quiet)
+    train(make_run(tokens, config, max_iters=2, decay=0), tmp_path, StopRequest(), quiet)
     state = resumable(tmp_path)[0].path / "training_state/state.json"
     state.write_text(json.dumps(json.loads(state.read_text()) | {"compiled": True, "native": False}))  # as 1.0 wrote it
     settings = training_settings(dtype="bfloat16", max_iters=2, decay=0)
@@ -87,7 +87,7 @@ def test_reasons_why_a_model_cannot_be_compiled(config: GPT2Config) -> None:
 
 @pytest.mark.parametrize("setting", ["auto", "true"])
 def test_failed_compilation_is_an_error_only_if_compile_is_true(tokens: Tokens, config: GPT2Config, setting: str) -> None:
-    run = a_run(tokens, config)
+    run = make_run(tokens, config)
     run.kernels, run.settings = "compiled", training_settings(compile=setting)
     undone, warnings = list[bool](), list[str]()
 

@@ -1,4 +1,4 @@
-"""freed_memory_kept: memory freed by a step is reused without page faults, and released to the system afterwards."""
+"""keep_freed_memory: memory freed by a step is reused without page faults, and released to the system afterwards."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ CODE = """
 import ctypes, resource, sys
 from contextlib import nullcontext
 import torch
-from echoself_action.training.memory import freed_memory_kept
+from echoself_action.training.memory import keep_freed_memory
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 def step():
@@ -21,7 +21,7 @@ def step():
 PR_SET_THP_DISABLE, M_MMAP_THRESHOLD = 41, -3
 ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
 ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 17)
-with freed_memory_kept() if sys.argv[1] == "kept" else nullcontext():
+with keep_freed_memory() if sys.argv[1] == "kept" else nullcontext():
     for _ in range(3):
         step()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -22,7 +22,7 @@ from tests.conftest import training_settings
 QUIET = Callbacks(lambda _: None, pytest.fail)
 
 
-def a_run(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
+def make_run(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
     return new_run(config, Data(tokens, []), training_settings(dtype="float16", **changes))
 
 
@@ -39,7 +39,7 @@ def scale_of(result: Result) -> LossScale | None:
 def test_float16_has_the_validation_loss_of_float32(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path, optimizer: str
 ) -> None:
-    run = a_run(tokens, small_config, optimizer=optimizer)
+    run = make_run(tokens, small_config, optimizer=optimizer)
     assert run.loss_scale == LossScale(65536.0, 0)
     run.loss_scale = LossScale(1024.0)  # no gradient overflows; with the default a few steps do
     half = trained(run, tmp_path / "half")
@@ -55,7 +55,7 @@ def test_float16_has_the_validation_loss_of_float32(
 
 
 def test_overflow_halves_the_loss_scale_and_skips_the_step(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
-    run = a_run(tokens, small_config, max_iters=40)
+    run = make_run(tokens, small_config, max_iters=40)
     run.loss_scale = LossScale(2.0**40)
     states = [{name: tensor.clone() for name, tensor in run.model.state_dict().items()}]
 
@@ -84,7 +84,7 @@ def test_loss_scale_doubles_after_2000_steps() -> None:
 
 
 def test_nan_loss_at_any_scale_is_an_error(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
-    run = a_run(tokens, small_config)
+    run = make_run(tokens, small_config)
     with torch.no_grad():
         run.model.get_parameter("transformer.ln_f.weight").fill_(float("inf"))
     with pytest.raises(TrainingError, match="became nan"):
@@ -92,13 +92,13 @@ def test_nan_loss_at_any_scale_is_an_error(tokens: Tokens, small_config: GPT2Con
 
 
 def test_resumed_float16_run_equals_an_uninterrupted_run(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
-    def begun(**changes: Any) -> Run:
-        run = a_run(tokens, small_config, decay=0, **changes)
+    def scaled_run(**changes: Any) -> Run:
+        run = make_run(tokens, small_config, decay=0, **changes)
         run.loss_scale = LossScale(2.0**30)
         return run
 
-    long = trained(begun(), tmp_path / "long")
-    trained(begun(max_iters=7), tmp_path / "parts")
+    long = trained(scaled_run(), tmp_path / "long")
+    trained(scaled_run(max_iters=7), tmp_path / "parts")
     settings = training_settings(dtype="float16", decay=0, max_iters=13)
     rest = trained(resume_run(resumable(tmp_path / "parts")[0], Data(tokens, []), settings, pytest.fail), tmp_path / "parts")
     assert scale_of(rest) == scale_of(long) != LossScale(2.0**30, 20)

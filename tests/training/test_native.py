@@ -25,7 +25,7 @@ CONFIG = GPT2Config(vocab_size=257, block_size=32, n_layer=2, n_head=2, n_embd=6
 QUIET = Callbacks(lambda _: None, pytest.fail)
 
 
-def a_run(tokens: Tokens, config: GPT2Config = CONFIG, **changes: Any) -> Run:
+def make_run(tokens: Tokens, config: GPT2Config = CONFIG, **changes: Any) -> Run:
     return new_run(config, Data(tokens, []), training_settings(**({"dtype": "bfloat16"} | changes)))
 
 
@@ -50,18 +50,18 @@ def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_native_kernels_are_used_for_bfloat16_without_dropout(native_code: None, tokens: Tokens) -> None:
-    assert a_run(tokens).kernels == "native"
-    assert a_run(tokens, replace(CONFIG, dropout=0.1)).kernels == "eager"
-    assert a_run(tokens, dtype="float32").kernels == "eager"
+    assert make_run(tokens).kernels == "native"
+    assert make_run(tokens, replace(CONFIG, dropout=0.1)).kernels == "eager"
+    assert make_run(tokens, dtype="float32").kernels == "eager"
 
 
 @pytest.mark.parametrize("changes", [{}, {"gradient_accumulation": 3}, {"batch_size": 1}], ids=str)
 def test_native_gradients_are_as_accurate_as_pytorch(
     native_code: None, two_cores: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, changes: dict[str, int]
 ) -> None:
-    by_native, in_fp32 = gradients(a_run(tokens, **changes)), gradients(a_run(tokens, dtype="float32", **changes))
+    by_native, in_fp32 = gradients(make_run(tokens, **changes)), gradients(make_run(tokens, dtype="float32", **changes))
     without_library(monkeypatch)
-    eager = a_run(tokens, **changes)
+    eager = make_run(tokens, **changes)
     assert eager.kernels == "eager"
     by_pytorch = gradients(eager)
     assert by_native.keys() == by_pytorch.keys() == in_fp32.keys() == dict(eager.model.named_parameters()).keys()
@@ -72,9 +72,9 @@ def test_native_gradients_are_as_accurate_as_pytorch(
 
 
 def test_native_gradients_are_bit_identical_on_one_and_two_cores(native_code: None, two_cores: None, tokens: Tokens) -> None:
-    first, *others = (gradients(a_run(tokens, gradient_accumulation=3)) for _ in range(4))
+    first, *others = (gradients(make_run(tokens, gradient_accumulation=3)) for _ in range(4))
     torch.set_num_threads(1)
-    for other in (*others, gradients(a_run(tokens, gradient_accumulation=3))):
+    for other in (*others, gradients(make_run(tokens, gradient_accumulation=3))):
         assert all(torch.equal(gradient, other[name]) for name, gradient in first.items())
 
 
@@ -84,7 +84,7 @@ def test_native_run_has_the_validation_loss_of_pytorch(
 ) -> None:
     def val_loss(place: str) -> float:
         # large steps amplify rounding: with ten times this rate, PyTorch's bfloat16 and fp32 losses differ as much
-        run = a_run(tokens, optimizer=optimizer, max_iters=40, learning_rate=1e-3)
+        run = make_run(tokens, optimizer=optimizer, max_iters=40, learning_rate=1e-3)
         result = train(run, tmp_path / place, StopRequest(), QUIET)
         assert result.latest.metadata
         assert result.latest.metadata.val_loss is not None
@@ -98,8 +98,8 @@ def test_native_run_has_the_validation_loss_of_pytorch(
 
 def test_resumed_native_run_equals_an_uninterrupted_run(native_code: None, tokens: Tokens, tmp_path: Path) -> None:
     notes: list[str] = []
-    whole = train(a_run(tokens, max_iters=8, decay=0), tmp_path / "whole", StopRequest(), QUIET).latest
-    part = train(a_run(tokens, max_iters=3, decay=0), tmp_path / "part", StopRequest(), QUIET).latest
+    whole = train(make_run(tokens, max_iters=8, decay=0), tmp_path / "whole", StopRequest(), QUIET).latest
+    part = train(make_run(tokens, max_iters=3, decay=0), tmp_path / "part", StopRequest(), QUIET).latest
     part = train_from(tokens, part, tmp_path / "part", notes, max_iters=5, decay=0).latest
     one, other = tensors(whole), tensors(part)
     assert one.keys() == other.keys()
@@ -111,7 +111,7 @@ def test_resume_without_native_kernels_is_reported(
     native_code: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, tmp_path: Path
 ) -> None:
     notes: list[str] = []
-    start = train(a_run(tokens, max_iters=2, decay=0), tmp_path, StopRequest(), QUIET).latest
+    start = train(make_run(tokens, max_iters=2, decay=0), tmp_path, StopRequest(), QUIET).latest
     without_library(monkeypatch)
     start = train_from(tokens, start, tmp_path, notes, max_iters=2, decay=0).latest
     assert notes == ["native was True and is now False: results are rounded differently from here on."]

@@ -86,7 +86,7 @@ def test_dtype_auto_keeps_the_dtype_of_a_model_from_another_machine(
     assert len(notes) == 2
     assert notes[0] == notes[1]
     assert notes[0].startswith(
-        f"dtype: auto keeps {OTHER}, in which the model was trained so far. This machine computes {FASTEST} faster"
+        f"dtype: auto keeps {OTHER}, the dtype of the earlier runs of this model. {FASTEST} is faster on this machine"
     )
 
 

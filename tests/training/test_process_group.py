@@ -19,7 +19,7 @@ from echoself_action.evaluation.loss import HeldOut
 from echoself_action.model import ModelConfig
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.model.nanecho import NanEchoConfig
-from echoself_action.training.distributed.process_group import ProcessGroup, joined
+from echoself_action.training.distributed.process_group import ProcessGroup, join_process_group
 from echoself_action.training.init_or_resume import new_run, receive_run, resume_run
 from echoself_action.training.result import StopRequest
 from echoself_action.training.run import Data
@@ -35,7 +35,7 @@ def train_in_group(
     tokens: Tokens, start: "Path | ModelConfig", settings: TrainingSettings, output_dir: Path, stop_at: int | None = None
 ) -> None:
     """Train from `start`, in one process of a group."""
-    with joined("cpu") as process_group:
+    with join_process_group("cpu") as process_group:
         stop = StopRequest() if stop_at is None else StopAt(stop_at)
         if not process_group.is_main:
             train_as_worker(receive_run(process_group), StopRequest())

@@ -94,7 +94,7 @@ def test_broadcast_updates_the_weights_of_the_replicas(model: GPT2, dtype: torch
         assert after != before
 
 
-def a_run(tokens: Tokens, config: GPT2Config) -> Run:
+def make_run(tokens: Tokens, config: GPT2Config) -> Run:
     run = new_run(config, Data(tokens, []), training_settings())
     run.model.train()
     return run
@@ -103,7 +103,7 @@ def a_run(tokens: Tokens, config: GPT2Config) -> Run:
 def test_gradients_of_a_failed_step_are_discarded(
     two_cores: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, small_config: GPT2Config
 ) -> None:
-    wanted, found = a_run(tokens, small_config), a_run(tokens, small_config)
+    wanted, found = make_run(tokens, small_config), make_run(tokens, small_config)
     with Threads(2) as threads:
         Stepper(wanted, wanted.batches(), threads).gradients()
         stepper = Stepper(found, found.batches(), threads)

@@ -22,13 +22,13 @@ CPU = torch.device("cpu")
 
 
 def gradients(tokens: Tokens, config: GPT2Config, threads: int, **changes: Any) -> tuple[float, dict[str, torch.Tensor]]:
-    run = a_run(tokens, config, **changes)
+    run = make_run(tokens, config, **changes)
     with Threads(threads) as both:
         loss = Stepper(run, run.batches(), both).gradients()
     return loss.item(), {name: p.grad for name, p in run.model.named_parameters() if p.grad is not None}
 
 
-def a_run(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
+def make_run(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
     run = new_run(config, Data(tokens, []), training_settings(**changes))
     assert len(run.optimizer.parts) == 2
     run.model.train()
@@ -87,7 +87,7 @@ def test_gradients_of_two_threads_equal_those_of_one(
 def test_gradient_clipping_in_two_threads_equals_that_in_one(two_cores: None, tokens: Tokens, small_config: GPT2Config) -> None:
     found = []
     for count in (2, 1):
-        run = a_run(tokens, small_config, grad_clip=0.01, optimizer="adamw")
+        run = make_run(tokens, small_config, grad_clip=0.01, optimizer="adamw")
         with Threads(count) as threads:
             stepper = Stepper(run, run.batches(), threads)
             stepper.gradients()

@@ -49,7 +49,9 @@ def train_fresh(tokens: Tokens, config: GPT2Config, output_dir: Path, **changes:
     return train(new_run(config, Data(tokens, []), training_settings(**changes)), output_dir, StopRequest(), QUIET)
 
 
-def train_on(tokens: Tokens, start: ModelFolder, output_dir: Path, notes: list[str] | None = None, **changes: Any) -> Result:
+def train_resumed(
+    tokens: Tokens, start: ModelFolder, output_dir: Path, notes: list[str] | None = None, **changes: Any
+) -> Result:
     note = notes.append if notes is not None else pytest.fail
     return train(resume_run(start, Data(tokens, []), training_settings(**changes), note), output_dir, StopRequest(), QUIET)
 
@@ -146,7 +148,7 @@ def test_run_ends_with_a_decay_phase_and_resumes_from_the_stable_checkpoint(
     assert (stable.step, first.latest.step) == (16, 20)
     assert first.latest.metadata
     assert (first.latest.metadata.branched_from, first.latest.metadata.branch_end) == (16, 20)
-    second = train_on(tokens, stable, tmp_path / "a", log_interval=1)
+    second = train_resumed(tokens, stable, tmp_path / "a", log_interval=1)
     assert (second.start_step, second.latest.step) == (16, 36)
     assert resumable(tmp_path / "a")[0].step == 32
     # the stable phase equals that of a run without an earlier decay phase
@@ -160,7 +162,7 @@ def test_decayed_checkpoints_are_set_aside_when_the_stable_phase_reaches_their_s
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
     train_fresh(tokens, small_config, tmp_path)
-    train_on(tokens, resumable(tmp_path)[0], tmp_path, eval_interval=100, checkpoint_interval=20, keep_checkpoints=9)
+    train_resumed(tokens, resumable(tmp_path)[0], tmp_path, eval_interval=100, checkpoint_interval=20, keep_checkpoints=9)
     assert latest(tmp_path).step == 36  # type: ignore[union-attr]
     assert [folder.step for folder in checkpoints(tmp_path) if branched_from(folder) is None] == [10, 16, 20, 32]
     assert next(tmp_path.glob("superseded-*/checkpoint-20"))
@@ -190,7 +192,7 @@ def test_recorded_validation_loss_is_that_of_the_checkpoint(tokens: Tokens, smal
 
 def test_resume_trains_max_iters_additional_steps(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     first = train_fresh(tokens, small_config, tmp_path)
-    second = train_on(tokens, first.latest, tmp_path)
+    second = train_resumed(tokens, first.latest, tmp_path)
     assert (second.start_step, second.latest.step) == (20, 40)
     assert first.latest.metadata
     assert second.latest.metadata
@@ -206,7 +208,7 @@ def test_resume_without_training_state_uses_the_weights_and_logs_it(
     first = train_fresh(tokens, small_config, tmp_path).latest
     shutil.rmtree(first.path / "training_state")
     notes: list[str] = []
-    second = train_on(tokens, first, tmp_path, notes)
+    second = train_resumed(tokens, first, tmp_path, notes)
     assert "no training state: resuming from its weights at step 20" in notes[0]
     assert second.latest.step == 40
 
@@ -214,7 +216,7 @@ def test_resume_without_training_state_uses_the_weights_and_logs_it(
 def test_resume_reports_changed_settings(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     first = train_fresh(tokens, small_config, tmp_path).latest
     notes: list[str] = []
-    train_on(tokens, first, tmp_path, notes, seed=2, batch_size=8)
+    train_resumed(tokens, first, tmp_path, notes, seed=2, batch_size=8)
     assert [note.split(":")[0] for note in notes] == ["seed was 1 and is now 2", "sequences_per_step was 4 and is now 8"]
 
 
@@ -224,7 +226,7 @@ def test_resume_with_a_changed_corpus_is_reported_and_evaluated_on_it(
     first = train_fresh(tokens, small_config, tmp_path).latest
     notes: list[str] = []
     other = replace(tokens, digest="other", val=tokens.val[: len(tokens.val) // 2])
-    second = train_on(other, first, tmp_path, notes, keep_checkpoints=9)
+    second = train_resumed(other, first, tmp_path, notes, keep_checkpoints=9)
     assert notes == ["the corpus has changed: batches and the held-out text differ from here on."]
     assert second.start_val_loss == HeldOut(other.val, 32, 1024).loss(load_model(first))
 
@@ -237,7 +239,7 @@ def test_resume_with_the_training_state_of_other_weights_is_an_error(
     shutil.rmtree(second.path / "training_state")
     shutil.copytree(first.path / "training_state", second.path / "training_state")
     with pytest.raises(CheckpointError, match="does not belong to the weights in"):
-        train_on(tokens, second, tmp_path)
+        train_resumed(tokens, second, tmp_path)
 
 
 def test_log_has_one_line_per_logged_step(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
@@ -276,7 +278,7 @@ def test_nan_loss_is_an_error_and_keeps_the_last_good_checkpoint(
 ) -> None:
     good = train_fresh(tokens, small_config, tmp_path).latest
     with pytest.raises(TrainingError, match="training stopped") as caught:
-        train_on(tokens, good, tmp_path, [], learning_rate=1e30, grad_clip=0, max_iters=100)
+        train_resumed(tokens, good, tmp_path, [], learning_rate=1e30, grad_clip=0, max_iters=100)
     assert "Lower learning_rate" in caught.value.hint
     newest = latest(tmp_path)
     assert newest

@@ -6,12 +6,12 @@ import torch
 
 from echoself_action.checkpoint.model_folder import ModelFolder, sha256
 from echoself_action.errors import CheckpointError
-from echoself_action.training.optim.schedule import over_total
+from echoself_action.training.optim.schedule import cosine_schedule
 from echoself_action.training.training_state import TrainingState, read_state, write_moments, write_state
 
 STATE = TrainingState(
     sequences_seen=8,
-    schedule=over_total(0, 10, 0, 0.1 + 0.2),
+    schedule=cosine_schedule(0, 10, 0, 0.1 + 0.2),
     weights_sha256="abc",
     moments_sha256=None,
     seed=1,

@@ -51,8 +51,8 @@ def launch(processes: int, work: Callable[..., int], *arguments: object) -> int:
         raise KeyboardInterrupt
     assert lost
     raise LostProcessError(
-        f"Process {members.index(lost)} of {processes} {_end_of(lost)}. Training stopped; its checkpoints stay.",
-        "Its own messages are above; the system ends a process that takes too much memory. Run again to "
+        f"Process {members.index(lost)} of {processes} {_end_of(lost)}. Training stopped; its checkpoints are kept.",
+        "Its own messages are above. The system kills processes that use too much memory. Run again to "
         "resume from the newest checkpoint.",
     )
 

@@ -50,7 +50,7 @@ class ProcessGroup:
         """For each flag, whether it is true in any process."""
         return [value > 0 for value in self._reduced([float(flag) for flag in flags], dist.ReduceOp.MAX)]
 
-    def least(self, value: float) -> float:
+    def min(self, value: float) -> float:
         """The minimum of `value` over the processes."""
         return self._reduced([value], dist.ReduceOp.MIN)[0]
 
@@ -110,23 +110,23 @@ class ProcessGroup:
 SINGLE_PROCESS = ProcessGroup()
 
 
-def is_started() -> bool:
+def is_distributed() -> bool:
     """Whether this process was started by torchrun or by `launch`, as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_worker() -> bool:
     """Whether this is a process other than the main process (rank > 0)."""
-    return is_started() and int(os.environ["RANK"]) > 0
+    return is_distributed() and int(os.environ["RANK"]) > 0
 
 
 @contextmanager
-def joined(device: str = "") -> Iterator[ProcessGroup]:
+def join_process_group(device: str = "") -> Iterator[ProcessGroup]:
     """Join the process group, and yield it once all processes have joined. The main process sets the `device`: cpu or cuda.
 
     Raises LostProcessError if another process ends inside the block, and InputError if there are too few GPUs.
     """
-    if not is_started():
+    if not is_distributed():
         yield SINGLE_PROCESS
         return
     store, rank, size = next(rendezvous("env://", timeout=_RENDEZVOUS_TIMEOUT))

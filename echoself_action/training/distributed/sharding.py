@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 
-def place(model: Model, device: torch.device, process_group: ProcessGroup, shards: bool) -> None:
+def distribute_model(model: Model, device: torch.device, process_group: ProcessGroup, shards: bool) -> None:
     """Broadcast the main process's weights to all processes, on `device`: whole, or as one shard per process if `shards`."""
     if not shards:
         process_group.broadcast_tensors(model.state_dict().values())
@@ -41,7 +41,7 @@ def place(model: Model, device: torch.device, process_group: ProcessGroup, shard
     )
 
 
-def placed_like(tensor: Tensor | None, like: Tensor, process_group: ProcessGroup) -> Tensor:
+def broadcast_like(tensor: Tensor | None, like: Tensor, process_group: ProcessGroup) -> Tensor:
     """Broadcast the main process's `tensor` (None in other processes), with the device and sharding of `like`.
 
     Both have the same shape.

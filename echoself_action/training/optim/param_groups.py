@@ -12,7 +12,7 @@ from torch import Tensor
 from ...checkpoint.architectures import architecture_of
 from ...model import Model
 from ..distributed.process_group import SINGLE_PROCESS, ProcessGroup
-from ..distributed.sharding import placed_like
+from ..distributed.sharding import broadcast_like
 from .adamw import AdamW, EagerOptimizer
 from .muon import Muon
 from .optimizers import OPTIMIZERS, OptimizerName
@@ -48,7 +48,11 @@ class Optimizer:
     def __init__(self, *parts: Part) -> None:
         self.parts = parts
         self._optimizer_of = {
-            p: one for part in parts for one in part.optimizers for group in one.param_groups for p in group["params"]
+            p: optimizer
+            for part in parts
+            for optimizer in part.optimizers
+            for group in optimizer.param_groups
+            for p in group["params"]
         }
 
     @property
@@ -153,4 +157,4 @@ def restore_moments(
         if steps is not None:  # fused AdamW needs it on the parameter's device
             held["step"] = steps.to(parameter.device)
         for moment in optimizer.moments_of(parameter):
-            held[moment] = placed_like(state.get(f"{moment}.{name}"), parameter, process_group)
+            held[moment] = broadcast_like(state.get(f"{moment}.{name}"), parameter, process_group)

@@ -37,7 +37,7 @@ class Schedule:
             return self.peak * (1 - progress)
         return self.peak * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * progress)))
 
-    def decaying(self, step: int, end: int) -> "Schedule":
+    def with_decay(self, step: int, end: int) -> "Schedule":
         """The same schedule with a decay phase from `step` to `end`."""
         return replace(self, decay_start=step, end=end)
 
@@ -46,17 +46,17 @@ class Schedule:
         return self.decay_start if self.shape == "linear" and step > self.decay_start else None
 
 
-def open_ended(step: int, warmup: int, peak: float) -> Schedule:
+def wsd_schedule(step: int, warmup: int, peak: float) -> Schedule:
     """A WSD schedule that starts at `step`, with no decay phase yet."""
     return Schedule(step, warmup, peak, _NEVER, _NEVER, "linear")
 
 
-def over_total(step: int, total: int, warmup: int, peak: float) -> Schedule:
+def cosine_schedule(step: int, total: int, warmup: int, peak: float) -> Schedule:
     """A cosine schedule that starts at `step` and ends at step `total`."""
     return Schedule(step, warmup, peak, min(step + warmup, total), total, "cosine")
 
 
-def planned(schedule: Schedule, step: int, steps: int, decay: float) -> Schedule:
+def plan_decay(schedule: Schedule, step: int, steps: int, decay: float) -> Schedule:
     """`schedule` for a run of `steps` steps from `step`, whose last fraction `decay` is the decay phase.
 
     A decay phase that has begun, or that already ends with this run, is kept.
@@ -64,7 +64,7 @@ def planned(schedule: Schedule, step: int, steps: int, decay: float) -> Schedule
     end = step + steps
     if schedule.shape == "cosine" or schedule.end == end or schedule.decays_from(step) is not None:
         return schedule
-    return schedule.decaying(end - round(decay * steps), end)
+    return schedule.with_decay(end - round(decay * steps), end)
 
 
 _NEVER = 1 << 53
