@@ -29,6 +29,22 @@ LAYERS = (
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
+# Modules that import other modules when they need them, because imports at the top would make every start slow.
+LATE_IMPORTS = {
+    "__main__": "the chosen mode: --help loads no mode",
+    "modes.several_models": "the mode of the models",
+    "evaluation": "what computes loads PyTorch",
+    "checkpoint.architectures": "models load PyTorch, and NanEcho's configuration loads transformers",
+    "formats.registry": "the module of a format, which may load PyTorch",
+    "libraries": "large and optional libraries that few runs need",
+}
+# Names of several files.
+SHARED_NAMES = {
+    "__init__.py": "Python's name for a package",
+    "gpt2.py": "the architecture in model/, its checkpoint format in formats/",
+    "nanecho.py": "the architecture in model/, its checkpoint format in formats/",
+}
+
 
 def module_name(path: Path) -> str:
     names = path.relative_to(PACKAGE).with_suffix("").parts
@@ -66,6 +82,16 @@ def test_no_two_classes_have_one_name() -> None:
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
+def test_only_the_listed_modules_import_in_functions() -> None:
+    late = {module for module, path in MODULES.items() if _imports_late(ast.parse(path.read_text(encoding="utf-8")))}
+    assert late == LATE_IMPORTS.keys()
+
+
+def test_no_two_files_have_one_name() -> None:
+    names = [path.name for path in MODULES.values()]
+    assert {name for name in names if names.count(name) > 1} == SHARED_NAMES.keys()
+
+
 def part(module: str) -> str:
     return module if module in LEVEL else module.partition(".")[0]
 
@@ -90,3 +116,16 @@ def _without_type_checking(node: ast.AST) -> Iterator[ast.AST]:
             continue
         yield child
         yield from _without_type_checking(child)
+
+
+def _imports_late(tree: ast.AST) -> bool:
+    """Whether a function of the module has an import statement, or anything in it calls import_module or __import__."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    in_functions = any(isinstance(node, ast.Import | ast.ImportFrom) for function in functions for node in ast.walk(function))
+    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = {
+        func.attr if isinstance(func, ast.Attribute) else func.id
+        for func in called
+        if isinstance(func, ast.Attribute | ast.Name)
+    }
+    return in_functions or bool(names & {"import_module", "__import__"})

@@ -58,7 +58,7 @@ def test_an_export_loads_pytorch_and_not_transformers(published: None, echoself:
 def test_deploy_of_what_is_published_already_loads_no_pytorch(published: None, echoself: Cli, tmp_path: Path) -> None:
     modules, said = loaded(f"deploy {REPO}", tmp_path)
     assert "nothing was sent" in said
-    assert not modules & {"torch", "transformers", "matplotlib"}
+    assert not modules & {"torch", "transformers", "pyarrow", "matplotlib", "tensorboardX"}
 
 
 def test_every_change_is_loaded_with_transformers_before_it_is_published(begun: Cli, tmp_path: Path) -> None:
@@ -75,4 +75,5 @@ def test_every_change_is_loaded_with_transformers_before_it_is_published(begun: 
 def test_training_in_one_process_loads_neither_dynamo_nor_fsdp(echoself: Cli, tmp_path: Path) -> None:
     modules, _ = loaded(f"train --tokenizer bytes {SMALL}", tmp_path)
     assert "torch" in modules
-    assert not modules & {"torch._dynamo", "torch.distributed.tensor", "torch.distributed.fsdp", "sympy", "transformers"}
+    assert not modules & {"torch._dynamo", "torch.distributed.tensor", "torch.distributed.fsdp", "sympy"}
+    assert not modules & {"transformers", "pyarrow", "matplotlib", "tensorboardX"}
