@@ -74,7 +74,7 @@ def left(workspace: Path) -> list[str]:
         ("cycle --repo-id me/model --hub ftp://x", "is not an http or https URL"),
     ],
 )
-def test_a_wrong_input_ends_before_any_work(run: Run, workspace: Path, words: str, said: str) -> None:
+def test_an_invalid_input_fails_before_any_work(run: Run, workspace: Path, words: str, said: str) -> None:
     refused(run(words), 2, said)
     assert left(workspace) == ["text.md"]
 
@@ -85,7 +85,7 @@ def test_an_unknown_key_in_the_file_is_named(run: Run, workspace: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [f"cycle --repo-id me/model --hub local {SMALL}", "pull --repo-id a/b --hub folder", "hub"])
-def test_a_local_hub_without_localhub_ends_with_how_to_install_it(workspace: Path, words: str) -> None:
+def test_a_local_hub_without_localhub_reports_how_to_install_it(workspace: Path, words: str) -> None:
     # -S ignores .pth files, and with them the editable install of localhub; all other packages are found
     path = f"{ROOT}{os.pathsep}{sysconfig.get_path('purelib')}"
     command = [sys.executable, "-S", "-m", "echoself_action", *words.split()]
@@ -156,7 +156,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing_half_written(small_disk: lis
     assert ended.stdout.splitlines()[-1] == "full/out/log.jsonl"
 
 
-def test_a_disk_that_is_full_for_a_while_costs_the_saves_of_that_while_alone(small_disk: list[str], workspace: Path) -> None:
+def test_a_temporarily_full_disk_loses_only_the_saves_of_that_time(small_disk: list[str], workspace: Path) -> None:
     """Something else takes the disk until a save has failed; the run goes on, and ends with all that it promised."""
     steps = "--n-embd 32 --max-iters 600 --max-minutes 1 --eval-interval 600 --checkpoint-interval 100 --keep-checkpoints 1"
     train = f"{sys.executable} -m echoself_action train {SMALL} {steps} --output-dir full/out"
@@ -172,7 +172,7 @@ def test_a_disk_that_is_full_for_a_while_costs_the_saves_of_that_while_alone(sma
     assert "checkpoint=full/out/checkpoint-" in ended.stdout
 
 
-def test_help_is_there_for_every_mode(run: Run) -> None:
+def test_every_mode_has_help(run: Run) -> None:
     assert "cycle" in run("--help").stdout
     shown = run("train --help").stdout
     assert "--learning-rate" in shown
@@ -180,7 +180,7 @@ def test_help_is_there_for_every_mode(run: Run) -> None:
     assert "--hf-token" not in shown
 
 
-def test_a_token_reaches_no_output(run: Run, workspace: Path, tmp_path: Path) -> None:
+def test_a_token_is_in_no_output(run: Run, workspace: Path, tmp_path: Path) -> None:
     token = "hf_neverseen123"
     with LocalHub(tmp_path / "hub", token=token) as server:
         inputs = {"repo_id": "me/model", "hub": server.url, "hf_token": token}

@@ -1,4 +1,4 @@
-"""What is wrong with inputs, and how to fix it, in the terms of somebody who writes a workflow."""
+"""Problems of inputs, and how to fix them, in the terms of a workflow file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

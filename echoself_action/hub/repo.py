@@ -77,7 +77,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Remote:
-    """A repo as it was listed: the files of `revision` and of the training state's branch, None if it does not exist.
+    """A repo when it was listed: the files of `revision` and of the training state's branch, None if it does not exist.
 
     A publish commits on top of these two commits, and fails if a branch has a newer one.
     """

@@ -4,7 +4,7 @@ import re
 
 SCHEME = "hf://"
 MAX_REPO_ID = 96  # characters, on the Hub
-# As huggingface_hub.utils.validate_repo_id has it, which takes too long to load where inputs are checked; a revision may follow
+# The rule of huggingface_hub.utils.validate_repo_id, which takes too long to import to check inputs; a revision may follow
 _REPO_NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 REPO = rf"(?=[^@]{{3,{MAX_REPO_ID}}}(?:@|$))(?![^@]*(?:--|\.\.|\.git(?:@|$))){_REPO_NAME}/{_REPO_NAME}"
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -12,6 +12,6 @@ _FORM = re.compile(rf"hf://datasets/({REPO})(?:@({_NAME}(?:/{_NAME})*))?")
 
 
 def parse_source(source: str) -> tuple[str, str] | None:
-    """The repo and the revision, main where none is named; None where it has another form."""
+    """The repo and the revision, main if none is named; None if the format is invalid."""
     match = _FORM.fullmatch(source)
     return (match[1], match[2] or "main") if match else None

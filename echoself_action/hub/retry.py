@@ -1,4 +1,4 @@
-"""Requests to the Hub: retried where that is safe and may help, and their errors as HubError.
+"""Requests to the Hub: retried if that is safe and may help; their errors become HubError.
 
 huggingface_hub 2.4 itself retries these requests five times, after 1, 2, 4, 8 and 8 seconds or as long as the Hub asks for, on
 408, 429, 500, 502, 503, 504 and on every network error:
@@ -47,7 +47,7 @@ def request_timeout() -> float:
 
 
 def set_timeouts() -> None:
-    """Let every request time out, and fail where Retry-After asks for a pause longer than MAX_PAUSE."""
+    """Let every request time out, and fail if Retry-After asks for a pause longer than MAX_PAUSE."""
     configure_http_client(request_timeout(), _refuse_long_pause)
 
 
@@ -166,7 +166,7 @@ _HINTS = {
 
 
 def _unwrapped(error: BaseException) -> BaseException:
-    """The cause, where huggingface_hub wraps the error of an upload or of the HEAD of a file in another."""
+    """The cause, if huggingface_hub wraps the error of an upload or of the HEAD of a file in another."""
     wrapped = isinstance(error, utils.LocalEntryNotFoundError) or type(error) is RuntimeError
     return error.__cause__ if wrapped and error.__cause__ else error
 

@@ -17,7 +17,7 @@ _NOT_JUDGED = Verdict(False, "the gate has not judged the model")
 
 @dataclass(frozen=True)
 class DatasetRepo:
-    """A dataset repo as it was looked up, and the card to publish in it, by its file name."""
+    """A dataset repo with its files when it was listed, and the card to publish in it, by its file name."""
 
     hub: Hub
     remote: Remote

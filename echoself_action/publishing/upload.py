@@ -13,7 +13,7 @@ from .publication import Publication
 
 
 def upload(publication: Publication) -> Publication:
-    """Commit the training state, then the model. Raises HubError if the Hub refuses or somebody else published meanwhile."""
+    """Commit the training state, then the model. Raises HubError if the Hub refuses, or if another job published meanwhile."""
     hub = publication.hub
     remote = ensure_repo(hub, publication.remote, publication.inputs.private)
     if publication.state:

@@ -14,7 +14,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Sharding = Literal["none", "full"]
 PresetName = Literal["ci", "scheduled", "full"]
 
-Unset = TypeVar("Unset")  # None in the inputs, where a preset or the checkpoint has the default; Never in a run's settings
+Unset = TypeVar("Unset")  # None in the inputs, if the default is the preset's or the checkpoint's; Never in a run's settings
 
 
 def _boolean_as_text(value: object) -> object:

@@ -27,7 +27,7 @@ SILENCE = 30  # seconds that a silent Hub is silent, unless the client leaves be
 
 @dataclass
 class Answer:
-    """What the Hub said. `length` is what its header says of the body, in bytes."""
+    """A response of the Hub. `length` is its Content-Length, in bytes."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -111,7 +111,7 @@ def login_page(exchange: Exchange) -> None:
 
 
 def silent(exchange: Exchange) -> None:
-    """The connection stands, and nothing comes."""
+    """The connection stays open, and no response comes."""
     exchange.handler.connection.settimeout(SILENCE)
     try:
         exchange.handler.connection.recv(1)  # b"" once the client has left

@@ -10,7 +10,7 @@ from echoself_action.hub.repo import look_up
 from echoself_action.hub.retry import hub_errors
 
 
-def test_a_hub_in_a_folder_is_there_inside_the_block_and_gone_after_it(tmp_path: Path) -> None:
+def test_a_local_hub_runs_only_inside_the_with_block(tmp_path: Path) -> None:
     with open_hub(str(tmp_path / "hub"), "hf_for_another_hub") as hub:
         hub.api.create_repo("someone/model")
         assert look_up(hub, "someone/model", "main").model
@@ -21,7 +21,7 @@ def test_a_hub_in_a_folder_is_there_inside_the_block_and_gone_after_it(tmp_path:
         assert look_up(again, "someone/model", "main").model
 
 
-def test_the_environment_names_the_usual_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_is_that_of_the_environment_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_hub(None, None) as hub:
         assert hub.endpoint == "https://huggingface.co"
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1/")
@@ -29,12 +29,12 @@ def test_the_environment_names_the_usual_hub(monkeypatch: pytest.MonkeyPatch) ->
         assert hub.endpoint == "http://127.0.0.1:1"
 
 
-def test_without_a_token_nothing_can_be_written_elsewhere() -> None:
+def test_writing_to_another_hub_requires_a_token() -> None:
     with open_hub("https://hub.example", None) as hub, pytest.raises(InputError, match="hf_token: missing"):
         require_write_access(hub)
 
 
-def test_a_token_that_is_unknown_or_may_only_read_is_found_before_any_work(tmp_path: Path) -> None:
+def test_an_invalid_or_read_only_token_is_reported_before_any_work(tmp_path: Path) -> None:
     with LocalHub(tmp_path / "hub", token="right", accounts={"reader": Account("someone", "read")}) as server:
         with open_hub(server.url, "right") as hub:
             require_write_access(hub)
@@ -43,7 +43,7 @@ def test_a_token_that_is_unknown_or_may_only_read_is_found_before_any_work(tmp_p
                 require_write_access(hub)
 
 
-def test_what_is_a_bug_is_not_taken_for_an_answer_of_the_hub(tmp_path: Path) -> None:
+def test_a_bug_is_not_reported_as_an_error_of_the_hub(tmp_path: Path) -> None:
     with open_hub(str(tmp_path / "hub"), None) as hub, pytest.raises(KeyError), hub_errors(hub, "someone/model", "asking"):
         raise KeyError
     with (
@@ -54,7 +54,7 @@ def test_what_is_a_bug_is_not_taken_for_an_answer_of_the_hub(tmp_path: Path) -> 
         raise OSError(errno.ENOSPC, "full")
 
 
-def test_keyless_access_without_an_id_token_says_what_the_job_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keyless_access_without_an_id_token_reports_the_missing_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_OIDC_RESOURCE", "someone/model")
     with pytest.raises(MissingTokenError, match="HF_OIDC_RESOURCE requests keyless access") as caught, open_hub(None, None):
         pass

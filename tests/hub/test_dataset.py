@@ -28,13 +28,13 @@ def seen(hub: Hub) -> Remote:
     return ensure_repo(hub, Remote(REPO, MAIN, find_repo(hub, REPO, MAIN), None), private=False)
 
 
-def test_a_dataset_repo_is_another_than_the_model_repo_of_its_name(hub: Hub, datasets: Hub) -> None:
+def test_a_dataset_repo_and_a_model_repo_may_have_the_same_name(hub: Hub, datasets: Hub) -> None:
     publish_model(datasets, seen(datasets), ONE, "Documents")
     assert find_repo(hub, REPO, MAIN) is None
     assert datasets.url(REPO) == f"{hub.endpoint}/datasets/{REPO}"
 
 
-def test_whoever_comes_second_is_refused_and_overwrites_nothing(datasets: Hub) -> None:
+def test_the_second_of_two_publishes_is_refused_and_overwrites_nothing(datasets: Hub) -> None:
     stale = seen(datasets)
     first = publish_model(datasets, stale, ONE, "Documents")
     with pytest.raises(MovedOnError, match=f"datasets/{REPO} on .* refused"):
@@ -44,7 +44,7 @@ def test_whoever_comes_second_is_refused_and_overwrites_nothing(datasets: Hub) -
     assert there.commit == first.commit
 
 
-def test_only_shards_of_ours_are_ever_taken_away(datasets: Hub) -> None:
+def test_only_generated_shards_are_removed(datasets: Hub) -> None:
     theirs = {
         "data/mine.parquet": b"PAR1",
         "data/train-01.parquet.bak": b"x",
@@ -62,7 +62,7 @@ def test_only_shards_of_ours_are_ever_taken_away(datasets: Hub) -> None:
 
 
 @pytest.mark.parametrize("effect", [lost_answer, timed_out_behind, status(503)])
-def test_a_commit_whose_answer_is_lost_is_made_once(tmp_path: Path, effect: Effect) -> None:
+def test_a_commit_with_a_lost_response_is_made_once(tmp_path: Path, effect: Effect) -> None:
     fault = Fault("POST", "/api/datasets/me/words/commit/main$", effect, nth=2)
     with LocalHub(tmp_path / "served") as server, FaultyHub(server.url, [fault]) as faulty, open_hub(faulty.url, None) as hub:
         datasets = datasets_of(hub, REPO)
@@ -77,7 +77,7 @@ def test_a_commit_whose_answer_is_lost_is_made_once(tmp_path: Path, effect: Effe
         assert len(datasets.api.list_repo_commits(REPO, repo_type="dataset")) == 3
 
 
-def test_the_known_commit_is_named_again_while_it_has_exactly_the_documents(datasets: Hub) -> None:
+def test_the_recorded_commit_is_kept_if_it_has_exactly_the_same_documents(datasets: Hub) -> None:
     first = publish_model(datasets, seen(datasets), ONE, "Documents").commit
     known = DatasetFacts(repo_id=REPO, commit=first)
     head = publish_model(datasets, seen(datasets), {"notes.txt": b"a word"}, "A note").commit
@@ -89,6 +89,6 @@ def test_the_known_commit_is_named_again_while_it_has_exactly_the_documents(data
     assert pinned_dataset(datasets, seen(datasets), ONE, head, elsewhere).commit == head
 
 
-def test_a_repo_that_is_made_is_private_where_that_is_asked_for(datasets: Hub) -> None:
+def test_a_new_dataset_repo_is_private_with_the_input_private(datasets: Hub) -> None:
     ensure_repo(datasets, Remote(REPO, MAIN, None, None), private=True)
     assert datasets.api.dataset_info(REPO).private

@@ -52,7 +52,7 @@ class Site:
     capsys: pytest.CaptureFixture[str]
 
     def run(self, mode: str, *plan: Fault, seed: int = 0) -> tuple[int, str]:
-        """The exit code, and all that was said. Every fault of the plan has struck; without one nothing is in between."""
+        """The exit code and the output. Every fault of the plan has occurred; without one there is no proxy."""
         proxy = FaultyHub(self.server.url, plan, seed)
         with proxy if plan else nullcontext():
             hub = proxy.url if plan else self.server.url
@@ -77,7 +77,7 @@ class Site:
         self.is_done(mode)
 
     def is_whole(self) -> None:
-        """What the Hub holds is a whole model, each folder here is one too, and nothing half-made lies about."""
+        """The Hub and each folder here hold a complete model, and there are no partial files."""
         with open_hub(self.server.url, TOKEN) as hub:
             remote = look_up(hub, REPO, "main")
             assert remote.model
@@ -158,7 +158,7 @@ PLACES = {"deploy": (UPLOAD, COMMIT), "pull": (LOOK, FILE), "cycle": (FILE, COMM
 
 @pytest.mark.parametrize("mode", PLACES)
 @pytest.mark.parametrize("name", PASSING)
-def test_what_passes_is_got_over(site: Site, mode: str, name: str) -> None:
+def test_temporary_faults_are_retried(site: Site, mode: str, name: str) -> None:
     effect, times = PASSING[name]
     code, said = site.run(mode, *(Fault(*place, effect, times=times) for place in PLACES[mode]))
     assert code == 0, said
@@ -181,7 +181,7 @@ LASTING: dict[str, tuple[Effect, str]] = {
 
 @pytest.mark.parametrize(("mode", "place"), [("deploy", COMMIT), ("pull", LOOK), ("cycle", COMMIT)], ids=PLACES)
 @pytest.mark.parametrize("name", LASTING)
-def test_what_lasts_is_said_and_does_no_harm(site: Site, mode: str, place: tuple[str, str], name: str) -> None:
+def test_permanent_faults_are_reported_and_change_nothing(site: Site, mode: str, place: tuple[str, str], name: str) -> None:
     effect, message = LASTING[name]
     site.is_refused(mode, message, Fault(*place, effect, times=ALWAYS))
 
@@ -208,20 +208,20 @@ ELSEWHERE: dict[str, tuple[str, tuple[str, str], Effect, str]] = {
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_what_lasts_is_said_wherever_it_strikes(site: Site, name: str) -> None:
+def test_permanent_faults_are_reported_at_every_request(site: Site, name: str) -> None:
     mode, place, effect, message = ELSEWHERE[name]
     site.is_refused(mode, message, Fault(*place, effect, times=ALWAYS))
 
 
 @pytest.mark.parametrize("mode", ["pull", "cycle"])
-def test_a_file_that_arrives_damaged_is_fetched_once_more(site: Site, mode: str) -> None:
+def test_a_damaged_download_is_repeated(site: Site, mode: str) -> None:
     code, said = site.run(mode, Fault(*FILE, faults.corrupted))
     assert code == 0
     assert "model.safetensors of me/model is corrupted. Downloading it again." in said
     site.is_done(mode)
 
 
-def test_what_is_damaged_on_its_way_to_the_hub_is_found_and_mended_by_the_next_run(site: Site) -> None:
+def test_a_damaged_upload_is_detected_and_replaced_by_the_next_run(site: Site) -> None:
     code, said = site.run("deploy", Fault(*COMMIT, faults.damaged_card))
     assert code == 4
     assert "differs from what was uploaded" in said
@@ -229,7 +229,9 @@ def test_what_is_damaged_on_its_way_to_the_hub_is_found_and_mended_by_the_next_r
     assert len(site.history()) == len(site.before) + 2
 
 
-def test_every_step_of_a_first_publish_is_got_over_when_its_answer_is_lost(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_request_of_a_first_publish_is_retried_if_its_response_is_lost(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps = ("/repos/create", "/branch/training-state", "/commit/training-state", "/commit/main", "/tag/")
     plan = [Fault("POST", step, faults.lost_answer) for step in steps]
     monkeypatch.setitem(WORDS, "deploy", "--repo-id me/other --tag v1")
@@ -254,7 +256,7 @@ def license_there(site: Site) -> bool:
         return "license: mit" in Path(hub.api.hf_hub_download(REPO, "README.md")).read_text()
 
 
-def test_of_two_deploys_one_wins_and_the_other_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_concurrent_deploys_one_fails_with_a_message(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "60")
     monkeypatch.setitem(WORDS, "deploy", "--gate none")  # nothing that it could be compared by
     code, said = site.run("deploy", meanwhile_deployed(site))
@@ -277,7 +279,7 @@ def test_the_loser_of_two_deploys_is_compared_with_the_winner(site: Site, monkey
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_whatever_strikes_wherever_in_a_cycle_nothing_is_half_there(site: Site, seed: int) -> None:
+def test_no_fault_at_any_request_of_a_cycle_leaves_a_partial_model(site: Site, seed: int) -> None:
     random = Random(seed)
     effects = [effect for effect, _ in PASSING.values()] + [faults.corrupted, faults.corrupted_upload]
     plan = [Fault(".*", ".", random.choice(effects), nth=nth) for nth in random.sample(range(1, 25), 3)]

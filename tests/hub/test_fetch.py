@@ -44,7 +44,7 @@ def later(folder: ModelFolder, path: Path, step: int, run_id: str | None = None)
     return read_model_folder(path)
 
 
-def test_what_comes_back_is_byte_for_byte_what_was_published(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_fetched_files_equal_the_published_files_byte_for_byte(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
     commit = publish(hub, model_folder, model_folder)
     fetched = pull(hub, tmp_path / "out")
     assert fetched.commit == commit
@@ -58,28 +58,32 @@ def test_what_comes_back_is_byte_for_byte_what_was_published(hub: Hub, model_fol
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["checkpoint-0"]
 
 
-def test_without_a_training_state_there_the_model_comes_alone(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_without_a_published_training_state_only_the_model_is_fetched(
+    hub: Hub, model_folder: ModelFolder, tmp_path: Path
+) -> None:
     publish(hub, model_folder)
     fetched = pull(hub, tmp_path / "out")
     assert fetched.newest == fetched.model
     assert not fetched.model.has_training_state
 
 
-def test_training_that_went_on_past_the_best_model_comes_too(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_the_checkpoint_to_resume_from_is_fetched_if_it_is_later_than_the_best_model(
+    hub: Hub, model_folder: ModelFolder, tmp_path: Path
+) -> None:
     publish(hub, model_folder, later(model_folder, tmp_path / "later", 50))
     fetched = pull(hub, tmp_path / "out")
     assert (fetched.model.step, fetched.newest.step) == (0, 50)
     assert fetched.newest.has_training_state
 
 
-def test_the_training_state_of_another_run_is_left_there(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_the_training_state_of_another_run_is_not_fetched(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
     publish(hub, model_folder, later(model_folder, tmp_path / "later", 50, run_id="other"))
     fetched = pull(hub, tmp_path / "out")
     assert fetched.newest == fetched.model
     assert not fetched.model.has_training_state
 
 
-def test_a_publish_that_was_cut_off_after_the_state_is_picked_up(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_the_training_state_of_an_interrupted_publish_is_fetched(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
     remote = ensure_repo(hub, look_up(hub, REPO, "main"), private=False)
     publish_state(hub, remote, model_folder, "State")
     looked_up = look_up(hub, REPO, "main")
@@ -87,7 +91,7 @@ def test_a_publish_that_was_cut_off_after_the_state_is_picked_up(hub: Hub, model
     assert fetch(hub, looked_up, tmp_path / "out").newest.has_training_state
 
 
-def test_a_tag_and_a_commit_give_what_they_name(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_a_tag_and_a_commit_select_their_revision(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
     first = publish(hub, model_folder)
     hub.api.create_tag(REPO, tag="v1", revision=first)
     publish(hub, later(model_folder, tmp_path / "later", 50))
@@ -97,7 +101,7 @@ def test_a_tag_and_a_commit_give_what_they_name(hub: Hub, model_folder: ModelFol
         assert (fetched.model.step, fetched.commit) == (0, first)
 
 
-def test_pulling_again_changes_nothing_and_another_model_of_that_step_is_set_aside(
+def test_pulling_again_changes_nothing_and_a_different_model_of_the_same_step_is_moved_aside(
     hub: Hub, model_folder: ModelFolder, tmp_path: Path
 ) -> None:
     publish(hub, model_folder)
@@ -111,9 +115,7 @@ def test_pulling_again_changes_nothing_and_another_model_of_that_step_is_set_asi
     assert sha256(aside / "model.safetensors") == sha256(model_folder.path / "model.safetensors")
 
 
-def test_a_repo_or_revision_that_is_not_there_is_an_error_of_the_hub(
-    hub: Hub, model_folder: ModelFolder, tmp_path: Path
-) -> None:
+def test_a_missing_repo_or_revision_is_an_error_of_the_hub(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
     for revision in ("main", "none"):
         with pytest.raises(HubError, match=f"does not exist at revision {revision}"):
             pull(hub, tmp_path / "out", revision)
@@ -123,7 +125,7 @@ def test_a_repo_or_revision_that_is_not_there_is_an_error_of_the_hub(
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
-def test_a_repo_that_is_no_whole_model_is_refused(hub: Hub, model_folder: ModelFolder, tmp_path: Path, name: str) -> None:
+def test_a_repo_with_an_incomplete_model_is_refused(hub: Hub, model_folder: ModelFolder, tmp_path: Path, name: str) -> None:
     publish(hub, model_folder)
     hub.api.create_commit(REPO, [CommitOperationDelete(name)], commit_message="Lose a file")
     with pytest.raises(CheckpointError, match=f"is not a complete model folder: {name} missing"):
@@ -141,7 +143,7 @@ def test_weights_that_do_not_fit_their_config_are_refused(hub: Hub, model_folder
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_other_weights_than_the_metadata_says_are_refused(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_weights_that_do_not_match_the_metadata_are_refused(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
     publish(hub, model_folder)
     other = later(model_folder, tmp_path / "later", 50).path / "model.safetensors"
     hub.api.create_commit(REPO, [CommitOperationAdd("model.safetensors", other)], commit_message="Swap the weights")
@@ -158,7 +160,9 @@ def on_branch(folder: ModelFolder, path: Path, step: int, branched_from: int) ->
     return read_model_folder(path)
 
 
-def test_the_line_comes_with_the_end_of_a_branch_that_left_it(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_the_stable_checkpoint_is_fetched_with_the_model_of_its_decay_phase(
+    hub: Hub, model_folder: ModelFolder, tmp_path: Path
+) -> None:
     line = later(model_folder, tmp_path / "line", 16)
     publish(hub, on_branch(line, tmp_path / "branch", 20, 16), line)
     fetched = pull(hub, tmp_path / "out")
@@ -168,14 +172,16 @@ def test_the_line_comes_with_the_end_of_a_branch_that_left_it(hub: Hub, model_fo
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["checkpoint-16", "checkpoint-20"]
 
 
-def test_a_line_that_went_on_past_the_best_branch_comes_too(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_a_stable_checkpoint_later_than_the_best_decay_phase_is_fetched(
+    hub: Hub, model_folder: ModelFolder, tmp_path: Path
+) -> None:
     line = later(model_folder, tmp_path / "line", 32)
     publish(hub, on_branch(model_folder, tmp_path / "branch", 20, 16), line)
     assert pull(hub, tmp_path / "out").newest.step == 32
 
 
 @pytest.mark.parametrize(("step", "run_id"), [(None, None), (10, None), (16, "other")], ids=["none", "behind", "another run's"])
-def test_a_branch_without_its_line_comes_alone(
+def test_a_decay_phase_without_its_stable_checkpoint_is_fetched_alone(
     hub: Hub, model_folder: ModelFolder, tmp_path: Path, step: int | None, run_id: str | None
 ) -> None:
     kept = None if step is None else later(model_folder, tmp_path / "line", step, run_id)

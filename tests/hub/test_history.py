@@ -30,7 +30,7 @@ def published(folder: ModelFolder, *steps: int) -> History:
     return history
 
 
-def test_a_line_says_what_was_published_and_by_whom(model_folder: ModelFolder) -> None:
+def test_a_history_entry_records_the_model_and_the_job(model_folder: ModelFolder) -> None:
     [line] = published(model_folder, 100).entries
     assert model_folder.metadata
     assert model_folder.metadata.data
@@ -41,7 +41,7 @@ def test_a_line_says_what_was_published_and_by_whom(model_folder: ModelFolder) -
     assert len(line.settings_digest or "") == 64
 
 
-def test_speed_and_time_are_those_since_the_publish_before(model_folder: ModelFolder) -> None:
+def test_throughput_and_duration_are_since_the_previous_publish(model_folder: ModelFolder) -> None:
     first, second = published(model_folder, 100, 160).entries
     assert (first.duration_s, first.tokens_per_second) == (10, 1000)
     assert (second.duration_s, second.tokens_per_second) == (6, 1000)
@@ -51,7 +51,7 @@ def test_speed_and_time_are_those_since_the_publish_before(model_folder: ModelFo
 
 
 @pytest.mark.parametrize("damaged", [b"not json\n", b'{"step": 1}\n', b"\xff\xfe\n", b"\n\n", b'{"step": 1', b"[]\r\n"])
-def test_a_damaged_line_stays_as_it_is_and_is_skipped(model_folder: ModelFolder, damaged: bytes) -> None:
+def test_an_invalid_line_is_kept_and_skipped(model_folder: ModelFolder, damaged: bytes) -> None:
     one = published(model_folder, 100)
     history = parse_history(one.content + damaged)
     assert history.entries == one.entries
@@ -60,16 +60,16 @@ def test_a_damaged_line_stays_as_it_is_and_is_skipped(model_folder: ModelFolder,
     assert parse_history(more.content).entries == one.entries * 2
 
 
-def test_what_a_later_version_adds_to_a_line_is_no_damage(model_folder: ModelFolder) -> None:
+def test_unknown_fields_of_an_entry_are_accepted(model_folder: ModelFolder) -> None:
     content = published(model_folder, 100).content.replace(b"{", b'{"joules": 7, ', 1)
     assert len(parse_history(content).entries) == 1
 
 
-def test_a_model_that_nothing_is_known_of_has_no_line(model_folder: ModelFolder) -> None:
+def test_a_model_without_metadata_has_no_history_entry(model_folder: ModelFolder) -> None:
     assert history_entry(ModelFolder(model_folder.path, model_folder.config, None), EMPTY, {}, None, NOW) is None
 
 
-def test_two_publishes_make_a_picture(model_folder: ModelFolder) -> None:
+def test_two_publishes_are_enough_for_a_chart(model_folder: ModelFolder) -> None:
     history = published(model_folder, 100, 160)
     assert not has_trend(history.entries[:1])
     picture = trend_image(history.entries)
@@ -78,7 +78,7 @@ def test_two_publishes_make_a_picture(model_folder: ModelFolder) -> None:
     assert "metrics/history.png" not in history_files(published(model_folder, 100), model_folder.metadata)
 
 
-def test_the_event_file_has_every_evaluation_and_publish_and_whole_records(model_folder: ModelFolder) -> None:
+def test_the_event_file_has_every_evaluation_and_publish_in_complete_records(model_folder: ModelFolder) -> None:
     measured = [Evaluation(step=50, val_loss=4.5), Evaluation(step=160, train_loss=3.5, val_loss=3.4)]
     facts = folder_at(model_folder, 160, evaluations=measured).metadata
     assert facts
@@ -99,7 +99,7 @@ def test_the_event_file_of_a_run_keeps_its_name(model_folder: ModelFolder) -> No
     assert name.startswith("runs/")
 
 
-def test_a_line_with_no_number_is_refused() -> None:
+def test_an_entry_with_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         HistoryEntry(
             published_at=NOW, run_id="a", step=1, tokens_seen=1, elapsed_s=1, weights_sha256="0", val_loss=float("nan")

@@ -31,7 +31,7 @@ def card(model_folder: ModelFolder) -> str:
     return model_card("someone/model", folder, PARITY, CardChoices(license="mit", language=("en",)), history.entries)
 
 
-def test_the_front_matter_says_what_the_hub_shows(card: str) -> None:
+def test_the_front_matter_has_the_fields_that_the_hub_shows(card: str) -> None:
     front = yaml.safe_load(card.split("---")[1])
     assert front["license"] == "mit"
     assert front["language"] == ["en"]
@@ -41,7 +41,7 @@ def test_the_front_matter_says_what_the_hub_shows(card: str) -> None:
     assert metrics == {"loss": 1.5, "perplexity": 4.481689, "bits_per_byte": 2.25}
 
 
-def test_it_reports_training_results_and_limits(card: str) -> None:
+def test_the_card_reports_training_results_and_limits(card: str) -> None:
     for fact in (
         "| Steps | 100 |",
         "| Validation loss | 1.5000 |",
@@ -57,7 +57,7 @@ def test_it_reports_training_results_and_limits(card: str) -> None:
         assert fact in card
 
 
-def test_the_hub_accepts_it_without_a_warning(
+def test_the_hub_accepts_the_card_without_a_warning(
     card: str, hub: Hub, model_folder: ModelFolder, recwarn: pytest.WarningsRecorder
 ) -> None:
     remote = ensure_repo(hub, look_up(hub, "someone/model", "main"), private=False)
@@ -76,7 +76,7 @@ def test_the_same_model_gives_the_same_card(card: str, model_folder: ModelFolder
     assert model_card("a/b", model_folder, PARITY, CardChoices()) == model_card("a/b", model_folder, PARITY, CardChoices())
 
 
-def test_the_workflow_that_goes_on_training_has_only_inputs_that_there_are(card: str) -> None:
+def test_the_workflow_in_the_card_uses_only_existing_inputs(card: str) -> None:
     [block] = re.findall(r"```yaml\n(.*?)```", card, re.DOTALL)
     step = yaml.safe_load(block)[-1]
     assert step["uses"].startswith("9cog/echoself-action@")
@@ -84,7 +84,7 @@ def test_the_workflow_that_goes_on_training_has_only_inputs_that_there_are(card:
     assert (step["with"]["repo_id"], step["with"]["mode"]) == ("someone/model", "cycle")
 
 
-def test_what_a_person_changes_outside_the_marks_stays(card: str, model_folder: ModelFolder) -> None:
+def test_text_that_the_user_changes_outside_the_markers_is_kept(card: str, model_folder: ModelFolder) -> None:
     edited = card.replace("# model\n", "# Our model\n\nA word of ours.\n").replace("license: mit", "license: cc-by-4.0")
     edited = edited.replace("| Steps | 100 |", "| Steps | lots |")
     again = model_card("someone/model", model_folder, PARITY, CardChoices(), kept=edited)
@@ -94,12 +94,12 @@ def test_what_a_person_changes_outside_the_marks_stays(card: str, model_folder: 
     assert "| Steps | 0 |" in again
 
 
-def test_a_part_that_a_person_took_away_does_not_come_back(card: str, model_folder: ModelFolder) -> None:
+def test_a_section_that_the_user_removed_is_not_added_again(card: str, model_folder: ModelFolder) -> None:
     edited = re.sub(r"<!-- echoself:limits -->.*?<!-- /echoself:limits -->", "", card, flags=re.DOTALL)
     assert "limits" not in model_card("someone/model", model_folder, PARITY, CardChoices(), kept=edited)
 
 
-def test_a_template_gets_its_parts_and_the_front_matter(model_folder: ModelFolder) -> None:
+def test_a_template_gets_its_sections_and_the_front_matter(model_folder: ModelFolder) -> None:
     template = "# Ours\n\n<!-- echoself:use -->\n<!-- /echoself:use -->\n\nThe end.\n"
     text = model_card("someone/model", model_folder, PARITY, CardChoices(license="mit"), kept=template)
     assert yaml.safe_load(text.split("---")[1])["license"] == "mit"
@@ -107,7 +107,7 @@ def test_a_template_gets_its_parts_and_the_front_matter(model_folder: ModelFolde
     assert text.endswith("<!-- /echoself:use -->\n\nThe end.\n")
 
 
-def test_whose_card_it_is_decides_what_is_written(card: str) -> None:
+def test_a_card_of_another_program_is_not_overwritten(card: str) -> None:
     assert card_to_fill(None, None) == (True, None)
     assert card_to_fill(f"{OLD_MARKER}\n# Old\n", None) == (True, None)
     assert card_to_fill(card, None) == (True, card)
@@ -115,7 +115,7 @@ def test_whose_card_it_is_decides_what_is_written(card: str) -> None:
     assert card_to_fill("# My model\n", "template") == (True, "template")
 
 
-def test_text_from_a_checkpoint_can_end_no_part_of_the_card(model_folder: ModelFolder) -> None:
+def test_text_from_a_checkpoint_cannot_end_a_section_of_the_card(model_folder: ModelFolder) -> None:
     assert model_folder.metadata
     assert model_folder.metadata.data
     data = model_folder.metadata.data.model_copy(update={"patterns": ["<!-- /echoself:training -->`|\n# x"]})

@@ -101,14 +101,14 @@ def refused(kind: type[InputError]) -> InputError:
     return caught.value
 
 
-def test_a_job_that_is_trusted_needs_no_token(server: str, job: None) -> None:
+def test_a_job_of_a_trusted_publisher_needs_no_token(server: str, job: None) -> None:
     hub, said = opened()
     hub.api.upload_file(repo_id="me/model", path_or_fileobj=b"x", path_in_repo="x.txt")
     assert said == ["using keyless access to me/model"]
     assert look_up(hub, "me/model", "main").model
 
 
-def test_a_dataset_repo_is_a_resource_of_its_own(server: str, job: None) -> None:
+def test_a_dataset_repo_needs_its_own_trusted_publisher(server: str, job: None) -> None:
     hub, _ = opened()
     datasets = datasets_of(hub, "me/words")
     datasets.api.upload_file(repo_id="me/words", repo_type="dataset", path_or_fileobj=b"x", path_in_repo="x.txt")

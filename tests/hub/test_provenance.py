@@ -41,7 +41,9 @@ def edit(hub: Hub, name: str, content: bytes) -> None:
     hub.api.upload_file(path_or_fileobj=content, path_in_repo=name, repo_id=REPO)
 
 
-def test_it_names_the_run_and_every_file_and_no_person(model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_provenance_names_the_run_and_every_file_but_no_person(
+    model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in JOB.items():
         monkeypatch.setenv(name, value)
     files = model_files(model_folder, "# A model\n")
@@ -55,7 +57,7 @@ def test_it_names_the_run_and_every_file_and_no_person(model_folder: ModelFolder
     assert provenance_of(files, {"mode": "deploy", "gate": "none"}) != content
 
 
-def test_what_was_published_is_what_is_pulled(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_pulled_files_match_their_provenance(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
     publish(hub, model_folder)
     edit(hub, "README.md", b"# My own words\n")  # the card is for people to go on with
     fetched, said = pull(hub, tmp_path / "auto", "auto")
@@ -65,7 +67,7 @@ def test_what_was_published_is_what_is_pulled(hub: Hub, model_folder: ModelFolde
 
 
 @pytest.mark.parametrize("name", ["generation_config.json", "tokenizer_config.json", "training_metadata.json"])
-def test_a_file_that_was_changed_afterwards_is_refused_whole(
+def test_a_model_with_a_file_changed_after_publishing_is_refused(
     hub: Hub, model_folder: ModelFolder, tmp_path: Path, name: str
 ) -> None:
     publish(hub, model_folder)
@@ -77,7 +79,9 @@ def test_a_file_that_was_changed_afterwards_is_refused_whole(
     assert pull(hub, tmp_path / "out", "off")[0].model
 
 
-def test_a_repo_without_provenance_is_taken_unless_it_is_required(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_a_repo_without_provenance_is_accepted_unless_it_is_required(
+    hub: Hub, model_folder: ModelFolder, tmp_path: Path
+) -> None:
     publish(hub, model_folder, with_provenance=False)
     assert pull(hub, tmp_path / "out", "auto")[1] == []
     with pytest.raises(CheckpointError, match=r"has no provenance\.json"):

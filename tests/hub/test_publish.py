@@ -21,7 +21,7 @@ def publish(hub: Hub, folder: ModelFolder, card: str = CARD) -> Any:
     return publish_model(hub, remote, model_files(folder, card), "A step")
 
 
-def test_what_is_published_is_the_list_and_nothing_else_that_lies_in_the_folder(hub: Hub, model_folder: ModelFolder) -> None:
+def test_only_the_listed_files_of_the_folder_are_published(hub: Hub, model_folder: ModelFolder) -> None:
     (model_folder.path / ".env").write_text("SECRET=1")
     (model_folder.path / "notes.txt").write_text("mine")
     published = publish(hub, model_folder)
@@ -38,7 +38,7 @@ def test_what_is_published_is_the_list_and_nothing_else_that_lies_in_the_folder(
     }
 
 
-def test_it_is_one_commit(hub: Hub, model_folder: ModelFolder) -> None:
+def test_a_publish_is_one_commit(hub: Hub, model_folder: ModelFolder) -> None:
     published = publish(hub, model_folder)
     titles = [commit.title for commit in hub.api.list_repo_commits(REPO)]
     assert titles[0] == "A step"
@@ -46,7 +46,7 @@ def test_it_is_one_commit(hub: Hub, model_folder: ModelFolder) -> None:
     assert hub.api.list_repo_commits(REPO)[0].commit_id == published.commit
 
 
-def test_transformers_loads_it_from_the_hub(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_transformers_loads_a_published_model(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
     publish(hub, model_folder)
     folder = hub.api.snapshot_download(REPO, local_dir=tmp_path / "snapshot")
     model: Any = AutoModelForCausalLM.from_pretrained(folder)
@@ -62,7 +62,7 @@ def test_an_unchanged_model_makes_no_commit(hub: Hub, model_folder: ModelFolder)
     assert len(hub.api.list_repo_commits(REPO)) == 2
 
 
-def test_only_what_changed_is_sent(hub: Hub, model_folder: ModelFolder) -> None:
+def test_only_changed_files_are_uploaded(hub: Hub, model_folder: ModelFolder) -> None:
     publish(hub, model_folder)
     again = publish(hub, model_folder, CARD + "More.\n")
     assert [change.path for change in again.changes] == ["README.md"]
@@ -98,7 +98,7 @@ def test_the_training_state_has_its_own_branch(hub: Hub, model_folder: ModelFold
     assert not publish_state(hub, look_up(hub, REPO, "main"), model_folder, "State").deployed
 
 
-def test_the_repo_is_private_when_that_is_asked_for(hub: Hub, model_folder: ModelFolder) -> None:
+def test_a_new_model_repo_is_private_with_the_input_private(hub: Hub, model_folder: ModelFolder) -> None:
     ensure_repo(hub, look_up(hub, REPO, "main"), private=True)
     assert hub.api.model_info(REPO).private
 
@@ -120,7 +120,9 @@ def test_a_tag_is_set_once_and_does_not_move(hub: Hub, model_folder: ModelFolder
     assert list_repo(hub, REPO, "v1").commit == first.commit
 
 
-def test_changes_tell_new_from_changed_and_their_sizes(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_changes_distinguish_new_from_changed_files_with_their_sizes(
+    hub: Hub, model_folder: ModelFolder, tmp_path: Path
+) -> None:
     publish(hub, model_folder)
     shutil.copytree(model_folder.path, tmp_path / "copy")
     copy = read_model_folder(tmp_path / "copy")

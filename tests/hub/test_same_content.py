@@ -12,7 +12,7 @@ def test_a_blob_id_is_gits(tmp_path: Path) -> None:
         assert git_blob_id(content) == hashed.stdout.strip()
 
 
-def test_content_is_the_same_only_to_the_last_byte(tmp_path: Path) -> None:
+def test_content_that_differs_in_one_byte_is_not_the_same(tmp_path: Path) -> None:
     content = b"some content"
     path = tmp_path / "file"
     path.write_bytes(content)

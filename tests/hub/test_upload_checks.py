@@ -64,7 +64,7 @@ def test_a_secret_in_the_header_of_the_weights_is_found(hub: Hub, model_folder: 
     assert WEIGHTS_FILE in refused(hub, model_folder).message
 
 
-def test_whatever_else_lies_in_the_folder_stays_there(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_other_files_in_the_folder_are_not_uploaded(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
     folder = model_folder.path
     (folder / ".env").write_text(f"HF_TOKEN={SECRETS['hugging face']}")
     (folder / ".git").mkdir()
@@ -86,7 +86,7 @@ def test_a_link_out_of_the_folder_is_refused(hub: Hub, model_folder: ModelFolder
     assert "outside of the folder" in refused(hub, model_folder).message
 
 
-def test_a_link_inside_the_folder_is_a_file_of_it(hub: Hub, model_folder: ModelFolder) -> None:
+def test_a_link_to_a_file_inside_the_folder_is_uploaded(hub: Hub, model_folder: ModelFolder) -> None:
     inside = model_folder.path / "generation_config.json"
     inside.rename(model_folder.path / "elsewhere")
     inside.symlink_to("elsewhere")
@@ -94,7 +94,7 @@ def test_a_link_inside_the_folder_is_a_file_of_it(hub: Hub, model_folder: ModelF
     assert "generation_config.json" in held(hub)
 
 
-def test_what_is_no_plain_file_is_refused(hub: Hub, model_folder: ModelFolder) -> None:
+def test_a_file_that_is_not_regular_is_refused(hub: Hub, model_folder: ModelFolder) -> None:
     inside = model_folder.path / "generation_config.json"
     inside.unlink()
     os.mkfifo(inside)
@@ -112,15 +112,13 @@ def test_what_is_no_plain_file_is_refused(hub: Hub, model_folder: ModelFolder) -
         (WEIGHTS_FILE, 0),
     ],
 )
-def test_a_file_that_is_too_large_to_be_what_it_is_named_is_refused(
-    hub: Hub, model_folder: ModelFolder, name: str, limit: int
-) -> None:
+def test_a_file_too_large_for_its_name_is_refused(hub: Hub, model_folder: ModelFolder, name: str, limit: int) -> None:
     with (model_folder.path / name).open("ab") as file:
         file.truncate((limit or upload_checks.size_limit(model_folder, name)) + 1)  # a hole: it takes no room here
     assert "the maximum for this file is" in refused(hub, model_folder).message
 
 
-def test_the_limits_leave_room_for_every_model_we_make(model_folder: ModelFolder) -> None:
+def test_the_size_limits_allow_every_preset(model_folder: ModelFolder) -> None:
     for name, content in state_files(model_folder).items():
         assert isinstance(content, Path)
         assert content.stat().st_size < upload_checks.size_limit(model_folder, name), name

@@ -58,13 +58,13 @@ def test_the_same_model_twice_has_no_winner(echoself: Cli, two: object) -> None:
     assert Path(outputs["report"]).is_file()
 
 
-def test_three_have_one_winner_over_all(echoself: Cli, two: object) -> None:
+def test_three_candidates_have_one_winner(echoself: Cli, two: object) -> None:
     shutil.copytree("worse", "copy")
     assert echoself("compare --candidates worse,better,copy")["winner"] == "better"
     assert echoself(f"compare --candidates worse,copy,{two[0]['model_dir']}")["winner"] == ""  # type: ignore[index]
 
 
-def test_the_published_model_and_the_best_one_here_are_the_default_and_best_moves_to_the_better_revision(
+def test_the_default_candidates_are_the_published_model_and_the_best_checkpoint_and_promote_moves_the_tag_best(
     echoself: Cli, two: tuple[dict[str, str], dict[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = echoself(f"deploy {HUB} --repo-id me/model --output-dir worse --tag v1")
@@ -92,7 +92,7 @@ def test_the_published_model_and_the_best_one_here_are_the_default_and_best_move
     assert echoself(pair, "--promote better --tag timestamp")["tag"].startswith("hf-deploy-2")
 
 
-def test_another_tokenizer_and_a_foreign_file_are_compared_in_bits_per_byte(
+def test_models_with_different_tokenizers_are_compared_in_bits_per_byte(
     echoself: Cli, two: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     echoself(BETTER.replace("bytes", "bpe:300"), "--output-dir bpe")
@@ -130,9 +130,7 @@ def test_a_candidate_that_cant_be_read_is_named_and_nothing_is_compared(
     assert not Path("echoself-model/compare.html").exists()
 
 
-def test_without_held_out_text_data_is_read_and_must_be_there(
-    echoself: Cli, two: object, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_held_out_text_data_is_required(echoself: Cli, two: object, capsys: pytest.CaptureFixture[str]) -> None:
     for kept in (*Path("worse").rglob("held_out.safetensors"), *Path("better").rglob("held_out.safetensors")):
         kept.unlink()
     assert echoself("compare --candidates worse,better --data docs/*.md")["winner"] == "better"

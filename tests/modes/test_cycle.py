@@ -59,7 +59,7 @@ def test_a_grown_corpus_keeps_the_models_tokenizer(echoself: Cli, workspace: Pat
     assert echoself(bpe)["step"] == "36"
 
 
-def test_training_that_could_not_be_published_is_gone_on_with(echoself: Cli, begun: Cli) -> None:
+def test_the_next_cycle_resumes_training_that_could_not_be_published(echoself: Cli, begun: Cli) -> None:
     begun(CYCLE)
     echoself(f"train {SMALL}")
     echoself(CYCLE)
@@ -68,7 +68,7 @@ def test_training_that_could_not_be_published_is_gone_on_with(echoself: Cli, beg
     assert newest.step == 52
 
 
-def test_the_loser_of_a_race_is_told_and_keeps_its_work(
+def test_the_loser_of_a_race_gets_an_error_and_keeps_its_checkpoint(
     echoself: Cli, begun: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody publishes while this cycle trains: it trains from a copy of the Hub that is put back in the meantime."""
@@ -98,7 +98,7 @@ def test_a_cycle_whose_model_the_gate_refuses_keeps_it_and_publishes_nothing(ech
         assert not hub.api.repo_exists("me/model")
 
 
-def test_starting_over_has_to_be_confirmed_and_keeps_the_old_checkpoints(echoself: Cli, begun: Cli, workspace: Path) -> None:
+def test_a_fresh_start_must_be_confirmed_and_keeps_the_old_checkpoints(echoself: Cli, begun: Cli, workspace: Path) -> None:
     begun(CYCLE)
     echoself(CYCLE, "--resume never", code=2)
     again = echoself(CYCLE, "--resume never --confirm-fresh-start")
@@ -106,7 +106,7 @@ def test_starting_over_has_to_be_confirmed_and_keeps_the_old_checkpoints(echosel
     assert list(workspace.glob("echoself-model/superseded-*/checkpoint-20"))
 
 
-def test_must_resume_fails_rather_than_starting_fresh(echoself: Cli, workspace: Path) -> None:
+def test_resume_must_fails_instead_of_starting_a_new_model(echoself: Cli, workspace: Path) -> None:
     echoself(CYCLE, "--resume must", code=2)
     assert not (workspace / "echoself-model").exists()
 
@@ -122,7 +122,7 @@ def test_without_training_state_on_the_hub_cycle_resumes_from_the_local_stable_c
     assert echoself(CYCLE, "--upload-training-state false")["checkpoint"] == "echoself-model/checkpoint-36"
 
 
-def test_a_cycle_starts_from_the_nanecho_that_it_finds_and_then_resumes_from_the_hub(
+def test_a_cycle_starts_from_a_found_nanecho_checkpoint_and_then_resumes_from_the_hub(
     echoself: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wide = {"vocab_size": 257}

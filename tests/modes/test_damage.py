@@ -1,4 +1,4 @@
-"""A checkpoint that is damaged or half there is recognised, and the one before is used; where none is whole, that is said."""
+"""A damaged or incomplete checkpoint is detected, and the one before it is used; if none is complete, that is an error."""
 
 import json
 from collections.abc import Callable
@@ -72,7 +72,7 @@ def test_if_no_checkpoint_is_complete_it_is_reported_and_nothing_is_changed(
     assert echoself(TRAIN, "--resume never --confirm-fresh-start --max-iters 5")["step"] == "5"
 
 
-def test_checkpoint_auto_passes_a_damaged_one_too(echoself: Cli, trained: Path) -> None:
+def test_checkpoint_auto_skips_a_damaged_checkpoint(echoself: Cli, trained: Path) -> None:
     flip(trained / "checkpoint-20/model.safetensors")
     assert echoself(TRAIN, "--checkpoint auto --max-iters 5")["checkpoint"] == "echoself-model/checkpoint-15"
 
@@ -100,7 +100,7 @@ def test_cycle_downloads_the_hubs_checkpoint_again_if_the_local_copy_is_damaged(
     assert next(output_dir.glob("superseded-*/checkpoint-16"))
 
 
-def test_one_that_was_named_is_not_replaced_by_another(
+def test_a_named_damaged_checkpoint_is_not_replaced_by_another(
     echoself: Cli, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flip(trained / "checkpoint-20/model.safetensors")
@@ -108,7 +108,7 @@ def test_one_that_was_named_is_not_replaced_by_another(
     assert "is damaged" in capsys.readouterr().err
 
 
-def test_a_damaged_one_can_not_be_the_best_of_a_later_run(echoself: Cli, trained: Path) -> None:
+def test_a_damaged_checkpoint_cannot_be_the_best_of_a_later_run(echoself: Cli, trained: Path) -> None:
     """Its metadata still says that its loss is the lowest."""
     lowest = trained / "checkpoint-10/training_metadata.json"
     lowest.write_text(json.dumps(json.loads(lowest.read_text()) | {"val_loss": 0.1}))

@@ -23,7 +23,9 @@ def test_deploy_publishes_the_best_checkpoint_and_reports_it(echoself: Cli, trai
     assert f"Commit `{outputs['commit_sha']}`" in (tmp_path / "summary.md").read_text()
 
 
-def test_the_figures_of_the_check_go_wherever_the_model_goes(echoself: Cli, trained: dict[str, str], tmp_path: Path) -> None:
+def test_the_parity_figures_are_in_the_metadata_the_card_and_the_summary(
+    echoself: Cli, trained: dict[str, str], tmp_path: Path
+) -> None:
     echoself(DEPLOY, "--dry-run")
     facts = Path(trained["model_dir"]) / "training_metadata.json"
     assert json.loads(facts.read_text())["parity"] is None
@@ -79,7 +81,7 @@ def test_a_model_that_passes_the_gate_is_published(echoself: Cli, trained: dict[
     assert (outputs["gate_result"], outputs["deployed"]) == ("passed", "true")
 
 
-def test_with_nothing_trained_there_is_nothing_to_publish(echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+def test_deploy_without_a_checkpoint_fails(echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     echoself(DEPLOY, code=3)
     assert "There is no checkpoint in echoself-model" in capsys.readouterr().err
 

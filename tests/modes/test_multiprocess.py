@@ -86,7 +86,7 @@ def test_a_killed_process_ends_the_run_with_its_checkpoints(
     assert f"resuming from echoself-model/checkpoint-{steps[-1]}" in capsys.readouterr().out
 
 
-def test_a_cancelled_run_is_saved_by_all(running: list[subprocess.Popen[str]]) -> None:
+def test_all_processes_save_a_cancelled_run(running: list[subprocess.Popen[str]]) -> None:
     run = start(ENDLESS)
     running.append(run)
     wait_for_a_checkpoint(run)
@@ -99,7 +99,7 @@ def test_a_cancelled_run_is_saved_by_all(running: list[subprocess.Popen[str]]) -
     assert all(map(gone, pids))
 
 
-def test_processes_whose_parent_is_killed_save_and_end(running: list[subprocess.Popen[str]]) -> None:
+def test_processes_save_and_exit_if_their_parent_is_killed(running: list[subprocess.Popen[str]]) -> None:
     run = start(ENDLESS)
     running.append(run)
     wait_for_a_checkpoint(run)
@@ -113,7 +113,7 @@ def test_processes_whose_parent_is_killed_save_and_end(running: list[subprocess.
     assert whole_checkpoints()[-1] >= before
 
 
-def test_machines_that_torchrun_joins_train_one_model(
+def test_torchrun_trains_one_model_on_several_machines(
     workspace: Path, tmp_path: Path, running: list[subprocess.Popen[str]]
 ) -> None:
     with socket.socket() as free:
@@ -133,7 +133,9 @@ def test_machines_that_torchrun_joins_train_one_model(
     assert latest(workspace / "echoself-model").step == 10  # type: ignore[union-attr]
 
 
-def test_a_batch_that_cant_be_shared_is_refused_before_any_work(workspace: Path, running: list[subprocess.Popen[str]]) -> None:
+def test_a_batch_size_not_divisible_by_processes_is_refused_before_any_work(
+    workspace: Path, running: list[subprocess.Popen[str]]
+) -> None:
     run = start(ENDLESS.replace("--processes 2", "--processes 3"))
     running.append(run)
     said, _ = run.communicate(timeout=SECONDS)

@@ -1,4 +1,4 @@
-"""NanEcho through the front door: what is said of it, whose code is run, and a new one trained, published and gone on with."""
+"""NanEcho by the command line: its card, which code is run, and a new model that is trained, published and resumed."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def echoself(*words: object) -> int:
     return main([str(word) for word in words])
 
 
-def test_the_card_says_how_it_is_loaded_and_what_it_predicts(tmp_path: Path) -> None:
+def test_the_card_documents_how_nanecho_is_loaded_and_what_it_predicts(tmp_path: Path) -> None:
     path, hub = (
         save(nanecho_checkpoint("cache", state_dict()), tmp_path / "a.pt"),
         ("--repo-id", REPO, "--hub", tmp_path / "hub"),
@@ -31,7 +31,7 @@ def test_the_card_says_how_it_is_loaded_and_what_it_predicts(tmp_path: Path) -> 
     assert "token after the next" in card
 
 
-def test_code_on_the_hub_is_replaced_by_our_own_and_never_run(tmp_path: Path) -> None:
+def test_code_on_the_hub_is_replaced_and_never_run(tmp_path: Path) -> None:
     path, hub = (
         save(nanecho_checkpoint("cache", state_dict()), tmp_path / "a.pt"),
         ("--repo-id", REPO, "--hub", tmp_path / "hub"),

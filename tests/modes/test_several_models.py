@@ -27,7 +27,7 @@ def config(workspace: Path) -> Path:
     return path
 
 
-def test_all_of_them_run_and_are_told_in_one_table(
+def test_all_models_run_and_are_reported_in_one_table(
     echoself: Cli, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outputs = echoself(f"cycle {SMALL.replace('--n-layer 2 ', '')}", code=2)
@@ -49,14 +49,16 @@ def test_all_of_them_run_and_are_told_in_one_table(
     assert "'none/*.md' matches no file" in capsys.readouterr().err
 
 
-def test_one_of_them_runs_as_if_it_were_alone(echoself: Cli, config: Path) -> None:
+def test_a_selected_model_runs_alone(echoself: Cli, config: Path) -> None:
     outputs = echoself(f"train {SMALL} --model notes")
     assert outputs["model_dir"] == "echoself-model/notes/checkpoint-20"
     assert outputs["models"] == ""
     assert not Path("echoself-model/small").exists()
 
 
-def test_nothing_runs_where_one_of_them_is_wrong(echoself: Cli, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_model_runs_if_the_inputs_of_one_are_invalid(
+    echoself: Cli, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config.write_text(CONFIG + "  bad: {n_layr: 1, n_embd: 130}\n")
     echoself("train --n-head 4", code=2)
     said = capsys.readouterr().err

@@ -27,7 +27,7 @@ def published(begun: Cli) -> None:
 
 
 def loaded(command: str, tmp_path: Path) -> tuple[set[str], str]:
-    """The modules that are there at the end of a command line, and what it said."""
+    """The modules that are loaded at the end of a command, and its output."""
     modules = tmp_path / "modules"
     process = subprocess.run([sys.executable, "-c", PROGRAM, str(modules), *command.split()], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
@@ -35,7 +35,7 @@ def loaded(command: str, tmp_path: Path) -> tuple[set[str], str]:
 
 
 @pytest.mark.parametrize("command", ["--help", "train --help"])
-def test_help_loads_nothing_that_a_mode_works_with(command: str, tmp_path: Path) -> None:
+def test_help_loads_no_library_of_a_mode(command: str, tmp_path: Path) -> None:
     modules, said = loaded(command, tmp_path)
     assert "usage: echoself" in said
     assert not modules & {"torch", "transformers", "numpy", "huggingface_hub", "tokenizers", "pyarrow"}
@@ -55,13 +55,13 @@ def test_an_export_loads_pytorch_and_not_transformers(published: None, echoself:
     assert "transformers" not in modules
 
 
-def test_deploy_of_what_is_published_already_loads_no_pytorch(published: None, echoself: Cli, tmp_path: Path) -> None:
+def test_deploy_of_an_unchanged_model_loads_no_pytorch(published: None, echoself: Cli, tmp_path: Path) -> None:
     modules, said = loaded(f"deploy {REPO}", tmp_path)
     assert "nothing was sent" in said
     assert not modules & {"torch", "transformers", "pyarrow", "matplotlib", "tensorboardX"}
 
 
-def test_every_change_is_loaded_with_transformers_before_it_is_published(begun: Cli, tmp_path: Path) -> None:
+def test_a_changed_model_is_loaded_with_transformers_before_it_is_published(begun: Cli, tmp_path: Path) -> None:
     deploy = f"deploy {REPO} --upload-training-state"
     begun(f"train --tokenizer bytes {SMALL}", f"{deploy} false")
     modules, _ = loaded(f"{deploy} false", tmp_path)

@@ -65,7 +65,7 @@ def test_a_tokenizer_is_trained_once_for_a_corpus(
     assert trained("fourth") != first
 
 
-def test_inputs_of_the_action_reach_it(echoself: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inputs_of_the_action_reach_the_run(echoself: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"max_iters": "10", "output_dir": "there"}))
     assert echoself(TRAIN.replace("--max-iters 20", ""))["checkpoint"] == "there/checkpoint-10"
 
@@ -91,7 +91,7 @@ def test_another_shape_or_tokenizer_is_refused(echoself: Cli, begun: Cli, worksp
     assert sorted(path.name for path in workspace.glob("echoself-model/*")) == KEPT
 
 
-def test_another_dropout_is_taken_from_now_on(echoself: Cli, begun: Cli) -> None:
+def test_a_changed_dropout_applies_to_a_resumed_run(echoself: Cli, begun: Cli) -> None:
     begun(TRAIN)
     outputs = echoself(TRAIN, "--dropout 0.2")
     assert json.loads((Path(outputs["checkpoint"]) / "config.json").read_text())["resid_pdrop"] == 0.2

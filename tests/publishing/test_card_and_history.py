@@ -24,7 +24,7 @@ def published_history() -> History:
         return parse_history(published_file(hub, HISTORY_FILE))
 
 
-def test_every_publish_has_its_line_in_its_own_commit(
+def test_every_publish_adds_a_history_entry_in_its_own_commit(
     echoself: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("GITHUB_REPOSITORY", "me/notes")
@@ -61,7 +61,7 @@ def test_publishing_the_same_model_again_adds_no_history_line(echoself: Cli, beg
     assert published_history().content == before
 
 
-def test_a_line_that_was_damaged_by_hand_is_kept(echoself: Cli, begun: Cli) -> None:
+def test_an_invalid_history_line_is_kept(echoself: Cli, begun: Cli) -> None:
     begun(CYCLE)
     with open_hub("hub", None) as hub:
         content = published_file(hub, HISTORY_FILE) + b"oops, no newline"
@@ -72,7 +72,7 @@ def test_a_line_that_was_damaged_by_hand_is_kept(echoself: Cli, begun: Cli) -> N
     assert [publish.step for publish in history.entries] == [20, 36]
 
 
-def test_pull_fetches_the_history_along(echoself: Cli, begun: Cli) -> None:
+def test_pull_downloads_the_history(echoself: Cli, begun: Cli) -> None:
     begun(CYCLE)
     shutil.rmtree("echoself-model")
     pulled = echoself("pull --hub hub --repo-id me/model")
@@ -108,7 +108,7 @@ def test_a_template_becomes_the_card(echoself: Cli, workspace: Path) -> None:
         ("<!-- echoself:trainin --><!-- /echoself:trainin -->", "has unknown or unpaired markers"),
     ],
 )
-def test_a_template_that_cannot_work_is_refused_before_any_work(
+def test_an_invalid_card_template_is_refused_before_any_work(
     echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str], text: str | None, said: str
 ) -> None:
     if text:
@@ -118,7 +118,7 @@ def test_a_template_that_cannot_work_is_refused_before_any_work(
     assert not Path("echoself-model").exists()
 
 
-def test_every_run_that_trains_or_publishes_leaves_a_page(echoself: Cli, workspace: Path) -> None:
+def test_every_run_that_trains_or_publishes_writes_a_report(echoself: Cli, workspace: Path) -> None:
     trained = echoself(f"train --tokenizer bytes {SMALL}")
     assert trained["report"] == "echoself-model/report.html"
     assert 'id="gate"' not in Path(trained["report"]).read_text()

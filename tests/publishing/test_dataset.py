@@ -61,7 +61,7 @@ def rows_of(hub: Hub, name: str, revision: str = "main", repo_id: str = DATASET,
     return [(row["text"], row["source"], row["position"]) for row in table.to_pylist()]
 
 
-def test_the_documents_come_back_whole_and_in_the_splits_of_the_training(
+def test_published_documents_are_complete_and_in_the_splits_of_training(
     echoself: Cli, workspace: Path, trained: dict[str, str], hub: Hub
 ) -> None:
     outputs = echoself(DEPLOY)
@@ -81,7 +81,7 @@ def test_the_documents_come_back_whole_and_in_the_splits_of_the_training(
         assert "".join(passages[position] for position in sorted(passages)) == Path(source).read_text()
 
 
-def test_the_model_names_the_commit_of_its_documents_wherever_it_is_told_of(
+def test_the_metadata_the_card_and_the_report_name_the_commit_of_the_dataset(
     echoself: Cli, trained: dict[str, str], hub: Hub, tmp_path: Path
 ) -> None:
     sha = echoself(DEPLOY)["dataset_sha"]
@@ -115,7 +115,7 @@ def test_the_card_has_what_the_viewer_reads_and_the_hub_accepts_it(echoself: Cli
     ]
 
 
-def test_unchanged_documents_send_nothing_and_make_no_commit(
+def test_unchanged_documents_make_no_commit(
     echoself: Cli, trained: dict[str, str], hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = echoself(DEPLOY)
@@ -185,7 +185,9 @@ def test_an_outdated_shard_is_removed_and_a_file_of_the_user_is_kept(
         assert sorted(rows) == sorted(published_rows(hub, first["dataset_sha"])[split])
 
 
-def test_in_layout_folder_they_are_in_the_commit_of_the_model(echoself: Cli, trained: dict[str, str], hub: Hub) -> None:
+def test_with_layout_folder_the_documents_are_in_the_commit_of_the_model(
+    echoself: Cli, trained: dict[str, str], hub: Hub
+) -> None:
     outputs = echoself(DEPLOY, "--dataset-layout folder")
     assert outputs["dataset_sha"] == outputs["commit_sha"]
     assert not hub.api.repo_exists(DATASET, repo_type="dataset")
@@ -202,7 +204,7 @@ def test_in_layout_folder_they_are_in_the_commit_of_the_model(echoself: Cli, tra
 
 
 @pytest.mark.parametrize("layout", ["repo", "folder"])
-def test_a_dry_run_lists_them_and_sends_nothing(
+def test_a_dry_run_lists_the_documents_and_uploads_nothing(
     echoself: Cli, trained: dict[str, str], hub: Hub, capsys: pytest.CaptureFixture[str], layout: str
 ) -> None:
     assert echoself(DEPLOY, "--dry-run --dataset-layout", layout)["dataset_sha"] == ""
@@ -212,7 +214,7 @@ def test_a_dry_run_lists_them_and_sends_nothing(
     assert not hub.api.repo_exists(DATASET, repo_type="dataset")
 
 
-def test_private_is_for_a_dataset_repo_that_is_made(echoself: Cli, trained: dict[str, str], hub: Hub) -> None:
+def test_private_applies_to_a_new_dataset_repo(echoself: Cli, trained: dict[str, str], hub: Hub) -> None:
     echoself(DEPLOY, "--private --dataset-repo-id me/secret-words")
     assert hub.api.dataset_info("me/secret-words").private
     assert hub.api.model_info("me/model").private
@@ -237,7 +239,7 @@ def test_no_path_of_this_machine_is_published(echoself: Cli, workspace: Path, tm
 
 
 @pytest.mark.parametrize("mode", ["deploy", "cycle"])
-def test_a_secret_in_a_document_ends_it_with_file_and_line_and_nothing_is_sent(
+def test_a_secret_in_a_document_is_reported_with_file_and_line_and_nothing_is_published(
     echoself: Cli, workspace: Path, hub: Hub, capsys: pytest.CaptureFixture[str], mode: str
 ) -> None:
     path = sorted(Path("docs").glob("*.md"))[3]
@@ -308,7 +310,7 @@ def test_a_cycle_publishes_its_documents_and_the_next_one_only_changed_shards(ec
 
 
 @pytest.mark.parametrize("tokenizer", ["bytes", "bpe:300"])
-def test_a_model_learns_from_the_dataset_what_it_would_from_the_files(
+def test_training_from_the_dataset_equals_training_from_the_files(
     echoself: Cli, workspace: Path, hub: Hub, tokenizer: str
 ) -> None:
     train = f"train --tokenizer {tokenizer} {SMALL} --hub hub"
@@ -321,7 +323,7 @@ def test_a_model_learns_from_the_dataset_what_it_would_from_the_files(
         assert there["val_loss"] == here["val_loss"]
 
 
-def test_records_keep_their_splits_on_the_way_back(echoself: Cli, workspace: Path, hub: Hub) -> None:
+def test_records_read_from_the_dataset_keep_their_splits(echoself: Cli, workspace: Path, hub: Hub) -> None:
     lines = [json.dumps({"messages": [{"role": "user", "content": f"Is {n} odd?"}]}) for n in range(200)]
     Path("docs/chat.jsonl").write_text("\n".join(lines) + "\n")
     data = "--data docs/*.md,docs/*.jsonl"
@@ -335,7 +337,7 @@ def test_records_keep_their_splits_on_the_way_back(echoself: Cli, workspace: Pat
     assert sizes[0] == sizes[1]
 
 
-def test_a_dataset_of_somebody_else_is_read_by_its_columns(
+def test_a_dataset_of_another_program_is_read_by_its_columns(
     echoself: Cli, workspace: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.api.create_repo("you/chats", repo_type="dataset")
@@ -352,7 +354,7 @@ def test_a_dataset_of_somebody_else_is_read_by_its_columns(
     assert "Repo datasets/you/nothing" in capsys.readouterr().err
 
 
-def test_a_dataset_that_somebody_changed_is_refused(
+def test_a_modified_dataset_is_refused(
     echoself: Cli, trained: dict[str, str], hub: Hub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     echoself(DEPLOY)

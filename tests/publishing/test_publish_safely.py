@@ -36,7 +36,7 @@ def titles(revision: str = "main") -> list[str]:
         return [commit.title for commit in hub.api.list_repo_commits("me/model", revision=revision)]
 
 
-def test_a_secret_ends_the_publish_with_file_and_line_and_is_not_shown(
+def test_a_secret_is_reported_with_file_and_line_but_not_shown_and_nothing_is_published(
     echoself: Cli, trained: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     planted = Path(trained["model_dir"]) / "generation_config.json"
@@ -68,7 +68,7 @@ def test_a_dry_run_shows_files_sizes_and_differences(
     assert (titles(), titles("training-state")) == before
 
 
-def test_a_pull_request_brings_the_report_and_leaves_main_and_the_state_alone(
+def test_a_pull_request_has_the_report_and_does_not_change_main_or_the_training_state(
     echoself: Cli, begun: Cli, tmp_path: Path
 ) -> None:
     begun(WORSE)
@@ -136,13 +136,13 @@ def best_of(folder: str) -> ModelFolder:
 
 
 def late(folder: str, seen: Remote, gate: str = "improved") -> dict[str, str]:
-    """Deploy by what the Hub had when it was looked at, as whoever comes second does."""
+    """Deploy on top of what the Hub had when it was listed, as the second of two jobs does."""
     inputs = DeployInputs(mode="deploy", repo_id="me/model", output_dir=Path(folder), gate=gate)
     with open_hub("hub", None) as hub:
         return deploy(Publication(inputs, hub, seen, best_of(folder), best_of(folder)))
 
 
-def test_two_deploys_at_once_make_the_commits_that_they_should(tmp_path: Path) -> None:
+def test_two_concurrent_deploys_make_the_expected_commits(tmp_path: Path) -> None:
     """In processes of their own; `python tests/stress/race.py` does it fifty times."""
     command = [sys.executable, str(ROOT / "tests/stress/race.py"), "--rounds", "2"]
     told = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

@@ -54,7 +54,7 @@ def test_deploying_the_same_model_again_makes_no_commit(echoself: Cli, begun: Cl
     assert echoself(f"deploy {HUB}", "--output-dir copy")["commit_sha"] == first["commit_sha"]
 
 
-def test_the_held_out_text_of_the_checkpoint_is_used_and_else_that_of_data(
+def test_the_gate_uses_the_held_out_text_of_the_checkpoint_or_else_of_data(
     echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun(f"{WORSE} --output-dir worse")

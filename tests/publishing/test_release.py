@@ -54,7 +54,7 @@ def test_a_published_model_gets_a_tag_and_a_release_once(
     assert set(github.releases) == {"v20", stamped["tag"]}
 
 
-def test_an_impossible_release_is_reported_before_any_work_and_a_refused_one_after_publishing(
+def test_an_invalid_release_is_reported_before_any_work_and_a_failed_one_after_publishing(
     echoself: Cli,
     trained: dict[str, str],
     github: GitHub,

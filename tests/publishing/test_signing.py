@@ -98,9 +98,7 @@ def test_the_signature_is_in_the_format_of_model_signing(echoself: Cli, trained:
     assert "Verification succeeded" in told.stdout
 
 
-def test_a_signature_comes_to_a_model_that_is_published_already_and_a_new_key_makes_a_new_one(
-    echoself: Cli, trained: dict[str, str]
-) -> None:
+def test_signing_a_published_model_adds_a_signature_and_a_new_key_replaces_it(echoself: Cli, trained: dict[str, str]) -> None:
     plain = echoself(DEPLOY)
     first_key, _ = make_key("first")
     signed = echoself(DEPLOY, f"--sign {first_key}")
@@ -223,7 +221,7 @@ def test_sign_auto_without_an_id_token_publishes_unsigned_and_reports_why(
     assert echoself(DEPLOY, "--sign auto")["deployed"] == "false"
 
 
-def test_where_sigstore_cant_be_reached_auto_publishes_and_a_pull_that_wants_a_workflow_ends(
+def test_if_sigstore_is_unreachable_sign_auto_publishes_and_a_pull_with_a_workflow_as_signer_fails(
     echoself: Cli, trained: dict[str, str], capsys: pytest.CaptureFixture[str], runner: None
 ) -> None:
     assert echoself(DEPLOY, "--sign auto")["deployed"] == "true"
@@ -235,7 +233,7 @@ def test_where_sigstore_cant_be_reached_auto_publishes_and_a_pull_that_wants_a_w
     assert not list(Path("echoself-model").glob("*incoming*"))
 
 
-def test_where_github_refuses_the_identity_that_is_the_reason(
+def test_if_github_refuses_the_id_token_the_warning_gives_the_reason(
     echoself: Cli, trained: dict[str, str], capsys: pytest.CaptureFixture[str], runner: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "another")
@@ -263,7 +261,7 @@ def test_sign_without_model_signing_reports_how_to_install_it(
     assert "model-signing is not installed; the action installs it with runtime: host" in capsys.readouterr().out
 
 
-def test_the_names_and_the_version_are_those_that_are_pinned() -> None:
+def test_the_names_and_version_of_model_signing_match_pyproject() -> None:
     assert CODE_FILES == (MODELING_FILE,)
     pinned = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     for name in ("model-signing", "pyOpenSSL"):

@@ -114,7 +114,7 @@ def test_a_better_model_passes_and_its_comment_is_updated_after_a_new_commit(com
     assert re.search(r"significantly better than the published model: [\d.]+ vs. [\d.]+ nats per token", said.content)
     assert "### [1]" in community.summary
 
-    again = community.check()  # nothing has changed: nothing is checked, nothing is said
+    again = community.check()  # nothing has changed: nothing is checked, and no comment is written
     assert (again["gate_result"], json.loads(again["pull_requests"])) == ("", {"1": "passed"})
     assert community.comments(number) == [said]
 
@@ -131,7 +131,7 @@ def test_a_better_model_passes_and_its_comment_is_updated_after_a_new_commit(com
     assert len(community.comments(number)) == 1
 
 
-def test_a_worse_and_an_identical_model_are_refused_by_the_gate_whatever_losses_their_metadata_has(
+def test_a_worse_and_an_identical_model_are_refused_regardless_of_the_losses_in_their_metadata(
     community: Community, echoself: Cli, examined_here: None
 ) -> None:
     worse = echoself(f"train --tokenizer bytes {SMALL} --max-iters 2 --eval-interval 1", "--output-dir worse")
@@ -264,8 +264,8 @@ def test_hostile_pull_requests_are_refused_with_a_reason_and_do_not_stop_the_oth
     assert not list(community.tmp_path.rglob("evil.py"))
 
 
-def test_files_that_are_not_as_the_hub_lists_them_are_refused(community: Community) -> None:
-    """Pushed with git, where nobody looks at it: links, and pointers to large files that are not there."""
+def test_files_that_differ_from_the_listing_of_the_hub_are_refused(community: Community) -> None:
+    """Pushed with git, which the Hub does not check: links, and pointers to missing large files."""
     clone, bare = community.tmp_path / "clone", community.server.storage.folder / "models" / "me" / "model.git"
     numbers = [community.propose({"README.md": f"# {index}\n".encode()}) for index in range(4)]
 
