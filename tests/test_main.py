@@ -48,10 +48,10 @@ def here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], in
     return lambda words: main(words.split())
 
 
-def refused(ended: subprocess.CompletedProcess[str], code: int, said: str) -> None:
+def refused(ended: subprocess.CompletedProcess[str], code: int, expected: str) -> None:
     """One clear message on stderr, no traceback."""
     assert ended.returncode == code, ended.stderr
-    assert said in ended.stderr
+    assert expected in ended.stderr
     assert "Traceback" not in ended.stderr + ended.stdout
 
 
@@ -61,7 +61,7 @@ def left(workspace: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (f"train --data none/**/*.md {SMALL}", "'none/**/*.md' matches no file"),
         ("cycle --repo-id not-a-repo", "--repo-id: 'not-a-repo' has an invalid format"),
@@ -74,8 +74,8 @@ def left(workspace: Path) -> list[str]:
         ("cycle --repo-id me/model --hub ftp://x", "is not an http or https URL"),
     ],
 )
-def test_an_invalid_input_fails_before_any_work(run: Run, workspace: Path, words: str, said: str) -> None:
-    refused(run(words), 2, said)
+def test_an_invalid_input_fails_before_any_work(run: Run, workspace: Path, words: str, expected: str) -> None:
+    refused(run(words), 2, expected)
     assert left(workspace) == ["text.md"]
 
 
@@ -162,9 +162,9 @@ def test_a_temporarily_full_disk_loses_only_the_saves_of_that_time(small_disk: l
     train = f"{sys.executable} -m echoself_action train {SMALL} {steps} --output-dir full/out"
     script = f"""
         head -c 2080000 /dev/zero >full/filler || true
-        (until grep -q "could not be written" said; do sleep 0.05; done; rm full/filler) &
-        {train} >said; code=$?
-        wait; cat said; exit $code"""
+        (until grep -q "could not be written" log; do sleep 0.05; done; rm full/filler) &
+        {train} >log; code=$?
+        wait; cat log; exit $code"""
     ended = subprocess.run([*small_disk, "sh", "-c", script], cwd=workspace, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "checkpoint-100 could not be written: [Errno 28] No space left on device" in ended.stdout

@@ -180,12 +180,12 @@ def test_a_token_is_never_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "output"),
     [("a: [", "is not valid YAML"), ("- a\n- b", "is not a mapping"), ("\xff", "is not valid YAML")],
 )
-def test_an_invalid_config_file_is_named(text: str, said: str) -> None:
+def test_an_invalid_config_file_is_named(text: str, output: str) -> None:
     Path("bad.yml").write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match=f"bad.yml {said}"):
+    with pytest.raises(InputError, match=f"bad.yml {output}"):
         load_inputs({"mode": "train", "config": "bad.yml"})
 
 
@@ -255,7 +255,7 @@ def test_invalid_inputs_of_all_models_are_reported_at_once_with_their_places() -
         "  c: {n_head: 3, repo_id: me/b}\n"
     )
     found = [message.partition(f" in {DEFAULT_CONFIG}: ") for message in problems({"mode": "cycle", "model": "d"})]
-    assert sorted((place, said[:20]) for place, _, said in found) == [
+    assert sorted((place, output[:20]) for place, _, output in found) == [
         ("log_interval", "'none': input should"),
         ("mode of models.a", "must be the same for"),
         ("model: 'd' is not one of the models in .github/echoself.yml.", ""),

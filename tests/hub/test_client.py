@@ -38,8 +38,8 @@ def test_an_invalid_or_read_only_token_is_reported_before_any_work(tmp_path: Pat
     with LocalHub(tmp_path / "hub", token="right", accounts={"reader": Account("someone", "read")}) as server:
         with open_hub(server.url, "right") as hub:
             require_write_access(hub)
-        for token, said in (("wrong", "looking up the token failed"), ("reader", "is read-only on")):
-            with open_hub(server.url, token) as hub, pytest.raises(HubError, match=said):
+        for token, message in (("wrong", "looking up the token failed"), ("reader", "is read-only on")):
+            with open_hub(server.url, token) as hub, pytest.raises(HubError, match=message):
                 require_write_access(hub)
 
 

@@ -58,20 +58,20 @@ class Site:
             hub = proxy.url if plan else self.server.url
             code = main([mode, "--hub", hub, "--repo-id", REPO, *WORDS[mode].split()])
         captured = self.capsys.readouterr()
-        said = captured.out + captured.err
+        logged = captured.out + captured.err
         assert proxy.broken == []
         assert [fault for fault in plan if not fault.struck] == [], proxy.requests
-        assert "Traceback" not in said
-        assert TOKEN not in said
+        assert "Traceback" not in logged
+        assert TOKEN not in logged
         self.is_whole()
-        return code, said
+        return code, logged
 
     def is_refused(self, mode: str, message: str, *plan: Fault) -> None:
         """It ends in exit 4 with one message, the Hub is as it was, and the next run completes the job."""
-        code, said = self.run(mode, *plan)
-        assert code == 4, said
-        [told] = re.findall(r"^echoself: (.*)", said, re.MULTILINE)
-        assert message in told
+        code, logged = self.run(mode, *plan)
+        assert code == 4, logged
+        [errors] = re.findall(r"^echoself: (.*)", logged, re.MULTILINE)
+        assert message in errors
         assert self.history() == self.before
         assert self.run(mode)[0] == 0
         self.is_done(mode)
@@ -160,8 +160,8 @@ PLACES = {"deploy": (UPLOAD, COMMIT), "pull": (LOOK, FILE), "cycle": (FILE, COMM
 @pytest.mark.parametrize("name", PASSING)
 def test_temporary_faults_are_retried(site: Site, mode: str, name: str) -> None:
     effect, times = PASSING[name]
-    code, said = site.run(mode, *(Fault(*place, effect, times=times) for place in PLACES[mode]))
-    assert code == 0, said
+    code, logged = site.run(mode, *(Fault(*place, effect, times=times) for place in PLACES[mode]))
+    assert code == 0, logged
     site.is_done(mode)
 
 
@@ -215,16 +215,16 @@ def test_permanent_faults_are_reported_at_every_request(site: Site, name: str) -
 
 @pytest.mark.parametrize("mode", ["pull", "cycle"])
 def test_a_damaged_download_is_repeated(site: Site, mode: str) -> None:
-    code, said = site.run(mode, Fault(*FILE, faults.corrupted))
+    code, logged = site.run(mode, Fault(*FILE, faults.corrupted))
     assert code == 0
-    assert "model.safetensors of me/model is corrupted. Downloading it again." in said
+    assert "model.safetensors of me/model is corrupted. Downloading it again." in logged
     site.is_done(mode)
 
 
 def test_a_damaged_upload_is_detected_and_replaced_by_the_next_run(site: Site) -> None:
-    code, said = site.run("deploy", Fault(*COMMIT, faults.damaged_card))
+    code, logged = site.run("deploy", Fault(*COMMIT, faults.damaged_card))
     assert code == 4
-    assert "differs from what was uploaded" in said
+    assert "differs from what was uploaded" in logged
     assert site.run("deploy")[0] == 0
     assert len(site.history()) == len(site.before) + 2
 
@@ -235,8 +235,8 @@ def test_every_request_of_a_first_publish_is_retried_if_its_response_is_lost(
     steps = ("/repos/create", "/branch/training-state", "/commit/training-state", "/commit/main", "/tag/")
     plan = [Fault("POST", step, faults.lost_answer) for step in steps]
     monkeypatch.setitem(WORDS, "deploy", "--repo-id me/other --tag v1")
-    code, said = site.run("deploy", *plan)
-    assert code == 0, said
+    code, logged = site.run("deploy", *plan)
+    assert code == 0, logged
     with open_hub(site.server.url, TOKEN) as hub:
         head, _ = hub.api.list_repo_commits("me/other")
         assert hub.api.list_repo_refs("me/other").tags[0].target_commit == head.commit_id
@@ -259,10 +259,10 @@ def license_there(site: Site) -> bool:
 def test_of_two_concurrent_deploys_one_fails_with_a_message(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "60")
     monkeypatch.setitem(WORDS, "deploy", "--gate none")  # nothing that it could be compared by
-    code, said = site.run("deploy", meanwhile_deployed(site))
+    code, logged = site.run("deploy", meanwhile_deployed(site))
     assert code == 4
-    assert "refused (412): publishing to main failed" in said
-    assert "which was not overwritten" in said
+    assert "refused (412): publishing to main failed" in logged
+    assert "which was not overwritten" in logged
     assert site.history()[1:] == site.before
     assert license_there(site)
     assert site.run("deploy")[0] == 0
@@ -270,10 +270,10 @@ def test_of_two_concurrent_deploys_one_fails_with_a_message(site: Site, monkeypa
 
 def test_the_loser_of_two_deploys_is_compared_with_the_winner(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "60")
-    code, said = site.run("deploy", meanwhile_deployed(site))
+    code, logged = site.run("deploy", meanwhile_deployed(site))
     assert code == 0
-    assert "another job published to me/model meanwhile: comparing with its model" in said
-    assert "nothing was sent" in said  # it is the same model
+    assert "another job published to me/model meanwhile: comparing with its model" in logged
+    assert "nothing was sent" in logged  # it is the same model
     assert site.history()[1:] == site.before
     assert license_there(site)
 

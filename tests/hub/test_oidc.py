@@ -88,10 +88,10 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def opened(token: str | None = None) -> tuple[Hub, list[str]]:
-    said: list[str] = []
-    with open_hub(None, token, said.append) as hub:
+    output: list[str] = []
+    with open_hub(None, token, output.append) as hub:
         require_write_access(hub)
-        return hub, said
+        return hub, output
 
 
 def refused(kind: type[InputError]) -> InputError:
@@ -102,9 +102,9 @@ def refused(kind: type[InputError]) -> InputError:
 
 
 def test_a_job_of_a_trusted_publisher_needs_no_token(server: str, job: None) -> None:
-    hub, said = opened()
+    hub, output = opened()
     hub.api.upload_file(repo_id="me/model", path_or_fileobj=b"x", path_in_repo="x.txt")
-    assert said == ["using keyless access to me/model"]
+    assert output == ["using keyless access to me/model"]
     assert look_up(hub, "me/model", "main").model
 
 
@@ -123,9 +123,9 @@ def test_a_dataset_repo_needs_its_own_trusted_publisher(server: str, job: None) 
 
 
 def test_hf_token_takes_precedence_over_keyless_access(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub, said = opened("owner")
+    hub, output = opened("owner")
     assert hub.api.token == "owner"
-    assert said == ["using hf_token; HF_OIDC_RESOURCE is set to me/model, but keyless access is not used"]
+    assert output == ["using hf_token; HF_OIDC_RESOURCE is set to me/model, but keyless access is not used"]
     monkeypatch.setenv("HF_TOKEN", "wrong")
     assert opened()[1] == ["using keyless access to me/model; HF_TOKEN is ignored"]
 

@@ -33,8 +33,8 @@ def publish(hub: Hub, folder: ModelFolder, with_provenance: bool = True) -> None
 
 
 def pull(hub: Hub, folder: Path, verify: Verify) -> tuple[Fetched, list[str]]:
-    said: list[str] = []
-    return fetch(hub, look_up(hub, REPO, "main"), folder, said.append, verify), said
+    message: list[str] = []
+    return fetch(hub, look_up(hub, REPO, "main"), folder, message.append, verify), message
 
 
 def edit(hub: Hub, name: str, content: bytes) -> None:
@@ -48,11 +48,11 @@ def test_provenance_names_the_run_and_every_file_but_no_person(
         monkeypatch.setenv(name, value)
     files = model_files(model_folder, "# A model\n")
     content = provenance_of(files, {"mode": "deploy"})
-    told = json.loads(content)
-    assert told["run"]["run_url"] == "https://github.com/octo/train/actions/runs/17"
-    assert told["run"]["commit"] == "c0ffee"
-    assert set(told["files"]) == set(files) - {"README.md"}
-    assert told["files"]["model.safetensors"]["sha256"] == sha256(model_folder.path / "model.safetensors")
+    output = json.loads(content)
+    assert output["run"]["run_url"] == "https://github.com/octo/train/actions/runs/17"
+    assert output["run"]["commit"] == "c0ffee"
+    assert set(output["files"]) == set(files) - {"README.md"}
+    assert output["files"]["model.safetensors"]["sha256"] == sha256(model_folder.path / "model.safetensors")
     assert b"octocat" not in content
     assert provenance_of(files, {"mode": "deploy", "gate": "none"}) != content
 
@@ -60,9 +60,9 @@ def test_provenance_names_the_run_and_every_file_but_no_person(
 def test_pulled_files_match_their_provenance(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
     publish(hub, model_folder)
     edit(hub, "README.md", b"# My own words\n")  # the card is for people to go on with
-    fetched, said = pull(hub, tmp_path / "auto", "auto")
+    fetched, message = pull(hub, tmp_path / "auto", "auto")
     assert fetched.newest.has_training_state
-    assert said == ["all files match provenance.json"]
+    assert message == ["all files match provenance.json"]
     assert not pull(hub, tmp_path / "require", "require")[0].newest.has_training_state  # of that nothing is known
 
 

@@ -20,10 +20,10 @@ def test_a_secret_is_found_with_its_line_in_text_and_in_json(kind: str) -> None:
 
 def test_secrets_are_removed_from_a_sample() -> None:
     for secret in SECRETS.values():
-        told = without_secrets(f"The key is {secret}\nand that was it.")
-        assert secret not in told
-        assert "left out" in told
-        assert told.endswith("and that was it.")
+        output = without_secrets(f"The key is {secret}\nand that was it.")
+        assert secret not in output
+        assert "left out" in output
+        assert output.endswith("and that was it.")
     assert without_secrets("The cat sat.") == "The cat sat."
 
 

@@ -47,10 +47,10 @@ def test_a_planted_secret_never_reaches_the_hub(hub: Hub, model_folder: ModelFol
     for name in ("training_metadata.json", "generation_config.json", "tokenizer_config.json"):
         before = (folder / name).read_bytes()
         (folder / name).write_text(json.dumps(json.loads(before) | {"planted": secret}, indent=2))
-        told = str(refused(hub, model_folder))
-        assert name in told
-        assert "line" in told
-        assert secret not in told
+        output = str(refused(hub, model_folder))
+        assert name in output
+        assert "line" in output
+        assert secret not in output
         (folder / name).write_bytes(before)
     remote = ensure_repo(hub, look_up(hub, REPO, "main"), private=False)
     with pytest.raises(CheckpointError, match=r"README\.md, line 5"):

@@ -38,15 +38,15 @@ def test_the_better_of_two_folders_wins_in_either_order_with_its_figures(
     page = Path(outputs["report"]).read_text()
     assert outputs["report"] == "echoself-model/compare.html"
     summary = (tmp_path / "summary.md").read_text()
-    said = capsys.readouterr().out
+    message = capsys.readouterr().out
     for text in (page, summary):
         assert "better is significantly better than every other candidate" in text
         assert f"{float(better['val_loss']):.4f}" in text
         assert f"{float(worse['val_loss']):.4f}" in text
         assert "bits per byte" in text
         assert "perplexity" in text
-    assert "worse is significantly worse than better: " in said
-    assert "held-out text: " in said
+    assert "worse is significantly worse than better: " in message
+    assert "held-out text: " in message
     assert "<script" not in page
     assert not [word for word in ('src="', "@import", "url(", "://") if word in page]
 
@@ -114,7 +114,7 @@ def test_a_candidate_that_cant_be_read_is_named_and_nothing_is_compared(
         file.write(b"????")
     with open_hub("hub", None) as hub:
         hub.api.create_repo("me/empty")
-    for candidates, code, said in (
+    for candidates, code, message in (
         ("better,empty", 3, "empty is not a complete model folder"),
         ("better,junk.pt", 3, "junk.pt"),
         ("better,worse", 3, "model.safetensors is damaged"),
@@ -125,7 +125,7 @@ def test_a_candidate_that_cant_be_read_is_named_and_nothing_is_compared(
         ("better,me/empty@v9", 4, "does not exist at revision v9"),
     ):
         outputs = echoself(f"compare {HUB} --candidates {candidates}", code=code)
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
         assert not outputs
     assert not Path("echoself-model/compare.html").exists()
 

@@ -45,15 +45,15 @@ def trained(begun: Cli, workspace: Path) -> Path:
     return workspace / "echoself-model"
 
 
-@pytest.mark.parametrize(("name", "damage", "said"), DAMAGES, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(("name", "damage", "message"), DAMAGES, ids=lambda value: getattr(value, "__name__", value))
 def test_the_checkpoint_before_a_damaged_one_is_used_with_a_warning(
-    echoself: Cli, trained: Path, capsys: pytest.CaptureFixture[str], name: str, damage: Callable[[Path], None], said: str
+    echoself: Cli, trained: Path, capsys: pytest.CaptureFixture[str], name: str, damage: Callable[[Path], None], message: str
 ) -> None:
     damage(trained / "checkpoint-20" / name)
     outputs = echoself(TRAIN, "--max-iters 10")
     assert outputs["checkpoint"] == "echoself-model/checkpoint-20"
     [warning] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
-    assert said in warning
+    assert message in warning
     assert "Resuming from echoself-model/checkpoint-10 (step 10) instead." in warning
     assert next(trained.glob("superseded-*/checkpoint-20"))
 
@@ -64,10 +64,10 @@ def test_if_no_checkpoint_is_complete_it_is_reported_and_nothing_is_changed(
     flip(trained / "checkpoint-10/model.safetensors")
     (trained / "checkpoint-20/config.json").unlink()
     echoself(TRAIN, code=3)
-    said = capsys.readouterr().err
-    assert "All checkpoints in echoself-model are damaged:" in said
-    assert "checkpoint-10/model.safetensors is damaged" in said
-    assert "checkpoint-20 is not a complete model folder: config.json missing" in said
+    message = capsys.readouterr().err
+    assert "All checkpoints in echoself-model are damaged:" in message
+    assert "checkpoint-10/model.safetensors is damaged" in message
+    assert "checkpoint-20 is not a complete model folder: config.json missing" in message
     assert {"checkpoint-10", "checkpoint-20"} <= {path.name for path in trained.iterdir()}
     assert echoself(TRAIN, "--resume never --confirm-fresh-start --max-iters 5")["step"] == "5"
 
@@ -135,5 +135,5 @@ def test_deploy_warns_about_an_incomplete_model_folder_it_skips(
 ) -> None:
     (trained / "checkpoint-20/config.json").unlink()
     assert echoself(DEPLOY)["step"] == "10"
-    said = "config.json missing. It was not used. echoself-model/checkpoint-10 is published instead."
-    assert said in capsys.readouterr().out
+    message = "config.json missing. It was not used. echoself-model/checkpoint-10 is published instead."
+    assert message in capsys.readouterr().out

@@ -61,7 +61,7 @@ def test_no_model_runs_if_the_inputs_of_one_are_invalid(
 ) -> None:
     config.write_text(CONFIG + "  bad: {n_layr: 1, n_embd: 130}\n")
     echoself("train --n-head 4", code=2)
-    said = capsys.readouterr().err
-    assert "n_layr of models.bad in .github/echoself.yml: there is no such input." in said
-    assert "n_embd of models.bad in .github/echoself.yml: 130 is not divisible by n_head, 4." in said
+    message = capsys.readouterr().err
+    assert "n_layr of models.bad in .github/echoself.yml: there is no such input." in message
+    assert "n_embd of models.bad in .github/echoself.yml: 130 is not divisible by n_head, 4." in message
     assert not Path("echoself-model").exists()

@@ -102,19 +102,19 @@ def test_a_template_becomes_the_card(echoself: Cli, workspace: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (None, "card.md is not a file."),
         ("<!-- echoself:trainin --><!-- /echoself:trainin -->", "has unknown or unpaired markers"),
     ],
 )
 def test_an_invalid_card_template_is_refused_before_any_work(
-    echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str], text: str | None, said: str
+    echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str], text: str | None, message: str
 ) -> None:
     if text:
         Path("card.md").write_text(text)
     echoself(CYCLE, "--card card.md", code=2)
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not Path("echoself-model").exists()
 
 

@@ -254,11 +254,11 @@ def test_a_secret_in_a_document_is_reported_with_file_and_line_and_nothing_is_pu
     how = DEPLOY if mode == "deploy" else DEPLOY.replace("deploy", "cycle") + f" --tokenizer bytes {SMALL}"
     for more in ("", "--dataset-layout folder"):
         echoself(how, data, more, code=2)
-        told = capsys.readouterr()
-        assert f"{path}, line {place + 1}: GitHub Token" in told.err
-        assert "docs/chat.jsonl, line 2: GitHub Token" in told.err
-        assert SECRETS["github"] not in told.err + told.out
-        assert "Training" not in told.out
+        logged = capsys.readouterr()
+        assert f"{path}, line {place + 1}: GitHub Token" in logged.err
+        assert "docs/chat.jsonl, line 2: GitHub Token" in logged.err
+        assert SECRETS["github"] not in logged.err + logged.out
+        assert "Training" not in logged.out
     assert not hub.api.repo_exists("me/model")
     assert not hub.api.repo_exists(DATASET, repo_type="dataset")
 
@@ -368,5 +368,5 @@ def test_a_modified_dataset_is_refused(
             path_or_fileobj="changed.parquet", path_in_repo="data/train.parquet", repo_id=DATASET, repo_type="dataset"
         )
         echoself(TRAIN.replace("docs/*.md", f"hf://datasets/{DATASET}"), "--hub hub --output-dir there", code=2)
-        said = "is out of order" if name == "other order" else "is not a readable Parquet file"
-        assert said in capsys.readouterr().err
+        message = "is out of order" if name == "other order" else "is not a readable Parquet file"
+        assert message in capsys.readouterr().err

@@ -43,9 +43,9 @@ def test_a_secret_is_reported_with_file_and_line_but_not_shown_and_nothing_is_pu
     planted.write_text(json.dumps({"eos_token_id": 1, "note": SECRETS["github"]}, indent=2))
     for more in ("", "--dry-run", "--create-pr"):
         echoself(DEPLOY, more, code=3)
-        told = capsys.readouterr()
-        assert "generation_config.json, line 3: GitHub Token" in told.err
-        assert SECRETS["github"] not in told.err + told.out
+        logged = capsys.readouterr()
+        assert "generation_config.json, line 3: GitHub Token" in logged.err
+        assert SECRETS["github"] not in logged.err + logged.out
     with open_hub("hub", None) as hub:
         assert not hub.api.repo_exists("me/model")
 
@@ -58,13 +58,13 @@ def test_a_dry_run_shows_files_sizes_and_differences(
     (Path(trained["model_dir"]) / "generation_config.json").write_text('{"eos_token_id": 256, "do_sample": false}\n')
     capsys.readouterr()
     echoself(DEPLOY, "--dry-run --license apache-2.0")
-    told = capsys.readouterr().out
-    assert re.search(r"changed +42 bytes  generation_config\.json", told)
-    assert "-license: mit" in told
-    assert "+license: apache-2.0" in told
-    assert '+{"eos_token_id": 256, "do_sample": false}' in told
-    assert "training-state of" in told
-    assert not re.search(r"(new|changed) .* model\.safetensors", told)
+    logged = capsys.readouterr().out
+    assert re.search(r"changed +42 bytes  generation_config\.json", logged)
+    assert "-license: mit" in logged
+    assert "+license: apache-2.0" in logged
+    assert '+{"eos_token_id": 256, "do_sample": false}' in logged
+    assert "training-state of" in logged
+    assert not re.search(r"(new|changed) .* model\.safetensors", logged)
     assert (titles(), titles("training-state")) == before
 
 
@@ -145,6 +145,6 @@ def late(folder: str, seen: Remote, gate: str = "improved") -> dict[str, str]:
 def test_two_concurrent_deploys_make_the_expected_commits(tmp_path: Path) -> None:
     """In processes of their own; `python tests/stress/race.py` does it fifty times."""
     command = [sys.executable, str(ROOT / "tests/stress/race.py"), "--rounds", "2"]
-    told = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert told.stdout.startswith("2 rounds")
+    logged = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert logged.returncode == 0, logged.stdout + logged.stderr
+    assert logged.stdout.startswith("2 rounds")

@@ -63,9 +63,9 @@ def test_an_invalid_release_is_reported_before_any_work_and_a_failed_one_after_p
 ) -> None:
     github.refuse = {"make": (403, {})}
     echoself(DEPLOY, "--create-release", code=4)
-    said = capsys.readouterr().err
-    assert "creating the release v20 in me/repo failed for me/model, which is published at" in said
-    assert "permissions: contents: write" in said
+    message = capsys.readouterr().err
+    assert "creating the release v20 in me/repo failed for me/model, which is published at" in message
+    assert "permissions: contents: write" in message
     github.refuse = {}
     assert echoself(DEPLOY, "--create-release")["release_url"]
     monkeypatch.delenv("GITHUB_TOKEN")

@@ -77,10 +77,10 @@ def test_a_signed_model_is_verified_with_the_public_key_and_signing_it_again_mak
     for verify in ("auto", "require"):
         pulled = echoself(PULL, f"--signer {public} --verify {verify} --output-dir {verify}")
         assert (Path(pulled["model_dir"]) / "model.sig").read_bytes() == read("model.sig")
-    told = capfd.readouterr()
-    assert "signed by ours.pub" in told.out
+    logged = capfd.readouterr()
+    assert "signed by ours.pub" in logged.out
     secret = key.read_text().splitlines()[1]
-    assert secret not in told.out + told.err
+    assert secret not in logged.out + logged.err
     echoself(PULL, "--output-dir plain")
     assert "model.sig was not checked: set signer" in capfd.readouterr().out
     assert secret.encode() not in b"".join(path.read_bytes() for path in Path("hub").rglob("*") if path.is_file())
@@ -93,9 +93,9 @@ def test_the_signature_is_in_the_format_of_model_signing(echoself: Cli, trained:
         snapshot = hub.api.snapshot_download(REPO, local_dir="snapshot")
     command = [sys.executable, "-m", "model_signing", "verify", "key", snapshot, "--signature", f"{snapshot}/model.sig"]
     command += ["--public_key", str(public), "--ignore_unsigned_files"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert "Verification succeeded" in told.stdout
+    logged = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert logged.returncode == 0, logged.stdout + logged.stderr
+    assert "Verification succeeded" in logged.stdout
 
 
 def test_signing_a_published_model_adds_a_signature_and_a_new_key_replaces_it(echoself: Cli, trained: dict[str, str]) -> None:
@@ -123,9 +123,9 @@ def test_each_invalid_signature_has_its_own_message_and_leaves_nothing_behind(
     key, public = make_key("ours")
     _, others = make_key("others")
 
-    def refused(said: str, more: str = f"--signer {public}") -> None:
+    def refused(message: str, more: str = f"--signer {public}") -> None:
         echoself(PULL, more, "--output-dir out", code=3)
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
         assert not list(Path("out").iterdir())
 
     echoself(DEPLOY)
@@ -150,7 +150,7 @@ def test_each_invalid_signature_has_its_own_message_and_leaves_nothing_behind(
 
     forged = json.loads(good["model.sig"])
     forged["dsseEnvelope"]["signatures"][0]["sig"] = "MEUCIQ" + "A" * 90
-    for broken, said in (
+    for broken, message in (
         (json.dumps(forged).encode(), "is not signed by ours.pub"),
         (b"<html>", "can't be read (JSONDecodeError)"),
         (b"{}", "can't be read (KeyError)"),
@@ -158,7 +158,7 @@ def test_each_invalid_signature_has_its_own_message_and_leaves_nothing_behind(
         (b"\xff" * 100, "can't be read (UnicodeDecodeError)"),
     ):
         change(CommitOperationAdd("model.sig", broken))
-        refused(said)
+        refused(message)
 
 
 def test_publishing_unsigned_over_a_signed_model_warns(
@@ -184,9 +184,9 @@ def test_keys_that_cant_be_used_are_refused_before_any_work_and_never_shown(
     Path("junk.pem").write_text("hf_not_a_key_but_a_secret")
     for name in ("odd.pem", "locked.pem", "edwards.pem", "junk.pem", "good.pub"):
         echoself(DEPLOY, f"--sign {name}", code=2)
-        said = capsys.readouterr().err
-        assert f"sign: {name} can't be used as a private key" in said
-        assert Path(name).read_text().splitlines()[-2:][0] not in said
+        message = capsys.readouterr().err
+        assert f"sign: {name} can't be used as a private key" in message
+        assert Path(name).read_text().splitlines()[-2:][0] not in message
     for name in ("junk.pem", "good.pem", "odd.pub"):
         echoself(PULL, f"--signer {name}", code=2)
         assert f"signer: {name} can't be used as a public key" in capsys.readouterr().err
@@ -216,8 +216,8 @@ def test_sign_auto_without_an_id_token_publishes_unsigned_and_reports_why(
 ) -> None:
     monkeypatch.delenv("ACTIONS_ID_TOKEN_REQUEST_URL", raising=False)
     assert echoself(DEPLOY, "--sign auto")["deployed"] == "true"
-    told = capsys.readouterr().out
-    assert "this job has no permission for an id token: it needs permissions: id-token: write. Publishing without" in told
+    logged = capsys.readouterr().out
+    assert "this job has no permission for an id token: it needs permissions: id-token: write. Publishing without" in logged
     assert echoself(DEPLOY, "--sign auto")["deployed"] == "false"
 
 
@@ -225,9 +225,9 @@ def test_if_sigstore_is_unreachable_sign_auto_publishes_and_a_pull_with_a_workfl
     echoself: Cli, trained: dict[str, str], capsys: pytest.CaptureFixture[str], runner: None
 ) -> None:
     assert echoself(DEPLOY, "--sign auto")["deployed"] == "true"
-    told = capsys.readouterr()
-    assert "Sigstore can't be reached" in told.out, told.out
-    assert "eyJ" not in told.out + told.err  # how every id token begins
+    logged = capsys.readouterr()
+    assert "Sigstore can't be reached" in logged.out, logged.out
+    assert "eyJ" not in logged.out + logged.err  # how every id token begins
     echoself(PULL, "--signer https://github.com/o/r/.github/workflows/w.yml@refs/heads/main", code=4)
     assert "Sigstore's keys can't be downloaded" in capsys.readouterr().err
     assert not list(Path("echoself-model").glob("*incoming*"))

@@ -105,24 +105,24 @@ def test_a_better_model_passes_and_its_comment_is_updated_after_a_new_commit(com
     number = int(proposed["pr_url"].rpartition("/")[2])
     outputs = community.check()
     assert (outputs["gate_result"], json.loads(outputs["pull_requests"])) == ("passed", {"1": "passed"})
-    (said,) = community.comments(number)
+    (message,) = community.comments(number)
     head = community.owner.model_info(REPO, revision="refs/pr/1").sha
-    assert said.content.startswith(f"<!-- echoself-action: {head} passed -->\n**Passed**")
-    assert said.content.count("| yes |") == 5
-    assert "tensors match; max absolute logit difference" in said.content
-    assert "which is not the corpus" not in said.content
-    assert re.search(r"significantly better than the published model: [\d.]+ vs. [\d.]+ nats per token", said.content)
+    assert message.content.startswith(f"<!-- echoself-action: {head} passed -->\n**Passed**")
+    assert message.content.count("| yes |") == 5
+    assert "tensors match; max absolute logit difference" in message.content
+    assert "which is not the corpus" not in message.content
+    assert re.search(r"significantly better than the published model: [\d.]+ vs. [\d.]+ nats per token", message.content)
     assert "### [1]" in community.summary
 
     again = community.check()  # nothing has changed: nothing is checked, and no comment is written
     assert (again["gate_result"], json.loads(again["pull_requests"])) == ("", {"1": "passed"})
-    assert community.comments(number) == [said]
+    assert community.comments(number) == [message]
 
     operations = [CommitOperationAdd("model.safetensors", (Path(better["model_dir"]) / "model.safetensors").read_bytes()[:-1])]
     community.commit(community.owner, operations, revision="refs/pr/1")
     assert community.check(code=5)["gate_result"] == "refused"
     (changed,) = community.comments(number)
-    assert changed.id == said.id
+    assert changed.id == message.id
     assert changed.edited
     assert " refused -->" in changed.content
     community.check()  # the job fails once for a refusal, not every night
@@ -248,12 +248,12 @@ def test_hostile_pull_requests_are_refused_with_a_reason_and_do_not_stop_the_oth
     results = json.loads(outputs["pull_requests"])
     assert results == {str(number): "refused" for number in numbers} | {str(last): "passed"}
     for number, (name, reason) in numbers.items():
-        (said,) = community.comments(number)
-        assert reason in said.content, name
-        assert "this is a bug" not in said.content.lower()
-    told = capfd.readouterr()
+        (message,) = community.comments(number)
+        assert reason in message.content, name
+        assert "this is a bug" not in message.content.lower()
+    logged = capfd.readouterr()
     shown = [community.comments(number)[0].content for number in numbers] + [community.summary]
-    assert not any(line.startswith("::error::<b>") for text in (told.out, told.err) for line in text.splitlines())
+    assert not any(line.startswith("::error::<b>") for text in (logged.out, logged.err) for line in text.splitlines())
     for text in shown:
         for line in text.splitlines():
             assert "<b>" not in re.sub(r"`[^`]*`", "", line)
@@ -347,9 +347,9 @@ def test_closed_pull_requests_discussions_and_a_main_without_a_model_are_errors(
     community.owner.create_discussion(REPO, title="A question")
     community.propose({"README.md": b"# Words\n"})
     community.owner.change_discussion_status(REPO, 2, "closed")
-    for number, said in ((1, "1 of me/model is a discussion"), (2, "2 of me/model is closed")):
+    for number, message in ((1, "1 of me/model is a discussion"), (2, "2 of me/model is closed")):
         community.check(f"--pull-requests {number}", code=2)
-        assert said in capsys.readouterr().out
+        assert message in capsys.readouterr().out
     assert community.check()["pull_requests"] == "{}"
     community.owner.create_repo("me/empty")
     community.commit(community.owner, [CommitOperationAdd("a.md", b"a")], "me/empty", create_pr=True)
