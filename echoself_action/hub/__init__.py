@@ -1,1 +1,1 @@
-"""A model folder to the Hugging Face Hub, and back."""
+"""Publish model folders to the Hugging Face Hub, and download them."""

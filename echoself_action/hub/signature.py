@@ -218,7 +218,7 @@ def _error_line(error: Exception, secret: str = "") -> str:
 
 
 def _public_pem(key: Path) -> bytes:
-    """The public half of a private key. Raises ValueError, TypeError, AttributeError or OSError for another."""
+    """The public half of a private key. Raises ValueError, TypeError, AttributeError or OSError for an invalid key."""
     libraries.model_signing.signing.Config().use_elliptic_key_signer(private_key=key)  # it checks the type of the key
     serialization = libraries.cryptography.hazmat.primitives.serialization
     public: EllipticCurvePublicKey = serialization.load_pem_private_key(key.read_bytes(), None).public_key()  # type: ignore[assignment]

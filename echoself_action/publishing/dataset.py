@@ -45,9 +45,9 @@ def check_dataset(inputs: DeployInputs, hub: Hub) -> None:
 
 @contextmanager
 def with_dataset(publication: Publication) -> Iterator[Publication]:
-    """With the documents that the model was trained on, as files that exist until the block ends.
+    """Add the documents that the model was trained on to the publication, as files that exist until the block ends.
 
-    Without them if they are not to be published, or if `data` is another corpus and the model is already published, with its
+    Adds none without `upload_datasets`, or if `data` is another corpus and the model is already published with its
     documents. Raises InputError if the model was trained on another corpus than `data`, or a document holds a secret.
     """
     inputs = publication.inputs
@@ -67,7 +67,7 @@ def with_dataset(publication: Publication) -> Iterator[Publication]:
 def publish_dataset(publication: Publication) -> Publication:
     """Commit the documents to their dataset repo and record the commit in the model's metadata.
 
-    Does nothing if they are published with the model. Raises HubError if the repo has moved on since it was looked up.
+    Does nothing if they are published with the model. Raises HubError if the repo has a new commit since it was listed.
     """
     dataset, model = publication.dataset, publication.model
     if dataset is None or dataset.repo is None:

@@ -20,7 +20,7 @@ from .publication import Publication
 
 
 def plan(publication: Publication) -> Publication:
-    """With the files that each branch gets and loses. Raises CheckpointError if one of them must not be published."""
+    """Add to the publication the files to upload and to delete. Raises CheckpointError if one of them must not be published."""
     inputs, remote, dataset = publication.inputs, publication.remote, publication.dataset
     history, new_history = _history(publication)
     files = model_files(publication.model, _card(publication, history)) | new_history
@@ -66,7 +66,7 @@ def _show_branch(
 
 
 def _history(publication: Publication) -> tuple[History, dict[str, bytes]]:
-    """The history with this publish, and its files; no files if it did not grow, as with weights that are already published."""
+    """The history with this publish, and its files; no files without a new entry, as for weights that are already published."""
     history = fetch_history(publication.hub, publication.remote)
     if publication.is_same_model:
         return history, {}
@@ -93,7 +93,7 @@ def _card(publication: Publication, history: History) -> str | None:
 
 
 def _provenance(publication: Publication, files: Mapping[str, Content]) -> dict[str, Content]:
-    """None if all other files are already published: publishing the same again must not make a commit."""
+    """Empty if all other files are already published: publishing them again must not make a commit."""
     if not changes(files, publication.remote.model):
         return {}
     return {PROVENANCE_FILE: provenance_of(files, publication.inputs.model_dump(mode="json", exclude={"hf_token"}))}

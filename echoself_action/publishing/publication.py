@@ -1,4 +1,4 @@
-"""The one value that the steps of publishing pass on."""
+"""The state of a publish, which the steps of publishing pass on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def judge(publication: Publication) -> Publication:
-    """With the verdict of the gate. Raises HubError or CheckpointError if the published model can't be read."""
+    """Apply the gate. Raises HubError or CheckpointError if the published model can't be read."""
     return replace(publication, verdict=_verdict(publication))
 
 
 def check_parity(publication: Publication) -> Publication:
-    """With the parity of the model, which is recorded in its metadata, as the comparison of the gate is.
+    """Check the parity of the model with transformers, and record it and the comparison of the gate in the metadata.
 
     Weights that are already published keep the facts published with them, so that publishing them again changes nothing.
     Raises CheckpointError if transformers does not compute the same.
@@ -53,7 +53,7 @@ def check_parity(publication: Publication) -> Publication:
 
 
 def check_parity_again(publication: Publication) -> Publication:
-    """Measure the parity if this run has not: anything that is sent is first loaded with transformers."""
+    """Measure the parity unless this run has: a model is loaded with transformers before anything is uploaded."""
     if publication.parity_is_current:
         return publication
     return replace(publication, measured=_measure_parity(publication.model), parity_is_current=True)

@@ -21,7 +21,7 @@ def release_target(inputs: DeployInputs) -> GitHubRepository | None:
 
 
 def tag_and_release(publication: Publication) -> Publication:
-    """Tag the published commit and create the release, as the inputs ask for. Existing ones are kept.
+    """Tag the published commit and create the release, as the inputs request. Existing ones are kept.
 
     Raises HubError if the tag is already on another commit.
     """

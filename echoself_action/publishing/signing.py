@@ -18,7 +18,7 @@ def signer_for(inputs: DeployInputs) -> Signer | None:
 
 
 def sign(publication: Publication) -> Publication:
-    """With model.sig among the files, unless signing is off or the published signature is already valid for them."""
+    """Add model.sig to the files, unless signing is off or the published signature is already valid for them."""
     remote, files, signer = publication.remote, publication.files, signer_for(publication.inputs)
     published = remote.model.files if remote.model else {}
     if signer is None:

@@ -1,1 +1,1 @@
-"""Pull requests on the Hub: fetched, examined, judged and commented on."""
+"""Review pull requests on the Hub: download their files, check them, apply the gate, and comment the result."""

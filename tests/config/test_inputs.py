@@ -180,12 +180,12 @@ def test_a_token_is_never_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "output"),
+    ("text", "problem"),
     [("a: [", "is not valid YAML"), ("- a\n- b", "is not a mapping"), ("\xff", "is not valid YAML")],
 )
-def test_an_invalid_config_file_is_named(text: str, output: str) -> None:
+def test_an_invalid_config_file_is_named(text: str, problem: str) -> None:
     Path("bad.yml").write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match=f"bad.yml {output}"):
+    with pytest.raises(InputError, match=f"bad.yml {problem}"):
         load_inputs({"mode": "train", "config": "bad.yml"})
 
 
