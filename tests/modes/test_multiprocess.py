@@ -76,10 +76,10 @@ def test_a_killed_process_ends_the_run_with_its_checkpoints(
     wait_for_a_checkpoint(run)
     pids = members(run)
     os.kill(pids[rank], signal.SIGKILL)
-    said, _ = run.communicate(timeout=SECONDS)
-    assert run.returncode == 3, said
-    assert f"echoself: Process {rank} of 2 was killed by SIGKILL. Training stopped; its checkpoints are kept." in said
-    assert "Traceback" not in said
+    output, _ = run.communicate(timeout=SECONDS)
+    assert run.returncode == 3, output
+    assert f"echoself: Process {rank} of 2 was killed by SIGKILL. Training stopped; its checkpoints are kept." in output
+    assert "Traceback" not in output
     assert all(map(gone, pids))
     steps = whole_checkpoints()
     echoself(ENDLESS.replace("--processes 2", "--processes 1").replace("1000000", "5"))
@@ -92,10 +92,10 @@ def test_all_processes_save_a_cancelled_run(running: list[subprocess.Popen[str]]
     wait_for_a_checkpoint(run)
     pids = members(run)
     run.send_signal(signal.SIGTERM)
-    said, _ = run.communicate(timeout=SECONDS)
-    assert run.returncode == 130, said
-    assert "stopped_by=signal" in said
-    assert f"stopped by signal at step {whole_checkpoints()[-1]}" in said
+    output, _ = run.communicate(timeout=SECONDS)
+    assert run.returncode == 130, output
+    assert "stopped_by=signal" in output
+    assert f"stopped by signal at step {whole_checkpoints()[-1]}" in output
     assert all(map(gone, pids))
 
 
@@ -138,7 +138,7 @@ def test_a_batch_size_not_divisible_by_processes_is_refused_before_any_work(
 ) -> None:
     run = start(ENDLESS.replace("--processes 2", "--processes 3"))
     running.append(run)
-    said, _ = run.communicate(timeout=SECONDS)
+    output, _ = run.communicate(timeout=SECONDS)
     assert run.returncode == 2
-    assert "--batch-size: 4 is not divisible by processes, 3." in said
+    assert "--batch-size: 4 is not divisible by processes, 3." in output
     assert not Path("echoself-model").exists()

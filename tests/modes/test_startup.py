@@ -1,4 +1,4 @@
-"""What a mode loads, in a process of its own: PyTorch takes seconds, and transformers some more."""
+"""What a mode loads, in a separate process: PyTorch takes seconds, and transformers some more."""
 
 import subprocess
 import sys
@@ -36,14 +36,14 @@ def loaded(command: str, tmp_path: Path) -> tuple[set[str], str]:
 
 @pytest.mark.parametrize("command", ["--help", "train --help"])
 def test_help_loads_no_library_of_a_mode(command: str, tmp_path: Path) -> None:
-    modules, said = loaded(command, tmp_path)
-    assert "usage: echoself" in said
+    modules, output = loaded(command, tmp_path)
+    assert "usage: echoself" in output
     assert not modules & {"torch", "transformers", "numpy", "huggingface_hub", "tokenizers", "pyarrow"}
 
 
 def test_pull_loads_no_pytorch(published: None, echoself: Cli, tmp_path: Path) -> None:
-    modules, said = loaded(f"pull {REPO} --output-dir pulled", tmp_path)
-    assert "step 20, pulled/checkpoint-20" in said
+    modules, output = loaded(f"pull {REPO} --output-dir pulled", tmp_path)
+    assert "step 20, pulled/checkpoint-20" in output
     assert Path("pulled/checkpoint-16/training_state").is_dir()  # where the rate began to fall
     assert not modules & {"torch", "transformers", "pyarrow"}
 
@@ -56,8 +56,8 @@ def test_an_export_loads_pytorch_and_not_transformers(published: None, echoself:
 
 
 def test_deploy_of_an_unchanged_model_loads_no_pytorch(published: None, echoself: Cli, tmp_path: Path) -> None:
-    modules, said = loaded(f"deploy {REPO}", tmp_path)
-    assert "nothing was sent" in said
+    modules, output = loaded(f"deploy {REPO}", tmp_path)
+    assert "nothing was sent" in output
     assert not modules & {"torch", "transformers", "pyarrow", "matplotlib", "tensorboardX"}
 
 
@@ -67,9 +67,9 @@ def test_a_changed_model_is_loaded_with_transformers_before_it_is_published(begu
     modules, _ = loaded(f"{deploy} false", tmp_path)
     assert "transformers" not in modules
     for change, what in (("false --license mit", "the card"), ("true --license mit", "the training state")):
-        modules, said = loaded(f"{deploy} {change}", tmp_path)
+        modules, output = loaded(f"{deploy} {change}", tmp_path)
         assert "transformers" in modules, what
-        assert "stock transformers loads" in said
+        assert "stock transformers loads" in output
 
 
 def test_training_in_one_process_loads_neither_dynamo_nor_fsdp(echoself: Cli, tmp_path: Path) -> None:
