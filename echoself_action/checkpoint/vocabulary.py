@@ -41,7 +41,7 @@ def check_token_ids(folder: Path, vocab_size: int) -> None:
 def _tokenizer_ids(path: Path, modified: int, size: int) -> int:  # noqa: ARG001  # cache keys: a changed file is read again
     """The highest id that `tokenizers` gives a token of the tokenizer.json at `path`, -1 if it has none.
 
-    An added token that the model's vocabulary lacks gets the next free id, whatever id the file declares, so both count.
+    An added token that the model's vocabulary lacks gets the next free id, not the id that the file declares, so both count.
     """
     values = json.loads(path.read_bytes())
     vocabulary = values["model"]["vocab"]

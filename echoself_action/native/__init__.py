@@ -37,7 +37,7 @@ def load_error() -> str | None:
 
 
 def library() -> ctypes.CDLL:
-    """The compiled kernels. Only to be called where `why_not` returns None."""
+    """The compiled kernels. Only call this if `why_not` returns None."""
     found = _library()
     assert isinstance(found, ctypes.CDLL), found
     return found
@@ -71,7 +71,7 @@ class Scratch:
 
 @functools.cache
 def _library() -> ctypes.CDLL | str:
-    """The library, or why there is none."""
+    """The library, or the reason why it can't be used."""
     reason = "they were not compiled when this package was installed, which needs a C compiler"
     for path in filter(Path.is_file, _places()):
         found = _loaded(path)

@@ -1,4 +1,4 @@
-"""A tokenizer with ids that the model has no embeddings for is refused where a folder is read."""
+"""A tokenizer with ids that the model has no embeddings for is refused when a model folder is read."""
 
 import json
 from pathlib import Path
@@ -50,9 +50,9 @@ def test_a_folder_whose_tokenizer_exceeds_vocab_size_is_refused(
     FOLDER.rename("given")
     change(Path("given"))
     echoself(command, code=3)
-    said = capsys.readouterr().err
-    assert "has token ids up to 257, and config.json says vocab_size=257" in said
-    assert "resize_token_embeddings" in said
+    message = capsys.readouterr().err
+    assert "has token ids up to 257, and config.json says vocab_size=257" in message
+    assert "resize_token_embeddings" in message
 
 
 def test_a_published_model_whose_tokenizer_exceeds_vocab_size_is_refused(
@@ -107,7 +107,7 @@ def test_the_highest_id_is_that_of_the_tokenizers_library(
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"model": {"vocab": 3}}', '{"model": {"vocab": {"a": "1"}}}', "[" * 100_000]
 )
-def test_a_tokenizer_that_is_not_valid_is_refused_where_a_folder_is_read(begun: Cli, content: str) -> None:
+def test_a_tokenizer_that_is_not_valid_is_refused_when_a_folder_is_read(begun: Cli, content: str) -> None:
     begun(f"train --tokenizer bytes {SMALL}")
     (FOLDER / "tokenizer.json").write_text(content)
     with pytest.raises(CheckpointError, match="can't be read as a tokenizer"):
