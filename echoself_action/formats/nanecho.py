@@ -205,10 +205,10 @@ def _moments(file: TorchFile, config: NanEchoConfig, weights: Mapping[str, Array
     counts: dict[str, Array] = {}
     try:
         fits = [list(group["params"]) for group in optimizer["param_groups"]] == [list(range(len(order)))]
-        for index, held in state.items():
+        for index, entry in state.items():
             name = order[index]
-            found |= {f"{moment}.{name}": held[moment] for moment in MOMENTS}
-            steps = number(held["step"])
+            found |= {f"{moment}.{name}": entry[moment] for moment in MOMENTS}
+            steps = number(entry["step"])
             fits = fits and steps is not None and steps >= 0
             counts[f"steps.{name}"] = np.array(steps or 0.0, np.float32)
     except (AttributeError, TypeError, KeyError, ValueError, IndexError):

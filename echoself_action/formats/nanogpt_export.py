@@ -46,8 +46,8 @@ def export_nanogpt(folder: ModelFolder, path: Path) -> None:
             "GELU with epsilon 1e-05. No ckpt.pt was written.",
             "Only models with the exact GELU can be exported: those trained here from scratch, or imported from nanoGPT.",
         )
-    held = transposed(load_model(folder).state_dict())
-    model = {name: held[name].contiguous() for name in shapes(config)}
+    tensors = transposed(load_model(folder).state_dict())
+    model = {name: tensors[name].contiguous() for name in shapes(config)}
     facts = folder.metadata
     settings = plain_settings(folder)
     content = {

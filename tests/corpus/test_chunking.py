@@ -28,7 +28,7 @@ def test_passages_do_not_depend_on_block_size(shakespeare: str, size: int) -> No
 
 
 def test_passage_boundaries_are_stable(shakespeare: str) -> None:
-    """Else models would be told that their corpus is another, and held-out passages would be learnt."""
+    """Otherwise models would have another corpus, and be trained on held-out passages."""
     nasty = "x" * 50_000 + "\n" * 20_000 + " \n\n" + "no end" * 5_000
     lengths = [len(passage) for passage in cut(shakespeare[:60_000] + nasty + shakespeare[60_000:])]
     assert len(lengths) == 192

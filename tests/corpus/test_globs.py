@@ -64,11 +64,11 @@ def test_a_pattern_may_name_a_folder_outside_of_the_root(root: Path, tmp_path: P
 def test_all_patterns_without_a_match_are_reported_together(root: Path) -> None:
     with pytest.raises(InputError) as caught:
         find_files(["**/*.md", "nothing/*.md", "*.parquet", "docs"], root)
-    told = str(caught.value)
-    assert "'nothing/*.md'" in told
-    assert "'*.parquet'" in told
-    assert "'docs' is a folder" in told
-    assert "'**/*.md'" not in told
+    message = str(caught.value)
+    assert "'nothing/*.md'" in message
+    assert "'*.parquet'" in message
+    assert "'docs' is a folder" in message
+    assert "'**/*.md'" not in message
 
 
 def test_excluding_every_file_is_an_error(root: Path) -> None:

@@ -199,12 +199,12 @@ def test_skipped_files_are_reported_from_the_cache_and_refused_under_fail(
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"text": "fine"}\nbroken\n')
     files = [*chat_files, broken]
-    told: list[list[str]] = [[], []]
-    for warnings in told:
+    warnings_of_runs: list[list[str]] = [[], []]
+    for warnings in warnings_of_runs:
         tokens = prepare_tokens(files, tokenizer, cache, 0.1, "skip", warnings.append)
     assert tokens.reused
-    assert told[0] == told[1]
-    assert "broken.jsonl, line 2" in told[0][0]
+    assert warnings_of_runs[0] == warnings_of_runs[1]
+    assert "broken.jsonl, line 2" in warnings_of_runs[0][0]
     with pytest.raises(InputError, match=r"broken\.jsonl, line 2"):
         prepare(files, tokenizer, cache)
 

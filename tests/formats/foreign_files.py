@@ -1,4 +1,4 @@
-"""Checkpoints as their writers make them, small and from the table of layouts."""
+"""Small checkpoints in every layout, as the original programs save them."""
 
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def nanogpt_checkpoint(
 
 
 def gpt2_weights(*, linear: bool, prefix: str = "", root: str = "transformer.", seed: int = 0) -> dict[str, torch.Tensor]:
-    """A GPT-2 of the sizes of `nanogpt_checkpoint`, its matrices in nn.Linear's order or in GPT-2's own."""
+    """A GPT-2 of the sizes of `nanogpt_checkpoint`, its matrices stored as in nn.Linear or as in Conv1D."""
     matrices = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
     return {
         prefix + name.replace("transformer.", root): tensor
@@ -72,7 +72,7 @@ def gpt2_weights(*, linear: bool, prefix: str = "", root: str = "transformer.", 
 
 SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 64, "bias": True, "dropout": 0.0}
 
-# Every layout of the table but nanoGPT's own: what lies beside the weights, the key of the weights last. Step 7 each.
+# Every layout of the table but nanoGPT's own: the key of the weights, and the other entries. Step 7 each.
 LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "NanEcho train_nanecho": (
         "model_state_dict",
@@ -136,11 +136,11 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def of_layout(name: str, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """What that writer saves with these weights."""
+    """A checkpoint of this layout with these weights."""
     key, others = LAYOUTS[name]
     return {**others, key: weights} if key else weights
 
 
 def declares_heads(name: str) -> bool:
-    """Whether files of this layout say how many heads the model has."""
+    """Whether files of this layout record n_head."""
     return "n_head" in str(LAYOUTS[name])

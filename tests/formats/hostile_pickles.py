@@ -1,4 +1,4 @@
-"""Pickles that would run something, or cost much, if they were read as pickles are."""
+"""Pickles that would run code, or need much memory or time, if they were unpickled as usual."""
 
 import builtins
 import importlib
@@ -41,7 +41,7 @@ STORAGE = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text(
 
 
 def tensor(count: int, offset: bytes, shape: bytes, strides: bytes) -> bytes:
-    """A state dict with one tensor of the record "0", of the numbers that are given as a pickle's."""
+    """A state dict with one tensor of the record "0", of the given size, offset, shape and strides, each as opcodes."""
     storage = STORAGE + b"K" + bytes([count]) + b"tQ"
     made = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + offset + shape + strides + b"\x89}tR"
     return b"\x80\x02}" + text("a") + made + b"s."

@@ -1,4 +1,4 @@
-"""Ways to spoil a checkpoint that know what it is made of: a zip with a directory, in it a pickle and the tensors' content."""
+"""Mutations of checkpoints that know their structure: a zip with a directory, a pickle, and the data of tensors."""
 
 import io
 import pickletools
@@ -27,7 +27,7 @@ _KEYS = ("model", "optimizer", "model_args", "iter_num", "state", "param_groups"
 
 
 def seeds(folder: Path) -> list[bytes]:
-    """Good files: nanoGPT's, and the same tensors in other layouts."""
+    """Valid files: nanoGPT's, and the same tensors in other layouts."""
     first, second = nanogpt_checkpoint(), nanogpt_checkpoint(bias=False, n_embd=8)
     contents: list[Any] = [
         first,
@@ -72,7 +72,7 @@ def _flipped(chance: random.Random, content: bytes, most: int, start: int = 0) -
 
 
 def _operations(content: bytes) -> list[bytes]:
-    """A pickle cut at its opcodes; what is left where one can't be read."""
+    """A pickle split at its opcodes, and the rest if one can't be read."""
     places: list[int] = []
     try:
         places.extend(position or 0 for _, _, position in pickletools.genops(content))
@@ -98,7 +98,7 @@ def _global(chance: random.Random) -> bytes:
 
 
 def _operation(chance: random.Random) -> bytes:
-    """One that PyTorch's unpickler reads, or nearly."""
+    """An operation that PyTorch's unpickler allows, or one close to it."""
     plain = (b"}", b"]", b")", b"(", b"N", b"\x88", b"\x89", b"\x85", b"\x86", b"\x87", b"t", b"s", b"u", b"a", b"e", b"R")
     made = (
         lambda: chance.choice(plain),
@@ -140,7 +140,7 @@ def spliced(chance: random.Random, starts: list[bytes]) -> bytes:
 
 
 def same_kind_of_operation(chance: random.Random, starts: list[bytes]) -> bytes:
-    """Sizes, strides, names and counts replaced by others: the pickle stays whole, and lies."""
+    """Sizes, strides, names and counts replaced by others: the pickle stays readable, but is wrong."""
 
     def change(content: bytes) -> bytes:
         operations = _operations(content)
@@ -198,7 +198,7 @@ def changed_records(chance: random.Random, starts: list[bytes]) -> bytes:
 
 
 def changed_values(chance: random.Random, starts: list[bytes]) -> bytes:
-    """Saved by PyTorch as it should be, and wrong."""
+    """Saved by PyTorch, with wrong values."""
     content: Any = load(io.BytesIO(chance.choice(starts)))
     odd = (None, -1, True, 2**70, float("nan"), "", "a\n::error::b", [], {}, (1, [2]), b"x", torch.ones(3), torch.zeros(()))
     odd += (torch.zeros(1).expand(2**20, 2**20), torch.eye(3).to_sparse(), torch.tensor(["nan" == "x"]), torch.Size([1]))

@@ -1,4 +1,4 @@
-"""NanEcho checkpoints as their writers make them, small and from the table of layouts."""
+"""Small NanEcho checkpoints in every layout, as the original programs save them."""
 
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +16,7 @@ EXTRAS = ("adaptive_attention", "persona_dimensions", "recursive_reasoning", "hy
 
 
 def load(path: Path | BytesIO) -> dict[str, Any]:
-    """A checkpoint of the original's, by PyTorch's own reader, which has to be told of the NumPy scalars in it."""
+    """A checkpoint of the original's, loaded by torch.load, with the NumPy scalars in it allowed."""
     named = [(multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     with torch.serialization.safe_globals([*named, np.dtype, type(np.dtype("f8"))]):
         content: dict[str, Any] = torch.load(path, weights_only=True)
@@ -43,7 +43,7 @@ def state_dict(seed: int = 0, *, dimensions: list[str] | None = None, **config: 
 def nanecho_checkpoint(
     layout: str, weights: dict[str, torch.Tensor], *, iteration: int = 40, **declared: Any
 ) -> dict[str, Any]:
-    """What the writer of `layout` saves of a model with these weights."""
+    """A checkpoint of `layout` with these weights."""
     model_config = SIZES | GROWTH | declared
     full = model_config | {
         "persona_dimensions": list(PERSONA_DIMENSIONS),
@@ -105,7 +105,7 @@ def nanecho_checkpoint(
 
 
 def adamw(weights: dict[str, torch.Tensor], *, adaptive: bool = True) -> dict[str, Any]:
-    """The state_dict of AdamW over all parameters in one group; those that no loss reaches have no state."""
+    """The state_dict of AdamW over all parameters in one group; those without a gradient have no state."""
     unreached = (".combiner.", *(() if adaptive else (".threshold_net.", ".cognitive_load_estimator.")))
     order = [name for name in weights if not name.endswith((".mask", "_ratio_tensor", "lm_head.weight"))]
     generator = torch.Generator().manual_seed(1)

@@ -75,7 +75,7 @@ class NanoGPTBlock(nn.Module):
 
 
 class NanEcho(nn.Module):
-    """With no pattern injected. `declared` is the model's config as it stands in the file, and `built` how many of its persona
+    """Without injected patterns. `declared` is the model's config as recorded in the file, and `built` how many of its persona
     dimensions were made into modules: the first four in older versions of the program."""
 
     def __init__(self, declared: dict[str, Any], current_iteration: int, built: int = 8) -> None:

@@ -1,4 +1,4 @@
-"""Models whose weights are a pickle, through the front door: a whole one becomes a model folder, a broken one a diagnosis."""
+"""Models with pickled weights by the command line: a complete one becomes a model folder, another gets a diagnosis."""
 
 import json
 import os
@@ -28,7 +28,7 @@ LINEAR = gpt2_weights(linear=True)
 
 
 def upload(folder: Path, repo_id: str = "me/old") -> str:
-    """Put a folder on the local Hub as others do; the commit."""
+    """Upload a folder to the local Hub; returns the commit."""
     with open_hub("hub", None) as hub:
         hub.api.create_repo(repo_id, exist_ok=True)
         return str(hub.api.upload_folder(repo_id=repo_id, folder_path=folder).oid)
@@ -47,12 +47,12 @@ def stock_repo(folder: Path, vocab_size: int = 257) -> GPT2LMHeadModel:
     return whole
 
 
-def test_a_model_with_one_tensor_of_many_is_no_checkpoint_and_the_message_says_where_it_is(
+def test_a_model_without_most_of_its_tensors_is_diagnosed_with_its_source(
     echoself: Cli, workspace: Path, shared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     upload(shared / "fixtures/echoself_hub/one_tensor")
     echoself(PULL, code=3)
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     for fact in (
         "pytorch_model.bin contains 1 of the 52 tensors that its config.json describes (lm_head.weight)",
         "would initialize the other 51 randomly",
@@ -61,11 +61,11 @@ def test_a_model_with_one_tensor_of_many_is_no_checkpoint_and_the_message_says_w
         "Only the token embedding can be recovered from it",
         "checkpoint 'ckpt_20261124_035214_40_dca8f64e_44a379d7'",
     ):
-        assert fact in said
+        assert fact in output
     assert not list(Path("echoself-model").iterdir())
 
 
-def test_an_untransposed_model_is_diagnosed_and_saved_by_the_command_of_the_message(
+def test_an_untransposed_model_is_recovered_by_the_command_in_the_message(
     echoself: Cli, workspace: Path, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tmp_path / "broken"
@@ -75,7 +75,7 @@ def test_an_untransposed_model_is_diagnosed_and_saved_by_the_command_of_the_mess
     (broken / "config.json").write_text(json.dumps(config | {"n_head": 8}))
     upload(broken)
     echoself(PULL, code=3)
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     for fact in (
         "are stored as in nn.Linear",
         "(attn.c_proj) silently wrong",
@@ -85,10 +85,10 @@ def test_an_untransposed_model_is_diagnosed_and_saved_by_the_command_of_the_mess
         "sets bos_token_id and eos_token_id to 0",
         "All weights are present",
     ):
-        assert fact in said
+        assert fact in output
     assert not list(Path("echoself-model").iterdir())
 
-    [command] = re.findall(r"`(.*)`", said)
+    [command] = re.findall(r"`(.*)`", output)
     fetching, saving = command.split(" && ")
     with open_hub("hub", None) as hub:
         program = [str(Path(sys.executable).with_name("hf")), *fetching.split()[1:]]
@@ -105,17 +105,17 @@ def test_an_untransposed_model_is_diagnosed_and_saved_by_the_command_of_the_mess
 
 
 @pytest.mark.parametrize("name", ["one_tensor", "untransposed"])
-def test_such_a_folder_here_gets_the_same_diagnosis(
+def test_a_local_folder_gets_the_same_diagnosis(
     echoself: Cli, workspace: Path, shared: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     folder = shared / "fixtures/echoself_hub" / name
     echoself(f"deploy --hub hub --repo-id me/new --checkpoint {folder}", code=3)
-    said = capsys.readouterr().err
-    assert f"{folder} can't be used as a model" in said
-    assert ("echoself deploy --checkpoint" in said) == (name == "untransposed")
+    output = capsys.readouterr().err
+    assert f"{folder} can't be used as a model" in output
+    assert ("echoself deploy --checkpoint" in output) == (name == "untransposed")
 
 
-def test_training_does_not_start_over_where_such_a_model_is_published(
+def test_training_does_not_replace_a_published_incomplete_model(
     echoself: Cli, workspace: Path, shared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     upload(shared / "fixtures/echoself_hub/one_tensor")
@@ -125,9 +125,7 @@ def test_training_does_not_start_over_where_such_a_model_is_published(
     assert echoself(cycle, "--resume never --confirm-fresh-start")["deployed"] == "true"
 
 
-def test_a_whole_stock_model_is_pulled_as_a_model_folder_and_gone_on_with(
-    echoself: Cli, workspace: Path, tmp_path: Path
-) -> None:
+def test_a_complete_stock_model_is_pulled_as_a_model_folder_and_trained(echoself: Cli, workspace: Path, tmp_path: Path) -> None:
     model = stock_repo(tmp_path / "stock")
     commit = upload(tmp_path / "stock")
     pulled = echoself(PULL)
@@ -144,7 +142,7 @@ def test_a_whole_stock_model_is_pulled_as_a_model_folder_and_gone_on_with(
     assert echoself("deploy --hub hub --repo-id me/new")["deployed"] == "true"
 
 
-def test_a_cycle_goes_on_from_a_whole_stock_model(echoself: Cli, workspace: Path, tmp_path: Path) -> None:
+def test_a_cycle_resumes_from_a_complete_stock_model(echoself: Cli, workspace: Path, tmp_path: Path) -> None:
     stock_repo(tmp_path / "stock")
     upload(tmp_path / "stock")
     cycled = echoself("cycle --hub hub --repo-id me/old --max-iters 10 --batch-size 4 --device cpu --n-layer 2")
@@ -152,22 +150,22 @@ def test_a_cycle_goes_on_from_a_whole_stock_model(echoself: Cli, workspace: Path
     assert echoself(PULL, "--output-dir again")["step"] == "10"
 
 
-def test_a_whole_model_without_a_vocabulary_is_said_to_lack_it_and_taken_with_one(
+def test_a_complete_model_without_a_tokenizer_needs_the_input_tokenizer(
     echoself: Cli, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stock_repo(tmp_path / "stock")
     (tmp_path / "stock/tokenizer.json").unlink()
     upload(tmp_path / "stock")
     echoself(PULL, code=3)
-    said = capsys.readouterr().err
-    assert "it has no vocabulary (no tokenizer.json): AutoTokenizer loads with 0 tokens" in said
-    assert "The weights are complete" in said
+    output = capsys.readouterr().err
+    assert "it has no vocabulary (no tokenizer.json): AutoTokenizer loads with 0 tokens" in output
+    assert "The weights are complete" in output
     deploy = f"deploy --hub hub --repo-id me/new --checkpoint {tmp_path / 'stock'}"
     echoself(deploy, code=3)
     assert echoself(deploy, "--tokenizer bytes")["deployed"] == "true"
 
 
-def test_a_vocabulary_of_nothing_is_said_to_be(
+def test_an_empty_tokenizer_is_reported(
     echoself: Cli, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stock_repo(tmp_path / "stock")
@@ -181,7 +179,7 @@ def test_a_vocabulary_of_nothing_is_said_to_be(
     assert "has 0 tokens" in capsys.readouterr().err
 
 
-def test_weights_that_do_not_fit_their_config_are_refused(
+def test_weights_that_contradict_their_config_are_refused(
     echoself: Cli, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stock_repo(tmp_path / "stock", vocab_size=300)
@@ -195,7 +193,7 @@ def test_weights_that_do_not_fit_their_config_are_refused(
     )
 
 
-def test_a_hostile_pickle_is_refused_and_nothing_runs(
+def test_a_malicious_pickle_is_refused_without_running_code(
     echoself: Cli, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stock_repo(tmp_path / "stock")
@@ -209,7 +207,7 @@ def test_a_hostile_pickle_is_refused_and_nothing_runs(
 
 
 @pytest.mark.parametrize("mode", ["deploy --hub hub --repo-id me/new", "pull"])
-def test_the_number_of_heads_can_be_given_where_no_file_says_it(
+def test_n_head_can_be_given_for_files_that_do_not_record_it(
     echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str], mode: str
 ) -> None:
     save(LINEAR, workspace / "model.pt")

@@ -1,4 +1,4 @@
-"""Which checkpoint is found, among decoys: by what the files state, whatever they are called."""
+"""Checkpoints are found among decoys, and ranked by what they record, regardless of their names."""
 
 import json
 import os
@@ -20,7 +20,7 @@ EXPORT = {**WEIGHTS, "model_config": {}, "exported_at": "now"}
 
 
 class Bomb:
-    """Runs when it is unpickled by whoever trusts it."""
+    """Runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("pwned",)
@@ -44,7 +44,7 @@ def reasons(root: Path) -> dict[str, str]:
     return {str(candidate.path): candidate.refused for candidate in find_checkpoints(root).candidates if candidate.refused}
 
 
-def test_every_place_of_echoself_is_looked_at(here: Path) -> None:
+def test_every_folder_that_echoself_uses_is_searched(here: Path) -> None:
     places = [
         ".training-progress/checkpoints/latest_checkpoint.pt",
         "artifact/deep/down/best_model.pt",
@@ -58,14 +58,14 @@ def test_every_place_of_echoself_is_looked_at(here: Path) -> None:
     assert found(here) == places
 
 
-def test_the_lowest_loss_that_is_stated_wins_and_no_name_does(here: Path) -> None:
+def test_the_lowest_recorded_loss_wins_regardless_of_names(here: Path) -> None:
     nanogpt(Path("a/best_model.pt"), 3.0)
     nanogpt(Path("b/latest_checkpoint.pt"), 4.0, step=900)
     nanogpt(Path("z/ckpt.pt"), 2.0, step=1)
     assert found(here) == ["z/ckpt.pt", "a/best_model.pt", "b/latest_checkpoint.pt"]
 
 
-def test_ties_go_to_the_most_steps_and_then_to_an_optimizer_state(here: Path) -> None:
+def test_ties_are_broken_by_step_and_then_by_optimizer_state(here: Path) -> None:
     nanogpt(Path("a/ckpt.pt"), 2.0, step=5)
     nanogpt(Path("c/ckpt.pt"), 2.0, step=6)
     save(nanogpt_checkpoint() | {"best_val_loss": 2.0, "iter_num": 6, "optimizer": {}}, Path("b/ckpt.pt"))
@@ -75,7 +75,7 @@ def test_ties_go_to_the_most_steps_and_then_to_an_optimizer_state(here: Path) ->
 @pytest.mark.parametrize(
     "unknown", [{}, {"val_loss": 0.0}, {"val_loss": float("inf")}, {"val_loss": "N/A"}, {"val_loss": -9.0}]
 )
-def test_files_that_state_no_loss_come_after_those_that_do_by_step(here: Path, unknown: dict[str, Any]) -> None:
+def test_files_without_a_loss_are_last_and_ordered_by_step(here: Path, unknown: dict[str, Any]) -> None:
     save({**EXPORT, "metadata": {"iteration": 10_000, **unknown}}, Path("a/best_model_export.pt"))
     save({**EXPORT, "metadata": {"iteration": 20_000, "train_loss": 0.1, **unknown}}, Path("b/best_model_export.pt"))
     nanogpt(Path("c/ckpt.pt"), 9.0)
@@ -92,14 +92,14 @@ def test_files_that_state_no_loss_come_after_those_that_do_by_step(here: Path, u
         ({**EXPORT, "loss": 1.0}, None),
     ],
 )
-def test_the_held_out_loss_of_these_weights_is_read_wherever_it_is_stated(
+def test_the_held_out_loss_is_read_from_every_place_that_records_it(
     here: Path, content: dict[str, Any], loss: float | None
 ) -> None:
     save(content, Path("best_model.pt"))
     assert [candidate.val_loss for candidate in find_checkpoints(here).candidates] == [loss]
 
 
-def test_the_index_of_nanechos_cache_speaks_for_files_that_say_nothing(here: Path) -> None:
+def test_the_index_of_nanechos_cache_completes_its_files(here: Path) -> None:
     for name in ("one", "two", "three"):
         save({**EXPORT, "checkpoint_id": name}, Path(f"out/cache/checkpoints/{name}.pt"))
     index = {"one": {"val_loss": 3.0, "iteration": 5}, "two": {"metrics": {"val_loss": 2.0}}, "three": "nonsense"}
@@ -110,7 +110,7 @@ def test_the_index_of_nanechos_cache_speaks_for_files_that_say_nothing(here: Pat
     assert len(found(here)) == 3
 
 
-def test_what_cant_be_read_is_listed_with_its_reason_and_nothing_is_run(here: Path) -> None:
+def test_unreadable_files_are_listed_with_the_reason_without_running_code(here: Path) -> None:
     good = nanogpt(Path("z/ckpt.pt"), 9.0)
     save({**nanogpt_checkpoint(), "best_val_loss": 0.1, "more": Bomb()}, Path("a/best_model.pt"))
     Path("b").mkdir()
@@ -130,7 +130,7 @@ def test_what_cant_be_read_is_listed_with_its_reason_and_nothing_is_run(here: Pa
     assert not Path("pwned").exists()
 
 
-def test_links_are_followed_inside_the_folder_only_and_count_once(here: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_links_are_followed_only_inside_the_folder_and_count_once(here: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     outside = nanogpt(tmp_path_factory.mktemp("outside") / "ckpt.pt", 0.5)
     inside = nanogpt(Path("out/cache/checkpoints/a.pt"), 2.0)
     Path("best_model.pt").symlink_to(inside)
@@ -146,14 +146,14 @@ def test_links_are_followed_inside_the_folder_only_and_count_once(here: Path, tm
     "place",
     [".git", "node_modules", "venv/lib", "a/site-packages", ".hidden", "out/superseded-20260101-000000", "out/.writing-x"],
 )
-def test_some_folders_hold_none_of_ours(here: Path, place: str) -> None:
+def test_some_folders_are_not_searched(here: Path, place: str) -> None:
     nanogpt(Path(place, "ckpt.pt"), 2.0)
     if place.startswith("venv"):
         Path("venv/pyvenv.cfg").touch()
     assert found(here) == []
 
 
-def test_the_search_ends_in_a_tree_without_end_and_says_so(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_of_a_huge_tree_ends_with_a_reason(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         nanogpt(Path(f"{number}/ckpt.pt"), 2.0)
     nanogpt(Path(*"abcdefghijkl", "ckpt.pt"), 1.0)  # too deep
@@ -167,7 +167,7 @@ def test_the_search_ends_in_a_tree_without_end_and_says_so(here: Path, monkeypat
     assert find_checkpoints(here).cut_short == ". has more than 2 folders: the rest was not searched"
 
 
-def test_model_folders_are_found_too_but_for_those_that_are_looked_at_first(model_folder: ModelFolder, tmp_path: Path) -> None:
+def test_model_folders_are_found_except_those_in_skip(model_folder: ModelFolder, tmp_path: Path) -> None:
     assert model_folder.metadata
     for name, loss in (("out/checkpoint-1", 1.0), ("artifact/checkpoint-2", 2.0)):
         shutil.copytree(model_folder.path, tmp_path / name)
@@ -180,18 +180,18 @@ def test_model_folders_are_found_too_but_for_those_that_are_looked_at_first(mode
     assert "is not a complete model folder: tokenizer.json missing" in str(candidate)
 
 
-def test_a_line_stays_a_line_whatever_the_path_is() -> None:
+def test_a_path_with_control_characters_is_one_line() -> None:
     assert str(FoundCheckpoint(Path("a\n::error::b"), "nanoGPT")).splitlines() == [
         "a\N{REPLACEMENT CHARACTER}::error::b: nanoGPT; no step; no held-out loss recorded"
     ]
 
 
-def test_the_order_does_not_depend_on_the_order_of_finding() -> None:
+def test_the_ranking_does_not_depend_on_the_order_of_the_files() -> None:
     paths = [FoundCheckpoint(Path(name), step=1, val_loss=2.0) for name in "cab"]
     assert ranked(paths) == ranked(reversed(paths))
 
 
-def test_what_their_own_trainers_wrote_is_ranked_by_its_loss(shared: Path) -> None:
+def test_files_of_the_original_trainers_are_ranked_by_loss(shared: Path) -> None:
     candidates = find_checkpoints(shared / "fixtures").candidates
     assert [(one.path.name, one.layout, one.step, round(one.val_loss or 0, 4)) for one in candidates] == [
         ("ckpt.pt", "nanoGPT", 40, 3.5872),

@@ -1,4 +1,4 @@
-"""Files from strangers: every one is a checkpoint or a clear sentence; none runs code, none costs memory beyond its size."""
+"""Untrusted files: each is read or refused with a clear message, without running code or using memory beyond its size."""
 
 import importlib
 import io
@@ -28,7 +28,7 @@ from .hostile_pickles import CANARY, CODE, PICKLES, RUN, Asks
 
 
 def read(path: Path) -> None:
-    """All that an import does before it writes."""
+    """Everything that an import does before it writes."""
     read_nanogpt(read_torch_file(path))
 
 
@@ -41,9 +41,7 @@ def with_pickle(path: Path, content: bytes, more: dict[str, bytes] | None = None
 
 
 @pytest.mark.parametrize("name", PICKLES)
-def test_a_pickle_that_wants_more_than_tensors_is_refused_and_nothing_runs(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_malicious_pickle_is_refused_without_running_code(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError) as caught:
         read(with_pickle(tmp_path / "ckpt.pt", PICKLES[name], {"ckpt/data/0": bytes(8)}))
@@ -66,19 +64,19 @@ def test_a_pickle_that_wants_more_than_tensors_is_refused_and_nothing_runs(
         ("a dotted name", "torch.serialization.os.system"),
     ],
 )
-def test_the_message_names_what_was_asked_for(name: str, asked: str, tmp_path: Path) -> None:
+def test_the_message_names_the_global(name: str, asked: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=f"uses .*{asked}"):
         read(with_pickle(tmp_path / "ckpt.pt", PICKLES[name]))
 
 
-def test_the_pickles_here_would_do_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_malicious_pickles_run_code_with_an_ordinary_unpickler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("os.system", "STACK_GLOBAL", "INST", "OBJ", "reduce, protocol 4", "STACK_GLOBAL from the memo"):
         pickle.loads(PICKLES[name])  # noqa: S301  # the test of the tests
         (tmp_path / CANARY).unlink()
 
 
-def test_no_hostile_value_under_any_layouts_keys_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malicious_values_under_any_key_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     values = {"system": (os.system, RUN), "eval": (eval, CODE), "import": (importlib.import_module, "antigravity")}
     for layout in LAYOUTS_KNOWN:
@@ -91,7 +89,7 @@ def test_no_hostile_value_under_any_layouts_keys_runs(tmp_path: Path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
 
 
-def test_no_file_no_process_no_connection_no_variable_is_touched(tmp_path: Path) -> None:
+def test_reading_touches_no_file_process_connection_or_variable(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0)
         touches = {
@@ -124,7 +122,7 @@ def bomb(path: Path) -> None:
 
 
 def overlapping(path: Path) -> None:
-    """Many records that are all the same bytes of the file."""
+    """Many records that share the same bytes of the file."""
     save(nanogpt_checkpoint(), path)
     with zipfile.ZipFile(path, "a") as archive:
         largest = max(archive.infolist(), key=lambda record: record.file_size)
@@ -136,7 +134,7 @@ def overlapping(path: Path) -> None:
 
 
 def two_directories(path: Path) -> None:
-    """Python finds the second by counting back from the end; PyTorch the first, by the place that is written there."""
+    """Python locates the second directory from the end of the file, PyTorch the first by its recorded offset."""
     parts = []
     for content in (b"\x80\x02cos\nsystem\n" + b"0" * 20 + b".", b"\x80\x02}." + b"0" * 30):
         with_pickle(path, content)
@@ -153,7 +151,7 @@ def nested(path: Path) -> None:
 
 
 def moved(path: Path) -> None:
-    """A record of which the directory says another place: there is no header."""
+    """A record with a wrong offset in the directory, where there is no header."""
     save(nanogpt_checkpoint(), path)
     with zipfile.ZipFile(path, "a") as archive:
         record = next(record for record in archive.infolist() if record.filename.endswith("data/0"))
@@ -162,7 +160,7 @@ def moved(path: Path) -> None:
 
 
 def of_other_size(path: Path) -> None:
-    """A record with more numbers than the pickle says."""
+    """A record with more elements than the pickle declares."""
     save(nanogpt_checkpoint(), path)
     with zipfile.ZipFile(path) as archive:
         records = {name: archive.read(name) for name in archive.namelist()}
@@ -279,7 +277,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_no_whole_checkpoint_is_one_clear_sentence(name: str, tmp_path: Path) -> None:
+def test_an_invalid_file_is_refused_with_a_clear_message(name: str, tmp_path: Path) -> None:
     write, why = FILES[name]
     write(tmp_path / "ckpt.pt")
     with pytest.raises(CheckpointError) as caught:
@@ -290,14 +288,14 @@ def test_a_file_that_is_no_whole_checkpoint_is_one_clear_sentence(name: str, tmp
 
 
 @pytest.mark.parametrize("tenths", range(10))
-def test_a_file_that_was_cut_short_is_said_to_be(tenths: int, tmp_path: Path) -> None:
+def test_a_truncated_file_is_reported_as_truncated(tenths: int, tmp_path: Path) -> None:
     content = save(nanogpt_checkpoint(), tmp_path / "whole.pt").read_bytes()
     (tmp_path / "ckpt.pt").write_bytes(content[: len(content) * tenths // 10])
     with pytest.raises(CheckpointError, match=r"is damaged: .*probably truncated" if tenths else "it is empty"):
         read(tmp_path / "ckpt.pt")
 
 
-def test_whatever_byte_is_changed_it_is_read_or_refused(tmp_path: Path) -> None:
+def test_a_file_with_a_changed_byte_is_read_or_refused(tmp_path: Path) -> None:
     whole = bytearray(save(nanogpt_checkpoint(), tmp_path / "whole.pt").read_bytes())
     with zipfile.ZipFile(tmp_path / "whole.pt") as archive:
         record = next(record for record in archive.infolist() if record.filename.endswith("data.pkl"))
@@ -358,7 +356,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_every_layout_is_told_by_its_keys(name: str, tmp_path: Path) -> None:
+def test_every_layout_is_detected_by_its_keys(name: str, tmp_path: Path) -> None:
     weights = OrderedDict({"_orig_mod.token_embedding.weight": torch.ones(4, 2)})
     path = save(LAYOUTS[name] | {"model_state_dict": weights}, tmp_path / "ckpt.pt")
     foreign = read_torch_file(path)
@@ -368,7 +366,7 @@ def test_every_layout_is_told_by_its_keys(name: str, tmp_path: Path) -> None:
     assert ("loss 1.5000" in foreign.description) == ("1.5" in str(LAYOUTS[name]))
 
 
-def test_the_layouts_with_other_keys_of_their_weights(tmp_path: Path) -> None:
+def test_layouts_with_another_key_for_the_weights_are_detected(tmp_path: Path) -> None:
     weights = {"token_embedding.weight": torch.ones(4, 2)}
     pulled = read_torch_file(save({"model": weights, "config": {}, "metadata": {}}, tmp_path / "pulled.pt"))
     older = read_torch_file(save({"model_state": weights, "metadata": {}}, tmp_path / "older.pt"))
@@ -380,7 +378,7 @@ def test_the_layouts_with_other_keys_of_their_weights(tmp_path: Path) -> None:
     assert read_torch_file(save(netrain, tmp_path / "netrain.pt")).layout.name == "netrain"
 
 
-def test_the_real_files_of_the_trainers_are_recognised(shared: Path) -> None:
+def test_files_of_the_original_trainers_are_detected(shared: Path) -> None:
     found = {path.name: read_torch_file(path).layout.name for path in sorted((shared / "fixtures").rglob("*.pt"))}
     assert found["ckpt.pt"] == "nanoGPT"
     assert found["train_nanecho_best_model.pt"] == "NanEcho train_nanecho"
@@ -388,7 +386,7 @@ def test_the_real_files_of_the_trainers_are_recognised(shared: Path) -> None:
     assert [layout for name, layout in found.items() if name.startswith("ckpt_")] == ["NanEcho cache"]
 
 
-def test_files_that_nobody_wrote(tmp_path: Path) -> None:
+def test_generated_files_are_read_or_refused(tmp_path: Path) -> None:
     fuzzer = Path(__file__).parents[1] / "stress/fuzz_reader.py"
     command = [sys.executable, str(fuzzer), "--minutes", "0.05", "--keep", str(tmp_path / "found")]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""A GPT-2 in every layout: the same model, or one sentence on what the file does not say or contradicts."""
+"""GPT-2 checkpoints in every layout: imported exactly, or refused with what is missing or contradictory."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def imported(content: object, tmp_path: Path, n_head: int | None = None) -> Mode
 
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.parametrize("linear", [True, False], ids=["nn.Linear", "Conv1D"])
-def test_every_layout_gives_every_number_and_says_what_was_assumed(tmp_path: Path, name: str, linear: bool) -> None:
+def test_every_layout_imports_all_weights_and_remarks_on_assumptions(tmp_path: Path, name: str, linear: bool) -> None:
     weights = gpt2_weights(linear=linear)
     folder = imported(of_layout(name, weights), tmp_path, None if declares_heads(name) else 2)
     stored = load_file(folder.path / "model.safetensors")
@@ -50,13 +50,13 @@ def test_every_layout_gives_every_number_and_says_what_was_assumed(tmp_path: Pat
     assert not folder.has_training_state
 
 
-def test_losses_come_along_as_what_they_are(tmp_path: Path) -> None:
+def test_losses_keep_their_meaning(tmp_path: Path) -> None:
     facts = imported(of_layout("NanEcho cache", LINEAR), tmp_path).metadata
     assert facts
     assert (facts.train_loss, facts.best_val_loss, facts.val_loss) == (1.75, 2.5, None)
 
 
-def test_the_logits_are_those_of_transformers_own_model(tmp_path: Path) -> None:
+def test_logits_equal_those_of_transformers(tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
@@ -71,7 +71,7 @@ def test_the_logits_are_those_of_transformers_own_model(tmp_path: Path) -> None:
         assert torch.equal(again.eval()(ids).logits, stock(ids).logits)
 
 
-def test_without_a_number_of_heads_it_is_refused_with_the_advice(tmp_path: Path) -> None:
+def test_a_file_without_n_head_is_refused_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not record the number of attention heads") as caught:
         imported(LINEAR, tmp_path)
     assert "Give n_head" in caught.value.hint
@@ -79,7 +79,7 @@ def test_without_a_number_of_heads_it_is_refused_with_the_advice(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model_config.json", "training_metadata.json"])
-def test_a_json_beside_the_file_may_say_the_heads(tmp_path: Path, name: str) -> None:
+def test_n_head_is_read_from_a_json_beside_the_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(json.dumps({"n_head": 4, "n_embd": 16, "n_positions": 16}))
     folder = imported(LINEAR, tmp_path)
     assert folder.metadata
@@ -88,7 +88,7 @@ def test_a_json_beside_the_file_may_say_the_heads(tmp_path: Path, name: str) -> 
     assert f"n_head=4 is from {name} beside it" in folder.metadata.imported_from.remarks[0]
 
 
-def test_the_users_number_of_heads_beats_the_json_beside_the_file(tmp_path: Path) -> None:
+def test_the_input_n_head_overrides_a_json_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"n_head": 4}))
     assert imported(LINEAR, tmp_path).config.n_head == 4
     assert imported(LINEAR, tmp_path, 2).config.n_head == 2  # and the import before is not taken for this one
@@ -142,7 +142,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_contradicts_itself_is_refused_and_both_sides_are_named(tmp_path: Path, what: str) -> None:
+def test_contradictions_are_refused_and_both_values_named(tmp_path: Path, what: str) -> None:
     content, why = REFUSED[what]
     with pytest.raises(CheckpointError) as caught:
         imported(content, tmp_path)
@@ -150,26 +150,26 @@ def test_what_contradicts_itself_is_refused_and_both_sides_are_named(tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
-def test_a_number_of_heads_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
+def test_an_input_n_head_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"records n_head=2 in its config, but n_head: 4 was given"):
         imported(changed(), tmp_path, 4)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_tensors_of_no_known_model_are_named(tmp_path: Path, name: str) -> None:
+def test_tensors_of_an_unknown_model_are_named(tmp_path: Path, name: str) -> None:
     weights = {"encoder.layers.0.weight": torch.ones(2, 2), "head.weight": torch.ones(2)}
     with pytest.raises(CheckpointError, match=r"those of a recognised model: 'encoder\.layers\.0\.weight', 'head\.weight'"):
         imported(of_layout(name, weights), tmp_path)
 
 
 class ConfigManager:
-    """As netrain pickles it: an object of a class of its own."""
+    """An object of a class of its own, as netrain pickles it."""
 
     def __init__(self) -> None:
         self.values = {"n_head": 2}
 
 
-def test_netrains_pickled_config_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_the_pickled_config_class_of_netrain_is_refused_by_name(tmp_path: Path) -> None:
     content = of_layout("netrain", LINEAR) | {"config": ConfigManager()}
     with pytest.raises(CheckpointError, match=r"uses .*test_gpt2\.ConfigManager"):
         imported(content, tmp_path)

@@ -31,7 +31,7 @@ from .original_arithmetic import NanEcho, NanoGPT
 OFF = {f"enable_{name}": False for name in EXTRAS}
 
 
-def test_a_bare_state_dict_needs_the_number_of_heads(tmp_path: Path) -> None:
+def test_a_bare_state_dict_requires_n_head(tmp_path: Path) -> None:
     path = save(state_dict(), tmp_path / "raw.pt")
     with pytest.raises(CheckpointError, match="n_head") as caught:
         import_checkpoint(path, tmp_path / "out", None, print)
@@ -39,7 +39,7 @@ def test_a_bare_state_dict_needs_the_number_of_heads(tmp_path: Path) -> None:
     assert import_checkpoint(path, tmp_path / "out", None, print, n_head=2).config.n_head == 2
 
 
-def test_with_every_extra_off_and_every_connection_it_is_a_gpt2(tmp_path: Path) -> None:
+def test_without_extras_and_with_all_connections_it_is_imported_as_gpt2(tmp_path: Path) -> None:
     content = nanecho_checkpoint("native", state_dict(initial_connections=1.0, **OFF), **OFF, initial_connections=1.0)
     notes: list[str] = []
     folder = import_checkpoint(save(content, tmp_path / "a.pt"), tmp_path / "out", None, notes.append)
@@ -51,7 +51,7 @@ def test_with_every_extra_off_and_every_connection_it_is_a_gpt2(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_gpt2_of_nanogpts_becomes_a_nanecho_that_computes_the_same(tmp_path: Path, bias: bool) -> None:
+def test_a_nanogpt_model_is_exported_to_nanecho_with_equal_logits(tmp_path: Path, bias: bool) -> None:
     content = nanogpt_checkpoint(bias=bias)
     folder = import_checkpoint(save(content, tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
     exported = torch.load(export_nanecho(folder, tmp_path / "cache"), weights_only=True)
@@ -64,7 +64,7 @@ def test_a_gpt2_of_nanogpts_becomes_a_nanecho_that_computes_the_same(tmp_path: P
         torch.testing.assert_close(after(ids), before(ids), atol=1e-5, rtol=0)
 
 
-def test_an_older_file_has_four_of_eight_dimensions_and_an_eighth_for_each(tmp_path: Path) -> None:
+def test_older_files_weight_four_of_eight_dimensions_by_an_eighth(tmp_path: Path) -> None:
     four = ["cognitive", "introspective", "adaptive", "recursive"]
     content = nanecho_checkpoint("cache", state_dict(dimensions=four))
     config: Any = import_checkpoint(save(content, tmp_path / "a.pt"), tmp_path / "out", None, print).config
@@ -104,7 +104,7 @@ def test_a_file_that_contradicts_itself_is_refused(change: str, tmp_path: Path) 
     assert not list((tmp_path / "out").glob("checkpoint-*"))
 
 
-def test_the_cache_that_goes_back_is_listed_as_the_trainer_lists_its_own(shared: Path, tmp_path: Path) -> None:
+def test_the_index_of_an_exported_cache_has_the_trainers_format(shared: Path, tmp_path: Path) -> None:
     cache = shared / "fixtures/nanecho/cache"
     original = json.loads((cache / "metadata.json").read_text())
     folder = import_checkpoint(next(cache.glob("checkpoints/*.pt")), tmp_path / "out", None, print)
@@ -118,7 +118,7 @@ def test_the_cache_that_goes_back_is_listed_as_the_trainer_lists_its_own(shared:
     assert theirs["model_config"].items() <= listed[path.stem]["model_config"].items()
 
 
-def test_a_causal_model_does_not_go_back(tmp_path: Path) -> None:
+def test_a_causal_model_can_not_be_exported_to_nanecho(tmp_path: Path) -> None:
     content = nanecho_checkpoint("cache", state_dict())
     folder = import_checkpoint(save(content, tmp_path / "a.pt"), tmp_path / "out", None, print)
     config = json.loads((folder.path / "config.json").read_text()) | {"legacy": False}
@@ -129,7 +129,7 @@ def test_a_causal_model_does_not_go_back(tmp_path: Path) -> None:
     assert SIZES["n_layer"] == folder.config.n_layer
 
 
-def test_its_own_trainer_goes_on_from_the_export_as_from_the_original(shared: Path, tmp_path: Path) -> None:
+def test_nanechos_trainer_resumes_from_the_export_as_from_the_original(shared: Path, tmp_path: Path) -> None:
     if "NANECHO" not in os.environ:
         pytest.skip("NANECHO does not name a checkout of 9cog/echoself")
     data, text = tmp_path / "data", (shared / "corpora/tinyshakespeare.txt").read_text()[:60_000]

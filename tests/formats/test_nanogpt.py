@@ -1,4 +1,4 @@
-"""nanoGPT checkpoints in and out. The fixtures have the source's own logits; its train.py is asked where NANOGPT is set."""
+"""nanoGPT checkpoints imported and exported. The fixtures have the original's logits; its train.py is run if NANOGPT is set."""
 
 import os
 import pickle
@@ -38,7 +38,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", FIXTURES)
-def test_transformers_computes_the_originals_logits(shared: Path, tmp_path: Path, name: str) -> None:
+def test_transformers_computes_the_logits_of_the_original(shared: Path, tmp_path: Path, name: str) -> None:
     fixture = shared / "fixtures/nanogpt" / name
     folder = import_checkpoint(fixture / "ckpt.pt", tmp_path, None, print)
     ids = torch.from_numpy(np.load(fixture / "input_ids.npy"))
@@ -49,7 +49,7 @@ def test_transformers_computes_the_originals_logits(shared: Path, tmp_path: Path
         torch.testing.assert_close(load_model(folder).eval()(ids), expected, atol=1e-5, rtol=0)
 
 
-def test_it_keeps_where_the_run_stood_and_how_far_the_logits_are(shared: Path, tmp_path: Path) -> None:
+def test_metadata_records_the_progress_of_the_run_and_parity(shared: Path, tmp_path: Path) -> None:
     source = shared / "fixtures/nanogpt/bias_true/ckpt.pt"
     facts = import_checkpoint(source, tmp_path, None, print).metadata
     assert facts
@@ -85,7 +85,7 @@ def meta(path: Path, characters: str) -> Path:
 
 
 @pytest.mark.parametrize("place", ["run/meta.pkl", "data/letters/meta.pkl"])
-def test_a_vocabulary_of_characters_is_found_where_nanogpt_keeps_it(tmp_path: Path, place: str) -> None:
+def test_a_character_vocabulary_is_found_where_nanogpt_stores_it(tmp_path: Path, place: str) -> None:
     characters = "\n !abcdefghijklmnopqrstuvwxyzéß€"
     meta(tmp_path / place, characters)
     content = nanogpt_checkpoint(vocab_size=len(characters), dataset="letters")
@@ -100,7 +100,7 @@ def test_a_vocabulary_of_characters_is_found_where_nanogpt_keeps_it(tmp_path: Pa
     assert stock.generate(torch.tensor([ids]), max_new_tokens=4, do_sample=False).shape == (1, len(ids) + 4)
 
 
-def test_training_goes_on_with_the_moments_and_the_schedule_of_the_file(tmp_path: Path) -> None:
+def test_training_resumes_with_the_moments_and_schedule_of_the_file(tmp_path: Path) -> None:
     characters = "\n" + "".join(map(chr, range(32, 127)))
     content = nanogpt_checkpoint(vocab_size=len(characters))
     path = save(content, tmp_path / "ckpt.pt")
@@ -118,7 +118,7 @@ def test_training_goes_on_with_the_moments_and_the_schedule_of_the_file(tmp_path
     assert run.optimizer.state_of(matrix)["step"] == 7
 
 
-def test_rows_that_only_pad_the_vocabulary_are_kept_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_padding_rows_of_the_vocabulary_are_kept_and_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = nanogpt_checkpoint(vocab_size=320)
     folder = import_checkpoint(save(content, tmp_path / "ckpt.pt"), tmp_path / "out", "bytes", print)
     assert folder.config.vocab_size == 320
@@ -126,14 +126,14 @@ def test_rows_that_only_pad_the_vocabulary_are_kept_and_said(tmp_path: Path, cap
     assert load_tokenizer(folder.path).digest == make_tokenizer("bytes", lambda: iter(())).digest
 
 
-def test_openais_vocabulary_is_told_by_its_size(shared: Path, tmp_path: Path) -> None:
+def test_gpt2s_vocabulary_is_detected_by_its_size(shared: Path, tmp_path: Path) -> None:
     content = nanogpt_checkpoint(vocab_size=50304, n_embd=8)
     folder = import_checkpoint(save(content, tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
     assert AutoTokenizer.from_pretrained(folder.path)("Hello world")["input_ids"] == [15496, 995]
     assert '"eos_token_id": 50256' in (folder.path / "config.json").read_text()
 
 
-def test_a_vocabulary_that_nobody_knows_is_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_vocabulary_becomes_plain_ids(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = import_checkpoint(save(nanogpt_checkpoint(), tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
     assert "the meaning of its 64 token ids is unknown" in capsys.readouterr().out
     tokenizer = AutoTokenizer.from_pretrained(folder.path)
@@ -147,7 +147,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused(tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_half_precision_becomes_fp32_exactly(tmp_path: Path) -> None:
+def test_half_precision_is_converted_to_fp32_exactly(tmp_path: Path) -> None:
     content = nanogpt_checkpoint()
     content["model"] = {name: tensor.to(torch.bfloat16) for name, tensor in content["model"].items()}
     folder = import_checkpoint(save(content, tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
@@ -156,7 +156,7 @@ def test_half_precision_becomes_fp32_exactly(tmp_path: Path) -> None:
     assert all(torch.equal(back[name], content["model"][name].float()) for name in state)
 
 
-def test_a_model_that_nanogpt_would_compute_otherwise_is_not_exported(tmp_path: Path) -> None:
+def test_a_model_that_nanogpt_can_not_compute_exactly_is_not_exported(tmp_path: Path) -> None:
     folder = import_checkpoint(save(nanogpt_checkpoint(), tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
     config: GPT2Config = replace(folder.config, activation="gelu_new")
     write_model(folder.path, config, load_model(folder).state_dict(), None)
@@ -178,7 +178,7 @@ def test_a_model_without_training_state_is_exported_with_a_new_optimizer(tmp_pat
     torch.optim.AdamW([{"params": group} for group in groups]).load_state_dict(optimizer)
 
 
-def test_nanogpts_own_train_py_goes_on_from_the_export_as_from_the_original(shared: Path, tmp_path: Path) -> None:
+def test_nanogpts_train_py_resumes_from_the_export_as_from_the_original(shared: Path, tmp_path: Path) -> None:
     if "NANOGPT" not in os.environ:
         pytest.skip("NANOGPT does not name a checkout of karpathy/nanoGPT")
     text = (shared / "corpora/tinyshakespeare.txt").read_text()

@@ -1,4 +1,4 @@
-"""A nanoGPT checkpoint through the front door: what is said of it, training from it, and what is refused."""
+"""nanoGPT checkpoints by the command line: publishing, training, the model card, and what is refused."""
 
 import shutil
 from pathlib import Path
@@ -15,21 +15,21 @@ from .foreign_files import nanogpt_checkpoint, save
 ROUND = "--hub hub --repo-id me/model"
 
 
-def test_it_is_published_once(echoself: Cli, workspace: Path) -> None:
+def test_an_imported_checkpoint_is_published_once(echoself: Cli, workspace: Path) -> None:
     save(nanogpt_checkpoint(), workspace / "ckpt.pt")
     deployed = echoself(f"deploy {ROUND} --checkpoint *.pt")
     assert (deployed["deployed"], deployed["step"], deployed["model_dir"]) == ("true", "7", "echoself-model/checkpoint-7")
     assert echoself(f"deploy {ROUND} --checkpoint ckpt.pt")["deployed"] == "false"
 
 
-def test_the_card_says_where_the_model_comes_from(echoself: Cli, workspace: Path, shared: Path) -> None:
+def test_the_model_card_names_the_imported_file(echoself: Cli, workspace: Path, shared: Path) -> None:
     echoself(f"deploy {ROUND} --checkpoint {shared}/fixtures/nanogpt/bias_true/ckpt.pt")
     with open_hub("hub", None) as hub:
         card = Path(hub.api.hf_hub_download("me/model", "README.md")).read_text()
     assert "| Imported from | a nanoGPT checkpoint; max absolute logit difference 0.0e+00 |" in card
 
 
-def test_training_goes_on_from_it(
+def test_training_resumes_from_an_imported_checkpoint(
     echoself: Cli, workspace: Path, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "bins"
@@ -45,25 +45,25 @@ def test_training_goes_on_from_it(
     assert Path("echoself-model/checkpoint-45/model.safetensors").exists()
 
 
-def test_text_for_a_model_whose_vocabulary_nobody_knows_is_refused(
+def test_text_for_a_model_with_an_unknown_vocabulary_is_refused(
     echoself: Cli, workspace: Path, shared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     echoself(f"train --checkpoint {shared}/fixtures/nanogpt/bias_true/ckpt.pt --data docs/*.md", code=2)
     assert "The vocabulary of this model is unknown" in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_no_known_model_is_refused_by_its_tensors(
+def test_a_checkpoint_of_an_unknown_model_is_refused_with_its_tensors(
     echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save({"step": 3, "loss": 1.5, "model_state_dict": {"encoder.weight": torch.ones(2)}}, "model.pt")
     echoself(f"deploy {ROUND} --checkpoint model.pt", code=3)
-    said = capsys.readouterr().err
-    assert "its tensors are not those of a recognised model: 'encoder.weight'" in said
-    assert "older export" in said  # the layouts that are known
+    output = capsys.readouterr().err
+    assert "its tensors are not those of a recognised model: 'encoder.weight'" in output
+    assert "older export" in output  # the layouts that are known
     assert not (workspace / "echoself-model").exists()
 
 
-def test_a_glob_must_match_one(echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_pattern_must_match_one_path(echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a.pt", "b.pt"):
         (workspace / name).touch()
     echoself(f"deploy {ROUND} --checkpoint *.pt", code=3)

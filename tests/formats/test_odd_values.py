@@ -1,4 +1,4 @@
-"""An array in the place of each value that a checkpoint has: asked whether it is this or that, one has no answer."""
+"""An array in place of each value of a checkpoint: comparing one does not return a bool."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from .mutations import load, seeds
 
 
 def values_of(content: dict[Any, Any]) -> Iterator[tuple[dict[Any, Any], Any]]:
-    """Each dict in `content` with each of its keys, but for those of weights; of numbered ones the first."""
+    """Each dict in `content` with each of its keys, except those of weights; of numbered keys only the first."""
     for key, value in content.items():
         if isinstance(value, dict):
             yield from values_of(value)
@@ -25,7 +25,7 @@ def values_of(content: dict[Any, Any]) -> Iterator[tuple[dict[Any, Any], Any]]:
             break
 
 
-def test_where_an_array_is_in_the_place_of_a_value_the_file_is_read_or_refused(tmp_path: Path) -> None:
+def test_an_array_in_place_of_any_value_is_read_or_refused(tmp_path: Path) -> None:
     path, tried = tmp_path / "ckpt.pt", 0
     for start in seeds(tmp_path):
         content: Any = load(io.BytesIO(start))

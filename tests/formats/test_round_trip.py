@@ -1,5 +1,5 @@
-"""Every checkpoint layout there and back: as its program writes it, imported, published, loaded from the Hub by transformers
-with the logits of that program, pulled, and handed back in its own layout with not a bit changed."""
+"""Every checkpoint layout is imported, published, loaded from the Hub by transformers with the original's logits, pulled, and
+exported to its own layout, bit for bit the same."""
 
 import pickle
 import re
@@ -35,7 +35,7 @@ PREFIXES = ("", "_orig_mod.", "module.", "_orig_mod.module.", "module._orig_mod.
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint as its program has it, at `file`, and that program's own model with `weights`, which are under plain names.
+    """A checkpoint as its program has it, at `file`, and that program's model with `weights`, without name prefixes.
 
     `words` are what the user has to say besides. `characters` are its vocabulary, which lies at `meta`. `recorded` are
     (current_iteration, ids, logits) from the program itself.
@@ -78,7 +78,7 @@ def nanogpt_before_flash_attention() -> Source:
 
 
 def gpt2(layout: str, prefix: str) -> Source:
-    """nanoGPT's model in the file of another trainer, some of which leave `transformer.` out."""
+    """nanoGPT's model in the file of another trainer, some of which omit `transformer.`."""
     root = "" if prefix.endswith("module.") else "transformer."
     content = of_layout(layout, gpt2_weights(linear=True, prefix=prefix, root=root))
     words = "" if declares_heads(layout) else "--n-head 2"
@@ -175,7 +175,7 @@ def recorded_nanecho(shared: Path, name: str) -> Source:
 
 
 def untransposed(shared: Path) -> Source:
-    """What the existing converter makes of a nanoGPT checkpoint: whole, in the wrong order."""
+    """What EchoSelf's converter makes of a nanoGPT checkpoint: complete, but not transposed."""
     nanogpts = recorded_nanogpt(shared, "bias_true")
     path = shared / "fixtures/echoself_hub/untransposed/pytorch_model.bin"
     weights = torch.load(path, weights_only=True)
@@ -225,15 +225,15 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def from_hub(repo_id: str, *, remote_code: bool) -> Any:
-    stock, told = AutoModelForCausalLM.from_pretrained(repo_id, trust_remote_code=remote_code, output_loading_info=True)
-    assert not any(told.values())
+    stock, loading_info = AutoModelForCausalLM.from_pretrained(repo_id, trust_remote_code=remote_code, output_loading_info=True)
+    assert not any(loading_info.values())
     assert remote_code or type(stock) is GPT2LMHeadModel
     return stock.eval()
 
 
 @torch.no_grad()
 def check_logits(source: Source, stock: Any) -> None:
-    """At whatever iteration: NanEcho's logits depend on it."""
+    """Checked at several iterations, because NanEcho's logits depend on it."""
     original = source.original
     length, vocab_size = original.block_size, len(source.weights["lm_head.weight"])
     ids = torch.randint(vocab_size, (3, length), generator=torch.Generator().manual_seed(0))
@@ -255,7 +255,7 @@ def same(after: dict[str, Tensor], before: dict[str, Tensor]) -> None:
 
 
 def check_handed_back(source: Source) -> None:
-    """Weights, optimizer state, and for nanoGPT what its run goes on with."""
+    """Weights, optimizer state, and for nanoGPT the values that its run resumes with."""
     if isinstance(source.original, NanoGPT):
         back = torch.load("pulled/nanogpt/ckpt.pt", weights_only=True)
         same(back["model"], source.weights)
@@ -292,7 +292,7 @@ def named(kind: str, name: str) -> str:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_layout_goes_there_and_back(echoself: Cli, hub: str, workspace: Path, name: str) -> None:
+def test_a_layout_round_trips(echoself: Cli, hub: str, workspace: Path, name: str) -> None:
     source = SOURCES[name]()
     save(source.content, workspace / source.file)
     if letters := source.characters:
@@ -303,12 +303,12 @@ def test_a_layout_goes_there_and_back(echoself: Cli, hub: str, workspace: Path, 
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_a_real_checkpoint_goes_there_and_back(echoself: Cli, hub: str, shared: Path, name: str) -> None:
+def test_a_checkpoint_of_an_original_trainer_round_trips(echoself: Cli, hub: str, shared: Path, name: str) -> None:
     round_trip(echoself, hub, named("real", name), RECORDED[name](shared))
 
 
-def test_no_real_checkpoint_is_left_out(shared: Path) -> None:
-    """But for the one that is no checkpoint: tests/formats/test_diagnose_pickled_folder.py has it."""
+def test_every_recorded_checkpoint_is_tested(shared: Path) -> None:
+    """Except the one that is not a checkpoint, which is in tests/formats/test_diagnose_pickled_folder.py."""
     there = [
         path for path in (shared / "fixtures").rglob("*") if path.suffix in (".pt", ".bin") and "one_tensor" not in path.parts
     ]
@@ -317,7 +317,7 @@ def test_no_real_checkpoint_is_left_out(shared: Path) -> None:
 
 @pytest.mark.parametrize("door", ["pull", "deploy"])
 @pytest.mark.usefixtures("workspace")
-def test_a_pickled_model_of_transformers_goes_there_and_back(echoself: Cli, hub: str, door: str) -> None:
+def test_a_pickled_model_of_transformers_round_trips(echoself: Cli, hub: str, door: str) -> None:
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=257, n_positions=16, n_embd=8, n_layer=2, n_head=2)
     original: Any = GPT2LMHeadModel(config).eval()

@@ -1,4 +1,4 @@
-"""What a checkpoint holds is read as PyTorch and NumPy wrote it, and without loading PyTorch."""
+"""The content of a checkpoint is read as PyTorch and NumPy wrote it, without importing PyTorch."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from echoself_action.formats.torch_file.reader import read_torch_file
 from .foreign_files import nanogpt_checkpoint, save
 
 
-def test_every_tensor_is_the_one_that_pytorch_reads(tmp_path: Path) -> None:
+def test_tensors_equal_those_that_pytorch_loads(tmp_path: Path) -> None:
     numbers = torch.arange(24.0).view(4, 6)
     kinds = (torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
     tensors = {
@@ -37,7 +37,7 @@ def test_every_tensor_is_the_one_that_pytorch_reads(tmp_path: Path) -> None:
     assert [name for name in theirs if found[name].dtype != theirs[name].dtype] == []
 
 
-def test_numbers_of_numpy_are_read_and_its_arrays_left_out(tmp_path: Path) -> None:
+def test_numpy_scalars_are_read_and_arrays_ignored(tmp_path: Path) -> None:
     scalars = {"a": np.float64(1.5), "b": np.float32(-2), "c": np.int64(7), "d": np.bool_(True), "e": np.str_("text")}
     state = {"generator": np.random.default_rng(1).integers(9, size=600)}  # such as NumPy's own random state
     content = nanogpt_checkpoint() | {"scalars": scalars, "state": state, "bytes": b"\x00\xff"}

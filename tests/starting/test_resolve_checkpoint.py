@@ -1,4 +1,4 @@
-"""`checkpoint: auto` by the command line: which checkpoint is chosen, what is logged, which artifacts are not trusted."""
+"""`checkpoint` by the command line: which checkpoint is chosen, what is logged, which artifacts are not trusted."""
 
 import json
 import shutil
@@ -47,14 +47,14 @@ def test_auto_chooses_the_lowest_held_out_loss_and_logs_why(
     summary = (tmp_path / "summary.md").read_text()
     assert "## Imported step 5 of `latest_checkpoint.pt`" in summary
     assert "tensors match; max absolute logit difference" in summary
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for line in (
         "echoself-model: no complete checkpoint",
         "  a/best_model.pt: nanoGPT; step 7; held-out loss 3.0000",
         "  b/ckpt.pt uses posix.mkdir",
         "chosen: .training-progress/checkpoints/latest_checkpoint.pt, because it has the lowest recorded held-out loss, 2.0",
     ):
-        assert line in said
+        assert line in output
     assert not Path("pwned").exists()
 
 
@@ -117,13 +117,14 @@ def test_no_checkpoint_anywhere_is_exit_3_with_all_places(
     echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     echoself("pull", AUTO, code=3)
-    told = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert (
-        "checkpoint: auto found no usable checkpoint: echoself-model: no complete checkpoint; the working directory: no" in told
+        "checkpoint: auto found no usable checkpoint: echoself-model: no complete checkpoint; the working directory: no"
+        in output
     )
-    assert "artifacts: this job was not triggered by another run (workflow_run event)" in told
-    assert "the Hub: not searched, because repo_id is not set. Nothing was done." in told
-    assert "Train first" in told
+    assert "artifacts: this job was not triggered by another run (workflow_run event)" in output
+    assert "the Hub: not searched, because repo_id is not set. Nothing was done." in output
+    assert "Train first" in output
     assert not (workspace / "echoself-model").exists()
 
 
@@ -153,10 +154,10 @@ def test_a_checkpoint_in_an_artifact_of_the_triggering_run_is_copied(
     assert (outputs["model_dir"], outputs["deployed"]) == ("echoself-model/checkpoint-20", "true")
     assert {path.name for path in Path("echoself-model").iterdir()} == {"checkpoint-20", "report.html"}
     assert (Path(outputs["model_dir"]) / "training_state/optimizer.safetensors").is_file()
-    said = capsys.readouterr().out
-    assert "artifact 'old' of run 77 (training, success) has expired" in said
-    assert "artifact 'bad' of run 77 (training, success) has an entry '../ckpt.pt', which may be outside its folder" in said
-    assert TOKEN not in said
+    output = capsys.readouterr().out
+    assert "artifact 'old' of run 77 (training, success) has expired" in output
+    assert "artifact 'bad' of run 77 (training, success) has an entry '../ckpt.pt', which may be outside its folder" in output
+    assert TOKEN not in output
 
 
 def test_a_foreign_checkpoint_in_an_artifact_is_imported(echoself: Cli, workspace: Path, triggered: GitHub) -> None:
@@ -183,9 +184,9 @@ def test_a_job_without_permission_to_read_artifacts_is_exit_4(
 ) -> None:
     triggered.refuse["list"] = (403, {})
     echoself("pull", AUTO, code=4)
-    told = capsys.readouterr().err
-    assert "permissions: actions: read" in told
-    assert TOKEN not in told
+    output = capsys.readouterr().err
+    assert "permissions: actions: read" in output
+    assert TOKEN not in output
 
 
 def test_pull_imports_a_given_checkpoint(echoself: Cli, begun: Cli) -> None:
