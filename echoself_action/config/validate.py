@@ -11,7 +11,7 @@ from ..hub.cards.sections import SECTIONS, wrong_marks
 from ..hub.repo_id import MAX_REPO_ID, SCHEME, parse_source
 from .input_field import MODES, PUBLISHES, TRAINS
 from .input_types import REPO_ID_FORM
-from .inputs import AUTO, Inputs, form_of
+from .inputs import AUTO, Inputs, form_of, modes_of
 
 _DROP_ONE = "Remove one of the two."
 _SHOWN = 200  # characters of an invalid value
@@ -124,10 +124,12 @@ def contradictions(inputs: Inputs) -> list[Problem]:
 
 
 def suggestion(name: str) -> str:
-    """Advice for `name`, which is not an input."""
+    """Advice for `name`, which is not an input, or not one of the mode."""
     plain = name.lstrip("-").replace("-", "_")
     if plain == "hf_token":
         return "Other users of the machine can read a token in an argument list: set HF_TOKEN in the environment."
+    if plain in Inputs.model_fields:
+        return f"It is an input of {_either(modes_of(plain), 'and')}."
     close = get_close_matches(plain, Inputs.model_fields, 1)
     return f"Did you mean {close[0]}?" if close else "See the table of inputs in docs/inputs.md."
 
@@ -136,5 +138,5 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text):,} characters)"
 
 
-def _either(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"
+def _either(names: Sequence[str], conjunction: str = "or") -> str:
+    return f" {conjunction} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
