@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from .config.input_field import MODES
 from .config.inputs import NO_FLAGS, Inputs, modes_of, shown_default
 from .errors import MissingLocalHubError
 from .exit_codes import exit_code_of
+from .input_field import MODES
 from .report.github_actions import mask
 from .workspace import LOCAL_HUB
 

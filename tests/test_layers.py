@@ -24,7 +24,7 @@ LAYERS = (
     ("checkpoint",),
     ("native",),
     ("model", "corpus"),
-    ("config.input_field", "hub.repo_id", "libraries", "markdown", "workspace"),
+    ("hub.repo_id", "input_field", "libraries", "markdown", "workspace"),
     ("errors",),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, SecretStr
 
 from ..checkpoint.architectures import ArchitectureName, DimensionNames
 from ..formats.registry import EXPORTS_HELP, ExportName
+from ..input_field import MODES, PUBLISHES, READS_CORPUS, TRAINS, InputTable, Mode, declared, input_field
 from ..training.settings import PRESETS, PresetName, TrainingInputs
-from .input_field import MODES, PUBLISHES, READS_CORPUS, TRAINS, InputTable, Mode, declared, input_field
 from .input_types import (
     REPO_ID_FORM,
     REPO_NAMES,

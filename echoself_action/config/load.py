@@ -19,7 +19,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import InputError
-from .input_field import PUBLISHES
+from ..input_field import PUBLISHES
 from .inputs import DEFAULT_CONFIG, LAUNCH_INPUTS, Inputs
 from .mode_inputs import type_of
 from .validate import Problem, contradictions, field_problem, suggestion

@@ -9,7 +9,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from .input_field import MODES
+from ..input_field import MODES
 from .inputs import Inputs, modes_of, shown_default
 from .outputs import Outputs
 

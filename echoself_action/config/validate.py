@@ -9,7 +9,7 @@ from typing import Any
 from ..checkpoint.architectures import ARCHITECTURES, DEFAULT
 from ..hub.cards.sections import SECTIONS, wrong_marks
 from ..hub.repo_id import MAX_REPO_ID, SCHEME, parse_source
-from .input_field import MODES, PUBLISHES, TRAINS
+from ..input_field import MODES, PUBLISHES, TRAINS
 from .input_types import REPO_ID_FORM
 from .inputs import AUTO, Inputs, form_of, modes_of
 

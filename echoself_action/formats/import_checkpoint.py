@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Protocol
 
 from .. import evaluation
 from ..checkpoint.atomic import new_folder, set_aside
@@ -22,11 +23,21 @@ from ..training.optim.schedule import FLOOR, Schedule, cosine_schedule
 from ..training.training_state import TrainingState, write_moments, write_spare, write_state
 from .detect_layout import shown
 from .imported_model import ImportedModel
-from .registry import format_of, format_of_suffix, known_layouts
+from .registry import Format, format_of, format_of_suffix, known_layouts
 from .torch_file.reader import read_torch_file
 
 _GPT2_VOCABULARY, _PADDED = 50257, 50432  # nanoGPT pads to a multiple of 64; others of 128 and 256
 _SEED = 1337  # of nanoGPT's train.py, which does not record it
+
+
+class FormatReader(Protocol):
+    """The module that reads a format."""
+
+    def read(self, file: Any, n_head: int | None) -> ImportedModel:
+        """Convert `file`, the `TorchFile` of a `.pt`, or the path of a file with one of the format's `suffixes`.
+
+        Raises CheckpointError for a file that contradicts itself or records too little.
+        """
 
 
 def import_checkpoint(
@@ -68,7 +79,7 @@ def read_checkpoint_file(path: Path, note: Callable[[str], None], n_head: int | 
     The names of its tensors determine the architecture: trainers have saved several in one layout.
     """
     if by_suffix := format_of_suffix(path.suffix):
-        return by_suffix.read(path, n_head)
+        return _read(by_suffix, path, n_head)
     file = read_torch_file(path)
     note(file.description)
     recognised = format_of(file.layout.name, file.weights.keys())
@@ -80,7 +91,12 @@ def read_checkpoint_file(path: Path, note: Callable[[str], None], n_head: int | 
             "`transformer.`) and NanEcho (`token_embedding.weight`, `blocks.0.attn.qkv.weight`), in these layouts: "
             f"{known_layouts()}.",
         )
-    return recognised.read(file, n_head)
+    return _read(recognised, file, n_head)
+
+
+def _read(recognised: Format, file: Any, n_head: int | None) -> ImportedModel:
+    reader: FormatReader = recognised.load_reader()
+    return reader.read(file, n_head)
 
 
 def _write(source: ImportedModel, tokenizer: Tokenizer, final: Path, note: Callable[[str], None]) -> ModelFolder:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 if TYPE_CHECKING:
     from ..checkpoint.model_folder import ModelFolder
-    from .imported_model import ImportedModel
 
 PREFIXES = ("_orig_mod.", "module.")  # of torch.compile and of DistributedDataParallel, in either order
 
@@ -37,13 +36,6 @@ class Origin:
     layout: str
     fingerprint: str
     release: Callable[[], None] = lambda: None
-
-
-class FormatReader(Protocol):
-    """The module that reads a format. Both raise CheckpointError for a file that contradicts itself or says too little."""
-
-    def read(self, file: Any, n_head: int | None) -> "ImportedModel":
-        """Convert `file`, the `TorchFile` of a `.pt`, or the path of a file with one of the format's `suffixes`."""
 
 
 class FormatExporter(Protocol):
@@ -73,9 +65,9 @@ class Format:
     recognises: Callable[[str, Collection[str]], bool] = lambda _layout, _names: False
     suffixes: tuple[str, ...] = ()
 
-    def read(self, file: Any, n_head: int | None) -> "ImportedModel":
-        """As `FormatReader.read`."""
-        return cast(FormatReader, import_module(self.reader, __package__)).read(file, n_head)
+    def load_reader(self) -> Any:
+        """The module that reads this format, an `import_checkpoint.FormatReader`."""
+        return import_module(self.reader, __package__)
 
     def export(self, folder: "ModelFolder", output_dir: Path) -> tuple[Path, str]:
         """As `FormatExporter.export`."""

@@ -7,7 +7,7 @@ affect training and are not reported. A different tokenizer or model size is an 
 from collections.abc import Mapping
 from typing import Any
 
-from ..config.input_field import declared
+from ..input_field import declared
 from .optim.schedule import Schedule
 from .settings import TrainingSettings
 from .training_state import TrainingState

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Generic, Literal, Never, TypeVar
 
 from pydantic import BeforeValidator
 
-from ..config.input_field import READS_CORPUS, TRAINS, InputTable, input_field
+from ..input_field import READS_CORPUS, TRAINS, InputTable, input_field
 from .optim.optimizers import OptimizerName
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]

@@ -1,6 +1,6 @@
 /* Causal attention. Keys after the last one that a row of NR queries sees are skipped. */
 
-#include "gpt2_block.h"
+#include "block_job.h"
 
 #ifdef SUPPORTED
 

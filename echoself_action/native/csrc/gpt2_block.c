@@ -5,7 +5,7 @@
  * pass needs is stored. Products are of bf16; layer norm, softmax and the residual stream are in fp32.
  */
 
-#include "gpt2_block.h"
+#include "block_job.h"
 
 #ifdef SUPPORTED
 

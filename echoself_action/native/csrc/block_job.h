@@ -1,4 +1,4 @@
-/* What the files of the block share. */
+/* The job of a block and its buffers, which gpt2_block.c and attention.c share. */
 
 #pragma once
 
