@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import github_action_utils as actions
 
-from ..checkpoint.model_folder import ModelFolder
 from ..errors import EchoselfError, InputError, MissingTokenError
 from ..markdown import indented
+
+if TYPE_CHECKING:
+    from ..checkpoint.model_folder import ModelFolder
 
 MAX_SUMMARY_BYTES = 1_000_000  # GitHub rejects a summary larger than 1 MiB
 MAX_ANNOTATION = 4000  # characters; GitHub cuts at 4096
@@ -113,7 +116,7 @@ def _fork_advice() -> str:
     )
 
 
-def model_outputs(model: ModelFolder) -> dict[str, str]:
+def model_outputs(model: "ModelFolder") -> dict[str, str]:
     """The outputs that identify a model."""
     facts = model.metadata
     losses = {name: getattr(facts, name) if facts else None for name in ("train_loss", "val_loss", "best_val_loss")}
