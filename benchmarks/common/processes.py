@@ -6,13 +6,14 @@ import sys
 import uuid
 
 _MARK = "ECHOSELF_BENCHMARK"
-# Waits until the parent has ended, which closes the pipe; then kills what has the mark in its environment, until nothing has.
+# Waits until the parent has ended, which closes the pipe; then kills all processes with the mark in their environment, until
+# none was found for a second: during an execve, a process has no environment for a moment.
 _WATCHER = """
 import os, signal, sys, time
 mark = sys.argv[1].encode()
 sys.stdin.buffer.read()
-found = True
-while found:
+unmarked_sweeps = 0
+while unmarked_sweeps < 50:
     found = False
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -23,6 +24,7 @@ while found:
                 found = True
         except OSError:
             continue
+    unmarked_sweeps = 0 if found else unmarked_sweeps + 1
     time.sleep(0.02)
 """
 
