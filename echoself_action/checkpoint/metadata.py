@@ -24,14 +24,20 @@ class TokenizerFacts(_Facts):
 
 
 class DataFacts(_Facts):
-    """The corpus of the last run."""
+    """The corpus of the last run.
+
+    `val_digest` identifies its held-out text as token ids: losses of models with the same one are comparable. `leaked_bytes` is
+    the text that was left out of training because it is also held out. Both are None for older models.
+    """
 
     digest: str
+    val_digest: str | None = None
     patterns: list[str]
     documents: int | None = None
     val_documents: int | None = None
     train_tokens: int
     val_tokens: int
+    leaked_bytes: int | None = None
 
 
 class DatasetFacts(_Facts):

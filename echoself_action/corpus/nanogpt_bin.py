@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from .tokenizer import Tokenizer
-from .tokens import FORMAT, Ids, Tokens, hash_file, hash_text, id_dtype, map_ids
+from .tokens import FORMAT, Ids, Tokens, hash_file, hash_text, held_out_digest, id_dtype, map_ids
 
 _CHUNK = 1 << 22  # ids counted at a time
 
@@ -35,11 +35,15 @@ def nanogpt_tokens(files: Sequence[Path], tokenizer: Tokenizer) -> Tokens:
         train=train,
         val=val,
         digest=hash_text([FORMAT, "nanoGPT", tokenizer.digest, *contents]),
+        val_digest=held_out_digest(tokenizer, contents[1]),
         tokenizer=tokenizer,
         documents=documents + val_documents,
         val_documents=val_documents,
         bytes_train=None if lengths is None else int(lengths @ train_counts),
         bytes_val=None if lengths is None else int(lengths @ val_counts),
+        leaked_bytes=None,
+        leaked_paragraphs=None,
+        val_fraction=None,
         reused=True,
     )
 

@@ -28,7 +28,7 @@ from .nanogpt_bin import nanogpt_tokens
 from .readers import Kind, OnBadFile, kind_of, read_documents
 from .split import Segment, segments, split_position
 from .tokenizer import Tokenizer
-from .tokens import FORMAT, Ids, Tokens, hash_file, hash_text, id_dtype, map_ids
+from .tokens import FORMAT, Ids, Tokens, hash_file, hash_text, held_out_digest, id_dtype, map_ids
 
 _BATCH = 4_000_000  # characters tokenized at a time: bounds memory, and is enough for all cores
 
@@ -48,6 +48,9 @@ class _Meta:
 
     train: _Split
     val: _Split
+    val_sha256: str
+    leaked_bytes: int  # of text left out of training, because it is also held out
+    leaked_paragraphs: int
     warnings: list[str]  # about skipped content, repeated when the files are reused
 
 
@@ -83,11 +86,15 @@ def prepare_tokens(
         train=map_ids(folder / "train.bin", tokenizer),
         val=map_ids(folder / "val.bin", tokenizer),
         digest=digest,
+        val_digest=held_out_digest(tokenizer, meta.val_sha256),
         tokenizer=tokenizer,
         documents=meta.train.documents + meta.val.documents,
         val_documents=meta.val.documents,
         bytes_train=meta.train.bytes,
         bytes_val=meta.val.bytes,
+        leaked_bytes=meta.leaked_bytes,
+        leaked_paragraphs=meta.leaked_paragraphs,
+        val_fraction=val_fraction,
         reused=reused,
     )
 
@@ -133,7 +140,7 @@ def _write(
             _sync(val_file)
         if not train.documents or not val.documents:
             raise _empty_split(train, val, paths, val_fraction)
-        meta = _Meta(train, val, warnings)
+        meta = _Meta(train, val, hash_file(partial / "val.bin"), 0, 0, warnings)
         with (partial / "meta.json").open("w", encoding="utf-8") as file:
             json.dump(asdict(meta), file, indent=2)
             _sync(file)
@@ -213,7 +220,7 @@ def _read_meta(folder: Path, tokenizer: Tokenizer) -> _Meta | None:
     """The meta.json of an earlier run; None if it is missing, or if the token files have other sizes."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        read = _Meta(_Split(**meta["train"]), _Split(**meta["val"]), meta["warnings"])
+        read = _Meta(**meta | {"train": _Split(**meta["train"]), "val": _Split(**meta["val"])})
         sizes = [(folder / name).stat().st_size for name in ("train.bin", "val.bin")]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -20,11 +20,17 @@ FORMAT = "echoself tokens 1"
 
 @dataclass(frozen=True)
 class Tokens:
-    """A tokenized corpus. `digest` identifies ids, order and split, and seeds the batches."""
+    """A tokenized corpus. `digest` identifies ids, order and split, and seeds the batches.
+
+    `val_digest` identifies the held-out ids and their tokenizer: losses are comparable where it is the same, however the
+    training text has changed. `leaked_bytes` and `leaked_paragraphs` count the text that was left out of training because it is
+    also held out. They and `val_fraction` are None for token files, whose documents are unknown.
+    """
 
     train: Ids  # (n,) memory-mapped ids
     val: Ids
     digest: str
+    val_digest: str
     tokenizer: Tokenizer
     documents: int  # in both splits together
     val_documents: int
@@ -32,6 +38,9 @@ class Tokens:
         int | None
     )  # UTF-8 bytes of the text, for bits per byte; None if unknown, as for a .bin without byte-level tokenizer
     bytes_val: int | None
+    leaked_bytes: int | None
+    leaked_paragraphs: int | None
+    val_fraction: float | None
     reused: bool  # from the cache
 
 
@@ -65,6 +74,11 @@ def hash_file(path: Path) -> str:
             f"{path} can't be read ({error.strerror}), so the corpus was not read.",
             "Check its permissions, or remove it from `data`.",
         ) from None
+
+
+def held_out_digest(tokenizer: Tokenizer, val_sha256: str) -> str:
+    """The `val_digest` of Tokens. `val_sha256` is the SHA-256 (hex) of the held-out ids, as val.bin has them."""
+    return hash_text([FORMAT, "held out", tokenizer.digest, val_sha256])
 
 
 def hash_text(lines: Iterable[str]) -> str:

@@ -170,6 +170,8 @@ class Run:
             sequences_per_step=self.settings.sequences_per_step,
             dtype=self.precision.dtype_name,
             data_digest=self.data.tokens.digest,
+            val_digest=self.data.tokens.val_digest,
+            val_fraction=self.data.tokens.val_fraction,
         )
 
     def _metadata(self) -> Metadata:
@@ -188,11 +190,13 @@ class Run:
             tokenizer=TokenizerFacts(name=tokenizer.name, digest=tokenizer.digest, vocab_size=tokenizer.vocab_size),
             data=DataFacts(
                 digest=tokens.digest,
+                val_digest=tokens.val_digest,
                 patterns=list(self.data.patterns),
                 documents=tokens.documents,
                 val_documents=tokens.val_documents,
                 train_tokens=len(tokens.train),
                 val_tokens=len(tokens.val),
+                leaked_bytes=tokens.leaked_bytes,
             ),
             settings=self.settings.record()
             | {"computed_in": self.precision.dtype_name, "processes": self.process_group.world_size},

@@ -50,8 +50,8 @@ class TrainingState(BaseModel):
 
     `sequences_seen` is the position in the stream of batches. `weights_sha256` identifies the weights that the moments belong
     to; `moments_sha256` is the digest of the moments' file, or None. `loss_scale` is None unless in float16. `compiled` and
-    `native` are the kernels that computed the steps. These two and the last four fields are compared when a run is resumed, to
-    report what changed (config_diff.py).
+    `native` are the kernels that computed the steps. These two and the fields from `seed` on are compared when a run is
+    resumed, to report what changed (config_diff.py). Older checkpoints have no `val_digest` and no `val_fraction`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -68,6 +68,8 @@ class TrainingState(BaseModel):
     sequences_per_step: int
     dtype: str
     data_digest: str
+    val_digest: str = ""
+    val_fraction: float | None = None
 
 
 def write_moments(

@@ -261,3 +261,15 @@ def test_a_large_vocabulary_uses_four_bytes_per_id(chat_files: list[Path], tmp_p
     tokens = prepare(chat_files, large, cache)
     assert tokens.val.dtype == np.uint32
     assert large.decode(tokens.val).count("<|endoftext|>") == tokens.val_documents
+
+
+def test_the_held_out_text_has_a_digest_of_its_own(chat_files: list[Path], tokenizer: Tokenizer, tmp_path: Path) -> None:
+    copies = [Path(shutil.copy(path, tmp_path)) for path in chat_files]
+    first = prepare(copies, tokenizer, tmp_path / "cache")
+    assert prepare(copies, tokenizer, tmp_path / "cache").val_digest == first.val_digest
+    texts = [text for text in (f"document {i}" for i in range(100)) if not is_validation(text, 0.1)]
+    grown = prepare([*copies, *lines(tmp_path, texts)], tokenizer, tmp_path / "cache")
+    assert grown.digest != first.digest
+    bpe = make_tokenizer("bpe:260", lambda: iter(["to be or not to be " * 9] * 9))
+    others = [prepare(copies, tokenizer, tmp_path, 0.2), prepare(copies, bpe, tmp_path)]
+    assert len({first.val_digest, *(tokens.val_digest for tokens in others)}) == 3
