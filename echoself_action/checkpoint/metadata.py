@@ -1,5 +1,6 @@
 """training_metadata.json: how a model was trained. Model cards, job summaries and later runs are based on it."""
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,7 +98,13 @@ class Evaluation(_Facts):
 
 
 class Metadata(_Facts):
-    """Facts about a checkpoint. Losses are in nats per token. `run_id` is the same for all checkpoints of a model.
+    """Facts about a checkpoint. Losses are in nats per token. `bits_per_byte` is the validation loss in the unit that does not
+    depend on the tokenizer; `bytes_per_token`, the mean size of a predicted held-out token, converts losses to it, and is None
+    for models of other programs and of earlier versions. `train_loss` is the mean over the steps before the checkpoint (see
+    training/meters.py). `tokens_per_second` is the training speed of the run that wrote it: tokens of its steps by the time of
+    these steps, without evaluations, saves and compiling.
+
+    `run_id` is the same for all checkpoints of a model.
 
     `branched_from` is the step at which the decay phase of the learning rate started, and from whose checkpoint training
     resumes; `branch_end` the step at which the learning rate reaches 0. Both are None in the stable phase. `imported_from` is
@@ -114,6 +121,8 @@ class Metadata(_Facts):
     val_loss: float | None
     best_val_loss: float | None
     best_step: int | None
+    bytes_per_token: float | None = None
+    tokens_per_second: float | None = None
     architecture: ArchitectureName = "gpt2"
     parameters: int
     tokenizer: TokenizerFacts
@@ -130,9 +139,24 @@ class Metadata(_Facts):
     branch_end: int | None = None
     weights_sha256: str
 
+    @property
+    def bits_per_byte(self) -> float | None:
+        """`val_loss` in bits per byte."""
+        return bits_per_byte(self.val_loss, self.bytes_per_token)
+
+    @property
+    def best_bits_per_byte(self) -> float | None:
+        """`best_val_loss` in bits per byte."""
+        return bits_per_byte(self.best_val_loss, self.bytes_per_token)
+
     def write(self, folder: Path) -> None:
         with new_file(folder / METADATA_FILE) as file:
             file.write(self.model_dump_json(indent=2).encode() + b"\n")
+
+
+def bits_per_byte(nats_per_token: float | None, bytes_per_token: float | None) -> float | None:
+    """A loss in bits per byte of the text; None if the loss, or the mean size of its tokens, is unknown."""
+    return None if nats_per_token is None or not bytes_per_token else nats_per_token / math.log(2) / bytes_per_token
 
 
 def read_metadata(folder: Path) -> Metadata | None:

@@ -18,10 +18,13 @@ class Outputs:
     checkpoint: str = _output("Path of the newest checkpoint.")
     model_dir: str = _output("Path of the model folder to use or deploy: the best checkpoint, or the pulled one.")
     step: str = _output("Optimizer step of the model in model_dir.")
-    train_loss: str = _output("Training loss of the model in model_dir, nats per token.")
+    bits_per_byte: str = _output(
+        "Validation loss of the model in model_dir in bits per byte, which is comparable across tokenizers."
+    )
+    train_loss: str = _output("Training loss of the model in model_dir, nats per token: the mean over the last steps.")
     val_loss: str = _output("Validation loss of the model in model_dir, nats per token.")
     best_val_loss: str = _output("Lowest validation loss so far, nats per token.")
-    tokens_per_second: str = _output("Training throughput.")
+    tokens_per_second: str = _output("Training speed of the run, without evaluations, saves and compiling.")
     stopped_by: str = _output("What ended training: max_iters, max_minutes or signal.")
     winner: str = _output(
         "The candidate that is significantly better than all others, as it was given; empty if there is none."

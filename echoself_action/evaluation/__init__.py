@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .generation import sample, sample_from
-    from .loss import HeldOut, bits_per_byte, bits_per_byte_of
+    from .loss import HeldOut, bits_per_byte_of, bytes_per_token
     from .paired_bootstrap import Difference, LanguageModel, compare, difference, load_language_model, score
     from .parity import check_parity
 
@@ -17,8 +17,8 @@ __all__ = [
     "Difference",
     "HeldOut",
     "LanguageModel",
-    "bits_per_byte",
     "bits_per_byte_of",
+    "bytes_per_token",
     "check_parity",
     "compare",
     "difference",
@@ -32,8 +32,8 @@ _MODULE_OF = {
     "Difference": "paired_bootstrap",
     "HeldOut": "loss",
     "LanguageModel": "paired_bootstrap",
-    "bits_per_byte": "loss",
     "bits_per_byte_of": "loss",
+    "bytes_per_token": "loss",
     "check_parity": "parity",
     "compare": "paired_bootstrap",
     "difference": "paired_bootstrap",

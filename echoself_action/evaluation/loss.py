@@ -3,7 +3,6 @@
 It is in nats per token, or in bits per byte, which does not depend on the tokenizer.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..checkpoint.metadata import bits_per_byte
 from ..checkpoint.model_folder import ModelFolder
 from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..model import Model
@@ -82,25 +82,32 @@ class HeldOut:
         return [(batch[:, :-1], batch[:, 1:]) for batch in both]
 
 
-def bits_per_byte(
-    loss: float, tokenizer: Tokenizer, windows: Sequence[npt.NDArray[np.integer]], label_shift: int = 1
-) -> float | None:
-    """`loss` (nats per token) in bits per byte; None if nothing is predicted.
+def byte_count(tokenizer: Tokenizer, ids: npt.NDArray[np.integer]) -> int:
+    """The UTF-8 bytes of the text of `ids` (1-D). End-of-text tokens, which other tokenizers write differently, have none."""
+    text = tokenizer.decode(int(i) for i in ids if i != tokenizer.end_of_text_id)
+    return len(text.encode("utf-8", "replace"))
 
-    `windows` (1-D ids) are the text of the loss. The first `label_shift` ids of each are not predicted.
+
+def bytes_per_token(tokenizer: Tokenizer, windows: Sequence[npt.NDArray[np.integer]], label_shift: int = 1) -> float | None:
+    """The mean number of bytes of the predicted tokens of `windows` (1-D ids); None if nothing is predicted.
+
+    The first `label_shift` ids of a window are not predicted.
     """
     predicted = [window[label_shift:] for window in windows]
-    text = (tokenizer.decode(int(i) for i in ids if i != tokenizer.end_of_text_id) for ids in predicted)
-    size = sum(len(piece.encode("utf-8", "replace")) for piece in text)
-    return loss / math.log(2) * sum(map(len, predicted)) / size if size else None
+    size = sum(byte_count(tokenizer, ids) for ids in predicted)
+    return size / sum(map(len, predicted)) if size else None
 
 
 def bits_per_byte_of(folder: ModelFolder) -> float | None:
-    """The recorded validation loss of a checkpoint in bits per byte of the held-out text that is stored with it.
+    """The recorded validation loss of a checkpoint in bits per byte.
 
-    None if no loss was recorded or no held-out text is stored.
+    Checkpoints of earlier versions do not record the size of a token: it is computed from the held-out text that is stored with
+    them. None if no loss was recorded or no held-out text is stored.
     """
-    loss, windows = folder.metadata.val_loss if folder.metadata else None, read_held_out(folder.path)
-    if loss is None or not windows:
+    facts = folder.metadata
+    if facts is None or facts.val_loss is None:
         return None
-    return bits_per_byte(loss, load_tokenizer(folder.path), windows)
+    if facts.bytes_per_token:
+        return facts.bits_per_byte
+    windows = read_held_out(folder.path)
+    return bits_per_byte(facts.val_loss, bytes_per_token(load_tokenizer(folder.path), windows)) if windows else None

@@ -19,6 +19,7 @@ from ..checkpoint.model_folder import ModelFolder
 from ..checkpoint.weights import load_model
 from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..model import Model
+from .loss import byte_count
 
 RESAMPLES, _SEED = 10_000, 0
 _LOGITS_AT_ONCE, _DRAWS_AT_ONCE = 1 << 26, 1 << 20  # elements at a time, to limit memory
@@ -107,7 +108,7 @@ def score(language_model: LanguageModel, windows: Sequence[Ids], tokenizer: Toke
     losses = _window_losses(model, windows)
     seconds = time.perf_counter() - started
     shift = model.label_shift
-    sizes = [len(_text(own, window[shift:]).encode("utf-8", "replace")) for window in windows]
+    sizes = [byte_count(own, window[shift:]) for window in windows]
     return Scores(losses[:, 0], losses[:, 1], np.maximum(sizes, 1.0), seconds, own.digest)
 
 

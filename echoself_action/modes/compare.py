@@ -52,7 +52,12 @@ def run(inputs: CompareInputs | ReviewInputs) -> int:
         if inputs.promote == "better":
             outputs["tag"] = _promote(inputs, hub, winner)
     if ranking.winner:
-        outputs |= {"winner": ranking.winner.name, "val_loss": f"{ranking.winner.scores.loss:.6f}"}
+        scores = ranking.winner.scores
+        outputs |= {
+            "winner": ranking.winner.name,
+            "bits_per_byte": f"{scores.bits_per_byte:.6f}",
+            "val_loss": f"{scores.loss:.6f}",
+        }
     write_summary(comparison_summary(ranking, str(page)))
     set_outputs(outputs)
     return 0

@@ -119,7 +119,8 @@ def _fork_advice() -> str:
 def model_outputs(model: "ModelFolder") -> dict[str, str]:
     """The outputs that identify a model."""
     facts = model.metadata
-    losses = {name: getattr(facts, name) if facts else None for name in ("train_loss", "val_loss", "best_val_loss")}
+    names = ("bits_per_byte", "train_loss", "val_loss", "best_val_loss")
+    losses = {name: getattr(facts, name) if facts else None for name in names}
     return {
         "checkpoint": str(model.path),
         "model_dir": str(model.path),

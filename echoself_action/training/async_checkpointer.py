@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..checkpoint.model_folder import ModelFolder
+from ..checkpoint.model_folder import ModelFolder, read_model_folder, record
 from ..checkpoint.select import prune
 from ..errors import CheckpointError, is_out_of_memory
 from .run import Run, Snapshot
@@ -23,6 +23,7 @@ class AsyncCheckpointer:
     def __init__(self, output_dir: Path, keep: int, warn: Callable[[str], None]) -> None:
         self.output_dir, self.keep, self.warn = output_dir, keep, warn
         self.saved: ModelFolder | None = None
+        self._written: list[Path] = []
         self.longest_s = self.waited_s = 0.0
         self.last_at = time.monotonic()
         self._thread = ThreadPoolExecutor(1, "saver")
@@ -51,13 +52,22 @@ class AsyncCheckpointer:
             self._failed = error
             self.warn(f"{error.message} Training continues.")
 
-    def finish(self) -> ModelFolder:
-        """Wait for the last save and return its checkpoint. Raises CheckpointError if that save failed."""
+    def finish(self, **facts: object) -> ModelFolder:
+        """Wait for the last save and return its checkpoint. Raises CheckpointError if that save failed.
+
+        `facts` are recorded in the metadata of every checkpoint of this run that was kept.
+        """
         self.wait()
         self._thread.shutdown()
         if self._failed:
             raise self._failed
         assert self.saved
+        try:
+            for path in filter(Path.is_dir, self._written):
+                folder = record(read_model_folder(path), overwrite=True, **facts)
+                self.saved = folder if path == self.saved.path else self.saved
+        except CheckpointError as error:
+            self.warn(f"{error.message} The checkpoint keeps the facts that it was written with.")
         return self.saved
 
     def _write(self, snapshot: Snapshot) -> ModelFolder:
@@ -68,6 +78,7 @@ class AsyncCheckpointer:
             if not is_out_of_memory(error):
                 raise
             raise CheckpointError(f"{snapshot.path} was not written: out of memory ({error}).") from error
+        self._written.append(folder.path)
         try:
             prune(self.output_dir, self.keep)
         except OSError as error:

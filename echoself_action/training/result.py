@@ -15,9 +15,12 @@ LOG_FILE = "log.jsonl"  # in output_dir: one line per Progress
 
 @dataclass(frozen=True)
 class Progress:
-    """One logged step: one line of log.jsonl. `loss` is the mean since the previous line; `val_loss` is None if not evaluated.
+    """One logged step: one line of log.jsonl. `loss` is the mean over the last steps (see meters.py).
 
-    Losses are in nats per token. `elapsed_s` and `time_left_s` (an estimate) refer to this run.
+    Losses are in nats per token; `bits_per_byte` is `val_loss` in bits per byte. Both are None if the step was not evaluated.
+    `end_step` is the last planned step, or the last that is expected to fit into the time limit, if that is earlier.
+    `tokens_per_second` is the speed of the steps since the previous line. `elapsed_s` and `time_left_s` (an estimate) refer to
+    this run.
     """
 
     step: int
@@ -28,6 +31,7 @@ class Progress:
     tokens_per_second: float
     elapsed_s: float
     time_left_s: float
+    bits_per_byte: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,9 @@ class Callbacks:
 class Result:
     """The result of a run. `start_val_loss` is the validation loss of the model it resumed from; None for a new model.
 
-    `elapsed_s` includes `evaluating_s` (evaluations), `saving_s` (waiting for checkpoints) and `compiling_s` (torch.compile).
-    `mfu` is the model FLOPs utilisation (Chowdhery et al. 2022), None if the device's peak is unknown.
+    `tokens_per_second` is the speed of its steps, without evaluations, saves and compiling. `elapsed_s` includes `evaluating_s`
+    (evaluations), `saving_s` (waiting for checkpoints) and `compiling_s` (torch.compile). `mfu` is the model FLOPs utilisation
+    (Chowdhery et al. 2022), None if the device's peak is unknown.
     """
 
     latest: ModelFolder

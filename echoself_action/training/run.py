@@ -96,6 +96,8 @@ class Snapshot:
 class Run:
     """A model in training and its progress. Losses are in nats per token; `elapsed_s` counts all runs of the model.
 
+    `bytes_per_token` is the mean size of a predicted held-out token, `tokens_per_second` the speed of this run so far.
+
     `kernels` compute the forward and backward pass (chosen in init_or_resume.py). `loss_scale` is None unless in float16.
     """
 
@@ -114,6 +116,8 @@ class Run:
     val_loss: float | None = None
     best_val_loss: float | None = None
     best_step: int | None = None
+    bytes_per_token: float | None = None
+    tokens_per_second: float | None = None
     loss_scale: LossScale | None = None
     kernels: Kernels = "eager"
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -185,6 +189,8 @@ class Run:
             val_loss=self.val_loss,
             best_val_loss=self.best_val_loss,
             best_step=self.best_step,
+            bytes_per_token=self.bytes_per_token,
+            tokens_per_second=self.tokens_per_second,
             architecture=architecture_of(self.model.config).name,
             parameters=self.model.parameter_count(),
             tokenizer=TokenizerFacts(name=tokenizer.name, digest=tokenizer.digest, vocab_size=tokenizer.vocab_size),

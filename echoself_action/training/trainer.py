@@ -10,13 +10,14 @@ import torch
 
 from ..checkpoint.architectures import architecture_of
 from ..checkpoint.atomic import remove_leftovers
-from ..checkpoint.metadata import Evaluation
+from ..checkpoint.metadata import Evaluation, bits_per_byte
 from ..errors import TrainingError, is_out_of_memory
-from ..evaluation.loss import HeldOut
+from ..evaluation.loss import HeldOut, bytes_per_token
 from .async_checkpointer import AsyncCheckpointer
 from .compile import Compiler
 from .cpu.threads import Threads
 from .memory import keep_freed_memory, out_of_memory, release_freed_memory, smaller_batches
+from .meters import LossMeter, SpeedMeter
 from .optim.schedule import plan_decay
 from .precision import CudaThrottle
 from .result import LOG_FILE, Callbacks, Progress, Result, StoppedBy, StopRequest
@@ -62,12 +63,13 @@ class _Trainer:
         self.throttle = CudaThrottle(run.precision.device)
         self.tokens_per_step = settings.sequences_per_step * run.model.config.block_size
         self.held_out = HeldOut(run.data.tokens.val, run.model.config.block_size, settings.eval_tokens)
+        if run.process_group.is_main:
+            run.bytes_per_token = bytes_per_token(run.data.tokens.tokenizer, self.held_out.windows(), run.model.label_shift)
         self.checkpointer = AsyncCheckpointer(output_dir, settings.keep_checkpoints, callbacks.warn)
         self.loss_sum = torch.zeros((), device=run.precision.device)  # on the device, because reading it synchronises
         self.norm_sum = torch.zeros((), device=run.precision.device)
         self.steps_summed = 0
-        self.seconds_summed = 0.0  # in these steps, without evaluations and saves
-        self.stepping_s = 0.0  # the same over the whole run
+        self.loss_meter, self.speed = LossMeter(settings.log_interval), SpeedMeter(self.tokens_per_step)
         self.fastest_s = math.inf  # of a step
         self.evaluating_s = self.longest_evaluation_s = 0.0
         self.saved_step = run.step if run.step else None
@@ -78,9 +80,9 @@ class _Trainer:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.output_dir)
         stopped_by = self.take_steps()
-        tokens_per_second = (self.run.step - self.start_step) * self.tokens_per_step / self.stepping_s
+        tokens_per_second = self.speed.of_run
         return Result(
-            latest=self.checkpointer.finish(),
+            latest=self.checkpointer.finish(tokens_per_second=tokens_per_second),
             start_step=self.start_step,
             start_val_loss=self.start_val_loss,
             tokens_per_second=tokens_per_second,
@@ -113,7 +115,7 @@ class _Trainer:
                 self._step()
                 is_whole_step = self.throttle.after_step_submitted(self._is_report_step())
                 took = time.monotonic() - began
-                self.seconds_summed += took
+                self.speed.add(took)
                 self.fastest_s = min(self.fastest_s, took) if is_whole_step else self.fastest_s
                 stopped_by = self._reason_to_stop()
                 self._evaluate_log_save(stopped_by)
@@ -129,12 +131,15 @@ class _Trainer:
             return
         done, decay_start = run.step - self.start_step, run.schedule.decays_from(run.step)
         if done > 1 and settings.max_minutes and run.step != run.schedule.decay_start:
-            affordable = max(1, int(run.process_group.min(self._time_left() / self._seconds_per_step())))
+            affordable = max(1, int(run.process_group.min(self._time_left() / self.speed.seconds_per_step)))
             if affordable < (done * settings.decay / (1 - settings.decay) if decay_start is None else self.end_step - run.step):
                 self.end_step = run.step + affordable
                 self.out_of_time = True
                 run.schedule = run.schedule.with_decay(run.step if decay_start is None else decay_start, self.end_step)
         if run.step == run.schedule.decay_start and self.saved_step != run.step:
+            if self.steps_summed:  # the checkpoint records the loss of its own steps
+                self._measure_train_loss()
+                self._log(None)
             self._save()  # the stable checkpoint, from which the next run resumes
 
     def _step(self) -> None:
@@ -171,7 +176,7 @@ class _Trainer:
         self.steps_summed += 1
 
     def _reason_to_stop(self) -> StoppedBy | None:
-        late = self._time_left() <= self._seconds_per_step()
+        late = self._time_left() <= self.speed.seconds_per_step
         if self.run.step == self.start_step + 1:  # the first step includes warm-up, so its time is no estimate
             late = time.monotonic() >= self.deadline
         requested, late = self.run.process_group.any(self.stop.requested, late)
@@ -201,15 +206,16 @@ class _Trainer:
             )
         # after a signal there may be only seconds left, which the save needs
         if evaluates and stopped_by != "signal":
-            train_loss, val_loss = self._mean_loss(), self._held_out_loss()
+            self._measure_train_loss()
+            run.val_loss = val_loss = self._held_out_loss()
             improved = self._update_best(val_loss)
-            run.evaluations.append(Evaluation(step=run.step, train_loss=train_loss, val_loss=val_loss))
-            run.val_loss = val_loss
+            run.evaluations.append(Evaluation(step=run.step, train_loss=run.train_loss, val_loss=val_loss))
             self._log(val_loss)
             saves = saves or improved
         else:
             run.val_loss = None
             if saves or run.step % settings.log_interval == 0:
+                self._measure_train_loss()
                 self._log(None)
         if saves:
             self._save()
@@ -217,6 +223,7 @@ class _Trainer:
     def _save(self) -> None:
         run = self.run
         run.elapsed_s = self.elapsed_before + time.monotonic() - self.started
+        run.tokens_per_second = self.speed.of_run or None
         self.checkpointer.save(run)
         self.saved_step = run.step
 
@@ -226,10 +233,6 @@ class _Trainer:
         evaluating = self.longest_evaluation_s or self.held_out.positions / self.tokens_per_step * self.fastest_s / 2
         saving = self.checkpointer.longest_s or self.run.model.parameter_count() * 12 / 1e8  # weights and moments at 100 MB/s
         return self.deadline - time.monotonic() - _SAFETY_FACTOR * (evaluating + saving)
-
-    def _seconds_per_step(self) -> float:
-        done = self.run.step - self.start_step
-        return (self.stepping_s + self.seconds_summed) / max(1, done)
 
     def _update_best(self, val_loss: float) -> bool:
         run = self.run
@@ -246,10 +249,15 @@ class _Trainer:
         self.longest_evaluation_s = max(self.longest_evaluation_s, took)
         return self._require_finite(total / count, "validation loss")
 
-    def _mean_loss(self) -> float:
+    def _measure_train_loss(self) -> None:
+        """Read the loss of the steps since the last log line from the device. Collective."""
         self._require_finite(self.norm_sum.item(), "gradient norm")
         (total,) = self.run.process_group.sum(self.loss_sum.item())
-        return self._require_finite(total / self.run.process_group.world_size / max(1, self.steps_summed), "training loss")
+        total = self._require_finite(total / self.run.process_group.world_size, "training loss")
+        self.run.train_loss = self.loss_meter.add(total, self.steps_summed)
+        self.loss_sum.zero_()
+        self.norm_sum.zero_()
+        self.steps_summed = 0
 
     def _require_finite(self, value: float, name: str) -> float:
         if math.isfinite(value):
@@ -264,8 +272,7 @@ class _Trainer:
 
     def _log(self, val_loss: float | None) -> None:
         run = self.run
-        run.train_loss = self._mean_loss()
-        self.stepping_s += self.seconds_summed
+        assert run.train_loss is not None
         elapsed = time.monotonic() - self.started
         done = run.step - self.start_step
         remaining_s = (self.end_step - run.step) * (elapsed - self.compiler.seconds) / done
@@ -275,16 +282,13 @@ class _Trainer:
             loss=run.train_loss,
             val_loss=val_loss,
             lr=run.schedule.learning_rate(run.step - 1),
-            tokens_per_second=self.steps_summed * self.tokens_per_step / self.seconds_summed,
+            tokens_per_second=self.speed.of_line(),
             elapsed_s=elapsed,
             time_left_s=max(0.0, min(remaining_s, self.deadline - time.monotonic())),
+            bits_per_byte=bits_per_byte(val_loss, run.bytes_per_token),
         )
         if run.process_group.is_main:
             self._append_to_log(progress)
-        self.loss_sum.zero_()
-        self.norm_sum.zero_()
-        self.steps_summed = 0
-        self.seconds_summed = 0.0
         self.callbacks.progress(progress)
 
     def _append_to_log(self, progress: Progress) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import CheckpointError, TrainingError
 from echoself_action.evaluation.loss import HeldOut
 from echoself_action.model.gpt2 import GPT2Config
+from echoself_action.report.report_page import read_log
 from echoself_action.training.init_or_resume import new_run, resume_run
 from echoself_action.training.result import StopRequest, stop_on_signals
 from echoself_action.training.run import Data
@@ -245,10 +247,41 @@ def test_resume_with_the_training_state_of_other_weights_is_an_error(
 def test_log_has_one_line_per_logged_step(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
     train_fresh(tokens, small_config, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [5, 10, 15, 20]
-    assert ["val_loss" in line for line in lines] == [False, True, False, True]
+    assert [line["step"] for line in lines] == [5, 10, 15, 16, 20]  # step 16 is the stable checkpoint
+    assert ["val_loss" in line for line in lines] == [False, True, False, False, True]
+    assert all(("bits_per_byte" in line) == ("val_loss" in line) for line in lines)
     for line in lines:
         assert line.keys() >= {"step", "loss", "lr", "tokens_per_second", "elapsed_s"}
+
+
+def test_train_loss_is_the_mean_of_at_least_log_interval_steps(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    """Step 16 is logged because its checkpoint is saved, one step after a line: its loss is not that of a single step."""
+    train_fresh(tokens, small_config, tmp_path / "each", log_interval=1)
+    each = [line["loss"] for line in read_log(tmp_path / "each/log.jsonl")]
+    train_fresh(tokens, small_config, tmp_path / "some", log_interval=5)
+    logged = {int(line["step"]): line["loss"] for line in read_log(tmp_path / "some/log.jsonl")}
+    assert logged == pytest.approx(
+        {5: mean(each[:5]), 10: mean(each[5:10]), 15: mean(each[10:15]), 16: mean(each[10:16]), 20: mean(each[15:20])}
+    )
+    for folder in checkpoints(tmp_path / "some"):
+        assert folder.metadata
+        assert folder.metadata.train_loss == logged[folder.step]
+
+
+def test_all_checkpoints_of_a_run_record_its_speed_and_the_size_of_a_token(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    result = train_fresh(tokens, small_config, tmp_path, log_interval=20)
+    [line] = read_log(tmp_path / "log.jsonl")[-1:]
+    kept = [folder.metadata for folder in checkpoints(tmp_path)]
+    assert {facts and facts.tokens_per_second for facts in kept} == {result.tokens_per_second}
+    assert result.latest.metadata == kept[-1]
+    assert kept[-1]
+    assert kept[-1].bytes_per_token == pytest.approx(1, abs=0.01)  # the tokens are bytes; an end of text has none
+    assert line["bits_per_byte"] == kept[-1].bits_per_byte
+    assert line["bits_per_byte"] == pytest.approx(line["val_loss"] / math.log(2) / kept[-1].bytes_per_token)
 
 
 def test_keep_checkpoints_keeps_the_best_and_the_latest(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
