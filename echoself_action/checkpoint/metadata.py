@@ -10,6 +10,7 @@ from .architectures import ArchitectureName
 from .atomic import new_file
 
 METADATA_FILE = "training_metadata.json"
+BITS_PER_BYTE = "bits per byte"
 
 
 class _Facts(BaseModel):
@@ -75,8 +76,9 @@ class ParityFacts(_Facts):
 class Comparison(_Facts):
     """The comparison of a model with the previously published one, at the commit `against`, on the same held-out text.
 
-    `candidate` and `published` are losses in `unit`; `low` and `high` are the bounds of the 95 % confidence interval of their
-    difference.
+    `candidate` and `published` are losses in `unit`, which is bits per byte; earlier versions compared in nats per token. `low`
+    and `high` are the bounds of the 95 % confidence interval of their difference. `candidate_nats` and `published_nats` are in
+    nats per token, None if the tokenizers differ.
     """
 
     against: str
@@ -87,6 +89,8 @@ class Comparison(_Facts):
     unit: str
     windows: int
     tokens: int
+    candidate_nats: float | None = None
+    published_nats: float | None = None
 
 
 class Evaluation(_Facts):

@@ -135,8 +135,8 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
 
     gate: str = input_field(
         "Quality gate a model must pass before it is published, or a pull request in its review: `improved`, significantly "
-        "better than the published model on the same held-out text; `not_worse=X`, not worse than it by X or more; "
-        "`max_val_loss=X`, at most X nats per token; or `none`.",
+        "better than the published model on the same held-out text; `not_worse=X`, not worse than it by X nats per token or "
+        "more (bits per byte if the tokenizers differ); `max_val_loss=X`, at most X nats per token; or `none`.",
         (*PUBLISHES, "compare"),
         "improved",
         pattern=r"^(none|improved|(not_worse|max_val_loss)=[0-9]+(\.[0-9]+)?)$",

@@ -4,7 +4,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from ..checkpoint.metadata import Comparison
+from ..checkpoint.metadata import BITS_PER_BYTE, Comparison
 from ..checkpoint.model_folder import ModelFolder
 
 if TYPE_CHECKING:  # loads PyTorch, and verdicts are also used without a comparison
@@ -32,7 +32,7 @@ def judge_loss(gate: str, model: ModelFolder) -> Verdict:
     """
     loss = model.metadata.val_loss if model.metadata else None
     if loss is None and gate != "none":
-        return Verdict(False, f"the held-out loss of {model.path} is unknown, the maximum is {_number(gate):g}")
+        return Verdict(False, f"the held-out loss of {model.path} is unknown, the maximum is {_number(gate):g} nats per token")
     return judge_measured(gate, loss or 0)
 
 
@@ -42,22 +42,26 @@ def judge_measured(gate: str, loss: float) -> Verdict:
         return Verdict(True, "no gate is set")
     limit = _number(gate)
     if loss > limit:
-        return Verdict(False, f"the held-out loss is {loss:.4f}, above the maximum of {limit:g}")
-    return Verdict(True, f"the held-out loss is {loss:.4f}, within the maximum of {limit:g}")
+        return Verdict(False, f"the held-out loss is {loss:.4f} nats per token, above the maximum of {limit:g}")
+    return Verdict(True, f"the held-out loss is {loss:.4f} nats per token, within the maximum of {limit:g}")
 
 
 def judge_difference(gate: str, difference: "Difference", against: str) -> Verdict:
     """The verdict of a relative gate: the upper bound of the interval is below 0 (`improved`) or a margin (`not_worse=X`).
 
-    `against` is the commit of the published model.
+    The interval is in bits per byte. The margin is in nats per token if both models have the same tokenizer, else in bits per
+    byte. `against` is the commit of the published model.
     """
-    margin = 0.0 if gate == "improved" else _number(gate)
-    passed = difference.high < margin
     if gate == "improved":
+        passed = difference.high < 0
         reason = f"{'' if passed else 'not '}significantly better than the published model"
     else:
-        reason = f"{'not' if passed else 'may be'} worse than the published model by {margin:g} or more"
-    return Verdict(passed, f"{reason}: {difference}", Comparison(against=against, **asdict(difference)))
+        margin, high = _number(gate), difference.high_nats
+        passed = (difference.high if high is None else high) < margin
+        unit = "bits per byte" if high is None else "nats per token"
+        reason = f"{'not' if passed else 'may be'} worse than the published model by {margin:g} {unit} or more"
+    compared = Comparison(against=against, unit=BITS_PER_BYTE, **asdict(difference))
+    return Verdict(passed, f"{reason}: {difference}", compared)
 
 
 def _number(gate: str) -> float:

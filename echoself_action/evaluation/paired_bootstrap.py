@@ -1,15 +1,13 @@
 """Compares two models on the same held-out text: the difference of their losses with a 95 % confidence interval.
 
 Windows are resampled in pairs (paired bootstrap: Efron & Tibshirani 1993; Koehn 2004 for machine translation), so differences
-in difficulty between windows cancel out. Models with the same tokenizer are compared in nats per token, others in bits per
-byte.
+in difficulty between windows cancel out. Losses are compared in bits per byte, which does not depend on the tokenizer.
 """
 
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -44,25 +42,31 @@ def load_language_model(folder: ModelFolder) -> LanguageModel:
 class Difference:
     """The loss of a candidate minus that of the published model: below zero, the candidate is better.
 
-    `candidate` and `published` are the losses in `unit`. `low` and `high` are the bounds of the 95 % confidence interval of
-    their difference, from `windows` resampled windows. `tokens` is the number of tokens that the candidate predicted.
+    `candidate` and `published` are the losses in bits per byte. `low` and `high` are the bounds of the 95 % confidence interval
+    of their difference, from `windows` resampled windows. `tokens` is the number of tokens that the candidate predicted.
+    `candidate_nats`, `published_nats` and `high_nats` are the same in nats per token; None if the tokenizers differ.
     """
 
     candidate: float
     published: float
     low: float
     high: float
-    unit: Literal["nats per token", "bits per byte"]
     windows: int
     tokens: int
+    candidate_nats: float | None = None
+    published_nats: float | None = None
+    high_nats: float | None = None
 
     @property
     def mean(self) -> float:
         return self.candidate - self.published
 
     def __str__(self) -> str:
+        nats = (
+            "" if self.candidate_nats is None else f" ({self.candidate_nats:.4f} vs. {self.published_nats:.4f} nats per token)"
+        )
         return (
-            f"{self.candidate:.4f} vs. {self.published:.4f} {self.unit}, difference {self.mean:+.4f} "
+            f"{self.candidate:.4f} vs. {self.published:.4f} bits per byte{nats}, difference {self.mean:+.4f} "
             f"(95 % CI {self.low:+.4f} to {self.high:+.4f}; {self.windows} windows, {self.tokens:,} tokens)"
         )
 
@@ -114,18 +118,25 @@ def score(language_model: LanguageModel, windows: Sequence[Ids], tokenizer: Toke
 
 def difference(candidate: Scores, published: Scores) -> Difference:
     """The difference of two models, from their scores on the same windows."""
-    same = candidate.tokenizer == published.tokenizer
     predicted = (candidate.tokens > 0) & (published.tokens > 0)
-    ours, theirs = (_loss_and_size(scores, same)[predicted] for scores in (candidate, published))
+    ours, theirs = (np.column_stack([one.nats / math.log(2), one.bytes])[predicted] for one in (candidate, published))
     low, high = interval(ours, theirs)
-    return Difference(
+    found = Difference(
         candidate=float(_ratio(ours.sum(0))),
         published=float(_ratio(theirs.sum(0))),
         low=low,
         high=high,
-        unit="nats per token" if same else "bits per byte",
         windows=len(ours),
         tokens=int(candidate.tokens[predicted].sum()),
+    )
+    if candidate.tokenizer != published.tokenizer:
+        return found
+    ours, theirs = (np.column_stack([one.nats, one.tokens])[predicted] for one in (candidate, published))
+    return replace(
+        found,
+        candidate_nats=float(_ratio(ours.sum(0))),
+        published_nats=float(_ratio(theirs.sum(0))),
+        high_nats=interval(ours, theirs)[1],
     )
 
 
@@ -148,13 +159,6 @@ def interval(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], res
         differences.append(_ratio(counts @ ours) - _ratio(counts @ theirs))  # subtract last: exactly zero for equal models
     low, high = np.quantile(np.concatenate(differences), [0.025, 0.975])
     return float(low), float(high)
-
-
-def _loss_and_size(scores: Scores, per_token: bool) -> npt.NDArray[np.float64]:
-    """For each window, the summed loss and the number of tokens, or of bytes: (windows, 2)."""
-    if per_token:
-        return np.column_stack([scores.nats, scores.tokens])
-    return np.column_stack([scores.nats / math.log(2), scores.bytes])
 
 
 def _text(tokenizer: Tokenizer, ids: Ids) -> str:

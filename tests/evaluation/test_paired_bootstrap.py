@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from echoself_action.checkpoint.metadata import bits_per_byte
 from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.evaluation.gate import judge_difference
-from echoself_action.evaluation.loss import HeldOut
-from echoself_action.evaluation.paired_bootstrap import Ids, LanguageModel, compare, interval
+from echoself_action.evaluation.loss import HeldOut, bytes_per_token
+from echoself_action.evaluation.paired_bootstrap import Difference, Ids, LanguageModel, compare, interval
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.training.init_or_resume import new_run
 from echoself_action.training.result import StopRequest
@@ -57,8 +58,13 @@ def test_the_verdict_on_models_whose_order_is_known(
     difference = compare(first, second, windows)
     assert judge_difference("improved", difference, "commit").passed is improved
     assert difference.low <= difference.mean <= difference.high
-    for language_model, loss in ((first, difference.candidate), (second, difference.published)):
-        assert HeldOut(tokens.val, 32, 8192).loss(language_model.model) == pytest.approx(loss, abs=1e-5)
+    for language_model, loss, nats in (
+        (first, difference.candidate, difference.candidate_nats),
+        (second, difference.published, difference.published_nats),
+    ):
+        measured = HeldOut(tokens.val, 32, 8192).loss(language_model.model)
+        assert measured == pytest.approx(nats, abs=1e-5)
+        assert bits_per_byte(measured, bytes_per_token(tokens.tokenizer, windows)) == pytest.approx(loss, abs=1e-5)
 
 
 def test_the_false_positive_rate_for_equal_models_is_at_most_5_percent(
@@ -96,6 +102,21 @@ def test_not_worse_passes_a_model_within_its_margin(trained: GPT2, windows: list
     assert not judge_difference("not_worse=0.0001", difference, "").passed
 
 
+def test_the_margin_of_not_worse_is_in_nats_per_token_if_the_tokenizers_are_the_same() -> None:
+    difference = Difference(1.55, 1.5, 0.04, 0.06, 64, 4096, 3.3, 3.2, 0.12)
+    refused = judge_difference("not_worse=0.1", difference, "")
+    assert not refused.passed
+    assert (
+        "may be worse than the published model by 0.1 nats per token or more: 1.5500 vs. 1.5000 bits per byte" in refused.reason
+    )
+    assert "(3.3000 vs. 3.2000 nats per token)" in refused.reason
+    assert judge_difference("not_worse=0.13", difference, "").passed
+    other_tokenizer = replace(difference, candidate_nats=None, published_nats=None, high_nats=None)
+    passed = judge_difference("not_worse=0.1", other_tokenizer, "")
+    assert passed.passed
+    assert "by 0.1 bits per byte or more" in passed.reason
+
+
 def test_models_with_different_tokenizers_are_compared_in_bits_per_byte(
     trained: GPT2, windows: list[Ids], tokens: Tokens, tmp_path: Path
 ) -> None:
@@ -104,7 +125,7 @@ def test_models_with_different_tokenizers_are_compared_in_bits_per_byte(
     other = GPT2(replace(trained.config, vocab_size=bpe.vocab_size))
     other.initialise(1)
     difference = compare(LanguageModel(trained, tokens.tokenizer), LanguageModel(other, bpe), windows)
-    assert difference.unit == "bits per byte"
+    assert difference.candidate_nats is difference.high_nats is None
     assert difference.high < 0
     nats = HeldOut(tokens.val, 32, 8192).loss(trained)
     assert difference.candidate == pytest.approx(nats / np.log(2), rel=0.02)  # one byte per token

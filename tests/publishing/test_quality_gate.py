@@ -30,8 +30,9 @@ def test_a_worse_model_is_not_published_and_a_better_one_is_with_its_figures(ech
     assert facts.compared
     assert facts.compared.against == first["commit_sha"]
     assert facts.compared.high < 0
-    assert facts.compared.published == pytest.approx(float(worse["val_loss"]), abs=1e-4)
-    assert facts.compared.candidate == pytest.approx(float(better["val_loss"]), abs=1e-4)
+    assert facts.compared.published_nats == pytest.approx(float(worse["val_loss"]), abs=1e-4)
+    assert facts.compared.published == pytest.approx(float(worse["bits_per_byte"]), abs=1e-4)
+    assert facts.compared.candidate == pytest.approx(float(better["bits_per_byte"]), abs=1e-4)
     with open_hub("hub", None) as hub:
         card = Path(hub.api.hf_hub_download("me/model", "README.md")).read_text()
     assert "paired bootstrap over" in card

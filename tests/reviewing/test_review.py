@@ -111,7 +111,7 @@ def test_a_better_model_passes_and_its_comment_is_updated_after_a_new_commit(com
     assert message.content.count("| yes |") == 5
     assert "tensors match; max absolute logit difference" in message.content
     assert "which is not the corpus" not in message.content
-    assert re.search(r"significantly better than the published model: [\d.]+ vs. [\d.]+ nats per token", message.content)
+    assert re.search(r"significantly better than the published model: [\d.]+ vs. [\d.]+ bits per byte", message.content)
     assert "### [1]" in community.summary
 
     again = community.check()  # nothing has changed: nothing is checked, and no comment is written
