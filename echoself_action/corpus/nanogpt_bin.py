@@ -43,6 +43,7 @@ def nanogpt_tokens(files: Sequence[Path], tokenizer: Tokenizer) -> Tokens:
         bytes_val=None if lengths is None else int(lengths @ val_counts),
         leaked_bytes=None,
         leaked_paragraphs=None,
+        common_bytes=None,
         val_fraction=None,
         reused=True,
     )

@@ -9,8 +9,6 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from .readers import Document
-
 # of a segment, which is tokenized in one call: bounds its memory
 _SEGMENT_CHARACTERS = 1_000_000
 
@@ -30,31 +28,36 @@ def is_validation(text: str, fraction: float) -> bool:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A document of one split, or what is left of it."""
+
+    text: str
+    documents: int = 1  # 0 for the second and later parts of a document
+    continues: bool = False  # directly follows the piece before: same file, same split, nothing between them
+
+
+@dataclass(frozen=True)
 class Segment:
     """Text of one split that is tokenized in one call: one document, or adjacent passages of one file."""
 
     text: str
-    validation: bool
     documents: int
     ends: bool  # an end-of-text token follows; False if the text continues in the next segment
 
 
-def segments(documents: Iterable[Document], fraction: float) -> Iterator[Segment]:
-    """Documents in order; adjacent passages of a file that are in the same split are joined.
+def segments(pieces: Iterable[Piece]) -> Iterator[Segment]:
+    """The pieces of one split in order; those that continue each other are joined.
 
     They are joined before tokenization, because tokens at a boundary would differ from those of the whole text.
     """
     texts: list[str] = []
-    characters = 0
-    validation = False
-    for document in documents:
-        held_out = is_validation(document.text, fraction)
-        continues = document.continues and held_out == validation
-        if texts and not (continues and characters < _SEGMENT_CHARACTERS):
-            yield Segment("".join(texts), validation, len(texts), ends=not continues)
-            texts, characters = [], 0
-        texts.append(document.text)
-        characters += len(document.text)
-        validation = held_out
+    characters = documents = 0
+    for piece in pieces:
+        if texts and not (piece.continues and characters < _SEGMENT_CHARACTERS):
+            yield Segment("".join(texts), documents, ends=not piece.continues)
+            texts, characters, documents = [], 0, 0
+        texts.append(piece.text)
+        characters += len(piece.text)
+        documents += piece.documents
     if texts:
-        yield Segment("".join(texts), validation, len(texts), ends=True)
+        yield Segment("".join(texts), documents, ends=True)

@@ -4,7 +4,10 @@
                    meta.json             counts
 
 The format is nanoGPT's, whose own train.bin and val.bin are used unchanged. An end-of-text id follows each document, and
-each passage whose successor is in the other split.
+each passage whose successor is in the other split, or was left out of training because it is held out too (leaks.py).
+
+The training text is in the order of the files, by their content. The held-out text is in an order of its own, by its content
+only, so that its ids stay the same when other text of the corpus changes.
 """
 
 import fcntl
@@ -19,14 +22,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
 from ..errors import InputError
 from .nanogpt_bin import nanogpt_tokens
 from .readers import Kind, OnBadFile, kind_of, read_documents
-from .split import Segment, segments, split_position
+from .split import Segment, split_position
+from .split_corpus import split_corpus
 from .tokenizer import Tokenizer
 from .tokens import FORMAT, Ids, Tokens, hash_file, hash_text, held_out_digest, id_dtype, map_ids
 
@@ -51,6 +55,7 @@ class _Meta:
     val_sha256: str
     leaked_bytes: int  # of text left out of training, because it is also held out
     leaked_paragraphs: int
+    common_bytes: int  # of held-out text that is too common in the training text to be left out there
     warnings: list[str]  # about skipped content, repeated when the files are reused
 
 
@@ -94,6 +99,7 @@ def prepare_tokens(
         bytes_val=meta.val.bytes,
         leaked_bytes=meta.leaked_bytes,
         leaked_paragraphs=meta.leaked_paragraphs,
+        common_bytes=meta.common_bytes,
         val_fraction=val_fraction,
         reused=reused,
     )
@@ -133,14 +139,14 @@ def _write(
     shutil.rmtree(partial, ignore_errors=True)  # from a run that was killed
     partial.mkdir()
     try:
-        documents = read_documents(paths, on_bad_file, keep)
-        with (partial / "train.bin").open("wb") as train_file, (partial / "val.bin").open("wb") as val_file:
-            train, val = _tokenize(segments(documents, val_fraction), tokenizer, train_file, val_file)
-            _sync(train_file)
-            _sync(val_file)
+        with split_corpus(read_documents(paths, on_bad_file, keep), val_fraction, partial) as corpus:
+            train = _tokenize(corpus.train(), tokenizer, partial / "train.bin")
+            val = _tokenize(corpus.val(), tokenizer, partial / "val.bin")
+            leaks = corpus.leaks
         if not train.documents or not val.documents:
-            raise _empty_split(train, val, paths, val_fraction)
-        meta = _Meta(train, val, hash_file(partial / "val.bin"), 0, 0, warnings)
+            raise _empty_split(train, val, leaks.bytes, paths, val_fraction)
+        val_sha256 = hash_file(partial / "val.bin")
+        meta = _Meta(train, val, val_sha256, leaks.bytes, leaks.paragraphs, leaks.common_bytes, warnings)
         with (partial / "meta.json").open("w", encoding="utf-8") as file:
             json.dump(asdict(meta), file, indent=2)
             _sync(file)
@@ -151,23 +157,22 @@ def _write(
     return meta
 
 
-def _tokenize(
-    texts: Iterable[Segment], tokenizer: Tokenizer, train_file: BinaryIO, val_file: BinaryIO
-) -> tuple[_Split, _Split]:
-    train, val = _Split(), _Split()
+def _tokenize(texts: Iterable[Segment], tokenizer: Tokenizer, path: Path) -> _Split:
+    split = _Split()
     dtype = id_dtype(tokenizer)
     ending = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
     end_of_text = np.array(ending, dtype).tobytes()
-    for batch, all_ids in _encoded(_batches(texts), tokenizer):
-        for segment, ids in zip(batch, all_ids, strict=True):
-            split, file = (val, val_file) if segment.validation else (train, train_file)
-            file.write(ids.astype(dtype, copy=False).data)
-            split.tokens += len(ids) + segment.ends * len(ending)
-            split.documents += segment.documents
-            split.bytes += len(segment.text.encode())
-            if segment.ends:
-                file.write(end_of_text)
-    return train, val
+    with path.open("wb") as file:
+        for batch, all_ids in _encoded(_batches(texts), tokenizer):
+            for segment, ids in zip(batch, all_ids, strict=True):
+                file.write(ids.astype(dtype, copy=False).data)
+                split.tokens += len(ids) + segment.ends * len(ending)
+                split.documents += segment.documents
+                split.bytes += len(segment.text.encode())
+                if segment.ends:
+                    file.write(end_of_text)
+        _sync(file)
+    return split
 
 
 def _encoded(batches: Iterable[list[Segment]], tokenizer: Tokenizer) -> Iterator[tuple[list[Segment], list[Ids]]]:
@@ -196,8 +201,14 @@ def _batches(texts: Iterable[Segment]) -> Iterator[list[Segment]]:
         yield batch
 
 
-def _empty_split(train: _Split, val: _Split, paths: Sequence[Path], val_fraction: float) -> InputError:
+def _empty_split(train: _Split, val: _Split, leaked: int, paths: Sequence[Path], val_fraction: float) -> InputError:
     """The error for a corpus with an empty split; suggests a fraction for which neither is empty."""
+    if leaked:
+        return InputError(
+            f"The corpus has no training text: {val.documents:,} documents are held out for validation, and all text of the "
+            f"others ({leaked:,} bytes) is in them too, so it was left out of training. Nothing was trained.",
+            "Add text, and remove copies of the same text from `data`.",
+        )
     found = f"{train.documents + val.documents:,} documents with {train.bytes + val.bytes:,} bytes of text"
     missing = "training" if val.documents else "validation"
     # read again, because only a small corpus has an empty split

@@ -15,7 +15,7 @@ from .tokenizer import Tokenizer
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 
 # Part of every digest. Increase the number if the same corpus gives other ids than before.
-FORMAT = "echoself tokens 1"
+FORMAT = "echoself tokens 2"
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Tokens:
 
     `val_digest` identifies the held-out ids and their tokenizer: losses are comparable where it is the same, however the
     training text has changed. `leaked_bytes` and `leaked_paragraphs` count the text that was left out of training because it is
-    also held out. They and `val_fraction` are None for token files, whose documents are unknown.
+    also held out, `common_bytes` the held-out text that is so common in the training text that it was not (leaks.py). They and
+    `val_fraction` are None for token files, whose documents are unknown.
     """
 
     train: Ids  # (n,) memory-mapped ids
@@ -40,6 +41,7 @@ class Tokens:
     bytes_val: int | None
     leaked_bytes: int | None
     leaked_paragraphs: int | None
+    common_bytes: int | None
     val_fraction: float | None
     reused: bool  # from the cache
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from echoself_action.corpus.readers import Document, read_documents
-from echoself_action.corpus.split import Segment, is_validation, segments, split_position
+from echoself_action.corpus.readers import read_documents
+from echoself_action.corpus.split import Piece, Segment, is_validation, segments, split_position
 
 
 def test_split_positions_are_stable() -> None:
@@ -37,37 +37,21 @@ def test_documents_stay_in_their_split_as_a_file_grows(shakespeare: str, tmp_pat
     assert len(before) > 5
 
 
-def passages(*texts: str) -> list[Document]:
-    return [Document(text, "a.txt", continues=i > 0) for i, text in enumerate(texts)]
-
-
-def split_texts() -> tuple[list[str], list[str]]:
-    texts = [f"text {i}" for i in range(100)]
-    return (
-        [text for text in texts if not is_validation(text, 0.5)],
-        [text for text in texts if is_validation(text, 0.5)],
-    )
-
-
-def test_adjacent_passages_of_one_split_are_joined() -> None:
-    (a, b, c, *_), (v, *_) = split_texts()
-    assert list(segments(passages(a, b, v, c), 0.5)) == [
-        Segment(a + b, validation=False, documents=2, ends=True),
-        Segment(v, validation=True, documents=1, ends=True),
-        Segment(c, validation=False, documents=1, ends=True),
-    ]
+def test_adjacent_passages_are_joined() -> None:
+    pieces = [Piece("a"), Piece("b", continues=True), Piece("c"), Piece("d", continues=True)]
+    assert list(segments(pieces)) == [Segment("ab", documents=2, ends=True), Segment("cd", documents=2, ends=True)]
 
 
 def test_documents_of_different_files_are_not_joined() -> None:
-    (a, b, *_), _ = split_texts()
-    assert list(segments([*passages(a), *passages(b)], 0.5)) == [
-        Segment(a, validation=False, documents=1, ends=True),
-        Segment(b, validation=False, documents=1, ends=True),
-    ]
+    assert list(segments([Piece("a"), Piece("b")])) == [Segment("a", 1, ends=True), Segment("b", 1, ends=True)]
+
+
+def test_the_parts_of_a_document_count_once() -> None:
+    pieces = [Piece("a"), Piece("b", documents=0), Piece("c", continues=True)]
+    assert [segment.documents for segment in segments(pieces)] == [1, 1]
 
 
 def test_a_long_text_is_segmented_without_end_of_text() -> None:
-    (a, *_), _ = split_texts()
-    flow = list(segments(passages(*[a + "\n" * 10_000] * 250), 0.5))
+    flow = list(segments(Piece("a" + "\n" * 10_000, continues=i > 0) for i in range(250)))
     assert [stretch.ends for stretch in flow] == [False, False, True]
     assert sum(stretch.documents for stretch in flow) == 250

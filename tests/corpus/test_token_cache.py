@@ -14,7 +14,8 @@ from echoself_action.corpus import token_cache
 from echoself_action.corpus.char_vocab import character_tokenizer
 from echoself_action.corpus.globs import find_files
 from echoself_action.corpus.readers import read_documents
-from echoself_action.corpus.split import is_validation, segments, split_position
+from echoself_action.corpus.split import is_validation, split_position
+from echoself_action.corpus.split_corpus import split_corpus
 from echoself_action.corpus.token_cache import prepare_tokens
 from echoself_action.corpus.tokenizer import Tokenizer, make_tokenizer
 from echoself_action.corpus.tokens import Tokens, hash_file, require_block
@@ -38,16 +39,17 @@ def prepare(files: list[Path], tokenizer: Tokenizer, cache: Path, val_fraction: 
 
 
 def test_every_document_is_in_its_split_and_ends_with_end_of_text(
-    chat_files: list[Path], tokenizer: Tokenizer, cache: Path
+    shakespeare_file: Path, tokenizer: Tokenizer, tmp_path: Path, cache: Path
 ) -> None:
-    tokens = prepare(chat_files, tokenizer, cache)
-    documents = [document.text for document in read_documents(chat_files, "fail", pytest.fail)]
+    documents = [document.text for document in read_documents([shakespeare_file], "fail", pytest.fail)]
+    tokens = prepare(lines(tmp_path, documents), tokenizer, cache)
     for ids, held_out in ((tokens.train, False), (tokens.val, True)):
         texts = tokenizer.decode(ids).split("<|endoftext|>")
         assert texts.pop() == ""
         assert sorted(texts) == sorted(text for text in documents if is_validation(text, 0.1) == held_out)
     assert tokens.documents == len(documents)
     assert tokens.val_documents == sum(is_validation(text, 0.1) for text in documents)
+    assert tokens.leaked_bytes == 0
 
 
 def test_passages_of_a_long_file_are_joined_within_a_split(shakespeare_file: Path, tokenizer: Tokenizer, cache: Path) -> None:
@@ -85,8 +87,9 @@ def test_token_files_contain_the_ids_of_tokenizers_in_order(
     backend = character_tokenizer(characters)
     paths = sorted(files, key=hash_file)
     expected: dict[bool, list[int]] = {True: [], False: []}
-    for segment in segments(read_documents(paths, "fail", pytest.fail), 0.1):
-        expected[segment.validation] += backend.encode(segment.text).ids
+    with split_corpus(read_documents(paths, "fail", pytest.fail), 0.1, tmp_path) as corpus:
+        for held_out, parts in ((False, corpus.train()), (True, corpus.val())):
+            expected[held_out] += [i for part in parts for i in backend.encode(part.text).ids]
     for batch in (10**9, 10_000, 1):
         monkeypatch.setattr(token_cache, "_BATCH", batch)
         tokens = prepare(files, Tokenizer(backend, None, "characters"), cache / str(batch))
@@ -182,7 +185,8 @@ def test_a_killed_run_leaves_no_cache_entry(large_corpus: Path, tokenizer: Token
     assert not list(cache.glob("*/meta.json"))
     tokens = prepare([large_corpus], tokenizer, cache)
     assert not tokens.reused
-    assert (tokens.bytes_train or 0) + (tokens.bytes_val or 0) == large_corpus.stat().st_size
+    sizes = tokens.bytes_train, tokens.bytes_val, tokens.leaked_bytes
+    assert sum(size or 0 for size in sizes) == large_corpus.stat().st_size
     assert not list(cache.glob("*.partial"))
 
 
@@ -273,3 +277,23 @@ def test_the_held_out_text_has_a_digest_of_its_own(chat_files: list[Path], token
     bpe = make_tokenizer("bpe:260", lambda: iter(["to be or not to be " * 9] * 9))
     others = [prepare(copies, tokenizer, tmp_path, 0.2), prepare(copies, bpe, tmp_path)]
     assert len({first.val_digest, *(tokens.val_digest for tokens in others)}) == 3
+
+
+def test_held_out_ids_stay_the_same_when_other_text_of_the_corpus_changes(
+    shakespeare: str, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    size = len(shakespeare) // 8
+    for i in range(8):
+        (tmp_path / f"{i}.txt").write_text(shakespeare[i * size : (i + 1) * size], encoding="utf-8")
+    first = prepare(sorted(tmp_path.glob("*.txt")), tokenizer, tmp_path / "cache")
+    changed = 0
+    for path in sorted(tmp_path.glob("*.txt")):
+        documents = [document.text for document in read_documents([path], "fail", pytest.fail)]
+        if not is_validation(documents[0], 0.1) and not is_validation("New. " + documents[0], 0.1):
+            path.write_text("New. " + "".join(documents), encoding="utf-8")
+            changed += 1
+    assert changed >= 4
+    second = prepare(sorted(tmp_path.glob("*.txt")), tokenizer, tmp_path / "cache")
+    assert second.digest != first.digest
+    assert second.val_digest == first.val_digest
+    assert np.array_equal(second.val, first.val)
