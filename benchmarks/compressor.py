@@ -3,9 +3,9 @@
     pip install pyppmd
     python benchmarks/compressor.py [--corpus FOLDER_OR_FILE ...] [--model FOLDER] [--orders 4-12] [--memory 256]
 
-The split is this package's own. PPMd gets the training text followed by the held-out text; the bytes that the second adds to the
-size of the first are its figure. It adapts while it reads the held-out text, which a trained model does not. `--model` adds the
-figure of a model folder on the same text: the whole of it, in fp32.
+The split is this package's own. PPMd gets the training text followed by the held-out text; the bytes that the second adds to
+the size of the first are its figure. It adapts while it reads the held-out text, which a trained model does not. `--model` adds
+the figure of a model folder on the same text: the whole of it, in fp32.
 """
 
 import argparse
