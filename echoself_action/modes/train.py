@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..checkpoint.architectures import ARCHITECTURES, DEFAULT
 from ..checkpoint.model_folder import ModelFolder
@@ -13,13 +12,13 @@ from ..config.outputs import set_outputs
 from ..errors import INTERRUPTED, InputError
 from ..evaluation.generation import sample
 from ..hub.secrets import without_secrets
-from ..model import ModelConfig
 from ..native.gpt2_block import why_not as why_not_native
 from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary import loss_text, training_summary
 from ..report.log import ProgressPrinter, note, part, show_sample, warn
 from ..report.report_page import write_page
 from ..starting.resume import set_aside_other_runs, starting_point
+from ..starting.sizing import new_config
 from ..starting.tokenize_corpus import corpus_tokens
 from ..training.distributed.process_group import join_process_group
 from ..training.init_or_resume import new_run, resume_run
@@ -61,15 +60,16 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
     """Resume from `start`, or train a new model if it is None. `started` is when the job began (time.monotonic())."""
     if start:
         start = _with_dropout(inputs, _require_same_shape(inputs, start))
-    settings = inputs.training_settings(_default_optimizer(inputs, start))
     with part("Corpus"):
         data = Data(corpus_tokens(inputs, start), inputs.data)
+    config = start.config if start else new_config(inputs, data.tokens)
+    settings = inputs.training_settings(_default_optimizer(inputs, start), config)
     device = choose_device(settings).type
     with part("Training"), stop_on_signals() as stop, join_process_group(device) as process_group, ProgressPrinter() as printer:
         if start:
             training = resume_run(start, data, settings, note, process_group)
         else:
-            training = new_run(_new_config(inputs, data.tokens.tokenizer.vocab_size), data, settings, process_group)
+            training = new_run(config, data, settings, process_group)
         set_aside_other_runs(inputs.output_dir, start)
         _log_start(training)
         result = train(training, inputs.output_dir, stop, Callbacks(printer, warn, note), started)
@@ -89,14 +89,6 @@ def report_training(inputs: TrainInputs, trained: Trained) -> dict[str, str]:
         "stopped_by": trained.result.stopped_by,
         "report": str(page),
     }
-
-
-def _new_config(inputs: TrainInputs, vocab_size: int) -> ModelConfig:
-    shape: dict[str, Any] = {name: inputs.size(name) for name in ("block_size", "n_layer", "n_head", "n_embd", "dropout")}
-    shape |= {"vocab_size": vocab_size, "bias": inputs.bias is not False}
-    architecture = ARCHITECTURES[inputs.architecture or DEFAULT.name]
-    options = {name: getattr(inputs, name) for name in architecture.own_inputs}
-    return architecture.config.new_config(shape, options, inputs.size("max_iters"))
 
 
 def _default_optimizer(inputs: TrainInputs, start: ModelFolder | None) -> OptimizerName:

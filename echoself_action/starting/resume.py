@@ -93,7 +93,7 @@ def _local_checkpoint(inputs: Inputs) -> ModelFolder | None:
     return None if inputs.resume == "never" else _newest_undamaged(inputs.output_dir, inputs.size("max_iters"))
 
 
-def _newest_undamaged(output_dir: Path, max_iters: int) -> ModelFolder | None:
+def _newest_undamaged(output_dir: Path, max_iters: int | None) -> ModelFolder | None:
     """The checkpoint to resume from in `output_dir` with matching checksums; None if there is no checkpoint.
 
     Raises CheckpointError if there are checkpoints and all are damaged.

@@ -177,7 +177,7 @@ def _choose_kernels(run: Run, parts: int) -> Kernels:
 
 
 def _new_schedule(step: int, settings: TrainingSettings) -> Schedule:
-    warmup = settings.max_iters // 20 if settings.warmup is None else settings.warmup
+    warmup = (settings.max_iters or 0) // 20 if settings.warmup is None else settings.warmup
     if settings.total_iters:
         return cosine_schedule(step, settings.total_iters, warmup, settings.learning_rate)
     return wsd_schedule(step, warmup, settings.learning_rate)

@@ -16,6 +16,7 @@ from ..evaluation.loss import HeldOut, bytes_per_token
 from .async_checkpointer import AsyncCheckpointer
 from .compile import Compiler
 from .cpu.threads import Threads
+from .intervals import NEVER, fitted, intervals_of
 from .memory import keep_freed_memory, out_of_memory, release_freed_memory, smaller_batches
 from .meters import LossMeter, SpeedMeter
 from .optim.schedule import plan_decay
@@ -24,6 +25,7 @@ from .result import LOG_FILE, Callbacks, Progress, Result, StoppedBy, StopReques
 from .run import Run
 from .train_step import Stepper
 
+_FITS_INTERVALS_AFTER = (3, 10, 30, 100)  # steps of a run
 _SAFETY_FACTOR = 1.5  # on the measured time of the last evaluation and save
 
 
@@ -52,10 +54,11 @@ class _Trainer:
         settings = run.settings
         self.started = time.monotonic()
         self.deadline = started + settings.max_minutes * 60 if settings.max_minutes and run.process_group.is_main else math.inf
-        self.start_step, self.end_step = run.step, run.step + settings.max_iters
+        self.start_step, self.end_step = run.step, run.step + (settings.max_iters or NEVER)
         run.schedule = plan_decay(run.schedule, run.step, settings.max_iters, settings.decay)
         if run.schedule.decays_from(run.step) is not None:
             self.end_step = min(self.end_step, run.schedule.end)
+        self.intervals = intervals_of(settings)
         self.elapsed_before = run.elapsed_s
         self.threads = Threads(len(run.optimizer.parts))
         self.stepper = Stepper(run, run.batches(), self.threads)
@@ -69,7 +72,7 @@ class _Trainer:
         self.loss_sum = torch.zeros((), device=run.precision.device)  # on the device, because reading it synchronises
         self.norm_sum = torch.zeros((), device=run.precision.device)
         self.steps_summed = 0
-        self.loss_meter, self.speed = LossMeter(settings.log_interval), SpeedMeter(self.tokens_per_step)
+        self.loss_meter, self.speed = LossMeter(settings.log_interval or 10), SpeedMeter(self.tokens_per_step)
         self.fastest_s = math.inf  # of a step
         self.evaluating_s = self.longest_evaluation_s = 0.0
         self.saved_step = run.step if run.step else None
@@ -117,6 +120,8 @@ class _Trainer:
                 took = time.monotonic() - began
                 self.speed.add(took)
                 self.fastest_s = min(self.fastest_s, took) if is_whole_step else self.fastest_s
+                if run.step - self.start_step in _FITS_INTERVALS_AFTER:
+                    self._fit_intervals()
                 stopped_by = self._reason_to_stop()
                 self._evaluate_log_save(stopped_by)
         return stopped_by
@@ -141,6 +146,15 @@ class _Trainer:
                 self._measure_train_loss()
                 self._log(None)
             self._save()  # the stable checkpoint, from which the next run resumes
+
+    def _fit_intervals(self) -> None:
+        """Choose the intervals that are not set, by how many steps this run is expected to take."""
+        time_left, step_s, evaluation_s = self._time_left(), self.fastest_s, self._evaluation_s()
+        group = self.run.process_group
+        affordable, step_s, evaluation_s = (group.min(value) for value in (time_left / step_s, step_s, evaluation_s))
+        done = self.run.step - self.start_step
+        steps = min(self.end_step - self.start_step, done + max(0.0, affordable))
+        self.intervals = fitted(self.intervals, self.run.settings, steps, step_s, evaluation_s)
 
     def _step(self) -> None:
         run = self.run
@@ -190,16 +204,14 @@ class _Trainer:
 
     def _is_report_step(self) -> bool:
         """Whether this step is due to be evaluated, saved or logged, by its number."""
-        settings, step = self.run.settings, self.run.step
-        intervals = settings.eval_interval, settings.checkpoint_interval, settings.log_interval
-        return step >= self.end_step or any(step % interval == 0 for interval in intervals)
+        return self.run.step >= self.end_step or self.intervals.are_due(self.run.step)
 
     def _evaluate_log_save(self, stopped_by: StoppedBy | None) -> None:
         """Evaluate, log and save after a step, as far as they are due."""
         run, settings = self.run, self.run.settings
         last = stopped_by is not None
-        evaluates = last or run.step % settings.eval_interval == 0
-        saves = last or run.step % settings.checkpoint_interval == 0
+        evaluates = last or run.step % self.intervals.evaluate == 0
+        saves = last or run.step % self.intervals.save == 0
         if settings.checkpoint_minutes:
             (saves,) = run.process_group.any(
                 saves or time.monotonic() - self.checkpointer.last_at >= 60 * settings.checkpoint_minutes
@@ -214,7 +226,7 @@ class _Trainer:
             saves = saves or improved
         else:
             run.val_loss = None
-            if saves or run.step % settings.log_interval == 0:
+            if saves or run.step % self.intervals.log == 0:
                 self._measure_train_loss()
                 self._log(None)
         if saves:
@@ -229,10 +241,20 @@ class _Trainer:
 
     def _time_left(self) -> float:
         """Seconds left for steps: time to the deadline, minus the expected time of the last evaluation and save."""
-        # a forward pass is a third of a step's work; half leaves a margin
-        evaluating = self.longest_evaluation_s or self.held_out.positions / self.tokens_per_step * self.fastest_s / 2
+        evaluating = self._evaluation_s()
         saving = self.checkpointer.longest_s or self.run.model.parameter_count() * 12 / 1e8  # weights and moments at 100 MB/s
         return self.deadline - time.monotonic() - _SAFETY_FACTOR * (evaluating + saving)
+
+    def _evaluation_s(self) -> float:
+        """The expected time of an evaluation."""
+        # a forward pass is a third of a step's work; half leaves a margin
+        return self.longest_evaluation_s or self.held_out.positions / self.tokens_per_step * self.fastest_s / 2
+
+    def _expected_end(self) -> int:
+        """The step that this run will end at: the planned one, or the one that its time allows."""
+        if self.run.settings.max_iters or self.end_step < NEVER or self.deadline == math.inf:
+            return self.end_step
+        return self.run.step + max(0, int(self._time_left() / self.speed.seconds_per_step))
 
     def _update_best(self, val_loss: float) -> bool:
         run = self.run
@@ -278,7 +300,7 @@ class _Trainer:
         remaining_s = (self.end_step - run.step) * (elapsed - self.compiler.seconds) / done
         progress = Progress(
             step=run.step,
-            end_step=self.end_step,
+            end_step=self._expected_end(),
             loss=run.train_loss,
             val_loss=val_loss,
             lr=run.schedule.learning_rate(run.step - 1),

@@ -56,7 +56,8 @@ def test_a_new_causal_nanecho_is_trained_published_and_resumed(tmp_path: Path) -
         (tmp_path / f"data/{number}.md").write_text(f"The echo number {number} answers itself. " * 40)
     where = ("--repo-id", REPO, "--hub", tmp_path / "hub", "--output-dir", tmp_path / "out")
     sizes = ("--n-layer", 4, "--n-head", 2, "--n-embd", 16, "--block-size", 16, "--batch-size", 4, "--tokenizer", "bytes")
-    steps = ("--max-iters", 10, "--eval-interval", 5, "--checkpoint-interval", 5, "--data", tmp_path / "data/*.md")
+    steps: tuple[object, ...] = ("--preset", "ci", "--max-iters", 10, "--eval-interval", 5, "--checkpoint-interval", 5)
+    steps += ("--data", tmp_path / "data/*.md")
     new = ("--architecture", "nanecho", "--persona-dimensions", "calm,curious")
     assert echoself("cycle", *where, *sizes, *steps, *new) == 0
     assert echoself("cycle", *where, "--batch-size", 4, *steps) == 0

@@ -91,7 +91,7 @@ def test_the_newest_checkpoint_in_output_dir_comes_first(echoself: Cli, begun: C
 
 def test_training_resumes_from_the_file_that_auto_found(echoself: Cli, workspace: Path) -> None:
     save(nanogpt_checkpoint(vocab_size=257), Path("nanoGPT/out/ckpt.pt"))
-    outputs = echoself("train --max-iters 3 --batch-size 4 --eval-interval 3 --device cpu --tokenizer bytes", AUTO)
+    outputs = echoself("train --preset ci --max-iters 3 --batch-size 4 --eval-interval 3 --device cpu --tokenizer bytes", AUTO)
     assert outputs["checkpoint"] == "echoself-model/checkpoint-10"
 
 
