@@ -149,7 +149,7 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         form="Use improved, not_worse=X such as not_worse=0.01, max_val_loss=X such as max_val_loss=3.5, or none.",
     )
     gate_fails_job: bool = input_field(
-        "Fail the job if the gate refuses the model, or if a reviewed pull request is refused.", (*PUBLISHES, "compare"), True
+        "Fail the job if the gate refuses the model, or if a reviewed pull request is refused.", (*PUBLISHES, "compare"), False
     )
     upload_training_state: bool = input_field(
         "Publish the training state to the branch training-state, so that another job can resume exactly.", PUBLISHES, True

@@ -104,6 +104,21 @@ class TrainingInputs(_Table[Unset]):
     checkpoint_minutes: float = input_field(
         "Maximum minutes between checkpoints, 0 to save by checkpoint_interval only.", TRAINS, 15, ge=0
     )
+    early_stopping: float = input_field(
+        "Start the decay phase early if the validation loss is above the lowest of this run by this fraction of it in two "
+        "evaluations in a row. 0 to disable. Not used with total_iters.",
+        TRAINS,
+        0.03,
+        ge=0,
+    )
+    patience: int = input_field(
+        "Number of runs in a row without a lower validation loss on an unchanged corpus after which no more steps are trained "
+        "(`result` is `converged`). 0 to disable.",
+        TRAINS,
+        5,
+        ge=0,
+    )
+    force: bool = input_field("Train even if the model has converged on this corpus.", TRAINS, False)
     log_interval: int | None = input_field("Steps between log lines.", TRAINS, shown="preset", ge=1)
     keep_checkpoints: int = input_field(
         "Number of checkpoints to keep. The best and the latest are always kept.", TRAINS, 3, ge=1
@@ -123,7 +138,7 @@ class TrainingSettings(TrainingInputs[Never]):
 
     def record(self) -> dict[str, Any]:
         """The settings as a checkpoint records them: without those that only say how the run starts."""
-        return self.model_dump(exclude={"processes", "resume", "confirm_fresh_start"})
+        return self.model_dump(exclude={"processes", "resume", "confirm_fresh_start", "patience", "force"})
 
 
 @dataclass(frozen=True)

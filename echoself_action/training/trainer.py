@@ -11,7 +11,7 @@ import torch
 from ..checkpoint.architectures import architecture_of
 from ..checkpoint.atomic import remove_leftovers
 from ..checkpoint.metadata import Evaluation, bits_per_byte
-from ..errors import TrainingError, is_out_of_memory
+from ..errors import DivergedError, is_out_of_memory
 from ..evaluation.loss import HeldOut, bytes_per_token
 from .async_checkpointer import AsyncCheckpointer
 from .compile import Compiler
@@ -26,14 +26,15 @@ from .run import Run
 from .train_step import Stepper
 
 _FITS_INTERVALS_AFTER = (3, 10, 30, 100)  # steps of a run
+_EVALUATIONS_ABOVE = 2  # in a row before a run ends early: a single one may be noise
 _SAFETY_FACTOR = 1.5  # on the measured time of the last evaluation and save
 
 
 def train(run: Run, output_dir: Path, stop: StopRequest, callbacks: Callbacks, started: float | None = None) -> Result:
     """Train `run` for `max_iters` steps, or until `max_minutes` after `started` (time.monotonic(); default: now).
 
-    Raises TrainingError if a loss is not finite or a step runs out of memory, and CheckpointError if the last checkpoint can't
-    be written. Earlier checkpoints are kept.
+    Raises DivergedError if a loss is not finite, TrainingError if a step runs out of memory, and CheckpointError if the last
+    checkpoint can't be written. Earlier checkpoints are kept.
     """
     try:
         return _Trainer(run, output_dir, stop, callbacks, time.monotonic() if started is None else started).train()
@@ -77,7 +78,10 @@ class _Trainer:
         self.evaluating_s = self.longest_evaluation_s = 0.0
         self.saved_step = run.step if run.step else None
         self.start_val_loss: float | None = None
-        self.out_of_time = False
+        self.best_before: float | None = None
+        self.out_of_time = self.ends_early = False
+        self.lowest: Evaluation | None = None  # of this run's stable phase
+        self.evaluations_above = 0  # in a row, by more than the margin of early stopping
 
     def train(self) -> Result:
         self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -88,6 +92,7 @@ class _Trainer:
             latest=self.checkpointer.finish(tokens_per_second=tokens_per_second),
             start_step=self.start_step,
             start_val_loss=self.start_val_loss,
+            best_before=self.best_before,
             tokens_per_second=tokens_per_second,
             mfu=self._mfu(tokens_per_second),
             elapsed_s=time.monotonic() - self.started,
@@ -108,6 +113,7 @@ class _Trainer:
             run.val_loss = self._held_out_loss()
             self._update_best(run.val_loss)
         self.start_val_loss = run.val_loss if run.step else None
+        self.best_before = run.best_val_loss
         run.model.train()
         stopped_by: StoppedBy | None = None
         with keep_freed_memory(), self.threads:
@@ -135,6 +141,10 @@ class _Trainer:
         if run.schedule.shape != "linear":
             return
         done, decay_start = run.step - self.start_step, run.schedule.decays_from(run.step)
+        if self.ends_early and decay_start is None and run.step != run.schedule.decay_start:
+            steps = max(1, round(done * settings.decay / (1 - settings.decay)))
+            self.end_step = min(self.end_step, run.step + steps)
+            run.schedule = run.schedule.with_decay(run.step, self.end_step)
         if done > 1 and settings.max_minutes and run.step != run.schedule.decay_start:
             affordable = max(1, int(run.process_group.min(self._time_left() / self.speed.seconds_per_step)))
             if affordable < (done * settings.decay / (1 - settings.decay) if decay_start is None else self.end_step - run.step):
@@ -197,7 +207,7 @@ class _Trainer:
         if requested:
             return "signal"
         if self.run.step >= self.end_step:
-            return "max_minutes" if self.out_of_time else "max_iters"
+            return "early_stopping" if self.ends_early else "max_minutes" if self.out_of_time else "max_iters"
         # a decay phase is not cut off: _start_decay_if_due shortens it before the next step
         decaying = self.run.schedule.decays_from(self.run.step) is not None
         return "max_minutes" if late and not decaying else None
@@ -222,6 +232,7 @@ class _Trainer:
             run.val_loss = val_loss = self._held_out_loss()
             improved = self._update_best(val_loss)
             run.evaluations.append(Evaluation(step=run.step, train_loss=run.train_loss, val_loss=val_loss))
+            self._check_for_early_end(run.evaluations[-1])
             self._log(val_loss)
             saves = saves or improved
         else:
@@ -263,6 +274,18 @@ class _Trainer:
         run.best_val_loss, run.best_step = val_loss, run.step
         return True
 
+    def _check_for_early_end(self, now: Evaluation) -> None:
+        """End the stable phase if the validation loss has been well above the lowest of this run twice in a row."""
+        run, margin = self.run, self.run.settings.early_stopping
+        if not margin or run.schedule.shape != "linear" or self.ends_early or run.schedule.decays_from(run.step) is not None:
+            return
+        if self.lowest is None or now.val_loss < self.lowest.val_loss:
+            self.lowest = now
+        self.evaluations_above = self.evaluations_above + 1 if now.val_loss > (1 + margin) * self.lowest.val_loss else 0
+        if self.evaluations_above == _EVALUATIONS_ABOVE:
+            self.ends_early = True
+            self.callbacks.warn(_why_early(self.lowest, now))
+
     def _held_out_loss(self) -> float:
         process_group, began = self.run.process_group, time.monotonic()
         total, count = process_group.sum(*self.held_out.sums(self.run.model, process_group.rank, process_group.world_size))
@@ -287,7 +310,7 @@ class _Trainer:
         self.checkpointer.wait()
         saved = self.checkpointer.saved
         kept = f"{saved.path} is the last good checkpoint" if saved else "No checkpoint was written by this run"
-        raise TrainingError(
+        raise DivergedError(
             f"The {name} became {value} at or before step {self.run.step}; training stopped. {kept}.",
             "Lower learning_rate, set grad_clip, or use dtype: float32, and start the run again.",
         )
@@ -321,3 +344,13 @@ class _Trainer:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             self.callbacks.warn(f"Step {progress.step} could not be written to {LOG_FILE}: {error}. Training continues.")
+
+
+def _why_early(lowest: Evaluation, now: Evaluation) -> str:
+    losses = f"validation loss {lowest.val_loss:.4f} at step {lowest.step}, {now.val_loss:.4f} at step {now.step}"
+    if now.train_loss is not None and lowest.train_loss is not None and now.train_loss < lowest.train_loss:
+        return (
+            f"Memorising: {losses}, while the training loss fell. The last gain was at step {lowest.step}. The run decays now "
+            "and ends early. More text, a smaller model or init_from would help."
+        )
+    return f"Diverging: {losses}, and the training loss did not fall either. The run decays now and ends early."
