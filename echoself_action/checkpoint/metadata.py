@@ -11,10 +11,6 @@ from .atomic import new_file
 
 METADATA_FILE = "training_metadata.json"
 BITS_PER_BYTE = "bits per byte"
-Ending = Literal["published", "advanced", "rolled_back", "converged"]
-"""The end of a job. published: a better model. advanced: the training state moved on, and the model is not significantly better
-yet. rolled_back: the run made the model worse, and the next one takes another way. converged: nothing was trained, because
-earlier runs on the same corpus gained nothing."""
 
 
 class _Facts(BaseModel):
@@ -33,7 +29,8 @@ class DataFacts(_Facts):
     """The corpus of the last run.
 
     `val_digest` identifies its held-out text as token ids: losses of models with the same one are comparable. `leaked_bytes` is
-    the text that was left out of training because it is also held out. Both are None for older models.
+    the text that was left out of training because it is also held out, `common_bytes` the held-out text that is too common in
+    the training text to be left out there. They are None for older models.
     """
 
     digest: str
@@ -44,6 +41,7 @@ class DataFacts(_Facts):
     train_tokens: int
     val_tokens: int
     leaked_bytes: int | None = None
+    common_bytes: int | None = None
 
 
 class DatasetFacts(_Facts):
@@ -157,6 +155,17 @@ class Metadata(_Facts):
         """`best_val_loss` in bits per byte."""
         return bits_per_byte(self.best_val_loss, self.bytes_per_token)
 
+    def is_measured_on(self, data_digest: str, val_digest: str | None, eval_tokens: object) -> bool:
+        """Whether its losses are on the same held-out text as those of another run, and so can be compared with them.
+
+        The training text may differ where both record the digest of the held-out text. Otherwise the corpus must be the same.
+        """
+        if self.data is None:
+            return False
+        if self.data.val_digest and val_digest:
+            return self.data.val_digest == val_digest and self.settings.get("eval_tokens") == eval_tokens
+        return self.data.digest == data_digest
+
     def write(self, folder: Path) -> None:
         with new_file(folder / METADATA_FILE) as file:
             file.write(self.model_dump_json(indent=2).encode() + b"\n")
@@ -173,6 +182,16 @@ def read_metadata(folder: Path) -> Metadata | None:
         return Metadata.model_validate_json((folder / METADATA_FILE).read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def leaks_text(data: DataFacts) -> str:
+    """What is in both the held-out and the training text, in one line; empty if nothing is, or nothing is known."""
+    parts = []
+    if data.leaked_bytes:
+        parts.append(f"{data.leaked_bytes:,} bytes were left out of training, because they are in the held-out text too")
+    if data.common_bytes:
+        parts.append(f"{data.common_bytes:,} bytes of the held-out text are common in the training text, and were not left out")
+    return "; ".join(parts)
 
 
 def parity_text(parity: ParityFacts) -> str:

@@ -1,51 +1,20 @@
-"""The checkpoints in output_dir: their names, and which is the latest, the best, or the one to resume from, by their metadata.
-
-A checkpoint of the stable phase is `checkpoint-<step>`, one of a decay phase `checkpoint-<step>-decayed`: training resumes from
-before a decay phase, and later reaches the same step in the stable phase.
-"""
+"""Lists the checkpoints in output_dir and selects the latest, the best, or those to resume from, by their metadata."""
 
 import re
-from itertools import count
 from pathlib import Path
 
 from ..errors import CheckpointError
-from .atomic import remove_folder, set_aside
-from .metadata import Metadata, read_metadata
+from .atomic import remove_folder
 from .model_folder import ModelFolder, read_model_folder
-
-_NAME = re.compile(r"checkpoint-(\d+)(?:-decayed(?:-(\d+))?)?")
-
-
-def place_for(output_dir: Path, facts: Metadata | None) -> Path:
-    """The path for a checkpoint with these metadata, which may exist."""
-    step = facts.step if facts else 0
-    decayed = facts is not None and facts.branched_from is not None
-    return output_dir / f"checkpoint-{step}{'-decayed' if decayed else ''}"
-
-
-def free_place(place: Path) -> Path:
-    """`place` or, for a checkpoint of a decay phase if it is taken, a numbered one; another checkpoint there is set aside.
-
-    A decayed checkpoint is never moved: it may be the best, and published.
-    """
-    facts = read_metadata(place) if place.exists() else None
-    if facts and facts.branched_from is not None and "-decayed" not in place.name:  # by an older version
-        place.rename(free_place(place_for(place.parent, facts)))
-    if not place.exists():
-        return place
-    if not place.name.endswith("-decayed"):
-        set_aside(place)
-        return place
-    return next(free for number in count(2) if not (free := place.with_name(f"{place.name}-{number}")).exists())
 
 
 def checkpoints(output_dir: Path) -> list[ModelFolder]:
-    """The valid checkpoints in `output_dir`, sorted by step. `broken` returns the errors of the others."""
+    """The valid `checkpoint-<step>` folders in `output_dir`, sorted by step. `broken` returns the errors of the others."""
     return [found for path in _numbered(output_dir) if isinstance(found := _read(path), ModelFolder)]
 
 
 def broken(output_dir: Path) -> list[CheckpointError]:
-    """The errors of the checkpoints in `output_dir` that are not valid model folders."""
+    """The errors of the `checkpoint-<step>` folders in `output_dir` that are not valid model folders."""
     return [found for path in _numbered(output_dir) if isinstance(found := _read(path), CheckpointError)]
 
 
@@ -94,7 +63,7 @@ def stable_checkpoint_of(folder: ModelFolder) -> ModelFolder:
 
 
 def best(output_dir: Path) -> ModelFolder | None:
-    """The checkpoint with the lowest recorded loss on the data that the latest one was evaluated on.
+    """The checkpoint with the lowest recorded loss on the held-out text that the latest one was evaluated on.
 
     The latest if no such loss is recorded; None if there is no checkpoint.
     """
@@ -103,11 +72,14 @@ def best(output_dir: Path) -> ModelFolder | None:
         return None
     evaluated = [folder for folder in found if folder.metadata and folder.metadata.data]
     last = evaluated[-1].metadata if evaluated else None
-    data = last.data.digest if last and last.data else None
+    data, eval_tokens = (last.data, last.settings.get("eval_tokens")) if last else (None, None)
     comparable = [
         folder
         for folder in found
-        if (facts := folder.metadata) and facts.val_loss is not None and facts.data and facts.data.digest == data
+        if (facts := folder.metadata)
+        and facts.val_loss is not None
+        and data
+        and facts.is_measured_on(data.digest, data.val_digest, eval_tokens)
     ]
     return min(comparable, key=_val_loss, default=found[-1])
 
@@ -134,11 +106,6 @@ def _read(path: Path) -> ModelFolder | CheckpointError:
         return error
 
 
-def with_step(output_dir: Path, step: int) -> list[Path]:
-    """The folders of checkpoints of this step in `output_dir`, which may be damaged."""
-    return [path for path in _numbered(output_dir) if path.name.split("-")[1] == str(step)]
-
-
 def _numbered(output_dir: Path) -> list[Path]:
-    found = ((_NAME.fullmatch(path.name), path) for path in output_dir.glob("checkpoint-*"))
-    return [path for _, _, path in sorted((int(match[1]), path.name, path) for match, path in found if match and path.is_dir())]
+    found = ((re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in output_dir.glob("checkpoint-*"))
+    return [path for _, path in sorted((int(match[1]), path) for match, path in found if match and path.is_dir())]

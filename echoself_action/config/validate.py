@@ -55,12 +55,12 @@ def contradictions(inputs: Inputs) -> list[Problem]:
 
     if inputs.mode in TRAINS:
         width, heads, steps = inputs.size("n_embd"), inputs.size("n_head"), inputs.size("max_iters")
-        if width and heads and width % heads:
+        if width % heads:
             near = max(heads, width // heads * heads)
             fix = f"Use a multiple of {heads}, such as {near}, or another n_head."
             add(("n_embd", "n_head"), f"{width} is not divisible by n_head, {heads}.", fix)
         architecture = ARCHITECTURES[inputs.architecture or DEFAULT.name]
-        if width and width % architecture.n_embd_multiple:
+        if width % architecture.n_embd_multiple:
             message = f"{width} is not divisible by {architecture.n_embd_multiple}."
             add(("n_embd", "architecture"), message, architecture.n_embd_reason)
         for other in ARCHITECTURES.values():
@@ -68,14 +68,12 @@ def contradictions(inputs: Inputs) -> list[Problem]:
                 if getattr(inputs, name) is not None:
                     message = f"only a new {other.display_name} model has this input."
                     add((name, "architecture"), message, f"Add architecture: {other.name}.")
-        if inputs.warmup is not None and steps is not None and inputs.warmup >= steps:
+        if inputs.warmup is not None and inputs.warmup >= steps:
             message = f"{inputs.warmup} must be less than max_iters, {steps}."
             add(("warmup", "max_iters"), message, "Lower it, or remove it.")
-        if inputs.processes and (batch := inputs.size("batch_size")) and batch % inputs.processes:
+        if inputs.processes and (batch := inputs.size("batch_size")) % inputs.processes:
             fix = f"Use a multiple of {inputs.processes}, and gradient_accumulation for larger steps."
             add(("batch_size", "processes"), f"{batch} is not divisible by processes, {inputs.processes}.", fix)
-        if steps is None and inputs.max_minutes == 0:
-            add(("max_minutes", "max_iters"), "0 is no time limit, and preset: auto has no other.", "Set max_iters, or a time.")
         if inputs.resume == "never" and not inputs.confirm_fresh_start:
             fix = "Add confirm_fresh_start: true to start over on purpose. Existing checkpoints are moved aside, not deleted."
             add(("resume", "confirm_fresh_start"), "never would abandon the trained model.", fix)

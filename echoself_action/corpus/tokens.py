@@ -80,7 +80,7 @@ def hash_file(path: Path) -> str:
 
 def held_out_digest(tokenizer: Tokenizer, val_sha256: str) -> str:
     """The `val_digest` of Tokens. `val_sha256` is the SHA-256 (hex) of the held-out ids, as val.bin has them."""
-    return hash_text([FORMAT, "held out", tokenizer.digest, val_sha256])
+    return hash_text(["held out", tokenizer.digest, val_sha256])
 
 
 def hash_text(lines: Iterable[str]) -> str:

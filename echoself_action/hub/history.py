@@ -1,7 +1,4 @@
-"""metrics/history.jsonl: a line per run with its time, result and metrics.
-
-The line of a publish is in the commit of the model. Those of other runs are on the branch of the training state until the next
-publish, which includes them.
+"""metrics/history.jsonl: a line per publish with its time and metrics, in the commit of the model.
 
 The file is append-only. Invalid lines, or lines of other programs, are kept and skipped by readers.
 """
@@ -11,21 +8,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from ..checkpoint.metadata import Comparison, Ending
+from ..checkpoint.metadata import Comparison
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, sha256
 from .endpoint import Hub
 from .fetch import download
-from .repo import HISTORY_FILE, Listing, Remote
+from .repo import HISTORY_FILE, Remote
 
 
 class HistoryEntry(BaseModel):
-    """A run, as one line of the file. Losses are in nats per token. `result` is None for a publish of an older version.
+    """A publish, as one line of the file. Losses are in nats per token.
 
     `elapsed_s` and `tokens_seen` are totals over all training of the model;
     `duration_s` and `tokens_per_second` cover the training since the previous publish, including evaluations and saves.
@@ -35,8 +31,7 @@ class HistoryEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    published_at: AwareDatetime  # the end of the run, if it published nothing
-    result: Ending | None = None
+    published_at: AwareDatetime
     run_id: str
     step: int
     tokens_seen: int
@@ -57,10 +52,6 @@ class HistoryEntry(BaseModel):
     commit: str | None = None
     run_url: str | None = None
 
-    @property
-    def is_publish(self) -> bool:
-        return self.result in (None, "published")
-
 
 @dataclass(frozen=True)
 class History:
@@ -68,15 +59,6 @@ class History:
 
     content: bytes
     entries: tuple[HistoryEntry, ...]
-
-    @property
-    def publishes(self) -> tuple[HistoryEntry, ...]:
-        return tuple(entry for entry in self.entries if entry.is_publish)
-
-    def runs_since_publish(self) -> int:
-        """The number of runs since the last publish that continued the training."""
-        since = takewhile(lambda entry: not entry.is_publish, reversed(self.entries))
-        return sum(entry.result == "advanced" for entry in since)
 
     def followed_by(self, entry: HistoryEntry) -> "History":
         """This history with one more line."""
@@ -98,30 +80,18 @@ def read_history(folder: Path) -> History:
 
 
 def fetch_history(hub: Hub, remote: Remote) -> History:
-    """The history of the model, with the runs that the branch of the training state has in addition. Raises HubError."""
-    published = _fetch(hub, remote.repo_id, remote.model)
-    known = set(published.splitlines())
-    further = [line for line in _fetch(hub, remote.repo_id, remote.state).splitlines() if line not in known]
-    separator = b"\n" if published and further and not published.endswith(b"\n") else b""
-    return parse_history(published + separator + b"".join(line + b"\n" for line in further))
-
-
-def _fetch(hub: Hub, repo_id: str, listing: Listing | None) -> bytes:
-    if not listing or HISTORY_FILE not in listing.files:
-        return b""
+    """The history in the commit in `remote`; empty if it has none. Raises HubError."""
+    if not remote.model or HISTORY_FILE not in remote.model.files:
+        return parse_history(b"")
     with TemporaryDirectory() as folder:
-        return download(hub, repo_id, listing.commit, listing.files[HISTORY_FILE], Path(folder)).read_bytes()
+        download(hub, remote.repo_id, remote.model.commit, remote.model.files[HISTORY_FILE], Path(folder))
+        return read_history(Path(folder))
 
 
 def history_entry(
-    folder: ModelFolder,
-    history: History,
-    run: Mapping[str, str],
-    bits_per_byte: float | None,
-    now: datetime,
-    result: Ending = "published",
+    folder: ModelFolder, history: History, run: Mapping[str, str], bits_per_byte: float | None, now: datetime
 ) -> HistoryEntry | None:
-    """The entry for a run of the job `run` with the model `folder`, after `history`; None for a model without metadata."""
+    """The entry for a publish of `folder` by the job `run`, after `history`; None for a model without metadata."""
     facts = folder.metadata
     if facts is None:
         return None
@@ -131,7 +101,6 @@ def history_entry(
     measured = duration > 0 and tokens > 0  # not if an older checkpoint is published again
     return HistoryEntry(
         published_at=now.replace(microsecond=0),
-        result=result,
         run_id=facts.run_id,
         step=facts.step,
         tokens_seen=facts.tokens_seen,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..checkpoint.metadata import ParityFacts, parity_text
+from ..checkpoint.metadata import ParityFacts, leaks_text, parity_text
 from ..checkpoint.model_folder import ModelFolder
 from ..errors import EXIT_CODES
 from ..evaluation.gate import Verdict
@@ -37,6 +37,7 @@ def training_summary(result: Result, best: ModelFolder, text: str) -> str:
         ("Speed", _speed(result)),
         ("Of that time", _shares(result)),
         ("Corpus", f"{facts.data.train_tokens:,} tokens, {facts.data.val_tokens:,} held out"),
+        ("In both splits", leaks_text(facts.data)),
         ("Tokenizer", f"{code(facts.tokenizer.name)}, {facts.tokenizer.vocab_size:,} entries"),
     ]
     sections = [
@@ -44,7 +45,7 @@ def training_summary(result: Result, best: ModelFolder, text: str) -> str:
         f"{_STOPPED[result.stopped_by]} All checkpoints are saved. {_next_step(result)}",
         _before_and_after(result, best),
         _chart("step", [(one.step, one.val_loss) for one in newest.evaluations]),
-        table(("", ""), rows),
+        table(("", ""), [row for row in rows if row[1]]),
         f"Sample from the best model:\n\n{indented(text)}" if text else "",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"

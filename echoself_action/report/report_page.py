@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ..checkpoint.metadata import Comparison, parity_text
+from ..checkpoint.metadata import Comparison, leaks_text, parity_text
 from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
 from ..hub.cards.history_chart import perplexity
@@ -148,6 +148,7 @@ def _tables(model: ModelFolder) -> list[tuple[str, list[tuple[str, str]]]]:
             ("files", ", ".join(data.patterns)),
             ("documents", f"{data.documents:,}, {data.val_documents or 0:,} held out" if data.documents else ""),
             ("tokens", f"{data.train_tokens:,} to train on, {data.val_tokens:,} held out"),
+            ("in both splits", leaks_text(data)),
             ("digest", data.digest),
         ]
         tables.append(("Corpus", [row for row in rows if row[1]]))

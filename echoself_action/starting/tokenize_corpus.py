@@ -11,36 +11,51 @@ from ..checkpoint.atomic import new_folder
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
 from ..config.inputs import Inputs
 from ..corpus.globs import find_files
+from ..corpus.leaks import COMMON
 from ..corpus.readers import read_documents
 from ..corpus.token_cache import corpus_digest, prepare_tokens
-from ..corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer, train_tokenizer
+from ..corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer
 from ..corpus.tokens import Tokens, require_block
 from ..errors import CheckpointError, InputError
 from ..hub.client import open_hub
 from ..hub.dataset_repo import fetch_dataset
 from ..hub.repo_id import SCHEME
 from ..report.log import note, warn
-from ..training.auto_preset import LARGE_CORPUS, vocabulary_size
 from ..workspace import DATASET_CACHE, TOKEN_CACHE
 
 
 def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
-    """The tokens of `data`, by the tokenizer of `start`; for a new model by the input `tokenizer`, or by one that fits `data`.
+    """The tokens of `data`, by the tokenizer of `start`, or by the input `tokenizer` for a new model.
 
-    Raises InputError if the corpus is missing or invalid, if it is too small for the block size of `start`, or if `tokenizer`
-    is not that of `start`.
+    Raises InputError if the corpus is missing, invalid or too small, or if `tokenizer` is not that of `start`.
     """
     files = corpus_files(inputs)
     tokenizer = _tokenizer(inputs, start, files)
     tokens = prepare_tokens(files, tokenizer, TOKEN_CACHE, inputs.val_fraction, inputs.on_bad_file, warn)
-    if start:
-        require_block(tokens, start.config.block_size)
+    require_block(tokens, start.config.block_size if start else inputs.size("block_size"))
     cached = ", cached" if tokens.reused else ""
     note(
         f"{len(files)} files, {tokens.documents:,} documents, tokenizer {tokenizer.name}: {len(tokens.train):,} training "
         f"tokens, {len(tokens.val):,} held out{cached}"
     )
+    _note_leaks(tokens)
     return tokens
+
+
+def _note_leaks(tokens: Tokens) -> None:
+    """Log what is in both splits: what was left out of training, and what is too common to be left out (corpus/leaks.py)."""
+    if tokens.leaked_bytes:
+        size = tokens.leaked_bytes + (tokens.bytes_train or 0)
+        note(
+            f"left out of training: {tokens.leaked_bytes:,} bytes ({tokens.leaked_bytes / size:.1%}) in "
+            f"{tokens.leaked_paragraphs:,} paragraphs, because they are in the held-out text too"
+        )
+    if tokens.common_bytes and tokens.bytes_val:
+        note(
+            f"{tokens.common_bytes:,} bytes ({tokens.common_bytes / tokens.bytes_val:.1%}) of the held-out text are common: "
+            f"paragraphs with {COMMON} or more copies in the training text, where they stay. They make the validation loss "
+            "lower than on new text; if they come from copies of the same files, exclude those from `data`"
+        )
 
 
 def corpus_files(inputs: Inputs) -> list[Path]:
@@ -61,13 +76,10 @@ def corpus_files(inputs: Inputs) -> list[Path]:
 
 def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> Tokenizer:
     if start is None:
-        texts = _texts(inputs, files)
-        if inputs.tokenizer is None and not any(path.suffix == ".bin" for path in files):
-            return _fitting(files, texts)
-        spec = inputs.tokenizer or "gpt2"  # nanoGPT's token files are GPT-2's unless stated otherwise
+        spec = inputs.tokenizer or "gpt2"
         if spec.startswith("bpe:"):
-            return _trained_or_cached(spec, files, lambda: make_tokenizer(spec, texts))
-        return make_tokenizer(spec, texts)
+            return _trained_or_cached(spec, inputs, files)
+        return make_tokenizer(spec, _texts(inputs, files))
     tokenizer = load_tokenizer(start.path)
     wanted = inputs.tokenizer or tokenizer.name
     # `bpe:<size>` means the tokenizer that was trained for this model: one of the same size from a grown corpus differs
@@ -82,25 +94,15 @@ def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> 
     return tokenizer
 
 
-def _fitting(files: list[Path], texts: Callable[[], Iterator[str]]) -> Tokenizer:
-    """A tokenizer trained on `files`, with a number of entries that fits the size of their text."""
-    text_bytes = 0
-    for text in texts():
-        text_bytes += len(text.encode())
-        if text_bytes >= LARGE_CORPUS:
-            break
-    size = vocabulary_size(text_bytes)
-    return _trained_or_cached(f"at most bpe:{size}", files, lambda: train_tokenizer(size, texts))
-
-
-def _trained_or_cached(spec: str, files: list[Path], train: Callable[[], Tokenizer]) -> Tokenizer:
-    """The tokenizer that `train` makes from `files`, from the cache if that did so for `spec` and the same content before."""
+def _trained_or_cached(spec: str, inputs: Inputs, files: list[Path]) -> Tokenizer:
+    """The tokenizer trained on `files`, from the cache if it was trained on the same content before."""
     digest = corpus_digest(files, f"{spec} by tokenizers {tokenizers.__version__}", 0)
     folder = TOKEN_CACHE / f"tokenizer-{digest[:16]}"
     try:
         tokenizer = load_tokenizer(folder)
+        tokenizer.name = spec
     except CheckpointError:  # not cached, or incomplete
-        tokenizer = train()
+        tokenizer = make_tokenizer(spec, _texts(inputs, files))
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError), new_folder(folder) as written:  # another process was first, or the disk is full
             tokenizer.save(written)

@@ -44,8 +44,39 @@ def changes(
         if settings_before.get(name, getattr(settings, name)) != getattr(settings, name)
     ]
     if before.data_digest != now.data_digest:
-        sentences.append("the corpus has changed: batches and the held-out text differ from here on.")
+        sentences.append(_corpus_change(before, now))
     return sentences
+
+
+def _corpus_change(before: TrainingState, now: TrainingState) -> str:
+    """How the corpus has changed. With a larger val_fraction, the same documents are held out, and others in addition."""
+    if not before.val_digest:
+        return (
+            "the corpus has changed, or a newer version splits and tokenizes it differently: batches differ from here on, and "
+            "losses are not compared with those of earlier runs."
+        )
+    if before.val_digest == now.val_digest:
+        return (
+            "the training text has changed: batches differ from here on. The held-out text is the same, so losses are "
+            "comparable with those of earlier runs."
+        )
+    fraction, new_fraction = before.val_fraction, now.val_fraction
+    if not fraction or not new_fraction or fraction == new_fraction:
+        return (
+            "the corpus has changed: batches and the held-out text differ from here on, so losses are not comparable with "
+            "those of earlier runs."
+        )
+    if fraction < new_fraction:
+        effect = (
+            "more documents are held out, and this model has already been trained on those: its held-out loss is too low. "
+            f"Set val_fraction: {fraction:g} again, or train a new model"
+        )
+    else:
+        effect = (
+            "some of the documents that were held out are trained on from here on. The others stay held out; losses on them "
+            "are not comparable with those of earlier runs"
+        )
+    return _sentence("val_fraction", f"{fraction:g}", f"{new_fraction:g}", effect)
 
 
 def _learning_rate_changes(

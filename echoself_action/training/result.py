@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..checkpoint.model_folder import ModelFolder
 
-StoppedBy = Literal["max_iters", "max_minutes", "early_stopping", "signal"]
+StoppedBy = Literal["max_iters", "max_minutes", "signal"]
 LOG_FILE = "log.jsonl"  # in output_dir: one line per Progress
 
 
@@ -45,8 +45,7 @@ class Callbacks:
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a run. `start_val_loss` is the validation loss of the model it resumed from, `best_before` the lowest one
-    before the run on the same text; None for a new model.
+    """The result of a run. `start_val_loss` is the validation loss of the model it resumed from; None for a new model.
 
     `tokens_per_second` is the speed of its steps, without evaluations, saves and compiling. `elapsed_s` includes `evaluating_s`
     (evaluations), `saving_s` (waiting for checkpoints) and `compiling_s` (torch.compile). `mfu` is the model FLOPs utilisation
@@ -56,7 +55,6 @@ class Result:
     latest: ModelFolder
     start_step: int
     start_val_loss: float | None
-    best_before: float | None
     tokens_per_second: float
     elapsed_s: float
     evaluating_s: float

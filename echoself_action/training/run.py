@@ -19,10 +19,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..checkpoint.architectures import architecture_of
-from ..checkpoint.atomic import new_folder
+from ..checkpoint.atomic import new_folder, set_aside
 from ..checkpoint.metadata import DataFacts, Evaluation, Metadata, TokenizerFacts
 from ..checkpoint.model_folder import ModelFolder, read_model_folder
-from ..checkpoint.select import free_place, place_for
 from ..checkpoint.weights import write_model
 from ..corpus.tokenizer import Tokenizer
 from ..corpus.tokens import Tokens
@@ -69,13 +68,14 @@ class Snapshot:
     def write(self) -> ModelFolder:
         """Write the checkpoint atomically. Raises CheckpointError if it can't be written.
 
-        An existing checkpoint with its name is kept, under that or another name (checkpoint/select.py).
+        An existing checkpoint of the same step, from an earlier decay phase, is set aside.
         """
         if not all(bool(tensor.isfinite().all()) for tensor in self.weights.values()):
             raise CheckpointError(f"{self.path} has weights that are NaN or infinite. It was not written.")
         try:
-            path = free_place(self.path)
-            with new_folder(path) as folder:
+            if self.path.exists():
+                set_aside(self.path)
+            with new_folder(self.path) as folder:
                 digest = write_model(folder, self.config, self.weights, self.tokenizer.end_of_text_id)
                 self.tokenizer.save(folder, self.config.block_size)
                 write_held_out(folder, self.held_out)
@@ -89,7 +89,7 @@ class Snapshot:
                 f"{self.path} could not be written: {error}. The checkpoints before it are untouched.",
                 "Free disk space, or set another output_dir.",
             ) from error
-        return read_model_folder(path)
+        return read_model_folder(self.path)
 
 
 @dataclass
@@ -99,7 +99,6 @@ class Run:
     `bytes_per_token` is the mean size of a predicted held-out token, `tokens_per_second` the speed of this run so far.
 
     `kernels` compute the forward and backward pass (chosen in init_or_resume.py). `loss_scale` is None unless in float16.
-    `rollbacks`, `max_learning_rate` and `runs_without_gain` are those of the training state.
     """
 
     run_id: str
@@ -120,9 +119,6 @@ class Run:
     bytes_per_token: float | None = None
     tokens_per_second: float | None = None
     loss_scale: LossScale | None = None
-    rollbacks: int = 0
-    max_learning_rate: float | None = None
-    runs_without_gain: int = 0
     kernels: Kernels = "eager"
     evaluations: list[Evaluation] = field(default_factory=list)
     process_group: ProcessGroup = SINGLE_PROCESS
@@ -132,14 +128,9 @@ class Run:
         """Whether each process has only its shard of the model."""
         return self.settings.sharding == "full" and self.process_group.world_size > 1
 
-    @property
-    def stream_seed(self) -> int:
-        """The seed of batches and dropout: another one after each run that was rolled back."""
-        return self.settings.seed + self.rollbacks
-
     def batches(self) -> Batches:
         tokens = self.data.tokens
-        return Batches(tokens.train, self.model.config.block_size, self.stream_seed, tokens.digest)
+        return Batches(tokens.train, self.model.config.block_size, self.settings.seed, tokens.digest)
 
     def snapshot(self, output_dir: Path, copies: dict[str, Tensor]) -> Snapshot | None:
         """Copy the content of a checkpoint at this step. Tensors are copied into `copies`, which are allocated if needed.
@@ -158,14 +149,13 @@ class Run:
             copy.copy_(tensor)
         if not self.process_group.is_main:
             return None
-        metadata = self._metadata()
         return Snapshot(
-            path=place_for(output_dir, metadata),
+            path=output_dir / f"checkpoint-{self.step}",
             config=deepcopy(self.model.config),
             weights={name: copies[name] for name in weights},
             moments={name: copies[name] for name in held},
             tokenizer=self.data.tokens.tokenizer,
-            metadata=metadata,
+            metadata=self._metadata(),
             state=self.state(),
             held_out=HeldOut(tokens.val, self.model.config.block_size, self.settings.eval_tokens or _MAX_HELD_OUT).windows(),
         )
@@ -180,9 +170,6 @@ class Run:
             loss_scale=self.loss_scale,
             compiled=self.kernels == "compiled",
             native=self.kernels == "native",
-            rollbacks=self.rollbacks,
-            max_learning_rate=self.max_learning_rate,
-            runs_without_gain=self.runs_without_gain,
             seed=self.settings.seed,
             sequences_per_step=self.settings.sequences_per_step,
             dtype=self.precision.dtype_name,
@@ -216,6 +203,7 @@ class Run:
                 train_tokens=len(tokens.train),
                 val_tokens=len(tokens.val),
                 leaked_bytes=tokens.leaked_bytes,
+                common_bytes=tokens.common_bytes,
             ),
             settings=self.settings.record()
             | {"computed_in": self.precision.dtype_name, "processes": self.process_group.world_size},

@@ -39,11 +39,31 @@ def test_losses_on_other_data_are_not_compared(output_dir: Path) -> None:
     newest = latest(output_dir)
     assert newest
     assert newest.metadata
-    data = newest.metadata.data.model_copy(update={"digest": "other"})
+    data = newest.metadata.data.model_copy(update={"digest": "other", "val_digest": "other"})
     newest.metadata.model_copy(update={"data": data}).write(newest.path)
     lowest = best(output_dir)
     assert lowest
     assert lowest.step == 1000
+
+
+@pytest.mark.parametrize(
+    ("val_digest", "eval_tokens", "expected"), [("same", 64, 200), ("other", 64, 1000), ("same", 32, 1000), (None, 64, 1000)]
+)
+def test_losses_on_the_same_held_out_text_are_compared_if_the_training_text_grows(
+    output_dir: Path, val_digest: str | None, eval_tokens: int, expected: int
+) -> None:
+    """The latest checkpoint is of a grown corpus; `val_digest` None is an older checkpoint, which has none."""
+    for folder in checkpoints(output_dir):
+        facts = folder.metadata
+        assert facts
+        assert facts.data
+        newest = folder.step == 1000
+        digests = {"digest": "grown", "val_digest": "same"} if newest else {"val_digest": val_digest}
+        settings = facts.settings | {"eval_tokens": 64 if newest else eval_tokens}
+        facts.model_copy(update={"data": facts.data.model_copy(update=digests), "settings": settings}).write(folder.path)
+    lowest = best(output_dir)
+    assert lowest
+    assert lowest.step == expected
 
 
 def test_a_missing_output_dir_has_neither(tmp_path: Path) -> None:

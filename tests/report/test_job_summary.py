@@ -33,6 +33,16 @@ def test_training_summary_shows_compile_time_and_mfu_if_known(model_folder: Mode
     assert "| Of that time | evaluations 5.0%, saves 1.0%, compiling 25.0% |" in text
 
 
+def test_training_summary_says_what_is_in_both_splits(model_folder: ModelFolder) -> None:
+    result, best = trained(model_folder)
+    assert "In both splits" not in training_summary(result, best, "")
+    assert best.metadata
+    assert best.metadata.data
+    data = best.metadata.data.model_copy(update={"leaked_bytes": 5624, "common_bytes": 5711})
+    text = training_summary(result, replace(best, metadata=best.metadata.model_copy(update={"data": data})), "")
+    assert "| In both splits | 5,624 bytes were left out of training, because they are in the held-out text too; 5,711 " in text
+
+
 def test_a_first_run_has_no_comparison_with_before(model_folder: ModelFolder) -> None:
     assert "| before |" not in training_summary(*trained(model_folder, begun_at=None), "")
 

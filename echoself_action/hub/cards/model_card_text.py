@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...checkpoint.architectures import Architecture
-from ...checkpoint.metadata import Comparison, DatasetFacts, Metadata, ParityFacts, parity_text
+from ...checkpoint.metadata import Comparison, DatasetFacts, Metadata, ParityFacts, leaks_text, parity_text
 from ...markdown import code, number, table
 from ..history import HistoryEntry
 from ..repo import CHART_FILE, HISTORY_FILE
@@ -114,6 +114,7 @@ def training(facts: Metadata | None, folder: str | None = None) -> str:
     rows = [
         ("Corpus", ", ".join(code(pattern) for pattern in data.patterns) if data else "unknown"),
         ("Corpus size", f"{data.train_tokens:,} tokens{documents}, {data.val_tokens:,} held out" if data else ""),
+        ("In both splits", leaks_text(data) if data else ""),
         ("Corpus digest", code(data.digest[:16]) if data else ""),
         ("Documents", _documents(facts.dataset, folder)),
         ("Steps", f"{facts.step:,}"),
