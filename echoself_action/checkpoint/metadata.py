@@ -10,7 +10,7 @@ from .architectures import ArchitectureName
 from .atomic import new_file
 
 METADATA_FILE = "training_metadata.json"
-BITS_PER_BYTE = "bits per byte"
+BITS_PER_BYTE, NATS_PER_TOKEN = "bits per byte", "nats per token"
 
 
 class _Facts(BaseModel):
@@ -166,6 +166,11 @@ class Metadata(_Facts):
             return self.data.val_digest == val_digest and self.settings.get("eval_tokens") == eval_tokens
         return self.data.digest == data_digest
 
+    @property
+    def val_loss_text(self) -> str:
+        """`val_loss`, for logs, titles and summaries."""
+        return loss_text(self.val_loss, self.bytes_per_token)
+
     def write(self, folder: Path) -> None:
         with new_file(folder / METADATA_FILE) as file:
             file.write(self.model_dump_json(indent=2).encode() + b"\n")
@@ -174,6 +179,14 @@ class Metadata(_Facts):
 def bits_per_byte(nats_per_token: float | None, bytes_per_token: float | None) -> float | None:
     """A loss in bits per byte of the text; None if the loss, or the mean size of its tokens, is unknown."""
     return None if nats_per_token is None or not bytes_per_token else nats_per_token / math.log(2) / bytes_per_token
+
+
+def loss_text(nats_per_token: float | None, bytes_per_token: float | None) -> str:
+    """A held-out loss for logs, titles and summaries: in bits per byte, with nats per token beside it."""
+    if nats_per_token is None:
+        return "not evaluated"
+    nats, bits = f"{nats_per_token:.4f} nats per token", bits_per_byte(nats_per_token, bytes_per_token)
+    return nats if bits is None else f"{bits:.4f} {BITS_PER_BYTE} ({nats})"
 
 
 def read_metadata(folder: Path) -> Metadata | None:

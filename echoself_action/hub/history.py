@@ -5,7 +5,7 @@ The file is append-only. Invalid lines, or lines of other programs, are kept and
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from ..checkpoint.metadata import Comparison
+from ..checkpoint.metadata import BITS_PER_BYTE, NATS_PER_TOKEN, Comparison
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, sha256
 from .endpoint import Hub
 from .fetch import download
@@ -23,8 +23,9 @@ from .repo import HISTORY_FILE, Remote
 class HistoryEntry(BaseModel):
     """A publish, as one line of the file. Losses are in nats per token.
 
-    `elapsed_s` and `tokens_seen` are totals over all training of the model;
-    `duration_s` and `tokens_per_second` cover the training since the previous publish, including evaluations and saves.
+    `elapsed_s` and `tokens_seen` are totals over all training of the model; `duration_s` is the time of its training since the
+    previous publish, including evaluations and saves. `tokens_per_second` is the speed of the run that trained it, as its
+    metadata records it; earlier versions divided by `duration_s`.
     `dataset` is the dataset repo of its documents, as owner/name@commit. `repository` and `commit` identify the code and text
     that it was trained on, `run_url` the job that published it.
     """
@@ -97,8 +98,7 @@ def history_entry(
         return None
     before = next((entry for entry in reversed(history.entries) if entry.run_id == facts.run_id), None)
     duration = facts.elapsed_s - (before.elapsed_s if before else 0)
-    tokens = facts.tokens_seen - (before.tokens_seen if before else 0)
-    measured = duration > 0 and tokens > 0  # not if an older checkpoint is published again
+    measured = duration > 0  # not if an older checkpoint is published again
     return HistoryEntry(
         published_at=now.replace(microsecond=0),
         run_id=facts.run_id,
@@ -108,19 +108,31 @@ def history_entry(
         weights_sha256=facts.weights_sha256 or sha256(folder.path / WEIGHTS_FILE),
         train_loss=facts.train_loss,
         val_loss=facts.val_loss,
-        bits_per_byte=None if bits_per_byte is None else round(bits_per_byte, 6),
+        bits_per_byte=bits_per_byte,
         parity_max_abs_diff=facts.parity.max_abs_diff if facts.parity else None,
         compared=facts.compared,
         data_digest=facts.data.digest if facts.data else None,
         dataset=str(facts.dataset) if facts.dataset else None,
         settings_digest=_digest(facts.settings),
         duration_s=round(duration, 3) if measured else None,
-        tokens_per_second=round(tokens / duration, 1) if measured else None,
+        tokens_per_second=facts.tokens_per_second,
         device=facts.device,
         repository=run.get("repository"),
         commit=run.get("commit"),
         run_url=run.get("run_url"),
     )
+
+
+def trend(publishes: Sequence[HistoryEntry]) -> tuple[str, list[tuple[int, float]]]:
+    """The unit of the held-out losses over the publishes, and the number and the loss of each that has one.
+
+    They are in bits per byte, or in nats per token where no two publishes record bits per byte, as in old histories.
+    """
+    numbered = list(enumerate(publishes, 1))
+    bits = [(number, one.bits_per_byte) for number, one in numbered if one.bits_per_byte is not None]
+    if len(bits) > 1:
+        return BITS_PER_BYTE, bits
+    return NATS_PER_TOKEN, [(number, one.val_loss) for number, one in numbered if one.val_loss is not None]
 
 
 def _parsed(line: bytes) -> HistoryEntry | None:

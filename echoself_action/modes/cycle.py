@@ -5,6 +5,7 @@ import time
 from ..config.mode_inputs import CycleInputs
 from ..config.outputs import set_outputs
 from ..errors import INTERRUPTED
+from ..evaluation.gate import is_relative
 from ..hub.client import open_hub, require_write_access
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
@@ -34,7 +35,8 @@ def _run(inputs: CycleInputs) -> int:
             fetched = fetch(hub, remote, inputs.output_dir, note).newest if resumes else None
             start = starting_point_of_cycle(inputs, fetched)
         trained = train_model(inputs, start, started)
-        outputs = report_training(inputs, trained)
+        gate_compares = is_relative(inputs.gate) and remote.model is not None and remote.model.has_model
+        outputs = report_training(inputs, trained, gate_compares and not trained.interrupted)
         if not trained.interrupted:
             outputs |= deploy(Publication(inputs, hub, remote, trained.best, trained.resumable, trained.sample))
     set_outputs(outputs)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checkpoint.architectures import ARCHITECTURES, DEFAULT
+from ..checkpoint.metadata import Evaluation
 from ..checkpoint.model_folder import ModelFolder
 from ..checkpoint.select import best, resumable
 from ..checkpoint.weights import load_model
@@ -16,7 +17,7 @@ from ..hub.secrets import without_secrets
 from ..model import ModelConfig
 from ..native.gpt2_block import why_not as why_not_native
 from ..report.github_actions import model_outputs, write_summary
-from ..report.job_summary import loss_text, training_summary
+from ..report.job_summary import training_summary
 from ..report.log import ProgressPrinter, note, part, show_sample, warn
 from ..report.report_page import write_page
 from ..starting.resume import set_aside_other_runs, starting_point
@@ -72,16 +73,21 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
             training = new_run(_new_config(inputs, data.tokens.tokenizer.vocab_size), data, settings, process_group)
         set_aside_other_runs(inputs.output_dir, start)
         _log_start(training)
+        before = best(inputs.output_dir)
         result = train(training, inputs.output_dir, stop, Callbacks(printer, warn, note), started)
+    result = _with_best_before(result, before, training)
     chosen = best(inputs.output_dir) or result.latest
     text = "" if stop.requested else without_secrets(sample(load_model(chosen), data.tokens.tokenizer))
     _log_end(result, chosen, text)
     return Trained(result, chosen, resumable(inputs.output_dir)[0], text)
 
 
-def report_training(inputs: TrainInputs, trained: Trained) -> dict[str, str]:
-    """Write the job summary and report.html; returns the outputs of training."""
-    write_summary(training_summary(trained.result, trained.best, trained.sample))
+def report_training(inputs: TrainInputs, trained: Trained, gate_compares: bool = False) -> dict[str, str]:
+    """Write the job summary and report.html; returns the outputs of training.
+
+    `gate_compares`: whether the quality gate will compare the model with the published one, and report the change.
+    """
+    write_summary(training_summary(trained.result, trained.best, trained.sample, gate_compares))
     page = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, trained.best, [trained.sample], None)
     return model_outputs(trained.best) | {
         "checkpoint": str(trained.result.latest.path),
@@ -89,6 +95,20 @@ def report_training(inputs: TrainInputs, trained: Trained) -> dict[str, str]:
         "stopped_by": trained.result.stopped_by,
         "report": str(page),
     }
+
+
+def _with_best_before(result: Result, before: ModelFolder | None, run: Run) -> Result:
+    """`result` with the best checkpoint before the run, if it was evaluated on the same held-out text.
+
+    The start of a run knows only the losses that led to it, not that of the decay phase that started from it.
+    """
+    facts, known = before.metadata if before else None, result.best_before
+    if not facts or facts.val_loss is None or facts.run_id != run.run_id or (known and known.val_loss <= facts.val_loss):
+        return result
+    tokens = run.data.tokens
+    if not facts.is_measured_on(tokens.digest, tokens.val_digest, run.settings.eval_tokens):
+        return result
+    return replace(result, best_before=Evaluation(step=facts.step, val_loss=facts.val_loss))
 
 
 def _new_config(inputs: TrainInputs, vocab_size: int) -> ModelConfig:
@@ -154,8 +174,11 @@ def _processes(training: Run) -> str:
 def _log_end(result: Result, chosen: ModelFolder, text: str) -> None:
     facts = chosen.metadata
     assert facts
-    note(f"\nstopped by {result.stopped_by} at step {result.latest.step}; newest checkpoint {result.latest.path}")
-    note(f"best model {chosen.path}, step {chosen.step}, validation loss {loss_text(facts.val_loss)}")
+    note(
+        f"\nstopped by {result.stopped_by} at step {result.latest.step}, at {result.tokens_per_second:,.0f} tokens/s; newest "
+        f"checkpoint {result.latest.path}"
+    )
+    note(f"best model {chosen.path}, step {chosen.step}, validation loss {facts.val_loss_text}")
     if text:
         note("sample:")
         show_sample(text)

@@ -7,7 +7,7 @@ from ..hub.fetch import read_facts
 from ..hub.publish import CommitResult, changes, ensure_repo, publish_model, publish_state
 from ..report.descriptions import pull_request_description
 from ..report.github_actions import write_summary
-from ..report.job_summary import loss_text, pull_request_summary
+from ..report.job_summary import pull_request_summary
 from ..report.log import note
 from .publication import Publication
 
@@ -51,4 +51,4 @@ def log_upload(published: CommitResult, url: str) -> None:
 
 def _title(publication: Publication) -> str:
     facts = publication.model.metadata
-    return f"Step {publication.model.step}, validation loss {loss_text(facts.val_loss if facts else None)}"
+    return f"Step {publication.model.step}, validation loss {facts.val_loss_text if facts else 'not evaluated'}"

@@ -18,9 +18,9 @@ def figures(model: RankedModel) -> dict[str, str]:
     return {
         "source": model.place,
         "step": f"{model.step:,}",
+        "bits per byte": f"{scores.bits_per_byte:.4f}",
         "loss, nats per token": f"{scores.loss:.4f}",
         "perplexity": f"{math.exp(min(scores.loss, 700)):,.2f}",
-        "bits per byte": f"{scores.bits_per_byte:.4f}",
         "parameters": f"{model.parameters:,}",
         "size of the weights": f"{model.size:,} bytes",
         "architecture": model.architecture,

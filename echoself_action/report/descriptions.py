@@ -1,19 +1,19 @@
 """Markdown that describes a model elsewhere: a pull request on the Hub, a release on GitHub."""
 
-import math
-
 from ..checkpoint.metadata import Metadata, ParityFacts, parity_text
 from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
+from ..hub.cards.history_chart import perplexity
 from ..hub.publish import Change
-from ..markdown import code, table
+from ..markdown import code, number, table
 
 _COMPARED = {
     "step": "Step",
+    "bits_per_byte": "Bits per byte",
+    "val_loss": "Validation loss, nats per token",
+    "train_loss": "Training loss, nats per token",
     "tokens_seen": "Tokens seen",
     "parameters": "Parameters",
-    "train_loss": "Training loss",
-    "val_loss": "Validation loss",
 }
 
 
@@ -45,13 +45,14 @@ def release_notes(repo_url: str, tag: str, commit_url: str, model: ModelFolder, 
     rows = [("step", f"{model.step:,}"), ("architecture", model.architecture.name)]
     if facts:
         if facts.val_loss is not None:
-            rows.append(
-                ("validation loss", f"{facts.val_loss:.4f} nats per token (perplexity {math.exp(facts.val_loss):,.2f})")
-            )
+            rows.append(("validation loss", facts.val_loss_text))
+            rows.append(("perplexity per token", number(perplexity(facts.val_loss), 2)))
         if facts.train_loss is not None:
             rows.append(("training loss", f"{facts.train_loss:.4f} nats per token"))
         rows += [("parameters", f"{facts.parameters:,}"), ("tokens seen", f"{facts.tokens_seen:,}")]
         rows.append(("tokenizer", facts.tokenizer.name))
+        if facts.tokens_per_second:
+            rows.append(("training speed", f"{facts.tokens_per_second:,.0f} tokens/s"))
     repo_id = "/".join(repo_url.split("/")[-2:])
     trust = model.architecture.trust_argument
     return (

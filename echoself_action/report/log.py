@@ -70,10 +70,13 @@ class ProgressPrinter:
 
 
 def _line(progress: Progress) -> str:
-    val = f"  val {progress.val_loss:.4f}" if progress.val_loss is not None else " " * 12
+    val = "" if progress.val_loss is None else f"{progress.val_loss:.4f} nats"
+    if progress.bits_per_byte is not None:
+        val = f"{progress.bits_per_byte:.4f} bits/byte ({val})"
     return (
-        f"step {progress.step:>{len(str(progress.end_step))}}/{progress.end_step}  loss {progress.loss:.4f}{val}  "
+        f"step {progress.step:>{len(str(progress.end_step))}}/{progress.end_step}  loss {progress.loss:.4f}  "
         f"lr {progress.lr:.2e}  {progress.tokens_per_second:>8,.0f} tokens/s  {_duration(progress.time_left_s)} left"
+        f"{'  val ' if val else ''}{val}"
     )
 
 

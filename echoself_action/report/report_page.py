@@ -8,11 +8,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ..checkpoint.metadata import Comparison, leaks_text, parity_text
+from ..checkpoint.metadata import BITS_PER_BYTE, NATS_PER_TOKEN, Comparison, bits_per_byte, leaks_text, parity_text
 from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
 from ..hub.cards.history_chart import perplexity
-from ..hub.history import HistoryEntry, read_history
+from ..hub.history import HistoryEntry, read_history, trend
 from ..markdown import number
 from .charts import Line, interval_chart, line_chart
 from .html_page import render, write_html
@@ -48,7 +48,8 @@ def page(model: ModelFolder, log: Sequence[dict[str, float]], samples: Sequence[
         "report.html",
         model=model,
         facts=facts,
-        figures=_figures(model, log),
+        figures=_figures(model),
+        bits_per_byte=bits_per_byte,
         publishing=publishing,
         compared=compared,
         interval=_interval(compared) if compared else "",
@@ -82,18 +83,20 @@ def read_log(path: Path) -> list[dict[str, float]]:
     return lines
 
 
-def _figures(model: ModelFolder, log: Sequence[dict[str, float]]) -> list[tuple[str, str]]:
+def _figures(model: ModelFolder) -> list[tuple[str, str]]:
     """The headline figures: label, value."""
     facts = model.metadata
     if facts is None:
         return []
     figures = [
-        ("Validation loss", number(facts.val_loss, 4)),
+        ("Bits per byte", number(facts.bits_per_byte)),
+        ("Validation loss", number(facts.val_loss)),
         ("Perplexity", number(perplexity(facts.val_loss), 1)),
+        ("Training loss", number(facts.train_loss)),
         ("Steps", f"{facts.step:,}"),
         ("Parameters", f"{facts.parameters:,}"),
         ("Tokens seen", f"{facts.tokens_seen:,}"),
-        ("Tokens/s", number(log[-1].get("tokens_per_second"), 0) if log else ""),
+        ("Tokens/s", number(facts.tokens_per_second, 0)),
     ]
     return [figure for figure in figures if figure[1]]
 
@@ -106,20 +109,26 @@ def _charts(
     def of(name: str) -> list[tuple[float, float]]:
         return [(line["step"], line[name]) for line in log if name in line]
 
-    evaluations = model.metadata.evaluations if model.metadata else []
+    facts = model.metadata
+    evaluations = facts.evaluations if facts else []
+    factor = bits_per_byte(1, facts.bytes_per_token if facts else None)
+
+    def converted(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        return [(step, loss * (factor or 1)) for step, loss in points]
+
     measured = [(float(one.step), one.val_loss) for one in evaluations]
     first = log[0]["step"] if log else math.inf  # losses of earlier runs are in their evaluations only
     earlier = [(float(one.step), one.train_loss) for one in evaluations if one.train_loss is not None and one.step < first]
-    trend = [(float(number), one.val_loss) for number, one in enumerate(history, 1) if one.val_loss is not None]
+    unit, published = trend(history)
     wanted = [
         (
-            "Loss, nats per token",
+            f"Loss, {BITS_PER_BYTE if factor else NATS_PER_TOKEN}",
             "step",
-            [Line("training", earlier + of("loss")), Line("validation", measured or of("val_loss"), 1)],
+            [Line("training", converted(earlier + of("loss"))), Line("validation", converted(measured or of("val_loss")), 1)],
         ),
         ("Learning rate", "step", [Line("learning rate", of("lr"), 2)]),
         ("Speed, tokens per second", "step", [Line("tokens per second", of("tokens_per_second"), 3)]),
-        ("Validation loss of published models", "publish", [Line("validation loss", trend, 1)]),
+        (f"Validation loss of published models, {unit}", "publish", [Line("validation loss", published, 1)]),
     ]
     charts = []
     for title, x_label, lines in wanted:

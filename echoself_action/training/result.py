@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Literal
 
+from ..checkpoint.metadata import Evaluation
 from ..checkpoint.model_folder import ModelFolder
 
 StoppedBy = Literal["max_iters", "max_minutes", "signal"]
@@ -46,6 +47,7 @@ class Callbacks:
 @dataclass(frozen=True)
 class Result:
     """The result of a run. `start_val_loss` is the validation loss of the model it resumed from; None for a new model.
+    `best_before` is the lowest validation loss of the model before this run, on the same text.
 
     `tokens_per_second` is the speed of its steps, without evaluations, saves and compiling. `elapsed_s` includes `evaluating_s`
     (evaluations), `saving_s` (waiting for checkpoints) and `compiling_s` (torch.compile). `mfu` is the model FLOPs utilisation
@@ -61,6 +63,7 @@ class Result:
     saving_s: float
     stopped_by: StoppedBy
     compiling_s: float = 0.0
+    best_before: Evaluation | None = None
     mfu: float | None = None
 
 

@@ -74,6 +74,7 @@ class _Trainer:
         self.evaluating_s = self.longest_evaluation_s = 0.0
         self.saved_step = run.step if run.step else None
         self.start_val_loss: float | None = None
+        self.best_before: Evaluation | None = None
         self.out_of_time = False
 
     def train(self) -> Result:
@@ -91,6 +92,7 @@ class _Trainer:
             evaluating_s=self.evaluating_s,
             saving_s=self.checkpointer.waited_s,
             compiling_s=self.compiler.seconds,
+            best_before=self.best_before,
             stopped_by=stopped_by,
         )
 
@@ -105,6 +107,8 @@ class _Trainer:
             run.val_loss = self._held_out_loss()
             self._update_best(run.val_loss)
         self.start_val_loss = run.val_loss if run.step else None
+        if run.step and run.best_val_loss is not None:
+            self.best_before = Evaluation(step=run.best_step or 0, val_loss=run.best_val_loss)
         run.model.train()
         stopped_by: StoppedBy | None = None
         with keep_freed_memory(), self.threads:

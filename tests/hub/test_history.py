@@ -41,10 +41,13 @@ def test_a_history_entry_records_the_model_and_the_job(model_folder: ModelFolder
     assert len(line.settings_digest or "") == 64
 
 
-def test_throughput_and_duration_are_since_the_previous_publish(model_folder: ModelFolder) -> None:
+def test_duration_is_since_the_previous_publish_and_speed_is_that_of_the_run(model_folder: ModelFolder) -> None:
     first, second = published(model_folder, 100, 160).entries
-    assert (first.duration_s, first.tokens_per_second) == (10, 1000)
-    assert (second.duration_s, second.tokens_per_second) == (6, 1000)
+    assert (first.duration_s, first.tokens_per_second) == (10, None)  # a model that does not record its speed
+    assert second.duration_s == 6
+    fast = history_entry(folder_at(model_folder, 200, tokens_per_second=1234.5), EMPTY, {}, None, NOW)
+    assert fast
+    assert fast.tokens_per_second == 1234.5
     again = history_entry(folder_at(model_folder, 100), published(model_folder, 100, 160), {}, None, NOW)
     assert again
     assert (again.duration_s, again.tokens_per_second) == (None, None)

@@ -44,8 +44,10 @@ def test_all_models_run_and_are_reported_in_one_table(
     summary = (tmp_path / "summary.md").read_text()
     assert summary.index("# notes\n") < summary.index("# broken\n") < summary.index("# small\n")
     table = summary.partition("# Models: 1 of 3 not completed")[2]
-    assert f"| `notes` | done | 20 | {of['notes']['val_loss']} | passed | [new: {of['notes']['commit_sha'][:7]}](" in table
-    assert "| `broken` | invalid input |  |  |  |  |" in table
+    notes = of["notes"]
+    losses = f"{notes['bits_per_byte']} | {notes['val_loss']}"
+    assert f"| `notes` | done | 20 | {losses} | passed | [new: {notes['commit_sha'][:7]}](" in table
+    assert "| `broken` | invalid input |  |  |  |  |  |" in table
     assert "'none/*.md' matches no file" in capsys.readouterr().err
 
 

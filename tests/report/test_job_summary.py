@@ -1,26 +1,36 @@
 from dataclasses import replace
 
-from echoself_action.checkpoint.metadata import Evaluation, ParityFacts
+from echoself_action.checkpoint.metadata import Comparison, Evaluation, ParityFacts
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.evaluation.gate import Verdict
 from echoself_action.hub.publish import Change, CommitResult
-from echoself_action.report.job_summary import publishing_summary, pulling_summary, training_summary
+from echoself_action.report.job_summary import publishing_summary, pulling_summary, refusal_summary, training_summary
 from echoself_action.training.trainer import Result
 
 
 def trained(folder: ModelFolder, evaluations: int = 2, begun_at: float | None = 3.0) -> tuple[Result, ModelFolder]:
     assert folder.metadata
     measured = [Evaluation(step=10 * number, val_loss=3 - number / 1000) for number in range(evaluations)]
-    facts = folder.metadata.model_copy(update={"step": 1000, "val_loss": 2.5, "evaluations": measured})
+    facts = folder.metadata.model_copy(
+        update={"step": 1000, "train_loss": 2.25, "val_loss": 2.5, "evaluations": measured, "bytes_per_token": 2.0}
+    )
     best = ModelFolder(folder.path, folder.config, facts)
-    return Result(best, 500, begun_at, 1234.5, 60.0, 3.0, 0.6, "max_iters"), best
+    before = Evaluation(step=480, val_loss=begun_at) if begun_at else None
+    return Result(best, 500, 3.5, 1234.5, 60.0, 3.0, 0.6, "max_iters", best_before=before), best
 
 
 def test_training_summary_starts_with_the_result_and_names_the_next_step(model_folder: ModelFolder) -> None:
     text = training_summary(*trained(model_folder), "Once upon a time")
-    assert text.splitlines()[0] == "## Trained from step 500 to 1,000: validation loss 2.5000"
+    loss = "1.8034 bits per byte (2.5000 nats per token)"
+    assert text.splitlines()[0] == f"## Trained from step 500 to 1,000: validation loss {loss}"
+    assert f"| Validation loss | {loss} |" in text
+    assert "| Training loss | 2.2500 nats per token |" in text
     assert "Run again to continue training" in text
-    assert "| validation loss | 3.0000 | 2.5000 | -0.5000 |" in text
+    assert "| step | 480 | 1,000 |" in text  # the best before, not the checkpoint that training resumed from
+    assert "| bits per byte | 2.1640 | 1.8034 | -0.3607 |" in text
+    assert "| nats per token | 3.0000 | 2.5000 | -0.5000 |" in text
+    assert 'y-axis "bits per byte"' in text
+    assert "line [2.1640, 2.1633]" in text
     assert "    Once upon a time" in text
 
 
@@ -41,6 +51,16 @@ def test_training_summary_says_what_is_in_both_splits(model_folder: ModelFolder)
     data = best.metadata.data.model_copy(update={"leaked_bytes": 5624, "common_bytes": 5711})
     text = training_summary(result, replace(best, metadata=best.metadata.model_copy(update={"data": data})), "")
     assert "| In both splits | 5,624 bytes were left out of training, because they are in the held-out text too; 5,711 " in text
+
+
+def test_where_the_gate_compares_its_figures_are_the_ones_before_and_after(model_folder: ModelFolder) -> None:
+    assert "| before |" not in training_summary(*trained(model_folder), "", gate_compares=True)
+    compared = Comparison(
+        against="c0ffee", candidate=1.8, published=1.9, low=-0.12, high=-0.08, unit="bits per byte", windows=64, tokens=4096
+    )
+    text = refusal_summary("http://hub/a/b", Verdict(False, "not significantly better", compared))
+    assert "| bits per byte | 1.9000 | 1.8000 | -0.1000 |" in text
+    assert "nats" not in text
 
 
 def test_a_first_run_has_no_comparison_with_before(model_folder: ModelFolder) -> None:

@@ -3,7 +3,7 @@ import pytest
 from echoself_action.report.log import ProgressPrinter, note, part, show_sample, warn
 from echoself_action.training.trainer import Progress
 
-STEP = Progress(20, 200, 3.25, 3.125, 1e-3, 1234.5, 10.0, 3661.0)
+STEP = Progress(20, 200, 3.25, 3.125, 1e-3, 1234.5, 10.0, 3661.0, 1.6123)
 
 
 def test_progress_in_a_job_log_is_one_line_per_logged_step(capsys: pytest.CaptureFixture[str]) -> None:
@@ -11,7 +11,8 @@ def test_progress_in_a_job_log_is_one_line_per_logged_step(capsys: pytest.Captur
         printer(STEP)
         printer(Progress(30, 200, 3.2, None, 1e-3, 1234.5, 15.0, 90.0))
     first, second = capsys.readouterr().out.splitlines()
-    assert first == "step  20/200  loss 3.2500  val 3.1250  lr 1.00e-03     1,234 tokens/s  1:01:01 left"
+    line = "step  20/200  loss 3.2500  lr 1.00e-03     1,234 tokens/s  1:01:01 left  val 1.6123 bits/byte (3.1250 nats)"
+    assert first == line
     assert second.endswith("1:30 left")
     assert "val" not in second
 

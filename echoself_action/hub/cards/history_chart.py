@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ... import libraries
-from ...checkpoint.metadata import Metadata
-from ..history import History, HistoryEntry
+from ...checkpoint.metadata import Metadata, bits_per_byte
+from ..history import History, HistoryEntry, trend
 from ..repo import CHART_FILE, HISTORY_FILE
 
 FEWEST = 2  # publishes to draw a chart of
@@ -32,17 +32,13 @@ def history_files(history: History, facts: Metadata | None) -> dict[str, bytes]:
 
 def has_trend(publishes: Sequence[HistoryEntry]) -> bool:
     """Whether there are enough publishes for a chart."""
-    return sum(publish.val_loss is not None for publish in publishes) >= FEWEST
+    return len(trend(publishes)[1]) >= FEWEST
 
 
 def trend_image(publishes: Sequence[HistoryEntry]) -> bytes:
     """A PNG of the validation loss over the publishes, on white. A dotted line marks a change of the corpus."""
-    first = max(0, len(publishes) - _SHOWN)
-    shown = [
-        (number, publish.val_loss, publish.data_digest)
-        for number, publish in enumerate(publishes[first:], first + 1)
-        if publish.val_loss is not None
-    ]
+    unit, points = trend(publishes)
+    shown = [(number, loss, publishes[number - 1].data_digest) for number, loss in points[-_SHOWN:]]
     figure = libraries.matplotlib.figure.Figure(figsize=(7.2, 3.2), dpi=150, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     for (_, _, before), (number, _, digest) in pairwise(shown):
@@ -52,7 +48,7 @@ def trend_image(publishes: Sequence[HistoryEntry]) -> bytes:
     number, loss, _ = shown[-1]
     axes.annotate(f"{loss:.4f}", (number, loss), (0, 8), textcoords="offset points", ha="center", color=_INK)
     axes.set_xlabel("publish", color=_INK)
-    axes.set_ylabel("validation loss (nats per token)", color=_INK)
+    axes.set_ylabel(f"validation loss ({unit})", color=_INK)
     axes.xaxis.set_major_locator(libraries.matplotlib.ticker.MaxNLocator(integer=True))
     axes.margins(y=0.2)
     axes.grid(color=_GRID, linewidth=0.6)
@@ -83,7 +79,15 @@ def event_file(history: History, facts: Metadata) -> bytes:
 
     events = [bytes(Event(wall_time=_began(history, facts), file_version="brain.Event:2").SerializeToString())]
     events += [
-        event(one.step, known_at(one.step), {"loss/train": one.train_loss, "loss/validation": one.val_loss})
+        event(
+            one.step,
+            known_at(one.step),
+            {
+                "loss/train": one.train_loss,
+                "loss/validation": one.val_loss,
+                "loss/bits_per_byte": bits_per_byte(one.val_loss, facts.bytes_per_token),
+            },
+        )
         for one in facts.evaluations
     ]
     events += [
@@ -91,9 +95,9 @@ def event_file(history: History, facts: Metadata) -> bytes:
             publish.step,
             publish.published_at.timestamp(),
             {
+                "published/bits_per_byte": publish.bits_per_byte,
                 "published/validation_loss": publish.val_loss,
                 "published/perplexity": perplexity(publish.val_loss),
-                "published/bits_per_byte": publish.bits_per_byte,
                 "published/tokens_per_second": publish.tokens_per_second,
             },
         )

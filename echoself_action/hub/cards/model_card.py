@@ -92,9 +92,9 @@ def _eval_results(facts: Metadata | None, last: HistoryEntry | None) -> list[hug
     if not facts or not facts.data or facts.val_loss is None:
         return None
     figures = {
+        "bits_per_byte": ("Bits per byte", last.bits_per_byte if last else facts.bits_per_byte),
         "loss": ("Validation loss (nats per token)", facts.val_loss),
         "perplexity": ("Perplexity per token", perplexity(facts.val_loss)),
-        "bits_per_byte": ("Bits per byte", last.bits_per_byte if last else None),
     }
     return [
         huggingface_hub.EvalResult(

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...checkpoint.architectures import Architecture
-from ...checkpoint.metadata import Comparison, DatasetFacts, Metadata, ParityFacts, leaks_text, parity_text
+from ...checkpoint.metadata import (
+    BITS_PER_BYTE,
+    Comparison,
+    DatasetFacts,
+    Metadata,
+    ParityFacts,
+    leaks_text,
+    loss_text,
+    parity_text,
+)
 from ...markdown import code, number, table
 from ..history import HistoryEntry
 from ..repo import CHART_FILE, HISTORY_FILE
@@ -56,16 +65,17 @@ def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[Histo
     if facts:
         best = f" (step {facts.best_step:,})" if facts.best_step else ""
         rows = [
+            ("Bits per byte", number(last.bits_per_byte if last else facts.bits_per_byte)),
             ("Validation loss", number(facts.val_loss)),
             ("Perplexity per token", number(perplexity(facts.val_loss), 2)),
-            ("Bits per byte", number(last.bits_per_byte if last else None)),
             ("Training loss", number(facts.train_loss)),
-            ("Lowest validation loss", number(facts.best_val_loss) + best),
+            ("Lowest validation loss", loss_text(facts.best_val_loss, facts.bytes_per_token) + best if best else ""),
         ]
     sections = [
         "## Results",
         table(("", ""), [row for row in rows if row[1]]) if rows else "",
-        "Losses are in nats per token, measured on held-out documents, which are selected by a hash of their content."
+        "Bits per byte are comparable across tokenizers, and losses are in nats per token. They are measured on held-out "
+        "documents, which are selected by a hash of their content."
         if rows
         else "",
         compared(facts.compared) if facts and facts.compared else "",
@@ -79,9 +89,12 @@ def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[Histo
 def compared(facts: Comparison) -> str:
     """The comparison with the model that was published before."""
     difference = facts.candidate - facts.published
-    return f"""On the same held-out text, the loss of this model is {facts.candidate:.4f} {facts.unit}. The loss of the model
-published before (commit `{facts.against[:12]}`) is {facts.published:.4f}: a difference of {difference:+.4f}, 95 % CI
-{facts.low:+.4f} to {facts.high:+.4f} (paired bootstrap over {facts.windows} windows with {facts.tokens:,} tokens)."""
+    ours, theirs = (
+        "" if nats is None else f" ({nats:.4f} nats per token)" for nats in (facts.candidate_nats, facts.published_nats)
+    )
+    return f"""On the same held-out text, the loss of this model is {facts.candidate:.4f} {facts.unit}{ours}. The loss of the
+model published before (commit `{facts.against[:12]}`) is {facts.published:.4f}{theirs}: a difference of {difference:+.4f}, 95
+% CI {facts.low:+.4f} to {facts.high:+.4f} (paired bootstrap over {facts.windows} windows with {facts.tokens:,} tokens)."""
 
 
 def history_table(history: Sequence[HistoryEntry]) -> str:
@@ -90,9 +103,9 @@ def history_table(history: Sequence[HistoryEntry]) -> str:
         (
             f"{publish.published_at:%Y-%m-%d %H:%M}",
             f"{publish.step:,}",
+            number(publish.bits_per_byte),
             number(publish.val_loss),
             number(perplexity(publish.val_loss), 2),
-            number(publish.bits_per_byte),
             f"{difference:+.4f}" if (difference := _difference(publish)) is not None else "",
             _minutes(publish.duration_s),
             number(publish.tokens_per_second, 0),
@@ -100,7 +113,7 @@ def history_table(history: Sequence[HistoryEntry]) -> str:
         )
         for publish in reversed(history[-_SHOWN:])
     ]
-    head = ("published (UTC)", "step", "val. loss", "perplexity", "bits/byte", "change", "minutes", "tokens/s", "trained from")
+    head = ("published (UTC)", "step", "bits/byte", "nats/token", "perplexity", "change", "minutes", "tokens/s", "trained from")
     used = [column for column in range(len(head)) if any(row[column] for row in rows)]
     return table([head[column] for column in used], [[row[column] for column in used] for row in rows])
 
@@ -128,6 +141,7 @@ def training(facts: Metadata | None, folder: str | None = None) -> str:
         ("Peak learning rate", f"{settings.get('learning_rate')}"),
         ("Precision", f"{settings.get('computed_in')}" + (f", on {facts.device}" if facts.device else "")),
         ("Training time", f"{facts.elapsed_s / 60:,.1f} minutes"),
+        ("Training speed", f"{facts.tokens_per_second:,.0f} tokens/s" if facts.tokens_per_second else ""),
         ("Software", ", ".join(f"{name} {version}" for name, version in facts.versions.items())),
     ]
     if origin:
@@ -190,7 +204,14 @@ def _documents(dataset: DatasetFacts | None, folder: str | None) -> str:
 
 
 def _difference(publish: HistoryEntry) -> float | None:
-    return publish.compared.candidate - publish.compared.published if publish.compared else None
+    """The change from the model published before, in bits per byte."""
+    if publish.compared is None:
+        return None
+    found = publish.compared.candidate - publish.compared.published
+    if publish.compared.unit == BITS_PER_BYTE:
+        return found
+    bits, nats = publish.bits_per_byte, publish.val_loss  # of an earlier version, which compared in nats per token
+    return found * bits / nats if bits and nats else None
 
 
 def _minutes(seconds: float | None) -> str:
