@@ -63,6 +63,22 @@ class ImportFacts(_Facts):
     remarks: list[str] = []
 
 
+class PretrainedFacts(_Facts):
+    """The pretrained model that a run was initialised from (input `init_from`).
+
+    `source` is a repo on the Hub, at `commit`, or the name of a file or folder. `block_size` is its own context length, of
+    which a model may keep only the first positions. `remarks` are warnings for users of the model.
+    """
+
+    source: str
+    commit: str | None = None
+    block_size: int
+    remarks: list[str] = []
+
+    def __str__(self) -> str:
+        return f"{self.source}@{self.commit[:12]}" if self.commit else self.source
+
+
 class ParityFacts(_Facts):
     """The result of the parity check: stock transformers loaded all tensors, and its logits were compared with ours.
 
@@ -114,7 +130,8 @@ class Metadata(_Facts):
 
     `branched_from` is the step at which the decay phase of the learning rate started, and from whose checkpoint training
     resumes; `branch_end` the step at which the learning rate reaches 0. Both are None in the stable phase. `imported_from` is
-    the source of an imported model, whose `data` is unknown. `dataset` is the published copy of the documents of `data`.
+    the source of an imported model, whose `data` is unknown. `init_from` is the pretrained model that step 0 was, None if step
+    0 had random weights; all checkpoints of a run keep it. `dataset` is the published copy of the documents of `data`.
     `device` is the name of the device it was trained on. `parity` is None before the parity check.
     """
 
@@ -135,6 +152,7 @@ class Metadata(_Facts):
     data: DataFacts | None
     dataset: DatasetFacts | None = None
     imported_from: ImportFacts | None = None
+    init_from: PretrainedFacts | None = None
     parity: ParityFacts | None = None
     settings: dict[str, Any]
     versions: dict[str, str]

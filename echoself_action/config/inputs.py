@@ -65,6 +65,13 @@ class _ModelInputs(InputTable):
         (*TRAINS, "deploy", "pull"),
         shown="the best checkpoint in output_dir; for pull, the model on the Hub",
     )
+    init_from: PathText | None = input_field(
+        "Pretrained GPT-2 to start a new model from, with its tokenizer: a model on the Hub as owner/name or "
+        "owner/name@revision, such as openai-community/gpt2; a folder; or a `.pt` file. Not used if there is a checkpoint to "
+        "resume from.",
+        TRAINS,
+        shown="random weights",
+    )
     candidates: Candidates | None = input_field(
         "Two or more models to compare: model folders, `.pt` files, or Hub repos as owner/name or owner/name@revision.",
         ("compare",),

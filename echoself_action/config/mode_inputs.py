@@ -13,14 +13,18 @@ from .inputs import Inputs
 class TrainInputs(Inputs):
     """The inputs of a run that trains."""
 
-    def training_settings(self, default_optimizer: OptimizerName) -> TrainingSettings:
-        """Each setting is the input of its name, or its default: the preset's, the checkpoint's or the optimizer's."""
+    def training_settings(self, default_optimizer: OptimizerName, *, fine_tunes: bool = False) -> TrainingSettings:
+        """Each setting is the input of its name, or its default: the preset's, the checkpoint's or the optimizer's.
+
+        `fine_tunes`: the model was initialised from a pretrained one.
+        """
         preset = PRESETS[self.preset]
         optimizer = self.optimizer or default_optimizer
         values: dict[str, Any] = {
             name: self.size(name) if hasattr(preset, name) else getattr(self, name) for name in TrainingSettings.model_fields
         }
-        rate = self.learning_rate or OPTIMIZERS[optimizer].learning_rates[self.preset]
+        record = OPTIMIZERS[optimizer]
+        rate = self.learning_rate or (record.fine_tuning_rate if fine_tunes else record.learning_rates[self.preset])
         return TrainingSettings(**values | {"optimizer": optimizer, "learning_rate": rate})
 
 

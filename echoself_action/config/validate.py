@@ -55,7 +55,9 @@ def contradictions(inputs: Inputs) -> list[Problem]:
 
     if inputs.mode in TRAINS:
         width, heads, steps = inputs.size("n_embd"), inputs.size("n_head"), inputs.size("max_iters")
-        if width % heads:
+        # the other one may be that of a checkpoint or a pretrained model
+        given = (inputs.n_embd, inputs.n_head)
+        if width % heads and (None not in given or not (inputs.init_from or inputs.checkpoint)):
             near = max(heads, width // heads * heads)
             fix = f"Use a multiple of {heads}, such as {near}, or another n_head."
             add(("n_embd", "n_head"), f"{width} is not divisible by n_head, {heads}.", fix)
@@ -68,6 +70,9 @@ def contradictions(inputs: Inputs) -> list[Problem]:
                 if getattr(inputs, name) is not None:
                     message = f"only a new {other.display_name} model has this input."
                     add((name, "architecture"), message, f"Add architecture: {other.name}.")
+        if inputs.init_from and architecture is not DEFAULT:
+            message = f"a pretrained {DEFAULT.display_name} can't start a {architecture.display_name} model."
+            add(("init_from", "architecture"), message)
         if inputs.warmup is not None and inputs.warmup >= steps:
             message = f"{inputs.warmup} must be less than max_iters, {steps}."
             add(("warmup", "max_iters"), message, "Lower it, or remove it.")

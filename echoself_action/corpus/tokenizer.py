@@ -21,6 +21,7 @@ import tokenizers
 from ..errors import CheckpointError, InputError
 from .bpe import BYTE_OF_CHARACTER, END_OF_TEXT, byte_level_tokenizer, fast_encoder, train_ranks
 from .char_vocab import character_encoder, character_tokenizer, id_tokenizer, read_meta, unknown_pieces
+from .vocab_merges import MERGES_FILE, VOCABULARY_FILE, read_vocab_merges
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -175,16 +176,26 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterator[str]]) -> Tokenizer:
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a model folder, with the same ids as stock `transformers` for ordinary text.
 
-    Its `name` is derived from the content: `gpt2`, `bytes`, `bpe:<size>`, `characters`, `ids`, else `tokenizer.json`.
-    Raises CheckpointError if tokenizer.json can't be read, or has no end-of-text token.
+    It is read from tokenizer.json; in a folder without one, from vocab.json and merges.txt. Its `name` is derived from the
+    content: `gpt2`, `bytes`, `bpe:<size>`, `characters`, `ids`, else the name of the file. Raises CheckpointError if the file
+    can't be read, or has no end-of-text token.
     """
+    older = is_in_vocab_merges(folder)
+    path = folder / (VOCABULARY_FILE if older else TOKENIZER_FILE)
     try:
-        return _from_file(folder / TOKENIZER_FILE, None)
+        if older:
+            return _named(Tokenizer(read_vocab_merges(folder), _end_of_text(folder / CONFIG_FILE), VOCABULARY_FILE))
+        return _from_file(path, None)
     except ValueError as error:
         raise CheckpointError(
-            f"The tokenizer {folder / TOKENIZER_FILE} {error}, so token ids can't be decoded.",
+            f"The tokenizer {path} {error}, so token ids can't be decoded.",
             "Use a complete model folder, with tokenizer.json and tokenizer_config.json.",
         ) from None
+
+
+def is_in_vocab_merges(folder: Path) -> bool:
+    """Whether `folder` has its tokenizer in GPT-2's older files only."""
+    return not (folder / TOKENIZER_FILE).is_file() and all((folder / name).is_file() for name in (VOCABULARY_FILE, MERGES_FILE))
 
 
 def ids_tokenizer(size: int) -> Tokenizer:

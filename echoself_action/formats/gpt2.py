@@ -139,7 +139,9 @@ def _config(
         if place.values.get("model_type") == "gpt2":
             stock = {"n_positions": sizes["block_size"], **sizes, "n_head": heads, "bias": bias}
             read_config(file.path, {**place.values, **stock})  # raises for options that change the forward pass
-    activation = next((place.values[key] for place in sources for key in _ACTIVATIONS if key in place.values), None)
+    # of the files beside it that converters write, only one that is not known to be wrong
+    stated = sources if _by_echoself_converter(file) else [*sources, *nearby]
+    activation = next((place.values[key] for place in stated for key in _ACTIVATIONS if key in place.values), None)
     activation = activation or ("gelu" if linear else "gelu_new")
     if activation not in ("gelu", "gelu_new"):
         file.refuse(f"records activation_function={activation!r:.60}, which is not supported (gelu and gelu_new are)")

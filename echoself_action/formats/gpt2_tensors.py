@@ -11,7 +11,7 @@ from ..checkpoint import gpt2_config
 from ..checkpoint.arrays import Array
 from ..checkpoint.gpt2_config import TOKENS
 from ..model.config import GPT2Config
-from .imported_model import check_weights, tie
+from .imported_model import TensorSource, check_weights, tie
 from .registry import deferred
 from .torch_file.reader import TorchFile
 
@@ -28,7 +28,7 @@ def transposed(tensors: Mapping[str, _Numbers]) -> dict[str, _Numbers]:
     return {name: tensor.T if name.endswith(_TRANSPOSED) and tensor.ndim == 2 else tensor for name, tensor in tensors.items()}
 
 
-def tensors_by_gpt2_name(file: TorchFile) -> dict[str, Array]:
+def tensors_by_gpt2_name(file: TensorSource) -> dict[str, Array]:
     """The tensors by GPT-2's full names, without mask buffers. Some programs omit the prefix `transformer.`."""
     found: dict[str, Array] = {}
     for name, tensor in file.weights.items():

@@ -5,19 +5,21 @@ the file.
 """
 
 import platform
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 from .. import evaluation
 from ..checkpoint.atomic import new_folder, set_aside
-from ..checkpoint.metadata import ImportFacts, Metadata, TokenizerFacts, parity_text, read_metadata
+from ..checkpoint.metadata import ImportFacts, Metadata, PretrainedFacts, TokenizerFacts, parity_text, read_metadata
 from ..checkpoint.model_folder import ModelFolder, read_model_folder, same_model
 from ..checkpoint.vocabulary import TOKENIZER_FILE
 from ..checkpoint.weights import write_model
-from ..corpus.tokenizer import Tokenizer, ids_tokenizer, load_tokenizer, make_tokenizer
+from ..corpus.tokenizer import Tokenizer, ids_tokenizer, is_in_vocab_merges, load_tokenizer, make_tokenizer
 from ..errors import CheckpointError
 from ..training.optim.schedule import FLOOR, Schedule, cosine_schedule
 from ..training.training_state import TrainingState, write_moments, write_spare, write_state
@@ -65,12 +67,23 @@ def import_model(source: ImportedModel, output_dir: Path, tokenizer: str | None,
                 note(f"already imported: {final}")
                 return here
         note(f"set aside {final}: {set_aside(final)}")
-    try:
-        return _write(source, vocabulary, final, note)
-    except OSError as error:
-        raise CheckpointError(
-            f"{final} could not be written: {error}.", "Free disk space, or give another output_dir."
-        ) from error
+    return _written(source, vocabulary, final, note)
+
+
+def import_pretrained(
+    source: ImportedModel, output_dir: Path, tokenizer: str | None, facts: PretrainedFacts, note: Callable[[str], None]
+) -> ModelFolder:
+    """Import the model alone as `checkpoint-0` in `output_dir`: step 0 of a new run, without the history of its training.
+
+    `facts` are recorded, with the remarks of the import. `tokenizer` is as in `import_checkpoint`, and raises alike.
+    """
+    vocabulary = _vocabulary(source.origin.path, source, tokenizer, note)
+    final = output_dir / "checkpoint-0"
+    if final.exists():
+        note(f"set aside {final}: {set_aside(final)}")
+    remarks = [*facts.remarks, *source.remarks]
+    model = replace(source, moments={}, spare={}, step=0, train_loss=None, best_val_loss=None, settings={})
+    return _written(model, vocabulary, final, note, facts.model_copy(update={"remarks": remarks}))
 
 
 def read_checkpoint_file(path: Path, note: Callable[[str], None], n_head: int | None = None) -> ImportedModel:
@@ -99,13 +112,30 @@ def _read(recognised: Format, file: Any, n_head: int | None) -> ImportedModel:
     return reader.read(file, n_head)
 
 
-def _write(source: ImportedModel, tokenizer: Tokenizer, final: Path, note: Callable[[str], None]) -> ModelFolder:
+def _written(
+    source: ImportedModel,
+    tokenizer: Tokenizer,
+    final: Path,
+    note: Callable[[str], None],
+    pretrained: PretrainedFacts | None = None,
+) -> ModelFolder:
+    try:
+        return _write(source, tokenizer, final, note, pretrained)
+    except OSError as error:
+        raise CheckpointError(
+            f"{final} could not be written: {error}.", "Free disk space, or give another output_dir."
+        ) from error
+
+
+def _write(
+    source: ImportedModel, tokenizer: Tokenizer, final: Path, note: Callable[[str], None], pretrained: PretrainedFacts | None
+) -> ModelFolder:
     release = source.origin.release
     with new_folder(final) as folder, ThreadPoolExecutor(1) as beside:
         written = beside.submit(write_moments, folder, source.moments, release) if source.has_state else None
         digest = write_model(folder, source.config, source.weights, tokenizer.end_of_text_id, release)
         tokenizer.save(folder, source.config.block_size)
-        facts = _metadata(source, tokenizer, digest)
+        facts = _metadata(source, tokenizer, digest, pretrained)
         facts.write(folder)
         parity = evaluation.check_parity(read_model_folder(folder), source.logits)
         facts.model_copy(update={"parity": parity}).write(folder)
@@ -117,7 +147,7 @@ def _write(source: ImportedModel, tokenizer: Tokenizer, final: Path, note: Calla
     note(f"imported as {final}; transformers compared with the original forward pass: {parity_text(parity)}")
     for remark in source.remarks:
         note(remark)
-    if not source.moments:
+    if not source.moments and not pretrained:
         note("no optimizer state: training resumes from the weights with a new optimizer")
     return read_model_folder(final)
 
@@ -125,8 +155,9 @@ def _write(source: ImportedModel, tokenizer: Tokenizer, final: Path, note: Calla
 def _vocabulary(path: Path, source: ImportedModel, spec: str | None, note: Callable[[str], None]) -> Tokenizer:
     """The given tokenizer; otherwise one beside the file, or GPT-2's if the size matches; otherwise plain ids."""
     size, dataset = source.config.vocab_size, str(source.settings.get("dataset", ""))
-    if spec is None and (path.parent / TOKENIZER_FILE).is_file():  # as transformers saves it
-        note(f"its vocabulary is in {path.parent / 'tokenizer.json'}")
+    older = is_in_vocab_merges(path.parent)
+    if spec is None and (older or (path.parent / TOKENIZER_FILE).is_file()):  # as transformers saves it
+        note(f"its vocabulary is in {path.parent / ('vocab.json and merges.txt' if older else TOKENIZER_FILE)}")
         return _checked_size(path, load_tokenizer(path.parent), size, note)
     # train.py reads data/<dataset>/ beside the folder of ckpt.pt; the name is untrusted, and must not lead elsewhere
     places = [path.parent / "meta.pkl"]
@@ -164,10 +195,16 @@ def _checked_size(path: Path, tokenizer: Tokenizer, size: int, note: Callable[[s
     return tokenizer
 
 
-def _metadata(source: ImportedModel, tokenizer: Tokenizer, digest: str) -> Metadata:
+def _metadata(source: ImportedModel, tokenizer: Tokenizer, digest: str, pretrained: PretrainedFacts | None) -> Metadata:
     origin, dtype = source.origin, source.settings.get("dtype")
+    imported_from = ImportFacts(
+        layout=origin.layout,
+        file=origin.path.name,
+        fingerprint=origin.fingerprint,
+        remarks=list(source.remarks),
+    )
     return Metadata(
-        run_id=origin.fingerprint[:32],  # the same file is the same run
+        run_id=uuid.uuid4().hex if pretrained else origin.fingerprint[:32],  # the same checkpoint is the same run
         step=source.step,
         tokens_seen=_sequences(source) * source.config.block_size,
         elapsed_s=0.0,
@@ -178,12 +215,8 @@ def _metadata(source: ImportedModel, tokenizer: Tokenizer, digest: str) -> Metad
         parameters=sum(tensor.size for tensor in source.weights.values()),
         tokenizer=TokenizerFacts(name=tokenizer.name, digest=tokenizer.digest, vocab_size=tokenizer.vocab_size),
         data=None,
-        imported_from=ImportFacts(
-            layout=origin.layout,
-            file=origin.path.name,
-            fingerprint=origin.fingerprint,
-            remarks=list(source.remarks),
-        ),
+        imported_from=None if pretrained else imported_from,
+        init_from=pretrained,
         settings=dict(source.settings) | {"computed_in": dtype},
         versions={name: version(name) for name in ("echoself-action", "torch", "tokenizers")}
         | {"python": platform.python_version()},

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -17,6 +17,20 @@ if TYPE_CHECKING:
 HEAD = "lm_head.weight"
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of each parameter, besides its step count
 _SHOWN = 4  # problems in a message
+
+
+class TensorSource(Protocol):
+    """What is checked: the tensors of a `.pt`, or of the files in a folder of transformers."""
+
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        """The tensors by their names in the file."""
+
+    def refuse(self, why: str, *hint: str) -> NoReturn:
+        """Raises CheckpointError. `hint` says what to change."""
+
+    def release(self) -> None:
+        """Let go of the pages of a mapped file."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,7 @@ class ImportedModel:
 
 
 def check_weights(
-    file: TorchFile, stored: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], against: str
+    file: TensorSource, stored: Mapping[str, Array], expected: Mapping[str, tuple[int, ...]], against: str
 ) -> dict[str, Array]:
     """The tensors in the order of `expected`, which maps names to shapes.
 
@@ -73,7 +87,7 @@ def check_weights(
     return {name: stored[name] for name in expected}
 
 
-def tie(file: TorchFile, stored: dict[str, Array], tokens: str) -> None:
+def tie(file: TensorSource, stored: dict[str, Array], tokens: str) -> None:
     """Remove the output head, which is tied to the token embedding. If only the head is stored, it becomes the embedding.
 
     Raises CheckpointError if both are stored and differ.
@@ -98,8 +112,8 @@ def check_moments(file: TorchFile, found: Mapping[str, Any], weights: Mapping[st
         require_finite(file, key, tensor)
 
 
-def require_finite(file: TorchFile, name: str, tensor: Array) -> None:
+def require_finite(file: TensorSource, name: str, tensor: Array) -> None:
     """Raises CheckpointError if the tensor contains NaN or infinity."""
     if not is_finite(tensor):
         file.refuse(f"has invalid values: {name} contains NaN or infinity")
-    file.archive.release()
+    file.release()

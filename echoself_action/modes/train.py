@@ -11,7 +11,7 @@ from ..checkpoint.select import best, resumable
 from ..checkpoint.weights import load_model
 from ..config.mode_inputs import TrainInputs
 from ..config.outputs import set_outputs
-from ..errors import INTERRUPTED, InputError
+from ..errors import INTERRUPTED
 from ..evaluation.generation import sample
 from ..hub.secrets import without_secrets
 from ..model import ModelConfig
@@ -20,6 +20,7 @@ from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary import training_summary
 from ..report.log import ProgressPrinter, note, part, show_sample, warn
 from ..report.report_page import write_page
+from ..starting.pretrained import is_fine_tuned, require_same_shape, with_init_from
 from ..starting.resume import set_aside_other_runs, starting_point
 from ..starting.tokenize_corpus import corpus_tokens
 from ..training.distributed.process_group import join_process_group
@@ -59,10 +60,20 @@ def _run(inputs: TrainInputs) -> int:
 
 
 def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) -> Trained:
-    """Resume from `start`, or train a new model if it is None. `started` is when the job began (time.monotonic())."""
+    """Resume from `start`; if it is None, train a new model, from `init_from` or from random weights.
+
+    `started` is when the job began (time.monotonic()).
+    """
+    start = with_init_from(inputs, start)
     if start:
-        start = _with_dropout(inputs, _require_same_shape(inputs, start))
-    settings = inputs.training_settings(_default_optimizer(inputs, start))
+        require_same_shape(
+            inputs,
+            start.config,
+            f"{start.path} cannot be resumed with a different shape",
+            "Remove these inputs, or start a new model with resume: never and confirm_fresh_start: true.",
+        )
+        start = _with_dropout(inputs, start)
+    settings = inputs.training_settings(_default_optimizer(inputs, start), fine_tunes=is_fine_tuned(start))
     with part("Corpus"):
         data = Data(corpus_tokens(inputs, start), inputs.data)
     device = choose_device(settings).type
@@ -125,23 +136,6 @@ def _default_optimizer(inputs: TrainInputs, start: ModelFolder | None) -> Optimi
         return ARCHITECTURES[inputs.architecture or DEFAULT.name].default_optimizer
     before = start.metadata.settings.get("optimizer") if start.metadata else None
     return next((name for name in OPTIMIZERS if name == before), "adamw")  # also for checkpoints of other programs
-
-
-def _require_same_shape(inputs: TrainInputs, start: ModelFolder) -> ModelFolder:
-    """`start`, if the sizes given are its own. Raises InputError if not."""
-    different = [
-        f"{name} is {getattr(inputs, name)}, and the checkpoint has {getattr(start.config, name)}"
-        for name in ("n_layer", "n_head", "n_embd", "block_size", "bias")
-        if getattr(inputs, name) not in (None, getattr(start.config, name))
-    ]
-    if inputs.architecture not in (None, start.architecture.name):
-        different.append(f"architecture is {inputs.architecture}, and the checkpoint is {start.architecture.name}")
-    if different:
-        raise InputError(
-            f"{start.path} cannot be resumed with a different shape: {'; '.join(different)}. Nothing was trained.",
-            "Remove these inputs, or start a new model with resume: never and confirm_fresh_start: true.",
-        )
-    return start
 
 
 def _with_dropout(inputs: TrainInputs, start: ModelFolder) -> ModelFolder:

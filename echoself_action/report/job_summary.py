@@ -48,6 +48,7 @@ def training_summary(result: Result, best: ModelFolder, text: str, gate_compares
         ("Latest checkpoint", f"step {newest.step:,}: {code(result.latest.path)}"),
         ("Validation loss", facts.val_loss_text),
         ("Training loss", f"{facts.train_loss:.4f} nats per token" if facts.train_loss is not None else ""),
+        ("Started from", code(str(facts.init_from)) if facts.init_from else ""),
         ("Parameters", f"{facts.parameters:,}"),
         ("Tokens seen", f"{newest.tokens_seen:,}"),
         ("Speed", _speed(result)),

@@ -129,7 +129,8 @@ def _checked(inputs: Inputs, start: ModelFolder | None) -> ModelFolder | None:
                 f"resume: must, but there is no checkpoint in {places}. Nothing was trained.",
                 "Check output_dir and repo_id, or set resume: auto to train a new model if there is no checkpoint.",
             )
-        note("no checkpoint to resume from: training a new model")
+        if not inputs.init_from:  # pretrained.py logs that start
+            note("no checkpoint to resume from: training a new model")
         return None
     check_weights(start)
     note(f"resuming from {start.path}, step {start.step}")

@@ -89,11 +89,14 @@ def resume_run(
     if known:
         run.run_id, run.tokens_seen, run.elapsed_s = known.run_id, known.tokens_seen, known.elapsed_s
         run.train_loss, run.evaluations = known.train_loss, list(known.evaluations)
+        run.init_from = known.init_from
         if known.is_measured_on(data.tokens.digest, data.tokens.val_digest, settings.eval_tokens):
             run.val_loss, run.best_val_loss, run.best_step = known.val_loss, known.best_val_loss, known.best_step
     if not state or not known:
         run.sequences_seen = run.tokens_seen // model.config.block_size
-        note(f"{folder.path} has no training state: resuming from its weights at step {run.step}, with a new optimizer state.")
+        if run.step or not run.init_from:
+            weights = f"resuming from its weights at step {run.step}, with a new optimizer state."
+            note(f"{folder.path} has no training state: {weights}")
         _prepare(run, None)
         _send_and_set_up(run, {})
         return run

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..checkpoint.architectures import architecture_of
 from ..checkpoint.atomic import new_folder, set_aside
-from ..checkpoint.metadata import DataFacts, Evaluation, Metadata, TokenizerFacts
+from ..checkpoint.metadata import DataFacts, Evaluation, Metadata, PretrainedFacts, TokenizerFacts
 from ..checkpoint.model_folder import ModelFolder, read_model_folder
 from ..checkpoint.weights import write_model
 from ..corpus.tokenizer import Tokenizer
@@ -97,8 +97,8 @@ class Run:
     """A model in training and its progress. Losses are in nats per token; `elapsed_s` counts all runs of the model.
 
     `bytes_per_token` is the mean size of a predicted held-out token, `tokens_per_second` the speed of this run so far.
-
-    `kernels` compute the forward and backward pass (chosen in init_or_resume.py). `loss_scale` is None unless in float16.
+    `init_from` is the pretrained model that step 0 was, None if it had random weights. `kernels` compute the forward and
+    backward pass (chosen in init_or_resume.py). `loss_scale` is None unless in float16.
     """
 
     run_id: str
@@ -118,6 +118,7 @@ class Run:
     best_step: int | None = None
     bytes_per_token: float | None = None
     tokens_per_second: float | None = None
+    init_from: PretrainedFacts | None = None
     loss_scale: LossScale | None = None
     kernels: Kernels = "eager"
     evaluations: list[Evaluation] = field(default_factory=list)
@@ -205,6 +206,7 @@ class Run:
                 leaked_bytes=tokens.leaked_bytes,
                 common_bytes=tokens.common_bytes,
             ),
+            init_from=self.init_from,
             settings=self.settings.record()
             | {"computed_in": self.precision.dtype_name, "processes": self.process_group.world_size},
             versions={name: version(name) for name in ("echoself-action", "torch", "numpy", "tokenizers")}

@@ -103,11 +103,12 @@ class _Trainer:
 
     def take_steps(self) -> StoppedBy:
         run = self.run
-        if run.step and run.val_loss is None:
+        is_trained = bool(run.step or run.init_from)
+        if is_trained and run.val_loss is None:
             run.val_loss = self._held_out_loss()
             self._update_best(run.val_loss)
-        self.start_val_loss = run.val_loss if run.step else None
-        if run.step and run.best_val_loss is not None:
+        self.start_val_loss = run.val_loss if is_trained else None
+        if is_trained and run.best_val_loss is not None:
             self.best_before = Evaluation(step=run.best_step or 0, val_loss=run.best_val_loss)
         run.model.train()
         stopped_by: StoppedBy | None = None

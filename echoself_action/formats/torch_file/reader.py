@@ -34,6 +34,10 @@ class TorchFile:
     def origin(self) -> Origin:
         return Origin(self.path, self.layout.name, self.archive.fingerprint, self.archive.release)
 
+    def release(self) -> None:
+        """Let go of the pages of the mapped file."""
+        self.archive.release()
+
     def refuse(self, why: str, *hint: str) -> NoReturn:
         """Raises CheckpointError for a file that contradicts itself or records too little. `hint` says what to change."""
         refuse(self.path, why, *hint)

@@ -124,7 +124,9 @@ def training(facts: Metadata | None, folder: str | None = None) -> str:
         return "## Training\n\nThe training data and hyperparameters are not recorded."
     data, settings, origin = facts.data, facts.settings, facts.imported_from
     documents = f" in {data.documents:,} documents" if data and data.documents else ""
+    start = facts.init_from
     rows = [
+        ("Started from", code(str(start)) if start else ""),
         ("Corpus", ", ".join(code(pattern) for pattern in data.patterns) if data else "unknown"),
         ("Corpus size", f"{data.train_tokens:,} tokens{documents}, {data.val_tokens:,} held out" if data else ""),
         ("In both splits", leaks_text(data) if data else ""),
@@ -144,6 +146,7 @@ def training(facts: Metadata | None, folder: str | None = None) -> str:
         ("Training speed", f"{facts.tokens_per_second:,.0f} tokens/s" if facts.tokens_per_second else ""),
         ("Software", ", ".join(f"{name} {version}" for name, version in facts.versions.items())),
     ]
+    rows += [("Note", remark) for remark in (start.remarks if start else ())]
     if origin:
         differ = f"; max absolute logit difference {facts.parity.max_abs_diff:.1e}" if facts.parity else ""
         rows.append(("Imported from", f"a {origin.layout} checkpoint{differ}"))
