@@ -59,7 +59,7 @@ def training_summary(result: Result, best: ModelFolder, text: str, gate_compares
     ]
     sections = [
         f"## Trained from step {result.start_step:,} to {newest.step:,}: validation loss {facts.val_loss_text}",
-        f"{_STOPPED[result.stopped_by]} All checkpoints are saved. {_next_step(result)}",
+        f"{_STOPPED[result.stopped_by]}{_of_planned(result)} All checkpoints are saved. {_next_step(result)}",
         "" if gate_compares else _before_and_after(result, best),
         _losses(newest),
         table(("", ""), [row for row in rows if row[1]]),
@@ -136,6 +136,12 @@ def models_summary(models: Mapping[str, Any], codes: Mapping[str, int], outputs:
         rows.append((code(name), end, step, *losses, gate, _commit_link(found)))
     head = ("model", "result", "step", "bits per byte", "nats per token", "gate", "published")
     return f"# Models: {title}\n\n{table(head, rows)}\n"
+
+
+def _of_planned(result: Result) -> str:
+    """How much of the plan a time limit cut off."""
+    done = result.latest.step - result.start_step
+    return f" It took {done:,} of {result.planned_steps:,} planned steps." if 0 < done < result.planned_steps else ""
 
 
 def _speed(result: Result) -> str:

@@ -63,6 +63,7 @@ class ProgressPrinter:
             return
         if self._bar is None:
             self._bar = tqdm(total=progress.end_step, unit="step", dynamic_ncols=True)
+        self._bar.total = progress.end_step  # it changes with the time that is left
         self._bar.update(progress.step - self._bar.n)
         self._bar.set_postfix_str(f"loss {progress.loss:.3f}, {progress.tokens_per_second:,.0f} tokens/s")
         if progress.val_loss is not None:

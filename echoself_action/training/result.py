@@ -47,7 +47,8 @@ class Callbacks:
 @dataclass(frozen=True)
 class Result:
     """The result of a run. `start_val_loss` is the validation loss of the model it resumed from; None for a new model.
-    `best_before` is the lowest validation loss of the model before this run, on the same text.
+    `best_before` is the lowest validation loss of the model before this run, on the same text. `planned_steps` is the
+    number of steps of this run without a time limit; 0 if unknown.
 
     `tokens_per_second` is the speed of its steps, without evaluations, saves and compiling. `elapsed_s` includes `evaluating_s`
     (evaluations), `saving_s` (waiting for checkpoints) and `compiling_s` (torch.compile). `mfu` is the model FLOPs utilisation
@@ -64,6 +65,7 @@ class Result:
     stopped_by: StoppedBy
     compiling_s: float = 0.0
     best_before: Evaluation | None = None
+    planned_steps: int = 0
     mfu: float | None = None
 
 

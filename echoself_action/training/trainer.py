@@ -22,6 +22,7 @@ from .optim.schedule import plan_decay
 from .precision import CudaThrottle
 from .result import LOG_FILE, Callbacks, Progress, Result, StoppedBy, StopRequest
 from .run import Run
+from .time_estimate import TimeEstimate
 from .train_step import Stepper
 
 _SAFETY_FACTOR = 1.5  # on the measured time of the last evaluation and save
@@ -56,6 +57,7 @@ class _Trainer:
         run.schedule = plan_decay(run.schedule, run.step, settings.max_iters, settings.decay)
         if run.schedule.decays_from(run.step) is not None:
             self.end_step = min(self.end_step, run.schedule.end)
+        self.estimate = TimeEstimate(self.end_step - run.step, settings.max_minutes, callbacks.note)
         self.elapsed_before = run.elapsed_s
         self.threads = Threads(len(run.optimizer.parts))
         self.stepper = Stepper(run, run.batches(), self.threads)
@@ -93,6 +95,7 @@ class _Trainer:
             saving_s=self.checkpointer.waited_s,
             compiling_s=self.compiler.seconds,
             best_before=self.best_before,
+            planned_steps=self.estimate.planned,
             stopped_by=stopped_by,
         )
 
@@ -139,6 +142,9 @@ class _Trainer:
             affordable = max(1, int(run.process_group.min(self._time_left() / self.speed.seconds_per_step)))
             if affordable < (done * settings.decay / (1 - settings.decay) if decay_start is None else self.end_step - run.step):
                 self.end_step = run.step + affordable
+                if not self.out_of_time:
+                    consequence = "decaying now" if decay_start is None else "the decay phase is shortened"
+                    self.estimate.ends_early(self.end_step - self.start_step, consequence)
                 self.out_of_time = True
                 run.schedule = run.schedule.with_decay(run.step if decay_start is None else decay_start, self.end_step)
         if run.step == run.schedule.decay_start and self.saved_step != run.step:
@@ -190,8 +196,10 @@ class _Trainer:
         if self.run.step >= self.end_step:
             return "max_minutes" if self.out_of_time else "max_iters"
         # a decay phase is not cut off: _start_decay_if_due shortens it before the next step
-        decaying = self.run.schedule.decays_from(self.run.step) is not None
-        return "max_minutes" if late and not decaying else None
+        if late and self.run.schedule.decays_from(self.run.step) is None:
+            self.estimate.ends_early(self.run.step - self.start_step, "ending now")
+            return "max_minutes"
+        return None
 
     def _is_report_step(self) -> bool:
         """Whether this step is due to be evaluated, saved or logged, by its number."""
@@ -280,10 +288,15 @@ class _Trainer:
         assert run.train_loss is not None
         elapsed = time.monotonic() - self.started
         done = run.step - self.start_step
-        remaining_s = (self.end_step - run.step) * (elapsed - self.compiler.seconds) / done
+        seconds_per_step = self.estimate.seconds_per_step(done, elapsed - self.compiler.seconds)
+        end_step = self.end_step
+        decays = run.schedule.shape == "linear" and run.step >= run.schedule.decay_start  # and is then not cut off
+        if not decays and not self.out_of_time:
+            end_step = self.start_step + self.estimate.steps_that_fit(done, end_step - self.start_step, self._time_left())
+        remaining_s = (end_step - run.step) * seconds_per_step
         progress = Progress(
             step=run.step,
-            end_step=self.end_step,
+            end_step=end_step,
             loss=run.train_loss,
             val_loss=val_loss,
             lr=run.schedule.learning_rate(run.step - 1),

@@ -1,6 +1,7 @@
 """max_minutes: a run that ends decayed and saved within its time, and is resumed from its stable checkpoint."""
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.init_or_resume import new_run, resume_run
 from echoself_action.training.result import StopRequest
 from echoself_action.training.run import Data, Run
-from echoself_action.training.trainer import Callbacks, Result, train
+from echoself_action.training.trainer import Callbacks, Progress, Result, train
 from tests.conftest import training_settings
 
 ENDLESS = {"max_iters": 10**6, "warmup": 0, "eval_interval": 10**6, "checkpoint_interval": 10**6, "log_interval": 1}
@@ -60,6 +61,24 @@ def test_resume_after_a_time_limit_starts_from_the_stable_checkpoint_at_the_peak
     assert (second.start_step, second.latest.step) == (stable.step, stable.step + 20)
     assert second.stopped_by == "max_iters"
     assert rates(tmp_path)[-20:-4] == [1e-2] * 16
+
+
+def test_a_time_limited_run_logs_how_many_of_its_steps_fit_and_when_the_plan_changes(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+    lines: list[Progress] = []
+    run = make_run(tokens, small_config, max_minutes=3 / 60)
+    result = train(run, tmp_path, StopRequest(), Callbacks(lines.append, pytest.fail, notes.append))
+    assert re.fullmatch(r"about [\d,]+ of 1,000,000 steps fit in 0.05 minutes", notes[0])
+    planned = rf"{result.latest.step:,} of 1,000,000 steps: the time limit of 0.05 minutes is near; decaying now"
+    early = [note for note in notes if "is near" in note]
+    assert len(early) == 1
+    assert re.sub("^[\\d,]+", "", early[0]) == re.sub("^[\\d,]+", "", planned)
+    assert lines[0].end_step == 10**6
+    assert all(line.end_step < 10**6 for line in lines[1:])
+    assert lines[-1].end_step == result.latest.step
+    assert all(line.step <= line.end_step and line.time_left_s <= 3 for line in lines)
 
 
 @pytest.mark.parametrize("spent", [0, 3600], ids=["none of it", "all of it"])
