@@ -20,7 +20,7 @@ SIZES = {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 64, "dropout": 
 COUNTS = {"batch_size": 12, "gradient_accumulation_steps": 1, "max_iters": 2000, "eval_interval": 2000, "eval_iters": 1}
 COUNTS |= {"log_interval": 1, "warmup_iters": 100, "lr_decay_iters": 2000}
 RATES = {"learning_rate": 1e-3, "min_lr": 1e-4, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1, "grad_clip": 1.0}
-FIXED = {"device": "cpu", "compile": "False", "dtype": "float32", "bias": "False", "always_save_checkpoint": "True"}
+FIXED = {"device": "cpu", "compile": "False", "dtype": "float32", "bias": "False"}
 
 
 def main() -> None:
@@ -32,6 +32,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=type(value), default=value)
     for name, only in FIXED.items():
         parser.add_argument(f"--{name}", choices=[only], default=only)
+    parser.add_argument("--always_save_checkpoint", choices=["True", "False"], default="True")
     given = parser.parse_args()
     folder = Path("data") / given.dataset
     data = {part: np.memmap(folder / f"{part}.bin", np.uint16, "r") for part in ("train", "val")}
@@ -51,8 +52,8 @@ def main() -> None:
         if step % given.eval_interval == 0:
             losses = {part: held(model, tokens, given) for part, tokens in data.items()}
             print(f"step {step}: train loss {losses['train']:.4f}, val loss {losses['val']:.4f}", flush=True)
-            best = min(best, losses["val"])
-            if step:
+            improved, best = losses["val"] < best, min(best, losses["val"])
+            if step and (improved or given.always_save_checkpoint == "True"):
                 save(model, optimizer, sizes, step, best, given)
         if step == given.max_iters:
             break
