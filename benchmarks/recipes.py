@@ -12,9 +12,8 @@ max_minutes ends them and the warmup, 5% of max_iters, is not too long. nanoGPT 
 GPT-2's tokens and on characters, with max_iters (and lr_decay_iters) by a measurement of its speed; the model is the one that
 it keeps, its best by its own evaluations.
 
-All get the same training text, and one function measures each model on all of the same held-out text, in fp32. The texts
-are of this package's split, after the removal of held-out text from the training text. nanoGPT gets both as its prepare.py writes
-them,
+All get the same training text, and one function measures each model on all of the same held-out text, in fp32. The split is
+this package's, after the removal of held-out text from the training text. nanoGPT gets both as its prepare.py writes it,
 with documents joined.
 
 The rule of significance: a candidate is compared with auto seed by seed, by the logarithm of the ratio of their bits per byte.

@@ -7,7 +7,7 @@ import platform
 import re
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +42,34 @@ class Figures:
         if values:
             self._values.setdefault(what, {}).setdefault(of, []).extend(values)
 
-    def write(self) -> None:
-        """Write the files of `--json` and `--plot`."""
+    def write(self, draw: Callable[[str, Path], None] | None = None, **further: object) -> None:
+        """Write the files of `--json` and `--plot`. `further` is added to the first; `draw(title, path)` replaces the second's
+        chart of medians."""
         settings = {name: value for name, value in vars(self._given).items() if name not in ("json", "plot")}
         content = {
             "benchmark": Path(sys.argv[0]).stem,
             "machine": machine(),
-            "settings": {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()},
+            "settings": {name: _plain(value) for name, value in settings.items()},
             "figures": {
                 what: {of: _summary(values) for of, values in measured.items()} for what, measured in self._values.items()
             },
+            **further,
         }
         if self._given.json:
             self._given.json.write_text(json.dumps(content, indent=2) + "\n")
         if self._given.plot:
-            _plot(f"{content['benchmark']}\n{content['machine']}", self._values, self._given.plot)
+            title = f"{content['benchmark']}\n{content['machine']}"
+            if draw:
+                draw(title, self._given.plot)
+            elif self._values:
+                _plot(title, self._values, self._given.plot)
+
+
+def _plain(value: object) -> object:
+    """A setting as JSON."""
+    if isinstance(value, (list, range)):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _file(word: str) -> Path:

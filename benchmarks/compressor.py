@@ -1,0 +1,76 @@
+"""Bits per byte of the held-out text by a general compressor, PPMd, that has read the training text.
+
+    pip install pyppmd
+    python benchmarks/compressor.py [--corpus FOLDER_OR_FILE ...] [--model FOLDER] [--orders 4-12] [--memory 256]
+
+The split is this package's own. PPMd gets the training text followed by the held-out text; the bytes that the second adds to
+the size of the first are its figure. It adapts while it reads the held-out text, which a trained model does not. `--model` adds
+the figure of a model folder on the same text: the whole of it, in fp32.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from common import results
+from common.corpora import add_corpora, bits_per_byte_of_folder, name_of, split_text
+from common.results import Figures
+
+try:
+    import pyppmd  # type: ignore[import-not-found]
+except ModuleNotFoundError:
+    pyppmd = None
+
+VARIANTS = ("H", "I")  # 7-Zip's and Zip's
+
+
+def main() -> None:
+    parser = results.parser(__doc__)
+    add_corpora(parser)
+    parser.add_argument("--model", type=Path, nargs="+", default=[], help="model folders, for each corpus")
+    parser.add_argument("--orders", type=_orders, default=_orders("4-12"), help="first and last order of PPMd, as 4-12")
+    parser.add_argument("--memory", type=int, default=256, help="MiB that PPMd may use")
+    given = parser.parse_args()
+    if pyppmd is None:
+        raise SystemExit("pyppmd is not installed, so nothing was compressed: pip install pyppmd")
+    figures = Figures(given)
+    print("| corpus | training text, bytes | held-out text, bytes | program | bits per byte |")
+    print("|---|---|---|---|---|")
+    for corpus in given.corpus:
+        text = split_text(corpus)
+        train, held_out = ("".join(documents).encode() for documents in (text.train, text.held_out))
+        rows: dict[str, float] = {}
+        for variant in VARIANTS:
+            for order in given.orders:
+                rows[f"PPMd {variant}, order {order}"] = added(_compressor(variant, order, given.memory), train, held_out)
+        least = min(rows, key=lambda name: rows[name])
+        for folder in given.model:
+            rows[f"{folder}"] = bits_per_byte_of_folder(folder, text.held_out)
+        for program, bits in rows.items():
+            mark = " (the least of PPMd's)" if program == least else ""
+            print(f"| {name_of(corpus)} | {len(train):,} | {len(held_out):,} | {program} | {bits:.4f}{mark} |", flush=True)
+            figures.add("bits per byte", f"{name_of(corpus)}: {program}", bits)
+    figures.write()
+
+
+def added(compress: Callable[[bytes], int], train: bytes, held_out: bytes) -> float:
+    """Bits that a byte of `held_out` adds to the compressed size of `train`."""
+    return 8 * (compress(train + held_out) - compress(train)) / len(held_out)
+
+
+def _compressor(variant: str, order: int, memory: int) -> Callable[[bytes], int]:
+    def compressed_size(text: bytes) -> int:
+        return len(pyppmd.compress(text, max_order=order, mem_size=memory << 20, variant=variant))
+
+    return compressed_size
+
+
+def _orders(word: str) -> range:
+    first, _, last = word.partition("-")
+    if not (first.isdigit() and (last or first).isdigit() and 2 <= int(first) <= int(last or first) <= 64):
+        raise argparse.ArgumentTypeError(f"{word!r} is not a range of orders from 2 to 64, such as 4-12")
+    return range(int(first), int(last or first) + 1)
+
+
+if __name__ == "__main__":
+    main()
