@@ -96,8 +96,8 @@ def make_run(name: str, place: Path) -> tuple[Run, Callable[[], None], int]:
     files = sorted((ROOT / "tests/data/scenes").glob("*.md"))
     tokens = prepare_tokens(files, make_tokenizer("bytes", lambda: iter(())), place / "tokens", 0.1, "skip", print)
     config = GPT2Config(vocab_size=VOCABULARY, block_size=block, n_layer=layers, n_head=heads, n_embd=width)
-    inputs = TrainInputs(mode="train", batch_size=batch, dtype="float32", device="cpu")
-    run = new_run(config, Data(tokens, []), inputs.training_settings("adamw"))
+    inputs = TrainInputs(mode="train", preset="ci", batch_size=batch, dtype="float32", device="cpu")
+    run = new_run(config, Data(tokens, []), inputs.training_settings("adamw", config))
     batches = run.batches()
 
     def step() -> None:

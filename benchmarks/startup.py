@@ -28,7 +28,8 @@ ROOT = Path(__file__).parent.parent
 ECHOSELF = (sys.executable, "-m", "echoself_action")
 OUT = "echoself-model"
 REPO = ("--repo-id", "me/model")
-TRAIN = ("train", "--tokenizer", "bytes", "--data", "*.md", "--val-fraction", "0.5", "--log-interval", "1", "--device", "cpu")
+TRAIN: tuple[str, ...] = ("train", "--preset", "ci")
+TRAIN += ("--tokenizer", "bytes", "--data", "*.md", "--val-fraction", "0.5", "--log-interval", "1", "--device", "cpu")
 LIMITS = {"help": 0.3, "pull": 1.0, "deploy": 1.5}  # seconds, of a quiet machine
 
 

@@ -6,6 +6,7 @@
     │   └── MissingLocalHubError
     ├── CheckpointError   3  a checkpoint or model folder can't be used, or can't be written
     ├── TrainingError     3  a run can't continue
+    │   ├── DivergedError
     │   └── LostProcessError
     └── HubError          4  the Hub refused, or can't be reached
         └── MovedOnError
@@ -94,6 +95,10 @@ class TrainingError(EchoselfError):
     """A run that can't continue, for example because its loss is NaN. Its last good checkpoint is kept."""
 
     exit_code = 3
+
+
+class DivergedError(TrainingError):
+    """A loss or a gradient norm is NaN or infinite."""
 
 
 class LostProcessError(TrainingError):

@@ -20,6 +20,7 @@ TEXT = "".join(
     f"Paragraph {number} of a text to learn from, which is long enough to be cut into passages.\n\n" for number in range(900)
 )
 SMALL = "--tokenizer bytes --n-layer 1 --n-head 1 --n-embd 8 --block-size 16 --max-iters 5 --eval-interval 5 --device cpu"
+SMALL += " --preset ci"
 
 
 @pytest.fixture

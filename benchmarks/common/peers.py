@@ -109,7 +109,7 @@ def our_command(shape: Shape, tokens: Tokens, out: Path, native: bool = True, **
     """`echoself train` on the token files, as a command line; `settings` are inputs."""
     vocabulary = "meta.pkl" if shape.tokenizer == "chars" else "tokenizer.json"
     given: dict[str, object] = {
-        "data": f"{tokens.folder}/train.bin,{tokens.folder}/val.bin", "tokenizer": tokens.folder / vocabulary,
+        "preset": "ci", "data": f"{tokens.folder}/train.bin,{tokens.folder}/val.bin", "tokenizer": tokens.folder / vocabulary,
         "output_dir": out, "device": "cpu", "bias": False, "dropout": 0.0, "batch_size": shape.batch_size,
         "gradient_accumulation": 1, "max_minutes": 0, "checkpoint_minutes": 0, "log_interval": 1,
         "eval_tokens": shape.block_size * shape.batch_size,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import CheckpointError
-from .atomic import new_folder, set_aside
+from .atomic import new_folder
 from .metadata import METADATA_FILE
 from .model_folder import (
     CONFIG_FILE,
@@ -22,16 +22,17 @@ from .model_folder import (
     read_model_folder,
     sha256,
 )
+from .select import free_place, place_for, with_step
 
 _FILES = (CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE, *TOKENIZER_FILES, METADATA_FILE)
 _STATE_FILES = tuple(f"{TRAINING_STATE}/{name}" for name in (STATE_FILE, OPTIMIZER_FILE, SPARE_FILE))
 
 
 def copy_checkpoint(source: ModelFolder, output_dir: Path) -> ModelFolder:
-    """Copy the known files of `source` to `checkpoint-<step>` in `output_dir`, unless the same model is already there.
+    """Copy the known files of `source` into `output_dir` under its usual name, unless the same model is already there.
 
-    Another checkpoint of the same step is set aside. Code files in `source` are not copied: the copy has our own code. Raises
-    CheckpointError if the weights are damaged or the copy can't be written.
+    Another checkpoint with that name is kept under another one (checkpoint/select.py). Code files in `source` are not copied:
+    the copy has our own code. Raises CheckpointError if the weights are damaged or the copy can't be written.
     """
     return _transfer(source, output_dir, _copy)
 
@@ -43,12 +44,12 @@ def move_checkpoint(source: ModelFolder, output_dir: Path) -> ModelFolder:
 
 def _transfer(source: ModelFolder, output_dir: Path, transfer: Callable[[Path, Path], None]) -> ModelFolder:
     check_weights(source)
-    final = output_dir / f"checkpoint-{source.step}"
+    final = place_for(output_dir, source.metadata)
     try:
-        if final.exists():
-            if final.samefile(source.path) or _is_undamaged_copy(final, source):
-                return read_model_folder(final)
-            set_aside(final)
+        for there in with_step(output_dir, source.step):
+            if there.samefile(source.path) or _is_undamaged_copy(there, source):
+                return read_model_folder(there)
+        final = free_place(final)
         with new_folder(final) as folder:
             transfer(source.path, folder)
             for name, code in source.architecture.remote_code().items():

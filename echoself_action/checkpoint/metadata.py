@@ -11,6 +11,10 @@ from .atomic import new_file
 
 METADATA_FILE = "training_metadata.json"
 BITS_PER_BYTE, NATS_PER_TOKEN = "bits per byte", "nats per token"
+Ending = Literal["published", "advanced", "rolled_back", "converged"]
+"""The end of a job. published: a better model. advanced: the training state moved on, and the model is not significantly better
+yet. rolled_back: the run made the model worse, and the next one takes another way. converged: nothing was trained, because
+earlier runs on the same corpus gained nothing."""
 
 
 class _Facts(BaseModel):

@@ -1,20 +1,51 @@
-"""Lists the checkpoints in output_dir and selects the latest, the best, or those to resume from, by their metadata."""
+"""The checkpoints in output_dir: their names, and which is the latest, the best, or the one to resume from, by their metadata.
+
+A checkpoint of the stable phase is `checkpoint-<step>`, one of a decay phase `checkpoint-<step>-decayed`: training resumes from
+before a decay phase, and later reaches the same step in the stable phase.
+"""
 
 import re
+from itertools import count
 from pathlib import Path
 
 from ..errors import CheckpointError
-from .atomic import remove_folder
+from .atomic import remove_folder, set_aside
+from .metadata import Metadata, read_metadata
 from .model_folder import ModelFolder, read_model_folder
+
+_NAME = re.compile(r"checkpoint-(\d+)(?:-decayed(?:-(\d+))?)?")
+
+
+def place_for(output_dir: Path, facts: Metadata | None) -> Path:
+    """The path for a checkpoint with these metadata, which may exist."""
+    step = facts.step if facts else 0
+    decayed = facts is not None and facts.branched_from is not None
+    return output_dir / f"checkpoint-{step}{'-decayed' if decayed else ''}"
+
+
+def free_place(place: Path) -> Path:
+    """`place` or, for a checkpoint of a decay phase if it is taken, a numbered one; another checkpoint there is set aside.
+
+    A decayed checkpoint is never moved: it may be the best, and published.
+    """
+    facts = read_metadata(place) if place.exists() else None
+    if facts and facts.branched_from is not None and "-decayed" not in place.name:  # by an older version
+        place.rename(free_place(place_for(place.parent, facts)))
+    if not place.exists():
+        return place
+    if not place.name.endswith("-decayed"):
+        set_aside(place)
+        return place
+    return next(free for number in count(2) if not (free := place.with_name(f"{place.name}-{number}")).exists())
 
 
 def checkpoints(output_dir: Path) -> list[ModelFolder]:
-    """The valid `checkpoint-<step>` folders in `output_dir`, sorted by step. `broken` returns the errors of the others."""
+    """The valid checkpoints in `output_dir`, sorted by step. `broken` returns the errors of the others."""
     return [found for path in _numbered(output_dir) if isinstance(found := _read(path), ModelFolder)]
 
 
 def broken(output_dir: Path) -> list[CheckpointError]:
-    """The errors of the `checkpoint-<step>` folders in `output_dir` that are not valid model folders."""
+    """The errors of the checkpoints in `output_dir` that are not valid model folders."""
     return [found for path in _numbered(output_dir) if isinstance(found := _read(path), CheckpointError)]
 
 
@@ -106,6 +137,11 @@ def _read(path: Path) -> ModelFolder | CheckpointError:
         return error
 
 
+def with_step(output_dir: Path, step: int) -> list[Path]:
+    """The folders of checkpoints of this step in `output_dir`, which may be damaged."""
+    return [path for path in _numbered(output_dir) if path.name.split("-")[1] == str(step)]
+
+
 def _numbered(output_dir: Path) -> list[Path]:
-    found = ((re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in output_dir.glob("checkpoint-*"))
-    return [path for _, path in sorted((int(match[1]), path) for match, path in found if match and path.is_dir())]
+    found = ((_NAME.fullmatch(path.name), path) for path in output_dir.glob("checkpoint-*"))
+    return [path for _, _, path in sorted((int(match[1]), path.name, path) for match, path in found if match and path.is_dir())]

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, SecretStr
 from ..checkpoint.architectures import ArchitectureName, DimensionNames
 from ..formats.registry import EXPORTS_HELP, ExportName
 from ..input_field import MODES, PUBLISHES, READS_CORPUS, TRAINS, InputTable, Mode, declared, input_field
+from ..training.auto_preset import MINUTES
 from ..training.settings import PRESETS, PresetName, TrainingInputs
 from .input_types import (
     REPO_ID_FORM,
@@ -108,11 +109,16 @@ class _ModelInputs(InputTable):
         "`gpt2`; `bpe:<size>` to train one on the corpus; `bytes`; or the path of a tokenizer.json or of nanoGPT's meta.pkl.",
         (*READS_CORPUS, "pull"),
         pattern=r"^(gpt2|bytes|bpe:[1-9][0-9]*|.+\.(json|pkl))$",
-        shown="the checkpoint's; gpt2 for a new model",
+        shown="the checkpoint's; for a new model bpe:<size>, by the size of the corpus",
         form="Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json or a meta.pkl.",
     )
 
-    preset: PresetName = input_field("Model size and training budget: defaults for the inputs marked preset.", TRAINS, "ci")
+    preset: PresetName = input_field(
+        "Model size and training budget: defaults for the inputs marked preset. `auto` fits a new model to the corpus, the "
+        "time and this machine; the others have fixed sizes.",
+        TRAINS,
+        "auto",
+    )
     architecture: ArchitectureName | None = input_field(
         "`gpt2`; or `nanecho`, which transformers loads only with trust_remote_code=True.",
         TRAINS,
@@ -150,7 +156,7 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         form="Use improved, not_worse=X such as not_worse=0.01, max_val_loss=X such as max_val_loss=3.5, or none.",
     )
     gate_fails_job: bool = input_field(
-        "Fail the job if the gate refuses the model, or if a reviewed pull request is refused.", (*PUBLISHES, "compare"), True
+        "Fail the job if the gate refuses the model, or if a reviewed pull request is refused.", (*PUBLISHES, "compare"), False
     )
     upload_training_state: bool = input_field(
         "Publish the training state to the branch training-state, so that another job can resume exactly.", PUBLISHES, True
@@ -254,9 +260,13 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         return self.hf_token.get_secret_value() if self.hf_token else None
 
     def size(self, name: str) -> Any:
-        """An input that the preset has a default for: the value given, else the preset's."""
+        """An input that the preset has a default for: the value given, else the preset's; None if `auto` decides it later."""
         given = getattr(self, name)
-        return getattr(PRESETS[self.preset], name) if given is None else given
+        if given is not None:
+            return given
+        if self.preset == "auto":
+            return MINUTES if name == "max_minutes" and self.max_iters is None else None
+        return getattr(PRESETS[self.preset], name)
 
 
 def modes_of(name: str) -> list[str]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import model_validator
 
+from ..training.auto_preset import Shape, run_settings
 from ..training.optim.optimizers import OPTIMIZERS, OptimizerName
 from ..training.settings import PRESETS, TrainingSettings
 from .input_types import Candidates, PathText, PullRequests, RepoId
@@ -13,19 +14,29 @@ from .inputs import Inputs
 class TrainInputs(Inputs):
     """The inputs of a run that trains."""
 
-    def training_settings(self, default_optimizer: OptimizerName, *, fine_tunes: bool = False) -> TrainingSettings:
-        """Each setting is the input of its name, or its default: the preset's, the checkpoint's or the optimizer's.
+    def training_settings(
+        self, default_optimizer: OptimizerName, model: Shape, *, fine_tunes: bool = False
+    ) -> TrainingSettings:
+        """Each setting is the input of its name, or its default: the preset's, the optimizer's, or that of the `model`.
 
         `fine_tunes`: the model was initialised from a pretrained one.
         """
-        preset = PRESETS[self.preset]
         optimizer = self.optimizer or default_optimizer
-        values: dict[str, Any] = {
-            name: self.size(name) if hasattr(preset, name) else getattr(self, name) for name in TrainingSettings.model_fields
-        }
-        record = OPTIMIZERS[optimizer]
-        rate = self.learning_rate or (record.fine_tuning_rate if fine_tunes else record.learning_rates[self.preset])
-        return TrainingSettings(**values | {"optimizer": optimizer, "learning_rate": rate})
+        given = {name: value for name in TrainingSettings.model_fields if (value := getattr(self, name)) is not None}
+        defaults = self._defaults(optimizer, model)
+        if fine_tunes:
+            defaults["learning_rate"] = OPTIMIZERS[optimizer].fine_tuning_rate
+        return TrainingSettings(**defaults | given | {"optimizer": optimizer})
+
+    def _defaults(self, optimizer: OptimizerName, model: Shape) -> dict[str, Any]:
+        """The preset's defaults of the training settings."""
+        names = TrainingSettings.model_fields
+        if self.preset == "auto":
+            unset = dict.fromkeys(("max_iters", "eval_interval", "checkpoint_interval", "log_interval"))
+            minutes = {"max_minutes": self.size("max_minutes") or 0.0}
+            return unset | minutes | run_settings(model, optimizer, self.max_iters)
+        rate = OPTIMIZERS[optimizer].learning_rates[self.preset]
+        return {"learning_rate": rate} | {name: value for name, value in vars(PRESETS[self.preset]).items() if name in names}
 
 
 class DeployInputs(Inputs):

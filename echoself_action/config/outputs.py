@@ -25,7 +25,12 @@ class Outputs:
     val_loss: str = _output("Validation loss of the model in model_dir, nats per token.")
     best_val_loss: str = _output("Lowest validation loss so far, nats per token.")
     tokens_per_second: str = _output("Training speed of the run, without evaluations, saves and compiling.")
-    stopped_by: str = _output("What ended training: max_iters, max_minutes or signal.")
+    stopped_by: str = _output("What ended training: max_iters, max_minutes, early_stopping or signal.")
+    result: str = _output(
+        "The end of the job: published (a better model), advanced (training moved on, no significantly better model yet), "
+        "rolled_back (the run made the model worse; the next one takes another way) or converged (nothing was trained, because "
+        "earlier runs on this corpus gained nothing)."
+    )
     winner: str = _output(
         "The candidate that is significantly better than all others, as it was given; empty if there is none."
     )

@@ -57,12 +57,12 @@ def contradictions(inputs: Inputs) -> list[Problem]:
         width, heads, steps = inputs.size("n_embd"), inputs.size("n_head"), inputs.size("max_iters")
         # the other one may be that of a checkpoint or a pretrained model
         given = (inputs.n_embd, inputs.n_head)
-        if width % heads and (None not in given or not (inputs.init_from or inputs.checkpoint)):
+        if width and heads and width % heads and (None not in given or not (inputs.init_from or inputs.checkpoint)):
             near = max(heads, width // heads * heads)
             fix = f"Use a multiple of {heads}, such as {near}, or another n_head."
             add(("n_embd", "n_head"), f"{width} is not divisible by n_head, {heads}.", fix)
         architecture = ARCHITECTURES[inputs.architecture or DEFAULT.name]
-        if width % architecture.n_embd_multiple:
+        if width and width % architecture.n_embd_multiple:
             message = f"{width} is not divisible by {architecture.n_embd_multiple}."
             add(("n_embd", "architecture"), message, architecture.n_embd_reason)
         for other in ARCHITECTURES.values():
@@ -73,12 +73,14 @@ def contradictions(inputs: Inputs) -> list[Problem]:
         if inputs.init_from and architecture is not DEFAULT:
             message = f"a pretrained {DEFAULT.display_name} can't start a {architecture.display_name} model."
             add(("init_from", "architecture"), message)
-        if inputs.warmup is not None and inputs.warmup >= steps:
+        if inputs.warmup is not None and steps is not None and inputs.warmup >= steps:
             message = f"{inputs.warmup} must be less than max_iters, {steps}."
             add(("warmup", "max_iters"), message, "Lower it, or remove it.")
-        if inputs.processes and (batch := inputs.size("batch_size")) % inputs.processes:
+        if inputs.processes and (batch := inputs.size("batch_size")) and batch % inputs.processes:
             fix = f"Use a multiple of {inputs.processes}, and gradient_accumulation for larger steps."
             add(("batch_size", "processes"), f"{batch} is not divisible by processes, {inputs.processes}.", fix)
+        if steps is None and inputs.max_minutes == 0:
+            add(("max_minutes", "max_iters"), "0 is no time limit, and preset: auto has no other.", "Set max_iters, or a time.")
         if inputs.resume == "never" and not inputs.confirm_fresh_start:
             fix = "Add confirm_fresh_start: true to start over on purpose. Existing checkpoints are moved aside, not deleted."
             add(("resume", "confirm_fresh_start"), "never would abandon the trained model.", fix)

@@ -173,6 +173,12 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterator[str]]) -> Tokenizer:
         ) from None
 
 
+def train_tokenizer(size: int, texts: Callable[[], Iterator[str]]) -> Tokenizer:
+    """A BPE tokenizer trained on `texts`, with `size` entries, or fewer if no more pairs of them repeat."""
+    ranks = train_ranks(texts(), size - 1)
+    return Tokenizer(byte_level_tokenizer(ranks), END_OF_TEXT, f"bpe:{len(ranks) + 1}")
+
+
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a model folder, with the same ids as stock `transformers` for ordinary text.
 
@@ -234,14 +240,14 @@ def _trained(spec: str, texts: Callable[[], Iterator[str]]) -> Tokenizer:
             f"tokenizer: '{spec}' must have a size of at least {least} (256 bytes and end of text). Nothing was tokenized.",
             "Use bpe:4096, for example, or bytes for 257 entries.",
         )
-    ranks = train_ranks(texts(), size - 1)
-    if len(ranks) + 1 < size:
+    tokenizer = train_tokenizer(size, texts)
+    if tokenizer.vocab_size < size:
         raise InputError(
-            f"The corpus is too small for the tokenizer {spec}: its repeated pairs give only {len(ranks) + 1:,} entries. "
+            f"The corpus is too small for the tokenizer {spec}: its repeated pairs give only {tokenizer.vocab_size:,} entries. "
             "Nothing was tokenized.",
-            f"Use bpe:{len(ranks) + 1} or less, bytes, gpt2, or more text.",
+            f"Use bpe:{tokenizer.vocab_size} or less, bytes, gpt2, or more text.",
         )
-    return Tokenizer(byte_level_tokenizer(ranks), END_OF_TEXT, spec)
+    return tokenizer
 
 
 def _from_file(path: Path, name: str | None) -> Tokenizer:

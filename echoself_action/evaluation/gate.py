@@ -19,6 +19,11 @@ class Verdict:
     reason: str
     compared: Comparison | None = None
 
+    @property
+    def significantly_worse(self) -> bool:
+        """Whether the model is significantly worse than the published one."""
+        return self.compared is not None and self.compared.low > 0
+
 
 def is_relative(gate: str) -> bool:
     """Whether this gate compares the model with the published one."""

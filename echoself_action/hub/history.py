@@ -1,4 +1,7 @@
-"""metrics/history.jsonl: a line per publish with its time and metrics, in the commit of the model.
+"""metrics/history.jsonl: a line per run with its time, result and metrics.
+
+The line of a publish is in the commit of the model. Those of other runs are on the branch of the training state until the next
+publish, which includes them.
 
 The file is append-only. Invalid lines, or lines of other programs, are kept and skipped by readers.
 """
@@ -8,20 +11,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from ..checkpoint.metadata import BITS_PER_BYTE, NATS_PER_TOKEN, Comparison
+from ..checkpoint.metadata import BITS_PER_BYTE, NATS_PER_TOKEN, Comparison, Ending
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, sha256
 from .endpoint import Hub
 from .fetch import download
-from .repo import HISTORY_FILE, Remote
+from .repo import HISTORY_FILE, Listing, Remote
 
 
 class HistoryEntry(BaseModel):
-    """A publish, as one line of the file. Losses are in nats per token.
+    """A run, as one line of the file. Losses are in nats per token. `result` is None for a publish of an older version.
 
     `elapsed_s` and `tokens_seen` are totals over all training of the model; `duration_s` is the time of its training since the
     previous publish, including evaluations and saves. `tokens_per_second` is the speed of the run that trained it, as its
@@ -32,7 +36,8 @@ class HistoryEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    published_at: AwareDatetime
+    published_at: AwareDatetime  # the end of the run, if it published nothing
+    result: Ending | None = None
     run_id: str
     step: int
     tokens_seen: int
@@ -53,6 +58,10 @@ class HistoryEntry(BaseModel):
     commit: str | None = None
     run_url: str | None = None
 
+    @property
+    def is_publish(self) -> bool:
+        return self.result in (None, "published")
+
 
 @dataclass(frozen=True)
 class History:
@@ -60,6 +69,15 @@ class History:
 
     content: bytes
     entries: tuple[HistoryEntry, ...]
+
+    @property
+    def publishes(self) -> tuple[HistoryEntry, ...]:
+        return tuple(entry for entry in self.entries if entry.is_publish)
+
+    def runs_since_publish(self) -> int:
+        """The number of runs since the last publish that continued the training."""
+        since = takewhile(lambda entry: not entry.is_publish, reversed(self.entries))
+        return sum(entry.result == "advanced" for entry in since)
 
     def followed_by(self, entry: HistoryEntry) -> "History":
         """This history with one more line."""
@@ -81,18 +99,30 @@ def read_history(folder: Path) -> History:
 
 
 def fetch_history(hub: Hub, remote: Remote) -> History:
-    """The history in the commit in `remote`; empty if it has none. Raises HubError."""
-    if not remote.model or HISTORY_FILE not in remote.model.files:
-        return parse_history(b"")
+    """The history of the model, with the runs that the branch of the training state has in addition. Raises HubError."""
+    published = _fetch(hub, remote.repo_id, remote.model)
+    known = set(published.splitlines())
+    further = [line for line in _fetch(hub, remote.repo_id, remote.state).splitlines() if line not in known]
+    separator = b"\n" if published and further and not published.endswith(b"\n") else b""
+    return parse_history(published + separator + b"".join(line + b"\n" for line in further))
+
+
+def _fetch(hub: Hub, repo_id: str, listing: Listing | None) -> bytes:
+    if not listing or HISTORY_FILE not in listing.files:
+        return b""
     with TemporaryDirectory() as folder:
-        download(hub, remote.repo_id, remote.model.commit, remote.model.files[HISTORY_FILE], Path(folder))
-        return read_history(Path(folder))
+        return download(hub, repo_id, listing.commit, listing.files[HISTORY_FILE], Path(folder)).read_bytes()
 
 
 def history_entry(
-    folder: ModelFolder, history: History, run: Mapping[str, str], bits_per_byte: float | None, now: datetime
+    folder: ModelFolder,
+    history: History,
+    run: Mapping[str, str],
+    bits_per_byte: float | None,
+    now: datetime,
+    result: Ending = "published",
 ) -> HistoryEntry | None:
-    """The entry for a publish of `folder` by the job `run`, after `history`; None for a model without metadata."""
+    """The entry for a run of the job `run` with the model `folder`, after `history`; None for a model without metadata."""
     facts = folder.metadata
     if facts is None:
         return None
@@ -101,6 +131,7 @@ def history_entry(
     measured = duration > 0  # not if an older checkpoint is published again
     return HistoryEntry(
         published_at=now.replace(microsecond=0),
+        result=result,
         run_id=facts.run_id,
         step=facts.step,
         tokens_seen=facts.tokens_seen,

@@ -116,8 +116,8 @@ def publish_model(
     return _commit(hub, remote.repo_id, remote.revision, files, message, remote.model, removed)
 
 
-def publish_state(hub: Hub, remote: Remote, newest: ModelFolder, message: str) -> CommitResult:
-    """Commit the newest checkpoint with its training state to its own branch, which is created if it does not exist.
+def publish_state(hub: Hub, remote: Remote, files: Mapping[str, Content], message: str) -> CommitResult:
+    """Commit `files`, a checkpoint with its training state, to their own branch, which is created if it does not exist.
 
     Publish it before the model: of two racing jobs the second fails here, and a job that is killed in between leaves a training
     state ahead of the model, from which the next run resumes. Raises HubError; MovedOnError if the branch has a newer commit.
@@ -130,7 +130,7 @@ def publish_state(hub: Hub, remote: Remote, newest: ModelFolder, message: str) -
         parent = list_repo(hub, remote.repo_id, STATE_BRANCH)
         if parent.has_state:
             raise _moved_on(remote.repo_id, STATE_BRANCH)
-    return _commit(hub, remote.repo_id, STATE_BRANCH, state_files(newest), message, parent)
+    return _commit(hub, remote.repo_id, STATE_BRANCH, files, message, parent)
 
 
 def read_card(hub: Hub, remote: Remote) -> str | None:

@@ -2,6 +2,7 @@
 
 import time
 
+from ..checkpoint.model_folder import ModelFolder
 from ..config.mode_inputs import CycleInputs
 from ..config.outputs import set_outputs
 from ..errors import INTERRUPTED
@@ -31,13 +32,28 @@ def _run(inputs: CycleInputs) -> int:
         check_dataset(inputs, hub)
         with part("Pulling"):
             remote = look_up(hub, inputs.repo_id, inputs.revision)
-            resumes = remote.holds_a_model and inputs.resume != "never"
-            fetched = fetch(hub, remote, inputs.output_dir, note).newest if resumes else None
-            start = starting_point_of_cycle(inputs, fetched)
+
+            def fetch_newest() -> ModelFolder | None:
+                return fetch(hub, remote, inputs.output_dir, note).newest if remote.holds_a_model else None
+
+            start = starting_point_of_cycle(inputs, fetch_newest)
         trained = train_model(inputs, start, started)
         gate_compares = is_relative(inputs.gate) and remote.model is not None and remote.model.has_model
         outputs = report_training(inputs, trained, gate_compares and not trained.interrupted)
         if not trained.interrupted:
-            outputs |= deploy(Publication(inputs, hub, remote, trained.best, trained.resumable, trained.sample))
+            outputs |= deploy(
+                Publication(
+                    inputs,
+                    hub,
+                    remote,
+                    trained.best,
+                    trained.resumable,
+                    sample=trained.sample,
+                    ending=trained.ending,
+                    reason=trained.reason,
+                    latest=trained.result.latest if trained.result else None,
+                    roll_back=trained.roll_back,
+                )
+            )
     set_outputs(outputs)
     return INTERRUPTED if trained.interrupted else exit_code(inputs, outputs)

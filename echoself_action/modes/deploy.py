@@ -11,16 +11,16 @@ from ..config.outputs import set_outputs
 from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
 from ..evaluation.gate import is_relative
 from ..hub.client import open_hub, require_write_access
-from ..hub.history import fetch_history
 from ..hub.repo import Remote, look_up
 from ..hub.secrets import without_secrets
+from ..hub.upload_checks import refuse_secrets
 from ..publishing.dataset import publish_dataset, with_dataset
-from ..publishing.plan import plan, show_plan
+from ..publishing.plan import plan, plan_state, show_plan
 from ..publishing.publication import Publication
 from ..publishing.quality_gate import check_parity, check_parity_again, judge
 from ..publishing.release import release_target, tag_and_release
 from ..publishing.signing import sign, signer_for
-from ..publishing.upload import open_pull_request, upload
+from ..publishing.upload import open_pull_request, upload, upload_state
 from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary import publishing_summary, refusal_summary
 from ..report.log import note, part, warn
@@ -57,6 +57,8 @@ def deploy(publication: Publication) -> dict[str, str]:
     must not be published, HubError if the Hub refuses.
     """
     check_weights(publication.model)
+    if publication.ending == "converged":
+        return _report(_publish_state(publication))
     try:
         return _publish(publication)
     except MovedOnError:
@@ -87,10 +89,22 @@ def _publish(publication: Publication) -> dict[str, str]:
 
 
 def _refuse(publication: Publication) -> dict[str, str]:
+    """Publish the training state alone: the next run goes on from it."""
     verdict = publication.verdict
-    warn(f"gate: {verdict.reason}. Nothing was published; the model stays in {publication.model.path}.")
+    warn(f"gate: {verdict.reason}. The model was not published; it stays in {publication.model.path}.")
+    publication = _publish_state(publication)
     write_summary(refusal_summary(publication.repo_url, verdict))
-    return _report(replace(publication, history=fetch_history(publication.hub, publication.remote).entries))
+    return _report(publication)
+
+
+def _publish_state(publication: Publication) -> Publication:
+    with part("Publishing the training state"):
+        publication = plan_state(publication)
+        refuse_secrets(publication.state)
+        if publication.inputs.dry_run:
+            show_plan(publication)
+            return publication
+        return upload_state(publication)
 
 
 def _report(publication: Publication) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 
 from ..config.mode_inputs import TrainInputs
-from ..errors import EchoselfError, LostProcessError
+from ..errors import DivergedError, EchoselfError, LostProcessError
 from ..exit_codes import exit_code_of
 from ..training.distributed.launch import LOST, launch
 from ..training.distributed.process_group import is_distributed, is_worker, join_process_group
@@ -45,9 +45,13 @@ def _run_rank(inputs: T, mode: Callable[[T], int]) -> int:
         return mode(inputs)
     try:
         with join_process_group() as process_group, stop_on_signals() as stop:
-            train_as_worker(receive_run(process_group), stop)
+            run = receive_run(process_group)
+            if run:
+                train_as_worker(run, stop)
     except LostProcessError:
         raise
+    except DivergedError:  # the main process rolls the run back
+        return 0
     except EchoselfError as error:  # the main process reports an error of all processes
         print(f"a process beside the main one: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,50 +1,59 @@
 """train: find the checkpoint to resume from, tokenize the corpus, train, and report the result."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..checkpoint.architectures import ARCHITECTURES, DEFAULT
-from ..checkpoint.metadata import Evaluation
+from ..checkpoint.metadata import Ending
 from ..checkpoint.model_folder import ModelFolder
 from ..checkpoint.select import best, resumable
 from ..checkpoint.weights import load_model
 from ..config.mode_inputs import TrainInputs
 from ..config.outputs import set_outputs
-from ..errors import INTERRUPTED
+from ..errors import INTERRUPTED, DivergedError
 from ..evaluation.generation import sample
 from ..hub.secrets import without_secrets
-from ..model import ModelConfig
 from ..native.gpt2_block import why_not as why_not_native
 from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary import training_summary
 from ..report.log import ProgressPrinter, note, part, show_sample, warn
 from ..report.report_page import write_page
+from ..starting.next_start import FinishedRun
 from ..starting.pretrained import is_fine_tuned, require_same_shape, with_init_from
 from ..starting.resume import set_aside_other_runs, starting_point
+from ..starting.sizing import new_config
 from ..starting.tokenize_corpus import corpus_tokens
-from ..training.distributed.process_group import join_process_group
-from ..training.init_or_resume import new_run, resume_run
+from ..training.distributed.process_group import SINGLE_PROCESS, ProcessGroup, join_process_group
+from ..training.init_or_resume import new_run, resume_run, send_no_run
 from ..training.optim.optimizers import OPTIMIZERS, OptimizerName
 from ..training.precision import choose_device
 from ..training.result import LOG_FILE, Callbacks, Result, stop_on_signals
 from ..training.run import Data, Run
+from ..training.run_end import converged, end_of
 from ..training.trainer import train
 from .multiprocess import run_in_processes
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of training: the best checkpoint, the one that training resumes from, and a sample from the best."""
+    """The end of a run: the best checkpoint, the one that training resumes from, and a sample from the best.
 
-    result: Result
+    `result` is None if no steps were trained, or if a loss became NaN. `reason` is why the run was rolled back, or why the
+    model has converged. `roll_back` rolls the run back for a reason that was found later.
+    """
+
+    ending: Ending
+    result: Result | None
     best: ModelFolder
     resumable: ModelFolder
-    sample: str
+    sample: str = ""
+    reason: str = ""
+    roll_back: Callable[[str], ModelFolder] | None = None
 
     @property
     def interrupted(self) -> bool:
-        return self.result.stopped_by == "signal"
+        return self.result is not None and self.result.stopped_by == "signal"
 
 
 def run(inputs: TrainInputs) -> int:
@@ -73,24 +82,56 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
             "Remove these inputs, or start a new model with resume: never and confirm_fresh_start: true.",
         )
         start = _with_dropout(inputs, start)
-    settings = inputs.training_settings(_default_optimizer(inputs, start), fine_tunes=is_fine_tuned(start))
     with part("Corpus"):
         data = Data(corpus_tokens(inputs, start), inputs.data)
+    config = start.config if start else new_config(inputs, data.tokens)
+    settings = inputs.training_settings(_default_optimizer(inputs, start), config, fine_tunes=is_fine_tuned(start))
     device = choose_device(settings).type
     with part("Training"), stop_on_signals() as stop, join_process_group(device) as process_group, ProgressPrinter() as printer:
-        if start:
-            training = resume_run(start, data, settings, note, process_group)
-        else:
-            training = new_run(_new_config(inputs, data.tokens.tokenizer.vocab_size), data, settings, process_group)
+        if start and (reason := converged(start, data.tokens, settings)):
+            if not inputs.force:
+                send_no_run(process_group)
+                return _converged(inputs, start, reason)
+            note(f"force: true: training, although {reason}")
+
+        def begin(process_group: ProcessGroup) -> Run:
+            if start:
+                return resume_run(start, data, settings, note, process_group)
+            return new_run(config, data, settings, process_group)
+
+        training = begin(process_group)
         set_aside_other_runs(inputs.output_dir, start)
         _log_start(training)
-        before = best(inputs.output_dir)
-        result = train(training, inputs.output_dir, stop, Callbacks(printer, warn, note), started)
-    result = _with_best_before(result, before, training)
-    chosen = best(inputs.output_dir) or result.latest
-    text = "" if stop.requested else without_secrets(sample(load_model(chosen), data.tokens.tokenizer))
+        result, diverged = None, ""
+        try:
+            result = train(training, inputs.output_dir, stop, Callbacks(printer, warn, note), started)
+        except DivergedError as error:
+            diverged = error.message.rstrip(".")
+    if result and result.stopped_by == "signal":
+        _log_end(result, result.latest, "")
+        return Trained("advanced", result, best(inputs.output_dir) or result.latest, resumable(inputs.output_dir)[0])
+    finished = FinishedRun(
+        run=training,
+        output_dir=inputs.output_dir,
+        start=start,
+        val_loss_before=result.start_val_loss if result else training.val_loss if start else None,
+        end=(end := end_of(training, start, result, diverged)),
+        begin=lambda: begin(SINGLE_PROCESS),
+    )
+    kept = finished.next_start()
+    chosen = best(inputs.output_dir) or kept
+    text = without_secrets(sample(load_model(chosen), data.tokens.tokenizer)) if chosen.step else ""
     _log_end(result, chosen, text)
-    return Trained(result, chosen, resumable(inputs.output_dir)[0], text)
+    ending: Ending = "advanced" if end.sound else "rolled_back"
+    return Trained(ending, result, chosen, kept, text, end.reason, finished.roll_back)
+
+
+def _converged(inputs: TrainInputs, start: ModelFolder, reason: str) -> Trained:
+    warn(
+        f"converged: {reason}. No steps were trained. More text, a smaller model, dropout or init_from would help; force: true "
+        "trains anyway."
+    )
+    return Trained("converged", None, best(inputs.output_dir) or start, start, reason=reason)
 
 
 def report_training(inputs: TrainInputs, trained: Trained, gate_compares: bool = False) -> dict[str, str]:
@@ -98,36 +139,18 @@ def report_training(inputs: TrainInputs, trained: Trained, gate_compares: bool =
 
     `gate_compares`: whether the quality gate will compare the model with the published one, and report the change.
     """
-    write_summary(training_summary(trained.result, trained.best, trained.sample, gate_compares))
+    result = trained.result
+    if result:
+        write_summary(training_summary(result, trained.best, trained.sample, gate_compares))
     page = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, trained.best, [trained.sample], None)
-    return model_outputs(trained.best) | {
-        "checkpoint": str(trained.result.latest.path),
-        "tokens_per_second": f"{trained.result.tokens_per_second:.0f}",
-        "stopped_by": trained.result.stopped_by,
+    outputs = model_outputs(trained.best) | {
+        "result": trained.ending,
+        "checkpoint": str(trained.resumable.path if trained.ending == "rolled_back" or not result else result.latest.path),
         "report": str(page),
     }
-
-
-def _with_best_before(result: Result, before: ModelFolder | None, run: Run) -> Result:
-    """`result` with the best checkpoint before the run, if it was evaluated on the same held-out text.
-
-    The start of a run knows only the losses that led to it, not that of the decay phase that started from it.
-    """
-    facts, known = before.metadata if before else None, result.best_before
-    if not facts or facts.val_loss is None or facts.run_id != run.run_id or (known and known.val_loss <= facts.val_loss):
-        return result
-    tokens = run.data.tokens
-    if not facts.is_measured_on(tokens.digest, tokens.val_digest, run.settings.eval_tokens):
-        return result
-    return replace(result, best_before=Evaluation(step=facts.step, val_loss=facts.val_loss))
-
-
-def _new_config(inputs: TrainInputs, vocab_size: int) -> ModelConfig:
-    shape: dict[str, Any] = {name: inputs.size(name) for name in ("block_size", "n_layer", "n_head", "n_embd", "dropout")}
-    shape |= {"vocab_size": vocab_size, "bias": inputs.bias is not False}
-    architecture = ARCHITECTURES[inputs.architecture or DEFAULT.name]
-    options = {name: getattr(inputs, name) for name in architecture.own_inputs}
-    return architecture.config.new_config(shape, options, inputs.size("max_iters"))
+    if result:
+        outputs |= {"tokens_per_second": f"{result.tokens_per_second:.0f}", "stopped_by": result.stopped_by}
+    return outputs
 
 
 def _default_optimizer(inputs: TrainInputs, start: ModelFolder | None) -> OptimizerName:
@@ -165,13 +188,14 @@ def _processes(training: Run) -> str:
     return "" if size == 1 else f", in {size} processes{' with sharding' if training.sharded else ''}"
 
 
-def _log_end(result: Result, chosen: ModelFolder, text: str) -> None:
+def _log_end(result: Result | None, chosen: ModelFolder, text: str) -> None:
     facts = chosen.metadata
     assert facts
-    note(
-        f"\nstopped by {result.stopped_by} at step {result.latest.step}, at {result.tokens_per_second:,.0f} tokens/s; newest "
-        f"checkpoint {result.latest.path}"
-    )
+    if result:
+        note(
+            f"\nstopped by {result.stopped_by} at step {result.latest.step}, at {result.tokens_per_second:,.0f} tokens/s; "
+            f"newest checkpoint {result.latest.path}"
+        )
     note(f"best model {chosen.path}, step {chosen.step}, validation loss {facts.val_loss_text}")
     if text:
         note("sample:")

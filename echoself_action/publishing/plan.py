@@ -13,7 +13,7 @@ from ..hub.endpoint import Hub
 from ..hub.history import History, fetch_history, history_entry
 from ..hub.provenance import provenance_of, this_run
 from ..hub.publish import changes, describe_changes, model_files, read_card, state_files
-from ..hub.repo import MAIN, PROVENANCE_FILE, STATE_BRANCH, Content, Listing, Remote
+from ..hub.repo import HISTORY_FILE, MAIN, PROVENANCE_FILE, STATE_BRANCH, Content, Listing, Remote
 from ..hub.upload_checks import refuse_secrets
 from ..report.log import note
 from .publication import Publication
@@ -29,8 +29,7 @@ def plan(publication: Publication) -> Publication:
         files |= dataset.files
         removed = dataset.removed
     files |= _provenance(publication, files)
-    with_state = inputs.upload_training_state and publication.resumable.has_training_state and remote.revision == MAIN
-    state = state_files(publication.resumable) if with_state and not inputs.create_pr else {}
+    state = dict(plan_state(publication).state)
     refuse_secrets(state | files)
     differs = bool(changes(files, remote.model) or changes(state, remote.state) or removed)
     return replace(
@@ -41,6 +40,24 @@ def plan(publication: Publication) -> Publication:
         history=history.entries,
         has_changes=differs or dataset is not None or inputs.sign != "off",
     )
+
+
+def plan_state(publication: Publication) -> Publication:
+    """Add the files of the training state's branch. A run that publishes no model adds its line of the history there."""
+    if not publication.publishes_state:
+        return publication
+    files = state_files(publication.resumable)
+    history = fetch_history(publication.hub, publication.remote)
+    publishes_model = publication.verdict.passed and not publication.is_same_model
+    known = publication.ending == "converged" and history.entries and history.entries[-1].result == "converged"
+    if not publishes_model and not known and (publication.ending or changes(files, publication.remote.state)):
+        model = publication.latest or publication.model
+        run = history_entry(
+            model, history, this_run(), evaluation.bits_per_byte_of(model), datetime.now(UTC), publication.ending or "advanced"
+        )
+        history = history.followed_by(run) if run else history
+        files[HISTORY_FILE] = history.content
+    return replace(publication, state=files, history=history.entries)
 
 
 def show_plan(publication: Publication) -> None:

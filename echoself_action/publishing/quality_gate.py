@@ -25,8 +25,24 @@ if TYPE_CHECKING:
 
 
 def judge(publication: Publication) -> Publication:
-    """Apply the gate. Raises HubError or CheckpointError if the published model can't be read."""
-    return replace(publication, verdict=_verdict(publication))
+    """Apply the gate, and roll the run back if its model is significantly worse than the published one, which it continues.
+
+    Raises HubError or CheckpointError if the published model can't be read.
+    """
+    publication = replace(publication, verdict=_verdict(publication))
+    worse = publication.verdict.significantly_worse and _continues_published(publication)
+    if not worse or publication.ending == "rolled_back":
+        return publication
+    reason = f"its best model is {publication.verdict.reason}"
+    kept = publication.roll_back(reason) if publication.roll_back else publication.resumable
+    return replace(publication, ending="rolled_back", reason=reason, resumable=kept)
+
+
+def _continues_published(publication: Publication) -> bool:
+    """Whether the model is of the same run as the published one. Another one may still be behind it."""
+    published, ours = publication.remote.model, publication.model.metadata
+    theirs = read_facts(publication.hub, publication.remote.repo_id, published) if published else None
+    return ours is not None and theirs is not None and ours.run_id == theirs.run_id
 
 
 def check_parity(publication: Publication) -> Publication:
@@ -64,6 +80,8 @@ def _verdict(publication: Publication) -> Verdict:
     if not is_relative(gate):
         return judge_loss(gate, publication.model)
     if published is None or not published.has_model:
+        if publication.ending == "rolled_back":
+            return Verdict(False, f"the run was rolled back: {publication.reason}")
         return Verdict(True, "it is the first to be published")
     if publication.is_same_model:
         return Verdict(True, "its weights are already published")

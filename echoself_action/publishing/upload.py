@@ -5,6 +5,7 @@ from dataclasses import replace
 from ..hub import pull_request
 from ..hub.fetch import read_facts
 from ..hub.publish import CommitResult, changes, ensure_repo, publish_model, publish_state
+from ..hub.repo import STATE_BRANCH
 from ..report.descriptions import pull_request_description
 from ..report.github_actions import write_summary
 from ..report.job_summary import pull_request_summary
@@ -12,12 +13,24 @@ from ..report.log import note
 from .publication import Publication
 
 
+def upload_state(publication: Publication) -> Publication:
+    """Commit the training state. Raises HubError if the Hub refuses, or if another job published meanwhile."""
+    if not publication.state:
+        return publication
+    hub, ending = publication.hub, publication.ending
+    remote = ensure_repo(hub, publication.remote, publication.inputs.private)
+    title = f"Training state at step {publication.resumable.step}" + (f" ({ending})" if ending else "")
+    published = publish_state(hub, remote, publication.state, title)
+    if published.deployed:
+        note(f"training state at step {publication.resumable.step}: commit {published.commit} on branch {STATE_BRANCH}")
+    return replace(publication, remote=remote, state_published=published)
+
+
 def upload(publication: Publication) -> Publication:
-    """Commit the training state, then the model. Raises HubError if the Hub refuses, or if another job published meanwhile."""
+    """Commit the training state, then the model. Raises HubError as `upload_state`."""
+    publication = upload_state(publication)
     hub = publication.hub
     remote = ensure_repo(hub, publication.remote, publication.inputs.private)
-    if publication.state:
-        publish_state(hub, remote, publication.resumable, f"Training state at step {publication.resumable.step}")
     published = publish_model(hub, remote, publication.files, _title(publication), publication.removed)
     if published.deployed:
         log_upload(published, publication.repo_url)

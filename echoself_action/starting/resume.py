@@ -1,26 +1,25 @@
 """Where training starts: from a given checkpoint, from one in output_dir, from the Hub's, or with a new model.
 
-`train` takes the first of these that exists: `checkpoint`, the newest undamaged checkpoint in output_dir, the Hub's newest.
+`checkpoint` always comes first. Without it, `train` takes the newest undamaged checkpoint in output_dir, else the Hub's newest.
 
-`cycle` fetches from the Hub first. It compares the Hub's newest checkpoint with the local one, which is `checkpoint` or else
-the newest undamaged one in output_dir. Checkpoints are of the same run if their metadata has the same `run_id`: a run keeps it
-over all its continuations, also over those of an imported file.
+`cycle` fetches from the Hub first, and compares the Hub's newest checkpoint with the local one: the newest undamaged one in
+output_dir, or the one that `checkpoint: auto` finds. Checkpoints are of the same run if their metadata has the same `run_id`: a
+run keeps it over all its continuations, also over those of an imported file.
 
-    local checkpoint                        start
-    -------------------------------------   ---------------------------------------------------------------------
-    same run, ahead of the Hub's            local: an earlier job trained it and could not publish it
-    same run, not ahead                     Hub: it continues the local one
-    other run, given in `checkpoint`        local: an explicit `checkpoint` overrides the Hub
-    other run, in output_dir or by `auto`   Hub
+    local checkpoint               start
+    ----------------------------   ---------------------------------------------------------------------
+    same run, ahead of the Hub's   local: an earlier job trained it and could not publish it
+    same run, not ahead            Hub: it continues the local one
+    other run                      Hub
 
-So `checkpoint: file.pt` can stay in a workflow: the first cycle starts from the file, and once a model that continues it is on
-the Hub, cycles resume from there. A local checkpoint is also ahead if the Hub's is the end of a decay phase that started from
-it: the Hub then has no training state, and training must resume from before the decay.
+A local checkpoint is also ahead if the Hub's is the end of a decay phase that started from it: the Hub then has no training
+state, and training must resume from before the decay.
 
 A checkpoint in a decay phase is replaced by the stable checkpoint that the decay started from, if that still exists.
 `resume: never` ignores output_dir and the Hub.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ..checkpoint.atomic import set_aside
@@ -43,26 +42,32 @@ def starting_point(inputs: Inputs) -> ModelFolder | None:
     Raises InputError if `resume: must` finds no checkpoint, CheckpointError if the one to resume from is damaged.
     """
     start = _local_checkpoint(inputs)
-    if start is None and inputs.repo_id and inputs.resume != "never":
+    if start:
+        return _checked(inputs, start, _given(inputs) or f"the newest in {inputs.output_dir}")
+    if inputs.repo_id and inputs.resume != "never":
         with open_hub(inputs.hub, inputs.token, note) as hub:
             remote = look_up(hub, inputs.repo_id, inputs.revision)
             if remote.holds_a_model:
                 start = fetch(hub, remote, inputs.output_dir, note).newest
-    return _checked(inputs, start)
+    return _checked(inputs, start, f"the newest of {inputs.repo_id}, because there is none in {inputs.output_dir}")
 
 
-def starting_point_of_cycle(inputs: Inputs, fetched: ModelFolder | None) -> ModelFolder | None:
-    """Where `cycle` starts, if the Hub's newest checkpoint is `fetched`; None for a new model. Raises as starting_point."""
+def starting_point_of_cycle(inputs: Inputs, fetch_newest: Callable[[], ModelFolder | None]) -> ModelFolder | None:
+    """Where `cycle` starts; None for a new model. `fetch_newest` downloads the Hub's newest checkpoint. Raises as
+    starting_point."""
     if inputs.resume == "never":
+        note("start: a new model, because resume is never")
         return None
-    local = _local_checkpoint(inputs)
+    if _given(inputs):
+        return _checked(inputs, _local_checkpoint(inputs), _given(inputs))
+    fetched, local = fetch_newest(), _local_checkpoint(inputs)
     if fetched is None or local is None:
-        return _checked(inputs, fetched or local)
-    if local.metadata and fetched.metadata and local.metadata.run_id == fetched.metadata.run_id:
-        takes_local = local.step > fetched.step or local.step == branched_from(fetched)
-    else:
-        takes_local = inputs.checkpoint not in (None, AUTO)
-    return _checked(inputs, local if takes_local else fetched)
+        return _checked(inputs, fetched or local, f"the newest of {inputs.repo_id if fetched else inputs.output_dir}")
+    same_run = local.metadata and fetched.metadata and local.metadata.run_id == fetched.metadata.run_id
+    if same_run and (local.step > fetched.step or local.step == branched_from(fetched)):
+        return _checked(inputs, local, f"it is ahead of {inputs.repo_id}, at step {fetched.step}")
+    other = "is not ahead of it" if same_run else "is of another model"
+    return _checked(inputs, fetched, f"the newest of {inputs.repo_id}; {local.path}, step {local.step}, {other}")
 
 
 def set_aside_other_runs(output_dir: Path, start: ModelFolder | None) -> None:
@@ -81,6 +86,11 @@ def set_aside_other_runs(output_dir: Path, start: ModelFolder | None) -> None:
         set_aside(log)
 
 
+def _given(inputs: Inputs) -> str:
+    """The reason to start from the checkpoint that was given; "" if none was."""
+    return f"checkpoint: {inputs.checkpoint} was given" if inputs.checkpoint not in (None, AUTO) else ""
+
+
 def _local_checkpoint(inputs: Inputs) -> ModelFolder | None:
     if inputs.checkpoint == AUTO and (newest := _newest_undamaged(inputs.output_dir, inputs.size("max_iters"))):
         return newest
@@ -93,7 +103,7 @@ def _local_checkpoint(inputs: Inputs) -> ModelFolder | None:
     return None if inputs.resume == "never" else _newest_undamaged(inputs.output_dir, inputs.size("max_iters"))
 
 
-def _newest_undamaged(output_dir: Path, max_iters: int) -> ModelFolder | None:
+def _newest_undamaged(output_dir: Path, max_iters: int | None) -> ModelFolder | None:
     """The checkpoint to resume from in `output_dir` with matching checksums; None if there is no checkpoint.
 
     Raises CheckpointError if there are checkpoints and all are damaged.
@@ -120,8 +130,8 @@ def _newest_undamaged(output_dir: Path, max_iters: int) -> ModelFolder | None:
     return None
 
 
-def _checked(inputs: Inputs, start: ModelFolder | None) -> ModelFolder | None:
-    """`start`, after checks of `resume: must` and of the weights' checksum; logs where training starts."""
+def _checked(inputs: Inputs, start: ModelFolder | None, reason: str) -> ModelFolder | None:
+    """`start`, after checks of `resume: must` and of the weights' checksum; logs where training starts and the reason."""
     if start is None:
         if inputs.resume == "must":
             places = str(inputs.output_dir) + (f" and {inputs.repo_id}" if inputs.repo_id else "")
@@ -130,10 +140,10 @@ def _checked(inputs: Inputs, start: ModelFolder | None) -> ModelFolder | None:
                 "Check output_dir and repo_id, or set resume: auto to train a new model if there is no checkpoint.",
             )
         if not inputs.init_from:  # pretrained.py logs that start
-            note("no checkpoint to resume from: training a new model")
+            note("start: a new model, because there is no checkpoint to resume from")
         return None
     check_weights(start)
-    note(f"resuming from {start.path}, step {start.step}")
+    note(f"start: {start.path}, step {start.step}: {reason}")
     return start
 
 

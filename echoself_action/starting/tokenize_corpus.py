@@ -14,25 +14,28 @@ from ..corpus.globs import find_files
 from ..corpus.leaks import COMMON
 from ..corpus.readers import read_documents
 from ..corpus.token_cache import corpus_digest, prepare_tokens
-from ..corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer
+from ..corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer, train_tokenizer
 from ..corpus.tokens import Tokens, require_block
 from ..errors import CheckpointError, InputError
 from ..hub.client import open_hub
 from ..hub.dataset_repo import fetch_dataset
 from ..hub.repo_id import SCHEME
 from ..report.log import note, warn
+from ..training.auto_preset import LARGE_CORPUS, vocabulary_size
 from ..workspace import DATASET_CACHE, TOKEN_CACHE
 
 
 def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
-    """The tokens of `data`, by the tokenizer of `start`, or by the input `tokenizer` for a new model.
+    """The tokens of `data`, by the tokenizer of `start`; for a new model by the input `tokenizer`, or by one that fits `data`.
 
-    Raises InputError if the corpus is missing, invalid or too small, or if `tokenizer` is not that of `start`.
+    Raises InputError if the corpus is missing or invalid, if it is too small for the block size of `start`, or if `tokenizer`
+    is not that of `start`.
     """
     files = corpus_files(inputs)
     tokenizer = _tokenizer(inputs, start, files)
     tokens = prepare_tokens(files, tokenizer, TOKEN_CACHE, inputs.val_fraction, inputs.on_bad_file, warn)
-    require_block(tokens, start.config.block_size if start else inputs.size("block_size"))
+    if start:
+        require_block(tokens, start.config.block_size)
     cached = ", cached" if tokens.reused else ""
     note(
         f"{len(files)} files, {tokens.documents:,} documents, tokenizer {tokenizer.name}: {len(tokens.train):,} training "
@@ -76,10 +79,13 @@ def corpus_files(inputs: Inputs) -> list[Path]:
 
 def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> Tokenizer:
     if start is None:
-        spec = inputs.tokenizer or "gpt2"
+        texts = _texts(inputs, files)
+        if inputs.tokenizer is None and not any(path.suffix == ".bin" for path in files):
+            return _fitting(files, texts)
+        spec = inputs.tokenizer or "gpt2"  # nanoGPT's token files are GPT-2's unless stated otherwise
         if spec.startswith("bpe:"):
-            return _trained_or_cached(spec, inputs, files)
-        return make_tokenizer(spec, _texts(inputs, files))
+            return _trained_or_cached(spec, files, lambda: make_tokenizer(spec, texts))
+        return make_tokenizer(spec, texts)
     tokenizer = load_tokenizer(start.path)
     wanted = inputs.tokenizer or tokenizer.name
     # `bpe:<size>` means the tokenizer that was trained for this model: one of the same size from a grown corpus differs
@@ -94,15 +100,25 @@ def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> 
     return tokenizer
 
 
-def _trained_or_cached(spec: str, inputs: Inputs, files: list[Path]) -> Tokenizer:
-    """The tokenizer trained on `files`, from the cache if it was trained on the same content before."""
+def _fitting(files: list[Path], texts: Callable[[], Iterator[str]]) -> Tokenizer:
+    """A tokenizer trained on `files`, with a number of entries that fits the size of their text."""
+    text_bytes = 0
+    for text in texts():
+        text_bytes += len(text.encode())
+        if text_bytes >= LARGE_CORPUS:
+            break
+    size = vocabulary_size(text_bytes)
+    return _trained_or_cached(f"at most bpe:{size}", files, lambda: train_tokenizer(size, texts))
+
+
+def _trained_or_cached(spec: str, files: list[Path], train: Callable[[], Tokenizer]) -> Tokenizer:
+    """The tokenizer that `train` makes from `files`, from the cache if that did so for `spec` and the same content before."""
     digest = corpus_digest(files, f"{spec} by tokenizers {tokenizers.__version__}", 0)
     folder = TOKEN_CACHE / f"tokenizer-{digest[:16]}"
     try:
         tokenizer = load_tokenizer(folder)
-        tokenizer.name = spec
     except CheckpointError:  # not cached, or incomplete
-        tokenizer = make_tokenizer(spec, _texts(inputs, files))
+        tokenizer = train()
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError), new_folder(folder) as written:  # another process was first, or the disk is full
             tokenizer.save(written)

@@ -47,10 +47,16 @@ def new_run(config: ModelConfig, data: Data, settings: TrainingSettings, process
     return run
 
 
-def receive_run(process_group: ProcessGroup) -> Run:
-    """Receive the run of the main process in another process of the group."""
+def send_no_run(process_group: ProcessGroup) -> None:
+    """Tell the other processes of the group that there is nothing to train."""
+    process_group.broadcast(None)
+
+
+def receive_run(process_group: ProcessGroup) -> Run | None:
+    """Receive the run of the main process in another process of the group; None if there is nothing to train."""
     message: tuple[ModelConfig, Run] | None = process_group.broadcast(None)
-    assert message
+    if message is None:
+        return None
     config, outline = message
     tokens = outline.data.tokens
     tokens = replace(tokens, train=process_group.broadcast_array(None), val=process_group.broadcast_array(None))
@@ -100,7 +106,10 @@ def resume_run(
         _prepare(run, None)
         _send_and_set_up(run, {})
         return run
-    run.sequences_seen = state.sequences_seen
+    run.sequences_seen, run.rollbacks = state.sequences_seen, state.rollbacks
+    if state.data_digest == data.tokens.digest:
+        run.runs_without_gain, run.max_learning_rate = state.runs_without_gain, state.max_learning_rate
+        run.settings = settings = _limited_rate(settings, state.max_learning_rate, note)
     run.schedule = _resumed_schedule(state.schedule, run.step, settings)
     _prepare(run, state)
     try:
@@ -115,6 +124,16 @@ def resume_run(
     if trained_in and settings.dtype == "auto":
         _note_kept_dtype(run.precision, note)
     return run
+
+
+def _limited_rate(settings: TrainingSettings, limit: float | None, note: Callable[[str], None]) -> TrainingSettings:
+    if limit is None or settings.learning_rate <= limit:
+        return settings
+    note(
+        f"learning_rate is {limit:g} instead of {settings.learning_rate:g}: a run from this step at {2 * limit:g} was rolled "
+        "back. The limit is lifted when the corpus changes."
+    )
+    return settings.model_copy(update={"learning_rate": limit})
 
 
 def _note_kept_dtype(precision: Precision, note: Callable[[str], None]) -> None:
@@ -180,7 +199,7 @@ def _choose_kernels(run: Run, parts: int) -> Kernels:
 
 
 def _new_schedule(step: int, settings: TrainingSettings) -> Schedule:
-    warmup = settings.max_iters // 20 if settings.warmup is None else settings.warmup
+    warmup = (settings.max_iters or 0) // 20 if settings.warmup is None else settings.warmup
     if settings.total_iters:
         return cosine_schedule(step, settings.total_iters, warmup, settings.learning_rate)
     return wsd_schedule(step, warmup, settings.learning_rate)

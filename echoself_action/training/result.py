@@ -10,7 +10,7 @@ from typing import Literal
 from ..checkpoint.metadata import Evaluation
 from ..checkpoint.model_folder import ModelFolder
 
-StoppedBy = Literal["max_iters", "max_minutes", "signal"]
+StoppedBy = Literal["max_iters", "max_minutes", "early_stopping", "signal"]
 LOG_FILE = "log.jsonl"  # in output_dir: one line per Progress
 
 
@@ -58,13 +58,13 @@ class Result:
     latest: ModelFolder
     start_step: int
     start_val_loss: float | None
+    best_before: Evaluation | None
     tokens_per_second: float
     elapsed_s: float
     evaluating_s: float
     saving_s: float
     stopped_by: StoppedBy
     compiling_s: float = 0.0
-    best_before: Evaluation | None = None
     planned_steps: int = 0
     mfu: float | None = None
 

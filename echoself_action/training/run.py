@@ -19,9 +19,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..checkpoint.architectures import architecture_of
-from ..checkpoint.atomic import new_folder, set_aside
+from ..checkpoint.atomic import new_folder
 from ..checkpoint.metadata import DataFacts, Evaluation, Metadata, PretrainedFacts, TokenizerFacts
 from ..checkpoint.model_folder import ModelFolder, read_model_folder
+from ..checkpoint.select import free_place, place_for
 from ..checkpoint.weights import write_model
 from ..corpus.tokenizer import Tokenizer
 from ..corpus.tokens import Tokens
@@ -68,14 +69,13 @@ class Snapshot:
     def write(self) -> ModelFolder:
         """Write the checkpoint atomically. Raises CheckpointError if it can't be written.
 
-        An existing checkpoint of the same step, from an earlier decay phase, is set aside.
+        An existing checkpoint with its name is kept, under that or another name (checkpoint/select.py).
         """
         if not all(bool(tensor.isfinite().all()) for tensor in self.weights.values()):
             raise CheckpointError(f"{self.path} has weights that are NaN or infinite. It was not written.")
         try:
-            if self.path.exists():
-                set_aside(self.path)
-            with new_folder(self.path) as folder:
+            path = free_place(self.path)
+            with new_folder(path) as folder:
                 digest = write_model(folder, self.config, self.weights, self.tokenizer.end_of_text_id)
                 self.tokenizer.save(folder, self.config.block_size)
                 write_held_out(folder, self.held_out)
@@ -89,7 +89,7 @@ class Snapshot:
                 f"{self.path} could not be written: {error}. The checkpoints before it are untouched.",
                 "Free disk space, or set another output_dir.",
             ) from error
-        return read_model_folder(self.path)
+        return read_model_folder(path)
 
 
 @dataclass
@@ -99,6 +99,7 @@ class Run:
     `bytes_per_token` is the mean size of a predicted held-out token, `tokens_per_second` the speed of this run so far.
     `init_from` is the pretrained model that step 0 was, None if it had random weights. `kernels` compute the forward and
     backward pass (chosen in init_or_resume.py). `loss_scale` is None unless in float16.
+    `rollbacks`, `max_learning_rate` and `runs_without_gain` are those of the training state.
     """
 
     run_id: str
@@ -120,6 +121,9 @@ class Run:
     tokens_per_second: float | None = None
     init_from: PretrainedFacts | None = None
     loss_scale: LossScale | None = None
+    rollbacks: int = 0
+    max_learning_rate: float | None = None
+    runs_without_gain: int = 0
     kernels: Kernels = "eager"
     evaluations: list[Evaluation] = field(default_factory=list)
     process_group: ProcessGroup = SINGLE_PROCESS
@@ -129,9 +133,14 @@ class Run:
         """Whether each process has only its shard of the model."""
         return self.settings.sharding == "full" and self.process_group.world_size > 1
 
+    @property
+    def stream_seed(self) -> int:
+        """The seed of batches and dropout: another one after each run that was rolled back."""
+        return self.settings.seed + self.rollbacks
+
     def batches(self) -> Batches:
         tokens = self.data.tokens
-        return Batches(tokens.train, self.model.config.block_size, self.settings.seed, tokens.digest)
+        return Batches(tokens.train, self.model.config.block_size, self.stream_seed, tokens.digest)
 
     def snapshot(self, output_dir: Path, copies: dict[str, Tensor]) -> Snapshot | None:
         """Copy the content of a checkpoint at this step. Tensors are copied into `copies`, which are allocated if needed.
@@ -150,13 +159,14 @@ class Run:
             copy.copy_(tensor)
         if not self.process_group.is_main:
             return None
+        metadata = self._metadata()
         return Snapshot(
-            path=output_dir / f"checkpoint-{self.step}",
+            path=place_for(output_dir, metadata),
             config=deepcopy(self.model.config),
             weights={name: copies[name] for name in weights},
             moments={name: copies[name] for name in held},
             tokenizer=self.data.tokens.tokenizer,
-            metadata=self._metadata(),
+            metadata=metadata,
             state=self.state(),
             held_out=HeldOut(tokens.val, self.model.config.block_size, self.settings.eval_tokens or _MAX_HELD_OUT).windows(),
         )
@@ -171,6 +181,9 @@ class Run:
             loss_scale=self.loss_scale,
             compiled=self.kernels == "compiled",
             native=self.kernels == "native",
+            rollbacks=self.rollbacks,
+            max_learning_rate=self.max_learning_rate,
+            runs_without_gain=self.runs_without_gain,
             seed=self.settings.seed,
             sequences_per_step=self.settings.sequences_per_step,
             dtype=self.precision.dtype_name,

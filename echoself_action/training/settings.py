@@ -1,4 +1,4 @@
-"""The training inputs, the settings of a run that come from them, and the presets, which are sized for four CPU cores."""
+"""The training inputs, the settings of a run that come from them, and the presets of fixed size, for four CPU cores."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Never, TypeVar
@@ -12,7 +12,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Compile = Literal["auto", "true", "false"]
 Device = Literal["auto", "cpu", "cuda"]
 Sharding = Literal["none", "full"]
-PresetName = Literal["ci", "scheduled", "full"]
+PresetName = Literal["auto", "ci", "scheduled", "full"]
 
 # Unset is None in the inputs, if a preset or the checkpoint has the default, and Never in a run's settings. Only type checkers
 # see it: pydantic would build generic classes at import, which takes a tenth of the time of --help.
@@ -37,7 +37,7 @@ def _boolean_as_text(value: object) -> object:
 class TrainingInputs(_Table[Unset]):
     """The training inputs, in the order of the documentation. Counts are optimizer steps unless stated otherwise."""
 
-    max_iters: int | Unset = input_field("Number of steps to train in this run.", TRAINS, shown="preset", ge=1)
+    max_iters: int | None = input_field("Number of steps to train in this run.", TRAINS, shown="preset", ge=1)
     max_minutes: float | Unset = input_field("Time limit of this run in minutes, 0 for none.", TRAINS, shown="preset", ge=0)
     batch_size: int | Unset = input_field("Sequences per batch.", TRAINS, shown="preset", ge=1)
     gradient_accumulation: int | Unset = input_field("Batches per optimizer step.", TRAINS, shown="preset", ge=1)
@@ -54,16 +54,16 @@ class TrainingInputs(_Table[Unset]):
         shown="not set",
         ge=1,
     )
-    decay: float = input_field(
+    decay: float | Unset = input_field(
         "Fraction of a run's steps in the decay phase. Not used with total_iters.",
         TRAINS,
-        0.2,
+        shown="preset",
         ge=0,
         lt=1,
         effect="the decay phase starts at a different step; the stable phase is unaffected",
     )
-    warmup: int | None = input_field("Steps of linear warmup.", TRAINS, shown="5% of the run", ge=0)
-    weight_decay: float = input_field("Weight decay of matrices.", TRAINS, 0.1, ge=0, effect="from here on")
+    warmup: int | None = input_field("Steps of linear warmup.", TRAINS, shown="preset", ge=0)
+    weight_decay: float | Unset = input_field("Weight decay of matrices.", TRAINS, shown="preset", ge=0, effect="from here on")
     grad_clip: float = input_field("Maximum gradient norm, 0 to disable clipping.", TRAINS, 1.0, ge=0, effect="from here on")
     seed: int = input_field("Random seed of initial weights, batches and dropout.", TRAINS, 1337, ge=0)
     dtype: Dtype = input_field(
@@ -92,7 +92,7 @@ class TrainingInputs(_Table[Unset]):
         "auto",
     )
     confirm_fresh_start: bool = input_field("Must be true with `resume: never`.", TRAINS, False)
-    eval_interval: int | Unset = input_field("Steps between evaluations.", TRAINS, shown="preset", ge=1)
+    eval_interval: int | None = input_field("Steps between evaluations.", TRAINS, shown="preset", ge=1)
     eval_tokens: int = input_field(
         "Number of held-out tokens per evaluation, 0 for all.",
         READS_CORPUS,
@@ -100,11 +100,26 @@ class TrainingInputs(_Table[Unset]):
         ge=0,
         effect="held-out losses are measured on different text from here on",
     )
-    checkpoint_interval: int | Unset = input_field("Steps between checkpoints.", TRAINS, shown="preset", ge=1)
+    checkpoint_interval: int | None = input_field("Steps between checkpoints.", TRAINS, shown="preset", ge=1)
     checkpoint_minutes: float = input_field(
         "Maximum minutes between checkpoints, 0 to save by checkpoint_interval only.", TRAINS, 15, ge=0
     )
-    log_interval: int | Unset = input_field("Steps between log lines.", TRAINS, shown="preset", ge=1)
+    early_stopping: float = input_field(
+        "Start the decay phase early if the validation loss is above the lowest of this run by this fraction of it in two "
+        "evaluations in a row. 0 to disable. Not used with total_iters.",
+        TRAINS,
+        0.03,
+        ge=0,
+    )
+    patience: int = input_field(
+        "Number of runs in a row without a lower validation loss on an unchanged corpus after which no more steps are trained "
+        "(`result` is `converged`). 0 to disable.",
+        TRAINS,
+        5,
+        ge=0,
+    )
+    force: bool = input_field("Train even if the model has converged on this corpus.", TRAINS, False)
+    log_interval: int | None = input_field("Steps between log lines.", TRAINS, shown="preset", ge=1)
     keep_checkpoints: int = input_field(
         "Number of checkpoints to keep. The best and the latest are always kept.", TRAINS, 3, ge=1
     )
@@ -113,7 +128,8 @@ class TrainingInputs(_Table[Unset]):
 class TrainingSettings(TrainingInputs[Never]):
     """Settings of one run: the training inputs, with the defaults of the preset and of the checkpoint filled in.
 
-    A step sees `batch_size * gradient_accumulation` sequences of block_size tokens.
+    A step sees `batch_size * gradient_accumulation` sequences of block_size tokens. `max_iters` None: as many steps as fit in
+    `max_minutes`. An interval that is None is chosen by the length of the run (intervals.py). `warmup` None: 5 % of max_iters.
     """
 
     @property
@@ -122,7 +138,7 @@ class TrainingSettings(TrainingInputs[Never]):
 
     def record(self) -> dict[str, Any]:
         """The settings as a checkpoint records them: without those that only say how the run starts."""
-        return self.model_dump(exclude={"processes", "resume", "confirm_fresh_start"})
+        return self.model_dump(exclude={"processes", "resume", "confirm_fresh_start", "patience", "force"})
 
 
 @dataclass(frozen=True)
@@ -138,6 +154,9 @@ class Preset:
     gradient_accumulation: int
     max_iters: int
     max_minutes: float
+    weight_decay: float
+    decay: float
+    warmup: None
     eval_interval: int
     checkpoint_interval: int
     log_interval: int
@@ -145,7 +164,7 @@ class Preset:
 
 # The time limits leave room for the rest of a job (10 minutes, an hour, and 5.5 of the 6 hours of a hosted runner).
 PRESETS = {
-    "ci": Preset(4, 4, 256, 128, 0.0, 8, 1, 200, 8.0, 50, 100, 10),
-    "scheduled": Preset(6, 6, 384, 256, 0.1, 8, 2, 2000, 50.0, 200, 200, 20),
-    "full": Preset(8, 8, 512, 512, 0.1, 8, 4, 20000, 330.0, 500, 500, 50),
+    "ci": Preset(4, 4, 256, 128, 0.0, 8, 1, 200, 8.0, 0.1, 0.2, None, 50, 100, 10),
+    "scheduled": Preset(6, 6, 384, 256, 0.1, 8, 2, 2000, 50.0, 0.1, 0.2, None, 200, 200, 20),
+    "full": Preset(8, 8, 512, 512, 0.1, 8, 4, 20000, 330.0, 0.1, 0.2, None, 500, 500, 50),
 }

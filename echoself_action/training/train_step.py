@@ -128,7 +128,7 @@ class Stepper:
         run = self._run
         share = len(part.ids) * run.process_group.world_size / run.settings.sequences_per_step
         # dropout is a function of the seed and the position, so there is no random state to save
-        key = f"dropout {run.settings.seed} {part.position}".encode()
+        key = f"dropout {run.stream_seed} {part.position}".encode()
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=7).digest())
         with dropout_seed(seed, single_threaded=self._threads.count == 1), run.precision.autocast():
             loss = part.loss(self._on_device(part.ids), self._on_device(part.targets)) * share

@@ -11,11 +11,12 @@ import torch
 from ..checkpoint.architectures import architecture_of
 from ..checkpoint.atomic import remove_leftovers
 from ..checkpoint.metadata import Evaluation, bits_per_byte
-from ..errors import TrainingError, is_out_of_memory
+from ..errors import DivergedError, is_out_of_memory
 from ..evaluation.loss import HeldOut, bytes_per_token
 from .async_checkpointer import AsyncCheckpointer
 from .compile import Compiler
 from .cpu.threads import Threads
+from .intervals import NEVER, fitted, intervals_of
 from .memory import keep_freed_memory, out_of_memory, release_freed_memory, smaller_batches
 from .meters import LossMeter, SpeedMeter
 from .optim.schedule import plan_decay
@@ -25,14 +26,16 @@ from .run import Run
 from .time_estimate import TimeEstimate
 from .train_step import Stepper
 
+_FITS_INTERVALS_AFTER = (3, 10, 30, 100)  # steps of a run
+_EVALUATIONS_ABOVE = 2  # in a row before a run ends early: a single one may be noise
 _SAFETY_FACTOR = 1.5  # on the measured time of the last evaluation and save
 
 
 def train(run: Run, output_dir: Path, stop: StopRequest, callbacks: Callbacks, started: float | None = None) -> Result:
     """Train `run` for `max_iters` steps, or until `max_minutes` after `started` (time.monotonic(); default: now).
 
-    Raises TrainingError if a loss is not finite or a step runs out of memory, and CheckpointError if the last checkpoint can't
-    be written. Earlier checkpoints are kept.
+    Raises DivergedError if a loss is not finite, TrainingError if a step runs out of memory, and CheckpointError if the last
+    checkpoint can't be written. Earlier checkpoints are kept.
     """
     try:
         return _Trainer(run, output_dir, stop, callbacks, time.monotonic() if started is None else started).train()
@@ -53,11 +56,13 @@ class _Trainer:
         settings = run.settings
         self.started = time.monotonic()
         self.deadline = started + settings.max_minutes * 60 if settings.max_minutes and run.process_group.is_main else math.inf
-        self.start_step, self.end_step = run.step, run.step + settings.max_iters
+        self.start_step, self.end_step = run.step, run.step + (settings.max_iters or NEVER)
         run.schedule = plan_decay(run.schedule, run.step, settings.max_iters, settings.decay)
         if run.schedule.decays_from(run.step) is not None:
             self.end_step = min(self.end_step, run.schedule.end)
-        self.estimate = TimeEstimate(self.end_step - run.step, settings.max_minutes, callbacks.note)
+        planned = self.end_step - run.step
+        self.estimate = TimeEstimate(planned if planned < NEVER else None, settings.max_minutes, callbacks.note)
+        self.intervals = intervals_of(settings)
         self.elapsed_before = run.elapsed_s
         self.threads = Threads(len(run.optimizer.parts))
         self.stepper = Stepper(run, run.batches(), self.threads)
@@ -71,13 +76,15 @@ class _Trainer:
         self.loss_sum = torch.zeros((), device=run.precision.device)  # on the device, because reading it synchronises
         self.norm_sum = torch.zeros((), device=run.precision.device)
         self.steps_summed = 0
-        self.loss_meter, self.speed = LossMeter(settings.log_interval), SpeedMeter(self.tokens_per_step)
+        self.loss_meter, self.speed = LossMeter(settings.log_interval or 10), SpeedMeter(self.tokens_per_step)
         self.fastest_s = math.inf  # of a step
         self.evaluating_s = self.longest_evaluation_s = 0.0
         self.saved_step = run.step if run.step else None
         self.start_val_loss: float | None = None
         self.best_before: Evaluation | None = None
-        self.out_of_time = False
+        self.out_of_time = self.ends_early = False
+        self.lowest: Evaluation | None = None  # of this run's stable phase
+        self.evaluations_above = 0  # in a row, by more than the margin of early stopping
 
     def train(self) -> Result:
         self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -88,14 +95,14 @@ class _Trainer:
             latest=self.checkpointer.finish(tokens_per_second=tokens_per_second),
             start_step=self.start_step,
             start_val_loss=self.start_val_loss,
+            best_before=self.best_before,
             tokens_per_second=tokens_per_second,
             mfu=self._mfu(tokens_per_second),
             elapsed_s=time.monotonic() - self.started,
             evaluating_s=self.evaluating_s,
             saving_s=self.checkpointer.waited_s,
             compiling_s=self.compiler.seconds,
-            best_before=self.best_before,
-            planned_steps=self.estimate.planned,
+            planned_steps=self.estimate.planned or 0,
             stopped_by=stopped_by,
         )
 
@@ -125,6 +132,8 @@ class _Trainer:
                 took = time.monotonic() - began
                 self.speed.add(took)
                 self.fastest_s = min(self.fastest_s, took) if is_whole_step else self.fastest_s
+                if run.step - self.start_step in _FITS_INTERVALS_AFTER:
+                    self._fit_intervals()
                 stopped_by = self._reason_to_stop()
                 self._evaluate_log_save(stopped_by)
         return stopped_by
@@ -138,6 +147,10 @@ class _Trainer:
         if run.schedule.shape != "linear":
             return
         done, decay_start = run.step - self.start_step, run.schedule.decays_from(run.step)
+        if self.ends_early and decay_start is None and run.step != run.schedule.decay_start:
+            steps = max(1, round(done * settings.decay / (1 - settings.decay)))
+            self.end_step = min(self.end_step, run.step + steps)
+            run.schedule = run.schedule.with_decay(run.step, self.end_step)
         if done > 1 and settings.max_minutes and run.step != run.schedule.decay_start:
             affordable = max(1, int(run.process_group.min(self._time_left() / self.speed.seconds_per_step)))
             if affordable < (done * settings.decay / (1 - settings.decay) if decay_start is None else self.end_step - run.step):
@@ -152,6 +165,15 @@ class _Trainer:
                 self._measure_train_loss()
                 self._log(None)
             self._save()  # the stable checkpoint, from which the next run resumes
+
+    def _fit_intervals(self) -> None:
+        """Choose the intervals that are not set, by how many steps this run is expected to take."""
+        time_left, step_s, evaluation_s = self._time_left(), self.fastest_s, self._evaluation_s()
+        group = self.run.process_group
+        affordable, step_s, evaluation_s = (group.min(value) for value in (time_left / step_s, step_s, evaluation_s))
+        done = self.run.step - self.start_step
+        steps = min(self.end_step - self.start_step, done + max(0.0, affordable))
+        self.intervals = fitted(self.intervals, self.run.settings, steps, step_s, evaluation_s)
 
     def _step(self) -> None:
         run = self.run
@@ -194,7 +216,7 @@ class _Trainer:
         if requested:
             return "signal"
         if self.run.step >= self.end_step:
-            return "max_minutes" if self.out_of_time else "max_iters"
+            return "early_stopping" if self.ends_early else "max_minutes" if self.out_of_time else "max_iters"
         # a decay phase is not cut off: _start_decay_if_due shortens it before the next step
         if late and self.run.schedule.decays_from(self.run.step) is None:
             self.estimate.ends_early(self.run.step - self.start_step, "ending now")
@@ -203,16 +225,14 @@ class _Trainer:
 
     def _is_report_step(self) -> bool:
         """Whether this step is due to be evaluated, saved or logged, by its number."""
-        settings, step = self.run.settings, self.run.step
-        intervals = settings.eval_interval, settings.checkpoint_interval, settings.log_interval
-        return step >= self.end_step or any(step % interval == 0 for interval in intervals)
+        return self.run.step >= self.end_step or self.intervals.are_due(self.run.step)
 
     def _evaluate_log_save(self, stopped_by: StoppedBy | None) -> None:
         """Evaluate, log and save after a step, as far as they are due."""
         run, settings = self.run, self.run.settings
         last = stopped_by is not None
-        evaluates = last or run.step % settings.eval_interval == 0
-        saves = last or run.step % settings.checkpoint_interval == 0
+        evaluates = last or run.step % self.intervals.evaluate == 0
+        saves = last or run.step % self.intervals.save == 0
         if settings.checkpoint_minutes:
             (saves,) = run.process_group.any(
                 saves or time.monotonic() - self.checkpointer.last_at >= 60 * settings.checkpoint_minutes
@@ -223,11 +243,12 @@ class _Trainer:
             run.val_loss = val_loss = self._held_out_loss()
             improved = self._update_best(val_loss)
             run.evaluations.append(Evaluation(step=run.step, train_loss=run.train_loss, val_loss=val_loss))
+            self._check_for_early_end(run.evaluations[-1])
             self._log(val_loss)
             saves = saves or improved
         else:
             run.val_loss = None
-            if saves or run.step % settings.log_interval == 0:
+            if saves or run.step % self.intervals.log == 0:
                 self._measure_train_loss()
                 self._log(None)
         if saves:
@@ -242,10 +263,14 @@ class _Trainer:
 
     def _time_left(self) -> float:
         """Seconds left for steps: time to the deadline, minus the expected time of the last evaluation and save."""
-        # a forward pass is a third of a step's work; half leaves a margin
-        evaluating = self.longest_evaluation_s or self.held_out.positions / self.tokens_per_step * self.fastest_s / 2
+        evaluating = self._evaluation_s()
         saving = self.checkpointer.longest_s or self.run.model.parameter_count() * 12 / 1e8  # weights and moments at 100 MB/s
         return self.deadline - time.monotonic() - _SAFETY_FACTOR * (evaluating + saving)
+
+    def _evaluation_s(self) -> float:
+        """The expected time of an evaluation."""
+        # a forward pass is a third of a step's work; half leaves a margin
+        return self.longest_evaluation_s or self.held_out.positions / self.tokens_per_step * self.fastest_s / 2
 
     def _update_best(self, val_loss: float) -> bool:
         run = self.run
@@ -253,6 +278,18 @@ class _Trainer:
             return False
         run.best_val_loss, run.best_step = val_loss, run.step
         return True
+
+    def _check_for_early_end(self, now: Evaluation) -> None:
+        """End the stable phase if the validation loss has been well above the lowest of this run twice in a row."""
+        run, margin = self.run, self.run.settings.early_stopping
+        if not margin or run.schedule.shape != "linear" or self.ends_early or run.schedule.decays_from(run.step) is not None:
+            return
+        if self.lowest is None or now.val_loss < self.lowest.val_loss:
+            self.lowest = now
+        self.evaluations_above = self.evaluations_above + 1 if now.val_loss > (1 + margin) * self.lowest.val_loss else 0
+        if self.evaluations_above == _EVALUATIONS_ABOVE:
+            self.ends_early = True
+            self.callbacks.warn(_why_early(self.lowest, now))
 
     def _held_out_loss(self) -> float:
         process_group, began = self.run.process_group, time.monotonic()
@@ -278,7 +315,7 @@ class _Trainer:
         self.checkpointer.wait()
         saved = self.checkpointer.saved
         kept = f"{saved.path} is the last good checkpoint" if saved else "No checkpoint was written by this run"
-        raise TrainingError(
+        raise DivergedError(
             f"The {name} became {value} at or before step {self.run.step}; training stopped. {kept}.",
             "Lower learning_rate, set grad_clip, or use dtype: float32, and start the run again.",
         )
@@ -317,3 +354,13 @@ class _Trainer:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             self.callbacks.warn(f"Step {progress.step} could not be written to {LOG_FILE}: {error}. Training continues.")
+
+
+def _why_early(lowest: Evaluation, now: Evaluation) -> str:
+    losses = f"validation loss {lowest.val_loss:.4f} at step {lowest.step}, {now.val_loss:.4f} at step {now.step}"
+    if now.train_loss is not None and lowest.train_loss is not None and now.train_loss < lowest.train_loss:
+        return (
+            f"Memorising: {losses}, while the training loss fell. The last gain was at step {lowest.step}. The run decays now "
+            "and ends early. More text, a smaller model or init_from would help."
+        )
+    return f"Diverging: {losses}, and the training loss did not fall either. The run decays now and ends early."

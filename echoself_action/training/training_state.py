@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from ..checkpoint.arrays import Array
+from ..checkpoint.atomic import new_file
 from ..checkpoint.model_folder import OPTIMIZER_FILE, SPARE_FILE, STATE_FILE, TRAINING_STATE, ModelFolder, sha256
 from ..checkpoint.safetensors_writer import save_tensors
 from ..errors import CheckpointError
@@ -52,6 +53,10 @@ class TrainingState(BaseModel):
     to; `moments_sha256` is the digest of the moments' file, or None. `loss_scale` is None unless in float16. `compiled` and
     `native` are the kernels that computed the steps. These two and the fields from `seed` on are compared when a run is
     resumed, to report what changed (config_diff.py). Older checkpoints have no `val_digest` and no `val_fraction`.
+
+    `rollbacks` counts the runs of this model that were rolled back; batches and dropout depend on it, so that the next run does
+    not repeat such a run. `max_learning_rate` is the peak that the next run may use on the same corpus, None for any.
+    `runs_without_gain` counts the runs since the last one with a new lowest validation loss.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,6 +69,9 @@ class TrainingState(BaseModel):
     loss_scale: LossScale | None = None
     compiled: bool = False
     native: bool = False
+    rollbacks: int = 0
+    max_learning_rate: float | None = None
+    runs_without_gain: int = 0
     seed: int
     sequences_per_step: int
     dtype: str
@@ -85,7 +93,7 @@ def write_moments(
 
 def write_state(folder: Path, state: TrainingState) -> None:
     """Write state.json into the checkpoint at `folder`, after `write_moments`."""
-    (folder / TRAINING_STATE / STATE_FILE).write_text(state.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / TRAINING_STATE / STATE_FILE).write_bytes(_as_json(state))
 
 
 def write_spare(folder: Path, tensors: Mapping[str, "Array | Tensor"]) -> None:
@@ -102,6 +110,19 @@ def read_spare(folder: Path) -> dict[str, "Tensor"]:
         raise CheckpointError(
             f"{path} can't be read: {error}. It was not used.", "Delete it to continue without it."
         ) from error
+
+
+def read_counters(folder: ModelFolder) -> TrainingState | None:
+    """The state of a checkpoint without its moments; None if it has no training state. Raises CheckpointError if damaged."""
+    return _read(folder.path / TRAINING_STATE) if folder.has_training_state else None
+
+
+def update_state(folder: ModelFolder, **changes: object) -> None:
+    """Change fields of the state of a checkpoint, atomically. Raises CheckpointError if it can't be read."""
+    place = folder.path / TRAINING_STATE
+    state = _read(place).model_copy(update=changes)
+    with new_file(place / STATE_FILE) as file:
+        file.write(_as_json(state))
 
 
 def check_state(folder: ModelFolder) -> None:
@@ -127,6 +148,10 @@ def read_state(folder: Path, weights_sha256: str) -> tuple[TrainingState, dict[s
         return state, _load(place / OPTIMIZER_FILE)
     except (OSError, SafetensorError) as error:
         raise _unreadable(place, error) from error
+
+
+def _as_json(state: TrainingState) -> bytes:
+    return state.model_dump_json(indent=2).encode() + b"\n"
 
 
 def _load(path: Path) -> dict[str, "Tensor"]:

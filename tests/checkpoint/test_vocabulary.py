@@ -15,7 +15,7 @@ from echoself_action.hub.client import open_hub
 
 from ..conftest import SMALL, Cli
 
-FOLDER = Path("echoself-model/checkpoint-20")
+FOLDER = Path("echoself-model/checkpoint-20-decayed")
 CHARACTERS = {chr(97 + i): i for i in range(8)}
 
 
@@ -40,7 +40,7 @@ def declare_token(folder: Path) -> None:
         f"train {SMALL} --checkpoint given --output-dir other",
         "deploy --hub hub --repo-id me/model --checkpoint given",
         "pull --checkpoint given --output-dir other",
-        "compare --candidates given,echoself-model/checkpoint-20",
+        "compare --candidates given,echoself-model/checkpoint-20-decayed",
     ],
 )
 def test_a_folder_whose_tokenizer_exceeds_vocab_size_is_refused(

@@ -16,7 +16,10 @@ from echoself_action.config.mode_inputs import (
     TrainInputs,
 )
 from echoself_action.errors import InputError
+from echoself_action.model.config import GPT2Config
 from echoself_action.training.optim.optimizers import OPTIMIZERS
+
+GPT2 = GPT2Config(1024, 128, 4, 4, 256)
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +84,7 @@ def test_yaml_may_write_a_tag_as_a_number() -> None:
     [
         ({"mode": "trian"}, "mode: 'trian' is not a valid mode."),
         ({}, "mode: missing."),
-        ({"mode": "train", "n_embd": "130"}, "--n-embd: 130 is not divisible by n_head, 4."),
+        ({"mode": "train", "preset": "ci", "n_embd": "130"}, "--n-embd: 130 is not divisible by n_head, 4."),
         ({"mode": "train", "n_embd": "66", "n_head": "3", "architecture": "nanecho"}, "--n-embd: 66 is not divisible by 4."),
         (
             {"mode": "train", "persona_dimensions": "calm"},
@@ -106,7 +109,8 @@ def test_yaml_may_write_a_tag_as_a_number() -> None:
         ({"mode": "train", "val_fraction": "0.9"}, "--val-fraction: '0.9': input should be less than or equal to 0.5"),
         ({"mode": "train", "preset": "huge"}, "--preset: 'huge' is not an allowed value."),
         ({"mode": "train", "tokenizer": "bert"}, "--tokenizer: 'bert' has an invalid format"),
-        ({"mode": "train", "warmup": "200"}, "--warmup: 200 must be less than max_iters, 200."),
+        ({"mode": "train", "preset": "ci", "warmup": "200"}, "--warmup: 200 must be less than max_iters, 200."),
+        ({"mode": "train", "max_minutes": "0"}, "--max-minutes: 0 is no time limit, and preset: auto has no other."),
         ({"mode": "train", "resume": "never"}, "--resume: never would abandon the trained model."),
         ({"mode": "train", "repo_id": "no-owner"}, "--repo-id: 'no-owner' has an invalid format"),
         ({"mode": "train", "repo_id": "../x/y"}, "--repo-id: '../x/y' has an invalid format"),
@@ -127,7 +131,7 @@ def test_an_invalid_input_is_reported_with_its_place(flags: dict[str, Any], mess
 
 
 def test_all_invalid_inputs_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    write_config("sead: 1")
+    write_config("sead: 1\npreset: ci")
     monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"n_embd": "130", "seed": "x"}))
     found = problems({"mode": "cycle", "dtype": "float8"}, ("--colour=red",))
     places = [message.split(" ")[0] if message[0] == "-" else message.split(":")[0] for message in found]
@@ -202,17 +206,18 @@ def test_an_invalid_action_variable_is_reported(text: str, monkeypatch: pytest.M
 
 
 def test_a_preset_fills_what_is_not_given() -> None:
-    settings = load_inputs({"mode": "train", "preset": "full", "batch_size": "3"}).training_settings("muon")
+    settings = load_inputs({"mode": "train", "preset": "full", "batch_size": "3"}).training_settings("muon", GPT2)
     assert settings.batch_size == 3
     assert settings.learning_rate == OPTIMIZERS["muon"].learning_rates["full"]
 
 
 def test_the_presets_learning_rate_is_the_optimizers() -> None:
-    given = load_inputs({"mode": "train", "optimizer": "adamw"})
-    assert given.training_settings("muon").optimizer == "adamw"
-    assert given.training_settings("muon").learning_rate == OPTIMIZERS["adamw"].learning_rates["ci"]
-    assert load_inputs({"mode": "train"}).training_settings("adamw").learning_rate == OPTIMIZERS["adamw"].learning_rates["ci"]
-    assert load_inputs({"mode": "train", "learning_rate": "0.5"}).training_settings("muon").learning_rate == 0.5
+    ci = {"mode": "train", "preset": "ci"}
+    given = load_inputs({**ci, "optimizer": "adamw"})
+    assert given.training_settings("muon", GPT2).optimizer == "adamw"
+    assert given.training_settings("muon", GPT2).learning_rate == OPTIMIZERS["adamw"].learning_rates["ci"]
+    assert load_inputs(ci).training_settings("adamw", GPT2).learning_rate == OPTIMIZERS["adamw"].learning_rates["ci"]
+    assert load_inputs({**ci, "learning_rate": "0.5"}).training_settings("muon", GPT2).learning_rate == 0.5
 
 
 def test_every_input_has_help_and_belongs_to_a_mode() -> None:
@@ -251,7 +256,8 @@ def test_model_selects_one_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_invalid_inputs_of_all_models_are_reported_at_once_with_their_places() -> None:
     write_config(
-        "n_embd: 128\nlog_interval: none\nmodels:\n  a: {n_layer: zero, mode: pull}\n  b: {sead: 1, repo_id: me/b}\n"
+        "preset: ci\nn_embd: 128\nlog_interval: none\n"
+        "models:\n  a: {n_layer: zero, mode: pull}\n  b: {sead: 1, repo_id: me/b}\n"
         "  c: {n_head: 3, repo_id: me/b}\n"
     )
     found = [message.partition(f" in {DEFAULT_CONFIG}: ") for message in problems({"mode": "cycle", "model": "d"})]

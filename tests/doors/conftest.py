@@ -40,6 +40,7 @@ TEXT = "".join(
     f"Paragraph {number} of a text to learn from, which is long enough to be cut into passages.\n\n" for number in range(900)
 )
 SMALL = {
+    "preset": "ci",
     "data": "text.md",
     "tokenizer": "bytes",
     "n_layer": "1",

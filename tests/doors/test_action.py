@@ -76,7 +76,7 @@ def test_the_yaml_file_of_the_repository_is_read(runner: Runner) -> None:
 
 
 def test_an_invalid_input_is_exit_2_with_an_annotation_and_a_summary(runner: Runner) -> None:
-    job = runner.run({"mode": "train", "n_embd": "130", "seed": "x"})
+    job = runner.run({"mode": "train", "preset": "ci", "n_embd": "130", "seed": "x"})
     assert job.code == 2
     assert job.commands == ["error", "error"]
     assert "input n_embd: 130 is not divisible by n_head" in job.summary
@@ -84,7 +84,7 @@ def test_an_invalid_input_is_exit_2_with_an_annotation_and_a_summary(runner: Run
 
 
 def test_all_output_is_on_one_stream_and_in_order(tmp_path: Path) -> None:
-    inputs = json.dumps({"mode": "train", "n_embd": "130", "seed": "x"})
+    inputs = json.dumps({"mode": "train", "preset": "ci", "n_embd": "130", "seed": "x"})
     environment = os.environ | {"GITHUB_ACTIONS": "true", "ECHOSELF_INPUTS": inputs}
     ended = subprocess.run(
         [sys.executable, ROOT / "entrypoint.py"], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60

@@ -33,7 +33,7 @@ from .faults import Effect, Fault, FaultyHub, status
 
 REPO, TOKEN, READER = "me/model", "hf_writes", "hf_reads"
 SMALL = "--n-layer 1 --n-head 2 --n-embd 16 --block-size 32 --batch-size 2 --max-iters 2 --eval-interval 2 --device cpu"
-TRAINING = f"--data docs/*.md --tokenizer bytes {SMALL}"
+TRAINING = f"--preset ci --data docs/*.md --tokenizer bytes {SMALL}"
 WORDS = {"deploy": "", "pull": "--output-dir pulled", "cycle": TRAINING}
 
 LOOK, HEAD = ("GET", "/api/models/me/model/revision/main$"), ("HEAD", r"/model\.safetensors$")

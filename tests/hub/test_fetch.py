@@ -9,7 +9,7 @@ from echoself_action.checkpoint.model_folder import ModelFolder, read_model_fold
 from echoself_action.errors import CheckpointError, HubError
 from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.fetch import Fetched, fetch
-from echoself_action.hub.publish import ensure_repo, model_files, publish_model, publish_state
+from echoself_action.hub.publish import ensure_repo, model_files, publish_model, publish_state, state_files
 from echoself_action.hub.repo import look_up
 
 REPO = "someone/model"
@@ -18,7 +18,7 @@ REPO = "someone/model"
 def publish(hub: Hub, folder: ModelFolder, state: ModelFolder | None = None) -> str:
     remote = ensure_repo(hub, look_up(hub, REPO, "main"), private=False)
     if state:
-        publish_state(hub, remote, state, "State")
+        publish_state(hub, remote, state_files(state), "State")
     return publish_model(hub, remote, model_files(folder, "# A model\n"), "Model").commit
 
 
@@ -85,7 +85,7 @@ def test_the_training_state_of_another_run_is_not_fetched(hub: Hub, model_folder
 
 def test_the_training_state_of_an_interrupted_publish_is_fetched(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
     remote = ensure_repo(hub, look_up(hub, REPO, "main"), private=False)
-    publish_state(hub, remote, model_folder, "State")
+    publish_state(hub, remote, state_files(model_folder), "State")
     looked_up = look_up(hub, REPO, "main")
     assert looked_up.holds_a_model
     assert fetch(hub, looked_up, tmp_path / "out").newest.has_training_state

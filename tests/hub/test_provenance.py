@@ -10,7 +10,7 @@ from echoself_action.errors import CheckpointError
 from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.fetch import Fetched, fetch
 from echoself_action.hub.provenance import Verify, provenance_of
-from echoself_action.hub.publish import ensure_repo, model_files, publish_model, publish_state
+from echoself_action.hub.publish import ensure_repo, model_files, publish_model, publish_state, state_files
 from echoself_action.hub.repo import PROVENANCE_FILE, look_up
 
 REPO = "someone/model"
@@ -28,7 +28,7 @@ def publish(hub: Hub, folder: ModelFolder, with_provenance: bool = True) -> None
     files = model_files(folder, "# A model\n")
     if with_provenance:
         files[PROVENANCE_FILE] = provenance_of(files, {"mode": "deploy"})
-    publish_state(hub, remote, folder, "State")
+    publish_state(hub, remote, state_files(folder), "State")
     publish_model(hub, remote, files, "A step")
 
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder
 from echoself_action.errors import HubError
 from echoself_action.hub.endpoint import Hub
-from echoself_action.hub.publish import changes, ensure_repo, model_files, publish_model, publish_state
+from echoself_action.hub.publish import changes, ensure_repo, model_files, publish_model, publish_state, state_files
 from echoself_action.hub.repo import STATE_BRANCH, list_repo, look_up
 from echoself_action.hub.tags import set_tag
 
@@ -88,14 +88,14 @@ def test_two_first_publishes_do_not_mix(hub: Hub, model_folder: ModelFolder) -> 
 def test_the_training_state_has_its_own_branch(hub: Hub, model_folder: ModelFolder) -> None:
     publish(hub, model_folder)
     remote = look_up(hub, REPO, "main")
-    assert publish_state(hub, remote, model_folder, "State").deployed
+    assert publish_state(hub, remote, state_files(model_folder), "State").deployed
     files = list_repo(hub, REPO, STATE_BRANCH).files
     assert "training_state/state.json" in files
     assert "training_state/optimizer.safetensors" in files
     assert not [name for name in list_repo(hub, REPO, "main").files if name.startswith("training_state")]
     with pytest.raises(HubError, match="has a new commit"):
-        publish_state(hub, remote, model_folder, "From where there was none yet")
-    assert not publish_state(hub, look_up(hub, REPO, "main"), model_folder, "State").deployed
+        publish_state(hub, remote, state_files(model_folder), "From where there was none yet")
+    assert not publish_state(hub, look_up(hub, REPO, "main"), state_files(model_folder), "State").deployed
 
 
 def test_a_new_model_repo_is_private_with_the_input_private(hub: Hub, model_folder: ModelFolder) -> None:

@@ -22,7 +22,7 @@ CARD = "---\nlicense: mit\n---\n# A model\n"
 
 def publish(hub: Hub, folder: ModelFolder, card: str = CARD) -> None:
     remote = ensure_repo(hub, look_up(hub, REPO, "main"), private=False)
-    publish_state(hub, remote, folder, "State")
+    publish_state(hub, remote, state_files(folder), "State")
     publish_model(hub, remote, model_files(folder, card), "A step")
 
 

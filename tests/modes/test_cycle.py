@@ -85,17 +85,20 @@ def test_the_loser_of_a_race_gets_an_error_and_keeps_its_checkpoint(
 
     monkeypatch.setattr(cycle, "train_model", publish_in_the_meantime)
     echoself(CYCLE, "--output-dir second", code=4)
-    assert (workspace / "second/checkpoint-36").is_dir()
+    assert (workspace / "second/checkpoint-36-decayed").is_dir()
     with open_hub("hub", None) as hub:
         assert "Step 20" in hub.api.list_repo_commits("me/model")[0].title
 
 
-def test_a_cycle_whose_model_the_gate_refuses_keeps_it_and_publishes_nothing(echoself: Cli, workspace: Path) -> None:
-    outputs = echoself(CYCLE, "--gate max_val_loss=0.5", code=5)
+def test_a_cycle_whose_model_the_gate_refuses_publishes_the_training_state_alone(echoself: Cli, workspace: Path) -> None:
+    outputs = echoself(CYCLE, "--gate max_val_loss=0.5 --output-dir one")
     assert (outputs["step"], outputs["gate_result"], outputs["deployed"]) == ("20", "refused", "false")
+    assert outputs["result"] == "advanced"
     assert Path(outputs["model_dir"]).is_dir()
     with open_hub("hub", None) as hub:
-        assert not hub.api.repo_exists("me/model")
+        assert not hub.api.file_exists("me/model", "model.safetensors")
+    again = echoself(CYCLE, "--gate max_val_loss=0.5 --gate-fails-job true --output-dir two", code=5)
+    assert (again["step"], again["result"]) == ("36", "advanced")
 
 
 def test_a_fresh_start_must_be_confirmed_and_keeps_the_old_checkpoints(echoself: Cli, begun: Cli, workspace: Path) -> None:
@@ -103,7 +106,7 @@ def test_a_fresh_start_must_be_confirmed_and_keeps_the_old_checkpoints(echoself:
     echoself(CYCLE, "--resume never", code=2)
     again = echoself(CYCLE, "--resume never --confirm-fresh-start")
     assert again["step"] == "20"
-    assert list(workspace.glob("echoself-model/superseded-*/checkpoint-20"))
+    assert list(workspace.glob("echoself-model/superseded-*/checkpoint-20-decayed"))
 
 
 def test_resume_must_fails_instead_of_starting_a_new_model(echoself: Cli, workspace: Path) -> None:
@@ -119,7 +122,7 @@ def test_without_training_state_on_the_hub_cycle_resumes_from_the_weights(echose
 
 def test_without_training_state_on_the_hub_cycle_resumes_from_the_local_stable_checkpoint(echoself: Cli, begun: Cli) -> None:
     begun(f"{CYCLE} --upload-training-state false")
-    assert echoself(CYCLE, "--upload-training-state false")["checkpoint"] == "echoself-model/checkpoint-36"
+    assert echoself(CYCLE, "--upload-training-state false")["checkpoint"] == "echoself-model/checkpoint-36-decayed"
 
 
 def test_a_cycle_starts_from_a_found_nanecho_checkpoint_and_then_resumes_from_the_hub(
@@ -129,12 +132,13 @@ def test_a_cycle_starts_from_a_found_nanecho_checkpoint_and_then_resumes_from_th
     save(nanecho_checkpoint("cache", state_dict(**wide), **wide), Path("nanecho/cache/checkpoints/ckpt_1.pt"))
     monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"checkpoint": "auto", "tokenizer": "bytes"}))
     # five steps more may be a little worse: what is shown here is where they begin
-    cycle = "cycle --hub hub --repo-id me/echo --max-iters 5 --eval-interval 5 --batch-size 4 --device cpu --gate none"
+    cycle = "cycle --preset ci --hub hub --repo-id me/echo --max-iters 5 --eval-interval 5 --batch-size 4 --device cpu"
+    cycle += " --gate none"
     first = echoself(cycle, "--output-dir one")
-    assert (first["deployed"], first["checkpoint"]) == ("true", "one/checkpoint-45")
+    assert (first["deployed"], first["checkpoint"]) == ("true", "one/checkpoint-45-decayed")
     assert "because it has the lowest recorded held-out loss, 2.5000" in capsys.readouterr().out
     second = echoself(cycle, "--output-dir two")
-    assert second["checkpoint"] == "two/checkpoint-49"
+    assert second["checkpoint"] == "two/checkpoint-49-decayed"
     facts = read_metadata(Path(second["checkpoint"]))
     assert facts
     assert facts.architecture == "nanecho"
@@ -143,6 +147,7 @@ def test_a_cycle_starts_from_a_found_nanecho_checkpoint_and_then_resumes_from_th
 def test_a_cycle_resumes_from_a_given_checkpoint_rather_than_from_the_hub(echoself: Cli, begun: Cli) -> None:
     begun(CYCLE)
     begun(f"train --tokenizer bytes {SMALL} --max-iters 30 --output-dir other")
-    named = echoself(CYCLE, "--checkpoint other/checkpoint-30 --output-dir two")
+    named = echoself(CYCLE, "--checkpoint other/checkpoint-30-decayed --output-dir two")
     assert (named["step"], named["deployed"]) == ("44", "true")
-    assert echoself(CYCLE, "--checkpoint other/checkpoint-30 --output-dir three")["step"] == "60"  # the Hub's, of its run
+    again = echoself(CYCLE, "--checkpoint other/checkpoint-30-decayed --output-dir three")
+    assert (again["step"], again["result"]) == ("44", "advanced")  # the same steps again: its weights are published already

@@ -17,7 +17,8 @@ from echoself_action.training.training_state import check_state
 
 from ..conftest import Cli
 
-SIZES = "--tokenizer bytes --n-layer 1 --n-head 2 --n-embd 16 --block-size 16 --batch-size 4 --device cpu --dtype float32"
+SIZES = "--preset ci --tokenizer bytes --n-layer 1 --n-head 2 --n-embd 16 --block-size 16 --batch-size 4 --device cpu "
+SIZES += "--dtype float32"
 ENDLESS = f"train {SIZES} --max-iters 1000000 --max-minutes 0 --checkpoint-interval 5 --log-interval 5 --processes 2"
 SECONDS = 120  # far more than anything here takes, on a machine with other things to do
 

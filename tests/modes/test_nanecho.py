@@ -25,7 +25,7 @@ def test_the_card_documents_how_nanecho_is_loaded_and_what_it_predicts(tmp_path:
     )
     assert echoself("deploy", "--checkpoint", path, "--output-dir", tmp_path / "a", *hub) == 0
     assert echoself("pull", *hub, "--output-dir", tmp_path / "b") == 0
-    card = (tmp_path / "b/checkpoint-40/README.md").read_text()
+    card = (tmp_path / "b/checkpoint-40-decayed/README.md").read_text()
     assert has_sections(card)
     assert "trust_remote_code=True" in card
     assert "token after the next" in card
@@ -37,12 +37,12 @@ def test_code_on_the_hub_is_replaced_and_never_run(tmp_path: Path) -> None:
         ("--repo-id", REPO, "--hub", tmp_path / "hub"),
     )
     assert echoself("pull", "--checkpoint", path, "--output-dir", tmp_path / "a") == 0
-    folder = tmp_path / "a/checkpoint-40"
+    folder = tmp_path / "a/checkpoint-40-decayed"
     own = (folder / "modeling_nanecho.py").read_bytes()
     (folder / "modeling_nanecho.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     assert echoself("deploy", "--checkpoint", folder, *hub) == 0
     assert echoself("pull", *hub, "--output-dir", tmp_path / "b") == 0
-    assert (tmp_path / "b/checkpoint-40/modeling_nanecho.py").read_bytes() == own
+    assert (tmp_path / "b/checkpoint-40-decayed/modeling_nanecho.py").read_bytes() == own
     assert not (tmp_path / "ran").exists()
     config = json.loads((folder / "config.json").read_text())
     config["auto_map"]["AutoConfig"] = "somebody/else--code.Config"
@@ -56,7 +56,8 @@ def test_a_new_causal_nanecho_is_trained_published_and_resumed(tmp_path: Path) -
         (tmp_path / f"data/{number}.md").write_text(f"The echo number {number} answers itself. " * 40)
     where = ("--repo-id", REPO, "--hub", tmp_path / "hub", "--output-dir", tmp_path / "out")
     sizes = ("--n-layer", 4, "--n-head", 2, "--n-embd", 16, "--block-size", 16, "--batch-size", 4, "--tokenizer", "bytes")
-    steps = ("--max-iters", 10, "--eval-interval", 5, "--checkpoint-interval", 5, "--data", tmp_path / "data/*.md")
+    steps: tuple[object, ...] = ("--preset", "ci", "--max-iters", 10, "--eval-interval", 5, "--checkpoint-interval", 5)
+    steps += ("--data", tmp_path / "data/*.md")
     new = ("--architecture", "nanecho", "--persona-dimensions", "calm,curious")
     assert echoself("cycle", *where, *sizes, *steps, *new) == 0
     assert echoself("cycle", *where, "--batch-size", 4, *steps) == 0

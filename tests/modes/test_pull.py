@@ -6,7 +6,7 @@ from ..conftest import SMALL, Cli
 def test_training_resumes_exactly_from_a_pulled_checkpoint(echoself: Cli, begun: Cli, workspace: Path) -> None:
     begun(f"cycle --hub hub --repo-id me/model --tokenizer bytes {SMALL}")
     pulled = echoself("pull --hub hub --repo-id me/model --output-dir elsewhere")
-    assert (pulled["model_dir"], pulled["checkpoint"]) == ("elsewhere/checkpoint-20", "elsewhere/checkpoint-16")
+    assert (pulled["model_dir"], pulled["checkpoint"]) == ("elsewhere/checkpoint-20-decayed", "elsewhere/checkpoint-16")
     assert pulled["revision"] == "main"
     assert pulled["val_loss"]
     assert (workspace / "elsewhere/checkpoint-16/training_state/state.json").is_file()

@@ -53,7 +53,7 @@ def test_all_models_run_and_are_reported_in_one_table(
 
 def test_a_selected_model_runs_alone(echoself: Cli, config: Path) -> None:
     outputs = echoself(f"train {SMALL} --model notes")
-    assert outputs["model_dir"] == "echoself-model/notes/checkpoint-20"
+    assert outputs["model_dir"] == "echoself-model/notes/checkpoint-20-decayed"
     assert outputs["models"] == ""
     assert not Path("echoself-model/small").exists()
 

@@ -13,7 +13,7 @@ TRAIN = f"train --tokenizer bytes {SMALL}"
 
 def test_outputs_and_summary_report_the_result(echoself: Cli, workspace: Path, tmp_path: Path) -> None:
     outputs = echoself(TRAIN)
-    assert outputs["checkpoint"] == outputs["model_dir"] == "echoself-model/checkpoint-20"
+    assert outputs["checkpoint"] == outputs["model_dir"] == "echoself-model/checkpoint-20-decayed"
     assert outputs["stopped_by"] == "max_iters"
     assert outputs["commit_sha"] == ""
     summary = (tmp_path / "summary.md").read_text()
@@ -38,8 +38,8 @@ def test_a_given_checkpoint_of_a_decay_phase_resumes_from_the_stable_checkpoint_
     echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun(TRAIN)
-    outputs = echoself(TRAIN, "--checkpoint echoself-model/checkpoint-20 --max-iters 10")
-    assert outputs["checkpoint"] == "echoself-model/checkpoint-26"
+    outputs = echoself(TRAIN, "--checkpoint echoself-model/checkpoint-20-decayed --max-iters 10")
+    assert outputs["checkpoint"] == "echoself-model/checkpoint-26-decayed"
     assert "steps 16-20 were the decay phase of" in capsys.readouterr().out
 
 
@@ -67,7 +67,7 @@ def test_a_tokenizer_is_trained_once_for_a_corpus(
 
 def test_inputs_of_the_action_reach_the_run(echoself: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"max_iters": "10", "output_dir": "there"}))
-    assert echoself(TRAIN.replace("--max-iters 20", ""))["checkpoint"] == "there/checkpoint-10"
+    assert echoself(TRAIN.replace("--max-iters 20", ""))["checkpoint"] == "there/checkpoint-10-decayed"
 
 
 def test_a_model_card_in_the_output_folder_is_not_trained_on(
@@ -75,13 +75,13 @@ def test_a_model_card_in_the_output_folder_is_not_trained_on(
 ) -> None:
     echoself(TRAIN)
     first = next(line for line in capsys.readouterr().out.splitlines() if "documents" in line)
-    (workspace / "echoself-model/checkpoint-20/README.md").write_text("# A card\n" * 1000)
+    (workspace / "echoself-model/checkpoint-20-decayed/README.md").write_text("# A card\n" * 1000)
     echoself(TRAIN)
     second = next(line for line in capsys.readouterr().out.splitlines() if "documents" in line)
     assert second == f"{first}, cached"
 
 
-KEPT = ["checkpoint-10", "checkpoint-16", "checkpoint-20", "log.jsonl", "report.html"]
+KEPT = ["checkpoint-10", "checkpoint-16", "checkpoint-20-decayed", "log.jsonl", "report.html"]
 
 
 @pytest.mark.parametrize("change", ["--n-layer 3", "--n-embd 32", "--block-size 64", "--bias false", "--tokenizer bpe:300"])

@@ -83,7 +83,7 @@ def test_auto_passes_n_head_to_files_that_do_not_record_it(
 def test_the_newest_checkpoint_in_output_dir_comes_first(echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     begun(f"train --tokenizer bytes {SMALL}")
     nanogpt("ckpt.pt", 0.1)
-    assert echoself("pull", AUTO)["model_dir"] == "echoself-model/checkpoint-20"
+    assert echoself("pull", AUTO)["model_dir"] == "echoself-model/checkpoint-20-decayed"
     assert "because it is the newest complete checkpoint in echoself-model" in capsys.readouterr().out
     assert echoself(f"train {SMALL}", AUTO)["step"] == "36"
     assert echoself(f"deploy {HUB}", AUTO)["step"] == "36"
@@ -91,14 +91,14 @@ def test_the_newest_checkpoint_in_output_dir_comes_first(echoself: Cli, begun: C
 
 def test_training_resumes_from_the_file_that_auto_found(echoself: Cli, workspace: Path) -> None:
     save(nanogpt_checkpoint(vocab_size=257), Path("nanoGPT/out/ckpt.pt"))
-    outputs = echoself("train --max-iters 3 --batch-size 4 --eval-interval 3 --device cpu --tokenizer bytes", AUTO)
+    outputs = echoself("train --preset ci --max-iters 3 --batch-size 4 --eval-interval 3 --device cpu --tokenizer bytes", AUTO)
     assert outputs["checkpoint"] == "echoself-model/checkpoint-10"
 
 
 def test_auto_finds_a_downloaded_model_folder(echoself: Cli, begun: Cli) -> None:
     begun(f"train --tokenizer bytes {SMALL} --output-dir downloaded")
     outputs = echoself(f"train {SMALL}", AUTO)
-    assert outputs["checkpoint"] == "echoself-model/checkpoint-36"
+    assert outputs["checkpoint"] == "echoself-model/checkpoint-36-decayed"
     assert echoself(f"deploy {HUB} --output-dir none", AUTO)["model_dir"].startswith(("downloaded/", "echoself-model/"))
 
 
@@ -151,8 +151,8 @@ def test_a_checkpoint_in_an_artifact_of_the_triggering_run_is_copied(
     shutil.rmtree("trained")
     Path("ckpt.pt").unlink()
     outputs = echoself(f"deploy {HUB}", AUTO)
-    assert (outputs["model_dir"], outputs["deployed"]) == ("echoself-model/checkpoint-20", "true")
-    assert {path.name for path in Path("echoself-model").iterdir()} == {"checkpoint-20", "report.html"}
+    assert (outputs["model_dir"], outputs["deployed"]) == ("echoself-model/checkpoint-20-decayed", "true")
+    assert {path.name for path in Path("echoself-model").iterdir()} == {"checkpoint-20-decayed", "report.html"}
     assert (Path(outputs["model_dir"]) / "training_state/optimizer.safetensors").is_file()
     output = capsys.readouterr().out
     assert "artifact 'old' of run 77 (training, success) has expired" in output
@@ -191,8 +191,8 @@ def test_a_job_without_permission_to_read_artifacts_is_exit_4(
 
 def test_pull_imports_a_given_checkpoint(echoself: Cli, begun: Cli) -> None:
     begun(f"train --tokenizer bytes {SMALL} --output-dir there")
-    outputs = echoself("pull --checkpoint there/checkpoint-20")
-    assert outputs["model_dir"] == "echoself-model/checkpoint-20"
+    outputs = echoself("pull --checkpoint there/checkpoint-20-decayed")
+    assert outputs["model_dir"] == "echoself-model/checkpoint-20-decayed"
     nanogpt("one.pt", 2.0)
     assert echoself("pull --checkpoint *.pt --output-dir other")["model_dir"] == "other/checkpoint-7"
     echoself("pull", code=2)  # neither a repo nor a checkpoint

@@ -149,7 +149,7 @@ class Job:
 
 def training(setting: Setting, left: int, *more: object) -> list[str]:
     """Flags of a run of `left` steps."""
-    return [*setting.words(), "--max-iters", str(left), "--max-minutes", "0", *map(str, more)]
+    return [*setting.words(), "--max-iters", str(left), "--max-minutes", "0", "--preset", "ci", *map(str, more)]
 
 
 def resume_step(output_dir: Path, hub_step: int = 0) -> int:

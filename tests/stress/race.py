@@ -35,7 +35,7 @@ from localhub import LocalHub
 
 STEPS = {"base": 10, "better": 40, "best": 90}
 SHAPE = "--n-layer 1 --n-head 2 --n-embd 16 --block-size 32 --batch-size 4 --eval-interval 10 --device cpu --tokenizer bytes"
-SHAPE += " --learning-rate 1e-3"  # slow enough for the last step to be the best
+SHAPE += " --preset ci --learning-rate 1e-3"  # slow enough for the last step to be the best
 KINDS = (("same", "best", "best"), ("onto a model", "better", "best"), ("first publish", "best", "better"))
 FORKED = multiprocessing.get_context("forkserver")  # by a process that has loaded what a deploy needs
 FORKED.set_forkserver_preload(

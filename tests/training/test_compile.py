@@ -115,7 +115,7 @@ def test_compile_input_in_a_yaml_config(
 ) -> None:
     for number in range(40):
         (tmp_path / f"{number}.md").write_text(f"document {number} " * 20)
-    (tmp_path / "model.yml").write_text(f"compile: {value}\nmax_iters: 1\n")
+    (tmp_path / "model.yml").write_text(f"preset: ci\ncompile: {value}\nmax_iters: 1\n")
     monkeypatch.chdir(tmp_path)
     sizes = ["--n-layer=1", "--n-head=1", "--n-embd=8", "--block-size=8", "--batch-size=2", "--dropout=0.1"]
     code = main(["train", "--config=model.yml", "--tokenizer=bytes", "--device=cpu", *sizes])

@@ -43,7 +43,7 @@ for line in sys.stdin:
 """
 TRAIN = (
     "train --tokenizer bytes --data text.md --n-layer 4 --n-head 1 --n-embd 64 --block-size 128 --max-iters 2 --device cpu "
-    "--learning-rate 1e-3 --dtype float32 --eval-tokens 1024"
+    "--preset ci --learning-rate 1e-3 --dtype float32 --eval-tokens 1024"
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is enforced on Linux only")

@@ -127,6 +127,6 @@ def test_log_states_why_native_kernels_are_disabled(
         (tmp_path / f"{number}.md").write_text(f"document {number} " * 20)
     monkeypatch.chdir(tmp_path)
     sizes = ["--n-layer=1", "--n-head=1", "--n-embd=32", "--block-size=32", "--batch-size=2", f"--dropout={dropout}"]
-    assert main(["train", "--data=*.md", "--tokenizer=bytes", "--device=cpu", "--max-iters=1", *sizes]) == 0
+    assert main(["train", "--preset=ci", "--data=*.md", "--tokenizer=bytes", "--device=cpu", "--max-iters=1", *sizes]) == 0
     line = "native kernels disabled (slower): they need dropout: 0"
     assert (line in capsys.readouterr().out) == (dropout != "0")

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder
 from echoself_action.checkpoint.select import best, branched_from, checkpoints, latest, resumable
 from echoself_action.checkpoint.weights import load_model
 from echoself_action.corpus.tokens import Tokens
@@ -160,14 +160,29 @@ def test_run_ends_with_a_decay_phase_and_resumes_from_the_stable_checkpoint(
     assert same(weights(second.latest), weights(other.latest))
 
 
-def test_decayed_checkpoints_are_set_aside_when_the_stable_phase_reaches_their_step(
+def test_the_stable_phase_does_not_take_the_name_of_a_decayed_checkpoint(
     tokens: Tokens, small_config: GPT2Config, tmp_path: Path
 ) -> None:
-    train_fresh(tokens, small_config, tmp_path)
+    decayed = train_fresh(tokens, small_config, tmp_path).latest
     train_resumed(tokens, resumable(tmp_path)[0], tmp_path, eval_interval=100, checkpoint_interval=20, keep_checkpoints=9)
     assert latest(tmp_path).step == 36  # type: ignore[union-attr]
     assert [folder.step for folder in checkpoints(tmp_path) if branched_from(folder) is None] == [10, 16, 20, 32]
-    assert next(tmp_path.glob("superseded-*/checkpoint-20"))
+    assert read_model_folder(decayed.path) in checkpoints(tmp_path)
+    assert not list(tmp_path.glob("superseded-*"))
+
+
+def test_a_decayed_checkpoint_keeps_its_folder_when_another_one_has_its_step(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
+    first = train_fresh(tokens, small_config, tmp_path).latest
+    older_name = first.path.with_name("checkpoint-20")  # as older versions named it
+    second = train_resumed(tokens, resumable(tmp_path)[0], tmp_path, [], max_iters=4, learning_rate=1e-3).latest
+    assert (first.path.name, second.path.name) == ("checkpoint-20-decayed", "checkpoint-20-decayed-2")
+    shutil.rmtree(second.path)
+    first.path.rename(older_name)
+    train_resumed(tokens, resumable(tmp_path)[0], tmp_path, eval_interval=100, checkpoint_interval=20, keep_checkpoints=9)
+    assert weights(read_model_folder(first.path)).keys() == weights(read_model_folder(older_name)).keys()
+    assert branched_from(read_model_folder(older_name)) is None
 
 
 def test_validation_loss_decreases(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
@@ -329,7 +344,7 @@ def test_unwritable_checkpoint_is_reported_and_earlier_ones_are_kept(
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # limits file size, to simulate a full disk
     try:
-        with pytest.raises(CheckpointError, match="checkpoint-40 could not be written"):
+        with pytest.raises(CheckpointError, match="checkpoint-40-decayed could not be written"):
             train(run, tmp_path, StopRequest(), Callbacks(ignore, warnings.append))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -56,11 +56,15 @@ def cosine_schedule(step: int, total: int, warmup: int, peak: float) -> Schedule
     return Schedule(step, warmup, peak, min(step + warmup, total), total, "cosine")
 
 
-def plan_decay(schedule: Schedule, step: int, steps: int, decay: float) -> Schedule:
+def plan_decay(schedule: Schedule, step: int, steps: int | None, decay: float) -> Schedule:
     """`schedule` for a run of `steps` steps from `step`, whose last fraction `decay` is the decay phase.
 
-    A decay phase that has begun, or that already ends with this run, is kept.
+    With `steps` None the run has no last step, and its decay phase is planned when its time ends. A decay phase that has begun,
+    or that already ends with this run, is kept.
     """
+    if steps is None:
+        kept = schedule.shape == "cosine" or schedule.decays_from(step) is not None
+        return schedule if kept else schedule.with_decay(_NEVER, _NEVER)
     end = step + steps
     if schedule.shape == "cosine" or schedule.end == end or schedule.decays_from(step) is not None:
         return schedule

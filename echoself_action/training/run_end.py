@@ -1,0 +1,71 @@
+"""How a run ended, and whether another one is worth its time.
+
+A run is sound unless it diverged, or its last model is significantly worse than the one it started from.
+"""
+
+import math
+from dataclasses import dataclass
+
+from .. import evaluation
+from ..checkpoint.model_folder import ModelFolder
+from ..corpus.tokens import Tokens
+from ..evaluation.held_out import read_held_out
+from .result import Result
+from .run import Run
+from .settings import TrainingSettings
+from .training_state import read_counters
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """Whether a run was sound, and the reason if not. `gained`: it reached a new lowest validation loss.
+
+    `rate` is its peak learning rate, `corpus` the digest of its corpus.
+    """
+
+    sound: bool
+    gained: bool
+    reason: str
+    rate: float
+    corpus: str
+
+
+def end_of(run: Run, start: ModelFolder | None, result: Result | None, diverged: str) -> RunEnd:
+    """The end of `run` from `start` (None: a new model). `result` is None if it `diverged`, which is the message."""
+    rate, corpus = run.settings.learning_rate, run.data.tokens.digest
+    if result is None:
+        return RunEnd(False, False, diverged, rate, corpus)
+    facts = result.latest.metadata
+    assert facts
+    gained = facts.best_val_loss is not None and (
+        result.best_before is None or facts.best_val_loss < result.best_before.val_loss
+    )
+    reason = "" if facts.val_loss is None else _worse_than_start(start, result, facts.val_loss, run.model.config.vocab_size)
+    return RunEnd(not reason, gained, reason, rate, corpus)
+
+
+def _worse_than_start(start: ModelFolder | None, result: Result, loss: float, vocab_size: int) -> str:
+    """Why the last model is significantly worse than the first; "" if it is not. Losses are in nats per token."""
+    before = result.start_val_loss
+    if start is None or before is None:
+        guessing = math.log(vocab_size)
+        return f"its validation loss of {loss:.4f} is above that of guessing, {guessing:.4f}" if loss > guessing else ""
+    windows = read_held_out(result.latest.path)
+    if loss <= before or not windows:
+        return ""
+    difference = evaluation.compare(
+        evaluation.load_language_model(result.latest), evaluation.load_language_model(start), windows
+    )
+    return f"it ended significantly worse than it started: {difference}" if difference.low > 0 else ""
+
+
+def converged(start: ModelFolder | None, tokens: Tokens, settings: TrainingSettings) -> str:
+    """Why no more steps are trained from `start`; "" if they are."""
+    state = read_counters(start) if start else None
+    if start is None or state is None or not settings.patience or state.runs_without_gain < settings.patience:
+        return ""
+    if state.data_digest != tokens.digest:
+        return ""
+    facts = start.metadata
+    best = f" ({facts.best_val_loss:.4f} at step {facts.best_step})" if facts and facts.best_val_loss is not None else ""
+    return f"{state.runs_without_gain} runs in a row on this corpus did not reach a validation loss below the lowest{best}"
