@@ -115,10 +115,14 @@ def best(output_dir: Path) -> ModelFolder | None:
     return min(comparable, key=_val_loss, default=found[-1])
 
 
-def prune(output_dir: Path, keep: int) -> None:
-    """Delete the oldest checkpoints until `keep` are left, but not the best, the latest and the one to resume from."""
+def prune(output_dir: Path, keep: int, start: int | None = None) -> None:
+    """Delete the oldest checkpoints until `keep` are left, but not the best, the latest and the one to resume from.
+
+    Nor the stable one of step `start`, from which the run started: it may be rolled back to that.
+    """
     found = checkpoints(output_dir)
     needed = [folder for folder in (best(output_dir), *found[-1:], *resumable(output_dir)[:1]) if folder]
+    needed += [folder for folder in found if folder.step == start and branched_from(folder) is None]
     deletable = [folder for folder in found if folder not in needed]
     for folder in deletable[: max(0, len(found) - keep)]:
         remove_folder(folder.path)

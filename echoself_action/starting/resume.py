@@ -61,7 +61,7 @@ def starting_point_of_cycle(inputs: Inputs, fetch_newest: Callable[[], ModelFold
     if _given(inputs):
         return _checked(inputs, _local_checkpoint(inputs), _given(inputs))
     fetched, local = fetch_newest(), _local_checkpoint(inputs)
-    if fetched is None or local is None:
+    if fetched is None or local is None or local.path == fetched.path:
         return _checked(inputs, fetched or local, f"the newest of {inputs.repo_id if fetched else inputs.output_dir}")
     same_run = local.metadata and fetched.metadata and local.metadata.run_id == fetched.metadata.run_id
     if same_run and (local.step > fetched.step or local.step == branched_from(fetched)):

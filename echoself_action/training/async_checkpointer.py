@@ -17,11 +17,12 @@ class AsyncCheckpointer:
     """Writes the checkpoints of one run in a background thread, one at a time.
 
     A failed save is reported through `warn` and leaves earlier checkpoints in place. `saved` is the last written checkpoint,
-    `longest_s` the duration of the slowest save, and `waited_s` the total time that training waited for saves.
+    `longest_s` the duration of the slowest save, and `waited_s` the total time that training waited for saves. Old checkpoints
+    are deleted until `keep` are left, but not the stable one of step `start`, to which the run may be rolled back.
     """
 
-    def __init__(self, output_dir: Path, keep: int, warn: Callable[[str], None]) -> None:
-        self.output_dir, self.keep, self.warn = output_dir, keep, warn
+    def __init__(self, output_dir: Path, keep: int, warn: Callable[[str], None], start: int | None = None) -> None:
+        self.output_dir, self.keep, self.warn, self.start = output_dir, keep, warn, start
         self.saved: ModelFolder | None = None
         self._written: list[Path] = []
         self.longest_s = self.waited_s = 0.0
@@ -80,7 +81,7 @@ class AsyncCheckpointer:
             raise CheckpointError(f"{snapshot.path} was not written: out of memory ({error}).") from error
         self._written.append(folder.path)
         try:
-            prune(self.output_dir, self.keep)
+            prune(self.output_dir, self.keep, self.start)
         except OSError as error:
             self.warn(f"an old checkpoint could not be deleted: {error}. Training continues.")
         self.longest_s = max(self.longest_s, time.monotonic() - began)

@@ -72,7 +72,7 @@ class _Trainer:
         self.held_out = HeldOut(run.data.tokens.val, run.model.config.block_size, settings.eval_tokens)
         if run.process_group.is_main:
             run.bytes_per_token = bytes_per_token(run.data.tokens.tokenizer, self.held_out.windows(), run.model.label_shift)
-        self.checkpointer = AsyncCheckpointer(output_dir, settings.keep_checkpoints, callbacks.warn)
+        self.checkpointer = AsyncCheckpointer(output_dir, settings.keep_checkpoints, callbacks.warn, run.step)
         self.loss_sum = torch.zeros((), device=run.precision.device)  # on the device, because reading it synchronises
         self.norm_sum = torch.zeros((), device=run.precision.device)
         self.steps_summed = 0

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -365,3 +366,36 @@ def test_first_signal_requests_a_stop_and_the_second_interrupts(number: signal.S
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) == before
+
+
+MEMORISED = {"max_iters": 400, "eval_interval": 5, "learning_rate": 1e-2, "checkpoint_interval": 1000}
+
+
+def with_little_text(tokens: Tokens) -> Tokens:
+    """So few training tokens that a model memorises them within some steps."""
+    return replace(tokens, train=tokens.train[:200].copy())
+
+
+def test_a_run_that_memorises_decays_and_ends_early(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    warnings: list[str] = []
+    run = new_run(small_config, Data(with_little_text(tokens), []), training_settings(**MEMORISED))
+    result = train(run, tmp_path, StopRequest(), Callbacks(ignore, warnings.append))
+    assert result.stopped_by == "early_stopping"
+    assert result.latest.step < 300
+    (warning,) = warnings
+    assert warning.startswith("Memorising: validation loss ")
+    lowest = min(run.evaluations, key=lambda one: one.val_loss)
+    assert f"The last gain was at step {lowest.step}." in warning
+    branch = branched_from(result.latest)
+    assert branch
+    assert result.latest.step == branch + max(1, round(branch * run.settings.decay / (1 - run.settings.decay)))
+    assert run.schedule.learning_rate(result.latest.step) == 0
+    assert resumable(tmp_path)[0].step == branch
+    above = [one.val_loss > 1.03 * lowest.val_loss for one in run.evaluations if lowest.step <= one.step <= branch]
+    assert above[-2:] == [True, True]
+    assert not any(first and second for first, second in pairwise(above[:-1]))
+
+
+def test_early_stopping_can_be_disabled(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    result = train_fresh(with_little_text(tokens), small_config, tmp_path, **MEMORISED, early_stopping=0)
+    assert (result.stopped_by, result.latest.step) == ("max_iters", 400)
