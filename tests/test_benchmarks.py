@@ -12,13 +12,19 @@ import subprocess
 import sys
 import time
 import uuid
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
 
+from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.corpus.split import is_validation
 from echoself_action.formats.nanogpt import read as read_nanogpt
 from echoself_action.formats.torch_file.reader import read_torch_file
 
@@ -205,3 +211,169 @@ def test_the_reference_has_nanogpts_checkpoint_format_and_arithmetic(tmp_path: P
     torch.testing.assert_close(ours.logits(ids), theirs(ids, ids)[0].detach(), atol=1e-5, rtol=0)
     assert ours.step == 5
     assert ours.moments
+
+
+SCENES = ROOT / "tests/data/scenes"
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """The benchmarks whose rules are tested here, as modules."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    names = ("nights", "recipes", "compressor")
+    found: dict[str, ModuleType] = {name: importlib.import_module(name) for name in names}
+    yield SimpleNamespace(**found, corpora=importlib.import_module("common.corpora"))
+    for name in [name for name in sys.modules if name in names or name.partition(".")[0] == "common"]:
+        del sys.modules[name]
+
+
+def series(scripts: SimpleNamespace, *changes: tuple[int, dict[str, object]]) -> list[object]:
+    """Eight nights without a fault, with the changes to the nights of these numbers."""
+    model, night = scripts.nights.Model, scripts.nights.Night
+    nights = [
+        night(
+            corpus="a", number=number, result="published", exit_code=0, seconds=90.0, steps=5, trained=f"losses {number}",
+            published=model(number * 10, 3 - number / 10, f"model {number}"),
+            state=model(number * 8, 3.1 - number / 10, f"state {number}"),
+        )
+        for number in range(1, 9)
+    ]  # fmt: skip
+    for number, change in changes:
+        nights[number - 1] = replace(nights[number - 1], **change)
+    return nights
+
+
+def failed(scripts: SimpleNamespace, nights: list[object]) -> list[str]:
+    given = SimpleNamespace(tolerance=0.002)
+    return [sentence for passed, sentence in scripts.nights.checked("a", nights, given) if not passed]
+
+
+def test_nights_without_a_fault_pass(scripts: SimpleNamespace) -> None:
+    assert failed(scripts, series(scripts)) == []
+    nights = series(scripts)
+    seventh = nights[6]
+    kept = {"published": seventh.published, "state": seventh.state}  # type: ignore[attr-defined]
+    assert failed(scripts, [*nights[:7], replace(nights[7], result="converged", trained="", seconds=8, **kept)]) == []  # type: ignore[type-var]
+
+
+def test_each_fault_of_a_night_fails_its_check(scripts: SimpleNamespace) -> None:
+    model, nights = scripts.nights.Model, series(scripts)
+    fourth = nights[3]
+    kept = {"published": fourth.published, "state": fourth.state}  # type: ignore[attr-defined]
+    for changes, words in (
+        ([(5, {"published": model(50, 2.7, "worse")})], "the published curve never rises"),
+        ([(5, {"published": model(50, float("nan"), "diverged")})], "the published curve never rises"),
+        ([(6, {"trained": "losses 5"})], "no two nights trained the same bits (night 6 as 5)"),
+        ([(6, {"state": model(40, 2.6, "state 4")})], "no two nights trained the same bits (night 6 as 4)"),
+        ([(5, kept | {"result": "advanced"})], "the training state never gets stuck (night 5)"),
+        (
+            [(5, {"result": "converged"}), (6, {"result": "converged", "seconds": 20.5})],
+            "nights after converged take under 20 s",
+        ),
+        ([(5, {"exit_code": 1})], "exit code 0 each night but the killed one (night 5: 1)"),
+        ([(5, {"poisoned": True}), (6, {"state": model(48, 3.5, "bad")})], "the night after learning_rate 0.5 is fine"),
+        ([(8, {"killed": True, "exit_code": -9})], "recovered from the kill"),
+    ):
+        (sentence,) = failed(scripts, series(scripts, *changes))
+        assert words in sentence
+
+
+def test_a_killed_night_may_be_repeated_and_a_rolled_back_one_may_leave_the_state(scripts: SimpleNamespace) -> None:
+    nights = series(scripts)
+    kept = {"published": nights[3].published, "state": nights[3].state}  # type: ignore[attr-defined]
+    killed = kept | {"killed": True, "exit_code": -9, "result": "", "trained": "losses 6"}
+    assert failed(scripts, series(scripts, (5, killed))) == []
+    assert failed(scripts, series(scripts, (5, kept | {"result": "rolled_back", "poisoned": True}))) == []
+
+
+def test_before_a_corpus_grows_a_tenth_is_held_back_and_no_document_changes_its_split(
+    scripts: SimpleNamespace, tmp_path: Path
+) -> None:
+    text = tmp_path / "one.txt"
+    text.write_text("\n\n".join(path.read_text() for path in sorted(SCENES.glob("*.md"))))
+    for corpus in (SCENES, text):
+        part = tmp_path / f"part of {corpus.stem}"
+        pattern = scripts.nights.copy_corpus(corpus, part, 0.9)
+        assert pattern.startswith("part of ")
+        left = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
+        whole = sum(path.stat().st_size for path in scripts.corpora.files_of(corpus))
+        assert 0.85 < left / whole < 0.95
+        before, after = (
+            scripts.corpora.split_text(part if corpus.is_dir() else part / text.name),
+            scripts.corpora.split_text(corpus),
+        )
+        everything = "".join(after.held_out)
+        assert all(document in everything for document in before.held_out)
+
+
+def test_the_split_of_a_benchmark_is_the_packages(scripts: SimpleNamespace, tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / f"{number}.md").write_text(f"Text {number}, é.\n")
+    found = scripts.corpora.split_text(tmp_path)
+    assert found.held_out
+    assert all(is_validation(text, 0.1) for text in found.held_out)
+    assert sorted(found.train + found.held_out) == sorted(path.read_text() for path in tmp_path.glob("*.md"))
+    assert found.held_out_bytes == len("".join(found.held_out).encode())
+
+
+def test_bits_per_byte_of_a_model_that_knows_nothing(scripts: SimpleNamespace, model_folder: ModelFolder) -> None:
+    """A model whose weights are zero gives each of its 257 ids the same probability."""
+    from safetensors.torch import load_file, save_file
+
+    weights = {name: torch.zeros_like(tensor) for name, tensor in load_file(model_folder.path / "model.safetensors").items()}
+    save_file(weights, model_folder.path / "model.safetensors")
+    documents = ["A text, é.", "Another one."]
+    size = len("".join(documents).encode())
+    expected = np.log2(model_folder.config.vocab_size) * (size + len(documents) - 1) / (size - 1)
+    assert scripts.corpora.bits_per_byte_of_folder(model_folder.path, documents) == pytest.approx(expected)
+
+
+def test_recipes_are_compared_seed_by_seed(scripts: SimpleNamespace) -> None:
+    paired = scripts.recipes.paired
+    assert paired({1: 2.2, 2: 2.4, 3: 2.1}, {1: 2.0, 2: 2.2, 3: 1.9}) == ("1.0987", "24.65", "yes")
+    assert paired({1: 2.0, 2: 2.4}, {1: 2.1, 2: 2.2})[2] == "no"
+    assert paired({1: 2.0}, {1: 2.5}) == ("0.8000", "", "")
+    assert paired({4: 2.0}, {1: 2.5}) == ("", "", "")
+
+
+def test_a_compressor_is_charged_for_what_the_held_out_text_adds(scripts: SimpleNamespace) -> None:
+    train, held_out = b"the same words " * 50, b"the same words " * 10
+    assert scripts.compressor.added(len, train, held_out) == 8
+    assert scripts.compressor.alone(len, train, ["a", "bc"]) == 8
+    assert scripts.compressor.added(lambda text: len(zlib.compress(text)), train, held_out) < 0.5
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyppmd") is not None, reason="pyppmd is installed")
+def test_a_missing_compressor_is_named_with_its_installation() -> None:
+    done = subprocess.run([sys.executable, str(FOLDER / "compressor.py")], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert "pip install pyppmd" in done.stderr
+
+
+def test_recipes_can_be_measured_in_parts_and_summed_up(tmp_path: Path) -> None:
+    kept = ["--json", str(tmp_path / "runs.json"), "--minutes", "0.03", "--seeds", "1"]
+    command = [sys.executable, str(FOLDER / "recipes.py"), "--corpus", str(SCENES), *kept]
+    subprocess.run([*command, "--only", "nanogpt-chars"], check=True, cwd=ROOT, capture_output=True)
+    subprocess.run([*command, "--only", "nanogpt-chars"], check=True, cwd=ROOT, capture_output=True)  # is not repeated
+    (run,) = json.loads((tmp_path / "runs.json").read_text())["runs"]
+    assert (run["corpus"], run["candidate"], run["seed"]) == ("scenes", "nanogpt-chars", 1)
+    assert 1 < run["bits_per_byte"] < 9
+    printed = subprocess.run([*command, "--summary"], check=True, cwd=ROOT, capture_output=True, text=True).stdout
+    assert "| scenes | 0.03 | nanogpt-chars | 1 |" in printed
+
+
+def test_nights_come_out_as_json_and_as_a_chart_and_can_be_continued(tmp_path: Path) -> None:
+    """The second night is killed in its training: it leaves the Hub as it was."""
+    kept = ["--json", str(tmp_path / "nights.json"), "--plot", str(tmp_path / "nights.png"), "--work", str(tmp_path / "work")]
+    options = ["--corpus", str(SCENES), "--seconds", "2", "--preset", "ci", "--kill", "2", *kept]
+    command = [sys.executable, str(FOLDER / "nights.py"), *options]
+    subprocess.run([*command, "--nights", "1"], cwd=ROOT, capture_output=True)
+    ended = subprocess.run([*command, "--nights", "2"], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "FAIL scenes: recovered from the kill (night 2 is the last, so nothing shows it)" in ended.stdout
+    first, second = json.loads((tmp_path / "nights.json").read_text())["nights"]
+    assert (first["exit_code"], second["exit_code"], second["killed"]) == (0, -9, True)
+    assert first["published"] == second["published"]
+    assert 1 < first["published"]["bits_per_byte"] < 9
+    assert imread(tmp_path / "nights.png").std() > 0.01, "an empty picture"
+    assert (tmp_path / "nights.svg").read_text().startswith("<?xml")
