@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
+from typing import NamedTuple
 from unicodedata import normalize
 
 from .split import Piece
@@ -24,6 +25,14 @@ MIN_CHARACTERS = 50  # of a paragraph that can be a leak, white space collapsed
 COMMON = 4  # copies: a text that was copied by mistake, or moved and kept, has one to three
 
 _GAP = re.compile(r"\n\s*\n")
+
+
+class Found(NamedTuple):
+    """A held-out paragraph in a text."""
+
+    number: int  # in `paragraphs` of the text
+    key: int  # a hash of the paragraph
+    start: int  # a hash of its first words
 
 
 class HeldOutParagraphs:
@@ -40,49 +49,51 @@ class HeldOutParagraphs:
                 self._bytes[key] = self._bytes.get(key, 0) + len(paragraph.encode())
                 self._starts.add(start)
 
-    def find(self, text: str) -> list[tuple[int, int]]:
-        """The paragraphs of `text` that are held out: the number of each in `paragraphs(text)`, and its hash."""
-        return [
-            (number, key)
-            for number, paragraph, start in _candidates(text)
-            if start in self._starts and (key := _key(paragraph)) in self._bytes
-        ]
+    def find(self, text: str) -> Iterator[Found]:
+        """The paragraphs of `text` that are held out."""
+        for number, paragraph, start in _candidates(text):
+            if start in self._starts and (key := _key(paragraph)) in self._bytes:
+                yield Found(number, key, start)
 
     def bytes_of(self, keys: Iterable[int]) -> int:
         """The bytes of the held-out text that consist of these paragraphs."""
         return sum(self._bytes[key] for key in keys)
 
+    def only(self, starts: dict[int, int]) -> "HeldOutParagraphs":
+        """Some of them. `starts`: hash of each -> hash of its first words."""
+        some = HeldOutParagraphs()
+        some._bytes = {key: self._bytes[key] for key in starts}
+        some._starts = set(starts.values())
+        return some
+
 
 class Leaks:
-    """The held-out paragraphs in the training text. First `find` them, then read the text without them.
+    """The held-out paragraphs in the training documents, which are read twice: to find them, then without them.
 
-    `bytes` and `paragraphs` count what was left out, with the blank lines after it.
+    `bytes` and `paragraphs` count what was left out, with the blank lines after it, `common_bytes` the held-out text that
+    consists of common paragraphs.
     """
 
-    def __init__(self, held_out: HeldOutParagraphs) -> None:
-        self._held_out = held_out
-        self._found: dict[int, list[tuple[int, int]]] = {}  # by the number of the training document
-        self._copies: Counter[int] = Counter()
+    def __init__(self, held_out: HeldOutParagraphs, documents: Iterable[Piece]) -> None:
+        """Find them in the training documents."""
+        copies: Counter[int] = Counter()
+        starts: dict[int, int] = {}
+        self._found = bytearray()  # for each document, whether it has any
+        for document in documents:
+            found = list(held_out.find(document.text))
+            self._found.append(bool(found))
+            copies.update(one.key for one in found)
+            starts.update((one.key, one.start) for one in found)
+        self.common_bytes = held_out.bytes_of(key for key, count in copies.items() if count >= COMMON)
+        self._leaks = held_out.only({key: starts[key] for key, count in copies.items() if count < COMMON})
         self.bytes = 0
         self.paragraphs = 0
-
-    def find(self, documents: Iterable[Piece]) -> None:
-        """Find the leaks in all training documents."""
-        for number, document in enumerate(documents):
-            if found := self._held_out.find(document.text):
-                self._found[number] = found
-                self._copies.update(key for _, key in found)
-
-    @property
-    def common_bytes(self) -> int:
-        """The bytes of the held-out text that consist of common paragraphs."""
-        return self._held_out.bytes_of(key for key, copies in self._copies.items() if copies >= COMMON)
 
     def removed_from(self, documents: Iterable[Piece]) -> Iterator[Piece]:
         """The same documents without the leaks. The text before a leak and the text after it do not continue each other."""
         gap = False  # a leak is directly before the next piece
-        for number, document in enumerate(documents):
-            leaks = {index for index, key in self._found.get(number, ()) if self._copies[key] < COMMON}
+        for found, document in zip(self._found, documents, strict=True):
+            leaks = {one.number for one in self._leaks.find(document.text)} if found else set()
             if not leaks:
                 yield replace(document, continues=False) if gap else document
                 gap = False

@@ -48,8 +48,8 @@ class SplitCorpus:
     def __init__(self, documents: Iterable[Document], val_fraction: float, train: IO[bytes], val: IO[bytes]) -> None:
         self._train, self._val = _Spool(train), _Spool(val)
         self._stretches: list[tuple[bytes, int, int]] = []  # adjacent held-out passages: hash, start and end in the spool
-        self.leaks = Leaks(self._separate(documents, val_fraction))
-        self.leaks.find(self._train.read())
+        held_out = self._separate(documents, val_fraction)
+        self.leaks = Leaks(held_out, self._train.read())
 
     def _separate(self, documents: Iterable[Document], val_fraction: float) -> HeldOutParagraphs:
         paragraphs = HeldOutParagraphs()
