@@ -44,16 +44,20 @@ class HeldOutParagraphs:
 
     def add(self, text: str) -> None:
         """Add the paragraphs of a held-out document."""
-        for _, paragraph, start in _candidates(text):
-            if key := _key(paragraph):
+        for paragraph in _split(text):
+            if len(paragraph) >= MIN_CHARACTERS and (key := _key(paragraph)):
                 self._bytes[key] = self._bytes.get(key, 0) + len(paragraph.encode())
-                self._starts.add(start)
+                self._starts.add(_start(paragraph))
 
-    def find(self, text: str) -> Iterator[Found]:
+    def find(self, text: str) -> list[Found]:
         """The paragraphs of `text` that are held out."""
-        for number, paragraph, start in _candidates(text):
-            if start in self._starts and (key := _key(paragraph)) in self._bytes:
-                yield Found(number, key, start)
+        return [
+            Found(number, key, start)
+            for number, paragraph in enumerate(_split(text))
+            if len(paragraph) >= MIN_CHARACTERS
+            and (start := _start(paragraph)) in self._starts
+            and (key := _key(paragraph)) in self._bytes
+        ]
 
     def bytes_of(self, keys: Iterable[int]) -> int:
         """The bytes of the held-out text that consist of these paragraphs."""
@@ -80,10 +84,11 @@ class Leaks:
         starts: dict[int, int] = {}
         self._found = bytearray()  # for each document, whether it has any
         for document in documents:
-            found = list(held_out.find(document.text))
+            found = held_out.find(document.text)
             self._found.append(bool(found))
-            copies.update(one.key for one in found)
-            starts.update((one.key, one.start) for one in found)
+            for one in found:
+                copies[one.key] += 1
+                starts[one.key] = one.start
         self.common_bytes = held_out.bytes_of(key for key, count in copies.items() if count >= COMMON)
         self._leaks = held_out.only({key: starts[key] for key, count in copies.items() if count < COMMON})
         self.bytes = 0
@@ -121,12 +126,14 @@ def paragraphs(text: str) -> Iterator[str]:
         yield text[start:]
 
 
-def _candidates(text: str) -> Iterator[tuple[int, str, int]]:
-    """The paragraphs that are long enough: number, text in NFC, and a hash of the first words, which is not stable."""
-    composed = text if text.isascii() else normalize("NFC", text)
-    for number, paragraph in enumerate(_GAP.split(composed)):
-        if len(paragraph) >= MIN_CHARACTERS:
-            yield number, paragraph, hash(tuple(paragraph.split(None, 3)[:3]))
+def _split(text: str) -> list[str]:
+    """The paragraphs in NFC, without the blank lines between them; numbered as `paragraphs` are."""
+    return _GAP.split(text if text.isascii() else normalize("NFC", text))
+
+
+def _start(paragraph: str) -> int:
+    """A hash of the first words, for this process only: it is quick, and most paragraphs differ in them."""
+    return hash(tuple(paragraph.split(None, 5)[:5]))
 
 
 def _key(paragraph: str) -> int:

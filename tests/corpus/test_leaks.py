@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from echoself_action.corpus.leaks import COMMON, MIN_CHARACTERS
+from echoself_action.corpus.parquet_dataset import read_rows, restore, write_dataset
 from echoself_action.corpus.readers import read_documents
 from echoself_action.corpus.split import is_validation
 from echoself_action.corpus.token_cache import prepare_tokens
@@ -169,6 +170,22 @@ def test_passages_of_one_file_do_not_continue_across_a_leak(shakespeare: str, to
     tokens = prepare([path], tokenizer, tmp_path, 0.3)
     check([path], tokens, tokenizer, 0.3)
     assert tokens.leaked_bytes
+
+
+def test_a_published_dataset_holds_whole_documents_and_gives_the_same_tokens(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    held_out = next(variants(f"{SHARED}\n\nHeld out {{}}.", held_out=True))
+    train = next(variants(f"Before {{}}.\n\n{SHARED}\n\nAfter.", held_out=False))
+    files = [tmp_path / "held-out.md", tmp_path / "train.md"]
+    for path, text in zip(files, (held_out, train), strict=True):
+        path.write_text(text)
+    for name in ("parquet", "restored"):
+        (tmp_path / name).mkdir()
+    dataset = write_dataset(lambda: read_rows(files, tmp_path, 0.5, "fail", pytest.fail), tmp_path / "parquet")
+    assert pq.read_table(dataset.files["train.parquet"])["text"].to_pylist() == [train]
+    restored = restore(list(dataset.files.values()), tmp_path / "restored")
+    first, second = prepare(files, tokenizer, tmp_path), prepare(restored, tokenizer, tmp_path / "restored")
+    assert (second.digest, second.val_digest, second.leaked_bytes) == (first.digest, first.val_digest, len(SHARED) + 2)
+    assert second.train.tolist() == first.train.tolist()
 
 
 @pytest.mark.parametrize("seed", range(60))

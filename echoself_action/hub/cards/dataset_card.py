@@ -64,7 +64,8 @@ def _documents(repo_id: str, splits: Mapping[Split, SplitSize]) -> str:
 
 Documents are assigned to the train or validation split by a hash of their text, so a document is in the same split in every
 commit of this dataset. The card of a model trained on this dataset names the commit: pass it as `revision` to load the same
-documents.
+documents. Documents are published whole: paragraphs of the train split that are in the validation split too were left out of
+training.
 
 ```python
 from datasets import load_dataset
