@@ -16,7 +16,7 @@ def trained(folder: ModelFolder, evaluations: int = 2, begun_at: float | None = 
     )
     best = ModelFolder(folder.path, folder.config, facts)
     before = Evaluation(step=480, val_loss=begun_at) if begun_at else None
-    return Result(best, 500, 3.5, 1234.5, 60.0, 3.0, 0.6, "max_iters", best_before=before), best
+    return Result(best, 500, 3.5, before, 1234.5, 60.0, 3.0, 0.6, "max_iters"), best
 
 
 def test_training_summary_starts_with_the_result_and_names_the_next_step(model_folder: ModelFolder) -> None:
