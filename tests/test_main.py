@@ -69,7 +69,7 @@ def left(workspace: Path) -> list[str]:
         ("trian", "mode: 'trian' is not a valid mode"),
         ("train --colour red", "--colour is not a flag of this mode"),
         ("train --gate none", "It is an input of deploy, cycle and compare"),
-        ("train --n-embd 130", "--n-embd: 130 is not divisible by n_head, 4"),
+        ("train --preset ci --n-embd 130", "--n-embd: 130 is not divisible by n_head, 4"),
         (f"train {SMALL} --block-size 100000", "block_size"),
         ("cycle --repo-id me/model", "hf_token: missing, but writing to https://huggingface.co requires a token"),
         ("train --config none.yml", "config: none.yml can't be read"),
