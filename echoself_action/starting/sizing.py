@@ -10,6 +10,7 @@ from ..training.auto_preset import MINUTES, RUNS, Corpus, Sizes, choose_sizes
 from ..training.machine_speed import flops_per_second
 
 _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "dropout")
+_DROPOUT = 0.1  # of the measured model, because most models that auto chooses have some
 _BYTES_PER_TOKEN = 4  # where the text of token ids is unknown
 
 
@@ -39,7 +40,8 @@ def _chosen(inputs: TrainInputs, tokens: Tokens) -> Sizes:
     minutes = inputs.max_minutes or MINUTES
     small = GPT2Config(corpus.vocab_size, 128, 4, 4, 256)
     optimizer = inputs.optimizer or architecture.default_optimizer
-    flops = flops_per_second(architecture, inputs.training_settings(optimizer, small))
+    dropout = _DROPOUT if inputs.dropout is None else inputs.dropout
+    flops = flops_per_second(architecture, inputs.training_settings(optimizer, small), dropout)
     sizes = choose_sizes(corpus, minutes, flops, given, architecture.n_embd_multiple)
     config = GPT2Config(corpus.vocab_size, sizes.block_size, sizes.n_layer, sizes.n_head, sizes.n_embd)
     rate = flops / config.flops_per_token()

@@ -5,7 +5,7 @@ sizes, so every run of a model uses the same, on every machine. The figures belo
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,24 +13,28 @@ from ..model.config import GPT2Config
 from .optim.optimizers import OptimizerName
 
 MINUTES = 10.0  # the default time limit: leaves room for the rest of a job of 15 minutes
-RUNS = 4  # a model is sized for so many runs, because a schedule repeats them
+RUNS = 10  # a model is sized for so many runs, because a schedule repeats them
 
-# (bytes of text, entries of the tokenizer that is trained on it): the last row with at most that much text applies.
+# (bytes of training text, entries of the tokenizer that is trained on it): the last row with at most that much text applies.
 _VOCABULARIES = (
-    (0, 512), (50_000, 1024), (2_000_000, 4096), (20_000_000, 8192), (200_000_000, 16384), (2_000_000_000, 32768),
+    (0, 512), (60_000, 1024), (3_000_000, 4096), (20_000_000, 8192), (200_000_000, 16384), (2_000_000_000, 32768),
 )  # fmt: skip
 LARGE_CORPUS = _VOCABULARIES[-1][0]  # no larger corpus gets a larger vocabulary
-# (layers, width, block size, sequences per step), from the smallest to the largest model.
-_LADDER = (
-    (2, 128, 128, 16), (3, 192, 128, 16), (4, 256, 128, 16), (5, 320, 128, 16), (6, 384, 128, 16), (8, 512, 256, 16),
-    (10, 640, 256, 32), (12, 768, 512, 32), (16, 1024, 512, 64), (24, 1024, 1024, 64),
+# (layers, width, least bytes of training text, least tokens over all runs for each parameter in the blocks). The largest model
+# that has both is chosen, else the first.
+_MODELS = (
+    (2, 128, 0, 0), (4, 128, 0, 2), (4, 192, 60_000, 2), (4, 256, 400_000, 2), (6, 384, 400_000, 30), (6, 384, 3_000_000, 10),
+    (8, 512, 10_000_000, 10), (10, 640, 20_000_000, 10), (12, 768, 40_000_000, 10), (16, 1024, 200_000_000, 10),
+    (24, 1024, 400_000_000, 10),
 )  # fmt: skip
-_PARAMETERS_PER_BYTE = 12.0  # at most so many parameters in the blocks for each byte of the training text
-_TOKENS_PER_PARAMETER = 1.0  # at least so many tokens, in all runs together, for each parameter in the blocks
-# (epochs over all runs, dropout): the last row with at most so many epochs applies.
-_DROPOUTS = ((0, 0.0), (4, 0.1), (40, 0.2))
+_BLOCKS = ((0, 128), (1_000_000, 256), (40_000_000, 512), (400_000_000, 1024))  # (bytes of training text, block size)
+_TOKENS_PER_STEP = ((0, 2048), (20_000_000, 8192), (40_000_000, 16384), (80_000_000, 32768))  # by parameters in the blocks
+# (epochs over all runs, dropout): in less than 400 kB of text strong dropout pays earlier.
+_DROPOUTS = ((0, 0.0), (3, 0.1), (25, 0.2))
+_DROPOUTS_OF_LITTLE_TEXT = ((0, 0.1), (8, 0.2))
+_LITTLE_TEXT = 400_000
 _RATES: Mapping[OptimizerName, float] = {"muon": 1e-2, "adamw": 1e-3}  # at a width of 256; ~ 1 / sqrt(width)
-_WEIGHT_DECAY, _DECAY, _WARMUP = 0.1, 0.3, 40
+_WEIGHT_DECAY, _DECAY, _WARMUP = 0.1, 0.3, 20
 _SMALLEST_BLOCK = 8
 
 
@@ -69,29 +73,34 @@ class Sizes:
 
 def vocabulary_size(text_bytes: int) -> int:
     """The number of entries of a tokenizer that fits a corpus of `text_bytes`."""
-    return next(size for least, size in reversed(_VOCABULARIES) if text_bytes >= least)
+    return int(_row(_VOCABULARIES, text_bytes))
 
 
 def choose_sizes(
     corpus: Corpus, minutes: float, flops_per_s: float, given: Mapping[str, Any], n_embd_multiple: int = 1
 ) -> Sizes:
-    """The largest model of the ladder that `corpus` and the FLOPs of `RUNS` runs of `minutes` can train.
+    """The largest model that `corpus` is enough for, and the FLOPs of `RUNS` runs of `minutes`.
 
     `given` are the sizes that the user has set, by name; the others are chosen around them. `n_embd` is a multiple of
     `n_embd_multiple`. A larger corpus or more time never gives a smaller model.
     """
     flops = flops_per_s * 60 * minutes * RUNS
-    most = min(_PARAMETERS_PER_BYTE * corpus.text_bytes, math.sqrt(flops / 6 / _TOKENS_PER_PARAMETER))
-    shapes = [_shape(rung, given, n_embd_multiple) for rung in _LADDER]
-    allowed = [number for number, shape in enumerate(shapes) if _block_parameters(shape) <= most]
-    number = max(allowed, default=0)
-    layers, heads, width = shapes[number]
-    block = given.get("block_size") or _fitting_block(_LADDER[number][2], min(corpus.train_tokens, corpus.val_tokens))
+    shapes = [_shape(layers, width, given, n_embd_multiple) for layers, width, _, _ in _MODELS]
+    allowed = [
+        shape
+        for shape, (_, _, text_bytes, tokens_per_parameter) in zip(shapes, _MODELS, strict=True)
+        if corpus.text_bytes >= text_bytes and flops / 6 / _parameters(*shape[:2]) ** 2 >= tokens_per_parameter
+    ]
+    layers, width, heads = max(allowed, key=lambda shape: _parameters(*shape[:2]), default=shapes[0])
+    block = given.get("block_size") or _fitting_block(
+        int(_row(_BLOCKS, corpus.text_bytes)), min(corpus.train_tokens, corpus.val_tokens)
+    )
     config = GPT2Config(corpus.vocab_size, block, layers, heads, width)
     tokens = flops / config.flops_per_token()
     dropout = given.get("dropout")
     if dropout is None:
-        dropout = next(rate for least, rate in reversed(_DROPOUTS) if tokens / corpus.train_tokens >= least)
+        rates = _DROPOUTS_OF_LITTLE_TEXT if corpus.text_bytes < _LITTLE_TEXT else _DROPOUTS
+        dropout = _row(rates, tokens / corpus.train_tokens)
     return Sizes(layers, heads, width, block, dropout, max(1, round(tokens / (_sequences(config) * block))))
 
 
@@ -107,29 +116,36 @@ def run_settings(shape: Shape, optimizer: OptimizerName, max_iters: int | None) 
     }
 
 
+def _row(table: Sequence[tuple[float, float]], value: float) -> float:
+    """The second column of the last row of `table` whose first column is at most `value`."""
+    return next(result for least, result in reversed(table) if value >= least)
+
+
+def _parameters(layers: int, width: int) -> int:
+    """The parameters of the matrices in the blocks."""
+    return 12 * layers * width**2
+
+
 def _sequences(shape: Shape) -> int:
-    """Sequences per step: those of the largest model of the ladder that is not larger than this one."""
-    parameters = 12 * shape.n_layer * shape.n_embd**2
-    return max((count for layers, width, _, count in _LADDER if 12 * layers * width**2 <= parameters), default=_LADDER[0][3])
+    """Sequences per step."""
+    return max(1, int(_row(_TOKENS_PER_STEP, _parameters(shape.n_layer, shape.n_embd))) // shape.block_size)
 
 
-def _shape(rung: tuple[int, int, int, int], given: Mapping[str, Any], n_embd_multiple: int) -> tuple[int, int, int]:
-    """Layers, heads and width of a rung of the ladder, around the sizes that were `given`."""
-    layers, heads, width = given.get("n_layer") or rung[0], given.get("n_head"), given.get("n_embd")
-    if width is None:
+def _shape(layers: int, width: int, given: Mapping[str, Any], n_embd_multiple: int) -> tuple[int, int, int]:
+    """Layers, width and heads of a model of the table, around the sizes that were `given`."""
+    heads = given.get("n_head")
+    if "n_embd" in given:
+        width = given["n_embd"]
+    else:
         multiple = math.lcm(heads or 1, n_embd_multiple)
-        width = max(multiple, round(rung[1] / multiple) * multiple)
-    return layers, heads or _heads(width), width
+        width = max(multiple, round(width / multiple) * multiple)
+    return given.get("n_layer", layers), width, heads or _heads(width)
 
 
 def _heads(width: int) -> int:
-    """Heads of a width of 64 or more, which divide `width`."""
-    return next(heads for heads in range(max(1, width // 64), 0, -1) if width % heads == 0)
-
-
-def _block_parameters(shape: tuple[int, int, int]) -> int:
-    layers, _, width = shape
-    return 12 * layers * width**2
+    """The number of heads, which divides `width`: of 64 entries or a little more, of 32 if `width` is at most 128."""
+    size = 64 if width > 128 else 32
+    return next(heads for heads in range(max(1, width // size), 0, -1) if width % heads == 0)
 
 
 def _fitting_block(block_size: int, tokens: int) -> int:

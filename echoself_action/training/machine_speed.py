@@ -24,7 +24,7 @@ _GPU = {"n_layer": 8, "n_head": 8, "n_embd": 512, "block_size": 256}
 _VOCABULARY = 1024
 
 
-def flops_per_second(architecture: Architecture, settings: TrainingSettings, dropout: float = 0.0) -> float:
+def flops_per_second(architecture: Architecture, settings: TrainingSettings, dropout: float) -> float:
     """The FLOP/s of training a small model as `settings` train it, as a power of two.
 
     The FLOPs are those of a GPT-2 of the same sizes; a NanEcho takes longer for them.

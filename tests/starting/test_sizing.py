@@ -39,8 +39,7 @@ def test_text_and_a_time_are_enough_and_the_choice_is_printed_kept_and_resumed(
     assert "KB of text, 0.2 minutes and about" in line
     facts = newest().metadata
     assert facts
-    assert 3 <= len(facts.evaluations) <= 40
-    assert len((Path("echoself-model") / "log.jsonl").read_text().splitlines()) >= 5
+    assert facts.val_loss is not None
     expected = run_settings(config, "muon", None)
     assert {name: settings_of(newest())[name] for name in expected} == expected
     echoself(f"train --max-minutes 0.1 {CPU}")
@@ -79,7 +78,7 @@ def test_a_model_of_another_preset_keeps_its_shape_and_the_log_says_what_differs
     capsys.readouterr()
     echoself(f"train {QUICK}")
     assert newest().config == before
-    assert "sequences_per_step was 4 and is now 16" in capsys.readouterr().out
+    assert "sequences_per_step was 4 and is now 64" in capsys.readouterr().out
 
 
 def test_a_nanecho_is_sized_too(echoself: Cli, workspace: Path) -> None:
