@@ -68,14 +68,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Night:
-    """`trained` identifies the run's training losses, bit for bit; empty if it took no steps. `steps` were logged."""
+    """`trained` identifies the run's training losses, bit for bit; empty if it took no steps. `step` is the last one logged."""
 
     corpus: str
     number: int
     result: str
     exit_code: int
     seconds: float
-    steps: int
+    step: int
     trained: str
     published: Model | None
     state: Model | None
@@ -100,7 +100,7 @@ def main() -> None:
     figures = Figures(given)
     print(machine())
     print(
-        "| corpus | night | result | exit code | seconds | steps | published: step | bits per byte | weights "
+        "| corpus | night | result | exit code | seconds | last step | published: step | bits per byte | weights "
         "| training state: step | bits per byte | weights |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
@@ -173,7 +173,7 @@ def _read(line: str) -> Night:
 def _row(night: Night) -> str:
     marks = {"killed": night.killed, "learning_rate 0.5": night.poisoned, "a tenth more text": night.grown}
     result = ", ".join([night.result or "-", *(mark for mark, applies in marks.items() if applies)])
-    cells = [night.corpus, night.number, result, night.exit_code, f"{night.seconds:.1f}", night.steps]
+    cells = [night.corpus, night.number, result, night.exit_code, f"{night.seconds:.1f}", night.step]
     for model in (night.published, night.state):
         cells += [model.step, f"{model.bits_per_byte:.4f}", model.sha256[:8]] if model else ["", "", ""]
     return "| " + " | ".join(map(str, cells)) + " |"
@@ -218,7 +218,7 @@ def _night(
         result=results[-1] if results else "",
         exit_code=process.returncode,
         seconds=seconds,
-        steps=len(lines),
+        step=lines[-1]["step"] if lines else 0,
         trained=hashlib.sha256(losses.encode()).hexdigest() if lines else "",
         published=published,
         state=state,
@@ -334,19 +334,19 @@ def _never_rises(name: str, nights: Sequence[Night], tolerance: float) -> tuple[
 
 
 def _no_bits_twice(name: str, nights: Sequence[Night]) -> tuple[bool, str]:
-    """A killed night does not count: the next one takes the steps again that were lost."""
+    """A killed night does not count: the next one takes the steps again that were lost. Weights that were published before
+    and become those of the training state were trained twice."""
     first: dict[str, int] = {}
-    twice = []
+    twice: list[str] = []
     before: set[str] = set()
     for night in nights:
-        weights = {model.sha256 for model in (night.published, night.state) if model}
-        made = weights - before | {night.trained} - {""}
-        before = weights
+        published = night.published.sha256 if night.published else ""
+        state = night.state.sha256 if night.state and night.state.sha256 not in before else ""
+        before = {night.state.sha256} if night.state else set()
         if night.killed:
             continue
-        # the state of one night may be what a later one publishes, so weights count once a night
-        twice += [f"{night.number} as {first[bits]}" for bits in sorted(made & first.keys())]
-        first = dict.fromkeys(made, night.number) | first
+        twice += [f"{night.number} as {first[bits]}" for bits in (state, night.trained) if bits in first]
+        first = dict.fromkeys({published, state, night.trained} - {""}, night.number) | first
     return not twice, f"{name}: no two nights trained the same bits" + (f" (night {', '.join(twice)})" if twice else "")
 
 

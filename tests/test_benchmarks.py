@@ -232,7 +232,8 @@ def series(scripts: SimpleNamespace, *changes: tuple[int, dict[str, object]]) ->
     model, night = scripts.nights.Model, scripts.nights.Night
     nights = [
         night(
-            corpus="a", number=number, result="published", exit_code=0, seconds=90.0, steps=5, trained=f"losses {number}",
+            corpus="a", number=number, result="published", exit_code=0, seconds=90.0, step=number * 10,
+            trained=f"losses {number}",
             published=model(number * 10, 3 - number / 10, f"model {number}"),
             state=model(number * 8, 3.1 - number / 10, f"state {number}"),
         )
@@ -265,6 +266,7 @@ def test_each_fault_of_a_night_fails_its_check(scripts: SimpleNamespace) -> None
         ([(5, {"published": model(50, float("nan"), "diverged")})], "the published curve never rises"),
         ([(6, {"trained": "losses 5"})], "no two nights trained the same bits (night 6 as 5)"),
         ([(6, {"state": model(40, 2.6, "state 4")})], "no two nights trained the same bits (night 6 as 4)"),
+        ([(6, {"state": model(40, 2.6, "model 5")})], "no two nights trained the same bits (night 6 as 5)"),
         ([(5, kept | {"result": "advanced"})], "the training state never gets stuck (night 5)"),
         (
             [(5, {"result": "converged"}), (6, {"result": "converged", "seconds": 20.5})],
