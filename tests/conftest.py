@@ -68,6 +68,7 @@ def training_settings(**changes: Any) -> TrainingSettings:
         "learning_rate": 1e-2,
         "warmup": None,
         "weight_decay": 0.1,
+        "input_noise": 0.0,
         "grad_clip": 1.0,
         "seed": 1,
         "dtype": "float32",

@@ -34,7 +34,7 @@ _DROPOUTS = ((0, 0.0), (3, 0.1), (25, 0.2))
 _DROPOUTS_OF_LITTLE_TEXT = ((0, 0.1), (8, 0.2))
 _LITTLE_TEXT = 400_000
 _RATES: Mapping[OptimizerName, float] = {"muon": 1e-2, "adamw": 1e-3}  # at a width of 256; ~ 1 / sqrt(width)
-_WEIGHT_DECAY, _DECAY, _WARMUP = 0.1, 0.3, 20
+_WEIGHT_DECAY, _INPUT_NOISE, _DECAY, _WARMUP = 0.1, 0.0, 0.3, 20
 _SMALLEST_BLOCK = 8
 
 
@@ -111,6 +111,7 @@ def run_settings(shape: Shape, optimizer: OptimizerName, max_iters: int | None) 
         "gradient_accumulation": 1,
         "learning_rate": float(f"{_RATES[optimizer] * math.sqrt(256 / shape.n_embd):.1e}"),
         "weight_decay": _WEIGHT_DECAY,
+        "input_noise": _INPUT_NOISE,
         "decay": _DECAY,
         "warmup": _WARMUP if max_iters is None else min(_WARMUP, max_iters // 20),
     }

@@ -139,8 +139,8 @@ class Run:
         return self.settings.seed + self.rollbacks
 
     def batches(self) -> Batches:
-        tokens = self.data.tokens
-        return Batches(tokens.train, self.model.config.block_size, self.stream_seed, tokens.digest)
+        tokens, settings = self.data.tokens, self.settings
+        return Batches(tokens.train, self.model.config.block_size, self.stream_seed, tokens.digest, settings.input_noise)
 
     def snapshot(self, output_dir: Path, copies: dict[str, Tensor]) -> Snapshot | None:
         """Copy the content of a checkpoint at this step. Tensors are copied into `copies`, which are allocated if needed.

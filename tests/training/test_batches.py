@@ -45,6 +45,22 @@ def test_stream_of_a_seed_is_stable_across_versions() -> None:
     assert batches(seed=1337).at(0, 6)[0][:, 0].tolist() == FIRST_STARTS
 
 
+def test_noise_replaces_a_fraction_of_the_inputs_by_training_tokens_and_no_targets() -> None:
+    plain, noised = (Batches(np.arange(1000, dtype=np.uint16), 16, 0, "corpus", noise) for noise in (0.0, 0.25))
+    (ids, targets), (noised_ids, noised_targets) = plain.at(0, 500), noised.at(0, 500)
+    assert torch.equal(targets, noised_targets)
+    assert 0.23 < (ids != noised_ids).float().mean() < 0.27
+    assert noised_ids.max() < 1000
+    assert (ids != noised_ids)[:62].float().mean(1).unique().numel() > 3  # each sequence has a selection of its own
+
+
+def test_noise_depends_only_on_seed_position_and_corpus() -> None:
+    noised = Batches(np.arange(1000, dtype=np.uint16), 16, 0, "corpus", 0.25)
+    stream = noised.at(0, 200)[0]
+    assert torch.equal(stream, torch.cat([noised.at(start, 8)[0] for start in range(0, 200, 8)]))
+    assert not torch.equal(stream, Batches(np.arange(1000, dtype=np.uint16), 16, 1, "corpus", 0.25).at(0, 200)[0])
+
+
 FIRST_STARTS = [713, 169, 9, 505, 105, 89]
 
 

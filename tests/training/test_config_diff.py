@@ -52,6 +52,7 @@ def test_changes_without_effect_are_not_reported(reported: ReportedChanges) -> N
         ({"learning_rate": 0.02}, "learning_rate was 0.01 and is now 0.02: from here on."),
         ({"decay": 0.5}, "decay was 0.2 and is now 0.5: the decay phase starts at a different step; the stable phase"),
         ({"weight_decay": 0}, "weight_decay was 0.1 and is now 0.0: from here on."),
+        ({"input_noise": 0.1}, "input_noise was 0.0 and is now 0.1: from here on."),
         ({"grad_clip": 2}, "grad_clip was 1.0 and is now 2.0: from here on."),
         ({"eval_tokens": 512}, "eval_tokens was 1024 and is now 512: held-out losses are measured on different text"),
         ({"total_iters": 100}, "total_iters was not given and is now 100: the learning rate falls from 0.01 here"),
