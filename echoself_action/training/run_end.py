@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from .. import evaluation
+from ..checkpoint.metadata import Metadata, loss_text
 from ..checkpoint.model_folder import ModelFolder
 from ..corpus.tokens import Tokens
 from ..evaluation.held_out import read_held_out
@@ -40,16 +41,21 @@ def end_of(run: Run, start: ModelFolder | None, result: Result | None, diverged:
     gained = facts.best_val_loss is not None and (
         result.best_before is None or facts.best_val_loss < result.best_before.val_loss
     )
-    reason = "" if facts.val_loss is None else _worse_than_start(start, result, facts.val_loss, run.model.config.vocab_size)
+    reason = _worse_than_start(start, result, facts, run.model.config.vocab_size)
     return RunEnd(not reason, gained, reason, rate, corpus)
 
 
-def _worse_than_start(start: ModelFolder | None, result: Result, loss: float, vocab_size: int) -> str:
-    """Why the last model is significantly worse than the first; "" if it is not. Losses are in nats per token."""
-    before = result.start_val_loss
+def _worse_than_start(start: ModelFolder | None, result: Result, facts: Metadata, vocab_size: int) -> str:
+    """Why the last model, of which `facts` are, is significantly worse than the first; "" if it is not, or not evaluated."""
+    before, loss = result.start_val_loss, facts.val_loss
+    if loss is None:
+        return ""
     if start is None or before is None:
         guessing = math.log(vocab_size)
-        return f"its validation loss of {loss:.4f} is above that of guessing, {guessing:.4f}" if loss > guessing else ""
+        if loss <= guessing:
+            return ""
+        guessed = loss_text(guessing, facts.bytes_per_token)
+        return f"its validation loss of {facts.val_loss_text} is above that of guessing, {guessed}"
     windows = read_held_out(result.latest.path)
     if loss <= before or not windows:
         return ""
@@ -67,5 +73,7 @@ def converged(start: ModelFolder | None, tokens: Tokens, settings: TrainingSetti
     if state.data_digest != tokens.digest:
         return ""
     facts = start.metadata
-    best = f" ({facts.best_val_loss:.4f} at step {facts.best_step})" if facts and facts.best_val_loss is not None else ""
+    best = ""
+    if facts and facts.best_val_loss is not None:
+        best = f", {loss_text(facts.best_val_loss, facts.bytes_per_token)} at step {facts.best_step}"
     return f"{state.runs_without_gain} runs in a row on this corpus did not reach a validation loss below the lowest{best}"

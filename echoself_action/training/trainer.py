@@ -10,7 +10,7 @@ import torch
 
 from ..checkpoint.architectures import architecture_of
 from ..checkpoint.atomic import remove_leftovers
-from ..checkpoint.metadata import Evaluation, bits_per_byte
+from ..checkpoint.metadata import Evaluation, bits_per_byte, loss_text
 from ..errors import DivergedError, is_out_of_memory
 from ..evaluation.loss import HeldOut, bytes_per_token
 from .async_checkpointer import AsyncCheckpointer
@@ -289,7 +289,7 @@ class _Trainer:
         self.evaluations_above = self.evaluations_above + 1 if now.val_loss > (1 + margin) * self.lowest.val_loss else 0
         if self.evaluations_above == _EVALUATIONS_ABOVE:
             self.ends_early = True
-            self.callbacks.warn(_why_early(self.lowest, now))
+            self.callbacks.warn(_why_early(self.lowest, now, self.run.bytes_per_token))
 
     def _held_out_loss(self) -> float:
         process_group, began = self.run.process_group, time.monotonic()
@@ -356,8 +356,9 @@ class _Trainer:
             self.callbacks.warn(f"Step {progress.step} could not be written to {LOG_FILE}: {error}. Training continues.")
 
 
-def _why_early(lowest: Evaluation, now: Evaluation) -> str:
-    losses = f"validation loss {lowest.val_loss:.4f} at step {lowest.step}, {now.val_loss:.4f} at step {now.step}"
+def _why_early(lowest: Evaluation, now: Evaluation, bytes_per_token: float | None) -> str:
+    first, last = (loss_text(one.val_loss, bytes_per_token) for one in (lowest, now))
+    losses = f"validation loss {first} at step {lowest.step}, {last} at step {now.step}"
     if now.train_loss is not None and lowest.train_loss is not None and now.train_loss < lowest.train_loss:
         return (
             f"Memorising: {losses}, while the training loss fell. The last gain was at step {lowest.step}. The run decays now "

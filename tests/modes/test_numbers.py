@@ -29,8 +29,7 @@ def numbers(cells: list[str]) -> list[float]:
 def test_log_outputs_summary_page_card_history_and_metadata_report_the_same_numbers(
     echoself: Cli, workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    echoself(CYCLE, "--output-dir one")
-    first = read_metadata(Path("one/checkpoint-20"))
+    first = read_metadata(Path(echoself(CYCLE, "--output-dir one")["model_dir"]))
     capsys.readouterr()
     (tmp_path / "summary.md").unlink()
     outputs = echoself(CYCLE, "--output-dir two")
