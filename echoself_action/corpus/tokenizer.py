@@ -86,6 +86,10 @@ class Tokenizer:
             lengths[i] = 0 if added.special else len(added.content.encode())
         return lengths
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What other processes receive: without the encoder, a function that each creates when it needs it."""
+        return {name: value for name, value in vars(self).items() if name != "_fast_encoder"}
+
     @cached_property
     def _fast_encoder(self) -> Callable[[str], npt.NDArray[np.unsignedinteger[Any]]] | None:
         return fast_encoder(self._backend) or character_encoder(self._backend)

@@ -31,7 +31,7 @@ class TimeEstimate:
         """The number of steps of the run that are expected, at most `end`. If fewer than planned fit, the change is logged."""
         if not self._minutes or (self._seconds_per_step is None and self.planned is not None):
             return end
-        fit = min(end, done + max(0, int(seconds_left / self._latest)))
+        fit = int(min(end, done + max(0.0, seconds_left / self._latest)))  # only the main process has a limit
         if self._seconds_per_step is not None and self._differs(fit):
             self._noted = fit
             of_planned = f" of {self.planned:,}" if self.planned else ""

@@ -168,10 +168,9 @@ class _Trainer:
 
     def _fit_intervals(self) -> None:
         """Choose the intervals that are not set, by how many steps this run is expected to take."""
-        time_left, step_s, evaluation_s = self._time_left(), self.fastest_s, self._evaluation_s()
+        done, step_s = self.run.step - self.start_step, min(self.fastest_s, self.speed.seconds_per_step)
         group = self.run.process_group
-        affordable, step_s, evaluation_s = (group.min(value) for value in (time_left / step_s, step_s, evaluation_s))
-        done = self.run.step - self.start_step
+        affordable, step_s, evaluation_s = map(group.min, (self._time_left() / step_s, step_s, self._evaluation_s()))
         steps = min(self.end_step - self.start_step, done + max(0.0, affordable))
         self.intervals = fitted(self.intervals, self.run.settings, steps, step_s, evaluation_s)
 

@@ -1,4 +1,5 @@
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -239,3 +240,11 @@ def test_a_model_folder_without_a_usable_tokenizer_is_refused(tmp_path: Path) ->
     (tmp_path / "tokenizer_config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"tokenizer_config.json beside it"):
         load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_that_has_encoded_text_can_be_sent_to_another_process(made: dict[str, Tokenizer]) -> None:
+    for tokenizer in made.values():
+        expected = tokenizer.encode_batch(["Hello world"])[0].tolist()
+        received = pickle.loads(pickle.dumps(tokenizer))  # noqa: S301  # its own
+        assert received.encode_batch(["Hello world"])[0].tolist() == expected
+        assert received.digest == tokenizer.digest

@@ -143,3 +143,10 @@ def test_a_batch_size_not_divisible_by_processes_is_refused_before_any_work(
     assert run.returncode == 2
     assert "--batch-size: 4 is not divisible by processes, 3." in output
     assert not Path("echoself-model").exists()
+
+
+def test_a_model_that_auto_sizes_is_trained_by_two_processes_until_the_time_is_over(echoself: Cli) -> None:
+    """Its tokenizer is sent to the other process, which has no time limit of its own."""
+    outputs = echoself("train --max-minutes 0.15 --n-layer 1 --n-embd 32 --block-size 32 --device cpu --processes 2")
+    assert outputs["stopped_by"] == "max_minutes"
+    assert int(outputs["step"]) > 1
