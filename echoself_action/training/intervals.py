@@ -7,7 +7,7 @@ from .settings import TrainingSettings
 
 NEVER = 1 << 53
 _EVALUATIONS = (5, 20)  # in a run, at least and at most
-_EVALUATION_SHARE = 0.05  # of the time of a run
+_EVALUATION_SHARE, _LARGEST_SHARE = 0.05, 0.2  # of the time of a run; the larger one for the least number of evaluations
 _SAVES, _LOG_LINES = 5, 30  # in a run
 
 
@@ -32,11 +32,13 @@ def intervals_of(settings: TrainingSettings) -> Intervals:
 def fitted(before: Intervals, settings: TrainingSettings, steps: float, step_s: float, evaluation_s: float) -> Intervals:
     """`before`, with the intervals that are not set chosen for a run of `steps` of `step_s` seconds.
 
-    There are at most 20 evaluations, fewer if they would take more than a twentieth of the time, but at least 5.
+    There are at most 20 evaluations, fewer if they would take more than a twentieth of the time, but at least 5, or as many as
+    a fifth of the time is enough for.
     """
     least, most = _EVALUATIONS
-    affordable = _EVALUATION_SHARE * steps * step_s / evaluation_s if evaluation_s else math.inf
-    counts = {"evaluate": min(max(affordable, least), most), "save": _SAVES, "log": _LOG_LINES}
+    evaluations = steps * step_s / evaluation_s if evaluation_s else math.inf
+    count = min(most, max(_EVALUATION_SHARE * evaluations, min(least, max(1.0, _LARGEST_SHARE * evaluations))))
+    counts = {"evaluate": count, "save": _SAVES, "log": _LOG_LINES}
     given = dict(zip(counts, _of(settings), strict=True))
     return replace(before, **{name: _rounded(steps / count) for name, count in counts.items() if given[name] is None})
 

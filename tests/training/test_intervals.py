@@ -19,8 +19,13 @@ def test_a_run_of_any_length_has_a_sensible_number_of_evaluations_and_log_lines(
 
 
 def test_slow_evaluations_are_fewer_but_at_least_five() -> None:
-    found = fitted(intervals_of(OPEN), OPEN, 1000, 0.1, 10.0)
+    found = fitted(intervals_of(OPEN), OPEN, 1000, 0.1, 3.0)
     assert 5 <= 1000 / found.evaluate < 13
+
+
+def test_evaluations_that_would_take_most_of_a_run_are_fewer_still() -> None:
+    assert fitted(intervals_of(OPEN), OPEN, 1000, 0.1, 10.0).evaluate >= 500
+    assert fitted(intervals_of(OPEN), OPEN, 20, 0.1, 10.0).evaluate >= 10
 
 
 def test_given_intervals_are_kept() -> None:
