@@ -8,7 +8,8 @@ from tensorboardX.record_writer import masked_crc32c
 from echoself_action.checkpoint.metadata import Evaluation
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.hub.cards.history_chart import event_file, has_trend, history_files, trend_image
-from echoself_action.hub.history import History, HistoryEntry, history_entry, parse_history
+from echoself_action.hub.cards.model_card_text import history_table
+from echoself_action.hub.history import History, HistoryEntry, history_entry, parse_history, trend
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EMPTY = parse_history(b"")
@@ -61,6 +62,23 @@ def test_an_invalid_line_is_kept_and_skipped(model_folder: ModelFolder, damaged:
     more = history.followed_by(one.entries[0])
     assert more.content.startswith(one.content + damaged)
     assert parse_history(more.content).entries == one.entries * 2
+
+
+def test_lines_of_earlier_versions_are_read_and_shown_in_bits_per_byte() -> None:
+    """They compared models in nats per token, and the first ones did not record bits per byte."""
+    line = (
+        b'{"published_at": "2026-01-0%d", "run_id": "a", "step": 100, "tokens_seen": 1, "elapsed_s": 1, "weights_sha256": "0", '
+        b'"val_loss": 4.0%s, "compared": {"against": "c0ffee", "candidate": 4.0, "published": 4.2, "low": -0.3, "high": -0.1, '
+        b'"unit": "nats per token", "windows": 9, "tokens": 99}}\n'
+    )
+    dated = line.replace(b"2026-01-0%d", b"2026-01-0%dT00:00:00Z")
+    bare = parse_history(dated % (1, b"") + dated % (2, b""))
+    assert trend(bare.entries) == ("nats per token", [(1, 4.0), (2, 4.0)])
+    with_bits = parse_history(bare.content + b"".join(dated % (day, b', "bits_per_byte": 2.0') for day in (3, 4)))
+    assert trend(with_bits.entries) == ("bits per byte", [(3, 2.0), (4, 2.0)])
+    newest, *_, oldest = history_table(with_bits.entries).splitlines()[2:]
+    assert "| 2.0000 | 4.0000 | 54.60 | -0.1000 |" in newest
+    assert "|  | 4.0000 | 54.60 |  |" in oldest
 
 
 def test_unknown_fields_of_an_entry_are_accepted(model_folder: ModelFolder) -> None:
