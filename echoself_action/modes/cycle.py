@@ -12,6 +12,8 @@ from ..hub.fetch import fetch
 from ..hub.repo import look_up
 from ..publishing.dataset import check_dataset
 from ..publishing.publication import Publication
+from ..report.github_actions import insert_summary, model_outputs, summary_size
+from ..report.job_summary import ending_summary
 from ..report.log import note, part
 from ..starting.resume import starting_point_of_cycle
 from .deploy import check_before_work, deploy, exit_code
@@ -38,22 +40,28 @@ def _run(inputs: CycleInputs) -> int:
 
             start = starting_point_of_cycle(inputs, fetch_newest)
         trained = train_model(inputs, start, started)
+        summary_start = summary_size()
         gate_compares = is_relative(inputs.gate) and remote.model is not None and remote.model.has_model
         outputs = report_training(inputs, trained, gate_compares and not trained.interrupted)
-        if not trained.interrupted:
-            outputs |= deploy(
-                Publication(
-                    inputs,
-                    hub,
-                    remote,
-                    trained.best,
-                    trained.resumable,
-                    sample=trained.sample,
-                    ending=trained.ending,
-                    reason=trained.reason,
-                    latest=trained.result.latest if trained.result else None,
-                    roll_back=trained.roll_back,
-                )
+        if trained.interrupted:
+            set_outputs(outputs)
+            return INTERRUPTED
+        done = deploy(
+            Publication(
+                inputs,
+                hub,
+                remote,
+                trained.best,
+                trained.resumable,
+                sample=trained.sample,
+                ending=trained.ending,
+                reason=trained.reason,
+                latest=trained.result.latest if trained.result else None,
+                roll_back=trained.roll_back,
             )
-    set_outputs(outputs)
-    return INTERRUPTED if trained.interrupted else exit_code(inputs, outputs)
+        )
+    judged = done.verdict if trained.ending != "converged" else None
+    heading = ending_summary(done.result, done.reason, (done.model, done.resumable), judged, done.history)
+    insert_summary(summary_start, heading)
+    set_outputs(outputs | model_outputs(done.model) | {"checkpoint": outputs["checkpoint"]} | done.outputs)
+    return exit_code(done)

@@ -39,9 +39,9 @@ def run(inputs: DeployInputs) -> int:
         if not inputs.dry_run:
             require_write_access(hub)
         remote = look_up(hub, inputs.repo_id, inputs.revision)
-        outputs = deploy(Publication(inputs, hub, remote, model, newest))
-    set_outputs(model_outputs(model) | {"checkpoint": str(newest.path)} | outputs)
-    return exit_code(inputs, outputs)
+        done = deploy(Publication(inputs, hub, remote, model, newest))
+    set_outputs(model_outputs(model) | {"checkpoint": str(newest.path)} | done.outputs)
+    return exit_code(done)
 
 
 def check_before_work(inputs: DeployInputs) -> None:
@@ -50,8 +50,8 @@ def check_before_work(inputs: DeployInputs) -> None:
     signer_for(inputs)
 
 
-def deploy(publication: Publication) -> dict[str, str]:
-    """Publish a model, unless the gate refuses it; returns the outputs.
+def deploy(publication: Publication) -> Publication:
+    """Publish a model, unless the gate refuses it; returns what was done.
 
     If another job publishes first, the model is compared with theirs, once. Raises CheckpointError if the folder is damaged or
     must not be published, HubError if the Hub refuses.
@@ -69,7 +69,7 @@ def deploy(publication: Publication) -> dict[str, str]:
     return _publish(replace(publication, remote=theirs))
 
 
-def _publish(publication: Publication) -> dict[str, str]:
+def _publish(publication: Publication) -> Publication:
     inputs = publication.inputs
     publication = judge(publication)
     if not publication.verdict.passed:
@@ -80,7 +80,7 @@ def _publish(publication: Publication) -> dict[str, str]:
             publication = check_parity_again(publication)
         if inputs.dry_run:
             show_plan(publication)
-            return publication.outputs
+            return publication
         if publication.dataset and publication.dataset.repo:
             publication = plan(publish_dataset(publication))  # the model records the commit of its dataset
         publication = sign(publication)
@@ -88,7 +88,7 @@ def _publish(publication: Publication) -> dict[str, str]:
     return _report(publication)
 
 
-def _refuse(publication: Publication) -> dict[str, str]:
+def _refuse(publication: Publication) -> Publication:
     """Publish the training state alone: the next run goes on from it."""
     verdict = publication.verdict
     warn(f"gate: {verdict.reason}. The model was not published; it stays in {publication.model.path}.")
@@ -107,8 +107,8 @@ def _publish_state(publication: Publication) -> Publication:
         return upload_state(publication)
 
 
-def _report(publication: Publication) -> dict[str, str]:
-    """Write the summary and the page; returns the outputs."""
+def _report(publication: Publication) -> Publication:
+    """Write the summary and the page."""
     published, verdict, url = publication.published, publication.verdict, publication.repo_url
     if published and not publication.inputs.create_pr:
         write_summary(publishing_summary(url, published, publication.parity, verdict, publication.history))
@@ -121,12 +121,12 @@ def _report(publication: Publication) -> dict[str, str]:
     section = PublishReport(url, verdict, commit, published.pr_url if published else "", publication.history)
     output_dir = publication.inputs.output_dir
     page = write_page(output_dir, output_dir / LOG_FILE, publication.model, [sample], section)
-    return publication.outputs | {"report": str(page)}
+    return replace(publication, report=page)
 
 
-def exit_code(inputs: DeployInputs, outputs: dict[str, str]) -> int:
-    """The exit code of a run with these outputs of `deploy`."""
-    return GATE_REFUSED if outputs.get("gate_result") == "refused" and inputs.gate_fails_job else 0
+def exit_code(done: Publication) -> int:
+    """The exit code of a run with this end of `deploy`."""
+    return GATE_REFUSED if done.outputs.get("gate_result") == "refused" and done.inputs.gate_fails_job else 0
 
 
 def _checkpoints(inputs: DeployInputs) -> tuple[ModelFolder, ModelFolder]:

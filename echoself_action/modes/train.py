@@ -15,8 +15,8 @@ from ..errors import INTERRUPTED, DivergedError
 from ..evaluation.generation import sample
 from ..hub.secrets import without_secrets
 from ..native.gpt2_block import why_not as why_not_native
-from ..report.github_actions import model_outputs, write_summary
-from ..report.job_summary import training_summary
+from ..report.github_actions import insert_summary, model_outputs, summary_size, write_summary
+from ..report.job_summary import ending_summary, training_summary
 from ..report.log import ProgressPrinter, note, part, show_sample, warn
 from ..report.report_page import write_page
 from ..starting.next_start import FinishedRun
@@ -64,7 +64,11 @@ def run(inputs: TrainInputs) -> int:
 def _run(inputs: TrainInputs) -> int:
     started = time.monotonic()
     trained = train_model(inputs, starting_point(inputs), started)
-    set_outputs(report_training(inputs, trained))
+    summary_start = summary_size()
+    outputs = report_training(inputs, trained)
+    if not trained.interrupted:
+        insert_summary(summary_start, ending_summary(trained.ending, trained.reason, (trained.best, trained.resumable)))
+    set_outputs(outputs)
     return INTERRUPTED if trained.interrupted else 0
 
 

@@ -106,7 +106,7 @@ def _card(publication: Publication, history: History) -> str | None:
     with_model = dataset is not None and dataset.repo is None
     published = inputs.upload_datasets and not inputs.dataset_repo and published_shards(remote.model, MODEL_REPO_FOLDER)
     choices = CardChoices(inputs.license, inputs.language or (), MODEL_REPO_FOLDER if with_model or published else None)
-    return model_card(remote.repo_id, publication.model, publication.parity, choices, history.entries, kept)
+    return model_card(remote.repo_id, publication.model, publication.parity, choices, history.publishes, kept)
 
 
 def _provenance(publication: Publication, files: Mapping[str, Content]) -> dict[str, Content]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..checkpoint.metadata import Ending, ParityFacts
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
@@ -60,6 +61,7 @@ class Publication:
 
     # set by the quality gate
     verdict: Verdict = _NOT_JUDGED
+    is_other_run: bool = False  # than the published model, which keeps its training state
 
     # set by the parity check; current if it was measured by this run, and not taken from what is published
     measured: ParityFacts | None = None
@@ -82,6 +84,7 @@ class Publication:
     state_published: CommitResult | None = None
     tag: str = ""
     release_url: str = ""
+    report: Path | None = None
 
     @property
     def repo_url(self) -> str:
@@ -104,7 +107,7 @@ class Publication:
         """Whether the training state is to be published. A pull request has only the model."""
         inputs = self.inputs
         wanted = inputs.upload_training_state and not inputs.create_pr and self.remote.revision == MAIN
-        return wanted and self.resumable.has_training_state
+        return wanted and self.resumable.has_training_state and not self.is_other_run
 
     @property
     def result(self) -> str:
@@ -120,9 +123,14 @@ class Publication:
         published = self.published
         outputs = {
             "result": self.result,
+            "report": str(self.report) if self.report else "",
             "repo_url": self.repo_url,
             "revision": self.remote.revision,
-            "gate_result": "" if self.inputs.gate == "none" else "passed" if self.verdict.passed else "refused",
+            "gate_result": ""
+            if self.inputs.gate == "none" or self.ending == "converged"
+            else "passed"
+            if self.verdict.passed
+            else "refused",
             "deployed": "true" if published and published.deployed else "false",
             "commit_sha": published.commit if published else "",
             "pr_url": published.pr_url if published else "",

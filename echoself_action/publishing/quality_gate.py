@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .. import evaluation
 from ..checkpoint.metadata import ParityFacts, parity_text
 from ..checkpoint.model_folder import ModelFolder, record
+from ..checkpoint.select import best
 from ..errors import InputError
 from ..evaluation.gate import Verdict, is_relative, judge_difference, judge_loss
 from ..evaluation.held_out import read_held_out
@@ -29,13 +30,19 @@ def judge(publication: Publication) -> Publication:
 
     Raises HubError or CheckpointError if the published model can't be read.
     """
-    publication = replace(publication, verdict=_verdict(publication))
-    worse = publication.verdict.significantly_worse and _continues_published(publication)
-    if not worse or publication.ending == "rolled_back":
+    verdict = _verdict(publication)
+    publication = replace(publication, verdict=verdict)
+    if verdict.passed or not publication.remote.model or not publication.remote.model.has_model:
+        return publication
+    if not _continues_published(publication):
+        note("the training state is not published, because the published model is of another run")
+        return replace(publication, is_other_run=True)
+    if not verdict.significantly_worse or publication.ending == "rolled_back":
         return publication
     reason = f"its best model is {publication.verdict.reason}"
     kept = publication.roll_back(reason) if publication.roll_back else publication.resumable
-    return replace(publication, ending="rolled_back", reason=reason, resumable=kept)
+    model = best(publication.inputs.output_dir) if publication.roll_back else None
+    return replace(publication, ending="rolled_back", reason=reason, resumable=kept, model=model or publication.model)
 
 
 def _continues_published(publication: Publication) -> bool:

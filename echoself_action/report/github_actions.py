@@ -74,13 +74,27 @@ def write_outputs(outputs: Mapping[str, str]) -> None:
             print(f"{name}={value}")
 
 
+def summary_size() -> int:
+    """The size of the job summary so far, in bytes."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    return Path(path).stat().st_size if path and Path(path).exists() else 0
+
+
+def insert_summary(position: int, markdown: str) -> None:
+    """Insert into the job summary, at a position that `summary_size` has returned. Does nothing on a terminal."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return
+    content = Path(path).read_bytes() if Path(path).exists() else b""
+    Path(path).write_bytes(content[:position] + markdown.encode() + b"\n" + content[position:])
+
+
 def write_summary(markdown: str) -> None:
     """Append to the job summary, truncated at the size that GitHub accepts. Does nothing on a terminal."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if not path:
         return
-    written = Path(path).stat().st_size if Path(path).exists() else 0
-    room = MAX_SUMMARY_BYTES - written
+    room = MAX_SUMMARY_BYTES - summary_size()
     content = markdown.encode()
     if len(content) > room:
         markdown = content[: max(0, room)].decode(errors="ignore") + "\n\n(truncated: GitHub limits the size of a job summary)"

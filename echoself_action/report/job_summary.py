@@ -1,6 +1,7 @@
 """The job summary: Markdown about what a run did, one function for each kind of run."""
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from ..checkpoint.metadata import (
@@ -28,8 +29,44 @@ _POINTS = 40  # of a chart; more are not visible
 _STOPPED = {
     "max_iters": "The run completed all its steps.",
     "max_minutes": "The run stopped at its time limit.",
+    "early_stopping": "The run ended early, because its validation loss rose.",
     "signal": "The run was interrupted by a signal.",
 }
+
+
+def ending_summary(
+    result: str,
+    reason: str,
+    folders: tuple[ModelFolder, ModelFolder],
+    verdict: Verdict | None = None,
+    history: Sequence[HistoryEntry] = (),
+) -> str:
+    """The first lines of the summary of a job that trains: its result, the one number, and the next step.
+
+    `folders` are the best model and the checkpoint to resume from. `verdict` is that of the quality gate, if it has judged.
+    """
+    best, resumable = folders
+    loss = best.metadata.val_loss_text if best.metadata else "not evaluated"
+    compared = verdict.compared if verdict else None
+    change = f" ({compared.published:.4f} before, {compared.candidate:.4f} now, in {compared.unit})" if compared else ""
+    since = sum(1 for _ in takewhile(lambda one: not one.is_publish, reversed(history)))
+    nth = f", run {since} since the last publish" if since > 1 else ""
+    state = f"Training resumes from step {resumable.step:,}."
+    if result == "published":
+        return f"# Published: {loss}{change}\n\n{state}\n"
+    if result == "rolled_back":
+        return (
+            f"# Rolled back to step {resumable.step:,}: the best model stays at {loss}\n\n{_sentence(reason)} The next run "
+            "resumes from there with other batches and a lower learning rate.\n"
+        )
+    if result == "converged":
+        return (
+            f"# Converged at {loss}: no steps were trained\n\n{_sentence(reason)} More text, a smaller model, dropout or "
+            "`init_from` would help. Runs are skipped until the text changes; `force: true` trains anyway.\n"
+        )
+    if verdict:
+        return f"# Advanced to step {resumable.step:,}{nth}\n\n{_sentence(verdict.reason)} {state}\n"
+    return f"# Advanced to step {resumable.step:,}: {loss}\n\n{state}\n"
 
 
 def training_summary(result: Result, best: ModelFolder, text: str, gate_compares: bool = False) -> str:
@@ -71,7 +108,7 @@ def training_summary(result: Result, best: ModelFolder, text: str, gate_compares
 def publishing_summary(
     repo_url: str, published: CommitResult, parity: ParityFacts, verdict: Verdict, history: Sequence[HistoryEntry] = ()
 ) -> str:
-    """A publish; `history` lists all publishes of the repo, including this one."""
+    """A publish; `history` lists all runs and publishes of the repo, including this one."""
     if not published.deployed:
         return f"## Nothing to publish: [{repo_url}]({repo_url}) already contains this model\n"
     rows = [(code(change.path), f"{change.size:,}") for change in published.changes]
@@ -81,7 +118,7 @@ def publishing_summary(
         f"{_published_and_now(verdict.compared)}"
         f"Commit {code(published.commit)}. Checked before upload with stock transformers: {parity_text(parity)}.\n\n"
         f"{table(('file', 'bytes'), rows)}\n\n"
-        f"{_history(history)}"
+        f"{_history([entry for entry in history if entry.is_publish])}"
         f"Load the model with `AutoModelForCausalLM.from_pretrained`, or continue training it with `mode: cycle`.\n"
     )
 
@@ -142,6 +179,10 @@ def _of_planned(result: Result) -> str:
     """How much of the plan a time limit cut off."""
     done = result.latest.step - result.start_step
     return f" It took {done:,} of {result.planned_steps:,} planned steps." if 0 < done < result.planned_steps else ""
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
 
 
 def _speed(result: Result) -> str:

@@ -65,7 +65,7 @@ def test_a_card_written_by_the_user_is_kept(echoself: Cli, trained: dict[str, st
         assert hub.api.file_exists("me/model", "model.safetensors")
 
 
-@pytest.mark.parametrize(("more", "code"), [("", 5), ("--gate-fails-job false", 0)])
+@pytest.mark.parametrize(("more", "code"), [("", 0), ("--gate-fails-job true", 5)])
 def test_a_model_that_the_gate_refuses_is_not_published(
     echoself: Cli, trained: dict[str, str], tmp_path: Path, more: str, code: int
 ) -> None:
@@ -73,7 +73,7 @@ def test_a_model_that_the_gate_refuses_is_not_published(
     assert (outputs["gate_result"], outputs["deployed"], outputs["commit_sha"]) == ("refused", "false", "")
     assert "did not pass the gate" in (tmp_path / "summary.md").read_text()
     with open_hub("hub", None) as hub:
-        assert not hub.api.repo_exists("me/model")
+        assert not hub.api.file_exists("me/model", "model.safetensors")
 
 
 def test_a_model_that_passes_the_gate_is_published(echoself: Cli, trained: dict[str, str]) -> None:

@@ -101,7 +101,7 @@ def test_a_pull_request_has_the_report_and_does_not_change_main_or_the_training_
 
 def test_a_model_that_the_gate_refuses_is_not_proposed(echoself: Cli, trained: dict[str, str]) -> None:
     echoself(DEPLOY)
-    assert echoself(DEPLOY, "--create-pr --gate max_val_loss=0.1", code=5)["pr_url"] == ""
+    assert echoself(DEPLOY, "--create-pr --gate max_val_loss=0.1")["pr_url"] == ""
 
 
 def test_the_loser_of_a_race_is_compared_with_the_winner(echoself: Cli, begun: Cli, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,11 +117,11 @@ def test_the_loser_of_a_race_is_compared_with_the_winner(echoself: Cli, begun: C
         stale = look_up(hub, "me/model", "main")
     winner = echoself(DEPLOY, "--output-dir winner")
     for seen in (nothing, stale):
-        assert late("worse", seen)["gate_result"] == "refused"
+        assert late("worse", seen).outputs["gate_result"] == "refused"
         assert "comparing with its model" in capsys.readouterr().out
     with pytest.raises(MovedOnError):
         late("worse", stale, gate="none")
-    assert late("better", stale)["deployed"] == "true"
+    assert late("better", stale).outputs["deployed"] == "true"
     facts = best_of("better").metadata
     assert facts
     assert facts.compared
@@ -135,7 +135,7 @@ def best_of(folder: str) -> ModelFolder:
     return found
 
 
-def late(folder: str, seen: Remote, gate: str = "improved") -> dict[str, str]:
+def late(folder: str, seen: Remote, gate: str = "improved") -> Publication:
     """Deploy on top of what the Hub had when it was listed, as the second of two jobs does."""
     inputs = DeployInputs(mode="deploy", repo_id="me/model", output_dir=Path(folder), gate=gate)
     with open_hub("hub", None) as hub:

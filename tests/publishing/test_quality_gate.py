@@ -37,11 +37,11 @@ def test_a_worse_model_is_not_published_and_a_better_one_is_with_its_figures(ech
         card = Path(hub.api.hf_hub_download("me/model", "README.md")).read_text()
     assert "paired bootstrap over" in card
     before = commits()
-    third = echoself(f"deploy {HUB}", "--output-dir worse", code=5)
+    third = echoself(f"deploy {HUB} --gate-fails-job true", "--output-dir worse", code=5)
     assert (third["gate_result"], third["deployed"]) == ("refused", "false")
     assert "not significantly better than the published model" in (tmp_path / "summary.md").read_text()
-    assert echoself(f"deploy {HUB} --gate-fails-job false", "--output-dir worse")["deployed"] == "false"
-    assert echoself(f"deploy {HUB} --gate not_worse=0.01", "--output-dir worse", code=5)["deployed"] == "false"
+    assert echoself(f"deploy {HUB}", "--output-dir worse")["deployed"] == "false"
+    assert echoself(f"deploy {HUB} --gate not_worse=0.01", "--output-dir worse")["deployed"] == "false"
     assert commits() == before
     assert echoself(f"deploy {HUB} --gate none", "--output-dir worse")["deployed"] == "true"
 
@@ -64,7 +64,7 @@ def test_the_gate_uses_the_held_out_text_of_the_checkpoint_or_else_of_data(
     for folder in Path("better").glob("checkpoint-*"):
         (folder / "held_out.safetensors").unlink()
     shutil.move("docs", "elsewhere")
-    refused = echoself(f"deploy {HUB} --data nothing/*.md", "--output-dir better", code=5)
+    refused = echoself(f"deploy {HUB} --data nothing/*.md", "--output-dir better")
     assert refused["gate_result"] == "refused"
     assert "there is no held-out text to compare on" in capsys.readouterr().out
     assert echoself(f"deploy {HUB} --data elsewhere/*.md", "--output-dir better")["deployed"] == "true"
@@ -81,4 +81,4 @@ def test_a_model_with_another_tokenizer_is_compared_in_bits_per_byte(
     echoself(f"deploy {HUB}", "--output-dir bpe")
     assert echoself(f"deploy {HUB}", "--output-dir bytes")["gate_result"] == "passed"
     assert "bits per byte" in capsys.readouterr().out
-    echoself(f"deploy {HUB}", "--output-dir bpe", code=5)
+    echoself(f"deploy {HUB}", "--output-dir bpe")

@@ -120,13 +120,13 @@ def test_a_better_model_passes_and_its_comment_is_updated_after_a_new_commit(com
 
     operations = [CommitOperationAdd("model.safetensors", (Path(better["model_dir"]) / "model.safetensors").read_bytes()[:-1])]
     community.commit(community.owner, operations, revision="refs/pr/1")
-    assert community.check(code=5)["gate_result"] == "refused"
+    assert community.check("--gate-fails-job true", code=5)["gate_result"] == "refused"
     (changed,) = community.comments(number)
     assert changed.id == message.id
     assert changed.edited
     assert " refused -->" in changed.content
     community.check()  # the job fails once for a refusal, not every night
-    one = community.check("--pull-requests 1 --gate-fails-job false")  # one that is named is checked again
+    one = community.check("--pull-requests 1")  # one that is named is checked again
     assert (one["gate_result"], one["pr_url"]) == ("refused", f"{community.server.url}/{REPO}/discussions/1")
     assert len(community.comments(number)) == 1
 
@@ -140,10 +140,10 @@ def test_a_worse_and_an_identical_model_are_refused_regardless_of_the_losses_in_
     files["training_metadata.json"] = json.dumps(facts | {"val_loss": 0.01, "best_val_loss": 0.01}).encode()
     number = community.propose(files)
     community.propose({"README.md": b"# Only words\n"})
-    outputs = community.check("--gate-fails-job false")
+    outputs = community.check()
     assert json.loads(outputs["pull_requests"]) == {"1": "refused", "2": "refused"}
     assert "not significantly better than the published model" in community.comments(number)[0].content
-    by_loss = community.check(f"--pull-requests {number} --gate max_val_loss=1", code=5)
+    by_loss = community.check(f"--pull-requests {number} --gate max_val_loss=1 --gate-fails-job true", code=5)
     assert by_loss["gate_result"] == "refused"
     assert community.check("--pull-requests 2 --gate not_worse=0.001")["gate_result"] == "passed"
     assert community.check("--pull-requests 2 --gate none")["gate_result"] == "passed"
@@ -153,7 +153,7 @@ def test_a_forged_review_comment_of_another_account_is_ignored(community: Commun
     number = community.propose({"README.md": b"# Words\n"})
     head = community.owner.model_info(REPO, revision="refs/pr/1").sha
     community.guest.comment_discussion(REPO, number, f"<!-- echoself-action: {head} passed -->\n**Passed**")
-    assert json.loads(community.check(code=5)["pull_requests"]) == {"1": "refused"}
+    assert json.loads(community.check("--gate-fails-job true", code=5)["pull_requests"]) == {"1": "refused"}
     assert len(community.comments(number)) == 1
 
 
@@ -244,7 +244,7 @@ def test_hostile_pull_requests_are_refused_with_a_reason_and_do_not_stop_the_oth
     numbers = {community.propose(make(published)): (name, reason) for name, (make, reason) in HOSTILE.items()}
     last = community.propose(model(community.better()))
     capfd.readouterr()
-    outputs = community.check("--gate-fails-job false")
+    outputs = community.check()
     results = json.loads(outputs["pull_requests"])
     assert results == {str(number): "refused" for number in numbers} | {str(last): "passed"}
     for number, (name, reason) in numbers.items():
@@ -293,7 +293,7 @@ def test_files_that_differ_from_the_listing_of_the_hub_are_refused(community: Co
         git("add", "-f", name)
         git("commit", "-qm", "odd")
         git("push", "-q", "origin", f"HEAD:refs/pr/{number}")
-    outputs = community.check("--gate-fails-job false")
+    outputs = community.check()
     assert set(json.loads(outputs["pull_requests"]).values()) == {"refused"}
     for number, reason in zip(
         numbers,
@@ -309,7 +309,7 @@ def test_a_tokenizer_that_does_not_round_trip_is_refused(community: Community, e
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["normalizer"] = {"type": "Replace", "pattern": {"Regex": "[^a]"}, "content": "a"}
     number = community.propose({"tokenizer.json": json.dumps(tokenizer).encode()})
-    community.check(code=5)
+    community.check("--gate-fails-job true", code=5)
     assert re.search(r"tokenizer.json does not round-trip \d+ of \d+ held-out texts", community.comments(number)[0].content)
 
 
@@ -318,7 +318,7 @@ def test_a_model_with_another_provenance_is_refused(community: Community) -> Non
     files = model(community.better())
     operations = [CommitOperationAdd(name, content) for name, content in files.items()]
     made = community.commit(community.guest, operations, create_pr=True)
-    community.check(code=5)
+    community.check("--gate-fails-job true", code=5)
     assert "does not match its provenance.json" in community.comments(made.pr_num)[0].content
 
 
@@ -326,7 +326,7 @@ def test_a_check_that_times_out_is_refused_and_the_next_one_runs(community: Comm
     for words in (b"# One\n", b"# Two\n"):
         community.propose({"README.md": words})
     monkeypatch.setattr(review, "_TIMEOUT_MINUTES", 0.001)
-    assert json.loads(community.check(code=5)["pull_requests"]) == {"1": "refused", "2": "refused"}
+    assert json.loads(community.check("--gate-fails-job true", code=5)["pull_requests"]) == {"1": "refused", "2": "refused"}
     assert "the worker process took more than 0.001 minutes" in community.comments(2)[0].content
 
 
@@ -336,7 +336,7 @@ def test_a_pull_request_on_an_outdated_main_is_refused(community: Community) -> 
     better = Path(community.better()["model_dir"])
     shutil.rmtree("published")
     community._echoself(f"deploy --hub {community.server.url} --repo-id {REPO} --checkpoint {better}")
-    community.check(code=5)
+    community.check("--gate-fails-job true", code=5)
     assert "the model on main has changed since it was opened" in community.comments(number)[0].content
     assert "tokenizer.json is missing" in community.comments(deleted.pr_num)[0].content
 

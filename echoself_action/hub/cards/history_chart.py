@@ -23,8 +23,8 @@ _INK, _LINE, _GRID = "#1f2328", "#0969da", "#d0d7de"
 def history_files(history: History, facts: Metadata | None) -> dict[str, bytes]:
     """The files of the history, published with the model that `facts` describe."""
     files = {HISTORY_FILE: history.content}
-    if has_trend(history.entries):
-        files[CHART_FILE] = trend_image(history.entries)
+    if has_trend(history.publishes):
+        files[CHART_FILE] = trend_image(history.publishes)
     if facts:
         files[f"runs/{facts.run_id[:8]}/events.out.tfevents.{_began(history, facts)}.echoself"] = event_file(history, facts)
     return files
@@ -67,7 +67,7 @@ def event_file(history: History, facts: Metadata) -> bytes:
     """
     tensorboard = libraries.tensorboardX
     Event, Summary = tensorboard.proto.event_pb2.Event, tensorboard.proto.summary_pb2.Summary  # noqa: N806
-    publishes = [publish for publish in history.entries if publish.run_id == facts.run_id]
+    publishes = [publish for publish in history.publishes if publish.run_id == facts.run_id]
 
     def known_at(step: int) -> float:
         known = (publish.published_at.timestamp() for publish in publishes if publish.step >= step)
@@ -119,5 +119,5 @@ def perplexity(loss: float | None) -> float | None:
 
 def _began(history: History, facts: Metadata) -> int:
     """Time of the first publish of the run, as a Unix timestamp. It is part of the file name, so it must not change."""
-    times = [publish.published_at for publish in history.entries if publish.run_id == facts.run_id]
+    times = [publish.published_at for publish in history.publishes if publish.run_id == facts.run_id]
     return int(times[0].timestamp()) if times else 0
