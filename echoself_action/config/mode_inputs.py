@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import model_validator
 
 from ..training.auto_preset import Shape, run_settings
+from ..training.fine_tuning import fine_tuning_rate, fine_tuning_steps
 from ..training.optim.optimizers import OPTIMIZERS, OptimizerName
 from ..training.settings import PRESETS, TrainingSettings
 from .input_types import Candidates, PathText, PullRequests, RepoId
@@ -25,7 +26,8 @@ class TrainInputs(Inputs):
         given = {name: value for name in TrainingSettings.model_fields if (value := getattr(self, name)) is not None}
         defaults = self._defaults(optimizer, model)
         if fine_tunes:
-            defaults["learning_rate"] = OPTIMIZERS[optimizer].fine_tuning_rate
+            defaults |= fine_tuning_rate(model, optimizer)
+            defaults |= fine_tuning_steps(model, self.max_iters) if self.preset == "auto" else {}
         return TrainingSettings(**defaults | given | {"optimizer": optimizer})
 
     def _defaults(self, optimizer: OptimizerName, model: Shape) -> dict[str, Any]:

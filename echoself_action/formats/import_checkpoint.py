@@ -6,7 +6,7 @@ the file.
 
 import platform
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
@@ -71,18 +71,24 @@ def import_model(source: ImportedModel, output_dir: Path, tokenizer: str | None,
 
 
 def import_pretrained(
-    source: ImportedModel, output_dir: Path, tokenizer: str | None, facts: PretrainedFacts, note: Callable[[str], None]
+    source: ImportedModel,
+    output_dir: Path,
+    tokenizer: str | None,
+    facts: PretrainedFacts,
+    settings: Mapping[str, Any],
+    note: Callable[[str], None],
 ) -> ModelFolder:
     """Import the model alone as `checkpoint-0` in `output_dir`: step 0 of a new run, without the history of its training.
 
-    `facts` are recorded, with the remarks of the import. `tokenizer` is as in `import_checkpoint`, and raises alike.
+    `settings` are those of its training that the run continues with. `facts` are recorded, with the remarks of the import.
+    `tokenizer` is as in `import_checkpoint`, and raises alike.
     """
     vocabulary = _vocabulary(source.origin.path, source, tokenizer, note)
     final = output_dir / "checkpoint-0"
     if final.exists():
         note(f"set aside {final}: {set_aside(final)}")
     remarks = [*facts.remarks, *source.remarks]
-    model = replace(source, moments={}, spare={}, step=0, train_loss=None, best_val_loss=None, settings={})
+    model = replace(source, moments={}, spare={}, step=0, train_loss=None, best_val_loss=None, settings=settings)
     return _written(model, vocabulary, final, note, facts.model_copy(update={"remarks": remarks}))
 
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..checkpoint.arrays import Array, as_array, type_name
 from ..checkpoint.gpt2_config import HEAD, POSITIONS, TOKENS, read_config, shapes
+from ..checkpoint.metadata import METADATA_FILE
 from ..checkpoint.model_folder import CONFIG_FILE, PICKLE_FILE, TOKENIZER_FILES, WEIGHTS_FILE
 from ..corpus.vocab_merges import VOCABULARY_FILES
 from ..errors import CheckpointError
@@ -52,7 +53,7 @@ class _Weights:
 def files_to_read(names: Collection[str]) -> list[str]:
     """Of the files of a repo, those that `read_pretrained_config`, `read_folder` and the tokenizer need."""
     first = next((name for name in _WEIGHTS if name in names), None)
-    wanted = [CONFIG_FILE, *TOKENIZER_FILES, *VOCABULARY_FILES]
+    wanted = [CONFIG_FILE, *TOKENIZER_FILES, *VOCABULARY_FILES, METADATA_FILE]
     if first:
         wanted.append(first)
         if first.endswith(_INDEX):

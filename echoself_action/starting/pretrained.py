@@ -9,11 +9,12 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoint.architectures import architecture_of
 from ..checkpoint.atomic import TEMPORARY_PREFIX
-from ..checkpoint.metadata import PretrainedFacts
+from ..checkpoint.metadata import PretrainedFacts, read_metadata
 from ..checkpoint.model_folder import CONFIG_FILE, ModelFolder
 from ..checkpoint.select import best
 from ..config.input_types import REVISION
@@ -29,6 +30,7 @@ from ..hub.repo_id import REPO
 from ..model import ModelConfig
 from ..model.config import GPT2Config
 from ..report.log import note, part
+from ..training.fine_tuning import DROPOUT
 
 _ON_THE_HUB = re.compile(f"({REPO})(?:@({REVISION}))?")
 _FORMS = "Give a model on the Hub as owner/name or owner/name@revision, a folder, or a `.pt` file."
@@ -81,10 +83,15 @@ def _initial(inputs: Inputs, given: str) -> ModelFolder:
         if inputs.block_size and inputs.block_size < facts.block_size:
             source = cropped(source, inputs.block_size)
             remarks.append(f"its context was cropped from {facts.block_size} to the first {inputs.block_size} positions")
+        if inputs.dropout is None and source.config.dropout != DROPOUT:
+            note(f"dropout: {DROPOUT:g} instead of its {source.config.dropout:g}, for speed; set dropout to change that")
+            source = replace(source, config=source.config.with_dropout(DROPOUT))
         facts = facts.model_copy(update={"remarks": remarks})
         for remark in remarks:
             note(remark)
-        folder = import_pretrained(source, inputs.output_dir, _tokenizer(inputs, source), facts, note)
+        known = read_metadata(source.origin.path.parent)  # of this program's own models only
+        settings = {"optimizer": known.settings["optimizer"]} if known and "optimizer" in known.settings else {}
+        folder = import_pretrained(source, inputs.output_dir, _tokenizer(inputs, source), facts, settings, note)
     note(f"start: {facts} (init_from), step 0 of a new run, because there is no checkpoint to resume from")
     return folder
 

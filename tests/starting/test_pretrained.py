@@ -15,11 +15,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from echoself_action.checkpoint.metadata import Metadata, read_metadata
 from echoself_action.checkpoint.model_folder import read_model_folder
 from echoself_action.checkpoint.weights import load_model
+from echoself_action.config.mode_inputs import TrainInputs
 from echoself_action.corpus.tokenizer import load_tokenizer, make_tokenizer
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.import_checkpoint import read_checkpoint_file
 from echoself_action.formats.transformers_folder import cropped, read_folder, read_pretrained_config
 from echoself_action.hub.client import open_hub
+from echoself_action.model.config import GPT2Config as GPT2Shape
 
 from ..conftest import SCENES, Cli
 from ..formats.foreign_files import nanogpt_checkpoint, save
@@ -411,6 +413,28 @@ def test_the_next_night_resumes_the_training_state_with_the_rate_of_the_first(
         card = Path(hub.api.hf_hub_download("me/mine", "README.md")).read_text()
     assert "Started from" in card
     assert "them/tiny" in card
+
+
+def test_a_models_own_optimizer_is_kept_and_adamw_is_for_those_of_other_programs(
+    echoself: Cli, workspace: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GPT-2 was trained with AdamW; the rates are lower than those of random weights."""
+    foreign = facts_of(echoself(TRAIN, f"--init-from {tiny} --output-dir one")).settings
+    assert "dropout: 0 instead of its 0.1, for speed; set dropout to change that" in capsys.readouterr().out
+    sizes = "--tokenizer bytes --n-layer 1 --n-head 2 --n-embd 64 --block-size 16"
+    fresh = facts_of(own := echoself(TRAIN, sizes, "--output-dir two")).settings
+    continued = facts_of(echoself(TRAIN, f"--init-from {own['model_dir']} --output-dir three")).settings
+    assert (foreign["optimizer"], fresh["optimizer"], continued["optimizer"]) == ("adamw", "muon", "muon")
+    assert foreign["learning_rate"] < continued["learning_rate"] < fresh["learning_rate"] / 2
+
+
+@pytest.mark.parametrize(("block_size", "sequences"), [(1024, 2), (256, 8), (4096, 1)])
+def test_a_step_of_fine_tuning_is_short_on_a_cpu(block_size: int, sequences: int) -> None:
+    gpt2 = GPT2Shape(50257, block_size, 12, 12, 768)
+    auto, ci = TrainInputs(mode="train"), TrainInputs(mode="train", preset="ci")
+    settings = auto.training_settings("adamw", gpt2, fine_tunes=True)
+    assert (settings.batch_size, settings.warmup, settings.learning_rate) == (sequences, 10, 9.8e-5)
+    assert ci.training_settings("adamw", gpt2, fine_tunes=True).batch_size == 8
 
 
 def test_resume_never_starts_over_from_init_from(echoself: Cli, workspace: Path, tiny: Path) -> None:

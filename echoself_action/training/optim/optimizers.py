@@ -14,7 +14,7 @@ OptimizerName = Literal["muon", "adamw"]
 @dataclass(frozen=True)
 class OptimizerRecord:
     """`learning_rates` are the default peak rates by preset, about proportional to the inverse square root of the width.
-    `fine_tuning_rate` is the default peak rate of a model that was initialised from a pretrained one (`init_from`).
+    `fine_tuning_rate` is the default peak rate, at a width of 256, of a model that was initialised from a pretrained one.
 
     `block_matrices_only`: the optimizer updates the matrices inside the blocks, and AdamW all other parameters.
     """
@@ -26,5 +26,5 @@ class OptimizerRecord:
 
 OPTIMIZERS: Mapping[OptimizerName, OptimizerRecord] = {
     "muon": OptimizerRecord({"ci": 1e-2, "scheduled": 8e-3, "full": 6e-3}, 2e-3, block_matrices_only=True),
-    "adamw": OptimizerRecord({"ci": 1e-3, "scheduled": 8e-4, "full": 6e-4}, 2e-4),
+    "adamw": OptimizerRecord({"ci": 1e-3, "scheduled": 8e-4, "full": 6e-4}, 1.7e-4),
 }
