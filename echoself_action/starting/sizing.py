@@ -10,7 +10,6 @@ from ..training.auto_preset import MINUTES, RUNS, Corpus, Sizes, choose_sizes
 from ..training.machine_speed import flops_per_second
 
 _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "dropout")
-_DROPOUT = 0.1  # of the measured model, because most models that auto chooses have some
 _BYTES_PER_TOKEN = 4  # where the text of token ids is unknown
 
 
@@ -40,15 +39,14 @@ def _chosen(inputs: TrainInputs, tokens: Tokens) -> Sizes:
     minutes = inputs.max_minutes or MINUTES
     small = GPT2Config(corpus.vocab_size, 128, 4, 4, 256)
     optimizer = inputs.optimizer or architecture.default_optimizer
-    dropout = _DROPOUT if inputs.dropout is None else inputs.dropout
-    flops = flops_per_second(architecture, inputs.training_settings(optimizer, small), dropout)
+    flops = flops_per_second(architecture, inputs.training_settings(optimizer, small), inputs.dropout or 0.0)
     sizes = choose_sizes(corpus, minutes, flops, given, architecture.n_embd_multiple)
     config = GPT2Config(corpus.vocab_size, sizes.block_size, sizes.n_layer, sizes.n_head, sizes.n_embd)
     rate = flops / config.flops_per_token()
     epochs = rate * 60 * minutes / corpus.train_tokens
     note(
-        f"auto: {sizes.n_layer} layers, width {sizes.n_embd}, {tokens.tokenizer.name}, block {sizes.block_size}, dropout "
-        f"{sizes.dropout:g}, because of {_size(corpus.text_bytes)} of text, {minutes:g} minutes and about {rate:,.0f} tokens/s "
+        f"auto: {sizes.n_layer} layers, width {sizes.n_embd}, {tokens.tokenizer.name}, block {sizes.block_size}, "
+        f"because of {_size(corpus.text_bytes)} of text, {minutes:g} minutes and about {rate:,.0f} tokens/s "
         f"on this machine: {epochs:.2g} epochs a run; sized for {RUNS} runs"
     )
     return sizes

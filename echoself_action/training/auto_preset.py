@@ -17,7 +17,7 @@ RUNS = 10  # a model is sized for so many runs, because a schedule repeats them
 
 # (bytes of training text, entries of the tokenizer that is trained on it): the last row with at most that much text applies.
 _VOCABULARIES = (
-    (0, 512), (60_000, 1024), (3_000_000, 4096), (20_000_000, 8192), (200_000_000, 16384), (2_000_000_000, 32768),
+    (0, 1024), (60_000, 4096), (20_000_000, 8192), (200_000_000, 16384), (2_000_000_000, 32768),
 )  # fmt: skip
 LARGE_CORPUS = _VOCABULARIES[-1][0]  # no larger corpus gets a larger vocabulary
 # (layers, width, least bytes of training text, least tokens over all runs for each parameter in the blocks). The largest model
@@ -29,12 +29,10 @@ _MODELS = (
 )  # fmt: skip
 _BLOCKS = ((0, 128), (1_000_000, 256), (40_000_000, 512), (400_000_000, 1024))  # (bytes of training text, block size)
 _TOKENS_PER_STEP = ((0, 2048), (20_000_000, 8192), (40_000_000, 16384), (80_000_000, 32768))  # by parameters in the blocks
-# (epochs over all runs, dropout): in less than 400 kB of text strong dropout pays earlier.
-_DROPOUTS = ((0, 0.0), (3, 0.1), (25, 0.2))
-_DROPOUTS_OF_LITTLE_TEXT = ((0, 0.1), (8, 0.2))
-_LITTLE_TEXT = 400_000
+# Noise of the input by parameters in the blocks; instead of dropout, which costs speed.
+_INPUT_NOISE = ((0, 0.2), (2_000_000, 0.1), (20_000_000, 0.0))
 _RATES: Mapping[OptimizerName, float] = {"muon": 1e-2, "adamw": 1e-3}  # at a width of 256; ~ 1 / sqrt(width)
-_WEIGHT_DECAY, _INPUT_NOISE, _DECAY, _WARMUP = 0.1, 0.0, 0.3, 20
+_WEIGHT_DECAY, _DECAY, _WARMUP = 0.3, 0.3, 20
 _SMALLEST_BLOCK = 8
 
 
@@ -97,11 +95,7 @@ def choose_sizes(
     )
     config = GPT2Config(corpus.vocab_size, block, layers, heads, width)
     tokens = flops / config.flops_per_token()
-    dropout = given.get("dropout")
-    if dropout is None:
-        rates = _DROPOUTS_OF_LITTLE_TEXT if corpus.text_bytes < _LITTLE_TEXT else _DROPOUTS
-        dropout = _row(rates, tokens / corpus.train_tokens)
-    return Sizes(layers, heads, width, block, dropout, max(1, round(tokens / (_sequences(config) * block))))
+    return Sizes(layers, heads, width, block, given.get("dropout", 0.0), max(1, round(tokens / (_sequences(config) * block))))
 
 
 def run_settings(shape: Shape, optimizer: OptimizerName, max_iters: int | None) -> dict[str, Any]:
@@ -111,7 +105,7 @@ def run_settings(shape: Shape, optimizer: OptimizerName, max_iters: int | None) 
         "gradient_accumulation": 1,
         "learning_rate": float(f"{_RATES[optimizer] * math.sqrt(256 / shape.n_embd):.1e}"),
         "weight_decay": _WEIGHT_DECAY,
-        "input_noise": _INPUT_NOISE,
+        "input_noise": _row(_INPUT_NOISE, _parameters(shape.n_layer, shape.n_embd)),
         "decay": _DECAY,
         "warmup": _WARMUP if max_iters is None else min(_WARMUP, max_iters // 20),
     }

@@ -95,8 +95,8 @@ def test_the_tokenizer_of_a_new_model_fits_the_corpus(echoself: Cli, workspace: 
     facts = newest().metadata
     assert facts
     assert facts.tokenizer
-    assert facts.tokenizer.name == "bpe:1024"
-    assert read_model_folder(newest().path).config.vocab_size == 1024
+    assert facts.tokenizer.name == "bpe:4096"
+    assert read_model_folder(newest().path).config.vocab_size == 4096
 
 
 def test_two_kilobytes_of_text_are_enough(echoself: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

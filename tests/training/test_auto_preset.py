@@ -51,9 +51,15 @@ def test_sizes_are_those_of_a_valid_model(multiple: int) -> None:
         assert sizes.steps >= 1
 
 
-def test_a_corpus_that_is_seen_many_times_gets_dropout() -> None:
-    assert choose(30_000, 8, 2.0**39).dropout > 0
-    assert choose(10**9, 8, 2.0**39).dropout == 0
+def test_models_of_little_text_get_input_noise_rather_than_dropout_which_costs_speed() -> None:
+    noises = []
+    for text_bytes in BYTES:
+        sizes = choose(text_bytes, 330, 2.0**44)
+        assert sizes.dropout == 0
+        config = GPT2Config(1024, sizes.block_size, sizes.n_layer, sizes.n_head, sizes.n_embd)
+        noises.append(run_settings(config, "muon", None)["input_noise"])
+    assert noises == sorted(noises, reverse=True)
+    assert noises[0] > 0 == noises[-1]
 
 
 def test_a_short_time_on_a_slow_machine_gives_a_smaller_model_than_the_corpus_allows() -> None:
