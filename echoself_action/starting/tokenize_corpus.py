@@ -13,6 +13,7 @@ from ..config.inputs import Inputs
 from ..corpus.globs import find_files
 from ..corpus.leaks import COMMON
 from ..corpus.readers import read_documents
+from ..corpus.split import is_validation
 from ..corpus.token_cache import corpus_digest, prepare_tokens
 from ..corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer, train_tokenizer
 from ..corpus.tokens import Tokens, require_block
@@ -79,13 +80,13 @@ def corpus_files(inputs: Inputs) -> list[Path]:
 
 def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> Tokenizer:
     if start is None:
-        texts = _texts(inputs, files)
+        texts = _training_texts(inputs, files)
         if inputs.tokenizer is None and not any(path.suffix == ".bin" for path in files):
-            return _fitting(files, texts)
+            return _fitting(files, texts, inputs.val_fraction)
         spec = inputs.tokenizer or "gpt2"  # nanoGPT's token files are GPT-2's unless stated otherwise
         if spec.startswith("bpe:"):
-            return _trained_or_cached(spec, files, lambda: make_tokenizer(spec, texts))
-        return make_tokenizer(spec, texts)
+            return _trained_or_cached(spec, files, inputs.val_fraction, lambda: make_tokenizer(spec, texts))
+        return make_tokenizer(spec, _texts(inputs, files))
     tokenizer = load_tokenizer(start.path)
     wanted = inputs.tokenizer or tokenizer.name
     # `bpe:<size>` means the tokenizer that was trained for this model: one of the same size from a grown corpus differs
@@ -100,20 +101,20 @@ def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> 
     return tokenizer
 
 
-def _fitting(files: list[Path], texts: Callable[[], Iterator[str]]) -> Tokenizer:
-    """A tokenizer trained on `files`, with a number of entries that fits the size of their text."""
+def _fitting(files: list[Path], texts: Callable[[], Iterator[str]], val_fraction: float) -> Tokenizer:
+    """A tokenizer trained on the `texts` of `files`, with a number of entries that fits the size of their text."""
     text_bytes = 0
     for text in texts():
         text_bytes += len(text.encode())
         if text_bytes >= LARGE_CORPUS:
             break
     size = vocabulary_size(text_bytes)
-    return _trained_or_cached(f"at most bpe:{size}", files, lambda: train_tokenizer(size, texts))
+    return _trained_or_cached(f"at most bpe:{size}", files, val_fraction, lambda: train_tokenizer(size, texts))
 
 
-def _trained_or_cached(spec: str, files: list[Path], train: Callable[[], Tokenizer]) -> Tokenizer:
+def _trained_or_cached(spec: str, files: list[Path], val_fraction: float, train: Callable[[], Tokenizer]) -> Tokenizer:
     """The tokenizer that `train` makes from `files`, from the cache if that did so for `spec` and the same content before."""
-    digest = corpus_digest(files, f"{spec} by tokenizers {tokenizers.__version__}", 0)
+    digest = corpus_digest(files, f"{spec} by tokenizers {tokenizers.__version__}", val_fraction)
     folder = TOKEN_CACHE / f"tokenizer-{digest[:16]}"
     try:
         tokenizer = load_tokenizer(folder)
@@ -123,6 +124,11 @@ def _trained_or_cached(spec: str, files: list[Path], train: Callable[[], Tokeniz
         with suppress(OSError), new_folder(folder) as written:  # another process was first, or the disk is full
             tokenizer.save(written)
     return tokenizer
+
+
+def _training_texts(inputs: Inputs, files: list[Path]) -> Callable[[], Iterator[str]]:
+    """The texts to train a tokenizer on: without held-out ones, whose words its entries would know."""
+    return lambda: (text for text in _texts(inputs, files)() if not is_validation(text, inputs.val_fraction))
 
 
 def _texts(inputs: Inputs, files: list[Path]) -> Callable[[], Iterator[str]]:

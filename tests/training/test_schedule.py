@@ -21,6 +21,14 @@ def test_decay_phase_falls_linearly_to_zero() -> None:
     assert [schedule.decays_from(step) for step in (100, 180, 181, 200)] == [None, None, 180, 180]
 
 
+def test_a_decay_phase_that_starts_in_the_warmup_decays_from_the_rate_that_was_reached() -> None:
+    schedule = wsd_schedule(0, 100, 1.0).with_decay(30, 40)
+    rates = [schedule.learning_rate(step) for step in range(41)]
+    assert rates[:31] == sorted(rates[:31])
+    assert rates[30:] == sorted(rates[30:], reverse=True)
+    assert (rates[35], rates[40]) == (pytest.approx(rates[30] / 2), 0)
+
+
 def test_decay_phase_that_has_begun_or_ends_with_this_run_is_kept() -> None:
     schedule = plan_decay(wsd_schedule(0, 0, 1.0), 0, 100, 0.2)
     assert plan_decay(schedule, 50, 50, 0.2) == schedule

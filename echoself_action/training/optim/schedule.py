@@ -29,13 +29,16 @@ class Schedule:
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of the update from `step` to `step + 1`."""
-        done = step - self.start
-        if done < self.warmup:
-            return self.peak * (done + 1) / (self.warmup + 1)
         progress = min(1.0, max(0.0, (step - self.decay_start) / max(1, self.end - self.decay_start)))
-        if self.shape == "linear":
-            return self.peak * (1 - progress)
+        if self.shape == "linear":  # a run may be too short for its warmup: it decays from the rate that it has reached
+            return self._warmed_up(min(step, self.decay_start)) * (1 - progress)
+        if step - self.start < self.warmup:
+            return self._warmed_up(step)
         return self.peak * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def _warmed_up(self, step: int) -> float:
+        done = step - self.start
+        return self.peak * (done + 1) / (self.warmup + 1) if done < self.warmup else self.peak
 
     def with_decay(self, step: int, end: int) -> "Schedule":
         """The same schedule with a decay phase from `step` to `end`."""
