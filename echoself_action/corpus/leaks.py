@@ -27,7 +27,7 @@ COMMON = 4  # copies: a text that was copied by mistake, or moved and kept, has 
 _GAP = re.compile(r"\n\s*\n")
 
 
-class Found(NamedTuple):
+class SharedText(NamedTuple):
     """A held-out paragraph in a text."""
 
     number: int  # in `paragraphs` of the text
@@ -49,10 +49,10 @@ class HeldOutParagraphs:
                 self._bytes[key] = self._bytes.get(key, 0) + len(paragraph.encode())
                 self._starts.add(_start(paragraph))
 
-    def find(self, text: str) -> list[Found]:
+    def find(self, text: str) -> list[SharedText]:
         """The paragraphs of `text` that are held out."""
         return [
-            Found(number, key, start)
+            SharedText(number, key, start)
             for number, paragraph in enumerate(_split(text))
             if len(paragraph) >= MIN_CHARACTERS
             and (start := _start(paragraph)) in self._starts
