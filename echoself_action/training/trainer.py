@@ -26,7 +26,7 @@ from .run import Run
 from .time_estimate import TimeEstimate
 from .train_step import Stepper
 
-_FITS_INTERVALS_AFTER = (3, 10, 30, 100)  # steps of a run
+_FITS_INTERVALS_AFTER = (3, 10, 30, 100, 300)  # steps of a run
 _EVALUATIONS_ABOVE = 2  # in a row before a run ends early: a single one may be noise
 _SAFETY_FACTOR = 1.5  # on the measured time of the last evaluation and save
 
@@ -78,7 +78,7 @@ class _Trainer:
         self.steps_summed = 0
         self.loss_meter, self.speed = LossMeter(settings.log_interval or 10), SpeedMeter(self.tokens_per_step)
         self.fastest_s = math.inf  # of a step
-        self.evaluating_s = self.longest_evaluation_s = 0.0
+        self.evaluating_s = self.longest_evaluation_s = self.latest_evaluation_s = 0.0
         self.saved_step = run.step if run.step else None
         self.start_val_loss: float | None = None
         self.best_before: Evaluation | None = None
@@ -169,8 +169,8 @@ class _Trainer:
     def _fit_intervals(self) -> None:
         """Choose the intervals that are not set, by how many steps this run is expected to take."""
         done, step_s = self.run.step - self.start_step, min(self.fastest_s, self.speed.seconds_per_step)
-        group = self.run.process_group
-        affordable, step_s, evaluation_s = map(group.min, (self._time_left() / step_s, step_s, self._evaluation_s()))
+        evaluation_s, group = self.latest_evaluation_s or self._evaluation_s(), self.run.process_group
+        affordable, step_s, evaluation_s = map(group.min, (self._time_left() / step_s, step_s, evaluation_s))
         steps = min(self.end_step - self.start_step, done + max(0.0, affordable))
         self.intervals = fitted(self.intervals, self.run.settings, steps, step_s, evaluation_s)
 
@@ -295,6 +295,7 @@ class _Trainer:
         total, count = process_group.sum(*self.held_out.sums(self.run.model, process_group.rank, process_group.world_size))
         took = time.monotonic() - began
         self.evaluating_s += took
+        self.latest_evaluation_s = took  # the first one takes longer
         self.longest_evaluation_s = max(self.longest_evaluation_s, took)
         return self._require_finite(total / count, "validation loss")
 
