@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--block-size", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--eval-tokens", type=int, default=4096, help="cost: of an evaluation")
     parser.add_argument("--tokenizer", default="gpt2", help="cost: gpt2, or bytes without GPT-2's vocabulary on this machine")
     given = parser.parse_args()
     if given.measure == "gain" and not given.base:
@@ -94,7 +95,7 @@ def cost(size: str, given: argparse.Namespace, work: Path, figures: Figures) -> 
     words = ["cycle", "--hub", str(work / "hub"), "--repo-id", "me/model", "--init-from", str(work / "pretrained")]
     words += ["--data", str(corpus if corpus.is_file() else corpus / EVERYTHING), "--output-dir", str(work / "out")]
     words += ["--max-iters", str(given.steps), "--block-size", str(given.block_size), "--max-minutes", "0"]
-    words += ["--batch-size", str(given.batch_size), "--gate", "none", "--eval-tokens", "4096"]
+    words += ["--batch-size", str(given.batch_size), "--gate", "none", "--eval-tokens", str(given.eval_tokens)]
     outputs = run(words, work / "log")
     seconds = {name.removeprefix("s of "): float(took) for name, took in outputs.items() if name.startswith("s of ")}
     print(f"\n{size}: {LAYERS[size]} layers, width {WIDTH}, context cropped to {given.block_size}")
@@ -136,6 +137,7 @@ def run(words: list[str], log: Path) -> dict[str, str]:
         assert process.stdout
         for line in process.stdout:
             kept.write(line)
+            kept.flush()
             if line.strip() in PARTS:
                 now = time.monotonic()
                 seconds[title], title, began = now - began, line.strip(), now

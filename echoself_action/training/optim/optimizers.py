@@ -25,6 +25,6 @@ class OptimizerRecord:
 
 
 OPTIMIZERS: Mapping[OptimizerName, OptimizerRecord] = {
-    "muon": OptimizerRecord({"ci": 1e-2, "scheduled": 8e-3, "full": 6e-3}, 2e-3, block_matrices_only=True),
+    "muon": OptimizerRecord({"ci": 1e-2, "scheduled": 8e-3, "full": 6e-3}, 5e-3, block_matrices_only=True),
     "adamw": OptimizerRecord({"ci": 1e-3, "scheduled": 8e-4, "full": 6e-4}, 1.7e-4),
 }
