@@ -199,8 +199,7 @@ class _Trainer:
             self.loss_sum += self.stepper.gradients()
         if not run.sharded:
             run.process_group.average_gradients(run.model.parameters())
-        for group in run.optimizer.param_groups:
-            group["lr"] = run.schedule.learning_rate(run.step)
+        run.optimizer.set_learning_rate(run.schedule.learning_rate(run.step))
         self.norm_sum += self.stepper.update()
         run.optimizer.zero_grad()
         run.step += 1

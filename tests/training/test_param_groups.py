@@ -45,6 +45,19 @@ def test_muon_weight_decay_applies_to_block_matrices_only(small_config: GPT2Conf
         assert optimizer.moments_of(parameter) == (("momentum",) if inside else ("exp_avg", "exp_avg_sq")), name
 
 
+def test_beside_muon_embeddings_and_vectors_learn_at_a_lower_rate(small_config: GPT2Config) -> None:
+    model = GPT2(small_config)
+    factors: dict[OptimizerName, float] = {"muon": 0.3, "adamw": 1.0}
+    for name, factor in factors.items():
+        optimizer = make_optimizer(model, name, 1.0, 0.1)
+        for rate in (1.0, 0.5):
+            rates = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+            for parameter_name, parameter in model.named_parameters():
+                inside = ".h." in parameter_name and parameter.dim() == 2
+                assert rates[parameter] == pytest.approx(rate * (1 if inside else factor)), parameter_name
+            optimizer.set_learning_rate(0.5)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizer_in_two_parts_takes_the_same_steps_as_in_one(small_config: GPT2Config, name: OptimizerName) -> None:
     whole, one = stepped(small_config, 2, name)

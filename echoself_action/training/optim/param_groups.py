@@ -18,6 +18,7 @@ from .muon import Muon
 from .optimizers import OPTIMIZERS, OptimizerName
 
 CLASSES: Mapping[OptimizerName, type[EagerOptimizer]] = {"muon": Muon, "adamw": AdamW}
+_BESIDE_MUON = 0.3  # AdamW's learning rate as a fraction of Muon's: embeddings learn too fast at the same rate
 _MOMENTS = {moment for cls in CLASSES.values() for moment in cls.MOMENTS}
 
 
@@ -72,6 +73,11 @@ class Optimizer:
         """Whether the state of a parameter has a scalar `step`."""
         return self._optimizer_of[parameter].COUNTS_STEPS
 
+    def set_learning_rate(self, rate: float) -> None:
+        """Set the learning rate of the next step; groups with a `rate_factor` get that fraction of it."""
+        for group in self.param_groups:
+            group["lr"] = rate * group.get("rate_factor", 1.0)
+
     def step(self) -> None:
         for part in self.parts:
             part.step()
@@ -93,7 +99,7 @@ def make_optimizer(
     """Create the optimizer `name` for `model`, with its parameters divided into `parts` that take about equally long.
 
     Matrix products are computed in `dtype`, by `native` kernels if true. If the optimizer is for the matrices inside the blocks
-    only, AdamW updates the other parameters (embeddings and vectors) without weight decay.
+    only, AdamW updates the other parameters (embeddings and vectors) at a lower rate, without weight decay.
     """
     named = dict(model.named_parameters())
     own = named
@@ -106,7 +112,13 @@ def make_optimizer(
         if parameters:
             for part, subset in zip(optimizers, _split(parameters, parts), strict=True):
                 part.append(cls.for_parameters(subset, learning_rate, decay, dtype, native))
-    return Optimizer(*(Part(*part) for part in optimizers))
+    if own and rest and CLASSES[name] is not AdamW:
+        for one in (one for part in optimizers for one in part if isinstance(one, AdamW)):
+            for group in one.param_groups:
+                group["rate_factor"] = _BESIDE_MUON
+    optimizer = Optimizer(*(Part(*part) for part in optimizers))
+    optimizer.set_learning_rate(learning_rate)
+    return optimizer
 
 
 def _split(named: Mapping[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
