@@ -41,8 +41,8 @@ def test_training_resumes_from_an_imported_checkpoint(
     shutil.copytree(data, bins)
     trained = echoself(f"train --checkpoint {source} --data bins/*.bin --max-iters 5 --batch-size 4 --device cpu")
     assert trained["step"] in ("40", "45")
-    assert "resuming from echoself-model/checkpoint-40, step 40" in capsys.readouterr().out
-    assert Path("echoself-model/checkpoint-45/model.safetensors").exists()
+    assert "start: echoself-model/checkpoint-40, step 40" in capsys.readouterr().out
+    assert list(Path("echoself-model").glob("**/checkpoint-45-decayed/model.safetensors"))
 
 
 def test_text_for_a_model_with_an_unknown_vocabulary_is_refused(

@@ -169,7 +169,7 @@ def test_the_stable_checkpoint_is_fetched_with_the_model_of_its_decay_phase(
     assert (fetched.model.step, fetched.newest.step) == (20, 16)
     assert not fetched.model.has_training_state
     assert fetched.newest.has_training_state
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["checkpoint-16", "checkpoint-20"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["checkpoint-16", "checkpoint-20-decayed"]
 
 
 def test_a_stable_checkpoint_later_than_the_best_decay_phase_is_fetched(

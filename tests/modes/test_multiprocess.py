@@ -84,7 +84,7 @@ def test_a_killed_process_ends_the_run_with_its_checkpoints(
     assert all(map(gone, pids))
     steps = whole_checkpoints()
     echoself(ENDLESS.replace("--processes 2", "--processes 1").replace("1000000", "5"))
-    assert f"resuming from echoself-model/checkpoint-{steps[-1]}" in capsys.readouterr().out
+    assert f"start: echoself-model/checkpoint-{steps[-1]}" in capsys.readouterr().out
 
 
 def test_all_processes_save_a_cancelled_run(running: list[subprocess.Popen[str]]) -> None:

@@ -25,7 +25,7 @@ def test_the_card_documents_how_nanecho_is_loaded_and_what_it_predicts(tmp_path:
     )
     assert echoself("deploy", "--checkpoint", path, "--output-dir", tmp_path / "a", *hub) == 0
     assert echoself("pull", *hub, "--output-dir", tmp_path / "b") == 0
-    card = (tmp_path / "b/checkpoint-40-decayed/README.md").read_text()
+    card = (tmp_path / "b/checkpoint-40/README.md").read_text()
     assert has_sections(card)
     assert "trust_remote_code=True" in card
     assert "token after the next" in card
@@ -37,12 +37,12 @@ def test_code_on_the_hub_is_replaced_and_never_run(tmp_path: Path) -> None:
         ("--repo-id", REPO, "--hub", tmp_path / "hub"),
     )
     assert echoself("pull", "--checkpoint", path, "--output-dir", tmp_path / "a") == 0
-    folder = tmp_path / "a/checkpoint-40-decayed"
+    folder = tmp_path / "a/checkpoint-40"
     own = (folder / "modeling_nanecho.py").read_bytes()
     (folder / "modeling_nanecho.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     assert echoself("deploy", "--checkpoint", folder, *hub) == 0
     assert echoself("pull", *hub, "--output-dir", tmp_path / "b") == 0
-    assert (tmp_path / "b/checkpoint-40-decayed/modeling_nanecho.py").read_bytes() == own
+    assert (tmp_path / "b/checkpoint-40/modeling_nanecho.py").read_bytes() == own
     assert not (tmp_path / "ran").exists()
     config = json.loads((folder / "config.json").read_text())
     config["auto_map"]["AutoConfig"] = "somebody/else--code.Config"
@@ -63,7 +63,7 @@ def test_a_new_causal_nanecho_is_trained_published_and_resumed(tmp_path: Path) -
     assert echoself("cycle", *where, "--batch-size", 4, *steps) == 0
     assert echoself("cycle", *where, *steps, "--architecture", "gpt2") == 2
     assert echoself("pull", *where[:4], "--output-dir", tmp_path / "b") == 0
-    pulled = max((tmp_path / "b").glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+    pulled = max((tmp_path / "b").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     stock = AutoModelForCausalLM.from_pretrained(pulled, trust_remote_code=True)
     assert stock.config.legacy is False
     assert list(stock.blocks[1].persona_dims) == ["calm", "curious"]
