@@ -27,7 +27,7 @@ _MODELS = (
     (8, 512, 10_000_000, 10), (10, 640, 20_000_000, 10), (12, 768, 40_000_000, 10), (16, 1024, 200_000_000, 10),
     (24, 1024, 400_000_000, 10),
 )  # fmt: skip
-_BLOCKS = ((0, 128), (1_000_000, 256), (40_000_000, 512), (400_000_000, 1024))  # (bytes of training text, block size)
+_BLOCKS = ((0, 128), (3_000_000, 256), (40_000_000, 512), (400_000_000, 1024))  # (bytes of training text, block size)
 _TOKENS_PER_STEP = ((0, 2048), (20_000_000, 8192), (40_000_000, 16384), (80_000_000, 32768))  # by parameters in the blocks
 # Noise of the input by parameters in the blocks; instead of dropout, which costs speed.
 _INPUT_NOISE = ((0, 0.2), (2_000_000, 0.1), (20_000_000, 0.0))
