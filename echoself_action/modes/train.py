@@ -119,7 +119,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
         output_dir=inputs.output_dir,
         start=start,
         val_loss_before=result.start_val_loss if result else training.val_loss if start else None,
-        end=(end := end_of(training, start, result, diverged)),
+        end=(end := end_of(training, start, result, next(iter(resumable(inputs.output_dir)), None), diverged)),
         begin=lambda: begin(SINGLE_PROCESS),
     )
     kept = finished.next_start()

@@ -1,6 +1,7 @@
 """How a run ended, and whether another one is worth its time.
 
-A run is sound unless it diverged, or its last model is significantly worse than the one it started from.
+A run is sound unless it diverged, or its last model is significantly worse than the one it started from. After a run without a
+gain, the stable checkpoint to resume from must not be significantly worse either: a decay phase hides that a model memorises.
 """
 
 import math
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from .. import evaluation
 from ..checkpoint.metadata import Metadata, loss_text
 from ..checkpoint.model_folder import ModelFolder
+from ..checkpoint.select import branched_from
 from ..corpus.tokens import Tokens
 from ..evaluation.held_out import read_held_out
 from .result import Result
@@ -31,8 +33,13 @@ class RunEnd:
     corpus: str
 
 
-def end_of(run: Run, start: ModelFolder | None, result: Result | None, diverged: str) -> RunEnd:
-    """The end of `run` from `start` (None: a new model). `result` is None if it `diverged`, which is the message."""
+def end_of(
+    run: Run, start: ModelFolder | None, result: Result | None, newest_stable: ModelFolder | None, diverged: str
+) -> RunEnd:
+    """The end of `run` from `start` (None: a new model). `result` is None if it `diverged`, which is the message.
+
+    `newest_stable` is the newest checkpoint before its decay phase.
+    """
     rate, corpus = run.settings.learning_rate, run.data.tokens.digest
     if result is None:
         return RunEnd(False, False, diverged, rate, corpus)
@@ -42,6 +49,9 @@ def end_of(run: Run, start: ModelFolder | None, result: Result | None, diverged:
         result.best_before is None or facts.best_val_loss < result.best_before.val_loss
     )
     reason = _worse_than_start(start, result, facts, run.model.config.vocab_size)
+    if not reason and not gained and start and newest_stable and branched_from(start) is None:
+        worse = _significantly_worse(newest_stable, start, result)
+        reason = f"the model before the decay phase is significantly worse than at the start: {worse}" if worse else ""
     return RunEnd(not reason, gained, reason, rate, corpus)
 
 
@@ -56,13 +66,17 @@ def _worse_than_start(start: ModelFolder | None, result: Result, facts: Metadata
             return ""
         guessed = loss_text(guessing, facts.bytes_per_token)
         return f"its validation loss of {facts.val_loss_text} is above that of guessing, {guessed}"
+    worse = _significantly_worse(result.latest, start, result) if loss > before else ""
+    return f"it ended significantly worse than it started: {worse}" if worse else ""
+
+
+def _significantly_worse(folder: ModelFolder, start: ModelFolder, result: Result) -> str:
+    """The difference of the two on the held-out text of the run, if `folder` is significantly worse; else ""."""
     windows = read_held_out(result.latest.path)
-    if loss <= before or not windows:
+    if not windows or folder.path == start.path:
         return ""
-    difference = evaluation.compare(
-        evaluation.load_language_model(result.latest), evaluation.load_language_model(start), windows
-    )
-    return f"it ended significantly worse than it started: {difference}" if difference.low > 0 else ""
+    difference = evaluation.compare(evaluation.load_language_model(folder), evaluation.load_language_model(start), windows)
+    return str(difference) if difference.low > 0 else ""
 
 
 def converged(start: ModelFolder | None, tokens: Tokens, settings: TrainingSettings) -> str:
