@@ -14,7 +14,7 @@ from echoself_action.hub.history import parse_history
 from ..conftest import SMALL, Cli
 
 CYCLE = f"cycle --hub hub --repo-id me/model --tokenizer bytes {SMALL}"
-DIVERGES = "--learning-rate 4"
+DIVERGES = "--learning-rate 12"
 BECOMES_NAN = "--learning-rate 1e30 --grad-clip 0"
 STANDS_STILL = "--learning-rate 1e-12"  # steps without a gain
 
@@ -91,7 +91,7 @@ def test_a_run_after_a_rolled_back_one_has_half_of_the_rate_and_other_batches(ni
     night()
     failed, again = night(DIVERGES), night(DIVERGES)
     assert [one.result for one in (failed, again)] == ["rolled_back", "rolled_back"]
-    assert (again.state["rollbacks"], again.state["max_learning_rate"]) == (2, 1.0)
+    assert (again.state["rollbacks"], again.state["max_learning_rate"]) == (2, 3.0)
     ends = [next(one.folder.glob("superseded-*/checkpoint-36-decayed")) for one in (failed, again)]
     assert (ends[0] / "model.safetensors").read_bytes() != (ends[1] / "model.safetensors").read_bytes()
 
