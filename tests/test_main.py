@@ -154,7 +154,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing_half_written(small_disk: lis
     check = "; code=$?; find full -mindepth 2; exit $code"
     script = " ".join(command) + check
     ended = subprocess.run([*small_disk, "sh", "-c", script], cwd=workspace, capture_output=True, text=True, check=False)
-    refused(ended, 3, "checkpoint-5 could not be written")
+    refused(ended, 3, "checkpoint-5-decayed could not be written")
     assert ended.stdout.splitlines()[-1] == "full/out/log.jsonl"
 
 

@@ -95,10 +95,13 @@ def test_all_output_is_on_one_stream_and_in_order(tmp_path: Path) -> None:
     assert [command.endswith("\n") for command in (text, *commands)] == [True, True, True]
 
 
-def test_a_model_that_fails_the_gate_is_exit_5_and_stays_in_the_workspace(runner: Runner) -> None:
+@pytest.mark.parametrize(("fails_job", "code"), [("", 0), ("true", 5)])
+def test_a_model_that_fails_the_gate_stays_in_the_workspace(runner: Runner, fails_job: str, code: int) -> None:
     hub = {"repo_id": "me/model", "hub": "hub"}
-    job = runner.run(SMALL | hub | {"mode": "cycle", "gate": "max_val_loss=0.5"})
-    assert job.code == 5, job.log
+    job = runner.run(SMALL | hub | {"mode": "cycle", "gate": "max_val_loss=0.5", "gate_fails_job": fails_job})
+    assert job.code == code, job.log
+    assert job.outputs["result"] == "advanced"
+    assert job.summary.startswith("# Advanced to step ")
     assert (job.outputs["gate_result"], job.outputs["deployed"]) == ("refused", "false")
     assert "did not pass the gate" in job.summary
     assert (runner.workspace / job.outputs["model_dir"] / "model.safetensors").exists()

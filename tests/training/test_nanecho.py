@@ -138,4 +138,4 @@ def test_checkpoint_is_not_imported_twice(tmp_path: Path) -> None:
     again = import_checkpoint(path, tmp_path / "out", None, notes.append)
     assert notes[-1] == f"already imported: {first.path}"
     assert (again.path / "model.safetensors").stat().st_mtime_ns == made
-    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["checkpoint-40-decayed"]
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["checkpoint-40"]
