@@ -105,7 +105,13 @@ def test_a_model_that_fails_the_gate_stays_in_the_workspace(runner: Runner, fail
     assert (job.outputs["gate_result"], job.outputs["deployed"]) == ("refused", "false")
     assert "did not pass the gate" in job.summary
     assert (runner.workspace / job.outputs["model_dir"] / "model.safetensors").exists()
-    assert not (runner.workspace / "hub/models/me").exists()
+    published = subprocess.run(
+        ["git", "--git-dir", runner.workspace / "hub/models/me/model.git", "ls-tree", "--name-only", "main"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "model.safetensors" not in published.stdout.split()
 
 
 @pytest.mark.parametrize("name", ["runtime", "image"])
