@@ -46,9 +46,10 @@ def ending_summary(
     `folders` are the best model and the checkpoint to resume from. `verdict` is that of the quality gate, if it has judged.
     """
     best, resumable = folders
-    loss = best.metadata.val_loss_text if best.metadata else "not evaluated"
-    compared = verdict.compared if verdict else None
-    change = f" ({compared.published:.4f} before, {compared.candidate:.4f} now, in {compared.unit})" if compared else ""
+    facts, compared = best.metadata, verdict.compared if verdict else None
+    known = facts.bits_per_byte if facts else None
+    loss = f"{known:.4f} {BITS_PER_BYTE}" if known is not None else facts.val_loss_text if facts else "not evaluated"
+    change = f", {compared.published:.4f} before" if compared and compared.unit == BITS_PER_BYTE else ""
     since = sum(1 for _ in takewhile(lambda one: not one.is_publish, reversed(history)))
     nth = f", run {since} since the last publish" if since > 1 else ""
     state = f"Training resumes from step {resumable.step:,}."

@@ -1,10 +1,21 @@
 from dataclasses import replace
+from datetime import UTC, datetime
+from math import log
 
-from echoself_action.checkpoint.metadata import Comparison, Evaluation, ParityFacts
+import pytest
+
+from echoself_action.checkpoint.metadata import BITS_PER_BYTE, Comparison, Evaluation, ParityFacts
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.evaluation.gate import Verdict
+from echoself_action.hub.history import HistoryEntry
 from echoself_action.hub.publish import Change, CommitResult
-from echoself_action.report.job_summary import publishing_summary, pulling_summary, refusal_summary, training_summary
+from echoself_action.report.job_summary import (
+    ending_summary,
+    publishing_summary,
+    pulling_summary,
+    refusal_summary,
+    training_summary,
+)
 from echoself_action.training.trainer import Result
 
 
@@ -96,3 +107,28 @@ def test_publishing_summary_lists_files_and_parity(model_folder: ModelFolder) ->
 
 def test_pulling_summary_names_the_folder(model_folder: ModelFolder) -> None:
     assert str(model_folder.path) in pulling_summary("http://hub/a/b", "main", "c0ffee", model_folder)
+
+
+@pytest.mark.parametrize(
+    ("result", "first"),
+    [
+        ("published", "# Published: 2.5000 bits per byte, 2.6000 before"),
+        ("advanced", "# Advanced to step 1,000, run 2 since the last publish"),
+        ("rolled_back", "# Rolled back to step 1,000: the best model stays at 2.5000 bits per byte"),
+        ("converged", "# Converged at 2.5000 bits per byte: no steps were trained"),
+    ],
+)
+def test_the_first_line_is_the_result_in_words_and_one_number(model_folder: ModelFolder, result: str, first: str) -> None:
+    facts = model_folder.metadata
+    assert facts
+    folder = replace(
+        model_folder, metadata=facts.model_copy(update={"step": 1000, "val_loss": 2.5 * log(2), "bytes_per_token": 1.0})
+    )
+    compared = Comparison(
+        against="c0ffee", candidate=2.5, published=2.6, low=-0.2, high=0.1, unit=BITS_PER_BYTE, windows=9, tokens=99
+    )
+    at = datetime(2026, 11, 29, tzinfo=UTC)
+    facts_of_a_run = {"published_at": at, "run_id": "x", "step": 1, "tokens_seen": 1, "elapsed_s": 1.0, "weights_sha256": ""}
+    history = [HistoryEntry.model_validate(facts_of_a_run | {"result": one}) for one in ("published", "advanced", "advanced")]
+    text = ending_summary(result, "the reason", (folder, folder), Verdict(False, "not better", compared), history)
+    assert text.splitlines()[0] == first
