@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 
 def judge(publication: Publication) -> Publication:
-    """Apply the gate, and roll the run back if its model is significantly worse than the published one, which it continues.
+    """Apply the gate. A job that has trained rolls its run back if its model is significantly worse than the published one that
+    it continues.
 
     Raises HubError or CheckpointError if the published model can't be read.
     """
@@ -37,12 +38,12 @@ def judge(publication: Publication) -> Publication:
     if not _continues_published(publication):
         note("the training state is not published, because the published model is of another run")
         return replace(publication, is_other_run=True)
-    if not verdict.significantly_worse or publication.ending == "rolled_back":
+    if not verdict.significantly_worse or publication.ending == "rolled_back" or not publication.roll_back:
         return publication
-    reason = f"its best model is {publication.verdict.reason}"
-    kept = publication.roll_back(reason) if publication.roll_back else publication.resumable
-    model = best(publication.inputs.output_dir) if publication.roll_back else None
-    return replace(publication, ending="rolled_back", reason=reason, resumable=kept, model=model or publication.model)
+    reason = f"its best model is {verdict.reason}"
+    kept = publication.roll_back(reason)
+    model = best(publication.inputs.output_dir) or publication.model
+    return replace(publication, ending="rolled_back", reason=reason, resumable=kept, model=model)
 
 
 def _continues_published(publication: Publication) -> bool:
