@@ -22,7 +22,7 @@ from .model_folder import (
     read_model_folder,
     sha256,
 )
-from .select import free_place, place_for, with_step
+from .select import checkpoint_path, folders_of_step, free_path
 
 _FILES = (CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE, *TOKENIZER_FILES, METADATA_FILE)
 _STATE_FILES = tuple(f"{TRAINING_STATE}/{name}" for name in (STATE_FILE, OPTIMIZER_FILE, SPARE_FILE))
@@ -44,12 +44,12 @@ def move_checkpoint(source: ModelFolder, output_dir: Path) -> ModelFolder:
 
 def _transfer(source: ModelFolder, output_dir: Path, transfer: Callable[[Path, Path], None]) -> ModelFolder:
     check_weights(source)
-    final = place_for(output_dir, source.metadata)
+    final = checkpoint_path(output_dir, source.metadata)
     try:
-        for there in with_step(output_dir, source.step):
+        for there in folders_of_step(output_dir, source.step):
             if there.samefile(source.path) or _is_undamaged_copy(there, source):
                 return read_model_folder(there)
-        final = free_place(final)
+        final = free_path(final)
         with new_folder(final) as folder:
             transfer(source.path, folder)
             for name, code in source.architecture.remote_code().items():

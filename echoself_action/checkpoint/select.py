@@ -13,24 +13,24 @@ from .atomic import remove_folder, set_aside
 from .metadata import Metadata, read_metadata
 from .model_folder import ModelFolder, read_model_folder
 
-_NAME = re.compile(r"checkpoint-(\d+)(?:-decayed(?:-(\d+))?)?")
+_NAME = re.compile(r"checkpoint-(\d+)(?:-decayed(?:-\d+)?)?")
 
 
-def place_for(output_dir: Path, facts: Metadata | None) -> Path:
+def checkpoint_path(output_dir: Path, facts: Metadata | None) -> Path:
     """The path for a checkpoint with these metadata, which may exist."""
     step = facts.step if facts else 0
     decayed = facts is not None and facts.branched_from is not None
     return output_dir / f"checkpoint-{step}{'-decayed' if decayed else ''}"
 
 
-def free_place(place: Path) -> Path:
+def free_path(place: Path) -> Path:
     """`place` or, for a checkpoint of a decay phase if it is taken, a numbered one; another checkpoint there is set aside.
 
     A decayed checkpoint is never moved: it may be the best, and published.
     """
     facts = read_metadata(place) if place.exists() else None
     if facts and facts.branched_from is not None and "-decayed" not in place.name:  # by an older version
-        place.rename(free_place(place_for(place.parent, facts)))
+        place.rename(free_path(checkpoint_path(place.parent, facts)))
     if not place.exists():
         return place
     if not place.name.endswith("-decayed"):
@@ -141,7 +141,7 @@ def _read(path: Path) -> ModelFolder | CheckpointError:
         return error
 
 
-def with_step(output_dir: Path, step: int) -> list[Path]:
+def folders_of_step(output_dir: Path, step: int) -> list[Path]:
     """The folders of checkpoints of this step in `output_dir`, which may be damaged."""
     return [path for path in _numbered(output_dir) if path.name.split("-")[1] == str(step)]
 

@@ -20,10 +20,8 @@ VOCABULARY_FILES = (VOCABULARY_FILE, MERGES_FILE, ADDED_FILE)  # the last one ne
 def read_vocab_merges(folder: Path) -> tokenizers.Tokenizer:
     """The tokenizer of the files in `folder`. Raises ValueError if they are invalid; the message follows the path."""
     try:
-        vocabulary = json.loads((folder / VOCABULARY_FILE).read_bytes())
-        merges = [_merge(line) for line in _lines(folder / MERGES_FILE)]
         config = _optional(folder / "tokenizer_config.json")
-        backend = tokenizers.Tokenizer(models.BPE(vocabulary, merges))
+        backend = tokenizers.Tokenizer(models.BPE.from_file(str(folder / VOCABULARY_FILE), str(folder / MERGES_FILE)))
         added = _added_tokens(folder, config)
     except OSError as error:
         raise ValueError(f"can't be read ({error.strerror})") from None
@@ -35,20 +33,9 @@ def read_vocab_merges(folder: Path) -> tokenizers.Tokenizer:
         backend.add_tokens([token])
         if (given := backend.token_to_id(token.content)) != i:
             raise ValueError(f"gives the added token {token.content!r:.60} the id {given}, and its file says {i}")
-    if END_OF_TEXT in vocabulary:
+    if backend.token_to_id(END_OF_TEXT) is not None:
         backend.add_special_tokens([AddedToken(END_OF_TEXT, normalized=False, special=True)])
     return backend
-
-
-def _lines(path: Path) -> list[str]:
-    """The merges of a merges.txt, without its version line. A merge may consist of any characters but spaces and newlines."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [line.rstrip("\r") for line in lines if line.strip() and not line.startswith("#version")]
-
-
-def _merge(line: str) -> tuple[str, str]:
-    left, right = line.split(" ")
-    return left, right
 
 
 def _optional(path: Path) -> dict[str, Any]:

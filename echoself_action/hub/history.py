@@ -75,14 +75,16 @@ class History:
         return tuple(entry for entry in self.entries if entry.is_publish)
 
     def runs_since_publish(self) -> int:
-        """The number of runs since the last publish that continued the training."""
-        since = takewhile(lambda entry: not entry.is_publish, reversed(self.entries))
-        return sum(entry.result == "advanced" for entry in since)
+        """The number of runs after the last publish."""
+        return sum(1 for _ in takewhile(lambda entry: not entry.is_publish, reversed(self.entries)))
 
     def followed_by(self, entry: HistoryEntry) -> "History":
         """This history with one more line."""
         before = self.content if not self.content or self.content.endswith(b"\n") else self.content + b"\n"
         return History(before + entry.model_dump_json(exclude_none=True).encode() + b"\n", (*self.entries, entry))
+
+
+NO_HISTORY = History(b"", ())
 
 
 def parse_history(content: bytes) -> History:

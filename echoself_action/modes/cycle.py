@@ -63,5 +63,6 @@ def _run(inputs: CycleInputs) -> int:
     judged = done.verdict if trained.ending != "converged" else None
     heading = ending_summary(done.result, done.reason, (done.model, done.resumable), judged, done.history)
     insert_summary(summary_start, heading)
-    set_outputs(outputs | model_outputs(done.model) | {"checkpoint": outputs["checkpoint"]} | done.outputs)
+    newest = str(done.resumable.path) if done.ending == "rolled_back" else outputs["checkpoint"]
+    set_outputs(outputs | model_outputs(done.model) | {"checkpoint": newest} | done.outputs)
     return exit_code(done)

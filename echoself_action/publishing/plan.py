@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import evaluation
+from ..checkpoint.metadata import Ending
+from ..checkpoint.model_folder import ModelFolder
 from ..hub.cards.history_chart import history_files
 from ..hub.cards.model_card import CardChoices, card_to_fill, model_card
 from ..hub.dataset_repo import MODEL_REPO_FOLDER, published_shards
@@ -22,42 +24,40 @@ from .publication import Publication
 def plan(publication: Publication) -> Publication:
     """Add to the publication the files to upload and to delete. Raises CheckpointError if one of them must not be published."""
     inputs, remote, dataset = publication.inputs, publication.remote, publication.dataset
-    history, new_history = _history(publication)
+    publication = plan_state(publication)
+    history, new_history = _with_publish(publication, publication.history)
     files = model_files(publication.model, _card(publication, history)) | new_history
     removed: tuple[str, ...] = ()
     if dataset and not dataset.repo:
         files |= dataset.files
         removed = dataset.removed
     files |= _provenance(publication, files)
-    state = dict(plan_state(publication).state)
-    refuse_secrets(state | files)
-    differs = bool(changes(files, remote.model) or changes(state, remote.state) or removed)
+    refuse_secrets({**publication.state, **files})
+    differs = bool(changes(files, remote.model) or changes(publication.state, remote.state) or removed)
     return replace(
         publication,
         files=files,
         removed=removed,
-        state=state,
-        history=history.entries,
+        history=history,
         has_changes=differs or dataset is not None or inputs.sign != "off",
     )
 
 
 def plan_state(publication: Publication) -> Publication:
-    """Add the files of the training state's branch. A run that publishes no model adds its line of the history there."""
+    """Add the history so far, and the files of the training state's branch.
+
+    A run that publishes no model adds its line of the history there, but only one for the runs after convergence.
+    """
+    publication = replace(publication, history=fetch_history(publication.hub, publication.remote))
     if not publication.publishes_state:
         return publication
-    files = state_files(publication.resumable)
-    history = fetch_history(publication.hub, publication.remote)
+    files, history = state_files(publication.resumable), publication.history
     publishes_model = publication.verdict.passed and not publication.is_same_model
-    known = publication.ending == "converged" and history.entries and history.entries[-1].result == "converged"
-    if not publishes_model and not known and (publication.ending or changes(files, publication.remote.state)):
-        model = publication.latest or publication.model
-        run = history_entry(
-            model, history, this_run(), evaluation.bits_per_byte_of(model), datetime.now(UTC), publication.ending or "advanced"
-        )
-        history = history.followed_by(run) if run else history
+    recorded = publication.ending == "converged" and history.entries and history.entries[-1].result == "converged"
+    if not publishes_model and not recorded and (publication.ending or changes(files, publication.remote.state)):
+        history = _followed_by(history, publication.latest or publication.model, publication.ending or "advanced")
         files[HISTORY_FILE] = history.content
-    return replace(publication, state=files, history=history.entries)
+    return replace(publication, state=files, history=history)
 
 
 def show_plan(publication: Publication) -> None:
@@ -82,17 +82,18 @@ def _show_branch(
         note(line)
 
 
-def _history(publication: Publication) -> tuple[History, dict[str, bytes]]:
+def _with_publish(publication: Publication, before: History) -> tuple[History, dict[str, bytes]]:
     """The history with this publish, and its files; no files without a new entry, as for weights that are already published."""
-    history = fetch_history(publication.hub, publication.remote)
     if publication.is_same_model:
-        return history, {}
-    model = publication.model
-    publish = history_entry(model, history, this_run(), evaluation.bits_per_byte_of(model), datetime.now(UTC))
-    if publish is None:
-        return history, {}
-    history = history.followed_by(publish)
-    return history, history_files(history, model.metadata)
+        return before, {}
+    history = _followed_by(before, publication.model, "published")
+    return history, history_files(history, publication.model.metadata) if history != before else {}
+
+
+def _followed_by(history: History, model: ModelFolder, result: Ending) -> History:
+    """`history` with a line for the run of this job with `model`; as it is for a model without metadata."""
+    run = history_entry(model, history, this_run(), evaluation.bits_per_byte_of(model), datetime.now(UTC), result)
+    return history.followed_by(run) if run else history
 
 
 def _card(publication: Publication, history: History) -> str | None:

@@ -1,6 +1,6 @@
 """The state of a publish, which the steps of publishing pass on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
 from ..config.mode_inputs import DeployInputs
 from ..evaluation.gate import Verdict
 from ..hub.endpoint import Hub
-from ..hub.history import HistoryEntry
+from ..hub.history import NO_HISTORY, History
 from ..hub.publish import CommitResult
 from ..hub.repo import MAIN, Content, Remote, same_content
 
@@ -71,12 +71,12 @@ class Publication:
     dataset: DatasetFiles | None = None
     dataset_commit: str = ""
 
-    # planned: files to add to and to remove from the revision, files of the branch of the training state, the publishes of the
-    # repo with this one, and whether any of it differs from what is published
+    # planned: files to add to and to remove from the revision, files of the branch of the training state, the history with this
+    # run, and whether any of it differs from what is published
     files: Mapping[str, Content] = field(default_factory=dict)
     removed: tuple[str, ...] = ()
     state: Mapping[str, Content] = field(default_factory=dict)
-    history: Sequence[HistoryEntry] = ()
+    history: History = NO_HISTORY
     has_changes: bool = False
 
     # done

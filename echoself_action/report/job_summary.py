@@ -1,7 +1,6 @@
 """The job summary: Markdown about what a run did, one function for each kind of run."""
 
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from typing import Any
 
 from ..checkpoint.metadata import (
@@ -19,7 +18,7 @@ from ..errors import EXIT_CODES
 from ..evaluation.gate import Verdict
 from ..hub.cards.history_chart import FEWEST
 from ..hub.cards.model_card_text import history_table
-from ..hub.history import HistoryEntry, trend
+from ..hub.history import NO_HISTORY, History, HistoryEntry, trend
 from ..hub.publish import CommitResult
 from ..markdown import code, indented, table
 from ..training.result import Result
@@ -39,7 +38,7 @@ def ending_summary(
     reason: str,
     folders: tuple[ModelFolder, ModelFolder],
     verdict: Verdict | None = None,
-    history: Sequence[HistoryEntry] = (),
+    history: History = NO_HISTORY,
 ) -> str:
     """The first lines of the summary of a job that trains: its result, the one number, and the next step.
 
@@ -50,7 +49,7 @@ def ending_summary(
     known = facts.bits_per_byte if facts else None
     loss = f"{known:.4f} {BITS_PER_BYTE}" if known is not None else facts.val_loss_text if facts else "not evaluated"
     change = f", {compared.published:.4f} before" if compared and compared.unit == BITS_PER_BYTE else ""
-    since = sum(1 for _ in takewhile(lambda one: not one.is_publish, reversed(history)))
+    since = history.runs_since_publish()
     nth = f", run {since} since the last publish" if since > 1 else ""
     state = f"Training resumes from step {resumable.step:,}."
     if result == "published":
@@ -107,9 +106,9 @@ def training_summary(result: Result, best: ModelFolder, text: str, gate_compares
 
 
 def publishing_summary(
-    repo_url: str, published: CommitResult, parity: ParityFacts, verdict: Verdict, history: Sequence[HistoryEntry] = ()
+    repo_url: str, published: CommitResult, parity: ParityFacts, verdict: Verdict, history: History = NO_HISTORY
 ) -> str:
-    """A publish; `history` lists all runs and publishes of the repo, including this one."""
+    """A publish; `history` includes it."""
     if not published.deployed:
         return f"## Nothing to publish: [{repo_url}]({repo_url}) already contains this model\n"
     rows = [(code(change.path), f"{change.size:,}") for change in published.changes]
@@ -119,7 +118,7 @@ def publishing_summary(
         f"{_published_and_now(verdict.compared)}"
         f"Commit {code(published.commit)}. Checked before upload with stock transformers: {parity_text(parity)}.\n\n"
         f"{table(('file', 'bytes'), rows)}\n\n"
-        f"{_history([entry for entry in history if entry.is_publish])}"
+        f"{_history(history.publishes)}"
         f"Load the model with `AutoModelForCausalLM.from_pretrained`, or continue training it with `mode: cycle`.\n"
     )
 

@@ -12,7 +12,7 @@ from ..checkpoint.metadata import BITS_PER_BYTE, NATS_PER_TOKEN, Comparison, bit
 from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
 from ..hub.cards.history_chart import perplexity
-from ..hub.history import HistoryEntry, read_history, trend
+from ..hub.history import NO_HISTORY, History, HistoryEntry, read_history, trend
 from ..markdown import number
 from .charts import Line, interval_chart, line_chart
 from .html_page import render, write_html
@@ -29,7 +29,7 @@ class PublishReport:
     verdict: Verdict
     commit: str = ""
     pr_url: str = ""
-    history: Sequence[HistoryEntry] = ()
+    history: History = NO_HISTORY
 
 
 def write_page(
@@ -42,7 +42,7 @@ def write_page(
 def page(model: ModelFolder, log: Sequence[dict[str, float]], samples: Sequence[str], publishing: PublishReport | None) -> str:
     """The HTML."""
     facts = model.metadata
-    history = publishing.history if publishing else read_history(model.path).entries
+    history = publishing.history if publishing else read_history(model.path)
     compared = publishing.verdict.compared if publishing else None
     return render(
         "report.html",
@@ -53,10 +53,10 @@ def page(model: ModelFolder, log: Sequence[dict[str, float]], samples: Sequence[
         publishing=publishing,
         compared=compared,
         interval=_interval(compared) if compared else "",
-        charts=_charts(model, log, history),
+        charts=_charts(model, log, history.publishes),
         samples=[sample for sample in samples if sample.strip()],
         evaluations=list(reversed(facts.evaluations[-_SHOWN:])) if facts else [],
-        history=list(reversed(history[-_SHOWN:])),
+        history=list(reversed(history.entries[-_SHOWN:])),
         tables=_tables(model),
         perplexity=perplexity,
     )
@@ -102,7 +102,7 @@ def _figures(model: ModelFolder) -> list[tuple[str, str]]:
 
 
 def _charts(
-    model: ModelFolder, log: Sequence[dict[str, float]], history: Sequence[HistoryEntry]
+    model: ModelFolder, log: Sequence[dict[str, float]], publishes: Sequence[HistoryEntry]
 ) -> list[tuple[str, list[Line], Markup]]:
     """Title, lines for the legend, SVG; charts without data are left out."""
 
@@ -119,7 +119,7 @@ def _charts(
     measured = [(float(one.step), one.val_loss) for one in evaluations]
     first = log[0]["step"] if log else math.inf  # losses of earlier runs are in their evaluations only
     earlier = [(float(one.step), one.train_loss) for one in evaluations if one.train_loss is not None and one.step < first]
-    unit, published = trend(history)
+    unit, published = trend(publishes)
     wanted = [
         (
             f"Loss, {BITS_PER_BYTE if factor else NATS_PER_TOKEN}",

@@ -17,7 +17,7 @@ from ..report.log import warn
 from ..training.async_checkpointer import AsyncCheckpointer
 from ..training.run import Run
 from ..training.run_end import RunEnd
-from ..training.training_state import read_counters, update_state
+from ..training.training_state import update_state
 from .resume import set_aside_other_runs
 
 
@@ -39,10 +39,13 @@ class FinishedRun:
         """The checkpoint that the next run resumes from, with a training state that counts this run."""
         return self._move_on() if self.end.sound else self.roll_back(self.end.reason)
 
+    @property
+    def _runs_without_gain(self) -> int:
+        return 0 if self.end.gained else self.run.runs_without_gain + 1
+
     def _move_on(self) -> ModelFolder:
         folder, latest = resumable(self.output_dir)[0], checkpoints(self.output_dir)[-1].metadata
-        if state := read_counters(folder):
-            update_state(folder, runs_without_gain=0 if self.end.gained else state.runs_without_gain + 1)
+        update_state(folder, runs_without_gain=self._runs_without_gain)
         if latest and folder.metadata and latest.run_id == folder.metadata.run_id:
             # the stable checkpoint is from before the decay phase, whose losses count too
             folder = record(folder, overwrite=True, best_val_loss=latest.best_val_loss, best_step=latest.best_step)
@@ -55,14 +58,14 @@ class FinishedRun:
         if folder is None or not folder.has_training_state:
             folder = self._save_first_checkpoint()
         folder = copy_checkpoint(folder, self.output_dir)
-        state, rate = read_counters(folder), self.end.rate / 2
-        assert state
+        # the counters of the run: those in the folder may be of another corpus
+        rate = self.run.settings.learning_rate / 2
         update_state(
             folder,
-            rollbacks=state.rollbacks + 1,
+            rollbacks=self.run.rollbacks + 1,
             max_learning_rate=rate,
-            runs_without_gain=0 if self.end.gained else state.runs_without_gain + 1,
-            data_digest=self.end.corpus,
+            runs_without_gain=self._runs_without_gain,
+            data_digest=self.run.data.tokens.digest,
         )
         warn(
             f"rolled back to step {folder.step}: {reason}. The next run resumes from there with other batches and a learning "

@@ -22,7 +22,7 @@ from ..checkpoint.architectures import architecture_of
 from ..checkpoint.atomic import new_folder
 from ..checkpoint.metadata import DataFacts, Evaluation, Metadata, PretrainedFacts, TokenizerFacts
 from ..checkpoint.model_folder import ModelFolder, read_model_folder
-from ..checkpoint.select import free_place, place_for
+from ..checkpoint.select import checkpoint_path, free_path
 from ..checkpoint.weights import write_model
 from ..corpus.tokenizer import Tokenizer
 from ..corpus.tokens import Tokens
@@ -74,7 +74,7 @@ class Snapshot:
         if not all(bool(tensor.isfinite().all()) for tensor in self.weights.values()):
             raise CheckpointError(f"{self.path} has weights that are NaN or infinite. It was not written.")
         try:
-            path = free_place(self.path)
+            path = free_path(self.path)
             with new_folder(path) as folder:
                 digest = write_model(folder, self.config, self.weights, self.tokenizer.end_of_text_id)
                 self.tokenizer.save(folder, self.config.block_size)
@@ -161,7 +161,7 @@ class Run:
             return None
         metadata = self._metadata()
         return Snapshot(
-            path=place_for(output_dir, metadata),
+            path=checkpoint_path(output_dir, metadata),
             config=deepcopy(self.model.config),
             weights={name: copies[name] for name in weights},
             moments={name: copies[name] for name in held},

@@ -21,16 +21,11 @@ from .training_state import read_counters
 
 @dataclass(frozen=True)
 class RunEnd:
-    """Whether a run was sound, and the reason if not. `gained`: it reached a new lowest validation loss.
-
-    `rate` is its peak learning rate, `corpus` the digest of its corpus.
-    """
+    """Whether a run was sound, and the reason if not. `gained`: it reached a new lowest validation loss."""
 
     sound: bool
     gained: bool
     reason: str
-    rate: float
-    corpus: str
 
 
 def end_of(
@@ -40,9 +35,8 @@ def end_of(
 
     `newest_stable` is the newest checkpoint before its decay phase.
     """
-    rate, corpus = run.settings.learning_rate, run.data.tokens.digest
     if result is None:
-        return RunEnd(False, False, diverged, rate, corpus)
+        return RunEnd(False, False, diverged)
     facts = result.latest.metadata
     assert facts
     gained = facts.best_val_loss is not None and (
@@ -52,7 +46,7 @@ def end_of(
     if not reason and not gained and start and newest_stable and branched_from(start) is None:
         worse = _significantly_worse(newest_stable, start, result)
         reason = f"the model before the decay phase is significantly worse than at the start: {worse}" if worse else ""
-    return RunEnd(not reason, gained, reason, rate, corpus)
+    return RunEnd(not reason, gained, reason)
 
 
 def _worse_than_start(start: ModelFolder | None, result: Result, facts: Metadata, vocab_size: int) -> str:

@@ -10,12 +10,13 @@ import torch
 
 from ..checkpoint.architectures import architecture_of
 from ..checkpoint.atomic import remove_leftovers
-from ..checkpoint.metadata import Evaluation, bits_per_byte, loss_text
+from ..checkpoint.metadata import Evaluation, bits_per_byte
 from ..errors import DivergedError, is_out_of_memory
 from ..evaluation.loss import HeldOut, bytes_per_token
 from .async_checkpointer import AsyncCheckpointer
 from .compile import Compiler
 from .cpu.threads import Threads
+from .early_stopping import EarlyStopping
 from .intervals import NEVER, fitted, intervals_of
 from .memory import keep_freed_memory, out_of_memory, release_freed_memory, smaller_batches
 from .meters import LossMeter, SpeedMeter
@@ -27,7 +28,6 @@ from .time_estimate import TimeEstimate
 from .train_step import Stepper
 
 _FITS_INTERVALS_AFTER = (3, 10, 30, 100, 300)  # steps of a run
-_EVALUATIONS_ABOVE = 2  # in a row before a run ends early: a single one may be noise
 _SAFETY_FACTOR = 1.5  # on the measured time of the last evaluation and save
 
 
@@ -83,8 +83,7 @@ class _Trainer:
         self.start_val_loss: float | None = None
         self.best_before: Evaluation | None = None
         self.out_of_time = self.ends_early = False
-        self.lowest: Evaluation | None = None  # of this run's stable phase
-        self.evaluations_above = 0  # in a row, by more than the margin of early stopping
+        self.early_stopping = EarlyStopping(settings.early_stopping)
 
     def train(self) -> Result:
         self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -241,7 +240,7 @@ class _Trainer:
             run.val_loss = val_loss = self._held_out_loss()
             improved = self._update_best(val_loss)
             run.evaluations.append(Evaluation(step=run.step, train_loss=run.train_loss, val_loss=val_loss))
-            self._check_for_early_end(run.evaluations[-1])
+            self._end_early_if_worse(run.evaluations[-1])
             self._log(val_loss)
             saves = saves or improved
         else:
@@ -277,17 +276,14 @@ class _Trainer:
         run.best_val_loss, run.best_step = val_loss, run.step
         return True
 
-    def _check_for_early_end(self, now: Evaluation) -> None:
-        """End the stable phase if the validation loss has been well above the lowest of this run twice in a row."""
-        run, margin = self.run, self.run.settings.early_stopping
-        if not margin or run.schedule.shape != "linear" or self.ends_early or run.schedule.decays_from(run.step) is not None:
+    def _end_early_if_worse(self, now: Evaluation) -> None:
+        """End the stable phase if the validation loss has risen. A cosine keeps its length."""
+        run = self.run
+        if run.schedule.shape != "linear" or self.ends_early or run.schedule.decays_from(run.step) is not None:
             return
-        if self.lowest is None or now.val_loss < self.lowest.val_loss:
-            self.lowest = now
-        self.evaluations_above = self.evaluations_above + 1 if now.val_loss > (1 + margin) * self.lowest.val_loss else 0
-        if self.evaluations_above == _EVALUATIONS_ABOVE:
+        if self.early_stopping.ends_with(now):
             self.ends_early = True
-            self.callbacks.warn(_why_early(self.lowest, now, self.run.bytes_per_token))
+            self.callbacks.warn(self.early_stopping.reason(now, run.bytes_per_token))
 
     def _held_out_loss(self) -> float:
         process_group, began = self.run.process_group, time.monotonic()
@@ -353,14 +349,3 @@ class _Trainer:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             self.callbacks.warn(f"Step {progress.step} could not be written to {LOG_FILE}: {error}. Training continues.")
-
-
-def _why_early(lowest: Evaluation, now: Evaluation, bytes_per_token: float | None) -> str:
-    first, last = (loss_text(one.val_loss, bytes_per_token) for one in (lowest, now))
-    losses = f"validation loss {first} at step {lowest.step}, {last} at step {now.step}"
-    if now.train_loss is not None and lowest.train_loss is not None and now.train_loss < lowest.train_loss:
-        return (
-            f"Memorising: {losses}, while the training loss fell. The last gain was at step {lowest.step}. The run decays now "
-            "and ends early. More text, a smaller model or init_from would help."
-        )
-    return f"Diverging: {losses}, and the training loss did not fall either. The run decays now and ends early."

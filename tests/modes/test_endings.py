@@ -156,3 +156,44 @@ def test_weights_of_the_training_state_are_those_of_the_stable_phase(night: Any)
     first = night()
     stable = load_file(first.folder / "checkpoint-16/model.safetensors")
     assert all((load_file(first.state_folder / "model.safetensors")[name] == tensor).all() for name, tensor in stable.items())
+
+
+def more_text(workspace: Path) -> None:
+    """So many documents that some of them are held out."""
+    for number in range(40):
+        (workspace / f"docs/new-{number}.md").write_text(f"Document {number} has something new to learn. " * 40)
+
+
+def test_a_failed_run_on_changed_text_does_not_count_the_runs_before_it(night: Any, workspace: Path) -> None:
+    night()
+    assert [night(f"{STANDS_STILL} --patience 2").result for _ in range(3)] == ["advanced", "advanced", "converged"]
+    more_text(workspace)
+    failed = night(f"{DIVERGES} --patience 2")
+    assert (failed.result, failed.state["runs_without_gain"]) == ("rolled_back", 1)
+    assert night("--patience 2").result in ("published", "advanced")
+
+
+def test_a_run_whose_model_is_significantly_worse_than_the_published_one_is_rolled_back(
+    night: Any, workspace: Path, tmp_path: Path
+) -> None:
+    """Without a decay phase its model is that of the stable phase; on new held-out text the two are compared by the gate."""
+    first = night()
+    more_text(workspace)
+    worse = night(f"{STANDS_STILL} --decay 0")
+    assert (worse.result, worse.outputs["gate_result"]) == ("rolled_back", "refused")
+    assert (worse.facts.step, worse.state["rollbacks"]) == (first.facts.step, 1)
+    assert worse.outputs["checkpoint"] == str(worse.folder / "checkpoint-16")
+    summary = (tmp_path / "summary.md").read_text()
+    assert "# Rolled back to step 16: " in summary
+    assert "Its best model is not significantly better than the published model: " in summary
+
+
+def test_the_summary_counts_the_runs_since_the_last_publish(night: Any, tmp_path: Path) -> None:
+    night()
+    for number in (1, 2):
+        (tmp_path / "summary.md").unlink()
+        night(STANDS_STILL if number == 1 else "--gate max_val_loss=0.1")  # nothing new to publish, then refused
+        first_line = (tmp_path / "summary.md").read_text().splitlines()[0]
+        assert first_line == f"# Advanced to step {16 + 16 * number}" + (
+            ", run 2 since the last publish" if number == 2 else ""
+        )

@@ -7,7 +7,7 @@ import pytest
 from echoself_action.checkpoint.metadata import BITS_PER_BYTE, Comparison, Evaluation, ParityFacts
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.evaluation.gate import Verdict
-from echoself_action.hub.history import HistoryEntry
+from echoself_action.hub.history import History, HistoryEntry
 from echoself_action.hub.publish import Change, CommitResult
 from echoself_action.report.job_summary import (
     ending_summary,
@@ -129,6 +129,7 @@ def test_the_first_line_is_the_result_in_words_and_one_number(model_folder: Mode
     )
     at = datetime(2026, 11, 29, tzinfo=UTC)
     facts_of_a_run = {"published_at": at, "run_id": "x", "step": 1, "tokens_seen": 1, "elapsed_s": 1.0, "weights_sha256": ""}
-    history = [HistoryEntry.model_validate(facts_of_a_run | {"result": one}) for one in ("published", "advanced", "advanced")]
+    results = ("published", "advanced", "advanced")
+    history = History(b"", tuple(HistoryEntry.model_validate(facts_of_a_run | {"result": one}) for one in results))
     text = ending_summary(result, "the reason", (folder, folder), Verdict(False, "not better", compared), history)
     assert text.splitlines()[0] == first

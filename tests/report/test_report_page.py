@@ -7,7 +7,7 @@ import pytest
 from echoself_action.checkpoint.metadata import Comparison, Evaluation
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.evaluation.gate import Verdict
-from echoself_action.hub.history import HistoryEntry
+from echoself_action.hub.history import History, HistoryEntry
 from echoself_action.report.report_page import PublishReport, page, read_log, write_page
 
 from .browser import find_browser, look_at, picture_of
@@ -65,7 +65,7 @@ def report(model: ModelFolder, tmp_path: Path) -> Path:
     lines = [{"step": n, "loss": 3 - n / 400, "lr": 1e-3, "tokens_per_second": 1234.5} for n in range(5, 305, 5)]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     verdict = Verdict(True, f"it is better than the published model: {HOSTILE}", COMPARED)
-    publishing = PublishReport(f"http://hub/me/{HOSTILE}", verdict, "c0ffee", history=history(5))
+    publishing = PublishReport(f"http://hub/me/{HOSTILE}", verdict, "c0ffee", history=History(b"", tuple(history(5))))
     return write_page(tmp_path / "out", log, model, [HOSTILE, "Once upon a time\n  there was"], publishing)
 
 

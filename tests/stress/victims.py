@@ -31,7 +31,7 @@ from jobs import (
     wait_until,
 )
 
-from echoself_action.checkpoint.select import branched_from, broken, with_step
+from echoself_action.checkpoint.select import branched_from, broken, folders_of_step
 
 FIRST = 16  # steps of the cycle before, whose model is on the Hub when `cycle` and `deploy` start
 MOMENTS = {
@@ -172,7 +172,7 @@ class Victim:
             left = STEPS - resume_step(job.output_dir)
             return ["train", *training(self.template.setting, left, *kept)] if left else None
         if self.mode == "pull":
-            done = all(with_step(job.output_dir, branch.step) for branch in self.template.branches.values())
+            done = all(folders_of_step(job.output_dir, branch.step) for branch in self.template.branches.values())
             return None if done else ["pull", *hub]
         there = published(self.where)[0]
         if _same_weights(there, self.template.branches):
@@ -229,7 +229,7 @@ class Victim:
             return
         step = resume_step(job.output_dir)
         (in_decay,) = [branched_from(folder) is not None for folder in there if folder.step == step]
-        chosen = with_step(job.output_dir, step)[-1]
+        chosen = folders_of_step(job.output_dir, step)[-1]
         how = self.rng.choice(("flip", "truncate", "delete"))
         files = [chosen / name for name in (FILES if how == "delete" else TENSORS)]
         path = self.rng.choice([file for file in files if file.is_file()])  # a pulled checkpoint may have no training state
@@ -306,9 +306,9 @@ class Victim:
         else:
             return  # it is complete because the Hub has the expected model
         for step, fingerprint in expected.items():
-            if jobs.fingerprint(with_step(job.output_dir, step)[-1])[0] != fingerprint[0]:
+            if jobs.fingerprint(folders_of_step(job.output_dir, step)[-1])[0] != fingerprint[0]:
                 self._add_problem("wrong", f"{job.output_dir} at step {step}")
-            if self.mode == "train" and jobs.fingerprint(with_step(job.output_dir, step)[-1]) != fingerprint:
+            if self.mode == "train" and jobs.fingerprint(folders_of_step(job.output_dir, step)[-1]) != fingerprint:
                 self._add_problem("wrong", f"{job.output_dir} at step {step}: other optimizer state")
 
     def _commits(self) -> dict[str, tuple[str, ...]]:
