@@ -28,7 +28,7 @@ class HistoryEntry(BaseModel):
     """A run, as one line of the file. Losses are in nats per token. `result` is None for a publish of an older version.
 
     `elapsed_s` and `tokens_seen` are totals over all training of the model; `duration_s` is the time of its training since the
-    previous publish, including evaluations and saves. `tokens_per_second` is the speed of the run that trained it, as its
+    entry before that it continues, including evaluations and saves. `tokens_per_second` is the speed of the run that trained it, as its
     metadata records it; earlier versions divided by `duration_s`.
     `dataset` is the dataset repo of its documents, as owner/name@commit. `repository` and `commit` identify the code and text
     that it was trained on, `run_url` the job that published it.
@@ -128,7 +128,9 @@ def history_entry(
     facts = folder.metadata
     if facts is None:
         return None
-    before = next((entry for entry in reversed(history.entries) if entry.run_id == facts.run_id), None)
+    # training did not continue from a run that was rolled back
+    continued = (one for one in reversed(history.entries) if one.run_id == facts.run_id and one.result != "rolled_back")
+    before = next(continued, None)
     duration = facts.elapsed_s - (before.elapsed_s if before else 0)
     measured = duration > 0  # not if an older checkpoint is published again
     return HistoryEntry(

@@ -42,6 +42,15 @@ def test_a_history_entry_records_the_model_and_the_job(model_folder: ModelFolder
     assert len(line.settings_digest or "") == 64
 
 
+def test_the_duration_does_not_count_from_a_run_that_was_rolled_back(model_folder: ModelFolder) -> None:
+    history = published(model_folder, 100)
+    failed = history_entry(folder_at(model_folder, 180), history, RUN, 9.0, NOW, "rolled_back")
+    assert failed
+    after = history_entry(folder_at(model_folder, 150), history.followed_by(failed), RUN, 2.0, NOW)
+    assert after
+    assert after.duration_s == 5
+
+
 def test_duration_is_since_the_previous_publish_and_speed_is_that_of_the_run(model_folder: ModelFolder) -> None:
     first, second = published(model_folder, 100, 160).entries
     assert (first.duration_s, first.tokens_per_second) == (10, None)  # a model that does not record its speed
