@@ -1,4 +1,4 @@
-"""GPT-2 in NumPy and double precision: the logits that an imported checkpoint must reproduce. It shares no code with the product."""
+"""GPT-2 in NumPy and double precision: the logits of an imported checkpoint equal these. Shares no code with the product."""
 
 import math
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ def gpt2_logits(
 
 
 def assert_exact(folder: Path, ids: Ids, logits: Floats) -> None:
-    """The model folder, loaded by Transformers and computed in float32, has these logits, and the same first choice everywhere."""
+    """The model folder, loaded by Transformers in float32, has these logits, and the same first choice at every position."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.no_grad():
         found = model(torch.from_numpy(ids)).logits.double().numpy()
