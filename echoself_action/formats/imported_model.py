@@ -9,13 +9,11 @@ import numpy as np
 from ..checkpoint.arrays import Array, is_finite, is_floating_point, type_name
 from ..model import ModelConfig
 from .registry import Origin
-from .torch_file.reader import TorchFile
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 HEAD = "lm_head.weight"
-MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's state of each parameter, besides its step count
 _SHOWN = 4  # problems in a message
 
 
@@ -95,21 +93,6 @@ def tie(file: TensorSource, stored: dict[str, Array], tokens: str) -> None:
     head = stored.pop(HEAD, None)
     if head is not None and not np.array_equal(head, stored.setdefault(tokens, head)):
         file.refuse(f"has an {HEAD} that differs from its {tokens}, but this model ties the two")
-
-
-def state_of(optimizer: Any) -> Any:
-    """The unchecked state of the parameters in an optimizer's state dict; None if it has taken no step, or is invalid."""
-    state = optimizer.get("state") if isinstance(optimizer, Mapping) else None
-    return None if isinstance(state, Mapping) and not state else state
-
-
-def check_moments(file: TorchFile, found: Mapping[str, Any], weights: Mapping[str, Array]) -> None:
-    """Raises CheckpointError if a moment, by `<moment>.<name>`, has another shape than its parameter, or is not finite."""
-    for key, tensor in found.items():
-        shape = weights[key.partition(".")[2]].shape
-        if not isinstance(tensor, np.ndarray) or tensor.shape != shape or not is_floating_point(tensor):
-            file.refuse(f"has an optimizer state that does not match the model: {key}")
-        require_finite(file, key, tensor)
 
 
 def require_finite(file: TensorSource, name: str, tensor: Array) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
 from torch import Tensor
 
 from ..checkpoint.arrays import Array, as_float32
@@ -17,7 +16,8 @@ from ..checkpoint.nanecho_config import config_problems, parameters, shapes
 from ..model.config import GPT2Config
 from ..model.nanecho import PERSONA_DIMENSIONS, NanEchoConfig
 from .detect_layout import number
-from .imported_model import MOMENTS, ImportedModel, check_moments, check_weights, state_of, tie
+from .imported_model import ImportedModel, check_weights, tie
+from .optimizer_state import MOMENTS, nanecho_moments
 from .recorded_config import configs_beside, configs_in_file, losses_of, step_of, training_settings
 from .reference_logits import as_tensors, nanecho_logits
 from .torch_file.reader import TorchFile
@@ -66,7 +66,7 @@ def read(file: TorchFile, n_head: int | None = None) -> ImportedModel:
     tie(file, stored, TOKENS)
     config = _config(file, declared, stored)
     weights = check_weights(file, stored, shapes(config), "its config")
-    moments = _moments(file, config, weights, content.get("optimizer_state_dict"))
+    moments = nanecho_moments(file, parameters(config), weights, content.get("optimizer_state_dict"))
     run = [content.get(key) for key in ("config", "training_config", "training_run_config", "data_config")]
     settings = {name: value for place in run for name, value in training_settings(place).items()}
     settings |= _data_dir(content.get("data_config"))
@@ -193,30 +193,6 @@ def _sizes(file: TorchFile, declared: Mapping[str, Any], stored: Mapping[str, Ar
             f"records {', '.join(wrong)}" if wrong else f"has {len(layers)} blocks, but one has the number {max(layers)}"
         )
     return sizes
-
-
-def _moments(file: TorchFile, config: NanEchoConfig, weights: Mapping[str, Array], optimizer: Any) -> dict[str, Array]:
-    """AdamW's state by parameter name. There is one group of all parameters; those that never had a gradient have no state."""
-    state = state_of(optimizer)
-    if state is None:
-        return {}
-    order = parameters(config)
-    found: dict[str, Any] = {}
-    counts: dict[str, Array] = {}
-    try:
-        fits = [list(group["params"]) for group in optimizer["param_groups"]] == [list(range(len(order)))]
-        for index, entry in state.items():
-            name = order[index]
-            found |= {f"{moment}.{name}": entry[moment] for moment in MOMENTS}
-            steps = number(entry["step"])
-            fits = fits and steps is not None and steps >= 0
-            counts[f"steps.{name}"] = np.array(steps or 0.0, np.float32)
-    except (AttributeError, TypeError, KeyError, ValueError, IndexError):
-        fits = False
-    if not fits:
-        file.refuse("has an optimizer state that does not match NanEcho's AdamW for this model")
-    check_moments(file, found, weights)
-    return found | counts
 
 
 def _is_gpt2(config: NanEchoConfig, weights: Mapping[str, Array]) -> bool:

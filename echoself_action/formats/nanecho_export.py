@@ -21,8 +21,9 @@ from ..model.config import GPT2Config
 from ..model.nanecho import NanEchoConfig
 from ..training.optim.adamw import BETAS
 from ..training.training_state import read_spare
-from .imported_model import HEAD, MOMENTS
+from .imported_model import HEAD
 from .nanecho import FLAGS, TOKENS, gpt2_name_map, maybe_transposed
+from .optimizer_state import MOMENTS
 from .torch_file.writer import kept_moments, plain_settings, save_pt
 
 _UNKNOWN_LOSS = 1e9

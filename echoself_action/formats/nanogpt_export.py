@@ -14,8 +14,7 @@ from ..errors import CheckpointError
 from ..model.config import GPT2Config
 from ..training.optim.adamw import BETAS
 from .gpt2_tensors import shapes, transposed
-from .imported_model import MOMENTS
-from .nanogpt import optimizer_order
+from .optimizer_state import MOMENTS, optimizer_order
 from .torch_file.writer import kept_moments, plain_settings, save_pt
 
 
