@@ -32,6 +32,7 @@ from typing import Literal
 
 from .. import libraries
 from ..errors import InputError
+from .findings import Report
 from .readers import OnBadFile, kind_of, read_documents
 from .split import is_validation
 from .tokens import hash_file
@@ -79,9 +80,7 @@ class Dataset:
     splits: dict[Split, SplitSize]
 
 
-def read_rows(
-    files: Iterable[Path], root: Path, val_fraction: float, on_bad_file: OnBadFile, warn: Callable[[str], None]
-) -> Iterator[Row]:
+def read_rows(files: Iterable[Path], root: Path, val_fraction: float, on_bad_file: OnBadFile, report: Report) -> Iterator[Row]:
     """The documents of `files` in the workspace `root`, ordered by source, each in its split in training.
 
     Raises InputError as `read_documents` does.
@@ -89,7 +88,7 @@ def read_rows(
     for source, path in sorted((_source(path, root), path) for path in files):
         is_text = kind_of(path) == "text"
         line = 1
-        for number, document in enumerate(read_documents([path], on_bad_file, warn), 1):
+        for number, document in enumerate(read_documents([path], on_bad_file, report), 1):
             position = number if is_text else int(document.source.rpartition(":")[2])
             split: Split = "validation" if is_validation(document.text, val_fraction) else "train"
             where = line if is_text else position if kind_of(path) == "jsonl" else None

@@ -18,11 +18,11 @@ import ijson
 from .. import libraries
 from ..errors import InputError
 from .chunking import cut_passages
+from .findings import SKIPPED_FILES, SKIPPED_RECORDS, SKIPPED_RESTS, FileFindings, Report
 from .records import TEXT_KEYS, text_of_record
 
 OnBadFile = Literal["fail", "skip"]
 Kind = Literal["text", "jsonl", "json", "parquet"]
-Warn = Callable[[str], None]
 
 _BLOCK = 1 << 20  # bytes read at a time
 _PARQUET_ROWS = 256  # rows in memory at a time; a row can be as long as a book
@@ -55,11 +55,11 @@ def kind_of(path: Path) -> Kind:
             return "text"
 
 
-def read_documents(files: Iterable[Path], on_bad_file: OnBadFile, warn: Warn) -> Iterator[Document]:
-    """The documents of `files`, in order.
+def read_documents(files: Iterable[Path], on_bad_file: OnBadFile, report: Report) -> Iterator[Document]:
+    """The documents of `files`, in order. `report` is called at the end of each file, with what is not in them.
 
-    Under "fail", invalid content raises InputError. Under "skip", `warn` is called for each such file, and its valid content is
-    read: the records with text, and everything before the place where a file is broken.
+    Under "fail", invalid content raises InputError. Under "skip" it is reported, and the valid content is read: the records
+    with text, and everything before the place where a file is broken.
     """
     for path in files:
         skipped = _Skipped(path, on_bad_file)
@@ -74,23 +74,23 @@ def read_documents(files: Iterable[Path], on_bad_file: OnBadFile, warn: Warn) ->
             skipped.rest(f" can't be read ({error.strerror or error})")
         except _BadFileError as error:
             skipped.rest(str(error))
-        skipped.report(warn, documents)
+        skipped.report(report, documents)
 
 
 class _Skipped:
-    """The problems of one file: raised at once under "fail", collected for a warning under "skip"."""
+    """The findings of one file. Invalid content is raised at once under "fail", and counted under "skip"."""
 
     def __init__(self, path: Path, on_bad_file: OnBadFile) -> None:
         self.path = path
         self.on_bad_file = on_bad_file
+        self.findings = FileFindings(str(path))
         self.records = 0
-        self.first = ""
         self.broken = ""
 
     def record(self, problem: str) -> None:
         self._refuse(problem)
         self.records += 1
-        self.first = self.first or problem
+        self.findings.add(SKIPPED_RECORDS, problem.lstrip(", "))
 
     def rest(self, problem: str) -> None:
         self._refuse(problem)
@@ -104,13 +104,11 @@ class _Skipped:
                 file=str(self.path),
             )
 
-    def report(self, warn: Warn, documents: int) -> None:
-        if self.records:
-            total = f"; {self.records} records of this file were skipped in total" if self.records > 1 else ""
-            warn(f"Skipped a record: {self.path}{self.first}{total}.")
+    def report(self, report: Report, documents: int) -> None:
         if self.broken:
-            what = f"the rest of a file after {documents:,} documents" if documents else "a file"
-            warn(f"Skipped {what}: {self.path}{self.broken}.")
+            after = f" (after {documents:,} documents)" if documents else ""
+            self.findings.add(SKIPPED_RESTS if documents else SKIPPED_FILES, self.broken.lstrip(", ") + after)
+        self.findings.report_to(report)
 
 
 def _read_text(path: Path, _skipped: _Skipped) -> Iterator[Document]:

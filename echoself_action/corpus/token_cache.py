@@ -16,7 +16,7 @@ import math
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,6 +27,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import InputError
+from .findings import REFUSED_BY_FAIL, SKIPPED_FILES, Finding, Report, condensed
 from .nanogpt_bin import nanogpt_tokens
 from .readers import Kind, OnBadFile, kind_of, read_documents
 from .split import Segment, split_position
@@ -56,7 +57,7 @@ class _Meta:
     leaked_bytes: int  # of text left out of training, because it is also held out
     leaked_paragraphs: int
     common_bytes: int  # of held-out text that is too common in the training text to be left out there
-    warnings: list[str]  # about skipped content, repeated when the files are reused
+    findings: tuple[Finding, ...]  # reported again when the files are reused
 
 
 def prepare_tokens(
@@ -65,12 +66,13 @@ def prepare_tokens(
     cache: Path,
     val_fraction: float,
     on_bad_file: OnBadFile,
-    warn: Callable[[str], None],
+    report: Report,
 ) -> Tokens:
     """The token ids of `files`, from `cache` if the same content was tokenized before, or those of nanoGPT's `.bin` files.
 
     It may be killed at any time, and several processes may run it at once: one tokenizes, the others wait for it.
-    Only the contents of the files matter, not their names or order.
+    Only the contents of the files matter, not their names or order. `report` is called with each finding, also with those of
+    the run that wrote the cache.
     Raises InputError for a file that can't be read (see `read_documents`), and for a corpus with an empty split.
     """
     if any(path.suffix == ".bin" for path in files):
@@ -80,13 +82,13 @@ def prepare_tokens(
     folder = cache / digest[:16]
     with _locked(folder):
         meta = _read_meta(folder, tokenizer)
-        reused = meta is not None and (on_bad_file == "skip" or not meta.warnings)
-        if meta is not None and reused:
-            for warning in meta.warnings:
-                warn(warning)
-        else:
+        refused = meta is not None and on_bad_file == "fail" and any(one.kind in REFUSED_BY_FAIL for one in meta.findings)
+        reused = meta is not None and not refused
+        if meta is None or refused:
             paths = [path for _, _, path in by_content]
-            meta = _write(folder, paths, tokenizer, val_fraction, on_bad_file, warn)
+            meta = _write(folder, paths, tokenizer, val_fraction, on_bad_file)
+    for finding in meta.findings:
+        report(finding)
     return Tokens(
         train=map_ids(folder / "train.bin", tokenizer),
         val=map_ids(folder / "val.bin", tokenizer),
@@ -102,6 +104,7 @@ def prepare_tokens(
         common_bytes=meta.common_bytes,
         val_fraction=val_fraction,
         reused=reused,
+        findings=meta.findings,
     )
 
 
@@ -126,27 +129,21 @@ def _write(
     tokenizer: Tokenizer,
     val_fraction: float,
     on_bad_file: OnBadFile,
-    warn: Callable[[str], None],
 ) -> _Meta:
     """Tokenize `paths` into `folder`, atomically. The caller holds its lock."""
-    warnings: list[str] = []
-
-    def keep(warning: str) -> None:
-        warnings.append(warning)
-        warn(warning)
-
+    findings: list[Finding] = []
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)  # from a run that was killed
     partial.mkdir()
     try:
-        with split_corpus(read_documents(paths, on_bad_file, keep), val_fraction, partial) as corpus:
+        with split_corpus(read_documents(paths, on_bad_file, findings.append), val_fraction, partial) as corpus:
             train = _tokenize(corpus.train(), tokenizer, partial / "train.bin")
             val = _tokenize(corpus.val(), tokenizer, partial / "val.bin")
             leaks = corpus.leaks
         if not train.documents or not val.documents:
             raise _empty_split(train, val, leaks.bytes, paths, val_fraction)
         val_sha256 = hash_file(partial / "val.bin")
-        meta = _Meta(train, val, val_sha256, leaks.bytes, leaks.paragraphs, leaks.common_bytes, warnings)
+        meta = _Meta(train, val, val_sha256, leaks.bytes, leaks.paragraphs, leaks.common_bytes, condensed(findings))
         with (partial / "meta.json").open("w", encoding="utf-8") as file:
             json.dump(asdict(meta), file, indent=2)
             _sync(file)
@@ -231,7 +228,13 @@ def _read_meta(folder: Path, tokenizer: Tokenizer) -> _Meta | None:
     """The meta.json of an earlier run; None if it is missing, or if the token files have other sizes."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        read = _Meta(**meta | {"train": _Split(**meta["train"]), "val": _Split(**meta["val"])})
+        skipped = meta.pop("warnings", [])  # of earlier versions
+        findings = (
+            *(Finding(SKIPPED_FILES, "", 1, warning) for warning in skipped),
+            *(Finding(**finding) for finding in meta.get("findings", [])),
+        )
+        splits = {"train": _Split(**meta["train"]), "val": _Split(**meta["val"])}
+        read = _Meta(**meta | splits | {"findings": findings})
         sizes = [(folder / name).stat().st_size for name in ("train.bin", "val.bin")]
     except (OSError, ValueError, KeyError, TypeError):
         return None

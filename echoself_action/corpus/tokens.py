@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
+from .findings import Finding
 from .tokenizer import Tokenizer
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
@@ -44,6 +45,7 @@ class Tokens:
     common_bytes: int | None
     val_fraction: float | None
     reused: bool  # from the cache
+    findings: tuple[Finding, ...] = ()  # what was not learnt as it is in the files
 
 
 def require_block(tokens: Tokens, block_size: int) -> None:

@@ -1,7 +1,7 @@
 """train: find the checkpoint to resume from, tokenize the corpus, train, and report the result."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..checkpoint.architectures import ARCHITECTURES, DEFAULT
@@ -11,12 +11,13 @@ from ..checkpoint.select import best, resumable
 from ..checkpoint.weights import load_model
 from ..config.mode_inputs import TrainInputs
 from ..config.outputs import set_outputs
+from ..corpus.findings import Finding
 from ..errors import INTERRUPTED, DivergedError
 from ..evaluation.generation import sample
 from ..hub.secrets import without_secrets
 from ..native.gpt2_block import why_not as why_not_native
 from ..report.github_actions import insert_summary, model_outputs, summary_size, write_summary
-from ..report.job_summary import ending_summary, training_summary
+from ..report.job_summary import ending_summary, findings_summary, training_summary
 from ..report.log import ProgressPrinter, note, part, show_sample, warn
 from ..report.report_page import write_page
 from ..starting.next_start import FinishedRun
@@ -40,7 +41,7 @@ class Trained:
     """The end of a run: the best checkpoint, the one that training resumes from, and a sample from the best.
 
     `result` is None if no steps were trained, or if a loss became NaN. `reason` is why the run was rolled back, or why the
-    model has converged. `roll_back` rolls the run back for a reason that was found later.
+    model has converged. `roll_back` rolls the run back for a reason that was found later. `findings` are those of the corpus.
     """
 
     ending: Ending
@@ -50,6 +51,7 @@ class Trained:
     sample: str = ""
     reason: str = ""
     roll_back: Callable[[str], ModelFolder] | None = None
+    findings: Sequence[Finding] = ()
 
     @property
     def interrupted(self) -> bool:
@@ -95,7 +97,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
         if start and (reason := converged(start, data.tokens, settings)):
             if not inputs.force:
                 send_no_run(process_group)
-                return _converged(inputs, start, reason)
+                return replace(_converged(inputs, start, reason), findings=data.tokens.findings)
             note(f"force: true: training, although {reason}")
 
         def begin(process_group: ProcessGroup) -> Run:
@@ -113,7 +115,13 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
             diverged = error.message.rstrip(".")
     if result and result.stopped_by == "signal":
         _log_end(result, result.latest, "")
-        return Trained("advanced", result, best(inputs.output_dir) or result.latest, resumable(inputs.output_dir)[0])
+        return Trained(
+            "advanced",
+            result,
+            best(inputs.output_dir) or result.latest,
+            resumable(inputs.output_dir)[0],
+            findings=data.tokens.findings,
+        )
     finished = FinishedRun(
         run=training,
         output_dir=inputs.output_dir,
@@ -127,7 +135,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
     text = without_secrets(sample(load_model(chosen), data.tokens.tokenizer)) if chosen.step else ""
     _log_end(result, chosen, text)
     ending: Ending = "advanced" if end.sound else "rolled_back"
-    return Trained(ending, result, chosen, kept, text, end.reason, finished.roll_back)
+    return Trained(ending, result, chosen, kept, text, end.reason, finished.roll_back, data.tokens.findings)
 
 
 def _converged(inputs: TrainInputs, start: ModelFolder, reason: str) -> Trained:
@@ -145,7 +153,9 @@ def report_training(inputs: TrainInputs, trained: Trained, gate_compares: bool =
     """
     result = trained.result
     if result:
-        write_summary(training_summary(result, trained.best, trained.sample, gate_compares))
+        write_summary(training_summary(result, trained.best, trained.sample, gate_compares, trained.findings))
+    elif trained.findings:
+        write_summary(findings_summary(trained.findings))
     page = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, trained.best, [trained.sample], None)
     outputs = model_outputs(trained.best) | {
         "result": trained.ending,

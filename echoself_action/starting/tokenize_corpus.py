@@ -10,6 +10,7 @@ import tokenizers
 from ..checkpoint.atomic import new_folder
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
 from ..config.inputs import Inputs
+from ..corpus.findings import Finding
 from ..corpus.globs import find_files
 from ..corpus.leaks import COMMON
 from ..corpus.readers import read_documents
@@ -34,7 +35,7 @@ def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
     """
     files = corpus_files(inputs)
     tokenizer = _tokenizer(inputs, start, files)
-    tokens = prepare_tokens(files, tokenizer, TOKEN_CACHE, inputs.val_fraction, inputs.on_bad_file, warn)
+    tokens = prepare_tokens(files, tokenizer, TOKEN_CACHE, inputs.val_fraction, inputs.on_bad_file, _log)
     if start:
         require_block(tokens, start.config.block_size)
     cached = ", cached" if tokens.reused else ""
@@ -44,6 +45,10 @@ def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
     )
     _note_leaks(tokens)
     return tokens
+
+
+def _log(finding: Finding) -> None:
+    (warn if finding.is_loss else note)(str(finding))
 
 
 def _note_leaks(tokens: Tokens) -> None:
@@ -132,4 +137,5 @@ def _training_texts(inputs: Inputs, files: list[Path]) -> Callable[[], Iterator[
 
 
 def _texts(inputs: Inputs, files: list[Path]) -> Callable[[], Iterator[str]]:
-    return lambda: (document.text for document in read_documents(files, inputs.on_bad_file, warn))
+    # what it skips is logged once, by prepare_tokens
+    return lambda: (document.text for document in read_documents(files, inputs.on_bad_file, lambda _: None))

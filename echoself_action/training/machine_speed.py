@@ -60,4 +60,4 @@ def _random_tokens() -> Tokens:
     ids = np.random.default_rng(0).integers(0, _VOCABULARY, 1 << 16).astype(np.uint16)
     tokenizer = make_tokenizer("bytes", lambda: iter(()))
     unknown = dict.fromkeys(("bytes_train", "bytes_val", "leaked_bytes", "leaked_paragraphs", "common_bytes", "val_fraction"))
-    return Tokens(ids, ids, "", "", tokenizer, documents=1, val_documents=1, reused=False, **unknown)
+    return Tokens(ids, ids, "", "", tokenizer, documents=1, val_documents=1, reused=False, findings=(), **unknown)

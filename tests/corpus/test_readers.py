@@ -7,6 +7,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from echoself_action.corpus.findings import REFUSED_BY_FAIL, SKIPPED_RECORDS, Finding
 from echoself_action.corpus.readers import Document, read_documents
 from echoself_action.errors import InputError
 
@@ -123,12 +124,13 @@ def test_an_invalid_file_is_refused(write: Write, name: str, content: bytes, pro
 
 @pytest.mark.parametrize(("name", "content", "problem"), BROKEN)
 def test_on_bad_file_skip_warns_about_an_invalid_file(write: Write, name: str, content: bytes, problem: str) -> None:
-    warnings: list[str] = []
-    good = write("good.txt", "good")
-    documents = list(read_documents([write(name, content), good], "skip", warnings.append))
+    findings: list[Finding] = []
+    good, path = write("good.txt", "good"), write(name, content)
+    documents = list(read_documents([path, good], "skip", findings.append))
     assert documents[-1] == Document("good", str(good))
-    assert len(warnings) == 1
-    assert name in warnings[0]
+    assert [finding.file for finding in findings] == [str(path)]
+    assert findings[0].kind in REFUSED_BY_FAIL
+    assert findings[0].is_loss
 
 
 def test_parquet_without_text_is_refused_with_its_columns(tmp_path: Path) -> None:
@@ -143,9 +145,9 @@ def test_parquet_without_text_is_refused_with_its_columns(tmp_path: Path) -> Non
 
 def test_on_bad_file_skip_reads_the_other_records(write: Write) -> None:
     path = write("a.jsonl", '{"text": "one"}\nbroken\n{"text": ""}\n{"text": "four"}\n')
-    warnings: list[str] = []
-    documents = list(read_documents([path], "skip", warnings.append))
+    findings: list[Finding] = []
+    documents = list(read_documents([path], "skip", findings.append))
     assert [document.text for document in documents] == ["one", "four"]
-    assert len(warnings) == 1
-    assert "line 2 is invalid JSON" in warnings[0]
-    assert "2 records" in warnings[0]
+    example = "line 2 is invalid JSON (Expecting value, column 1)"
+    assert findings == [Finding(SKIPPED_RECORDS, str(path), 2, example)]
+    assert str(findings[0]) == f"skipped records (2): {path}: {example}"

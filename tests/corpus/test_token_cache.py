@@ -12,6 +12,7 @@ import pytest
 
 from echoself_action.corpus import token_cache
 from echoself_action.corpus.char_vocab import character_tokenizer
+from echoself_action.corpus.findings import Finding
 from echoself_action.corpus.globs import find_files
 from echoself_action.corpus.readers import read_documents
 from echoself_action.corpus.split import is_validation, split_position
@@ -203,12 +204,12 @@ def test_skipped_files_are_reported_from_the_cache_and_refused_under_fail(
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"text": "fine"}\nbroken\n')
     files = [*chat_files, broken]
-    warnings_of_runs: list[list[str]] = [[], []]
-    for warnings in warnings_of_runs:
-        tokens = prepare_tokens(files, tokenizer, cache, 0.1, "skip", warnings.append)
+    findings_of_runs: list[list[Finding]] = [[], []]
+    for findings in findings_of_runs:
+        tokens = prepare_tokens(files, tokenizer, cache, 0.1, "skip", findings.append)
     assert tokens.reused
-    assert warnings_of_runs[0] == warnings_of_runs[1]
-    assert "broken.jsonl, line 2" in warnings_of_runs[0][0]
+    assert list(tokens.findings) == findings_of_runs[0] == findings_of_runs[1]
+    assert "broken.jsonl: line 2" in str(tokens.findings[0])
     with pytest.raises(InputError, match=r"broken\.jsonl, line 2"):
         prepare(files, tokenizer, cache)
 

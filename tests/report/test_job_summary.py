@@ -6,6 +6,7 @@ import pytest
 
 from echoself_action.checkpoint.metadata import BITS_PER_BYTE, Comparison, Evaluation, ParityFacts
 from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.corpus.findings import Finding
 from echoself_action.evaluation.gate import Verdict
 from echoself_action.hub.history import History, HistoryEntry
 from echoself_action.hub.publish import Change, CommitResult
@@ -133,3 +134,13 @@ def test_the_first_line_is_the_result_in_words_and_one_number(model_folder: Mode
     history = History(b"", tuple(HistoryEntry.model_validate(facts_of_a_run | {"result": one}) for one in results))
     text = ending_summary(result, "the reason", (folder, folder), Verdict(False, "not better", compared), history)
     assert text.splitlines()[0] == first
+
+
+def test_training_summary_lists_what_was_not_learnt(model_folder: ModelFolder) -> None:
+    result, best = trained(model_folder)
+    assert "Not learnt" not in training_summary(result, best, "")
+    found = (Finding("skipped records", "a|b.jsonl", 1200, "line 2 has an empty `text`"), Finding("odd characters", "", 1, "é"))
+    text = training_summary(result, best, "", findings=found)
+    assert "### Not learnt as it is in the files" in text
+    assert "| skipped records | `a\\|b.jsonl` | 1,200 | `line 2 has an empty 'text'` |" in text
+    assert "| odd characters |  | 1 | `é` |" in text
