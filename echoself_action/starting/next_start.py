@@ -1,6 +1,7 @@
 """The checkpoint and the training state that the next run starts from.
 
-After a sound run it is the newest stable checkpoint. Otherwise the run is rolled back to the best stable checkpoint, which may
+After a sound run it is the newest stable checkpoint; if the run ended early, the next one has at most half of the learning
+rate. Otherwise the run is rolled back to the best stable checkpoint, which may
 be the one that it started from, and the next run has other batches and at most half of the learning rate: no two runs compute
 the same.
 """
@@ -43,9 +44,14 @@ class FinishedRun:
     def _runs_without_gain(self) -> int:
         return 0 if self.end.gained else self.run.runs_without_gain + 1
 
+    @property
+    def _half_rate(self) -> float:
+        return self.run.settings.learning_rate / 2
+
     def _move_on(self) -> ModelFolder:
         folder, latest = resumable(self.output_dir)[0], checkpoints(self.output_dir)[-1].metadata
-        update_state(folder, runs_without_gain=self._runs_without_gain)
+        limit = self._half_rate if self.end.ended_early else self.run.max_learning_rate
+        update_state(folder, runs_without_gain=self._runs_without_gain, max_learning_rate=limit)
         if latest and folder.metadata and latest.run_id == folder.metadata.run_id:
             # the stable checkpoint is from before the decay phase, whose losses count too
             folder = record(folder, overwrite=True, best_val_loss=latest.best_val_loss, best_step=latest.best_step)
@@ -59,7 +65,7 @@ class FinishedRun:
             folder = self._save_first_checkpoint()
         folder = copy_checkpoint(folder, self.output_dir)
         # the counters of the run: those in the folder may be of another corpus
-        rate = self.run.settings.learning_rate / 2
+        rate = self._half_rate
         update_state(
             folder,
             rollbacks=self.run.rollbacks + 1,

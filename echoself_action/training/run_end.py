@@ -21,11 +21,16 @@ from .training_state import read_counters
 
 @dataclass(frozen=True)
 class RunEnd:
-    """Whether a run was sound, and the reason if not. `gained`: it reached a new lowest validation loss."""
+    """Whether a run was sound, and the reason if not.
+
+    `gained`: it reached a new lowest validation loss. `ended_early`: its validation loss rose, so that its learning rate was
+    too high for this corpus.
+    """
 
     sound: bool
     gained: bool
     reason: str
+    ended_early: bool = False
 
 
 def end_of(
@@ -46,7 +51,7 @@ def end_of(
     if not reason and not gained and start and newest_stable and branched_from(start) is None:
         worse = _significantly_worse(newest_stable, start, result)
         reason = f"the model before the decay phase is significantly worse than at the start: {worse}" if worse else ""
-    return RunEnd(not reason, gained, reason)
+    return RunEnd(not reason, gained, reason, result.stopped_by == "early_stopping")
 
 
 def _worse_than_start(start: ModelFolder | None, result: Result, facts: Metadata, vocab_size: int) -> str:

@@ -63,6 +63,12 @@ class Stepper:
         if self._replicas:
             self._replicas.forget()
 
+    def rewind(self) -> None:
+        """Continue from a state that was restored in the run: its weights, and the batches of its seed."""
+        self._batches = self._run.batches()
+        if self._replicas:
+            self._threads.map(self._replicas.broadcast, self._run.optimizer.parts)
+
     def gradients(self) -> Tensor:
         """Compute the gradient of the mean loss over this process's sequences. Returns that loss, a scalar.
 

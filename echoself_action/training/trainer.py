@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 
 from ..checkpoint.architectures import architecture_of
-from ..checkpoint.atomic import remove_leftovers
+from ..checkpoint.atomic import remove_leftovers, set_aside
 from ..checkpoint.metadata import Evaluation, bits_per_byte
+from ..checkpoint.select import branched_from, checkpoints
 from ..errors import DivergedError, is_out_of_memory
 from ..evaluation.loss import HeldOut, bytes_per_token
 from .async_checkpointer import AsyncCheckpointer
 from .compile import Compiler
 from .cpu.threads import Threads
-from .early_stopping import EarlyStopping
+from .early_stopping import EarlyStopping, RewindPoint
 from .intervals import NEVER, fitted, intervals_of
 from .memory import keep_freed_memory, out_of_memory, release_freed_memory, smaller_batches
 from .meters import LossMeter, SpeedMeter
@@ -147,6 +148,9 @@ class _Trainer:
             return
         done, decay_start = run.step - self.start_step, run.schedule.decays_from(run.step)
         if self.ends_early and decay_start is None and run.step != run.schedule.decay_start:
+            if self.early_stopping.rewind_point:
+                self._rewind(self.early_stopping.rewind_point)
+                done = run.step - self.start_step
             steps = max(1, round(done * settings.decay / (1 - settings.decay)))
             self.end_step = min(self.end_step, run.step + steps)
             run.schedule = run.schedule.with_decay(run.step, self.end_step)
@@ -164,6 +168,18 @@ class _Trainer:
                 self._measure_train_loss()
                 self._log(None)
             self._save()  # the stable checkpoint, from which the next run resumes
+
+    def _rewind(self, point: RewindPoint) -> None:
+        """Take the run back to its lowest validation loss, and set the later checkpoints of its stable phase aside."""
+        run = self.run
+        point.restore(run)
+        self.stepper.rewind()
+        self.saved_step = None
+        self.checkpointer.wait()
+        if run.process_group.is_main:
+            for folder in checkpoints(self.output_dir):
+                if folder.step > run.step and branched_from(folder) is None:
+                    self.callbacks.note(f"from after step {run.step}: {folder.path} was renamed to {set_aside(folder.path)}")
 
     def _fit_intervals(self) -> None:
         """Choose the intervals that are not set, by how many steps this run is expected to take."""
@@ -240,7 +256,7 @@ class _Trainer:
             run.val_loss = val_loss = self._held_out_loss()
             improved = self._update_best(val_loss)
             run.evaluations.append(Evaluation(step=run.step, train_loss=run.train_loss, val_loss=val_loss))
-            self._end_early_if_worse(run.evaluations[-1])
+            self._end_early_if_worse()
             self._log(val_loss)
             saves = saves or improved
         else:
@@ -276,14 +292,14 @@ class _Trainer:
         run.best_val_loss, run.best_step = val_loss, run.step
         return True
 
-    def _end_early_if_worse(self, now: Evaluation) -> None:
+    def _end_early_if_worse(self) -> None:
         """End the stable phase if the validation loss has risen. A cosine keeps its length."""
         run = self.run
         if run.schedule.shape != "linear" or self.ends_early or run.schedule.decays_from(run.step) is not None:
             return
-        if self.early_stopping.ends_with(now):
+        if self.early_stopping.ends(run, self.start_val_loss):
             self.ends_early = True
-            self.callbacks.warn(self.early_stopping.reason(now, run.bytes_per_token))
+            self.callbacks.warn(self.early_stopping.reason(run))
 
     def _held_out_loss(self) -> float:
         process_group, began = self.run.process_group, time.monotonic()

@@ -28,6 +28,7 @@ from echoself_action.training.init_or_resume import new_run, resume_run
 from echoself_action.training.result import StopRequest, stop_on_signals
 from echoself_action.training.run import Data
 from echoself_action.training.trainer import Callbacks, Progress, Result, train
+from echoself_action.training.training_state import read_counters
 from tests.conftest import training_settings
 
 
@@ -368,7 +369,7 @@ def test_first_signal_requests_a_stop_and_the_second_interrupts(number: signal.S
     assert signal.getsignal(number) == before
 
 
-MEMORISED = {"max_iters": 400, "eval_interval": 5, "learning_rate": 1e-2, "checkpoint_interval": 1000}
+MEMORISED = {"max_iters": 400, "eval_interval": 5, "learning_rate": 1e-2, "checkpoint_interval": 1000, "warmup": 5}
 
 
 def with_little_text(tokens: Tokens) -> Tokens:
@@ -376,24 +377,52 @@ def with_little_text(tokens: Tokens) -> Tokens:
     return replace(tokens, train=tokens.train[:200].copy())
 
 
-def test_a_run_that_memorises_decays_and_ends_early(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+def test_a_run_that_memorises_goes_back_to_its_lowest_loss_and_decays_from_there(
+    tokens: Tokens, small_config: GPT2Config, tmp_path: Path
+) -> None:
     warnings: list[str] = []
+    evaluated: list[Progress] = []
     run = new_run(small_config, Data(with_little_text(tokens), []), training_settings(**MEMORISED))
-    result = train(run, tmp_path, StopRequest(), Callbacks(ignore, warnings.append))
+    result = train(run, tmp_path / "out", StopRequest(), Callbacks(evaluated.append, warnings.append))
     assert result.stopped_by == "early_stopping"
-    assert result.latest.step < 300
     (warning,) = warnings
     assert warning.startswith("Memorising: validation loss ")
-    lowest = min(run.evaluations, key=lambda one: one.val_loss)
-    assert f"The last gain was at step {lowest.step}." in warning
     branch = branched_from(result.latest)
     assert branch
-    assert result.latest.step == branch + max(1, round(branch * run.settings.decay / (1 - run.settings.decay)))
-    assert run.schedule.learning_rate(result.latest.step) == 0
-    assert resumable(tmp_path)[0].step == branch
-    above = [one.val_loss > 1.03 * lowest.val_loss for one in run.evaluations if lowest.step <= one.step <= branch]
+    assert f"The run goes back to step {branch}, decays from there and ends early." in warning
+    evaluated = [one for one in evaluated if one.val_loss is not None]
+    turn = next(i for i, (one, following) in enumerate(pairwise(evaluated)) if following.step <= one.step)
+    stable = evaluated[: turn + 1]
+    lowest = min(stable, key=lambda one: one.val_loss or 0)
+    assert lowest.step == branch
+    above = [(one.val_loss or 0) > 1.03 * (lowest.val_loss or 0) for one in stable if one.step >= branch]
     assert above[-2:] == [True, True]
     assert not any(first and second for first, second in pairwise(above[:-1]))
+    assert result.latest.step == branch + max(1, round(branch * run.settings.decay / (1 - run.settings.decay)))
+    assert run.schedule.learning_rate(result.latest.step) == 0
+    assert [one.step for one in run.evaluations] == sorted({one.step for one in run.evaluations})
+
+
+def test_the_state_that_a_run_goes_back_to_is_exact(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    data = Data(with_little_text(tokens), [])
+    run = new_run(small_config, data, training_settings(**MEMORISED))
+    result = train(run, tmp_path / "out", StopRequest(), Callbacks(ignore, ignore))
+    stable = resumable(tmp_path / "out")[0]
+    assert stable.step == branched_from(result.latest)
+
+    short = training_settings(**MEMORISED | {"max_iters": stable.step, "early_stopping": 0.0, "decay": 0.0})
+    same = train(new_run(small_config, data, short), tmp_path / "short", StopRequest(), Callbacks(ignore, ignore)).latest
+    assert same.step == stable.step
+    for name in ("model.safetensors", "training_state/optimizer.safetensors"):
+        assert (stable.path / name).read_bytes() == (same.path / name).read_bytes()
+    before, after = read_counters(same), read_counters(stable)
+    assert before
+    assert after
+    assert (after.sequences_seen, after.rollbacks) == (before.sequences_seen, before.rollbacks + 1)
+
+    rest = training_settings(**MEMORISED | {"max_iters": result.latest.step - stable.step})
+    again = train(resume_run(stable, data, rest, ignore), tmp_path / "again", StopRequest(), Callbacks(ignore, ignore)).latest
+    assert (again.path / "model.safetensors").read_bytes() == (result.latest.path / "model.safetensors").read_bytes()
 
 
 def test_early_stopping_can_be_disabled(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:

@@ -64,6 +64,11 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
+def local(tensor: Tensor) -> Tensor:
+    """This process's shard of the tensor, which shares its memory; the tensor itself if it is not sharded."""
+    return tensor.to_local() if is_sharded(tensor) else tensor
+
+
 def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
     """Whether the tensor is a DTensor, without importing that class."""
     return hasattr(tensor, "placements")
