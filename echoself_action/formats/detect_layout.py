@@ -9,10 +9,17 @@ import numpy as np
 from ..checkpoint.arrays import BFLOAT16, Array, as_float32
 from .registry import LAYOUTS, PREFIXES, RAW, Layout, format_of, known_layouts
 from .torch_file.archive import Archive, refuse
+from .torch_file.stub import name_of
 
 
 def detect_layout(archive: Archive, content: object) -> tuple[Layout, dict[str, Array]]:
     """The layout, and the state dict without name prefixes. Raises CheckpointError if the layout is not recognised."""
+    if name := name_of(content):
+        refuse(
+            archive.path,
+            f"contains a whole object (of the class {name}), expected a dict",
+            "Save what it holds: `torch.save({'model': model.state_dict(), ...}, path)`.",
+        )
     if not isinstance(content, Mapping):
         refuse(archive.path, f"contains a {type(content).__name__}, expected a dict")
     plain = {key for key in content if isinstance(key, str)}

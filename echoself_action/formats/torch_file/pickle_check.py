@@ -3,9 +3,10 @@
 Python's unpickler calls any function that a pickle names. PyTorch's own (`weights_only=True`) allows more than checkpoints
 need, some of which costs gigabytes of memory or seconds (`bytearray(10**11)`). So there are two checks:
 
-1. Every opcode is one that `torch.save` writes, and every global is one of `unpickle.NAMES`.
+1. Every opcode is one that `torch.save` writes, and every global is one of `unpickle.NAMES` or may become a stub (stub.py).
 2. Symbolic evaluation: which functions the pickle calls with which arguments, and how large its values are. Nothing is built
-   or called. A tuple of two references to a tuple of two references, and so on, takes forty opcodes and no memory, but hashing,
+   or called. Objects of other classes, which become stubs, may contain themselves, because no code of ours follows them without
+   end. A tuple of two references to a tuple of two references, and so on, takes forty opcodes and no memory, but hashing,
    comparing or printing it takes forever. A call builds its result each time, from arguments that the pickle stores once. So a
    value is counted at each use.
 """
@@ -15,34 +16,39 @@ from collections.abc import Iterator
 from typing import Any
 
 from .archive import Archive, refuse
+from .stub import may_be_called, may_be_named
 from .unpickle import NAMES
 
-# The opcodes that torch.save writes: protocol 2, without those that construct objects.
+# The opcodes that torch.save writes, with the protocols 2 to 5.
 _OPCODES = {
-    *("PROTO", "STOP", "MARK", "GLOBAL", "BINPERSID", "REDUCE", "BUILD"),
-    *("BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT", "BINUNICODE", "SHORT_BINSTRING"),
+    *("PROTO", "FRAME", "STOP", "MARK", "GLOBAL", "STACK_GLOBAL", "BINPERSID", "REDUCE", "NEWOBJ", "BUILD"),
+    *("BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT", "MEMOIZE"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT_BINSTRING", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
     *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS"),
-    *("EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_SET", "NONE", "NEWTRUE", "NEWFALSE"),
+    *("EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_SET", "ADDITEMS", "FROZENSET", "NONE", "NEWTRUE", "NEWFALSE"),
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
 }
-_CALLS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID"}
+_CALLS = {"INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID"}
+_MOST_CLASSES = 1000  # that become stubs: each is a type, of a kilobyte
 _MOST_TUPLES = 50_000  # hashing 100,000 nested tuples would overflow the C stack
-_MUTATING = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"}  # opcodes that change an existing value
+_MUTATING = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}  # opcodes that change an existing value
 _MARK_KINDS = (pickletools.stackslice, pickletools.markobject)
 _LARGEST = 2_000_000  # values: in one value, and in the arguments of all calls together
 _CHARACTERS = 8  # of a string that count as one value
 _MOST_KEYS = 20_000  # that are not strings: their hashes could be chosen to collide
 _ENCODINGS = ("latin1", "latin-1")  # pickles encode bytes with them
 _ATTRIBUTES = ("_metadata",)  # of a state dict
+_RECONSTRUCTORS = ("copyreg._reconstructor", "copy_reg._reconstructor")  # of an object of a class, which becomes a stub
 _STATEFUL = ("numpy.dtype", *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")))
 
 
 def check_pickle(archive: Archive) -> None:
     """Raises CheckpointError if the pickle uses a global, call or opcode that is not allowed; the message names it."""
+    refused: list[str] = []
     try:
-        refused = list(dict.fromkeys(_forbidden(archive.pickle)))
+        refused += _forbidden_opcodes(archive.pickle)
         if not refused:
-            check_by_symbolic_evaluation(archive.pickle)
+            refused += check_by_symbolic_evaluation(archive.pickle)
     except Exception as error:  # pickletools may raise any exception for an invalid pickle
         refuse(archive.path, f"has a pickle that can't be read ({type(error).__name__}: {str(error)[:100]})")
     if refused:
@@ -54,31 +60,27 @@ def check_pickle(archive: Archive) -> None:
         )
 
 
-def _forbidden(pickle: bytes) -> Iterator[str]:
-    """Descriptions of what the pickle uses and is not allowed."""
-    strings: list[str] = []
+def _forbidden_opcodes(pickle: bytes) -> list[str]:
+    """Descriptions of the opcodes that the pickle uses and is not allowed, and of the names that it calls with them."""
+    found: dict[str, None] = {}
     tuples = 0
     for opcode, argument, position in pickletools.genops(pickle):
         name = opcode.name
-        if name in ("GLOBAL", "INST"):
-            item = str(argument).replace(" ", ".", 1)
-            if name == "INST" or item not in NAMES:
-                yield item
-        elif name == "STACK_GLOBAL":
-            yield ".".join(strings[-2:]) or "a computed name"
+        if name == "GLOBAL" and not _is_known(item := str(argument).replace(" ", ".", 1)):
+            found[item] = None
         elif name in _CALLS:
-            yield f"a call by {name} {'' if argument is None else argument}".rstrip()
+            found[str(argument).replace(" ", ".", 1) if name == "INST" else f"a call by {name}"] = None
         elif name not in _OPCODES:
-            if isinstance(argument, str):  # a string of another protocol, which may be the name of a global
-                strings.append(argument)
-            if "UNICODE" not in name and "STRING" not in name and name not in ("MEMOIZE", "FRAME"):
-                yield f"opcode {name} at {position}"
-        elif isinstance(argument, str):
-            strings.append(argument)
+            found[f"opcode {name} at {position}"] = None
         tuples += name.startswith("TUPLE")
         if tuples > _MOST_TUPLES:
-            yield f"more than {_MOST_TUPLES:,} tuples"
-            return
+            found[f"more than {_MOST_TUPLES:,} tuples"] = None
+            break
+    return list(found)
+
+
+def _is_known(name: str) -> bool:
+    return name in NAMES or may_be_named(name)
 
 
 class _Global(str):
@@ -97,30 +99,41 @@ class _List(_Value):
     pass
 
 
-_EMPTY = {"EMPTY_DICT": _Dict, "EMPTY_LIST": _List}
+class _Set(_Value):
+    pass
 
 
-def check_by_symbolic_evaluation(pickle: bytes) -> None:
-    """Raises ValueError if it calls something other than a global or builds too much, any exception if it is invalid."""
+class _Stub(_Value):
+    """An object of another class. It counts as one value where it is used, and its content once."""
+
+
+_KINDS = {"EMPTY_DICT": _Dict, "EMPTY_LIST": _List, "EMPTY_SET": _Set, "NEWOBJ": _Stub}
+
+
+def check_by_symbolic_evaluation(pickle: bytes) -> list[str]:
+    """The globals that it calls and must not. Raises ValueError if it builds too much, any exception if it is invalid."""
     values: list[_Value] = []
     arguments_of_calls: list[_Value] = []
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
+    classes: set[str] = set()
+    refused: dict[str, None] = {}
     keys = 0
     operations: Iterator[tuple[pickletools.OpcodeInfo, Any, Any]] = pickletools.genops(pickle)
     for opcode, argument, _ in operations:
         name = opcode.name
-        if name.endswith("PUT"):
-            if argument > len(memo):  # the unpickler allocates memory for all numbers below it
-                raise ValueError(f"it memoizes {len(memo)} values, but the next one as number {argument}")
-            memo[argument] = stack[-1]
+        if name.endswith("PUT") or name == "MEMOIZE":
+            number = len(memo) if name == "MEMOIZE" else argument
+            if number > len(memo):  # the unpickler allocates memory for all numbers below it
+                raise ValueError(f"it memoizes {len(memo)} values, but the next one as number {number}")
+            memo[number] = stack[-1]
         elif name.endswith("GET"):
             stack.append(memo[argument])
         elif name == "MARK":
             marks.append(len(stack))
         else:
-            operands = _EMPTY.get(name, _Value)()
+            operands = _KINDS.get(name, _Value)()
             if pickletools.stackslice in opcode.stack_before:
                 start = marks.pop()
                 operands.extend(reversed(stack[start:]))
@@ -131,14 +144,22 @@ def check_by_symbolic_evaluation(pickle: bytes) -> None:
                 _check_mutation(name, target, operands)
                 if name.startswith("SET"):
                     keys += sum(not isinstance(key, str) for key in operands[1::2])
+                elif name == "ADDITEMS":
+                    keys += len(operands)
                 target.extend(operands)
                 stack.append(target)
             elif opcode.stack_after:
-                if name == "REDUCE":
-                    _check_call(*operands)
-                    arguments_of_calls.append(operands[0])
-                new: Any = _Global(argument.replace(" ", ".", 1)) if name == "GLOBAL" else argument
-                if operands or name.startswith("EMPTY"):
+                new: Any = argument
+                if "GLOBAL" in name:
+                    new = _global(name, argument, operands)
+                    if not _is_known(new):
+                        refused[new] = None
+                    classes.add(new)
+                elif operands or name in _KINDS or name.startswith("EMPTY"):
+                    if name in ("REDUCE", "NEWOBJ"):
+                        operands = _called(name, operands, refused)
+                        arguments_of_calls.append(operands[0])
+                    keys += len(operands) * (name == "FROZENSET")
                     values.append(operands)
                     if len(values) > _LARGEST:
                         raise ValueError(f"it builds more than {_LARGEST:,} values")
@@ -146,9 +167,33 @@ def check_by_symbolic_evaluation(pickle: bytes) -> None:
                 stack.append(new)
     if keys > _MOST_KEYS:
         raise ValueError(f"it has {keys:,} keys that are not strings")
+    if len(classes) > _MOST_CLASSES:
+        raise ValueError(f"it names {len(classes):,} classes and functions")
     sizes = _sizes(values)
     if max(sizes.values(), default=1) > _LARGEST or sum(sizes[id(arguments)] for arguments in arguments_of_calls) > _LARGEST:
         raise ValueError(f"it builds more than {_LARGEST:,} values, or one that is part of itself")
+    return list(refused)
+
+
+def _global(opcode: str, argument: Any, operands: _Value) -> _Global:
+    if opcode == "GLOBAL":
+        return _Global(argument.replace(" ", ".", 1))
+    name, module = operands
+    if type(name) is not str or type(module) is not str:
+        raise ValueError("it computes the name of a global")
+    return _Global(f"{module}.{name}")
+
+
+def _called(opcode: str, operands: _Value, refused: dict[str, None]) -> _Value:
+    """The result of a call or of NEWOBJ. A function that must not be called is added to `refused`."""
+    _check_call(*operands)
+    function = operands[1]
+    new = opcode == "NEWOBJ"
+    if function in NAMES and not new:
+        return _Stub(operands) if function in _RECONSTRUCTORS else operands
+    if function in NAMES or not (may_be_named(function) if new else may_be_called(function)):
+        refused[function] = None
+    return _Stub(operands)
 
 
 def _check_call(arguments: Any, function: Any) -> None:
@@ -159,12 +204,16 @@ def _check_call(arguments: Any, function: Any) -> None:
 
 
 def _check_mutation(name: str, target: Any, operands: _Value) -> None:
-    """Only lists and dicts may get items, and only results of known calls may get state: no function, no tensor."""
+    """Only containers and stubs may get items, only stubs and results of known calls may get state: no function, no tensor."""
+    if isinstance(target, _Stub) and name != "ADDITEMS":
+        return
     function = target[1] if type(target) is _Value and len(target) > 1 and isinstance(target[1], _Global) else None
-    ordered = function == "collections.OrderedDict"
+    ordered = function in ("collections.OrderedDict", "collections.defaultdict")
     if name == "BUILD":
         plain = isinstance(operands[0], _Dict) and all(key in _ATTRIBUTES for key in operands[0][1::2])
         known = function in _STATEFUL or (ordered and plain)
+    elif name == "ADDITEMS":
+        known = type(target) is _Set
     else:
         known = type(target) is _List if name.startswith("APPEND") else type(target) is _Dict or ordered
     if not known:
@@ -178,12 +227,12 @@ def _sizes(values: list[_Value]) -> dict[int, float]:
         path = [start]
         while path:
             node = path[-1]
-            inner = [child for child in node if isinstance(child, _Value)]
+            inner = [child for child in node if isinstance(child, _Value) and not isinstance(child, _Stub)]
             if id(node) not in sizes:
                 sizes[id(node)] = float("inf")  # until it is known; found again here, the value contains itself
                 path.extend(child for child in inner if id(child) not in sizes)
             else:
                 path.pop()
-                characters = sum(len(child) // _CHARACTERS for child in node if isinstance(child, str))
+                characters = sum(len(child) // _CHARACTERS for child in node if isinstance(child, str | bytes))
                 sizes[id(node)] = 1 + len(node) - len(inner) + characters + sum(sizes[id(child)] for child in inner)
     return sizes

@@ -1,20 +1,20 @@
 """Unpickles a checkpoint: its tensors become NumPy arrays that are views of the mapped file.
 
-It runs after `check_pickle`, and knows only the globals in NAMES. A global that does more than a checkpoint needs is replaced
-by a function of this module.
+It runs after `check_pickle`, and calls only the globals in NAMES. A global that does more than a checkpoint needs is replaced
+by a function of this module, and any other class by a stub.
 """
 
 import io
 import math
 import pickle
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ...checkpoint.arrays import BFLOAT16, Array
 from .archive import Archive
+from .stub import StubObject, stub_class
 
 _KINDS = "?bBhHiIlLqQefdUS"  # NumPy's codes of numbers and text
 _LARGEST_SIZE = 1 << 62  # of a dimension or a stride, in elements
@@ -84,12 +84,47 @@ def _encode(text: str, _: str) -> bytes:
     return text.encode("latin-1")
 
 
+def _set(items: list[Any] = []) -> tuple[Any, ...]:  # noqa: B006  # never changed
+    """A set, as a tuple: no checkpoint needs one, and its elements could be chosen to take forever."""
+    return tuple(items)
+
+
+def _object(kind: type, *_: object) -> Any:
+    """`copyreg._reconstructor`, which makes an instance of a class without calling it."""
+    if not issubclass(kind, StubObject):
+        raise TypeError("an object of a known type")
+    return kind()
+
+
+def _path(*parts: str) -> str:
+    """A `pathlib.Path`, as a string."""
+    return "/".join(parts).replace("//", "/", 1) if parts[0] == "/" else "/".join(parts)
+
+
+def _device(kind: str, index: int | None = None) -> str:
+    """A `torch.device`, as a string: "cuda:0"."""
+    return kind if index is None else f"{kind}:{index}"
+
+
+# a torch.dtype is a string, as in the config of nanoGPT
+_DTYPES = (
+    *("float16", "float32", "float64", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128", "bool"),
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+)
 _STORAGES: dict[str, Any] = {
     **{"Float": "<f4", "Double": "<f8", "Half": "<f2", "Long": "<i8", "Int": "<i4", "Short": "<i2", "Char": "i1", "Byte": "u1"},
     **{"Bool": "?", "BFloat16": BFLOAT16},
 }
 NAMES: dict[str, Any] = {
     "collections.OrderedDict": lambda: _StateDict(),
+    "collections.defaultdict": lambda *_: _StateDict(),
+    **{f"{module}.{kind}": _set for module in ("builtins", "__builtin__") for kind in ("set", "frozenset")},
+    "copyreg._reconstructor": _object,
+    "copy_reg._reconstructor": _object,
+    **{f"{module}.{system}Path": _path for module in ("pathlib", "pathlib._local") for system in ("Posix", "Windows")},
+    **{f"{module}.Pure{system}Path": _path for module in ("pathlib", "pathlib._local") for system in ("Posix", "Windows")},
+    "torch.device": _device,
+    **{f"torch.{kind}": kind for kind in _DTYPES},
     "torch.Size": lambda sizes: tuple(sizes),
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_tensor_v2": _tensor,
@@ -111,9 +146,15 @@ class _Unpickler(pickle.Unpickler):
     def __init__(self, archive: Archive) -> None:
         super().__init__(io.BytesIO(archive.pickle), encoding="utf-8")
         self._archive = archive
+        self._stubs: dict[str, type] = {}
 
-    def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        return NAMES[f"{module}.{name}"]  # type: ignore[no-any-return]
+    def find_class(self, module: str, name: str) -> Any:
+        whole = f"{module}.{name}"
+        if whole in NAMES:
+            return NAMES[whole]
+        if whole not in self._stubs:
+            self._stubs[whole] = stub_class(whole)
+        return self._stubs[whole]
 
     def persistent_load(self, pid: Any) -> _Storage:
         """`pid` is ("storage", dtype, name of the record, device, number of elements)."""
