@@ -135,8 +135,9 @@ class Metadata(_Facts):
     `branched_from` is the step at which the decay phase of the learning rate started, and from whose checkpoint training
     resumes; `branch_end` the step at which the learning rate reaches 0. Both are None in the stable phase. `imported_from` is
     the source of an imported model, whose `data` is unknown. `init_from` is the pretrained model that step 0 was, None if step
-    0 had random weights; all checkpoints of a run keep it. `dataset` is the published copy of the documents of `data`.
-    `device` is the name of the device it was trained on. `parity` is None before the parity check.
+    0 had random weights. `assumptions` are about the forward pass of an imported model, where its file states nothing. All
+    checkpoints of a run keep these two. `dataset` is the published copy of the documents of `data`. `device` is the name
+    of the device it was trained on. `parity` is None before the parity check.
     """
 
     format: Literal["echoself/1"] = "echoself/1"
@@ -157,6 +158,7 @@ class Metadata(_Facts):
     dataset: DatasetFacts | None = None
     imported_from: ImportFacts | None = None
     init_from: PretrainedFacts | None = None
+    assumptions: tuple[str, ...] = ()
     parity: ParityFacts | None = None
     settings: dict[str, Any]
     versions: dict[str, str]

@@ -7,11 +7,11 @@ similar trainers store nn.Linear's and use the exact GELU; transformers stores C
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import cast
 
 from ..checkpoint.arrays import Array
 from ..checkpoint.gpt2_config import POSITIONS, TOKENS, read_config
-from ..model.config import Activation, GPT2Config
+from ..model.config import GPT2Config
+from .arithmetic import stated_arithmetic
 from .detect_layout import number
 from .gpt2_tensors import gpt2_weights, logits, stored_as_linear, tensors_by_gpt2_name, transposed
 from .imported_model import ImportedModel
@@ -28,7 +28,6 @@ from .recorded_config import (
 from .torch_file.reader import TorchFile
 
 _BLOCK = re.compile(r"transformer\.h\.(\d{1,6})\.")
-_ACTIVATIONS = ("activation_function", "activation")
 _HEADS_ADVICE = (
     "Give n_head, or put the model's config.json (or model_config.json) with n_head beside the file. A wrong number of heads "
     "fits the same tensors, but computes another model."
@@ -141,21 +140,17 @@ def _config(
             read_config(file.path, {**place.values, **stock})  # raises for options that change the forward pass
     # of the files beside it that converters write, only one that is not known to be wrong
     stated = sources if _by_echoself_converter(file) else [*sources, *nearby]
-    activation = next((place.values[key] for place in stated for key in _ACTIVATIONS if key in place.values), None)
-    activation = activation or ("gelu" if linear else "gelu_new")
-    if activation not in ("gelu", "gelu_new"):
-        file.refuse(f"records activation_function={activation!r:.60}, which is not supported (gelu and gelu_new are)")
+    arithmetic = stated_arithmetic(file, stated, {**sizes, "n_head": heads})
     dropout = next((value for place in recorded if (value := number(place.values.get("dropout"))) is not None), 0.0)
-    epsilon = next((value for place in sources if (value := number(place.values.get("layer_norm_epsilon")))), 1e-5)
-    if not 0 <= dropout < 1 or not 0 < epsilon < 1:
-        file.refuse("has an invalid dropout or layer_norm_epsilon")
+    if not 0 <= dropout < 1:
+        file.refuse(f"has an invalid dropout ({dropout})")
     return GPT2Config(
         **sizes,
         n_head=heads,
         dropout=dropout,
         bias=bias,
-        activation=cast(Activation, activation),
-        layer_norm_epsilon=epsilon,
+        activation=arithmetic.activation or ("gelu" if linear else "gelu_new"),
+        layer_norm_epsilon=arithmetic.layer_norm_epsilon or 1e-5,
     )
 
 

@@ -153,6 +153,8 @@ def _write(
     note(f"imported as {final}; transformers compared with the original forward pass: {parity_text(parity)}")
     for remark in source.remarks:
         note(remark)
+    for assumption in source.assumptions:
+        note(f"assumed: {assumption}")
     if not source.moments and not pretrained:
         note("no optimizer state: training resumes from the weights with a new optimizer")
     return read_model_folder(final)
@@ -223,6 +225,7 @@ def _metadata(source: ImportedModel, tokenizer: Tokenizer, digest: str, pretrain
         data=None,
         imported_from=None if pretrained else imported_from,
         init_from=pretrained,
+        assumptions=source.assumptions,
         settings=dict(source.settings) | {"computed_in": dtype},
         versions={name: version(name) for name in ("echoself-action", "torch", "tokenizers")}
         | {"python": platform.python_version()},

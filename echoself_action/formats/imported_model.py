@@ -38,7 +38,8 @@ class ImportedModel:
     `moments` is AdamW's state in the form of training_state, empty if there is none. `logits` is the original program's forward
     pass on its own tensors, in fp32: (batch, length) -> (batch, length, vocab_size). `settings` are the training settings under
     nanoGPT's names; `vocabulary` is the tokenizer that the file names. `remarks` are notes for users of the model. `spare` are
-    tensors that our model does not have, kept for an export to the original program.
+    tensors that our model does not have, kept for an export to the original program. `assumptions` are about the forward pass,
+    where the file states nothing.
     """
 
     origin: Origin
@@ -53,6 +54,7 @@ class ImportedModel:
     remarks: tuple[str, ...] = ()
     train_loss: float | None = None
     spare: Mapping[str, Array] = field(default_factory=dict)
+    assumptions: tuple[str, ...] = ()
 
     @property
     def has_state(self) -> bool:

@@ -4,14 +4,16 @@ nanoGPT stores matrices as nn.Linear does; biases may be absent; the GELU is exa
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from functools import partial
 
 from ..model.config import GPT2Config
+from .arithmetic import stated_arithmetic
 from .detect_layout import number
 from .gpt2_tensors import gpt2_weights, logits, transposed
 from .imported_model import ImportedModel
 from .optimizer_state import nanogpt_moments
-from .recorded_config import training_settings
+from .recorded_config import configs_in_file, training_settings
 from .torch_file.reader import TorchFile
 
 _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
@@ -25,6 +27,12 @@ def read(file: TorchFile, n_head: int | None = None) -> ImportedModel:  # noqa: 
     """
     content = file.content
     config = _config(file, content["model_args"])
+    arithmetic = stated_arithmetic(file, configs_in_file(file), asdict(config))
+    config = replace(
+        config,
+        activation=arithmetic.activation or config.activation,
+        layer_norm_epsilon=arithmetic.layer_norm_epsilon or config.layer_norm_epsilon,
+    )
     weights = gpt2_weights(file, config, True, "its model_args")
     kept = training_settings(content.get("config"))
     moments, groups = nanogpt_moments(file, weights, content.get("optimizer"))

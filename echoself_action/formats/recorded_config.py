@@ -12,9 +12,19 @@ from .detect_layout import first, number, places
 from .torch_file.reader import TorchFile
 
 SIZES = ("n_layer", "n_embd", "block_size", "vocab_size")
-# Other names of a size: those of transformers, in newer and in older files.
-_NAMES = {"block_size": ("block_size", "n_positions", "n_ctx")}
+# The names of a size in nanoGPT, in transformers (also in other models of it), and in other trainers.
+_NAMES = {
+    "n_layer": ("n_layer", "n_layers", "num_layers", "num_hidden_layers"),
+    "n_head": ("n_head", "n_heads", "num_heads", "num_attention_heads"),
+    "n_embd": ("n_embd", "n_embed", "d_model", "embed_dim", "hidden_size"),
+    "block_size": ("block_size", "n_positions", "n_ctx", "max_position_embeddings"),
+    "vocab_size": ("vocab_size",),
+}
+SIZE_NAMES = frozenset(name for names in _NAMES.values() for name in names)
 _KEYS = ("model_args", "model_config", "config")  # where the layouts store sizes
+_OF_A_MODEL = ("model_args", "model_config")  # these describe the model alone; `config` may be all settings of the trainer
+_NESTED = ("model", "model_args", "model_config", "gpt_config", "gpt")  # the part of such a config that describes the model
+_OF_A_TRAINER = {"learning_rate", "lr", "max_lr", "batch_size", "max_iters", "max_steps", "weight_decay", "out_dir", "dataset"}
 _LARGEST_JSON = 4 << 20  # bytes
 # The settings of a trainer that describe how the model was trained. The others are paths and names on one machine.
 _SETTINGS = (
@@ -25,28 +35,56 @@ _SETTINGS = (
 
 @dataclass(frozen=True)
 class RecordedConfig:
-    """The config that one place records. `where` names the place in messages."""
+    """The config that one place records. `where` names the place in messages; `keys` lead to it in the file.
+
+    `of_model` says that it describes the model alone, not a trainer's settings among which the model's are.
+    """
 
     where: str
     values: Mapping[Any, Any]
+    keys: tuple[str, ...] = ()
+    of_model: bool = False
 
     def size(self, name: str) -> int | None:
         """A size, under any of its names; None unless it is a positive integer."""
-        value = next((self.values[key] for key in _NAMES.get(name, (name,)) if key in self.values), None)
+        value = next((self.values[key] for key in _NAMES[name] if key in self.values), None)
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
         return int(value) if whole else None  # type: ignore[arg-type]
+
+    def how_to_remove(self, name: str) -> str:
+        """How to remove a setting, for a hint."""
+        if not self.keys:
+            return f"{name[:60]} from {self.where}"
+        inside = "".join(f"[{key!r}]" for key in (*self.keys, name[:60]))
+        return f"`c = torch.load(path)`, `del c{inside}`, `torch.save(c, other_path)`"
 
 
 def configs_in_file(file: TorchFile) -> list[RecordedConfig]:
     """The configs in the file that may record sizes."""
     content = file.content
-    found = [
-        RecordedConfig(f"its {key}", _without_arrays(content[key])) for key in _KEYS if isinstance(content.get(key), Mapping)
-    ]
+    found: list[RecordedConfig] = []
+    for key in _KEYS:
+        found += _recorded(f"its {key}", content.get(key), (key,))
     metadata = content.get("metadata")
     if isinstance(metadata, Mapping):
         nested = metadata.get("model_config")
-        found += [RecordedConfig("its metadata", _without_arrays(nested if isinstance(nested, Mapping) else metadata))]
+        if isinstance(nested, Mapping):
+            found += _recorded("its metadata", nested, ("metadata", "model_config"))
+        else:
+            found.append(RecordedConfig("its metadata", _without_arrays(metadata), ("metadata",)))
+    return found
+
+
+def _recorded(where: str, values: object, keys: tuple[str, ...]) -> list[RecordedConfig]:
+    """The config in one place, and the part of it that describes the model, if there is one."""
+    if not isinstance(values, Mapping):
+        return []
+    plain = _without_arrays(values)
+    of_model = keys[-1] in _OF_A_MODEL or (bool(SIZE_NAMES & plain.keys()) and not _OF_A_TRAINER & plain.keys())
+    found = [RecordedConfig(where, plain, keys, of_model)]
+    for key in _NESTED if len(keys) == 1 else ():
+        if isinstance(inner := plain.get(key), Mapping):
+            found.append(RecordedConfig(f"{where}[{key!r}]", _without_arrays(inner), (*keys, key), True))
     return found
 
 

@@ -95,7 +95,7 @@ def resume_run(
     if known:
         run.run_id, run.tokens_seen, run.elapsed_s = known.run_id, known.tokens_seen, known.elapsed_s
         run.train_loss, run.evaluations = known.train_loss, list(known.evaluations)
-        run.init_from = known.init_from
+        run.init_from, run.assumptions = known.init_from, known.assumptions
         if known.is_measured_on(data.tokens.digest, data.tokens.val_digest, settings.eval_tokens):
             run.val_loss, run.best_val_loss, run.best_step = known.val_loss, known.best_val_loss, known.best_step
     if not state or not known:

@@ -97,7 +97,8 @@ class Run:
     """A model in training and its progress. Losses are in nats per token; `elapsed_s` counts all runs of the model.
 
     `bytes_per_token` is the mean size of a predicted held-out token, `tokens_per_second` the speed of this run so far.
-    `init_from` is the pretrained model that step 0 was, None if it had random weights. `kernels` compute the forward and
+    `init_from` is the pretrained model that step 0 was, None if it had random weights. `assumptions` are those of an
+    imported model. `kernels` compute the forward and
     backward pass (chosen in init_or_resume.py). `loss_scale` is None unless in float16.
     `rollbacks`, `max_learning_rate` and `runs_without_gain` are those of the training state.
     """
@@ -120,6 +121,7 @@ class Run:
     bytes_per_token: float | None = None
     tokens_per_second: float | None = None
     init_from: PretrainedFacts | None = None
+    assumptions: tuple[str, ...] = ()
     loss_scale: LossScale | None = None
     rollbacks: int = 0
     max_learning_rate: float | None = None
@@ -220,6 +222,7 @@ class Run:
                 common_bytes=tokens.common_bytes,
             ),
             init_from=self.init_from,
+            assumptions=self.assumptions,
             settings=self.settings.record()
             | {"computed_in": self.precision.dtype_name, "processes": self.process_group.world_size},
             versions={name: version(name) for name in ("echoself-action", "torch", "numpy", "tokenizers")}

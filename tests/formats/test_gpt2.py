@@ -113,8 +113,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "block_size": (changed(block_size=8, n_positions=8), "recorded block_size=8, but its tensors have block_size=16"),
     "n_head": (changed(n_head=3), "has n_embd=16, which is not divisible by n_head=3"),
     "bias": (changed(bias=False), "records bias=False in its config, but has biases"),
-    "activation": (changed(activation_function="relu"), "records activation_function='relu', which is not supported"),
-    "dropout": (changed(dropout=2.0), "has an invalid dropout or layer_norm_epsilon"),
+    "activation": (changed(activation_function="relu"), "that change what a GPT-2 computes: activation_function='relu'"),
+    "dropout": (changed(dropout=2.0), "has an invalid dropout (2.0)"),
     "arithmetic": (
         changed(model_type="gpt2", scale_attn_by_inverse_layer_idx=True),
         "can't compute exactly: scale_attn_by_inverse_layer_idx=True",
