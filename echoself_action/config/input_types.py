@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from ..hub.cards.hub_values import language_problem, license_problem
 from ..hub.repo_id import MAX_REPO_ID, REPO
 
 
@@ -46,8 +47,28 @@ def _distinct(values: list[str]) -> list[str]:
     return values
 
 
+def _license(value: str) -> str:
+    """Checked here, because the Hub would refuse the card only after the work is done."""
+    if problem := license_problem(value):
+        raise PydanticCustomError("unknown_license", "{problem}", {"problem": problem})
+    return value
+
+
+def _language(value: str) -> str:
+    if problem := language_problem(value):
+        raise PydanticCustomError("unknown_language", "{problem}", {"problem": problem})
+    return value
+
+
+def _languages(value: object) -> object:
+    """YAML 1.1 reads `no`, Norwegian, as false."""
+    values = split(value)
+    return ["no" if one is False else one for one in (values if isinstance(values, list) else [values])]
+
+
 Text = Annotated[str, BeforeValidator(_text)]
-LanguageCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,12}(-[A-Za-z0-9]{1,8}){0,3}$")]
+License = Annotated[str, AfterValidator(_license)]
+Languages = Annotated[list[Annotated[str, AfterValidator(_language)]], BeforeValidator(_languages), AfterValidator(_distinct)]
 PathText = Annotated[str, AfterValidator(check_path)]
 RepoId = Annotated[Text, AfterValidator(_repo)]
 Candidates = Annotated[list[PathText], BeforeValidator(split), AfterValidator(_distinct), Field(min_length=2)]

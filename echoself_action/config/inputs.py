@@ -19,7 +19,8 @@ from .input_types import (
     REPO_NAMES,
     REVISION,
     Candidates,
-    LanguageCode,
+    Languages,
+    License,
     PathText,
     PullRequests,
     RepoId,
@@ -196,14 +197,28 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         False,
     )
     private: bool = input_field("Create the model repo and the dataset repo as private.", PUBLISHES, False)
-    license: str | None = input_field(
-        "License of the model and the dataset, as a license identifier of the Hub.",
+    license: License | None = input_field(
+        "License of the model and the dataset, as a license identifier of the Hub; `other` for one that the Hub does not list.",
         PUBLISHES,
-        pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}$",
-        form="Use a license identifier of the Hub, such as mit or cc-by-4.0.",
+        form="Use one of https://huggingface.co/docs/hub/repositories-licenses, such as mit or cc-by-4.0; for any other "
+        "license use other, with its name as license_name.",
     )
-    language: Annotated[list[LanguageCode], BeforeValidator(split)] | None = input_field(
-        "Language codes for the model card and the dataset card.", PUBLISHES, form="Use language codes such as en or pt-BR."
+    license_name: str | None = input_field(
+        "Name of the license, with `license: other`.",
+        PUBLISHES,
+        pattern=r"^[a-z0-9][a-z0-9.-]{0,99}$",
+        form="Use lowercase letters, digits, dots and dashes, such as my-license-1.0.",
+    )
+    license_link: str | None = input_field(
+        "Link to the text of the license, with `license: other`: a URL, or LICENSE or LICENSE.md for a file of the repo.",
+        PUBLISHES,
+        pattern=r"^(LICENSE(\.md)?|https?://[^\s<>\"]+)$",
+        form="Use a URL, or LICENSE or LICENSE.md.",
+    )
+    language: Languages | None = input_field(
+        "Languages of the texts, for the model card and the dataset card: ISO 639 codes such as en.",
+        PUBLISHES,
+        form="Use codes such as en, pt or pt-BR; code or multilingual.",
     )
     card: PathText | None = input_field(
         "Markdown template for the model card: text between `<!-- echoself:NAME -->` and `<!-- /echoself:NAME -->` is "

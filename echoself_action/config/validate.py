@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.architectures import ARCHITECTURES, DEFAULT
-from ..hub.cards.sections import SECTIONS, wrong_marks
+from ..hub.cards.template import template_problems
 from ..hub.repo_id import MAX_REPO_ID, SCHEME, parse_source
 from ..input_field import MODES, PUBLISHES, TRAINS
 from .input_types import REPO_ID_FORM
@@ -87,11 +87,11 @@ def contradictions(inputs: Inputs) -> list[Problem]:
         if inputs.resume == "never" and inputs.checkpoint:
             add(("resume", "checkpoint"), "never, but checkpoint names one to resume from.")
     if inputs.card and inputs.mode in PUBLISHES:
-        if not Path(inputs.card).is_file():
-            add(("card",), f"{inputs.card} is not a file.", "Use the path of a Markdown file.")
-        elif wrong := wrong_marks(Path(inputs.card).read_text(encoding="utf-8", errors="replace")):
-            message = f"{inputs.card} has unknown or unpaired markers: {', '.join(wrong)}."
-            add(("card",), message, f"Use the sections {', '.join(SECTIONS)}, each at most once, with both of its markers.")
+        for message, fix in template_problems(Path(inputs.card)):
+            add(("card",), f"{inputs.card} {message}.", fix)
+    for name in ("license_name", "license_link"):
+        if getattr(inputs, name) and inputs.license != "other":
+            add((name, "license"), "only license: other has this input.", f"Set license: other, or remove {name}.")
     if inputs.create_release and inputs.create_pr:
         add(("create_release", "create_pr"), "a release is of a published model, and create_pr does not publish one.")
     if inputs.create_pr and inputs.tag:

@@ -1,11 +1,13 @@
 """The private parts of huggingface_hub that this package uses. Check this file whenever the pinned version changes."""
 
+import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx2
-from huggingface_hub import _oidc, constants
+from huggingface_hub import HfApi, _oidc, constants
 from huggingface_hub.errors import OIDCError
 from huggingface_hub.utils import _http
 
@@ -23,6 +25,26 @@ def xet_disabled() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_DISABLE_XET = before
+
+
+class InvalidCardError(Exception):
+    """The Hub does not accept the front matter of a card, for the reasons in the message."""
+
+
+def validate_card(api: HfApi, card: str, kind: str) -> None:
+    """Have the Hub check the README.md of a `kind` of repo, as the client does before it commits one.
+
+    Raises InvalidCardError, or HfHubHTTPError.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a card without a license
+        try:
+            api._validate_yaml(card, repo_type=kind, token=api.token)
+        except ValueError as error:
+            if isinstance(error, json.JSONDecodeError):
+                raise  # not the answer of a Hub
+            reasons = [line.removeprefix("- ").rstrip(".") for line in str(error).splitlines()[1:]]
+            raise InvalidCardError("; ".join(reasons) or str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ..checkpoint.model_folder import ModelFolder
 from ..errors import HubError, MovedOnError
 from .endpoint import Hub
 from .fetch import download
+from .huggingface_compat import InvalidCardError, validate_card
 from .repo import (
     CARD_FILE,
     MAIN,
@@ -142,6 +143,11 @@ def read_card(hub: Hub, remote: Remote) -> str | None:
         return card.read_text(encoding="utf-8")
 
 
+def require_valid_card(hub: Hub, repo_id: str, card: str) -> None:
+    """Raises InvalidCardError if the Hub does not accept the card, HubError if it can't be asked."""
+    with_retries(hub, repo_id, "checking the card", partial(validate_card, hub.api, card, hub.kind))
+
+
 def _commit(
     hub: Hub,
     repo_id: str,
@@ -155,6 +161,9 @@ def _commit(
     if not changed and not removed:
         return CommitResult(parent.commit, False, ())
     refuse_secrets({change.path: change.content for change in changed})
+    for change in changed:
+        if change.path == CARD_FILE and isinstance(change.content, bytes):
+            _refuse_invalid_card(hub, repo_id, change.content.decode())
     additions = [huggingface_hub.CommitOperationAdd(change.path, change.content) for change in changed]
     operations: list[huggingface_hub.CommitOperationAdd | huggingface_hub.CommitOperationDelete] = [
         *additions,
@@ -192,6 +201,17 @@ def _commit(
             "Run again to publish these files again. Do not use that commit.",
         )
     return CommitResult(made, True, changed)
+
+
+def _refuse_invalid_card(hub: Hub, repo_id: str, card: str) -> None:
+    """Raises HubError. `publishing/card.py` has checked it before any work, but with the figures of a sample."""
+    try:
+        require_valid_card(hub, repo_id, card)
+    except InvalidCardError as error:
+        raise HubError(
+            f"{hub.repo_path(repo_id)} on {hub.endpoint} does not accept its card: {error}. Nothing was published.",
+            "Fix the front matter of the card: the one on the Hub, or the template that `card` names.",
+        ) from error
 
 
 def _history(hub: Hub, repo_id: str, branch: str) -> "list[GitCommitInfo]":

@@ -10,6 +10,7 @@ from ..evaluation.gate import is_relative
 from ..hub.client import open_hub, require_write_access
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
+from ..publishing.card import check_card
 from ..publishing.dataset import check_dataset
 from ..publishing.publication import Publication
 from ..report.github_actions import insert_summary, model_outputs, summary_size
@@ -31,9 +32,10 @@ def _run(inputs: CycleInputs) -> int:
     check_before_work(inputs)
     with open_hub(inputs.hub, inputs.token, note) as hub:
         require_write_access(hub)
+        remote = look_up(hub, inputs.repo_id, inputs.revision)
+        check_card(inputs, hub, remote)
         check_dataset(inputs, hub)
         with part("Pulling"):
-            remote = look_up(hub, inputs.repo_id, inputs.revision)
 
             def fetch_newest() -> ModelFolder | None:
                 return fetch(hub, remote, inputs.output_dir, note).newest if remote.holds_a_model else None

@@ -14,6 +14,7 @@ from ..hub.client import open_hub, require_write_access
 from ..hub.repo import Remote, look_up
 from ..hub.secrets import without_secrets
 from ..hub.upload_checks import refuse_secrets
+from ..publishing.card import check_card
 from ..publishing.dataset import publish_dataset, with_dataset
 from ..publishing.plan import plan, plan_state, show_plan
 from ..publishing.publication import Publication
@@ -34,11 +35,12 @@ _WAITS = (1, 2, 4, 0)  # seconds
 def run(inputs: DeployInputs) -> int:
     """Run the mode; returns the exit code."""
     check_before_work(inputs)
-    model, newest = _checkpoints(inputs)
     with open_hub(inputs.hub, inputs.token, note) as hub:
         if not inputs.dry_run:
             require_write_access(hub)
         remote = look_up(hub, inputs.repo_id, inputs.revision)
+        check_card(inputs, hub, remote)
+        model, newest = _checkpoints(inputs)
         done = deploy(Publication(inputs, hub, remote, model, newest))
     set_outputs(model_outputs(model) | {"checkpoint": str(newest.path)} | done.outputs)
     return exit_code(done)

@@ -25,15 +25,14 @@ def dataset_card(repo_id: str, dataset: Dataset, choices: CardChoices, kept: str
     part = _documents(repo_id, dataset.splits)
     if kept is None:
         return with_front_matter(f"# {repo_id.split('/')[-1]}\n\n{section(_PART, part)}\n", front, ())
-    given = [name for name, value in (("license", choices.license), ("language", choices.language)) if value]
-    return with_front_matter(filled(kept, {_PART: part}), front, ("configs", "dataset_info", "size_categories", *given))
+    generated = ("configs", "dataset_info", "size_categories")
+    return with_front_matter(filled(kept, {_PART: part}), front, (*generated, *choices.decided))
 
 
 def _front_matter(repo_id: str, dataset: Dataset, choices: CardChoices) -> dict[str, object]:
     rows = sum(size.rows for size in dataset.splits.values())
     data = huggingface_hub.DatasetCardData(
-        language=list(choices.language) or None,
-        license=choices.license,
+        **choices.front_matter,  # type: ignore[arg-type]
         pretty_name=repo_id.split("/")[-1],
         task_categories=["text-generation"],
         size_categories=[_SIZES[min(max(len(str(rows)) - 3, 0), len(_SIZES) - 1)]],

@@ -10,6 +10,7 @@ from ...checkpoint.model_folder import ModelFolder
 from ..history import HistoryEntry
 from . import model_card_text as text
 from .history_chart import perplexity
+from .hub_values import language_fields
 from .sections import SECTIONS, filled, has_sections, section, with_front_matter
 
 # Generated cards had this line until 0.1. A card with it is replaced as a whole.
@@ -20,12 +21,27 @@ yours and is kept. A section whose marks you delete is not added again. -->"""
 
 @dataclass(frozen=True)
 class CardChoices:
-    """What the card states beside the metadata: `license` and `language` as the Hub names them, and `documents`, the folder of
-    the repo with the documents of the corpus."""
+    """What the card states beside the metadata: `license` as the Hub names it, for `other` with its name and a link to it;
+    `language`, codes and BCP 47 tags; and `documents`, the folder of the repo with the documents of the corpus."""
 
     license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
     language: Sequence[str] = ()
     documents: str | None = None
+
+    @property
+    def front_matter(self) -> dict[str, object]:
+        """Its fields in the front matter."""
+        names = ("license", "license_name", "license_link")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return {**given, **language_fields(list(self.language))}
+
+    @property
+    def decided(self) -> tuple[str, ...]:
+        """The fields that replace those of a card that is kept."""
+        license_fields = ("license", "license_name", "license_link") if self.license else ()
+        return (*license_fields, *(("language", "language_bcp47") if self.language else ()))
 
 
 def model_card(
@@ -57,8 +73,7 @@ def model_card(
     if kept is None:
         parts = "\n\n".join(section(name, sections[name]) for name in SECTIONS)
         return with_front_matter(f"{_HINT}\n\n# {repo_id.split('/')[-1]}\n\n{parts}\n", front, ())
-    given = [name for name, value in (("license", choices.license), ("language", choices.language)) if value]
-    return with_front_matter(filled(kept, sections), front, ("model-index", *given))
+    return with_front_matter(filled(kept, sections), front, ("model-index", *choices.decided))
 
 
 def card_to_fill(published: str | None, template: str | None) -> tuple[bool, str | None]:
@@ -75,8 +90,7 @@ def card_to_fill(published: str | None, template: str | None) -> tuple[bool, str
 
 def _front_matter(repo_id: str, folder: ModelFolder, choices: CardChoices, last: HistoryEntry | None) -> dict[str, object]:
     data = huggingface_hub.ModelCardData(
-        language=list(choices.language) or None,
-        license=choices.license,
+        **choices.front_matter,  # type: ignore[arg-type]
         datasets=[folder.metadata.dataset.repo_id] if folder.metadata and folder.metadata.dataset else None,
         library_name="transformers",
         pipeline_tag="text-generation",

@@ -33,13 +33,20 @@ def wrong_marks(text: str) -> list[str]:
     return [found[0] for found in _MARK.finditer(left)]
 
 
+def front_matter(text: str) -> str | None:
+    """The YAML at the top of `text`; None if there is none."""
+    match = _FRONT_MATTER.match(text)
+    return match[1] if match else None
+
+
 def filled(text: str, sections: Mapping[str, str]) -> str:
     """`text` with the sections in `sections` replaced."""
     return _SECTION.sub(lambda found: section(found[1], sections[found[1]]) if found[1] in sections else found[0], text)
 
 
 def with_front_matter(text: str, ours: Mapping[str, Any], decided: Sequence[str]) -> str:
-    """`text` with the keys of `ours` added to its front matter if they are missing; the keys in `decided` are always set.
+    """`text` with the keys of `ours` added to its front matter if they are missing; the keys in `decided` are always set, or
+    removed if `ours` lacks them.
 
     Lists of tags and of datasets are merged. Front matter that is not valid YAML is left unchanged.
     """
@@ -53,6 +60,7 @@ def with_front_matter(text: str, ours: Mapping[str, Any], decided: Sequence[str]
     if not isinstance(theirs, dict):
         return text
     merged = {**theirs, **{key: value for key, value in ours.items() if key in decided or key not in theirs}}
+    merged = {key: value for key, value in merged.items() if key in ours or key not in decided}
     for key in ("tags", "datasets"):
         if isinstance(theirs.get(key), list):
             merged[key] = theirs[key] + [one for one in ours.get(key, []) if one not in theirs[key]]

@@ -8,7 +8,7 @@ import yaml
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?")
-_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*|code|multilingual")
+_LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
 MAX_TAG_LENGTH = 100
 _LICENSES = """
 afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0
@@ -83,7 +83,7 @@ def _problems(data: dict[str, Any]) -> Iterator[str]:
     for value in _texts(data.get("language")):
         if not isinstance(value, str) or not _LANGUAGE.fullmatch(value):
             # YAML parses `no` (Norwegian) as false
-            yield f'"language" must only contain ISO 639 codes such as en (quote "no"), not {value!r}'
+            yield f'"language" must only contain ISO 639 codes such as en (quote "no"; tags are language_bcp47), not {value!r}'
     if data.get("tags") is not None and not isinstance(data["tags"], list):
         yield '"tags" must be an array'
     for value in data["tags"] if isinstance(data.get("tags"), list) else ():

@@ -6,7 +6,8 @@ from localhub.card import check_card
 
 GOOD = """---
 license: mit
-language: [en, "no"]
+language: [en, "no", pt]
+language_bcp47: [pt-BR]
 tags: [gpt2]
 datasets: [me/corpus]
 base_model: me/base
@@ -33,6 +34,7 @@ def test_valid_card_has_no_errors_or_warnings():
         ("license: my-own", '"license" must be one of'),
         ("language: no", '"language" must only contain'),
         ("language: English language", '"language" must only contain'),
+        ("language: pt-BR", '"language" must only contain'),
         ("tags: gpt2", '"tags" must be an array'),
         ("tags: [1]", '"tags" must contain text'),
         ("datasets: [a b]", '"datasets" must contain repo ids'),
