@@ -22,6 +22,7 @@ from echoself_action.training.settings import PRESETS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+CHECKPOINTS = ROOT / "docs/checkpoints.md"
 TROUBLESHOOTING = ROOT / "docs/troubleshooting.md"
 
 
@@ -69,6 +70,17 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in _anchors(linked), target
     for named in re.findall(r"`((?:tests|examples|docs|echoself_action|packages|\.github/workflows)/[\w./-]+)`", text):
         assert (ROOT / named).exists(), named
+
+
+def test_every_row_of_the_table_of_checkpoints_names_its_tests() -> None:
+    table = CHECKPOINTS.read_text(encoding="utf-8").partition("| checkpoint | result |")[2].partition("\n\n")[0]
+    rows = table.splitlines()[2:]
+    assert len(rows) > 10
+    for row in rows:
+        linked = re.findall(r"\[`(\w+)`\]\(([^)]+)\)", row)
+        assert linked, row
+        for name, path in linked:
+            assert f"\ndef {name}(" in (CHECKPOINTS.parent / path).read_text(encoding="utf-8"), row
 
 
 def _strings_of_the_package() -> Iterator[str]:
