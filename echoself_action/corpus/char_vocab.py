@@ -45,6 +45,8 @@ def read_meta(path: Path) -> list[str]:
     except Exception as error:  # a broken pickle can raise any exception
         raise ValueError(f"is not a nanoGPT vocabulary ({str(error) or type(error).__name__})") from None
     names = meta.get("itos") if isinstance(meta, dict) else None
+    if isinstance(names, list):  # as some other scripts write it
+        names = dict(enumerate(names))
     if not isinstance(names, dict) or not names:
         raise ValueError("is not a nanoGPT vocabulary (it has no `itos`)")
     characters = [names.get(i) for i in range(len(names))]

@@ -143,7 +143,9 @@ def foreign_type(path: Path, head: bytes) -> str | None:
 def _is_text(head: bytes) -> bool:
     """Whether the bytes are UTF-8 without control characters, but for a character that is cut at their end."""
     text = head.decode("utf-8", "ignore")
-    return len(head) - len(text.encode()) <= 3 and not any(character < " " and character not in "\t\n\v\f\r\x1b" for character in text)
+    return len(head) - len(text.encode()) <= 3 and not any(
+        character < " " and character not in "\t\n\v\f\r\x1b" for character in text
+    )
 
 
 def _uncompressed(path: Path) -> Path:

@@ -1,8 +1,9 @@
 """Token files as a corpus: `train.bin` and `val.bin`, as nanoGPT's prepare.py writes them.
 
-The files record neither their vocabulary nor the width of an id. A `meta.pkl` beside them is their vocabulary. The ids are uint16, or
-uint32 for a vocabulary over 65,536, unless the content shows another width: scripts that leave out a conversion write uint32 or
-int64, whose upper halves are then all zero, and characters may be uint8. llm.c's token files state their width in a header.
+The files record neither their vocabulary nor the width of an id. A `meta.pkl` beside them is their vocabulary. The ids are
+uint16, or uint32 for a vocabulary over 65,536, unless the content shows another width: scripts that leave out a conversion
+write uint32 or int64, whose upper halves are then all zero, and characters may be uint8. llm.c's token files state their width
+in a header.
 """
 
 from collections.abc import Iterator, Sequence
@@ -89,8 +90,8 @@ def _storage(paths: Sequence[Path], tokenizer: Tokenizer) -> tuple[_Type, int]:
         dtype = headers.pop()
         if dtype is None or headers:
             raise InputError(
-                f"Only one of {' and '.join(map(str, paths))} has the header of llm.c's token files, or they have ids of different "
-                "widths. Nothing was trained.",
+                f"{' and '.join(map(str, paths))}: only one has the header of llm.c's token files, or their ids have "
+                "different widths. Nothing was trained.",
                 "Use two files that were written by the same program.",
             )
         return dtype, _HEADER
@@ -169,12 +170,12 @@ def _counted(path: Path, dtype: _Type, start: int, tokenizer: Tokenizer) -> tupl
 
 def _refuse_id(path: Path, largest: int, dtype: _Type, tokenizer: Tokenizer) -> NoReturn:
     """Raises InputError for an id that is not in the vocabulary."""
-    hint = "Set `tokenizer` to the one that the file was written with."
+    hint = f"Set `tokenizer` to the one that the file was written with (it was read as {dtype.name})."
     wide = np.dtype("<u4")
     if dtype.itemsize < wide.itemsize and not path.stat().st_size % wide.itemsize and (found := _largest(path, wide)) < _WIDER:
         hint = f"As uint32, its ids are up to {found:,}: set `tokenizer` to the one that the file was written with."
     raise InputError(
-        f"{path} contains token id {largest:,} (read as {dtype.name}), but the tokenizer {tokenizer.name} has only "
+        f"{path} contains token id {largest:,}, but the tokenizer {tokenizer.name} has only "
         f"{tokenizer.vocab_size:,} entries. Nothing was trained.",
         hint,
     )

@@ -32,8 +32,9 @@ from typing import Literal
 
 from .. import libraries
 from ..errors import InputError
+from .file_types import is_passages, kind_of
 from .findings import Report
-from .readers import OnBadFile, kind_of, read_documents
+from .readers import OnBadFile, read_documents
 from .split import is_validation
 from .tokens import hash_file
 
@@ -86,12 +87,12 @@ def read_rows(files: Iterable[Path], root: Path, val_fraction: float, on_bad_fil
     Raises InputError as `read_documents` does.
     """
     for source, path in sorted((_source(path, root), path) for path in files):
-        is_text = kind_of(path) == "text"
+        is_text = is_passages(path)
         line = 1
         for number, document in enumerate(read_documents([path], on_bad_file, report), 1):
             position = number if is_text else int(document.source.rpartition(":")[2])
             split: Split = "validation" if is_validation(document.text, val_fraction) else "train"
-            where = line if is_text else position if kind_of(path) == "jsonl" else None
+            where = line if kind_of(path) == "text" else position if kind_of(path) == "jsonl" else None
             yield Row(split, document.text, source, position, where, not is_text, path)
             line += document.text.count("\n")
 
@@ -213,7 +214,7 @@ def restore(parquet: Sequence[Path], folder: Path) -> list[Path]:
     """
     written = []
     for source, rows in groupby(heapq.merge(*map(_rows, parquet)), key=lambda row: row[0]):
-        is_text = kind_of(Path(source)) == "text"
+        is_text = is_passages(Path(source))
         name = hashlib.sha256(source.encode()).hexdigest()[:32]
         path = folder / f"{name}.{'txt' if is_text else 'jsonl'}"
         with path.open("w", encoding="utf-8", newline="") as file:

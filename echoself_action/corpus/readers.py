@@ -1,7 +1,8 @@
-"""Files -> documents, streamed: no file is loaded into memory at once, except a `.json` with a single record.
+"""Files -> documents, streamed: no file is loaded into memory at once, except a notebook or a `.json` with a single record.
 
-The suffix determines the format: `.jsonl` and `.ndjson` (one record per line), `.json` (an array of records, or one record),
-`.parquet`; any other file is UTF-8 text, such as Markdown or source code. See `records.py` for the contents of a record.
+The suffix determines the format: JSON Lines (one record per line), JSON (an array of records, or one record), tables (CSV,
+TSV), Parquet, and notebooks; any other file is text, such as Markdown or source code. See `file_types.py` for the suffixes,
+`streams.py` for compressed files and for those that are not text, and `records.py` for the contents of a record.
 An invalid file is an error with file and line, or skipped with a warning.
 """
 
@@ -11,22 +12,23 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
-
-import ijson
+from typing import Literal
 
 from .. import libraries
 from ..errors import InputError
 from .chunking import cut_passages
+from .file_types import Kind, is_passages, kind_of
 from .findings import SKIPPED_FILES, SKIPPED_RECORDS, SKIPPED_RESTS, FileFindings, Report
+from .json_array import array_elements
+from .notebooks import read_notebook
 from .records import TEXT_KEYS, text_of_record
+from .streams import BLOCK, LONGEST, BadFileError, open_text, refuse_foreign
+from .tables import table_rows
 
 OnBadFile = Literal["fail", "skip"]
-Kind = Literal["text", "jsonl", "json", "parquet"]
 
-_BLOCK = 1 << 20  # bytes read at a time
 _PARQUET_ROWS = 256  # rows in memory at a time; a row can be as long as a book
-_BOM = codecs.BOM_UTF8
+_EMPTY_FILES, _LEFT_OUT = "files without text", "notebook outputs left out"
 
 
 @dataclass(frozen=True)
@@ -36,23 +38,6 @@ class Document:
     text: str  # never empty; LF line ends
     source: str  # "path", or "path:n" for line n of JSON Lines and record n of JSON and Parquet, from 1
     continues: bool = False  # this passage directly follows the previous document in the same file
-
-
-class _BadFileError(Exception):
-    """The rest of a file can't be read. The message follows the path."""
-
-
-def kind_of(path: Path) -> Kind:
-    """The format of a file, by its suffix."""
-    match path.suffix.lower():
-        case ".jsonl" | ".ndjson":
-            return "jsonl"
-        case ".json":
-            return "json"
-        case ".parquet":
-            return "parquet"
-        case _:
-            return "text"
 
 
 def read_documents(files: Iterable[Path], on_bad_file: OnBadFile, report: Report) -> Iterator[Document]:
@@ -69,11 +54,11 @@ def read_documents(files: Iterable[Path], on_bad_file: OnBadFile, report: Report
                 documents += 1
                 yield document
             if not documents and not skipped.records:
-                raise _BadFileError(" is empty")
+                skipped.empty()
         except OSError as error:
             skipped.rest(f" can't be read ({error.strerror or error})")
-        except _BadFileError as error:
-            skipped.rest(str(error))
+        except BadFileError as error:
+            skipped.rest(str(error), error.hint)
         skipped.report(report, documents)
 
 
@@ -92,15 +77,21 @@ class _Skipped:
         self.records += 1
         self.findings.add(SKIPPED_RECORDS, problem.lstrip(", "))
 
-    def rest(self, problem: str) -> None:
-        self._refuse(problem)
+    def rest(self, problem: str, hint: str = "") -> None:
+        self._refuse(problem, hint)
         self.broken = problem
 
-    def _refuse(self, problem: str) -> None:
+    def empty(self) -> None:
+        """Count a text without a character, as an `__init__.py` may be. A file of records that has none is a bad file."""
+        if not is_passages(self.path):
+            raise BadFileError(" is empty")
+        self.findings.add(_EMPTY_FILES, "is empty", is_loss=False)
+
+    def _refuse(self, problem: str, hint: str = "") -> None:
         if self.on_bad_file == "fail":
             raise InputError(
                 f"{self.path}{problem}, so the corpus was not read.",
-                "Fix the file, remove it from `data`, or set on_bad_file: skip.",
+                hint or "Fix the file, remove it from `data`, or set on_bad_file: skip.",
                 file=str(self.path),
             )
 
@@ -112,99 +103,136 @@ class _Skipped:
 
 
 def _read_text(path: Path, _skipped: _Skipped) -> Iterator[Document]:
-    for number, passage in enumerate(cut_passages(_decoded_blocks(path))):
+    with open_text(path) as file:
+        yield from _passages(path, _decoded_blocks(file))
+
+
+def _read_notebook(path: Path, skipped: _Skipped) -> Iterator[Document]:
+    with open_text(path) as file:
+        content = file.read(LONGEST + 1)
+    if len(content) > LONGEST:
+        raise BadFileError(f" has more than {LONGEST:,} bytes")
+    if not content or content.isspace():
+        return
+    try:
+        notebook = read_notebook(content)
+    except ValueError as error:
+        raise BadFileError(str(error)) from None
+    if left_out := notebook.outputs + notebook.attachments:
+        example = f"{notebook.outputs} outputs and {notebook.attachments} attachments of cells"
+        skipped.findings.add(_LEFT_OUT, example, is_loss=False, count=left_out)
+    yield from _passages(path, [notebook.text])
+
+
+def _passages(path: Path, blocks: Iterable[str]) -> Iterator[Document]:
+    for number, passage in enumerate(cut_passages(blocks)):
         yield Document(passage, str(path), continues=number > 0)
 
 
-def _decoded_blocks(path: Path) -> Iterator[str]:
-    """The blocks of a text file, with LF line ends. Raises _BadFileError if it is not UTF-8 text."""
-    newlines = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), translate=True)
+def _decoded_blocks(file: io.BufferedReader) -> Iterator[str]:
+    """The blocks of a text, with LF line ends. Raises BadFileError if it is not UTF-8 text."""
+    newlines = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(), translate=True)
     line = 1
     blank = True
-    with path.open("rb") as file:
-        while True:
-            block = file.read(_BLOCK)
-            if b"\0" in block:
-                line += block.count(b"\n", 0, block.index(b"\0"))
-                raise _BadFileError(f", line {line}: NUL byte; the file is binary or UTF-16, not UTF-8 text")
-            try:
-                text = newlines.decode(block, final=not block)
-            except UnicodeDecodeError as error:
-                line += error.object.count(b"\n", 0, error.start)
-                byte = error.object[error.start]
-                raise _BadFileError(f", line {line}: byte 0x{byte:02x} is not UTF-8") from None
-            line += block.count(b"\n")
-            # a file with only white space counts as empty
-            blank = blank and (not text or text.isspace())
-            if not blank:
-                yield text
-            if not block:
-                return
+    while True:
+        block = file.read(BLOCK)
+        if b"\0" in block:
+            line += block.count(b"\n", 0, block.index(b"\0"))
+            raise BadFileError(f", line {line}: NUL byte; the file is binary, or UTF-16 without a byte order mark")
+        try:
+            text = newlines.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            line += error.object.count(b"\n", 0, error.start)
+            byte = error.object[error.start]
+            raise BadFileError(f", line {line}: byte 0x{byte:02x} is not UTF-8") from None
+        line += block.count(b"\n")
+        # a file with only white space counts as empty
+        blank = blank and (not text or text.isspace())
+        if not blank:
+            yield text
+        if not block:
+            return
 
 
 def _read_jsonl(path: Path, skipped: _Skipped) -> Iterator[Document]:
-    with path.open("rb") as file:
-        _skip_bom(file)
+    with open_text(path) as file:
         first = True
-        for number, raw in enumerate(file, 1):
+        for number, raw in enumerate(iter(lambda: file.readline(LONGEST), b""), 1):
             if raw.isspace():
                 continue
             if first and raw.lstrip().startswith(b"["):
-                raise _BadFileError(f", line {number}: a JSON array instead of one record per line; rename the file to .json")
+                raise BadFileError(f", line {number}: a JSON array instead of one record per line; rename the file to .json")
+            if len(raw) == LONGEST:
+                raise BadFileError(f", line {number} has more than {LONGEST:,} bytes")
             first = False
-            try:
-                yield Document(text_of_record(json.loads(raw.decode())), f"{path}:{number}")
-            except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors too
-                skipped.record(f", line {number} {_one_line(error)}")
-            except RecursionError:
-                skipped.record(f", line {number} is JSON nested too deeply")
+            yield from _record(raw, path, "line", number, skipped)
 
 
 def _read_json(path: Path, skipped: _Skipped) -> Iterator[Document]:
-    with path.open("rb") as file:
-        _skip_bom(file)
-        start = file.tell()
-        first = next((byte for byte in iter(lambda: file.read(1), b"") if not byte.isspace()), b"")
-        file.seek(start)
+    with open_text(path) as file:
+        while (first := file.peek(1)[:1]).isspace():
+            file.read(1)
         if not first:
             return
-        records = ijson.items(file, "item") if first == b"[" else iter([_single_record(file)])
-        number = 0
-        while True:
-            number += 1
-            try:
-                record = next(records)
-            except StopIteration:
-                return
-            except (ijson.JSONError, UnicodeDecodeError) as error:
-                raise _BadFileError(f", record {number} is invalid JSON ({_one_line(error)})") from None
-            try:
-                yield Document(text_of_record(record), f"{path}:{number}")
-            except ValueError as error:
-                skipped.record(f", record {number} {_one_line(error)}")
+        if first == b"[":
+            for number, raw in enumerate(array_elements(file), 1):
+                yield from _record(raw, path, "record", number, skipped)
+            return
+        raw = file.read(LONGEST + 1)
+        if len(raw) > LONGEST:
+            raise BadFileError(f" has more than {LONGEST:,} bytes")
+        _refuse_several(raw)
+        yield from _record(raw, path, "record", 1, skipped)
 
 
-def _single_record(file: BinaryIO) -> object:
+def _record(raw: bytes, path: Path, place: str, number: int, skipped: _Skipped) -> Iterator[Document]:
+    """The document of a record as it is in the file; none if it was skipped."""
     try:
-        return json.loads(file.read().decode())
+        yield Document(text_of_record(json.loads(raw.decode())), f"{path}:{number}")
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors too
+        skipped.record(f", {place} {number} {_one_line(error)}")
+    except RecursionError:
+        skipped.record(f", {place} {number} is JSON nested too deeply")
+
+
+def _refuse_several(raw: bytes) -> None:
+    """Raises BadFileError if the content of a `.json` is not one value."""
+    try:
+        json.loads(raw)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
-            raise _BadFileError(f", line {error.lineno}: more than one record; rename the file to .jsonl") from None
-        raise _BadFileError(f", line {error.lineno} is invalid JSON ({error.msg})") from None
-    except UnicodeDecodeError as error:
-        raise _BadFileError(f" {_one_line(error)}") from None
-    except RecursionError:
-        raise _BadFileError(" is JSON nested too deeply") from None
+            raise BadFileError(f", line {error.lineno}: more than one record; rename the file to .jsonl") from None
+        raise BadFileError(f", line {error.lineno} is invalid JSON ({error.msg})") from None
+    except (UnicodeDecodeError, RecursionError):
+        return  # a problem of the record
+
+
+def _read_table(path: Path, skipped: _Skipped) -> Iterator[Document]:
+    tabs = ".tsv" in (suffix.lower() for suffix in path.suffixes[-2:])
+    with open_text(path) as file:
+        names, rows = table_rows(file, tabs)
+        if not names:
+            return
+        if not any(set(keys) <= set(names) for keys in TEXT_KEYS):
+            raise BadFileError(f" has no `text` column (it has {', '.join(names)})")
+        for number, row in enumerate(rows, 1):
+            try:
+                if isinstance(row, ValueError):
+                    raise row
+                yield Document(text_of_record(row), f"{path}:{number}")
+            except ValueError as error:
+                skipped.record(f", row {number} {_one_line(error)}")
 
 
 def _read_parquet(path: Path, skipped: _Skipped) -> Iterator[Document]:
     pyarrow = libraries.pyarrow
+    refuse_foreign(path)
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
             names = set(table.schema_arrow.names)
             columns = next((keys for keys in TEXT_KEYS if names.issuperset(keys)), None)
             if columns is None:
-                raise _BadFileError(f" has no `text` or `messages` column (it has {', '.join(sorted(names))})")
+                raise BadFileError(f" has no `text` or `messages` column (it has {', '.join(sorted(names))})")
             if columns == ("instruction", "output") and "input" in names:
                 columns = (*columns, "input")
             number = 0
@@ -216,12 +244,7 @@ def _read_parquet(path: Path, skipped: _Skipped) -> Iterator[Document]:
                     except ValueError as error:
                         skipped.record(f", record {number} {_one_line(error)}")
     except pyarrow.ArrowException as error:
-        raise _BadFileError(f" is not a readable Parquet file ({_one_line(error)})") from None
-
-
-def _skip_bom(file: BinaryIO) -> None:
-    if file.read(len(_BOM)) != _BOM:
-        file.seek(0)
+        raise BadFileError(f" is not a readable Parquet file ({_one_line(error)})") from None
 
 
 def _one_line(error: Exception) -> str:
@@ -235,7 +258,9 @@ def _one_line(error: Exception) -> str:
 
 _READERS: dict[Kind, Callable[[Path, _Skipped], Iterator[Document]]] = {
     "text": _read_text,
+    "notebook": _read_notebook,
     "jsonl": _read_jsonl,
+    "table": _read_table,
     "json": _read_json,
     "parquet": _read_parquet,
 }

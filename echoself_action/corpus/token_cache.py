@@ -27,9 +27,10 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import InputError
+from .file_types import Kind, kind_of
 from .findings import REFUSED_BY_FAIL, SKIPPED_FILES, Finding, Report, condensed
-from .nanogpt_bin import nanogpt_tokens
-from .readers import Kind, OnBadFile, kind_of, read_documents
+from .nanogpt_bin import is_token_files, nanogpt_tokens
+from .readers import OnBadFile, read_documents
 from .split import Segment, split_position
 from .split_corpus import split_corpus
 from .tokenizer import Tokenizer
@@ -75,7 +76,7 @@ def prepare_tokens(
     the run that wrote the cache.
     Raises InputError for a file that can't be read (see `read_documents`), and for a corpus with an empty split.
     """
-    if any(path.suffix == ".bin" for path in files):
+    if is_token_files(files):
         return nanogpt_tokens(files, tokenizer)
     by_content = _by_content(files)
     digest = _digest(by_content, tokenizer.digest, val_fraction)
@@ -205,6 +206,11 @@ def _empty_split(train: _Split, val: _Split, leaked: int, paths: Sequence[Path],
             f"The corpus has no training text: {val.documents:,} documents are held out for validation, and all text of the "
             f"others ({leaked:,} bytes) is in them too, so it was left out of training. Nothing was trained.",
             "Add text, and remove copies of the same text from `data`.",
+        )
+    if not train.documents + val.documents:
+        return InputError(
+            f"The corpus has no text: all {len(paths):,} files are empty, or were skipped. Nothing was trained.",
+            "Check `data` and the files that it selects.",
         )
     found = f"{train.documents + val.documents:,} documents with {train.bytes + val.bytes:,} bytes of text"
     missing = "training" if val.documents else "validation"

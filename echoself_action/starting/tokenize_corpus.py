@@ -13,10 +13,11 @@ from ..config.inputs import Inputs
 from ..corpus.findings import Finding
 from ..corpus.globs import find_files
 from ..corpus.leaks import COMMON
+from ..corpus.nanogpt_bin import VOCABULARY, is_token_files, vocabulary_beside
 from ..corpus.readers import read_documents
 from ..corpus.split import is_validation
 from ..corpus.token_cache import corpus_digest, prepare_tokens
-from ..corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer, train_tokenizer
+from ..corpus.tokenizer import IDS, Tokenizer, load_tokenizer, make_tokenizer, train_tokenizer
 from ..corpus.tokens import Tokens, require_block
 from ..errors import CheckpointError, InputError
 from ..hub.client import open_hub
@@ -86,9 +87,11 @@ def corpus_files(inputs: Inputs) -> list[Path]:
 def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> Tokenizer:
     if start is None:
         texts = _training_texts(inputs, files)
-        if inputs.tokenizer is None and not any(path.suffix == ".bin" for path in files):
+        if is_token_files(files):
+            return _of_token_files(inputs, files)
+        if inputs.tokenizer is None:
             return _fitting(files, texts, inputs.val_fraction)
-        spec = inputs.tokenizer or "gpt2"  # nanoGPT's token files are GPT-2's unless stated otherwise
+        spec = inputs.tokenizer
         if spec.startswith("bpe:"):
             return _trained_or_cached(spec, files, inputs.val_fraction, lambda: make_tokenizer(spec, texts))
         return make_tokenizer(spec, _texts(inputs, files))
@@ -103,7 +106,42 @@ def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> 
             f"tokenizer: {wanted} is not the tokenizer of {start.path}, which is {tokenizer.name}. Nothing was trained.",
             "Remove tokenizer, or train a new model with resume: never and confirm_fresh_start: true.",
         )
+    if (vocabulary := vocabulary_beside(files)) and tokenizer.name != IDS:
+        _check_vocabulary(vocabulary, tokenizer, f"{start.path} has the tokenizer {tokenizer.name}")
     return tokenizer
+
+
+def _of_token_files(inputs: Inputs, files: list[Path]) -> Tokenizer:
+    """The tokenizer that nanoGPT's token files were written with: as given, that of meta.pkl beside them, or GPT-2's."""
+    vocabulary = vocabulary_beside(files)
+    given = inputs.tokenizer
+    if given is None:
+        reason = f"{vocabulary} is beside" if vocabulary else f"no {VOCABULARY} is beside"
+        note(f"tokenizer: {vocabulary or 'gpt2'}, because {reason} the token files")
+        return make_tokenizer(str(vocabulary or "gpt2"), lambda: iter(()))
+    if given.startswith("bpe:"):
+        raise InputError(
+            f"tokenizer: {given} can't be trained on token files, which contain no text. Nothing was trained.",
+            "Set `tokenizer` to the one that the files were written with.",
+        )
+    tokenizer = make_tokenizer(given, lambda: iter(()))
+    if vocabulary:
+        _check_vocabulary(vocabulary, tokenizer, f"tokenizer is {given}")
+    return tokenizer
+
+
+def _check_vocabulary(vocabulary: Path, tokenizer: Tokenizer, other: str) -> None:
+    """Raises InputError if `vocabulary`, the meta.pkl beside the token files, is another one than that of `tokenizer`."""
+    try:
+        digest = make_tokenizer(str(vocabulary), lambda: iter(())).digest
+    except InputError as error:
+        note(f"{error.message} {other}.")
+        return
+    if digest != tokenizer.digest:
+        raise InputError(
+            f"{vocabulary} beside the token files is another vocabulary than that of the model: {other}. Nothing was trained.",
+            f"Use token files of that vocabulary. If these are, remove {VOCABULARY}, which belongs to other files.",
+        )
 
 
 def _fitting(files: list[Path], texts: Callable[[], Iterator[str]], val_fraction: float) -> Tokenizer:
