@@ -19,9 +19,10 @@ _IN_A_ROW = 2  # evaluations: a single one may be noise
 class EarlyStopping:
     """Watches the evaluations of a run's stable phase.
 
-    The run should end if the validation loss was above the lowest by more than `margin`, a fraction of it, in two evaluations
-    in a row. With a `margin` of 0 it never should. `rewind_point` is the run at its lowest validation loss, None if that is not
-    below `start_val_loss`, the one that it started with (None for a new model).
+    The validation loss is above the lowest one if it is so by more than `margin`, a fraction of it. After two evaluations in a
+    row above it the run should end. With a `margin` of 0 it never should.
+
+    `rewind_point` is the run at its lowest validation loss, None if that is not below the one that it started with.
     """
 
     def __init__(self, margin: float) -> None:
@@ -29,6 +30,11 @@ class EarlyStopping:
         self._lowest: Evaluation | None = None
         self._above = 0  # evaluations in a row
         self.rewind_point: RewindPoint | None = None
+
+    @property
+    def is_above(self) -> bool:
+        """Whether the last evaluation was above the lowest one."""
+        return self._above > 0
 
     def ends(self, run: Run, start_val_loss: float | None) -> bool:
         """Whether the run should end, after one more evaluation."""

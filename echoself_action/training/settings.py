@@ -114,10 +114,10 @@ class TrainingInputs(_Table[Unset]):
         "Maximum minutes between checkpoints, 0 to save by checkpoint_interval only.", TRAINS, 15, ge=0
     )
     early_stopping: float = input_field(
-        "Start the decay phase early if the validation loss is above the lowest of this run by this fraction of it in two "
-        "evaluations in a row. 0 to disable. Not used with total_iters.",
+        "Go back to the lowest validation loss of this run and decay from there if the loss is above it by this fraction of "
+        "it, in two evaluations in a row or at the last one before the decay phase. 0 disables it. Not used with total_iters.",
         TRAINS,
-        0.03,
+        0.02,
         ge=0,
     )
     patience: int = input_field(

@@ -139,39 +139,59 @@ class _Trainer:
         return stopped_by
 
     def _start_decay_if_due(self) -> None:
-        """Start the decay phase at its planned step, or when the time left is just enough for it.
+        """Start the decay phase at its planned step, when the time left is just enough for it, or when the run should end.
 
         If the decay phase turns out to take longer than the time left, it is shortened, so that the run ends fully decayed.
         """
-        run, settings = self.run, self.run.settings
+        run = self.run
         if run.schedule.shape != "linear":
             return
-        done, decay_start = run.step - self.start_step, run.schedule.decays_from(run.step)
-        if self.ends_early and decay_start is None and run.step != run.schedule.decay_start:
-            if self.early_stopping.rewind_point:
-                self._rewind(self.early_stopping.rewind_point)
-                done = run.step - self.start_step
-            steps = max(1, round(done * settings.decay / (1 - settings.decay)))
-            self.end_step = min(self.end_step, run.step + steps)
-            run.schedule = run.schedule.with_decay(run.step, self.end_step)
-        if done > 1 and settings.max_minutes and run.step != run.schedule.decay_start:
-            affordable = max(1, int(run.process_group.min(self._time_left() / self.speed.seconds_per_step)))
-            if affordable < (done * settings.decay / (1 - settings.decay) if decay_start is None else self.end_step - run.step):
-                self.end_step = run.step + affordable
-                if not self.out_of_time:
-                    consequence = "decaying now" if decay_start is None else "the decay phase is shortened"
-                    self.estimate.ends_early(self.end_step - self.start_step, consequence)
-                self.out_of_time = True
-                run.schedule = run.schedule.with_decay(run.step if decay_start is None else decay_start, self.end_step)
-        if run.step == run.schedule.decay_start and self.saved_step != run.step:
+        affordable = self._affordable_steps()
+        if run.schedule.decays_from(run.step) is not None:
+            if affordable < self.end_step - run.step:
+                self._run_out_of_time(affordable, "the decay phase is shortened")
+                run.schedule = run.schedule.with_decay(run.schedule.decay_start, self.end_step)
+            return
+        is_planned, wanted = run.step == run.schedule.decay_start, self._decay_steps()
+        if not is_planned and not self.ends_early and affordable >= wanted:
+            return
+        if is_planned or affordable >= wanted:
+            self.end_step = run.schedule.end if is_planned else min(self.end_step, run.step + wanted)
+        else:
+            self._run_out_of_time(affordable, "decaying now")
+        if self.early_stopping.is_above and self.early_stopping.rewind_point:
+            steps = self.end_step - run.step
+            self._rewind(self.early_stopping.rewind_point)
+            self.end_step = run.step + min(steps, self._decay_steps())
+        run.schedule = run.schedule.with_decay(run.step, self.end_step)
+        if self.saved_step != run.step:
             if self.steps_summed:  # the checkpoint records the loss of its own steps
                 self._measure_train_loss()
                 self._log(None)
             self._save()  # the stable checkpoint, from which the next run resumes
 
+    def _decay_steps(self) -> int:
+        """The length of a decay phase that starts now: the fraction `decay` of the whole run."""
+        decay = self.run.settings.decay
+        return max(1, round((self.run.step - self.start_step) * decay / (1 - decay)))
+
+    def _affordable_steps(self) -> float:
+        """The steps that the time left is enough for; infinite without max_minutes, and as long as no step was timed."""
+        if not self.run.settings.max_minutes or self.run.step - self.start_step <= 1:
+            return math.inf
+        return max(1, int(self.run.process_group.min(self._time_left() / self.speed.seconds_per_step)))
+
+    def _run_out_of_time(self, affordable: float, consequence: str) -> None:
+        self.end_step = self.run.step + int(affordable)
+        if not self.out_of_time:
+            self.estimate.ends_early(self.end_step - self.start_step, consequence)
+        self.out_of_time = True
+
     def _rewind(self, point: RewindPoint) -> None:
         """Take the run back to its lowest validation loss, and set the later checkpoints of its stable phase aside."""
         run = self.run
+        self.ends_early = True
+        self.callbacks.warn(self.early_stopping.reason(run))
         point.restore(run)
         self.stepper.rewind()
         self.saved_step = None
@@ -299,7 +319,8 @@ class _Trainer:
             return
         if self.early_stopping.ends(run, self.start_val_loss):
             self.ends_early = True
-            self.callbacks.warn(self.early_stopping.reason(run))
+            if not self.early_stopping.rewind_point:
+                self.callbacks.warn(self.early_stopping.reason(run))
 
     def _held_out_loss(self) -> float:
         process_group, began = self.run.process_group, time.monotonic()
