@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from ..errors import CheckpointError
 from ..model import ModelConfig
 from .architectures import ARCHITECTURES, Architecture, architecture_of
+from .arrays import is_same_tensor
 from .metadata import METADATA_FILE, Metadata, read_metadata
 from .vocabulary import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, check_token_ids
 
@@ -28,6 +29,7 @@ TOKENIZER_FILES = (TOKENIZER_FILE, TOKENIZER_CONFIG_FILE)
 TRAINING_STATE = "training_state"  # a folder with these files
 STATE_FILE, OPTIMIZER_FILE = "state.json", "optimizer.safetensors"
 SPARE_FILE = "spare.safetensors"  # tensors of an imported checkpoint that our model does not have
+UNTIED_HINT = "A model with an output head of its own can't be trained or published. Use a model that ties its embeddings."
 HELD_OUT_FILE = "held_out.safetensors"
 
 
@@ -81,6 +83,7 @@ def read_model_folder(path: Path) -> ModelFolder:
     config = _read_config(path / CONFIG_FILE)
     _check_shapes(path / WEIGHTS_FILE, config)
     check_token_ids(path, config.vocab_size)
+    _check_tied(path / WEIGHTS_FILE, config)
     metadata = read_metadata(path)
     if metadata is None and (path / TRAINING_STATE).is_dir():  # a checkpoint of this program, at an unknown step
         raise CheckpointError(
@@ -196,6 +199,19 @@ def _check_shapes(path: Path, config: ModelConfig) -> None:
     if problems:
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
         raise CheckpointError(f"{path} does not match its config.json: {shown}. It was not used.")
+
+
+def _check_tied(path: Path, config: ModelConfig) -> None:
+    """Raises CheckpointError if the file has a trained copy of a tensor that the model ties to another one."""
+    architecture = architecture_of(config).config
+    with safe_open(path, "numpy") as file:
+        stored = architecture.stored_names(file.keys())
+    for copy, name in architecture.TIED.items():
+        if copy in stored and not is_same_tensor(path, stored[copy], stored[name]):
+            raise CheckpointError(
+                f"{path} has an {copy} that differs from its {name}, but this model ties the two. It was not used.",
+                UNTIED_HINT,
+            )
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -2,18 +2,23 @@
 
 A checkpoint of the stable phase is `checkpoint-<step>`, one of a decay phase `checkpoint-<step>-decayed`: training resumes from
 before a decay phase, and later reaches the same step in the stable phase.
+
+transformers' Trainer uses the same names. Its folders are not checkpoints of a run of this program: they are never selected,
+renamed or deleted here, and a checkpoint of their step is `checkpoint-<step>-2`.
 """
 
+import json
 import re
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
 from ..errors import CheckpointError
 from .atomic import remove_folder, set_aside
-from .metadata import Metadata, read_metadata
-from .model_folder import ModelFolder, read_model_folder
+from .metadata import METADATA_FILE, Metadata, read_metadata
+from .model_folder import TRAINING_STATE, ModelFolder, read_model_folder
 
-_NAME = re.compile(r"checkpoint-(\d+)(?:-decayed(?:-\d+)?)?")
+_NAME = re.compile(r"checkpoint-(\d+)(?:-decayed)?(?:-\d+)?")
 
 
 def checkpoint_path(output_dir: Path, facts: Metadata | None) -> Path:
@@ -23,20 +28,40 @@ def checkpoint_path(output_dir: Path, facts: Metadata | None) -> Path:
     return output_dir / f"checkpoint-{step}{'-decayed' if decayed else ''}"
 
 
-def free_path(place: Path) -> Path:
-    """`place` or, for a checkpoint of a decay phase if it is taken, a numbered one; another checkpoint there is set aside.
+def free_path(place: Path, note: Callable[[str], None] = lambda _: None) -> Path:
+    """`place` or, if that is taken, a numbered one.
 
-    A decayed checkpoint is never moved: it may be the best, and published.
+    A checkpoint of the stable phase is set aside instead, which `note` gets. One of a decay phase is never moved, because it
+    may be the best, and published; nor is a folder of another program.
     """
     facts = read_metadata(place) if place.exists() else None
     if facts and facts.branched_from is not None and "-decayed" not in place.name:  # by an older version
         place.rename(free_path(checkpoint_path(place.parent, facts)))
-    if not place.exists():
-        return place
-    if not place.name.endswith("-decayed"):
-        set_aside(place)
-        return place
-    return next(free for number in count(2) if not (free := place.with_name(f"{place.name}-{number}")).exists())
+    for number in count(1):
+        path = place if number == 1 else place.with_name(f"{place.name}-{number}")
+        if not path.exists():
+            break
+        if not place.name.endswith("-decayed") and not is_foreign(path):
+            note(f"set aside {path}: {set_aside(path)}")
+            break
+    return path
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether another program wrote the folder `path`: it has files, but neither the metadata nor the state of this program."""
+    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    if not names or TRAINING_STATE in names or path.name == "checkpoint-0":  # older versions pull stock models as checkpoint-0
+        return False
+    return METADATA_FILE not in names or _is_other_metadata(path / METADATA_FILE)
+
+
+def _is_other_metadata(path: Path) -> bool:
+    """Whether it is intact, and not of this program: some trainers use the same file name."""
+    try:
+        whole = isinstance(json.loads(path.read_bytes()), dict)
+    except (OSError, ValueError, RecursionError):
+        return False
+    return whole and read_metadata(path.parent) is None
 
 
 def checkpoints(output_dir: Path) -> list[ModelFolder]:
@@ -86,11 +111,14 @@ def branched_from(folder: ModelFolder) -> int | None:
 
 def stable_checkpoint_of(folder: ModelFolder) -> ModelFolder:
     """The stable checkpoint at which the decay phase of `folder` started, if it is in the same directory; else `folder`."""
-    origin = folder.path.parent / f"checkpoint-{branched_from(folder)}"
-    found = _read(origin)
-    if not isinstance(found, ModelFolder) or not found.metadata or not folder.metadata:
-        return folder
-    return found if found.metadata.run_id == folder.metadata.run_id else folder
+    step = branched_from(folder)
+    found = [] if step is None else [_read(path) for path in folders_of_step(folder.path.parent, step)]
+    return next((one for one in found if isinstance(one, ModelFolder) and _is_stable_in_run_of(folder, one)), folder)
+
+
+def _is_stable_in_run_of(folder: ModelFolder, other: ModelFolder) -> bool:
+    facts = other.metadata
+    return bool(facts and folder.metadata and facts.branched_from is None and facts.run_id == folder.metadata.run_id)
 
 
 def best(output_dir: Path) -> ModelFolder | None:
@@ -146,6 +174,21 @@ def folders_of_step(output_dir: Path, step: int) -> list[Path]:
     return [path for path in _numbered(output_dir) if path.name.split("-")[1] == str(step)]
 
 
+def foreign_checkpoints(output_dir: Path) -> list[Path]:
+    """The `checkpoint-<step>` folders of other programs in `output_dir`, sorted by step."""
+    return [path for path in _named(output_dir) if is_foreign(path)]
+
+
+def foreign_text(found: list[Path]) -> str:
+    """That `found`, the folders of `foreign_checkpoints`, are not used."""
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"{found[-1]}{more} in {found[-1].parent} were not written by this program and are not used."
+
+
 def _numbered(output_dir: Path) -> list[Path]:
+    return [path for path in _named(output_dir) if not is_foreign(path)]
+
+
+def _named(output_dir: Path) -> list[Path]:
     found = ((_NAME.fullmatch(path.name), path) for path in output_dir.glob("checkpoint-*"))
     return [path for _, _, path in sorted((int(match[1]), path.name, path) for match, path in found if match and path.is_dir())]

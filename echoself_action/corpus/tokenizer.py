@@ -21,6 +21,7 @@ import tokenizers
 from ..errors import CheckpointError, InputError
 from .bpe import BYTE_OF_CHARACTER, END_OF_TEXT, byte_level_tokenizer, fast_encoder, train_ranks
 from .char_vocab import character_encoder, character_tokenizer, id_tokenizer, read_meta, unknown_pieces
+from .end_token import end_token
 from .vocab_merges import MERGES_FILE, VOCABULARY_FILE, read_vocab_merges
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -183,23 +184,24 @@ def train_tokenizer(size: int, texts: Callable[[], Iterator[str]]) -> Tokenizer:
     return Tokenizer(byte_level_tokenizer(ranks), END_OF_TEXT, f"bpe:{len(ranks) + 1}")
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
+def load_tokenizer(folder: Path, note: Callable[[str], None] = lambda _: None) -> Tokenizer:
     """The tokenizer of a model folder, with the same ids as stock `transformers` for ordinary text.
 
     It is read from tokenizer.json; in a folder without one, from vocab.json and merges.txt. Its `name` is derived from the
-    content: `gpt2`, `bytes`, `bpe:<size>`, `characters`, `ids`, else the name of the file. Raises CheckpointError if the file
-    can't be read, or has no end-of-text token.
+    content: `gpt2`, `bytes`, `bpe:<size>`, `characters`, `ids`, else the name of the file. `note` gets an
+    unusual end-of-text token. Raises CheckpointError if the file can't be read, or has no end-of-text token.
     """
     older = is_in_vocab_merges(folder)
     path = folder / (VOCABULARY_FILE if older else TOKENIZER_FILE)
     try:
         if older:
-            return _named(Tokenizer(read_vocab_merges(folder), _end_of_text(folder / CONFIG_FILE), VOCABULARY_FILE))
-        return _from_file(path, None)
+            backend = read_vocab_merges(folder)
+            return _named(Tokenizer(backend, end_token(folder, backend.get_vocab(), note), VOCABULARY_FILE))
+        return _from_file(path, None, note)
     except ValueError as error:
         raise CheckpointError(
             f"The tokenizer {path} {error}, so token ids can't be decoded.",
-            "Use a complete model folder, with tokenizer.json and tokenizer_config.json.",
+            "Use a complete model folder. To name a token that ends a text: eos_token in tokenizer_config.json.",
         ) from None
 
 
@@ -254,7 +256,7 @@ def _trained(spec: str, texts: Callable[[], Iterator[str]]) -> Tokenizer:
     return tokenizer
 
 
-def _from_file(path: Path, name: str | None) -> Tokenizer:
+def _from_file(path: Path, name: str | None, note: Callable[[str], None] = lambda _: None) -> Tokenizer:
     """Raises ValueError, with a message that follows the path."""
     try:
         backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
@@ -262,24 +264,8 @@ def _from_file(path: Path, name: str | None) -> Tokenizer:
         raise ValueError(f"can't be read ({error.strerror})") from None
     except Exception as error:  # `tokenizers` raises plain Exception for an invalid file
         raise ValueError(f"is not a valid tokenizer.json ({error})") from None
-    tokenizer = Tokenizer(backend, _end_of_text(path.parent / CONFIG_FILE), name or TOKENIZER_FILE)
+    tokenizer = Tokenizer(backend, end_token(path.parent, backend.get_vocab(), note), name or TOKENIZER_FILE)
     return tokenizer if name else _named(tokenizer)
-
-
-def _end_of_text(config: Path) -> str | None:
-    """The `eos_token` of a tokenizer_config.json; GPT-2's if the key is missing, as in GPT-2's own file.
-
-    None if it is null.
-    """
-    try:
-        token = json.loads(config.read_text(encoding="utf-8")).get("eos_token", END_OF_TEXT)
-    except FileNotFoundError:
-        token = END_OF_TEXT
-    except (OSError, ValueError, AttributeError) as error:
-        raise ValueError(f"has a {CONFIG_FILE} beside it that can't be read ({error})") from None
-    if isinstance(token, dict):  # an AddedToken, as transformers 4 writes it
-        token = token.get("content")
-    return None if token is None else str(token)
 
 
 def _named(tokenizer: Tokenizer) -> Tokenizer:

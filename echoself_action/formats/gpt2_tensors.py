@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _Numbers = TypeVar("_Numbers", Array, "Tensor")
 _TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
-_BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask, for versions of PyTorch without flash attention
+BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask, for versions of PyTorch without flash attention
 
 
 def transposed(tensors: Mapping[str, _Numbers]) -> dict[str, _Numbers]:
@@ -32,7 +32,7 @@ def tensors_by_gpt2_name(file: TensorSource) -> dict[str, Array]:
     """The tensors by GPT-2's full names, without mask buffers. Some programs omit the prefix `transformer.`."""
     found: dict[str, Array] = {}
     for name, tensor in file.weights.items():
-        if name.endswith(_BUFFERS):
+        if name.endswith(BUFFERS):
             continue
         full = name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
         if full in found:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .. import evaluation
-from ..checkpoint.atomic import new_folder, set_aside
+from ..checkpoint.atomic import new_folder
 from ..checkpoint.metadata import ImportFacts, Metadata, PretrainedFacts, TokenizerFacts, parity_text, read_metadata
 from ..checkpoint.model_folder import ModelFolder, read_model_folder, same_model
+from ..checkpoint.select import folders_of_step, free_path
 from ..checkpoint.vocabulary import TOKENIZER_FILE
 from ..checkpoint.weights import write_model
 from ..corpus.tokenizer import Tokenizer, ids_tokenizer, is_in_vocab_merges, load_tokenizer, make_tokenizer
@@ -24,9 +25,11 @@ from ..errors import CheckpointError
 from ..training.optim.schedule import FLOOR, Schedule, cosine_schedule
 from ..training.training_state import TrainingState, write_moments, write_spare, write_state
 from .detect_layout import shown
+from .folder_tokenizer import folder_tokenizer
 from .imported_model import ImportedModel
 from .registry import Format, format_of, format_of_suffix, known_layouts
 from .torch_file.reader import read_torch_file
+from .transformers_folder import FOLDER, TRAINER_CHECKPOINT
 
 _GPT2_VOCABULARY, _PADDED = 50257, 50432  # nanoGPT pads to a multiple of 64; others of 128 and 256
 _SEED = 1337  # of nanoGPT's train.py, which does not record it
@@ -57,17 +60,15 @@ def import_checkpoint(
 def import_model(source: ImportedModel, output_dir: Path, tokenizer: str | None, note: Callable[[str], None]) -> ModelFolder:
     """As `import_checkpoint`, for a file that was read already."""
     vocabulary = _vocabulary(source.origin.path, source, tokenizer, note)
-    final = output_dir / f"checkpoint-{source.step}"
-    if final.exists():
-        facts = read_metadata(final)
+    for place in folders_of_step(output_dir, source.step):
+        facts = read_metadata(place)
         origin = facts.imported_from.fingerprint if facts and facts.imported_from else None
         if facts and origin == source.origin.fingerprint and facts.tokenizer.digest == vocabulary.digest:
-            here = read_model_folder(final)
+            here = read_model_folder(place)
             if same_model(here.config, source.config):
-                note(f"already imported: {final}")
+                note(f"already imported: {place}")
                 return here
-        note(f"set aside {final}: {set_aside(final)}")
-    return _written(source, vocabulary, final, note)
+    return _written(source, vocabulary, free_path(output_dir / f"checkpoint-{source.step}", note), note)
 
 
 def import_pretrained(
@@ -84,9 +85,7 @@ def import_pretrained(
     `tokenizer` is as in `import_checkpoint`, and raises alike.
     """
     vocabulary = _vocabulary(source.origin.path, source, tokenizer, note)
-    final = output_dir / "checkpoint-0"
-    if final.exists():
-        note(f"set aside {final}: {set_aside(final)}")
+    final = free_path(output_dir / "checkpoint-0", note)
     remarks = [*facts.remarks, *source.remarks]
     model = replace(source, moments={}, spare={}, step=0, train_loss=None, best_val_loss=None, settings=settings)
     return _written(model, vocabulary, final, note, facts.model_copy(update={"remarks": remarks}))
@@ -163,6 +162,8 @@ def _write(
 def _vocabulary(path: Path, source: ImportedModel, spec: str | None, note: Callable[[str], None]) -> Tokenizer:
     """The given tokenizer; otherwise one beside the file, or GPT-2's if the size matches; otherwise plain ids."""
     size, dataset = source.config.vocab_size, str(source.settings.get("dataset", ""))
+    if source.origin.layout in (FOLDER, TRAINER_CHECKPOINT):
+        return _checked_size(path, folder_tokenizer(path.parent, spec, size, note), size, note)
     older = is_in_vocab_merges(path.parent)
     if spec is None and (older or (path.parent / TOKENIZER_FILE).is_file()):  # as transformers saves it
         note(f"its vocabulary is in {path.parent / ('vocab.json and merges.txt' if older else TOKENIZER_FILE)}")

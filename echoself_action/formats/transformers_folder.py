@@ -1,38 +1,74 @@
 """Reads a GPT-2 in any form in which transformers saves a folder: config.json with the weights in one file or in shards, as
 safetensors or pickled, in fp32 or 16 bits. No code in a pickle is run.
 
-Only the folders of this program and of current versions are model folders (checkpoint/model_folder.py); what is on the Hub is
-often older.
+Only the folders of this program are model folders (checkpoint/model_folder.py); all others become one by an import.
 """
 
+import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ..checkpoint.arrays import Array, as_array, type_name
 from ..checkpoint.gpt2_config import HEAD, POSITIONS, TOKENS, read_config, shapes
 from ..checkpoint.metadata import METADATA_FILE
-from ..checkpoint.model_folder import CONFIG_FILE, PICKLE_FILE, TOKENIZER_FILES, WEIGHTS_FILE
+from ..checkpoint.model_folder import (
+    CONFIG_FILE,
+    GENERATION_FILE,
+    PICKLE_FILE,
+    TOKENIZER_FILES,
+    UNTIED_HINT,
+    WEIGHTS_FILE,
+)
 from ..corpus.vocab_merges import VOCABULARY_FILES
 from ..errors import CheckpointError
 from ..model.config import GPT2Config
-from .gpt2_tensors import logits, tensors_by_gpt2_name
+from .gpt2_tensors import BUFFERS, logits, tensors_by_gpt2_name
 from .imported_model import ImportedModel, check_weights, tie
 from .recorded_config import read_json
-from .registry import Origin
+from .registry import PREFIXES, Origin
 from .torch_file.archive import refuse
 from .torch_file.reader import read_torch_file
 
+FOLDER, TRAINER_CHECKPOINT = "transformers", "transformers Trainer"  # layouts
+ADAPTER_FILE, SPECIAL_TOKENS_FILE, TRAINER_STATE_FILE = "adapter_config.json", "special_tokens_map.json", "trainer_state.json"
 _INDEX = ".index.json"
 _WEIGHTS = (WEIGHTS_FILE, WEIGHTS_FILE + _INDEX, PICKLE_FILE, PICKLE_FILE + _INDEX)  # the first that exists is read
 _SHARD = re.compile(r"(model|pytorch_model)-\d{5}-of-\d{5}\.(safetensors|bin)")
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # safetensors' names, and PyTorch's
+_OPTIMIZER_FILE = "optimizer.pt"  # of transformers' Trainer
+_LARGEST_STATE = 64 << 20  # bytes; it has an entry for each logged step
+_LANGUAGE_MODELS = ("GPT2LMHeadModel", "GPT2Model")
+_SAME_ACTIVATIONS = {
+    "gelu_python": "gelu",
+    **dict.fromkeys(("gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate"), "gelu_new"),
+}
+# What transformers assumes where a config.json lacks a size, and other names of a size that it accepts.
+_DEFAULTS = {"vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12}
+_ALIASES = {
+    "n_positions": "max_position_embeddings",
+    "n_embd": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+}
+# Files of other programs, and what to do to get a folder that can be read.
+_ELSEWHERE = {
+    "tf_model.h5": "Convert the weights of TensorFlow to PyTorch with transformers 4: from_pretrained(folder, from_tf=True)",
+    "flax_model.msgpack": "Convert the weights of Flax to PyTorch with transformers 4: from_pretrained(folder, from_flax=True)",
+    "*.gguf": "Use the model that the GGUF file was made from",
+    "*.onnx": "Use the model that was exported to ONNX",
+    "global_step*": "Merge the weights of DeepSpeed with its zero_to_fp32.py, into model.safetensors",
+    "pytorch_model_fsdp_*": "Merge the shards of FSDP with `accelerate merge-weights`, into model.safetensors",
+    "model-*-of-*.safetensors": f"Copy {WEIGHTS_FILE}{_INDEX} too: it lists the shards",
+    "pytorch_model-*-of-*.bin": f"Copy {PICKLE_FILE}{_INDEX} too: it lists the shards",
+}
 
 
 @dataclass(frozen=True)
@@ -44,16 +80,17 @@ class _Weights:
     dtypes: frozenset[str]
 
     def refuse(self, why: str, *hint: str) -> NoReturn:
-        refuse(self.path, why, *hint)
+        _refuse(self.path, why, *hint)
 
     def release(self) -> None:
         """Nothing to release: the tensors are in memory, or mapped by PyTorch."""
 
 
 def files_to_read(names: Collection[str]) -> list[str]:
-    """Of the files of a repo, those that `read_pretrained_config`, `read_folder` and the tokenizer need."""
+    """Of the files of a repo, those that `read_pretrained_config`, `read_folder` and the tokenizer need; the weights last."""
     first = next((name for name in _WEIGHTS if name in names), None)
-    wanted = [CONFIG_FILE, *TOKENIZER_FILES, *VOCABULARY_FILES, METADATA_FILE]
+    wanted = [CONFIG_FILE, ADAPTER_FILE, *TOKENIZER_FILES, *VOCABULARY_FILES, SPECIAL_TOKENS_FILE, GENERATION_FILE]
+    wanted.append(METADATA_FILE)
     if first:
         wanted.append(first)
         if first.endswith(_INDEX):
@@ -66,22 +103,97 @@ def files_to_read(names: Collection[str]) -> list[str]:
 
 def read_pretrained_config(folder: Path) -> GPT2Config:
     """The config of the GPT-2 in `folder`. Raises CheckpointError if it is another model, or one that can't be computed."""
+    return _read_config(folder)[0]
+
+
+def _read_config(folder: Path) -> tuple[GPT2Config, tuple[str, ...]]:
+    """The config, and what to remark about it."""
+    _refuse_adapter(folder)
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise CheckpointError(
-            f"{folder} has no {CONFIG_FILE}, so it is not a model of transformers. It was not used.",
-            "Give a folder or a repo with config.json, weights and a tokenizer, as save_pretrained writes them.",
+            f"{folder} has no {CONFIG_FILE}, so it is not a model of transformers. It was not used.", _inside(folder)
         )
     values = read_json(path)
     kind = values.get("model_type")
+    if kind is None and values.get("architectures") == ["GPT2LMHeadModel"]:  # of 2019
+        kind = "gpt2"
     if kind != "gpt2":
         raise CheckpointError(
             f"{path} describes a model of another architecture: model_type={kind!r:.60}. It was not used.",
             "Only GPT-2 models can be trained: use openai-community/gpt2, distilbert/distilgpt2, or another model whose "
             "config.json has model_type: gpt2.",
         )
+    _refuse_other_model(path, values)
+    sizes, remarks = _sizes(path, values)
+    activation = values.get("activation_function", "gelu_new")
+    if same := _SAME_ACTIVATIONS.get(activation) if isinstance(activation, str) else None:
+        remarks.append(f"its activation_function {activation} is computed as {same}, which is the same formula")
+        sizes["activation_function"] = same
+    if values.get("reorder_and_upcast_attn"):
+        remarks.append("its reorder_and_upcast_attn is not kept: it changes nothing in float32")
+    rates = {name: values[name] for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop") if name in values}
+    if len(set(map(str, rates.values()))) > 1:
+        shown = ", ".join(f"{name}={rate!r:.20}" for name, rate in rates.items())
+        remarks.append(f"its dropout rates differ ({shown}), and this program has one for all: that of resid_pdrop")
     # a head of its own is compared with the embedding when the weights are read
-    return read_config(path, values | {"tie_word_embeddings": True})
+    return read_config(path, values | sizes | {"model_type": "gpt2", "tie_word_embeddings": True}), tuple(remarks)
+
+
+def _refuse_adapter(folder: Path) -> None:
+    if not (folder / ADAPTER_FILE).is_file():
+        return
+    adapter = read_json(folder / ADAPTER_FILE)
+    raise CheckpointError(
+        f"{folder} has an adapter of PEFT ({ADAPTER_FILE}: {adapter.get('peft_type')!r:.40}), which changes the weights of "
+        f"another model, {adapter.get('base_model_name_or_path')!r:.100}. It was not used.",
+        "Merge the two, and use the merged folder: model = AutoPeftModelForCausalLM.from_pretrained(folder); "
+        "model.merge_and_unload().save_pretrained(merged), with the tokenizer of the other model beside it.",
+    )
+
+
+def _inside(folder: Path) -> str:
+    """The hint for a folder without config.json: the checkpoints in it, if there are any."""
+    found = [path for path in folder.glob("checkpoint-*") if (path / CONFIG_FILE).is_file()]
+    if not found:
+        return "Give a folder or a repo with config.json, weights and a tokenizer, as save_pretrained writes them."
+    newest = max(found, key=lambda path: (len(path.name), path.name))
+    return f"It contains checkpoints. Give one of them, for example {newest}."
+
+
+def _refuse_other_model(path: Path, values: Mapping[str, Any]) -> None:
+    """Raises CheckpointError for what transformers would not compute as a GPT2LMHeadModel of plain weights."""
+    if values.get("quantization_config") is not None:
+        raise CheckpointError(
+            f"{path} describes quantized weights: quantization_config={values['quantization_config']!r:.80}. It was not used.",
+            "Use the model that it was quantized from, or save it with model.dequantize() of transformers first.",
+        )
+    if values.get("auto_map"):
+        raise CheckpointError(
+            f"{path} describes a model that is computed by code of its own: auto_map={values['auto_map']!r:.80}. That code was "
+            "not run, and the model was not used.",
+            "Only stock GPT-2 models can be trained and published.",
+        )
+    kinds = values.get("architectures")
+    other = [kind for kind in kinds if kind not in _LANGUAGE_MODELS] if isinstance(kinds, list) else []
+    if other:
+        raise CheckpointError(
+            f"{path} describes a model that is not a plain language model: architectures={other[0]!r:.60}. It was not used.",
+            "Use the GPT2LMHeadModel that it was made from.",
+        )
+
+
+def _sizes(path: Path, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The sizes as transformers reads them, by GPT-2's names, and remarks about those that `values` lack."""
+    found: dict[str, Any] = {}
+    for name, default in _DEFAULTS.items():
+        given = {key: values[key] for key in (name, _ALIASES.get(name, name)) if key in values}
+        if len(set(map(repr, given.values()))) > 1:
+            shown = " and ".join(f"{key}={value!r:.20}" for key, value in given.items())
+            raise CheckpointError(f"{path} contradicts itself: {shown}. It was not used.", "Correct config.json.")
+        found[name] = next(iter(given.values()), default)
+    assumed = [f"{name}={found[name]}" for name in found if name not in values and _ALIASES.get(name) not in values]
+    return found, [f"its config.json lacks sizes, for which transformers assumes {', '.join(assumed)}"] if assumed else []
 
 
 def read_folder(folder: Path, config: GPT2Config) -> ImportedModel:
@@ -92,19 +204,49 @@ def read_folder(folder: Path, config: GPT2Config) -> ImportedModel:
     values = read_json(folder / CONFIG_FILE)
     if values.get("tie_word_embeddings") is False and not {HEAD, TOKENS} <= stored.keys():
         file.refuse(f"must have both {HEAD} and {TOKENS}, because its {CONFIG_FILE} has tie_word_embeddings: false")
+    if HEAD in stored and TOKENS in stored and not np.array_equal(stored[HEAD], stored[TOKENS]):
+        file.refuse(f"has an {HEAD} that differs from its {TOKENS}, but this model ties the two", UNTIED_HINT)
     tie(file, stored, TOKENS)
     if not config.bias:  # transformers' GPT-2 has biases, so this program stores zeros
-        stored = {name: array for name, array in stored.items() if not (name.endswith(".bias") and not array.any())}
+        if any(array.any() for name, array in stored.items() if name.endswith(".bias")):
+            config = replace(config, bias=True)  # transformers does not know that setting
+        else:
+            stored = {name: array for name, array in stored.items() if not name.endswith(".bias")}
     weights = check_weights(file, stored, shapes(config), CONFIG_FILE)
-    other = sorted(file.dtypes - {"float32"})
-    remarks = (f"its weights are stored in {' and '.join(other)}; they were converted to float32",) if other else ()
-    return ImportedModel(
-        Origin(file.path, "transformers", ""),
-        config,
-        weights,
-        partial(logits, config, weights, False),
-        remarks=remarks,
-    )
+    remarks = list(_read_config(folder)[1])
+    if other := sorted(file.dtypes - {"float32"}):
+        remarks.append(f"its weights are stored in {' and '.join(other)}; they were converted to float32")
+    origin = Origin(file.path, FOLDER, "")
+    return ImportedModel(origin, config, weights, partial(logits, config, weights, False), remarks=tuple(remarks))
+
+
+def as_checkpoint(source: ImportedModel) -> ImportedModel:
+    """`source`, of `read_folder`, as a checkpoint to resume from: with the step that transformers' Trainer recorded, and the
+    fingerprint of its files, which are hashed."""
+    folder, digest = source.origin.path.parent, hashlib.sha256()
+    for path in dict.fromkeys((folder / CONFIG_FILE, source.origin.path, *_files(source.origin.path))):
+        with path.open("rb") as file:
+            digest.update(f"{path.name}\0".encode() + hashlib.file_digest(file, "sha256").digest())
+    step, remarks = _trainer_step(folder)
+    digest.update(f"step {step}".encode())
+    origin = Origin(source.origin.path, FOLDER if step is None else TRAINER_CHECKPOINT, digest.hexdigest())
+    return replace(source, origin=origin, step=step or 0, remarks=(*source.remarks, *remarks))
+
+
+def _trainer_step(folder: Path) -> tuple[int | None, list[str]]:
+    """The step that transformers' Trainer recorded, None if it recorded none, and what to remark about it."""
+    path = folder / TRAINER_STATE_FILE
+    if not path.is_file():
+        return None, []
+    try:
+        state = json.loads(path.read_bytes()) if path.stat().st_size <= _LARGEST_STATE else None
+        step = state["global_step"]  # type: ignore[index]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        step = None
+    if type(step) is not int or not 0 <= step < 1 << 53:
+        return None, [f"its {TRAINER_STATE_FILE} has no valid global_step, so its steps count from 0"]
+    remark = f"optimizer state not imported: {_OPTIMIZER_FILE} of transformers' Trainer does not name the parameters"
+    return step, [remark] if (folder / _OPTIMIZER_FILE).is_file() else []
 
 
 def cropped(source: ImportedModel, block_size: int) -> ImportedModel:
@@ -117,19 +259,26 @@ def cropped(source: ImportedModel, block_size: int) -> ImportedModel:
 def _read_weights(folder: Path) -> _Weights:
     path = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
     if path is None:
+        beside = {name: hint for name, hint in _ELSEWHERE.items() if next(folder.glob(name), None)}
         raise CheckpointError(
-            f"{folder} has no weights: none of {', '.join(_WEIGHTS)}. It was not used.",
-            "Save the model with save_pretrained, or use another one. Weights of TensorFlow, Flax and GGUF are not read.",
+            f"{folder} has no weights that can be read: none of {', '.join(_WEIGHTS)}"
+            f"{f', but {next(iter(beside))}' if beside else ''}. It was not used.",
+            f"{next(iter(beside.values()), 'Save the model with save_pretrained, or use another one')}.",
         )
-    files = _shards(path) if path.name.endswith(_INDEX) else [path]
+    files = _files(path)
     weights: dict[str, Array] = {}
     dtypes: set[str] = set()
     for file in files:
         found = _read_safetensors(file, dtypes) if file.suffix == ".safetensors" else _read_pickled(file, dtypes)
         if twice := sorted(found.keys() & weights.keys()):
-            refuse(path, f"has {twice[0][:100]} in two shards")
+            _refuse(path, f"has {twice[0][:100]} in two shards")
         weights |= found
     return _Weights(path, weights, frozenset(dtypes))
+
+
+def _files(path: Path) -> list[Path]:
+    """The files with the weights: `path`, or the shards that it lists."""
+    return _shards(path) if path.name.endswith(_INDEX) else [path]
 
 
 def _shards(index: Path) -> list[Path]:
@@ -151,14 +300,29 @@ def _read_safetensors(path: Path, dtypes: set[str]) -> dict[str, Array]:
     found: dict[str, Array] = {}
     try:
         with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118  # not a dict
-                dtype = file.get_slice(name).get_dtype()
-                if dtype not in _FLOATS:  # a mask buffer; of another tensor the check says that it is missing
+            for name, key in _without_prefixes(path, file.keys()).items():
+                dtype = file.get_slice(key).get_dtype()
+                if name.endswith(BUFFERS):
                     continue
-                found[name] = as_array(file.get_tensor(name))
+                if dtype not in _FLOATS:
+                    _refuse(path, f"has {name[:100]} of type {dtype}, which is not a floating-point type: it may be quantized")
+                found[name] = as_array(file.get_tensor(key))
                 dtypes.add(_FLOATS[dtype])
     except (OSError, SafetensorError) as error:
         refuse(path, f"can't be read ({' '.join(str(error).split())[:200]})")
+    return found
+
+
+def _without_prefixes(path: Path, keys: Iterable[str]) -> dict[str, str]:
+    """Each tensor's name without what torch.compile and DistributedDataParallel put before it -> its name in the file."""
+    found: dict[str, str] = {}
+    for key in keys:
+        name = key
+        while prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), ""):
+            name = name.removeprefix(prefix)
+        if name in found:
+            _refuse(path, f"has two tensors named {name[:100]}")
+        found[name] = key
     return found
 
 
@@ -166,3 +330,8 @@ def _read_pickled(path: Path, dtypes: set[str]) -> dict[str, Array]:
     weights = read_torch_file(path).weights
     dtypes.update(type_name(array).removeprefix("torch.") for array in weights.values() if array.dtype.kind in "fV")
     return weights
+
+
+def _refuse(path: Path, why: str, *hint: str) -> NoReturn:
+    """Refuse a file that is intact, but not what its config.json describes."""
+    refuse(path, why, *(hint or ("Save the model again with save_pretrained of transformers, or use another one.",)))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from .. import evaluation
 from ..checkpoint.model_folder import ModelFolder, check_weights
-from ..checkpoint.select import best, broken, resumable
+from ..checkpoint.select import best, broken, foreign_checkpoints, foreign_text, resumable
 from ..config.mode_inputs import DeployInputs
 from ..config.outputs import set_outputs
 from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
@@ -138,9 +138,11 @@ def _checkpoints(inputs: DeployInputs) -> tuple[ModelFolder, ModelFolder]:
         return named, named
     model, newest = best(inputs.output_dir), next(iter(resumable(inputs.output_dir)), None)
     if model is None or newest is None:
+        foreign = foreign_checkpoints(inputs.output_dir)
         raise CheckpointError(
-            f"There is no checkpoint in {inputs.output_dir}. Nothing was published.",
-            "Train first, or set checkpoint to the path of a model folder.",
+            f"There is no checkpoint in {inputs.output_dir}.{f' {foreign_text(foreign)}' if foreign else ''} "
+            "Nothing was published.",
+            f"Train first, or set checkpoint to the path of a model folder{f', such as {foreign[-1]}' if foreign else ''}.",
         )
     for error in broken(inputs.output_dir):
         warn(f"{error.message} {model.path} is published instead.")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from ..checkpoint.atomic import TEMPORARY_PREFIX
 from ..checkpoint.copy_in import copy_checkpoint
-from ..checkpoint.model_folder import ModelFolder, check_weights, holds_pickled_model, read_model_folder
-from ..checkpoint.select import latest
+from ..checkpoint.model_folder import ModelFolder, check_weights, read_model_folder
+from ..checkpoint.select import foreign_checkpoints, foreign_text, latest
 from ..config.inputs import AUTO, Inputs
 from ..errors import CheckpointError
-from ..formats.diagnose_pickled_folder import diagnose_pickled_folder
 from ..formats.find_checkpoints import FoundCheckpoint, find_checkpoints
 from ..formats.import_checkpoint import import_checkpoint, import_model, read_checkpoint_file
+from ..formats.import_folder import import_folder, is_own
 from ..formats.imported_model import ImportedModel
 from ..github.artifacts import UnsafeZipError, download, extract, list_artifacts
 from ..github.event import NoTrustedRunError, WorkflowRun, triggering_run
@@ -40,11 +40,11 @@ def resolve_checkpoint(inputs: Inputs) -> ModelFolder:
 
 def read_or_import(inputs: Inputs, path: Path, output_dir: Path) -> ModelFolder:
     """The model folder at `path`; a foreign file there is imported into `output_dir`. Raises CheckpointError."""
-    if holds_pickled_model(path):
-        path = diagnose_pickled_folder(path, str(path), tokenizer=inputs.tokenizer)
-    if not path.is_file():
+    if not path.exists() or (path.is_dir() and is_own(path)):
         return read_model_folder(path)
     with part("Importing"):
+        if path.is_dir():
+            return import_folder(path, output_dir, inputs.tokenizer, note)
         return import_checkpoint(path, output_dir, inputs.tokenizer, note, inputs.n_head)
 
 
@@ -84,7 +84,8 @@ def _search(inputs: Inputs) -> ModelFolder:
 def _in_output_dir(inputs: Inputs) -> ModelFolder | str:
     found = latest(inputs.output_dir)
     if found is None:
-        return f"{inputs.output_dir}: no complete checkpoint"
+        foreign = foreign_checkpoints(inputs.output_dir)
+        return f"{inputs.output_dir}: no complete checkpoint{f'; {foreign_text(foreign)}' if foreign else ''}"
     note(f"chosen: {found.path}, step {found.step}, because it is the newest complete checkpoint in {inputs.output_dir}")
     return found
 

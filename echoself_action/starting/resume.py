@@ -24,7 +24,16 @@ from pathlib import Path
 
 from ..checkpoint.atomic import set_aside
 from ..checkpoint.model_folder import ModelFolder, check_weights
-from ..checkpoint.select import branched_from, broken, checkpoints, latest, resumable, stable_checkpoint_of
+from ..checkpoint.select import (
+    branched_from,
+    broken,
+    checkpoints,
+    foreign_checkpoints,
+    foreign_text,
+    latest,
+    resumable,
+    stable_checkpoint_of,
+)
 from ..config.inputs import AUTO, Inputs
 from ..errors import CheckpointError, InputError
 from ..hub.client import open_hub
@@ -109,6 +118,8 @@ def _newest_undamaged(output_dir: Path, max_iters: int | None) -> ModelFolder | 
     Raises CheckpointError if there are checkpoints and all are damaged.
     """
     damaged = broken(output_dir)
+    if foreign := foreign_checkpoints(output_dir):
+        note(f"{foreign_text(foreign)} To resume from it, set checkpoint: {foreign[-1]}")
     for folder in resumable(output_dir, max_iters):
         try:
             check_weights(folder)

@@ -1,0 +1,73 @@
+"""The tokenizer of a model in a folder of transformers: its own, or the one that the user gives for a folder without one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..checkpoint.vocabulary import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
+from ..corpus.tokenizer import Tokenizer, is_in_vocab_merges, load_tokenizer, make_tokenizer
+from ..corpus.vocab_merges import MERGES_FILE, VOCABULARY_FILE
+from ..errors import CheckpointError, InputError
+from .recorded_config import read_json
+
+_OLDER = f"{VOCABULARY_FILE} and {MERGES_FILE}"
+_OTHERS = ("vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", VOCABULARY_FILE)
+# Settings that are no part of a text's ids, and that this program has no use for.
+_NOT_KEPT = (
+    *("chat_template", "pad_token", "cls_token", "sep_token", "mask_token"),
+    *("additional_special_tokens", "extra_special_tokens"),
+)
+
+
+def folder_tokenizer(folder: Path, spec: str | None, size: int, note: Callable[[str], None]) -> Tokenizer:
+    """The tokenizer of the model in `folder`, which has embeddings of `size` ids; that of `spec` if the folder has none.
+
+    Raises CheckpointError if there is neither, if it can't be read, or if it has more ids; InputError if `spec` is another
+    tokenizer than the folder's.
+    """
+    fixed = None if spec is None or spec.startswith("bpe:") else spec  # bpe: is for new models
+    older = is_in_vocab_merges(folder)
+    if not older and not (folder / TOKENIZER_FILE).is_file():
+        if fixed:
+            return make_tokenizer(fixed, lambda: iter(()))
+        raise CheckpointError(
+            f"{folder} has no tokenizer: neither {TOKENIZER_FILE} nor {_OLDER}. It was not used.", _where_to_find(folder)
+        )
+    note(f"its vocabulary is in {folder / (_OLDER if older else TOKENIZER_FILE)}")
+    tokenizer = load_tokenizer(folder, note)
+    if tokenizer.vocab_size > size:
+        first = tokenizer.decode(range(size, min(tokenizer.vocab_size, size + 8)))
+        raise CheckpointError(
+            f"{folder} has a tokenizer with {tokenizer.vocab_size:,} ids, and its model has embeddings of {size:,}, not "
+            f"of {first!r:.80}. It was not used.",
+            "Use the tokenizer that the model was trained with: without these tokens, if they were added later. Or save the "
+            "model again after model.resize_token_embeddings(len(tokenizer)).",
+        )
+    if fixed and fixed != tokenizer.name and make_tokenizer(fixed, lambda: iter(())).digest != tokenizer.digest:
+        raise InputError(
+            f"tokenizer: {fixed} is not the tokenizer of {folder}, which is {tokenizer.name}. Nothing was imported.",
+            "Remove tokenizer: a model works with its own only.",
+        )
+    settings = read_json(folder / TOKENIZER_CONFIG_FILE)
+    if left_out := [name for name in _NOT_KEPT if settings.get(name)]:
+        note(f"not kept of its {TOKENIZER_CONFIG_FILE}: {', '.join(left_out)}. The ids of a text are the same")
+    added = read_json(folder / TOKENIZER_FILE).get("post_processor")
+    if isinstance(added, dict) and (tokens := added.get("special_tokens")):
+        shown = ", ".join(map(str, tokens))[:100]
+        note(f"its tokenizer puts {shown} around each text for transformers. Here, and in what is published, it adds no tokens")
+    return tokenizer
+
+
+def _where_to_find(folder: Path) -> str:
+    above = folder.parent / TOKENIZER_FILE
+    if above.is_file():
+        return f"Set tokenizer: {above}, if that is the tokenizer of the model."
+    other = next((name for name in _OTHERS if (folder / name).is_file()), None)
+    if other:
+        return (
+            f"Convert its {other}: AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers writes "
+            f"{TOKENIZER_FILE}."
+        )
+    return (
+        f"Copy {TOKENIZER_FILE} and {TOKENIZER_CONFIG_FILE} of the model into it (transformers' Trainer saves them only if it "
+        "gets the tokenizer), or set tokenizer to gpt2 or to the path of a tokenizer.json."
+    )

@@ -1,0 +1,31 @@
+"""Imports a folder of another program: a GPT-2 as transformers or its Trainer saves it, with the tokenizer of the model."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..checkpoint.architectures import NANECHO
+from ..checkpoint.metadata import read_metadata
+from ..checkpoint.model_folder import CONFIG_FILE, TRAINING_STATE, ModelFolder, holds_pickled_model
+from .diagnose_pickled_folder import diagnose_pickled_folder
+from .import_checkpoint import import_model
+from .recorded_config import read_json
+from .transformers_folder import as_checkpoint, read_folder, read_pretrained_config
+
+
+def import_folder(folder: Path, output_dir: Path, tokenizer: str | None, note: Callable[[str], None]) -> ModelFolder:
+    """Import the GPT-2 in `folder`, which another program wrote, as `checkpoint-<step>` in `output_dir`.
+
+    `tokenizer` is a spec for a folder without a tokenizer. Raises CheckpointError if the model can't be used, InputError if
+    `tokenizer` is not the tokenizer of the model.
+    """
+    config = read_pretrained_config(folder)
+    if holds_pickled_model(folder):
+        diagnose_pickled_folder(folder, str(folder), tokenizer=tokenizer)
+    return import_model(as_checkpoint(read_folder(folder, config)), output_dir, tokenizer, note)
+
+
+def is_own(folder: Path) -> bool:
+    """Whether `folder` is a model folder of this program, or what is left of one."""
+    if read_metadata(folder) or (folder / TRAINING_STATE).is_dir():
+        return True
+    return read_json(folder / CONFIG_FILE).get("model_type") == NANECHO.name  # transformers has no such model
