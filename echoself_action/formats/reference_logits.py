@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def as_tensors(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
-    """Tensors that share the memory of `arrays`, whose dtypes are integers or floats."""
+    """Tensors that share the memory of `arrays`, whose dtypes are integers or floats. Unaligned arrays are copied."""
+    arrays = {name: np.require(array, requirements="A") for name, array in arrays.items()}
     bits = {name: array["bfloat16"].view(np.int16) for name, array in arrays.items() if array.dtype == BFLOAT16}
     return {
         name: torch.from_numpy(bits[name]).view(torch.bfloat16) if name in bits else torch.from_numpy(array)

@@ -1,5 +1,6 @@
 """Untrusted files: each is read or refused with a clear message, without running code or using memory beyond its size."""
 
+import bz2
 import importlib
 import io
 import os
@@ -7,6 +8,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -59,7 +61,7 @@ def test_a_malicious_pickle_is_refused_without_running_code(name: str, tmp_path:
         ("INST", "os.system"),
         ("OBJ", "os.system"),
         ("reduce, protocol 4", "posix.system"),
-        ("getattr chain", "getattr"),
+        ("getattr chain", "importlib.import_module"),
         ("builtins.bytearray of much", "builtins.bytearray"),
         ("a dotted name", "torch.serialization.os.system"),
     ],
@@ -203,6 +205,16 @@ def moments_of_another_model(path: Path) -> None:
     save(nanogpt_checkpoint() | {"optimizer": nanogpt_checkpoint(n_embd=8)["optimizer"]}, path)
 
 
+def tar(path: Path) -> None:
+    with tarfile.open(path, "w") as archive:
+        archive.add(__file__, "storages")
+
+
+def old_and_cut(path: Path) -> None:
+    torch.save(nanogpt_checkpoint(), path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:-100])
+
+
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "0 bytes": (lambda path: path.touch(), "it is empty"),
     "text": (lambda path: path.write_text("loss: 3.1\n" * 100), "it is a text file"),
@@ -210,10 +222,11 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "XML": (lambda path: path.write_text("<?xml version='1.0'?><Error>AccessDenied</Error>"), "HTML or XML"),
     "LFS pointer": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "a Git LFS pointer"),
     "bare pickle": (lambda path: path.write_bytes(pickle.dumps(Asks(os.system, RUN))), "a bare pickle"),
-    "older PyTorch": (
-        lambda path: torch.save(nanogpt_checkpoint(), path, _use_new_zipfile_serialization=False),
-        "before version 1.6",
-    ),
+    "a tar": (tar, "a tar archive"),
+    "bzip2": (lambda path: path.write_bytes(bz2.compress(bytes(100))), "compressed with bzip2"),
+    "NumPy": (lambda path: np.save(path.open("wb"), np.ones(2)), "a NumPy array"),
+    "older PyTorch, cut": (old_and_cut, "damaged: storage"),
+    "tokens": (lambda path: path.write_bytes(np.arange(60_000, dtype=np.uint16)[50_000:].tobytes()), "of an unknown type"),
     "wrong magic": (lambda path: path.write_bytes(b"PK\x05\x06" + os.urandom(1000)), "of an unknown type"),
     "noise": (lambda path: path.write_bytes(b"\xfe" + os.urandom(1000)), "of an unknown type"),
     "noise after the magic": (lambda path: path.write_bytes(b"PK\x03\x04" + os.urandom(1000)), "is damaged"),

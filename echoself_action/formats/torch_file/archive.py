@@ -19,17 +19,25 @@ _ZIP = b"PK\x03\x04"
 _HEADER = struct.Struct("<4s22x2H")  # before each record: signature, and lengths of its name and of the extra field
 _END, _LOCATOR = 22, 20  # bytes of the end-of-central-directory record, and of the zip64 locator before it
 _FAR_END = 56 + _LOCATOR
-_LARGEST_PICKLE = 4 << 20  # bytes; the data of the tensors is not in it
-_MOST_RECORDS = 100_000
-# The first bytes of other files that are mistaken for checkpoints.
+LARGEST_PICKLE = 4 << 20  # bytes; the data of the tensors is not in it
+MOST_RECORDS = 100_000
+_RESAVE = "If you trust its source, load it in PyTorch with `torch.load(path, weights_only=False)`, and save it again."
+_STORE = "Extract it, and zip it again without compression (`zip -0 -r`)."
+_DECOMPRESS = "Decompress it first."
+# The first bytes of other files that are mistaken for checkpoints: what they are, and what to do instead.
 _OTHERS = {
-    b"<": "HTML or XML, probably the error page of a download",
-    b"version https://git-lfs": "a Git LFS pointer instead of the file (`git lfs pull` downloads it)",
-    b"\x80": "a bare pickle, as PyTorch wrote them before version 1.6",
-    b"\x1f\x8b": "compressed with gzip",
-    b"GGUF": "a GGUF model",
-    b"\x89HDF": "an HDF5 file",
+    b"<": ("HTML or XML, probably the error page of a download", "Open its address in a browser: it may need a login."),
+    b"version https://git-lfs": ("a Git LFS pointer instead of the file", "Run `git lfs pull`, or check out with `lfs: true`."),
+    b"\x1f\x8b": ("compressed with gzip", _DECOMPRESS),
+    b"BZh": ("compressed with bzip2", _DECOMPRESS),
+    b"\xfd7zXZ": ("compressed with xz", _DECOMPRESS),
+    b"\x28\xb5\x2f\xfd": ("compressed with Zstandard", _DECOMPRESS),
+    b"GGUF": ("a GGUF model", "Use the checkpoint that it was converted from."),
+    b"\x89HDF": ("an HDF5 file", "Save the model with torch.save."),
+    b"\x93NUMPY": ("a NumPy array", "Save the model with torch.save."),
 }
+_TAR, _TAR_AT = b"ustar", 257
+_CHECKPOINTS = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,13 @@ class Archive:
 
     def release(self) -> None:
         """Free the memory of the mapped pages. They are read from the file again on the next access."""
-        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-            self.mapped.madvise(mmap.MADV_DONTNEED)
+        release(self.mapped)
+
+
+def release(mapped: mmap.mmap) -> None:
+    """As `Archive.release`."""
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def open_archive(path: Path) -> Archive:
@@ -70,7 +83,8 @@ def open_archive(path: Path) -> Archive:
             file.seek(-min(size, _END + _FAR_END), os.SEEK_END)
             ends = file.read()
         if not begins.startswith(_ZIP):
-            refuse(path, f"is not a PyTorch checkpoint: it is {_detected_type(begins)}")
+            what, hint = _detected_type(path, begins)
+            refuse(path, f"is not a PyTorch checkpoint: it is {what}", hint)
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             if not _ends_with_its_directory(size, ends):
                 refuse(path, "is a zip whose directory is not at its end, so different programs would read different content")
@@ -79,10 +93,15 @@ def open_archive(path: Path) -> Archive:
     except OSError as error:
         refuse(path, f"can't be read: {error.strerror or error}", "Check the path.")
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error) as error:
-        refuse(path, f"is damaged: {_one_line(error)} (it has {size:,} bytes). It was probably truncated")
+        refuse_damaged(path, f"{_one_line(error)} (it has {size:,} bytes)")
 
 
-def refuse(path: Path, why: str, hint: str = "Download or copy it again, or use another checkpoint.") -> NoReturn:
+def refuse_damaged(path: Path, why: str) -> NoReturn:
+    """Raises CheckpointError for a file that is incomplete or was changed."""
+    refuse(path, f"is damaged: {why}. It was probably truncated", "Download or copy it again.")
+
+
+def refuse(path: Path, why: str, hint: str = "Use another checkpoint.") -> NoReturn:
     """Raises CheckpointError for a file that can't be used. `why` may contain names from the file."""
     why = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in why)
     raise CheckpointError(f"{path} {why}. It was not used, and no code in it was run.", hint)
@@ -91,13 +110,14 @@ def refuse(path: Path, why: str, hint: str = "Download or copy it again, or use 
 def _checked(path: Path, size: int, archive: zipfile.ZipFile, mapped: mmap.mmap) -> Archive:
     records = archive.infolist()
     names = [record.filename for record in records]
-    if len(records) > _MOST_RECORDS:
+    if len(records) > MOST_RECORDS:
         refuse(path, f"has {len(records):,} records, more than any checkpoint")
     if any(name.endswith("/constants.pkl") for name in names):
-        refuse(path, "is a TorchScript program, not a checkpoint")
+        hint = "Save its tensors: `torch.save(torch.jit.load(path).state_dict(), 'model.pt')`."
+        refuse(path, "is a TorchScript program, not a checkpoint", hint)
     packed = next((record for record in records if record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1), None)
     if packed:
-        refuse(path, f"has a compressed record ({packed.filename[:80]!r}), which torch.save never writes")
+        refuse(path, f"has a compressed record ({packed.filename[:80]!r}), which torch.save never writes", _STORE)
     declared = sum(record.file_size for record in records)
     if declared > size or any(record.file_size != record.compress_size for record in records):
         refuse(path, f"declares {declared:,} bytes of records, but has {size:,} bytes")
@@ -107,12 +127,14 @@ def _checked(path: Path, size: int, archive: zipfile.ZipFile, mapped: mmap.mmap)
         record for record in records if record.filename.lower().endswith("/data.pkl") and record.filename.count("/") == 1
     ]
     if len(pickles) != 1:
-        refuse(path, "was not written by torch.save: it is a zip file without a `data.pkl`")
+        inner = next((name for name in names if name.lower().endswith(_CHECKPOINTS)), None)
+        hint = f"Extract it first: it contains {inner[:80]}." if inner else "Use another file."
+        refuse(path, "was not written by torch.save: it is a zip file without a `data.pkl`", hint)
     root = pickles[0].filename[: -len("data.pkl")]
     if root + "byteorder" in names and archive.read(root + "byteorder") != b"little":
-        refuse(path, "was written on a big-endian machine")
-    if pickles[0].file_size > _LARGEST_PICKLE:
-        refuse(path, f"has a pickle of {pickles[0].file_size:,} bytes, more than any checkpoint ({_LARGEST_PICKLE:,})")
+        refuse(path, "was written on a big-endian machine", "Load it with `torch.load` and save it again on this machine.")
+    if pickles[0].file_size > LARGEST_PICKLE:
+        refuse(path, f"has a pickle of {pickles[0].file_size:,} bytes, more than any checkpoint ({LARGEST_PICKLE:,})")
     content = archive.read(pickles[0])
     listing = hashlib.sha256(content)
     for record in records:
@@ -147,19 +169,25 @@ def _ends_with_its_directory(size: int, ends: bytes) -> bool:
     return end.startswith(b"PK\x05\x06") and offset + length == behind
 
 
-def _detected_type(begins: bytes) -> str:
+def _detected_type(path: Path, begins: bytes) -> tuple[str, str]:
+    """What a file is that begins like this, and what to do about it."""
     if not begins:
-        return "empty"
-    for start, what in _OTHERS.items():
+        return "empty", "Download or copy it again."
+    for start, other in _OTHERS.items():
         if begins.lstrip().startswith(start):
-            return what
+            return other
+    if begins[_TAR_AT:].startswith(_TAR):
+        return "a tar archive", f"If it is a checkpoint of PyTorch 0.1: {_RESAVE[0].lower()}{_RESAVE[1:]} Otherwise extract it."
     if begins[8:9] == b"{" and int.from_bytes(begins[:8], "little") < 1 << 30:
-        return "a safetensors file, which is read as part of a model folder"
+        return "a safetensors file, which is read as part of a model folder", "Give its folder, with its config.json."
     try:
         begins.decode("utf-8")
     except UnicodeDecodeError:
-        return f"of an unknown type (it begins with {begins[:4].hex(' ')})"
-    return "a text file"
+        hint = (
+            "If it holds tokens, as nanoGPT's train.bin, give it as `data`." if path.suffix == ".bin" else "Use another file."
+        )
+        return f"of an unknown type (it begins with {begins[:4].hex(' ')})", hint
+    return "a text file", "Use another file."
 
 
 def _one_line(error: Exception) -> str:

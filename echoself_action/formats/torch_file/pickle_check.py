@@ -24,6 +24,7 @@ _OPCODES = {
     *("PROTO", "FRAME", "STOP", "MARK", "GLOBAL", "STACK_GLOBAL", "BINPERSID", "REDUCE", "NEWOBJ", "BUILD"),
     *("BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT", "MEMOIZE"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT_BINSTRING", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"),
+    "BYTEARRAY8",
     *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS"),
     *("EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_SET", "ADDITEMS", "FROZENSET", "NONE", "NEWTRUE", "NEWFALSE"),
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
@@ -39,28 +40,44 @@ _MOST_KEYS = 20_000  # that are not strings: their hashes could be chosen to col
 _ENCODINGS = ("latin1", "latin-1")  # pickles encode bytes with them
 _ATTRIBUTES = ("_metadata",)  # of a state dict
 _RECONSTRUCTORS = ("copyreg._reconstructor", "copy_reg._reconstructor")  # of an object of a class, which becomes a stub
+_DICTS, _DEQUE = ("collections.OrderedDict", "collections.defaultdict"), "collections.deque"
 _STATEFUL = ("numpy.dtype", *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")))
 
 
-def check_pickle(archive: Archive) -> None:
-    """Raises CheckpointError if the pickle uses a global, call or opcode that is not allowed; the message names it."""
-    refused: list[str] = []
+def check_pickle(archive: Archive) -> dict[str, str]:
+    """The type of each storage that the pickle names, by its key.
+
+    Raises CheckpointError if it uses a global, call or opcode that is not allowed; the message names it.
+    """
+    refused: dict[str, None] = {}
+    storages: dict[str, str] = {}
     try:
-        refused += _forbidden_opcodes(archive.pickle)
+        refused |= _forbidden_opcodes(archive.pickle)
         if not refused:
-            refused += check_by_symbolic_evaluation(archive.pickle)
+            check_by_symbolic_evaluation(archive.pickle, refused, storages)
     except Exception as error:  # pickletools may raise any exception for an invalid pickle
-        refuse(archive.path, f"has a pickle that can't be read ({type(error).__name__}: {str(error)[:100]})")
+        if not refused:
+            refuse(archive.path, f"has a pickle that can't be read ({type(error).__name__}: {str(error)[:100]})")
     if refused:
-        shown = ", ".join(item[:100] for item in refused[:5]) + (f" and {len(refused) - 5} more" if len(refused) > 5 else "")
+        names = list(refused)
+        shown = ", ".join(item[:100] for item in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         refuse(
             archive.path,
             f"uses {shown}, which a checkpoint of tensors and numbers does not need",
             "If you trust its source, save it again with only tensors, numbers, strings, lists and dicts.",
         )
+    return storages
 
 
-def _forbidden_opcodes(pickle: bytes) -> list[str]:
+def check_plain_pickle(pickle: bytes) -> None:
+    """Raises ValueError if it uses any global or a forbidden opcode, any exception if it is invalid."""
+    refused = _forbidden_opcodes(pickle)
+    check_by_symbolic_evaluation(pickle, refused, {})
+    if refused or any(opcode.name in ("GLOBAL", "STACK_GLOBAL") for opcode, _, _ in pickletools.genops(pickle)):
+        raise ValueError("it does not consist of numbers and strings")
+
+
+def _forbidden_opcodes(pickle: bytes) -> dict[str, None]:
     """Descriptions of the opcodes that the pickle uses and is not allowed, and of the names that it calls with them."""
     found: dict[str, None] = {}
     tuples = 0
@@ -76,7 +93,7 @@ def _forbidden_opcodes(pickle: bytes) -> list[str]:
         if tuples > _MOST_TUPLES:
             found[f"more than {_MOST_TUPLES:,} tuples"] = None
             break
-    return list(found)
+    return found
 
 
 def _is_known(name: str) -> bool:
@@ -110,15 +127,17 @@ class _Stub(_Value):
 _KINDS = {"EMPTY_DICT": _Dict, "EMPTY_LIST": _List, "EMPTY_SET": _Set, "NEWOBJ": _Stub}
 
 
-def check_by_symbolic_evaluation(pickle: bytes) -> list[str]:
-    """The globals that it calls and must not. Raises ValueError if it builds too much, any exception if it is invalid."""
+def check_by_symbolic_evaluation(pickle: bytes, refused: dict[str, None], storages: dict[str, str]) -> None:
+    """Add the globals that it calls and must not to `refused`, and the types of its storages, by their keys, to `storages`.
+
+    Raises ValueError if it builds too much, any exception if it is invalid.
+    """
     values: list[_Value] = []
     arguments_of_calls: list[_Value] = []
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
     classes: set[str] = set()
-    refused: dict[str, None] = {}
     keys = 0
     operations: Iterator[tuple[pickletools.OpcodeInfo, Any, Any]] = pickletools.genops(pickle)
     for opcode, argument, _ in operations:
@@ -146,6 +165,8 @@ def check_by_symbolic_evaluation(pickle: bytes) -> list[str]:
                     keys += sum(not isinstance(key, str) for key in operands[1::2])
                 elif name == "ADDITEMS":
                     keys += len(operands)
+                elif name == "BUILD" and isinstance(operands[0], _Value) and not isinstance(target, _Stub):
+                    arguments_of_calls.append(operands[0])  # an array copies its content
                 target.extend(operands)
                 stack.append(target)
             elif opcode.stack_after:
@@ -163,7 +184,7 @@ def check_by_symbolic_evaluation(pickle: bytes) -> list[str]:
                     values.append(operands)
                     if len(values) > _LARGEST:
                         raise ValueError(f"it builds more than {_LARGEST:,} values")
-                    new = operands
+                    new = _persistent(operands, storages) if name == "BINPERSID" else operands
                 stack.append(new)
     if keys > _MOST_KEYS:
         raise ValueError(f"it has {keys:,} keys that are not strings")
@@ -172,7 +193,6 @@ def check_by_symbolic_evaluation(pickle: bytes) -> list[str]:
     sizes = _sizes(values)
     if max(sizes.values(), default=1) > _LARGEST or sum(sizes[id(arguments)] for arguments in arguments_of_calls) > _LARGEST:
         raise ValueError(f"it builds more than {_LARGEST:,} values, or one that is part of itself")
-    return list(refused)
 
 
 def _global(opcode: str, argument: Any, operands: _Value) -> _Global:
@@ -184,16 +204,34 @@ def _global(opcode: str, argument: Any, operands: _Value) -> _Global:
     return _Global(f"{module}.{name}")
 
 
+def _persistent(operands: _Value, storages: dict[str, str]) -> Any:
+    """The value of a persistent id: ("storage", type, key, ...), or ("module", class, its source code) of old files."""
+    parts = operands[0][::-1] if isinstance(operands[0], _Value) else ()
+    if len(parts) > 1 and parts[0] == "module" and isinstance(parts[1], _Global):
+        return parts[1]
+    if len(parts) > 2 and isinstance(parts[1], _Global) and isinstance(parts[2], str):
+        storages[parts[2]] = parts[1]
+    return operands
+
+
 def _called(opcode: str, operands: _Value, refused: dict[str, None]) -> _Value:
     """The result of a call or of NEWOBJ. A function that must not be called is added to `refused`."""
     _check_call(*operands)
     function = operands[1]
     new = opcode == "NEWOBJ"
-    if function in NAMES and not new:
+    if function in NAMES and not new and _takes(function, operands[0]):
         return _Stub(operands) if function in _RECONSTRUCTORS else operands
     if function in NAMES or not (may_be_named(function) if new else may_be_called(function)):
         refused[function] = None
     return _Stub(operands)
+
+
+def _takes(function: str, arguments: _Value) -> bool:
+    """Whether the function may have these arguments. Bytes of a length, and attributes of functions, are refused."""
+    kind = function.rpartition(".")[2]
+    if kind in ("bytes", "bytearray"):
+        return not any(isinstance(argument, int) for argument in arguments)
+    return kind != "getattr" or (len(arguments) == 2 and isinstance(arguments[1], _Global | _Stub))
 
 
 def _check_call(arguments: Any, function: Any) -> None:
@@ -208,14 +246,14 @@ def _check_mutation(name: str, target: Any, operands: _Value) -> None:
     if isinstance(target, _Stub) and name != "ADDITEMS":
         return
     function = target[1] if type(target) is _Value and len(target) > 1 and isinstance(target[1], _Global) else None
-    ordered = function in ("collections.OrderedDict", "collections.defaultdict")
+    ordered = function in _DICTS
     if name == "BUILD":
         plain = isinstance(operands[0], _Dict) and all(key in _ATTRIBUTES for key in operands[0][1::2])
         known = function in _STATEFUL or (ordered and plain)
     elif name == "ADDITEMS":
         known = type(target) is _Set
     else:
-        known = type(target) is _List if name.startswith("APPEND") else type(target) is _Dict or ordered
+        known = type(target) is _List or function == _DEQUE if name.startswith("APPEND") else type(target) is _Dict or ordered
     if not known:
         raise ValueError("it sets items or attributes of an object that has none in a checkpoint")
 
@@ -233,6 +271,6 @@ def _sizes(values: list[_Value]) -> dict[int, float]:
                 path.extend(child for child in inner if id(child) not in sizes)
             else:
                 path.pop()
-                characters = sum(len(child) // _CHARACTERS for child in node if isinstance(child, str | bytes))
+                characters = sum(len(child) // _CHARACTERS for child in node if isinstance(child, str | bytes | bytearray))
                 sizes[id(node)] = 1 + len(node) - len(inner) + characters + sum(sizes[id(child)] for child in inner)
     return sizes

@@ -9,6 +9,7 @@ from ...checkpoint.arrays import Array
 from ..detect_layout import describe, detect_layout
 from ..registry import Layout, Origin
 from .archive import Archive, open_archive, refuse
+from .legacy import is_legacy, open_legacy
 from .pickle_check import check_pickle
 from .unpickle import unpickle
 
@@ -48,7 +49,7 @@ def read_torch_file(path: Path) -> TorchFile:
 
     Raises CheckpointError if it is not a complete checkpoint of a known layout.
     """
-    archive = open_archive(path)
+    archive = open_legacy(path) if is_legacy(path) else open_archive(path)
     check_pickle(archive)
     try:
         content = unpickle(archive)

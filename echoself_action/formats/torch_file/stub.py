@@ -18,15 +18,21 @@ _STANDARD_LIBRARY = sys.stdlib_module_names | {"__builtin__", "copy_reg", "comma
 _LIBRARIES = ("torch", "numpy")  # their functions build tensors and arrays of any size: those that are needed are replaced
 _BUILTINS = ("builtins", "__builtin__")
 _TYPES = ("bool", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "set", "str", "tuple", "type")
+_OLD_TYPES = ("long", "unicode")  # of Python 2, in whose names the protocols up to 2 store those of Python 3
 _DATA = {
     "argparse.Namespace",
+    "functools.partial",
     "types.SimpleNamespace",
     "uuid.UUID",
     "decimal.Decimal",
     *(f"datetime.{kind}" for kind in ("date", "datetime", "time", "timedelta", "timezone")),
-    *(f"{module}.{kind}" for module in _BUILTINS for kind in ("complex", "range", "slice")),
+    *(f"{module}.{kind}" for module in _BUILTINS for kind in ("complex", "range", "slice", "xrange")),
 }
-_VALUES = _DATA | {f"{module}.{kind}" for module in _BUILTINS for kind in _TYPES}
+_VALUES = _DATA | {f"{module}.{kind}" for module in _BUILTINS for kind in (*_TYPES, *_OLD_TYPES)}
+
+
+# OmegaConf (and so Hydra) wraps each value: a DictConfig and a ListConfig have a _content, the nodes in them a _val.
+_OMEGACONF, _CONTENT, _VALUE = "omegaconf.", "_content", "_val"
 
 
 class StubObject(Mapping[Any, Any]):
@@ -65,13 +71,17 @@ class StubObject(Mapping[Any, Any]):
         """Nothing to do: `__new__` keeps the arguments."""
 
     def __getitem__(self, key: Any) -> Any:
-        return self._items[key] if key in self._items else self._attributes[key]
+        return _value_of(self._fields()[key])
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._attributes | self._items)
+        return iter(self._fields())
 
     def __len__(self) -> int:
-        return len(self._attributes | self._items)
+        return len(self._fields())
+
+    def _fields(self) -> dict[Any, Any]:
+        content = self._attributes.get(_CONTENT) if self.class_name.startswith(_OMEGACONF) else None
+        return content if isinstance(content, dict) else self._attributes | self._items
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -103,6 +113,20 @@ class StubObject(Mapping[Any, Any]):
         self.elements.extend(values)
 
 
+def _value_of(value: Any) -> Any:
+    """The value in a node of OmegaConf, of a ListConfig the list of its values; the same for any other object."""
+    found = _leaf(value)
+    if found is value and isinstance(value, StubObject) and value.class_name.startswith(_OMEGACONF):
+        content = value._attributes.get(_CONTENT)
+        return [_leaf(item) for item in content] if isinstance(content, list) else value
+    return found
+
+
+def _leaf(value: Any) -> Any:
+    node = isinstance(value, StubObject) and value.class_name.startswith(_OMEGACONF)
+    return value._attributes.get(_VALUE, value) if node else value
+
+
 def name_of(value: object) -> str | None:
     """The dotted name of the class of a stub, or of a class or function that the file stores as a value; None of all else."""
     if isinstance(value, StubObject) or (isinstance(value, type) and issubclass(value, StubObject)):
@@ -121,7 +145,7 @@ def may_be_named(name: str) -> bool:
     """Whether a pickle may hold the global as a value, or as the class of an instance."""
     parts = name.split(".")
     plain = len(name) <= _LONGEST_NAME and all(part.isidentifier() or part == "<locals>" for part in parts)
-    return plain and (name in _VALUES or parts[0] not in _STANDARD_LIBRARY)
+    return plain and (name in _VALUES or parts[0] == "typing" or parts[0] not in _STANDARD_LIBRARY)
 
 
 def may_be_called(name: str) -> bool:

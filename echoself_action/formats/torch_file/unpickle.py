@@ -14,7 +14,7 @@ import numpy as np
 
 from ...checkpoint.arrays import BFLOAT16, Array
 from .archive import Archive
-from .stub import StubObject, stub_class
+from .stub import StubObject, name_of, stub_class
 
 _KINDS = "?bBhHiIlLqQefdUS"  # NumPy's codes of numbers and text
 _LARGEST_SIZE = 1 << 62  # of a dimension or a stride, in elements
@@ -52,6 +52,26 @@ def _parameter(tensor: Array, *_: object) -> Array:
     return tensor
 
 
+def _old_tensor(storage: object, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
+    """`torch._utils._rebuild_tensor`, of PyTorch before version 0.4."""
+    return _tensor(storage, offset, shape, strides)
+
+
+def _with_attributes(rebuild: object, _: object, arguments: tuple[Any, ...], *__: object) -> Array:
+    """`torch._tensor._rebuild_from_type_v2`: a tensor with attributes, or of a subclass. Only the tensor is used."""
+    if rebuild not in (_tensor, _parameter):
+        raise TypeError("a tensor of a kind that is not supported")
+    return rebuild(*arguments)
+
+
+def _member(kind: object, name: object) -> StubObject:
+    """`getattr` of a class or an object, which Python 3.11 stores for the member of an enum, and others for a method."""
+    found = kind if isinstance(kind, type) else type(kind)
+    if not issubclass(found, StubObject) or not isinstance(name, str):
+        raise TypeError("an attribute of something other than a class")
+    return found(name)
+
+
 class _Dtype:
     """`numpy.dtype` of a simple name: the real one evaluates expressions. Of its state, only the byte order is used."""
 
@@ -72,11 +92,36 @@ def _scalar(dtype: object, data: bytes) -> Any:
     return np.frombuffer(data, dtype.plain, 1)[0]
 
 
-class _IgnoredArray:
-    """A NumPy array, such as the state of a random generator. Its content is not used."""
+class _PickledArray(np.ndarray[Any, Any]):
+    """A NumPy array, whose content follows as its state. It is copied: `check_pickle` limits the size of all of them."""
 
-    def __setstate__(self, state: object) -> None:
-        pass
+    def __setstate__(self, state: Any) -> None:
+        *_, shape, dtype, fortran, data = state
+        if not isinstance(dtype, _Dtype) or not isinstance(data, bytes) or not isinstance(fortran, bool | int):
+            raise ValueError("an array that is not of numbers or strings")
+        _check_shape(shape, dtype.plain, data)
+        super().__setstate__((shape, dtype.plain, bool(fortran), data))  # type: ignore[arg-type]  # NumPy's types ask for np.bool
+
+
+def _reconstruct(*_: object) -> _PickledArray:
+    """`numpy._core.multiarray._reconstruct`: an array that has no content yet."""
+    return np.ndarray.__new__(_PickledArray, (0,))
+
+
+def _from_buffer(data: object, dtype: object, shape: object, order: object) -> Array:
+    """`numpy._core.numeric._frombuffer`, of protocol 5."""
+    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray) or order not in ("C", "F"):
+        raise ValueError("an array that is not of numbers or strings")
+    _check_shape(shape, dtype.plain, data)
+    return np.frombuffer(data, dtype.plain).reshape(shape, order=order)
+
+
+def _check_shape(shape: Any, dtype: np.dtype[Any], data: bytes | bytearray) -> None:
+    plain = isinstance(shape, tuple) and len(shape) <= _MOST_DIMENSIONS
+    if not plain or not all(type(size) is int and 0 <= size < _LARGEST_SIZE for size in shape):
+        raise ValueError("an array with an invalid shape")
+    if math.prod(shape) * dtype.itemsize != len(data):
+        raise ValueError(f"an array of shape {shape} has {len(data)} bytes")
 
 
 def _encode(text: str, _: str) -> bytes:
@@ -89,11 +134,23 @@ def _set(items: list[Any] = []) -> tuple[Any, ...]:  # noqa: B006  # never chang
     return tuple(items)
 
 
-def _object(kind: type, *_: object) -> Any:
+def _bytes(data: bytes | str = b"", *_: object) -> bytes:
+    """`bytes` or `bytearray` of text or of bytes; the real ones also make those of any length."""
+    if not isinstance(data, bytes | str):
+        raise TypeError("bytes of something other than text")
+    return data.encode("latin-1") if isinstance(data, str) else data
+
+
+def _object(kind: Any, *_: object) -> Any:
     """`copyreg._reconstructor`, which makes an instance of a class without calling it."""
-    if not issubclass(kind, StubObject):
-        raise TypeError("an object of a known type")
-    return kind()
+    return _class(kind)()
+
+
+def _class(kind: Any) -> type[StubObject]:
+    """A class, also for its parametrised form (`typing.Union[int, str]`)."""
+    if not (isinstance(kind, type) and issubclass(kind, StubObject)):
+        raise TypeError("something other than a class")
+    return kind
 
 
 def _path(*parts: str) -> str:
@@ -118,6 +175,11 @@ _STORAGES: dict[str, Any] = {
 NAMES: dict[str, Any] = {
     "collections.OrderedDict": lambda: _StateDict(),
     "collections.defaultdict": lambda *_: _StateDict(),
+    "collections.Counter": lambda counts=(): _StateDict(counts),
+    "collections.deque": lambda *_: [],
+    **{f"{module}.{kind}": _bytes for module in ("builtins", "__builtin__") for kind in ("bytes", "bytearray")},
+    "operator.getitem": lambda kind, _: _class(kind),
+    **{f"{module}.getattr": _member for module in ("builtins", "__builtin__")},
     **{f"{module}.{kind}": _set for module in ("builtins", "__builtin__") for kind in ("set", "frozenset")},
     "copyreg._reconstructor": _object,
     "copy_reg._reconstructor": _object,
@@ -127,13 +189,17 @@ NAMES: dict[str, Any] = {
     **{f"torch.{kind}": kind for kind in _DTYPES},
     "torch.Size": lambda sizes: tuple(sizes),
     "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._utils._rebuild_tensor": _old_tensor,
+    "torch._tensor._rebuild_from_type_v2": _with_attributes,
     "torch._utils._rebuild_tensor_v2": _tensor,
     **{f"torch.{kind}Storage": np.dtype(code) for kind, code in _STORAGES.items()},
     "_codecs.encode": _encode,
     "numpy.dtype": _Dtype,
     "numpy.ndarray": None,  # the argument of `_reconstruct`
     **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray._reconstruct": lambda *_: _IgnoredArray() for core in ("core", "_core")},
+    **{f"numpy.{core}.numeric._frombuffer": _from_buffer for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray._reconstruct": _reconstruct for core in ("core", "_core")},
 }
 
 
@@ -156,12 +222,24 @@ class _Unpickler(pickle.Unpickler):
             self._stubs[whole] = stub_class(whole)
         return self._stubs[whole]
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        """`pid` is ("storage", dtype, name of the record, device, number of elements)."""
-        kind, dtype, name, _, count = pid
-        if kind != "storage" or not isinstance(dtype, np.dtype) or type(name) is not str or type(count) is not int:
+    def persistent_load(self, pid: Any) -> Any:
+        """`pid` is ("storage", dtype, name of the record, device, number of elements), and in old files the part of them.
+
+        In old files it may also be ("module", class, its source code).
+        """
+        if pid[0] == "module":
+            return pid[1]
+        kind, dtype, name, _, count, *part = pid
+        if kind != "storage" or type(name) is not str or type(count) is not int:
             raise ValueError("an invalid persistent id")
+        if not isinstance(dtype, np.dtype):
+            raise ValueError(f"data/{name[:60]} has the type {name_of(dtype)}, which is not supported")
         data = self._archive.record(f"data/{name}")
         if len(data) != count * dtype.itemsize:
             raise ValueError(f"data/{name[:60]} has {len(data)} bytes, expected {count} elements of {dtype}")
+        if part and part[0] is not None:
+            _, start, length = part[0]
+            if not 0 <= start <= start + length <= count:
+                raise ValueError(f"a part of data/{name[:60]} that it does not have")
+            data = data[start * dtype.itemsize : (start + length) * dtype.itemsize]
         return _Storage(data, dtype)
