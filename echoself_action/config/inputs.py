@@ -106,6 +106,11 @@ class _ModelInputs(InputTable):
     on_bad_file: Literal["fail", "skip"] = input_field(
         "What to do with a file that cannot be read in its format.", READS_CORPUS, "fail"
     )
+    text_column: Text | None = input_field(
+        "Name of the field of JSONL and JSON records, or of the Parquet column, that has the text. All others are not learnt.",
+        READS_CORPUS,
+        shown="a known field or set of fields, such as `text`, `messages`, or `prompt` and `completion`",
+    )
     tokenizer: PathText | None = input_field(
         "`gpt2`; `bpe:<size>` to train one on the corpus; `bytes`; or the path of a tokenizer.json or of nanoGPT's meta.pkl.",
         (*READS_CORPUS, "pull"),

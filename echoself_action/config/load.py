@@ -146,7 +146,7 @@ def _collisions(models: Mapping[str, Inputs], path: str) -> Iterator[InputError]
         if ours.mode in PUBLISHES and ours.repo_id and target == (theirs.repo_id, theirs.revision):
             fix = "Give each its own repo_id, under its name."
             yield InputError(f"{both}: both would be published to {' at '.join(map(str, target))}.", fix, file=path)
-        corpora = [(one.data, one.val_fraction, one.on_bad_file) for one in (ours, theirs)]
+        corpora = [(one.data, one.val_fraction, one.on_bad_file, one.text_column) for one in (ours, theirs)]
         if ours.mode in PUBLISHES and ours.dataset_repo == theirs.dataset_repo is not None and corpora[0] != corpora[1]:
             fix = "Give each its own dataset_repo_id, under its name."
             yield InputError(f"{both}: both would publish their documents to {ours.dataset_repo}.", fix, file=path)

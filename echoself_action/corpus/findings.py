@@ -11,6 +11,7 @@ SKIPPED_RECORDS, SKIPPED_FILES, SKIPPED_RESTS = "skipped records", "skipped file
 REFUSED_BY_FAIL = (SKIPPED_RECORDS, SKIPPED_FILES, SKIPPED_RESTS)  # kinds that end the run under `on_bad_file: fail`
 _SHOWN = 10  # findings of a kind; the others are counted together
 _LONGEST = 300  # characters of an example
+_MOST_NAMES, _LONGEST_NAME = 20, 60  # names in an example, and characters of each
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class FileFindings:
     def __init__(self, file: str) -> None:
         self._file = file
         self._found: dict[str, Finding] = {}
+        self._names: dict[str, dict[str, None]] = {}
 
     def add(self, kind: str, example: str, is_loss: bool = True, count: int = 1) -> None:
         """Count one more of this kind; the example of the first one is kept."""
@@ -49,15 +51,25 @@ class FileFindings:
         shown = before.example if before else shortened(example)
         self._found[kind] = Finding(kind, self._file, count, shown, is_loss)
 
+    def add_name(self, kind: str, name: str, is_loss: bool = True) -> None:
+        """Count a name, such as that of a key, once; the example has the first names of this kind."""
+        names = self._names.setdefault(kind, {})
+        if name in names or len(names) > _MOST_NAMES:
+            return
+        names[name] = None
+        more = " and others" if len(names) > _MOST_NAMES else ""
+        shown = ", ".join(f"`{shortened(one, _LONGEST_NAME)}`" for one in list(names)[:_MOST_NAMES])
+        self._found[kind] = Finding(kind, self._file, len(names), shown + more, is_loss)
+
     def report_to(self, report: Report) -> None:
         for finding in self._found.values():
             report(finding)
 
 
-def shortened(text: str) -> str:
-    """The text on one line, cut at a length that a log line can have."""
+def shortened(text: str, longest: int = _LONGEST) -> str:
+    """The text on one line, cut at a number of characters that a log line can have."""
     line = " ".join(text.split())
-    return line if len(line) <= _LONGEST else line[:_LONGEST] + "..."
+    return line if len(line) <= longest else line[:longest] + "..."
 
 
 def condensed(findings: Iterable[Finding]) -> tuple[Finding, ...]:

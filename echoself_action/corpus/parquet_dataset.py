@@ -81,7 +81,14 @@ class Dataset:
     splits: dict[Split, SplitSize]
 
 
-def read_rows(files: Iterable[Path], root: Path, val_fraction: float, on_bad_file: OnBadFile, report: Report) -> Iterator[Row]:
+def read_rows(
+    files: Iterable[Path],
+    root: Path,
+    val_fraction: float,
+    on_bad_file: OnBadFile,
+    report: Report,
+    text_column: str | None = None,
+) -> Iterator[Row]:
     """The documents of `files` in the workspace `root`, ordered by source, each in its split in training.
 
     Raises InputError as `read_documents` does.
@@ -89,7 +96,7 @@ def read_rows(files: Iterable[Path], root: Path, val_fraction: float, on_bad_fil
     for source, path in sorted((_source(path, root), path) for path in files):
         is_text = is_passages(path)
         line = 1
-        for number, document in enumerate(read_documents([path], on_bad_file, report), 1):
+        for number, document in enumerate(read_documents([path], on_bad_file, report, text_column), 1):
             position = number if is_text else int(document.source.rpartition(":")[2])
             split: Split = "validation" if is_validation(document.text, val_fraction) else "train"
             where = line if kind_of(path) == "text" else position if kind_of(path) == "jsonl" else None

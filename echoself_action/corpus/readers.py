@@ -9,19 +9,20 @@ An invalid file is an error with file and line, or skipped with a warning.
 import codecs
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from .. import libraries
 from ..errors import InputError
+from .chats import ROLE_KEYS
 from .chunking import cut_passages
 from .file_types import Kind, is_passages, kind_of
 from .findings import SKIPPED_FILES, SKIPPED_RECORDS, SKIPPED_RESTS, FileFindings, Report
 from .json_array import array_elements
 from .notebooks import read_notebook
-from .records import TEXT_KEYS, text_of_record
+from .records import KEYS_NOT_LEARNT, KNOWN_KEYS, Records, has_shape
 from .streams import BLOCK, LONGEST, BadFileError, open_text, refuse_foreign
 from .tables import table_rows
 
@@ -40,14 +41,16 @@ class Document:
     continues: bool = False  # this passage directly follows the previous document in the same file
 
 
-def read_documents(files: Iterable[Path], on_bad_file: OnBadFile, report: Report) -> Iterator[Document]:
+def read_documents(
+    files: Iterable[Path], on_bad_file: OnBadFile, report: Report, text_column: str | None = None
+) -> Iterator[Document]:
     """The documents of `files`, in order. `report` is called at the end of each file, with what is not in them.
 
     Under "fail", invalid content raises InputError. Under "skip" it is reported, and the valid content is read: the records
-    with text, and everything before the place where a file is broken.
+    with text, and everything before the place where a file is broken. `text_column` names the field or column with the text.
     """
     for path in files:
-        skipped = _Skipped(path, on_bad_file)
+        skipped = _Skipped(path, on_bad_file, text_column)
         documents = 0
         try:
             for document in _READERS[kind_of(path)](path, skipped):
@@ -65,12 +68,39 @@ def read_documents(files: Iterable[Path], on_bad_file: OnBadFile, report: Report
 class _Skipped:
     """The findings of one file. Invalid content is raised at once under "fail", and counted under "skip"."""
 
-    def __init__(self, path: Path, on_bad_file: OnBadFile) -> None:
+    def __init__(self, path: Path, on_bad_file: OnBadFile, text_column: str | None) -> None:
         self.path = path
         self.on_bad_file = on_bad_file
-        self.findings = FileFindings(str(path))
-        self.records = 0
+        self.findings = FileFindings(_shown(path))
+        self.records = 0  # that have no document
         self.broken = ""
+        self._text_column = text_column
+        self._reader = Records(self.findings, text_column)
+
+    def documents(self, record: object, unit: str, number: int) -> Iterator[Document]:
+        """The document of a record, or none. `unit` is what is counted: "line", "record" or "row"."""
+        try:
+            text = self._reader.text(record, f"{unit} {number}")
+        except ValueError as error:
+            self.record(f", {unit} {number} {_one_line(error)}")
+            return
+        if text is None:
+            self.records += 1
+        else:
+            yield Document(text, f"{self.path}:{number}")
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """The columns of a table to read. The others may be large, such as images. Raises BadFileError if there is no text."""
+        wanted = KNOWN_KEYS if self._text_column is None else {self._text_column}
+        columns = [name for name in names if name in wanted]
+        if not columns or (self._text_column is None and not has_shape(columns)):
+            missing = "`text` or `messages`" if self._text_column is None else f"`{self._text_column}`"
+            found = ", ".join(sorted(names))
+            raise BadFileError(f" has no {missing} column (it has {found}); text_column names the column with the text")
+        for name in names:
+            if name not in columns:
+                self.findings.add_name(KEYS_NOT_LEARNT, name, is_loss=False)
+        return columns
 
     def record(self, problem: str) -> None:
         self._refuse(problem)
@@ -160,12 +190,12 @@ def _read_jsonl(path: Path, skipped: _Skipped) -> Iterator[Document]:
         for number, raw in enumerate(iter(lambda: file.readline(LONGEST), b""), 1):
             if raw.isspace():
                 continue
-            if first and raw.lstrip().startswith(b"["):
+            if first and raw.lstrip().startswith(b"[") and not _is_chat(raw):
                 raise BadFileError(f", line {number}: a JSON array instead of one record per line; rename the file to .json")
             if len(raw) == LONGEST:
                 raise BadFileError(f", line {number} has more than {LONGEST:,} bytes")
             first = False
-            yield from _record(raw, path, "line", number, skipped)
+            yield from _record(raw, "line", number, skipped)
 
 
 def _read_json(path: Path, skipped: _Skipped) -> Iterator[Document]:
@@ -176,23 +206,35 @@ def _read_json(path: Path, skipped: _Skipped) -> Iterator[Document]:
             return
         if first == b"[":
             for number, raw in enumerate(array_elements(file), 1):
-                yield from _record(raw, path, "record", number, skipped)
+                yield from _record(raw, "record", number, skipped)
             return
         raw = file.read(LONGEST + 1)
         if len(raw) > LONGEST:
             raise BadFileError(f" has more than {LONGEST:,} bytes")
         _refuse_several(raw)
-        yield from _record(raw, path, "record", 1, skipped)
+        yield from _record(raw, "record", 1, skipped)
 
 
-def _record(raw: bytes, path: Path, place: str, number: int, skipped: _Skipped) -> Iterator[Document]:
+def _is_chat(line: bytes) -> bool:
+    """Whether a line is a list of messages, as nanochat writes its conversations."""
+    try:
+        messages = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(messages, list) and all(
+        isinstance(one, dict) and any(key in one for key in ROLE_KEYS) for one in messages
+    )
+
+
+def _record(raw: bytes, unit: str, number: int, skipped: _Skipped) -> Iterator[Document]:
     """The document of a record as it is in the file; none if it was skipped."""
     try:
-        yield Document(text_of_record(json.loads(raw.decode())), f"{path}:{number}")
+        record = json.loads(raw.decode())
+        yield from skipped.documents(record, unit, number)
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors too
-        skipped.record(f", {place} {number} {_one_line(error)}")
+        skipped.record(f", {unit} {number} {_one_line(error)}")
     except RecursionError:
-        skipped.record(f", {place} {number} is JSON nested too deeply")
+        skipped.record(f", {unit} {number} is JSON nested too deeply")
 
 
 def _refuse_several(raw: bytes) -> None:
@@ -213,15 +255,12 @@ def _read_table(path: Path, skipped: _Skipped) -> Iterator[Document]:
         names, rows = table_rows(file, tabs)
         if not names:
             return
-        if not any(set(keys) <= set(names) for keys in TEXT_KEYS):
-            raise BadFileError(f" has no `text` column (it has {', '.join(names)})")
+        columns = skipped.columns(names)
         for number, row in enumerate(rows, 1):
-            try:
-                if isinstance(row, ValueError):
-                    raise row
-                yield Document(text_of_record(row), f"{path}:{number}")
-            except ValueError as error:
-                skipped.record(f", row {number} {_one_line(error)}")
+            if isinstance(row, ValueError):
+                skipped.record(f", row {number} {_one_line(row)}")
+            else:
+                yield from skipped.documents({name: row[name] for name in columns}, "row", number)
 
 
 def _read_parquet(path: Path, skipped: _Skipped) -> Iterator[Document]:
@@ -229,22 +268,19 @@ def _read_parquet(path: Path, skipped: _Skipped) -> Iterator[Document]:
     refuse_foreign(path)
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
-            names = set(table.schema_arrow.names)
-            columns = next((keys for keys in TEXT_KEYS if names.issuperset(keys)), None)
-            if columns is None:
-                raise BadFileError(f" has no `text` or `messages` column (it has {', '.join(sorted(names))})")
-            if columns == ("instruction", "output") and "input" in names:
-                columns = (*columns, "input")
+            columns = skipped.columns(table.schema_arrow.names)
             number = 0
-            for batch in table.iter_batches(_PARQUET_ROWS, columns=list(columns)):
+            for batch in table.iter_batches(_PARQUET_ROWS, columns=columns):
                 for record in batch.to_pylist():
                     number += 1
-                    try:
-                        yield Document(text_of_record(record), f"{path}:{number}")
-                    except ValueError as error:
-                        skipped.record(f", record {number} {_one_line(error)}")
+                    yield from skipped.documents(record, "record", number)
     except pyarrow.ArrowException as error:
         raise BadFileError(f" is not a readable Parquet file ({_one_line(error)})") from None
+
+
+def _shown(path: Path) -> str:
+    """The path in the workspace, as a log shows it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _one_line(error: Exception) -> str:

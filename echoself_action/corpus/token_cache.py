@@ -30,12 +30,14 @@ from ..errors import InputError
 from .file_types import Kind, kind_of
 from .findings import REFUSED_BY_FAIL, SKIPPED_FILES, Finding, Report, condensed
 from .nanogpt_bin import is_token_files, nanogpt_tokens
-from .readers import OnBadFile, read_documents
+from .readers import Document, OnBadFile, read_documents
 from .split import Segment, split_position
 from .split_corpus import split_corpus
 from .tokenizer import Tokenizer
 from .tokens import FORMAT, Ids, Tokens, hash_file, hash_text, held_out_digest, id_dtype, map_ids
 
+# In the digest instead of the name of a kind whose documents are others than in earlier versions
+_FORMATS: dict[Kind, str] = {"jsonl": "jsonl 2", "json": "json 2", "parquet": "parquet 2"}
 _BATCH = 4_000_000  # characters tokenized at a time: bounds memory, and is enough for all cores
 
 
@@ -68,6 +70,7 @@ def prepare_tokens(
     val_fraction: float,
     on_bad_file: OnBadFile,
     report: Report,
+    text_column: str | None = None,
 ) -> Tokens:
     """The token ids of `files`, from `cache` if the same content was tokenized before, or those of nanoGPT's `.bin` files.
 
@@ -79,7 +82,7 @@ def prepare_tokens(
     if is_token_files(files):
         return nanogpt_tokens(files, tokenizer)
     by_content = _by_content(files)
-    digest = _digest(by_content, tokenizer.digest, val_fraction)
+    digest = _digest(by_content, tokenizer.digest, val_fraction, text_column)
     folder = cache / digest[:16]
     with _locked(folder):
         meta = _read_meta(folder, tokenizer)
@@ -87,7 +90,7 @@ def prepare_tokens(
         reused = meta is not None and not refused
         if meta is None or refused:
             paths = [path for _, _, path in by_content]
-            meta = _write(folder, paths, tokenizer, val_fraction, on_bad_file)
+            meta = _write(folder, paths, tokenizer, val_fraction, on_bad_file, text_column)
     for finding in meta.findings:
         report(finding)
     return Tokens(
@@ -109,9 +112,9 @@ def prepare_tokens(
     )
 
 
-def corpus_digest(files: Sequence[Path], tokenizer_digest: str, val_fraction: float) -> str:
+def corpus_digest(files: Sequence[Path], tokenizer_digest: str, val_fraction: float, text_column: str | None = None) -> str:
     """The digest of the tokens of text files, without tokenizing them, to check if a model was trained on this corpus."""
-    return _digest(_by_content(files), tokenizer_digest, val_fraction)
+    return _digest(_by_content(files), tokenizer_digest, val_fraction, text_column)
 
 
 def _by_content(files: Sequence[Path]) -> list[tuple[str, Kind, Path]]:
@@ -119,9 +122,13 @@ def _by_content(files: Sequence[Path]) -> list[tuple[str, Kind, Path]]:
     return sorted((hash_file(path), kind_of(path), path) for path in files)
 
 
-def _digest(by_content: Sequence[tuple[str, Kind, Path]], tokenizer_digest: str, val_fraction: float) -> str:
+def _digest(
+    by_content: Sequence[tuple[str, Kind, Path]], tokenizer_digest: str, val_fraction: float, text_column: str | None
+) -> str:
     settings = [FORMAT, tokenizer_digest, repr(float(val_fraction))]
-    return hash_text([*settings, *(f"{kind} {content}" for content, kind, _ in by_content)])
+    if text_column is not None:
+        settings.append(f"text_column {text_column}")
+    return hash_text([*settings, *(f"{_FORMATS.get(kind, kind)} {content}" for content, kind, _ in by_content)])
 
 
 def _write(
@@ -130,6 +137,7 @@ def _write(
     tokenizer: Tokenizer,
     val_fraction: float,
     on_bad_file: OnBadFile,
+    text_column: str | None,
 ) -> _Meta:
     """Tokenize `paths` into `folder`, atomically. The caller holds its lock."""
     findings: list[Finding] = []
@@ -137,12 +145,16 @@ def _write(
     shutil.rmtree(partial, ignore_errors=True)  # from a run that was killed
     partial.mkdir()
     try:
-        with split_corpus(read_documents(paths, on_bad_file, findings.append), val_fraction, partial) as corpus:
+        documents = read_documents(paths, on_bad_file, findings.append, text_column)
+        with split_corpus(documents, val_fraction, partial) as corpus:
             train = _tokenize(corpus.train(), tokenizer, partial / "train.bin")
             val = _tokenize(corpus.val(), tokenizer, partial / "val.bin")
             leaks = corpus.leaks
         if not train.documents or not val.documents:
-            raise _empty_split(train, val, leaks.bytes, paths, val_fraction)
+            documents = read_documents(
+                paths, "skip", lambda _: None, text_column
+            )  # again: only a small corpus has an empty split
+            raise _empty_split(train, val, leaks.bytes, documents, val_fraction, condensed(findings))
         val_sha256 = hash_file(partial / "val.bin")
         meta = _Meta(train, val, val_sha256, leaks.bytes, leaks.paragraphs, leaks.common_bytes, condensed(findings))
         with (partial / "meta.json").open("w", encoding="utf-8") as file:
@@ -199,8 +211,11 @@ def _batches(texts: Iterable[Segment]) -> Iterator[list[Segment]]:
         yield batch
 
 
-def _empty_split(train: _Split, val: _Split, leaked: int, paths: Sequence[Path], val_fraction: float) -> InputError:
+def _empty_split(
+    train: _Split, val: _Split, leaked: int, documents: Iterable[Document], val_fraction: float, findings: Sequence[Finding]
+) -> InputError:
     """The error for a corpus with an empty split; suggests a fraction for which neither is empty."""
+    also = "".join(f" {finding}." for finding in findings[:5])
     if leaked:
         return InputError(
             f"The corpus has no training text: {val.documents:,} documents are held out for validation, and all text of the "
@@ -209,13 +224,11 @@ def _empty_split(train: _Split, val: _Split, leaked: int, paths: Sequence[Path],
         )
     if not train.documents + val.documents:
         return InputError(
-            f"The corpus has no text: all {len(paths):,} files are empty, or were skipped. Nothing was trained.",
+            f"The corpus has no text: all files are empty, or were skipped. Nothing was trained.{also}",
             "Check `data` and the files that it selects.",
         )
     found = f"{train.documents + val.documents:,} documents with {train.bytes + val.bytes:,} bytes of text"
     missing = "training" if val.documents else "validation"
-    # read again, because only a small corpus has an empty split
-    documents = read_documents(paths, "skip", lambda _: None)
     positions = sorted({split_position(document.text) for document in documents})
     hint = "Add text: there must be at least two different documents (a long text file counts as several)."
     for first, second in pairwise(positions):
@@ -225,7 +238,7 @@ def _empty_split(train: _Split, val: _Split, leaked: int, paths: Sequence[Path],
             break
     return InputError(
         f"The corpus has {found}, but with val_fraction {val_fraction:g} none of them is in the {missing} split. Nothing was "
-        "trained. (Documents are assigned by a hash of their text, so that none moves as the corpus grows.)",
+        f"trained. (Documents are assigned by a hash of their text, so that none moves as the corpus grows.){also}",
         hint,
     )
 

@@ -119,15 +119,15 @@ def _files(inputs: DeployInputs) -> list[Path]:
 
 
 def _rows(inputs: DeployInputs, files: Iterable[Path]) -> Iterator[Row]:
-    # training has already warned about the files it skipped
-    return read_rows(files, Path.cwd(), inputs.val_fraction, inputs.on_bad_file, lambda _: None)
+    # training has already reported what it skipped
+    return read_rows(files, Path.cwd(), inputs.val_fraction, inputs.on_bad_file, lambda _: None, inputs.text_column)
 
 
 def _is_corpus_of(model: ModelFolder, inputs: DeployInputs, files: list[Path]) -> bool:
     facts = model.metadata
     if facts is None or facts.data is None:
         return False
-    return facts.data.digest == corpus_digest(files, facts.tokenizer.digest, inputs.val_fraction)
+    return facts.data.digest == corpus_digest(files, facts.tokenizer.digest, inputs.val_fraction, inputs.text_column)
 
 
 def _require_corpus_of(model: ModelFolder, inputs: DeployInputs, files: list[Path]) -> None:

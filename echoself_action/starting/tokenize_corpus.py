@@ -36,7 +36,7 @@ def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
     """
     files = corpus_files(inputs)
     tokenizer = _tokenizer(inputs, start, files)
-    tokens = prepare_tokens(files, tokenizer, TOKEN_CACHE, inputs.val_fraction, inputs.on_bad_file, _log)
+    tokens = prepare_tokens(files, tokenizer, TOKEN_CACHE, inputs.val_fraction, inputs.on_bad_file, _log, inputs.text_column)
     if start:
         require_block(tokens, start.config.block_size)
     cached = ", cached" if tokens.reused else ""
@@ -90,10 +90,10 @@ def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> 
         if is_token_files(files):
             return _of_token_files(inputs, files)
         if inputs.tokenizer is None:
-            return _fitting(files, texts, inputs.val_fraction)
+            return _fitting(inputs, files, texts)
         spec = inputs.tokenizer
         if spec.startswith("bpe:"):
-            return _trained_or_cached(spec, files, inputs.val_fraction, lambda: make_tokenizer(spec, texts))
+            return _trained_or_cached(spec, inputs, files, lambda: make_tokenizer(spec, texts))
         return make_tokenizer(spec, _texts(inputs, files))
     tokenizer = load_tokenizer(start.path)
     wanted = inputs.tokenizer or tokenizer.name
@@ -144,7 +144,7 @@ def _check_vocabulary(vocabulary: Path, tokenizer: Tokenizer, other: str) -> Non
         )
 
 
-def _fitting(files: list[Path], texts: Callable[[], Iterator[str]], val_fraction: float) -> Tokenizer:
+def _fitting(inputs: Inputs, files: list[Path], texts: Callable[[], Iterator[str]]) -> Tokenizer:
     """A tokenizer trained on the `texts` of `files`, with a number of entries that fits the size of their text."""
     text_bytes = 0
     for text in texts():
@@ -152,12 +152,13 @@ def _fitting(files: list[Path], texts: Callable[[], Iterator[str]], val_fraction
         if text_bytes >= LARGE_CORPUS:
             break
     size = vocabulary_size(text_bytes)
-    return _trained_or_cached(f"at most bpe:{size}", files, val_fraction, lambda: train_tokenizer(size, texts))
+    return _trained_or_cached(f"at most bpe:{size}", inputs, files, lambda: train_tokenizer(size, texts))
 
 
-def _trained_or_cached(spec: str, files: list[Path], val_fraction: float, train: Callable[[], Tokenizer]) -> Tokenizer:
+def _trained_or_cached(spec: str, inputs: Inputs, files: list[Path], train: Callable[[], Tokenizer]) -> Tokenizer:
     """The tokenizer that `train` makes from `files`, from the cache if that did so for `spec` and the same content before."""
-    digest = corpus_digest(files, f"{spec} by tokenizers {tokenizers.__version__}", val_fraction)
+    maker = f"{spec} by tokenizers {tokenizers.__version__}"
+    digest = corpus_digest(files, maker, inputs.val_fraction, inputs.text_column)
     folder = TOKEN_CACHE / f"tokenizer-{digest[:16]}"
     try:
         tokenizer = load_tokenizer(folder)
@@ -176,4 +177,4 @@ def _training_texts(inputs: Inputs, files: list[Path]) -> Callable[[], Iterator[
 
 def _texts(inputs: Inputs, files: list[Path]) -> Callable[[], Iterator[str]]:
     # what it skips is logged once, by prepare_tokens
-    return lambda: (document.text for document in read_documents(files, inputs.on_bad_file, lambda _: None))
+    return lambda: (document.text for document in read_documents(files, inputs.on_bad_file, lambda _: None, inputs.text_column))

@@ -1,8 +1,13 @@
 import pytest
 
-from echoself_action.corpus.records import text_of_record
+from echoself_action.corpus.findings import FileFindings, Finding
+from echoself_action.corpus.records import Records
 
 CHAT = "System: Be kind.\n\nUser: Who are you?\n\nAssistant: I am Echo."
+
+
+def text_of_record(record: object, text_column: str | None = None) -> str | None:
+    return Records(FileFindings("a.jsonl"), text_column).text(record, "line 1")
 
 
 @pytest.mark.parametrize(
@@ -14,8 +19,7 @@ CHAT = "System: Be kind.\n\nUser: Who are you?\n\nAssistant: I am Echo."
                 "messages": [
                     {"role": "system", "content": "Be kind."},
                     {"role": "user", "content": [{"type": "text", "text": "Who are you?"}, {"type": "image_url"}]},
-                    {"role": "assistant", "content": None, "tool_calls": []},
-                    {"role": "assistant", "content": "I am Echo."},
+                    {"role": "assistant", "content": "I am Echo.", "tool_calls": []},
                 ]
             },
             CHAT,
@@ -51,10 +55,21 @@ def test_known_shapes_become_plain_text(record: object, text: str) -> None:
         ({"messages": []}, "has an empty list as `messages`"),
         ({"messages": [{"content": "x"}]}, "has no `role` in message 1"),
         ({"messages": [{"role": "user", "content": 7}]}, "has a number as `content` in message 1"),
-        ({"messages": [{"role": "assistant", "content": None}]}, "has an empty text"),
-        ({"prompt": "only half"}, "has neither"),
+        ({"messages": [{"role": "assistant", "content": None}]}, "has null as `content` in message 1"),
+        ({"prompt": "only half"}, "has `prompt` without an answer"),
+        ({"role": "user", "content": "x"}, "is one message"),
+        ([], "has an empty list as `messages`"),
     ],
 )
 def test_a_record_without_text_is_refused(record: object, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         text_of_record(record)
+
+
+def test_a_refused_record_leaves_no_other_findings() -> None:
+    findings = FileFindings("a.jsonl")
+    with pytest.raises(ValueError, match="where a text must be"):
+        Records(findings).text({"id": 5, "messages": [{"role": "assistant", "content": ""}]}, "line 1")
+    found: list[Finding] = []
+    findings.report_to(found.append)
+    assert found == []
