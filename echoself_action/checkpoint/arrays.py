@@ -45,6 +45,11 @@ def is_finite(array: Array) -> bool:
     return all(bool(np.isfinite(piece.min()) and np.isfinite(piece.max())) for piece in _pieces(array))  # min propagates NaN
 
 
+def is_negative(array: Array) -> bool:
+    """Whether an element is below zero."""
+    return any(bool(piece.min() < 0) for piece in _pieces(array))
+
+
 def type_name(array: Array) -> str:
     """The name of the dtype in PyTorch."""
     return f"torch.{'bfloat16' if array.dtype == BFLOAT16 else array.dtype.name}"

@@ -59,12 +59,16 @@ class DatasetFacts(_Facts):
 
 
 class ImportFacts(_Facts):
-    """The source of an imported model. `remarks` are warnings for its users."""
+    """The source of an imported model. `remarks` are warnings for its users.
+
+    `optimizer_notes` say why its optimizer state was not imported, or what about it is not as it was.
+    """
 
     layout: str
     file: str
     fingerprint: str
     remarks: list[str] = []
+    optimizer_notes: list[str] = []
 
 
 class PretrainedFacts(_Facts):

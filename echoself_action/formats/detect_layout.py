@@ -43,13 +43,18 @@ def _state_dict(archive: Archive, weights: object) -> dict[str, Array]:
     for key, tensor in weights.items():
         if not isinstance(key, str) or not isinstance(tensor, np.ndarray):
             refuse(archive.path, f"has {shown([key])} in its state dict, which is not a named tensor")
-        name = key
-        while name.startswith(PREFIXES):
-            name = name.removeprefix(PREFIXES[0]).removeprefix(PREFIXES[1])
+        name = without_prefixes(key)
         if name in plain:
             refuse(archive.path, f"has two tensors named {name[:100]}")
         plain[name] = tensor
     return plain
+
+
+def without_prefixes(name: str) -> str:
+    """The name of a tensor in the model itself."""
+    while name.startswith(PREFIXES):
+        name = name.removeprefix(PREFIXES[0]).removeprefix(PREFIXES[1])
+    return name
 
 
 def describe(archive: Archive, layout: Layout, content: Mapping[Any, Any], weights: Mapping[str, Array]) -> str:

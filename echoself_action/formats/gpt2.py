@@ -15,6 +15,7 @@ from .arithmetic import stated_arithmetic
 from .detect_layout import number
 from .gpt2_tensors import gpt2_weights, logits, stored_as_linear, tensors_by_gpt2_name, transposed
 from .imported_model import ImportedModel
+from .optimizer_state import read_optimizer, stored_optimizer
 from .recorded_config import (
     SIZES,
     RecordedConfig,
@@ -49,8 +50,7 @@ def read(file: TorchFile, n_head: int | None) -> ImportedModel:
     step = step_of(file)
     if step is None:
         remarks += ("it records no step: steps count from 0",)
-    if any(key in file.content for key in ("optimizer", "optimizer_state_dict")):
-        remarks += ("its optimizer state was not imported, because its entries can't be assigned to parameters with certainty",)
+    state = read_optimizer(file, stored_optimizer(file.content), weights, ())
     remarks += (_orientation_remark(config, linear),)
     trained = next((file.content[key] for key in ("training_config", "config") if key in file.content), None)
     train_loss, best_val_loss = losses_of(file)
@@ -59,11 +59,13 @@ def read(file: TorchFile, n_head: int | None) -> ImportedModel:
         config,
         transposed(weights) if linear else weights,
         partial(logits, config, weights, linear),
+        transposed(state.moments) if linear else state.moments,
         step=step or 0,
         train_loss=train_loss,
         best_val_loss=best_val_loss,
-        settings=training_settings(trained),
+        settings=training_settings(trained) | state.settings,
         remarks=remarks,
+        optimizer_notes=state.notes,
     )
 
 

@@ -87,7 +87,9 @@ def import_pretrained(
     vocabulary = _vocabulary(source.origin.path, source, tokenizer, note)
     final = free_path(output_dir / "checkpoint-0", note)
     remarks = [*facts.remarks, *source.remarks]
-    model = replace(source, moments={}, spare={}, step=0, train_loss=None, best_val_loss=None, settings=settings)
+    model = replace(
+        source, moments={}, optimizer_notes=(), spare={}, step=0, train_loss=None, best_val_loss=None, settings=settings
+    )
     return _written(model, vocabulary, final, note, facts.model_copy(update={"remarks": remarks}))
 
 
@@ -154,7 +156,9 @@ def _write(
         note(remark)
     for assumption in source.assumptions:
         note(f"assumed: {assumption}")
-    if not source.moments and not pretrained:
+    for changed in source.optimizer_notes:
+        note(changed)
+    if not source.moments and not source.optimizer_notes and not pretrained:
         note("no optimizer state: training resumes from the weights with a new optimizer")
     return read_model_folder(final)
 
@@ -211,6 +215,7 @@ def _metadata(source: ImportedModel, tokenizer: Tokenizer, digest: str, pretrain
         file=origin.path.name,
         fingerprint=origin.fingerprint,
         remarks=list(source.remarks),
+        optimizer_notes=list(source.optimizer_notes),
     )
     return Metadata(
         run_id=uuid.uuid4().hex if pretrained else origin.fingerprint[:32],  # the same checkpoint is the same run

@@ -39,7 +39,8 @@ class ImportedModel:
     pass on its own tensors, in fp32: (batch, length) -> (batch, length, vocab_size). `settings` are the training settings under
     nanoGPT's names; `vocabulary` is the tokenizer that the file names. `remarks` are notes for users of the model. `spare` are
     tensors that our model does not have, kept for an export to the original program. `assumptions` are about the forward pass,
-    where the file states nothing.
+    where the file states nothing. `optimizer_notes` say why an optimizer state was not imported, or what about it is not as it
+    was.
     """
 
     origin: Origin
@@ -55,6 +56,7 @@ class ImportedModel:
     train_loss: float | None = None
     spare: Mapping[str, Array] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
+    optimizer_notes: tuple[str, ...] = ()
 
     @property
     def has_state(self) -> bool:

@@ -17,7 +17,7 @@ from ..model.config import GPT2Config
 from ..model.nanecho import PERSONA_DIMENSIONS, NanEchoConfig
 from .detect_layout import number
 from .imported_model import ImportedModel, check_weights, tie
-from .optimizer_state import MOMENTS, nanecho_moments
+from .optimizer_state import MOMENTS, Grouping, read_optimizer, stored_optimizer
 from .recorded_config import configs_beside, configs_in_file, losses_of, step_of, training_settings
 from .reference_logits import as_tensors, nanecho_logits
 from .torch_file.reader import TorchFile
@@ -66,7 +66,9 @@ def read(file: TorchFile, n_head: int | None = None) -> ImportedModel:
     tie(file, stored, TOKENS)
     config = _config(file, declared, stored)
     weights = check_weights(file, stored, shapes(config), "its config")
-    moments = nanecho_moments(file, parameters(config), weights, content.get("optimizer_state_dict"))
+    order = parameters(config)
+    state = read_optimizer(file, stored_optimizer(content), {name: weights[name] for name in order}, (Grouping((order,)),))
+    moments = state.moments
     run = [content.get(key) for key in ("config", "training_config", "training_run_config", "data_config")]
     settings = {name: value for place in run for name, value in training_settings(place).items()}
     settings |= _data_dir(content.get("data_config"))
@@ -76,7 +78,18 @@ def read(file: TorchFile, n_head: int | None = None) -> ImportedModel:
     vocabulary = _vocabulary(content, config.vocab_size)
     if not _is_gpt2(config, weights):
         return ImportedModel(
-            file.origin, config, weights, logits, moments, step, best, settings, vocabulary, (_LEGACY,), train_loss
+            file.origin,
+            config,
+            weights,
+            logits,
+            moments,
+            step,
+            best,
+            settings,
+            vocabulary,
+            remarks=(_LEGACY,),
+            train_loss=train_loss,
+            optimizer_notes=state.notes,
         )
     gpt2 = GPT2Config(
         vocab_size=config.vocab_size,
@@ -99,7 +112,19 @@ def read(file: TorchFile, n_head: int | None = None) -> ImportedModel:
     places = {name for name, _, _ in gpt2_name_map(config)}
     spare = {name: tensor for name, tensor in weights.items() if name not in places and "mask" not in name}
     return ImportedModel(
-        file.origin, gpt2, folded, logits, carried, step, best, settings, vocabulary, (_FOLDED,), train_loss, spare
+        file.origin,
+        gpt2,
+        folded,
+        logits,
+        carried,
+        step,
+        best,
+        settings,
+        vocabulary,
+        remarks=(_FOLDED,),
+        train_loss=train_loss,
+        spare=spare,
+        optimizer_notes=state.notes,
     )
 
 

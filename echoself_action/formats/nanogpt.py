@@ -12,7 +12,7 @@ from .arithmetic import stated_arithmetic
 from .detect_layout import number
 from .gpt2_tensors import gpt2_weights, logits, transposed
 from .imported_model import ImportedModel
-from .optimizer_state import nanogpt_moments
+from .optimizer_state import nanogpt_groupings, read_optimizer, stored_optimizer
 from .recorded_config import configs_in_file, training_settings
 from .torch_file.reader import TorchFile
 
@@ -35,7 +35,7 @@ def read(file: TorchFile, n_head: int | None = None) -> ImportedModel:  # noqa: 
     )
     weights = gpt2_weights(file, config, True, "its model_args")
     kept = training_settings(content.get("config"))
-    moments, groups = nanogpt_moments(file, weights, content.get("optimizer"))
+    state = read_optimizer(file, stored_optimizer(content), weights, nanogpt_groupings(weights))
     step = content["iter_num"]
     if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 1 << 53:
         file.refuse("has an iter_num that is not a valid step count")
@@ -45,10 +45,11 @@ def read(file: TorchFile, n_head: int | None = None) -> ImportedModel:  # noqa: 
         config,
         transposed(weights),
         partial(logits, config, weights, True),
-        transposed(moments),
+        transposed(state.moments),
         step,
         None if loss == _UNTRAINED else loss,
-        kept | groups,
+        kept | state.settings,
+        optimizer_notes=state.notes,
     )
 
 

@@ -14,7 +14,7 @@ from ..errors import CheckpointError
 from ..model.config import GPT2Config
 from ..training.optim.adamw import BETAS
 from .gpt2_tensors import shapes, transposed
-from .optimizer_state import MOMENTS, optimizer_order
+from .optimizer_state import MOMENTS, nanogpt_groups
 from .torch_file.writer import kept_moments, plain_settings, save_pt
 
 
@@ -63,7 +63,7 @@ def export_nanogpt(folder: ModelFolder, path: Path) -> None:
 
 def _optimizer(folder: ModelFolder, model: dict[str, torch.Tensor], settings: dict[str, Any]) -> dict[str, Any]:
     """The state_dict of nanoGPT's AdamW; without state, as in a new optimizer, if the folder has none."""
-    decayed, rest = optimizer_order(model)
+    decayed, rest = nanogpt_groups(model)
     groups = [
         {"params": [torch.empty(0) for _ in decayed], "weight_decay": settings.get("weight_decay", 0.1)},
         {"params": [torch.empty(0) for _ in rest], "weight_decay": 0.0},

@@ -172,6 +172,14 @@ def import_summary(named: ModelFolder, folder: ModelFolder) -> str:
     )
 
 
+def import_notes(folder: ModelFolder) -> str:
+    """What an import did not take, or changed; "" if there is nothing to say."""
+    facts = folder.metadata.imported_from if folder.metadata else None
+    if facts is None or not facts.optimizer_notes:
+        return ""
+    return f"### Imported {code(facts.file)}\n\n" + "".join(f"- {_sentence(note)}\n" for note in facts.optimizer_notes)
+
+
 def models_summary(models: Mapping[str, Any], codes: Mapping[str, int], outputs: Mapping[str, Mapping[str, str]]) -> str:
     """A run with several models, one row each. `codes` and `outputs` are the exit codes and outputs of those that ran."""
     failed = sum(codes.get(name, -1) != 0 for name in models)

@@ -24,7 +24,8 @@ from ..github.event import NoTrustedRunError, WorkflowRun, triggering_run
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
-from ..report.github_actions import mask
+from ..report.github_actions import mask, write_summary
+from ..report.job_summary import import_notes
 from ..report.log import note, part, warn
 
 LARGEST_ARTIFACTS = 10 << 30  # bytes of all artifacts of a run, compressed or not: a hosted runner's disk holds twice that
@@ -44,8 +45,15 @@ def read_or_import(inputs: Inputs, path: Path, output_dir: Path) -> ModelFolder:
         return read_model_folder(path)
     with part("Importing"):
         if path.is_dir():
-            return import_folder(path, output_dir, inputs.tokenizer, note)
-        return import_checkpoint(path, output_dir, inputs.tokenizer, note, inputs.n_head)
+            return _summarised(import_folder(path, output_dir, inputs.tokenizer, note))
+        return _summarised(import_checkpoint(path, output_dir, inputs.tokenizer, note, inputs.n_head))
+
+
+def _summarised(folder: ModelFolder) -> ModelFolder:
+    """`folder`, with the notes of its import in the job summary."""
+    if notes := import_notes(folder):
+        write_summary(notes)
+    return folder
 
 
 def _single_path(pattern: str) -> Path:
@@ -152,7 +160,7 @@ def _best_below(root: Path, inputs: Inputs) -> ModelFolder | None:
         note(f"chosen: {candidate.path}, because {_reason(candidate)}, of {len(found.candidates)} found")
         if isinstance(usable, ModelFolder):
             return usable
-        return import_model(usable, inputs.output_dir, inputs.tokenizer, note)
+        return _summarised(import_model(usable, inputs.output_dir, inputs.tokenizer, note))
     return None
 
 

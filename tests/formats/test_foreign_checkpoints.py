@@ -195,16 +195,6 @@ def nan(path: Path) -> None:
     save(content, path)
 
 
-def nan_in_the_moments(path: Path) -> None:
-    content = nanogpt_checkpoint()
-    content["optimizer"]["state"][5]["exp_avg"][0] = float("inf")
-    save(content, path)
-
-
-def moments_of_another_model(path: Path) -> None:
-    save(nanogpt_checkpoint() | {"optimizer": nanogpt_checkpoint(n_embd=8)["optimizer"]}, path)
-
-
 def tar(path: Path) -> None:
     with tarfile.open(path, "w") as archive:
         archive.add(__file__, "storages")
@@ -267,8 +257,6 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
         "has two tensors named transformer.wte.weight",
     ),
     "NaN": (nan, "h.1.mlp.c_fc.weight contains NaN or infinity"),
-    "infinity in the moments": (nan_in_the_moments, "contains NaN or infinity"),
-    "moments of another model": (moments_of_another_model, "has an optimizer state that does not match the model"),
     "n_embd": (size("n_embd", 32), "contradicts its model_args"),
     "n_head": (size("n_head", 3), "not divisible by n_head=3"),
     "n_layer": (size("n_layer", 3), "h.2.ln_1.weight is missing"),

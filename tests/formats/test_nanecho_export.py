@@ -87,8 +87,6 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "an odd number of heads": (lambda c: c["model_config"].update(n_head=3), "not divisible by n_head=3"),
     "no number of heads": (lambda c: c["model_config"].pop("n_head"), "n_head"),
     "a flag that lies": (lambda c: c["model_config"].update(enable_hypergraph_patterns=False), "enable_hypergraph_patterns"),
-    "another's optimizer": (lambda c: c["optimizer_state_dict"]["param_groups"][0].update(params=[0]), "optimizer"),
-    "a moment of another shape": (lambda c: c["optimizer_state_dict"]["state"][0].update(exp_avg=torch.zeros(3)), "optimizer"),
     "a negative iteration": (lambda c: c.update(iteration=-1), "not a valid step count"),
 }
 
