@@ -5,6 +5,7 @@
     │   ├── MissingTokenError
     │   └── MissingLocalHubError
     ├── CheckpointError   3  a checkpoint or model folder can't be used, or can't be written
+    ├── TokenizerError    3  a tokenizer can't be used for a corpus
     ├── TrainingError     3  a run can't continue
     │   ├── DivergedError
     │   └── LostProcessError
@@ -87,6 +88,12 @@ class MissingLocalHubError(InputError):
 
 class CheckpointError(EchoselfError):
     """A checkpoint or model folder that is missing, damaged, of the wrong kind, or that can't be written."""
+
+    exit_code = 3
+
+
+class TokenizerError(EchoselfError):
+    """A tokenizer that can't encode a text of the corpus, loses too much of it, or gives text the end-of-text id."""
 
     exit_code = 3
 

@@ -112,11 +112,12 @@ class _ModelInputs(InputTable):
         shown="a known field or set of fields, such as `text`, `messages`, or `prompt` and `completion`",
     )
     tokenizer: PathText | None = input_field(
-        "`gpt2`; `bpe:<size>` to train one on the corpus; `bytes`; or the path of a tokenizer.json or of nanoGPT's meta.pkl.",
+        "`gpt2`; `bpe:<size>` to train one on the corpus; `bytes`; or the path of a tokenizer.json, of a folder with one (as "
+        "`./name`), or of nanoGPT's meta.pkl.",
         (*READS_CORPUS, "pull"),
-        pattern=r"^(gpt2|bytes|bpe:[1-9][0-9]*|.+\.(json|pkl))$",
+        pattern=r"^(gpt2|bytes|bpe:[1-9][0-9]*|.+\.(json|pkl)|.+/.*)$",
         shown="the checkpoint's; for a new model bpe:<size>, by the size of the corpus",
-        form="Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json or a meta.pkl.",
+        form="Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json, a meta.pkl or a folder (./name).",
     )
 
     preset: PresetName = input_field(

@@ -111,7 +111,7 @@ class Leaks:
                 if gap:
                     self.bytes += len(text.encode())
                 else:
-                    yield Piece(text, counted, continues)
+                    yield Piece(text, counted, continues, document.source)
                     counted = 0
                 continues = False
 

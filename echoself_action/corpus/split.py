@@ -34,6 +34,7 @@ class Piece:
     text: str
     documents: int = 1  # 0 for the second and later parts of a document
     continues: bool = False  # directly follows the piece before: same file, same split, nothing between them
+    source: str = ""  # the source of the document
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Segment:
     text: str
     documents: int
     ends: bool  # an end-of-text token follows; False if the text continues in the next segment
+    source: str = ""  # the source of its first document
 
 
 def segments(pieces: Iterable[Piece]) -> Iterator[Segment]:
@@ -52,12 +54,14 @@ def segments(pieces: Iterable[Piece]) -> Iterator[Segment]:
     """
     texts: list[str] = []
     characters = documents = 0
+    source = ""
     for piece in pieces:
         if texts and not (piece.continues and characters < _SEGMENT_CHARACTERS):
-            yield Segment("".join(texts), documents, ends=not piece.continues)
+            yield Segment("".join(texts), documents, not piece.continues, source)
             texts, characters, documents = [], 0, 0
+        source = source if texts else piece.source
         texts.append(piece.text)
         characters += len(piece.text)
         documents += piece.documents
     if texts:
-        yield Segment("".join(texts), documents, ends=True)
+        yield Segment("".join(texts), documents, True, source)

@@ -16,7 +16,7 @@ from .leaks import HeldOutParagraphs, Leaks
 from .readers import Document
 from .split import Piece, Segment, is_validation, segments
 
-_HEAD = struct.Struct("<Q?")  # bytes of the text, and whether it continues the document before
+_HEAD = struct.Struct("<QI?")  # bytes of the text and of its source, and whether it continues the document before
 
 
 class _Spool:
@@ -26,20 +26,22 @@ class _Spool:
         self._file = file
         self.size = 0  # bytes: the place of the next document
 
-    def add(self, text: str, continues: bool) -> None:
-        content = text.encode()
-        self._file.write(_HEAD.pack(len(content), continues))
+    def add(self, document: Document, continues: bool) -> None:
+        content, source = document.text.encode(), document.source.encode(errors="surrogateescape")
+        self._file.write(_HEAD.pack(len(content), len(source), continues))
+        self._file.write(source)
         self._file.write(content)
-        self.size += _HEAD.size + len(content)
+        self.size += _HEAD.size + len(source) + len(content)
 
     def read(self, start: int = 0, end: int | None = None) -> Iterator[Piece]:
         """The documents between two places, by default all."""
         end = self.size if end is None else end
         self._file.seek(start)
         while start < end:
-            size, continues = _HEAD.unpack(self._file.read(_HEAD.size))
-            yield Piece(self._file.read(size).decode(), 1, continues)
-            start += _HEAD.size + size
+            size, source_size, continues = _HEAD.unpack(self._file.read(_HEAD.size))
+            source = self._file.read(source_size).decode(errors="surrogateescape")
+            yield Piece(self._file.read(size).decode(), 1, continues, source)
+            start += _HEAD.size + source_size + size
 
 
 class SplitCorpus:
@@ -60,13 +62,13 @@ class SplitCorpus:
             continues = document.continues and held_out == before
             before = held_out
             if not held_out:
-                self._train.add(document.text, continues)
+                self._train.add(document, continues)
                 continue
             if not continues and self._val.size:
                 self._stretches.append((stretch.digest(), start, self._val.size))
                 start, stretch = self._val.size, hashlib.blake2b(digest_size=16)
             stretch.update(document.text.encode())
-            self._val.add(document.text, continues)
+            self._val.add(document, continues)
             paragraphs.add(document.text)
         if self._val.size:
             self._stretches.append((stretch.digest(), start, self._val.size))

@@ -31,6 +31,7 @@ from .file_types import Kind, kind_of
 from .findings import REFUSED_BY_FAIL, SKIPPED_FILES, Finding, Report, condensed
 from .nanogpt_bin import is_token_files, nanogpt_tokens
 from .readers import Document, OnBadFile, read_documents
+from .round_trip import RoundTrip
 from .split import Segment, split_position
 from .split_corpus import split_corpus
 from .tokenizer import Tokenizer
@@ -61,6 +62,7 @@ class _Meta:
     leaked_paragraphs: int
     common_bytes: int  # of held-out text that is too common in the training text to be left out there
     findings: tuple[Finding, ...]  # reported again when the files are reused
+    is_compared: bool = False  # with what comes back from the ids; earlier versions did not
 
 
 def prepare_tokens(
@@ -77,7 +79,8 @@ def prepare_tokens(
     It may be killed at any time, and several processes may run it at once: one tokenizes, the others wait for it.
     Only the contents of the files matter, not their names or order. `report` is called with each finding, also with those of
     the run that wrote the cache.
-    Raises InputError for a file that can't be read (see `read_documents`), and for a corpus with an empty split.
+    Raises InputError for a file that can't be read (see `read_documents`), and for a corpus with an empty split;
+    TokenizerError if the tokenizer loses too much of the text (see round_trip.py).
     """
     if is_token_files(files):
         return nanogpt_tokens(files, tokenizer)
@@ -147,16 +150,19 @@ def _write(
     try:
         documents = read_documents(paths, on_bad_file, findings.append, text_column)
         with split_corpus(documents, val_fraction, partial) as corpus:
-            train = _tokenize(corpus.train(), tokenizer, partial / "train.bin")
-            val = _tokenize(corpus.val(), tokenizer, partial / "val.bin")
+            round_trip = RoundTrip(tokenizer)
+            train = _tokenize(corpus.train(), round_trip, partial / "train.bin")
+            val = _tokenize(corpus.val(), round_trip, partial / "val.bin")
             leaks = corpus.leaks
         if not train.documents or not val.documents:
             documents = read_documents(
                 paths, "skip", lambda _: None, text_column
             )  # again: only a small corpus has an empty split
             raise _empty_split(train, val, leaks.bytes, documents, val_fraction, condensed(findings))
+        round_trip.check()
         val_sha256 = hash_file(partial / "val.bin")
-        meta = _Meta(train, val, val_sha256, leaks.bytes, leaks.paragraphs, leaks.common_bytes, condensed(findings))
+        kept = condensed((*findings, *round_trip.findings()))
+        meta = _Meta(train, val, val_sha256, leaks.bytes, leaks.paragraphs, leaks.common_bytes, kept, is_compared=True)
         with (partial / "meta.json").open("w", encoding="utf-8") as file:
             json.dump(asdict(meta), file, indent=2)
             _sync(file)
@@ -167,13 +173,13 @@ def _write(
     return meta
 
 
-def _tokenize(texts: Iterable[Segment], tokenizer: Tokenizer, path: Path) -> _Split:
-    split = _Split()
+def _tokenize(texts: Iterable[Segment], round_trip: RoundTrip, path: Path) -> _Split:
+    split, tokenizer = _Split(), round_trip.tokenizer
     dtype = id_dtype(tokenizer)
     ending = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
     end_of_text = np.array(ending, dtype).tobytes()
     with path.open("wb") as file:
-        for batch, all_ids in _encoded(_batches(texts), tokenizer):
+        for batch, all_ids in _encoded(_batches(texts), round_trip):
             for segment, ids in zip(batch, all_ids, strict=True):
                 file.write(ids.astype(dtype, copy=False).data)
                 split.tokens += len(ids) + segment.ends * len(ending)
@@ -185,12 +191,19 @@ def _tokenize(texts: Iterable[Segment], tokenizer: Tokenizer, path: Path) -> _Sp
     return split
 
 
-def _encoded(batches: Iterable[list[Segment]], tokenizer: Tokenizer) -> Iterator[tuple[list[Segment], list[Ids]]]:
+def _encoded(batches: Iterable[list[Segment]], round_trip: RoundTrip) -> Iterator[tuple[list[Segment], list[Ids]]]:
     """Each batch with its ids, which are computed while the next batch is read: the tokenizers release the GIL."""
+
+    def encode(batch: list[Segment]) -> list[Ids]:
+        texts, sources = [segment.text for segment in batch], [segment.source for segment in batch]
+        ids = round_trip.tokenizer.encode_batch(texts)
+        round_trip.add(texts, sources, ids)
+        return ids
+
     with ThreadPoolExecutor(1) as ahead:
         pending: deque[tuple[list[Segment], Future[list[Ids]]]] = deque()
         for batch in batches:
-            pending.append((batch, ahead.submit(tokenizer.encode_batch, [segment.text for segment in batch])))
+            pending.append((batch, ahead.submit(encode, batch)))
             if len(pending) > 1:
                 done, ids = pending.popleft()
                 yield done, ids.result()
@@ -255,6 +268,8 @@ def _read_meta(folder: Path, tokenizer: Tokenizer) -> _Meta | None:
         splits = {"train": _Split(**meta["train"]), "val": _Split(**meta["val"])}
         read = _Meta(**meta | splits | {"findings": findings})
         sizes = [(folder / name).stat().st_size for name in ("train.bin", "val.bin")]
+        if not read.is_compared and not tokenizer.is_lossless:
+            return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     width = id_dtype(tokenizer).itemsize

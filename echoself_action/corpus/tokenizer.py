@@ -1,7 +1,8 @@
 """Text <-> token ids, and the tokenizer files of a model folder.
 
 Every tokenizer is a `tokenizer.json`: training, the published model and stock `transformers` use the same ids. It is created
-from a spec: `gpt2`, `bpe:<size>` (trained on the corpus), `bytes`, or the path of a tokenizer.json or of nanoGPT's meta.pkl.
+from a spec: `gpt2`, `bpe:<size>` (trained on the corpus), `bytes`, or the path of a tokenizer.json, of a folder with one, or of
+nanoGPT's meta.pkl.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import tiktoken
 import tokenizers
 
-from ..errors import CheckpointError, InputError
+from ..errors import CheckpointError, InputError, TokenizerError, in_short
 from .bpe import BYTE_OF_CHARACTER, END_OF_TEXT, byte_level_tokenizer, fast_encoder, train_ranks
 from .char_vocab import character_encoder, character_tokenizer, id_tokenizer, read_meta, unknown_pieces
 from .end_token import end_token
@@ -49,16 +50,26 @@ class Tokenizer:
         """
         end_of_text_id = None if end_of_text is None else backend.token_to_id(end_of_text)
         if end_of_text is not None and end_of_text_id is None:
-            raise ValueError(f"has no end-of-text token ({end_of_text!r} is not in its vocabulary)")
+            raise ValueError(
+                f"has no end-of-text token ({end_of_text!r} is not in its vocabulary; `eos_token` of a {CONFIG_FILE} beside it "
+                "names another one, or is null if there is none)"
+            )
         # With a template that adds tokens, truncation or padding, ids would depend on the program that loads the file.
         parts = json.loads(backend.to_str()) | {"post_processor": None, "truncation": None, "padding": None}
+        for added in parts["added_tokens"]:  # as transformers does, whatever the file says
+            added["special"] |= added["content"] == end_of_text
         self._backend = tokenizers.Tokenizer.from_str(json.dumps(parts))
-        self._backend.encode_special_tokens = True
         self._byte_level = (parts["decoder"] or {}).get("type") == "ByteLevel"
         self.name = name
         self.end_of_text = end_of_text
         self.end_of_text_id: int | None = end_of_text_id
-        self.vocab_size: int = max(self._backend.get_vocab().values()) + 1
+        ids = set(self._backend.get_vocab().values())
+        self.vocab_size: int = max(ids, default=-1) + 1
+        self.unused_ids = self.vocab_size - len(ids)
+        if self.unused_ids > len(ids):
+            raise ValueError(
+                f"has ids up to {self.vocab_size - 1:,} for only {len(ids):,} tokens: a model would have a row for each"
+            )
 
     @cached_property
     def digest(self) -> str:
@@ -89,17 +100,77 @@ class Tokenizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """What other processes receive: without the encoder, a function that each creates when it needs it."""
-        return {name: value for name, value in vars(self).items() if name != "_fast_encoder"}
+        return {name: value for name, value in vars(self).items() if name not in ("_fast_encoder", "_text_backend")}
 
     @cached_property
     def _fast_encoder(self) -> Callable[[str], npt.NDArray[np.unsignedinteger[Any]]] | None:
         return fast_encoder(self._backend) or character_encoder(self._backend)
 
+    @cached_property
+    def _text_backend(self) -> tokenizers.Tokenizer:
+        """`_backend` for ordinary text: its model does not know the names of special tokens.
+
+        `encode_special_tokens` hides them from the search for added tokens only, and the vocabulary of a model has them too: as
+        a word, or as a piece of a word.
+        """
+        parts = json.loads(self._backend.to_str())
+        model = parts["model"]
+        names = {added["content"] for added in parts["added_tokens"] if added["special"]} | {self.end_of_text}
+        # A single character is text first of all.
+        hidden = {name: f"\0{name}\0" for name in names - {model.get("unk_token")} if name and len(name) > 1}
+        if isinstance(model["vocab"], dict):
+            model["vocab"] = {hidden.get(token, token): i for token, i in model["vocab"].items()}
+        else:
+            unknown = model.get("unk_id")
+            model["vocab"] = [
+                [token if i == unknown else hidden.get(token, token), score] for i, (token, score) in enumerate(model["vocab"])
+            ]
+        parts["added_tokens"] = [
+            added | {"content": hidden.get(added["content"], added["content"])} for added in parts["added_tokens"]
+        ]
+        try:
+            backend = tokenizers.Tokenizer.from_str(json.dumps(parts))
+        except Exception:  # merges that lead to the name of a special token
+            backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        backend.encode_special_tokens = True
+        return backend
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """The id for text that the vocabulary lacks."""
+        model = json.loads(self._backend.to_str())["model"]
+        if model["type"] == "Unigram":
+            return None if model["unk_id"] is None else int(model["unk_id"])
+        return self._backend.token_to_id(model["unk_token"]) if model.get("unk_token") else None
+
+    @cached_property
+    def special_ids(self) -> dict[int, str]:
+        """The ids that text must not give, with their names."""
+        added = self._backend.get_added_tokens_decoder()
+        found = {i: token.content for i, token in added.items() if token.special and i != self.unknown_id}
+        return found if self.end_of_text_id is None else found | {self.end_of_text_id: str(self.end_of_text)}
+
+    @cached_property
+    def is_lossless(self) -> bool:
+        """Whether, by construction, each text is an error or comes back unchanged, and gives no special id."""
+        vocabulary = self._backend.get_vocab()
+        if self.name == IDS:
+            return True
+        if len(set(vocabulary.values())) < len(vocabulary) or self._fast_encoder is None:
+            return False
+        # one id for each byte or character, and the decoder that joins them
+        characters = isinstance(self._backend.decoder, tokenizers.decoders.Fuse) and self.end_of_text is None
+        return characters or self.token_bytes is not None
+
     def encode_batch(self, texts: Sequence[str]) -> list[npt.NDArray[np.unsignedinteger[Any]]]:
-        """The ids of each text, on all cores. Raises InputError for characters that a character vocabulary does not have."""
+        """The ids of each text, on all cores.
+
+        Raises InputError for characters that a character vocabulary does not have, TokenizerError for text that another one
+        can't encode.
+        """
         try:
             if self._fast_encoder is None:
-                encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+                encodings = self._text_backend.encode_batch_fast(texts, add_special_tokens=False)
                 return [np.array(encoding.ids, np.uint32) for encoding in encodings]
             if len(texts) == 1:
                 return [self._fast_encoder(texts[0])]
@@ -110,7 +181,11 @@ class Tokenizer:
 
     def _unknown_text(self, texts: Sequence[str], error: Exception) -> Exception:
         if self.name not in (CHARACTERS, IDS):
-            return error
+            return TokenizerError(
+                f"The tokenizer {self.name} can't encode {self._failing(texts)!r} ({in_short(error)}). Nothing was trained.",
+                "Remove such text from `data`. For a new model, use a tokenizer that encodes every text: gpt2, bpe:<size> "
+                "(for example bpe:4096) or bytes.",
+            )
         pieces = next(filter(None, (unknown_pieces(self._backend, text) for text in texts)), [])
         shown = ", ".join(repr(piece[:40]) for piece in pieces)
         if self.name == IDS:
@@ -125,6 +200,21 @@ class Tokenizer:
             "Nothing was tokenized.",
             "Remove these characters from the corpus, or train a new model with another tokenizer.",
         )
+
+    def _failing(self, texts: Sequence[str]) -> str:
+        """The first word that can't be encoded; the start of the first text if each word alone can."""
+        for text in texts:
+            for part in (text, *text.split()):
+                try:
+                    self._text_backend.encode(part, add_special_tokens=False)
+                except Exception:  # `tokenizers` raises plain Exception
+                    if part is not text or len(part) < 40:
+                        return part[:40]
+        return texts[0][:40]
+
+    def decode_batch(self, all_ids: Sequence[npt.NDArray[np.unsignedinteger[Any]]]) -> list[str]:
+        """The text of each, as `decode` gives it, on all cores."""
+        return self._backend.decode_batch([ids.tolist() for ids in all_ids], skip_special_tokens=False)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, with the names of special tokens. Incomplete UTF-8 sequences give U+FFFD."""
@@ -164,18 +254,31 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterator[str]]) -> Tokenizer:
         return _trained(spec, texts)
     if spec.endswith(".pkl"):
         return _from_meta(Path(spec))
-    if not spec.endswith(".json"):
+    if not spec.endswith(".json") and not Path(spec).is_dir():
         raise InputError(
             f"tokenizer: '{spec}' is not a valid tokenizer. Nothing was tokenized.",
-            "Use gpt2, bytes, bpe:<size> (for example bpe:4096), or the path of a tokenizer.json or a meta.pkl.",
+            "Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json, a folder with one, or a meta.pkl.",
         )
     try:
-        return _from_file(Path(spec), spec)
+        tokenizer = _from_path(Path(spec))
     except ValueError as error:
         raise InputError(
             f"The tokenizer {spec} {error}. Nothing was tokenized.",
-            "Use a tokenizer.json that was saved by `tokenizers` or `transformers`.",
+            "Use a tokenizer.json that was saved by `tokenizers` or `transformers`, with its tokenizer_config.json.",
         ) from None
+    if tokenizer.name not in (*_NAMES.values(), CHARACTERS, IDS):
+        tokenizer.name = _shown(spec)
+    return tokenizer
+
+
+def is_given_name(name: str) -> bool:
+    """Whether the name of a tokenizer was given, and not derived from its content."""
+    return name not in (*_NAMES.values(), CHARACTERS, IDS, TOKENIZER_FILE, VOCABULARY_FILE) and not name.startswith("bpe:")
+
+
+def is_path(spec: str) -> bool:
+    """Whether `spec` is that of a file or folder, whose content may change."""
+    return spec.endswith((".json", ".pkl")) or Path(spec).is_dir()
 
 
 def train_tokenizer(size: int, texts: Callable[[], Iterator[str]]) -> Tokenizer:
@@ -191,16 +294,11 @@ def load_tokenizer(folder: Path, note: Callable[[str], None] = lambda _: None) -
     content: `gpt2`, `bytes`, `bpe:<size>`, `characters`, `ids`, else the name of the file. `note` gets an
     unusual end-of-text token. Raises CheckpointError if the file can't be read, or has no end-of-text token.
     """
-    older = is_in_vocab_merges(folder)
-    path = folder / (VOCABULARY_FILE if older else TOKENIZER_FILE)
     try:
-        if older:
-            backend = read_vocab_merges(folder)
-            return _named(Tokenizer(backend, end_token(folder, backend.get_vocab(), note), VOCABULARY_FILE))
-        return _from_file(path, None, note)
+        return _from_path(folder, note)
     except ValueError as error:
         raise CheckpointError(
-            f"The tokenizer {path} {error}, so token ids can't be decoded.",
+            f"The tokenizer {_file_of(folder)} {error}, so token ids can't be decoded.",
             "Use a complete model folder. To name a token that ends a text: eos_token in tokenizer_config.json.",
         ) from None
 
@@ -256,24 +354,40 @@ def _trained(spec: str, texts: Callable[[], Iterator[str]]) -> Tokenizer:
     return tokenizer
 
 
-def _from_file(path: Path, name: str | None, note: Callable[[str], None] = lambda _: None) -> Tokenizer:
-    """Raises ValueError, with a message that follows the path."""
+def _shown(spec: str) -> str:
+    """The name of a tokenizer that was given as a path: as it is given, but without where on this machine it is."""
+    path = Path(spec)
+    return str(Path(*path.parts[-2:])) if path.is_absolute() else spec
+
+
+def _file_of(path: Path) -> Path:
+    """The file to read, if `path` is a folder."""
+    return path / (VOCABULARY_FILE if is_in_vocab_merges(path) else TOKENIZER_FILE) if path.is_dir() else path
+
+
+def _from_path(path: Path, note: Callable[[str], None] = lambda _: None) -> Tokenizer:
+    """The tokenizer of a file or a folder. Raises ValueError, with a message that follows the path of the file."""
+    path = _file_of(path)
+    if path.name == VOCABULARY_FILE and is_in_vocab_merges(path.parent):
+        backend = read_vocab_merges(path.parent)
+        return _named(Tokenizer(backend, end_token(path.parent, backend.get_vocab(), note), VOCABULARY_FILE))
     try:
         backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"can't be read ({error.strerror})") from None
     except Exception as error:  # `tokenizers` raises plain Exception for an invalid file
         raise ValueError(f"is not a valid tokenizer.json ({error})") from None
-    tokenizer = Tokenizer(backend, end_token(path.parent, backend.get_vocab(), note), name or TOKENIZER_FILE)
-    return tokenizer if name else _named(tokenizer)
+    return _named(Tokenizer(backend, end_token(path.parent, backend.get_vocab(), note), TOKENIZER_FILE))
 
 
 def _named(tokenizer: Tokenizer) -> Tokenizer:
     if tokenizer.token_bytes is not None:
         tokenizer.name = _NAMES.get(tokenizer.digest, f"bpe:{tokenizer.vocab_size}")
     elif isinstance(tokenizer._backend.model, tokenizers.models.WordLevel) and tokenizer.end_of_text is None:
-        by_character = isinstance(tokenizer._backend.pre_tokenizer, tokenizers.pre_tokenizers.Split)
-        tokenizer.name = CHARACTERS if by_character else IDS
+        if character_encoder(tokenizer._backend):
+            tokenizer.name = CHARACTERS
+        elif all(token == str(i) for token, i in tokenizer._backend.get_vocab().items()):
+            tokenizer.name = IDS
     return tokenizer
 
 

@@ -17,7 +17,7 @@ from ..corpus.nanogpt_bin import VOCABULARY, is_token_files, vocabulary_beside
 from ..corpus.readers import read_documents
 from ..corpus.split import is_validation
 from ..corpus.token_cache import corpus_digest, prepare_tokens
-from ..corpus.tokenizer import IDS, Tokenizer, load_tokenizer, make_tokenizer, train_tokenizer
+from ..corpus.tokenizer import IDS, Tokenizer, is_given_name, is_path, load_tokenizer, make_tokenizer, train_tokenizer
 from ..corpus.tokens import Tokens, require_block
 from ..errors import CheckpointError, InputError
 from ..hub.client import open_hub
@@ -99,8 +99,11 @@ def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> 
     wanted = inputs.tokenizer or tokenizer.name
     # `bpe:<size>` means the tokenizer that was trained for this model: one of the same size from a grown corpus differs
     same = wanted == tokenizer.name or (
-        wanted.endswith((".json", ".pkl")) and make_tokenizer(wanted, _texts(inputs, files)).digest == tokenizer.digest
+        is_path(wanted) and make_tokenizer(wanted, _texts(inputs, files)).digest == tokenizer.digest
     )
+    facts = start.metadata.tokenizer if start.metadata else None
+    if facts and facts.digest == tokenizer.digest and is_given_name(facts.name):
+        tokenizer.name = facts.name
     if not same:
         raise InputError(
             f"tokenizer: {wanted} is not the tokenizer of {start.path}, which is {tokenizer.name}. Nothing was trained.",
