@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, SecretStr
 from ..checkpoint.architectures import ArchitectureName, DimensionNames
 from ..formats.registry import EXPORTS_HELP, ExportName
 from ..input_field import MODES, PUBLISHES, READS_CORPUS, TRAINS, InputTable, Mode, declared, input_field
+from ..model.config import Activation
 from ..training.auto_preset import MINUTES
 from ..training.settings import PRESETS, PresetName, TrainingInputs
 from .input_types import (
@@ -147,6 +148,12 @@ class _ModelInputs(InputTable):
     n_embd: int | None = input_field("Embedding size (hidden width).", TRAINS, shown="preset", ge=1)
     block_size: int | None = input_field("Context length, in tokens.", TRAINS, shown="preset", ge=1)
     dropout: float | None = input_field("Dropout probability.", TRAINS, shown="preset", ge=0, lt=1)
+    activation: Activation | None = input_field(
+        "Activation function of the MLP: `gelu`, the exact GELU, or `gelu_new`, its tanh approximation. For an imported "
+        "checkpoint that does not record it, instead of the one that its layout suggests.",
+        (*READS_CORPUS, "pull"),
+        shown="the checkpoint's; gelu for a new model",
+    )
     bias: bool | None = input_field("Use biases in linear layers and layer norms.", TRAINS, shown="true")
 
 

@@ -70,6 +70,8 @@ def contradictions(inputs: Inputs) -> list[Problem]:
                 if getattr(inputs, name) is not None:
                     message = f"only a new {other.display_name} model has this input."
                     add((name, "architecture"), message, f"Add architecture: {other.name}.")
+        if inputs.activation not in (None, "gelu") and architecture is not DEFAULT:
+            add(("activation", "architecture"), f"{architecture.display_name} computes the exact GELU, gelu.")
         if inputs.init_from and architecture is not DEFAULT:
             message = f"a pretrained {DEFAULT.display_name} can't start a {architecture.display_name} model."
             add(("init_from", "architecture"), message)

@@ -15,6 +15,7 @@ from ..model.config import Activation
 from . import known_settings as known
 from .imported_model import HEAD, TensorSource
 from .recorded_config import SIZE_NAMES, RecordedConfig
+from .torch_file.stub import StubObject, name_of
 
 _SHOWN = 6  # settings in a message
 
@@ -98,7 +99,7 @@ def _settings(place: RecordedConfig) -> dict[str, Any]:
     return {
         name: value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.size == 1) else value
         for name, value in spelled.items()
-        if name not in SIZE_NAMES and not isinstance(value, Mapping)
+        if name not in SIZE_NAMES and (name_of(value) or not isinstance(value, Mapping))
     }
 
 
@@ -108,7 +109,14 @@ def _spelled(key: object) -> str:
 
 def _read_gelu(found: dict[str, str], key: str, value: Any) -> bool:
     """Add the form of GELU that `value` names to `found`. Returns whether it names one, or is None."""
-    name = value.lower().removeprefix("nn.").removeprefix("f.").replace("-", "_") if isinstance(value, str) else None
+    name: str | None
+    if isinstance(value, StubObject) and value.class_name.endswith(".GELU"):  # a module of PyTorch, in fields of a config
+        name = "gelu_tanh" if value.get("approximate") == "tanh" else "gelu"
+    elif isinstance(value, StubObject) and len(value.arguments) == 1:  # a member of an enum
+        return _read_gelu(found, key, value.arguments[0])
+    else:
+        spelled = name_of(value) or value  # of a function or class, such as torch.nn.functional.gelu
+        name = spelled.lower().rpartition(".")[2].replace("-", "_") if isinstance(spelled, str) else None
     if name in known.GELUS:
         found[key] = known.GELUS[name]
     return value is None or name in known.GELUS
@@ -165,4 +173,4 @@ def _listed(values: Mapping[str, Any]) -> str:
 
 def _shown(value: Any) -> str:
     plain = value is None or isinstance(value, bool | int | float | str)
-    return f"{value!r:.60}" if plain else f"a {type(value).__name__}"
+    return f"{value!r:.60}" if plain else (name_of(value) or f"a {type(value).__name__}")[:60]

@@ -37,6 +37,12 @@ def detect_layout(archive: Archive, content: object) -> tuple[Layout, dict[str, 
 
 
 def _state_dict(archive: Archive, weights: object) -> dict[str, Array]:
+    if name := name_of(weights):
+        refuse(
+            archive.path,
+            f"holds a whole object (of the class {name}) instead of a state dict",
+            "Save what it holds: `torch.save({'model': model.state_dict(), ...}, path)`.",
+        )
     if not isinstance(weights, Mapping) or not weights:
         refuse(archive.path, "has no state dict under the key of its layout")
     plain: dict[str, Array] = {}

@@ -1,7 +1,6 @@
 """Reads GPT-2 checkpoints in any layout but nanoGPT's: a state dict with GPT-2's names, whose tensors determine the sizes.
 
-The number of heads can't be inferred from tensors. The activation is inferred from the orientation of the matrices: nanoGPT and
-similar trainers store nn.Linear's and use the exact GELU; transformers stores Conv1D's and uses the tanh approximation.
+The number of heads can't be inferred from tensors. The activation can't either: see activation.py.
 """
 
 import re
@@ -9,12 +8,13 @@ from collections.abc import Mapping
 from functools import partial
 
 from ..checkpoint.arrays import Array
-from ..checkpoint.gpt2_config import POSITIONS, TOKENS, read_config
+from ..checkpoint.gpt2_config import POSITIONS, TOKENS
 from ..model.config import GPT2Config
+from .activation import choose_activation, of_state_dict
 from .arithmetic import stated_arithmetic
 from .detect_layout import number
 from .gpt2_tensors import gpt2_weights, logits, stored_as_linear, tensors_by_gpt2_name, transposed
-from .imported_model import ImportedModel
+from .imported_model import NOTHING_GIVEN, Given, ImportedModel
 from .optimizer_state import read_optimizer, stored_optimizer
 from .recorded_config import (
     SIZES,
@@ -35,8 +35,8 @@ _HEADS_ADVICE = (
 )
 
 
-def read(file: TorchFile, n_head: int | None) -> ImportedModel:
-    """Convert the checkpoint; `n_head` is the user's, for files that do not record it.
+def read(file: TorchFile, given: Given = NOTHING_GIVEN) -> ImportedModel:
+    """Convert the checkpoint; `given` is for files that do not record it.
 
     Raises CheckpointError if the file contradicts itself, contains NaN or infinity, or if the number of heads is unknown.
     """
@@ -44,8 +44,8 @@ def read(file: TorchFile, n_head: int | None) -> ImportedModel:
     linear = stored_as_linear(file, stored)
     sizes = _inferred_sizes(file, stored)
     nearby = configs_beside(file.path)
-    heads, remarks = _heads(file, sizes, recorded, nearby, n_head)
-    config = _config(file, sizes, heads, recorded, nearby, linear)
+    heads, remarks = _heads(file, sizes, recorded, nearby, given.n_head)
+    config, assumptions = _config(file, {**sizes, "n_head": heads}, recorded, nearby, linear, given)
     weights = gpt2_weights(file, config, linear, "the sizes of its other tensors")
     step = step_of(file)
     if step is None:
@@ -66,6 +66,7 @@ def read(file: TorchFile, n_head: int | None) -> ImportedModel:
         settings=training_settings(trained) | state.settings,
         remarks=remarks,
         optimizer_notes=state.notes,
+        assumptions=assumptions,
     )
 
 
@@ -122,37 +123,34 @@ def _heads(
 def _config(
     file: TorchFile,
     sizes: Mapping[str, int],
-    heads: int,
     recorded: list[RecordedConfig],
     nearby: list[RecordedConfig],
     linear: bool,
-) -> GPT2Config:
-    """The model's config. A config of transformers, in the file or beside it, must be one that our GPT-2 computes exactly."""
+    given: Given,
+) -> tuple[GPT2Config, tuple[str, ...]]:
+    """The model's config, and what was assumed. Settings in the file or beside it must be such that our GPT-2 computes them."""
     bias = any(name.endswith(".bias") for name in tensors_by_gpt2_name(file))
-    sources = (
-        recorded if linear else [*recorded, *nearby]
-    )  # files beside it are for transformers, which stores Conv1D's orientation
     for place in recorded:
         declared = place.values.get("bias", bias)
         if declared != bias:
             file.refuse(f"records bias={declared!r} in {place.where}, but has {'' if bias else 'no '}biases")
-    for place in sources:
-        if place.values.get("model_type") == "gpt2":
-            stock = {"n_positions": sizes["block_size"], **sizes, "n_head": heads, "bias": bias}
-            read_config(file.path, {**place.values, **stock})  # raises for options that change the forward pass
-    # of the files beside it that converters write, only one that is not known to be wrong
-    stated = sources if _by_echoself_converter(file) else [*sources, *nearby]
-    arithmetic = stated_arithmetic(file, stated, {**sizes, "n_head": heads})
+    if _by_echoself_converter(file):  # of the files beside it that converters write, only one that is not known to be wrong
+        nearby = []
+    nearby = [place for place in nearby if place.agrees(sizes)]
+    stated, beside = (stated_arithmetic(file, places, sizes) for places in (recorded, nearby))
     dropout = next((value for place in recorded if (value := number(place.values.get("dropout"))) is not None), 0.0)
     if not 0 <= dropout < 1:
         file.refuse(f"has an invalid dropout ({dropout})")
-    return GPT2Config(
-        **sizes,
-        n_head=heads,
-        dropout=dropout,
-        bias=bias,
-        activation=arithmetic.activation or ("gelu" if linear else "gelu_new"),
-        layer_norm_epsilon=arithmetic.layer_norm_epsilon or 1e-5,
+    activation, assumptions = choose_activation(file, given, stated, beside, of_state_dict(file, linear, [*recorded, *nearby]))
+    return (
+        GPT2Config(
+            **sizes,
+            dropout=dropout,
+            bias=bias,
+            activation=activation,
+            layer_norm_epsilon=stated.layer_norm_epsilon or beside.layer_norm_epsilon or 1e-5,
+        ),
+        assumptions,
     )
 
 

@@ -26,7 +26,7 @@ from ..training.optim.schedule import FLOOR, Schedule, cosine_schedule
 from ..training.training_state import TrainingState, write_moments, write_spare, write_state
 from .detect_layout import shown
 from .folder_tokenizer import folder_tokenizer
-from .imported_model import ImportedModel
+from .imported_model import NOTHING_GIVEN, Given, ImportedModel
 from .registry import Format, format_of, format_of_suffix, known_layouts
 from .torch_file.reader import read_torch_file
 from .transformers_folder import FOLDER, TRAINER_CHECKPOINT
@@ -38,7 +38,7 @@ _SEED = 1337  # of nanoGPT's train.py, which does not record it
 class FormatReader(Protocol):
     """The module that reads a format."""
 
-    def read(self, file: Any, n_head: int | None) -> ImportedModel:
+    def read(self, file: Any, given: Given) -> ImportedModel:
         """Convert `file`, the `TorchFile` of a `.pt`, or the path of a file with one of the format's `suffixes`.
 
         Raises CheckpointError for a file that contradicts itself or records too little.
@@ -46,15 +46,15 @@ class FormatReader(Protocol):
 
 
 def import_checkpoint(
-    path: Path, output_dir: Path, tokenizer: str | None, note: Callable[[str], None], n_head: int | None = None
+    path: Path, output_dir: Path, tokenizer: str | None, note: Callable[[str], None], given: Given = NOTHING_GIVEN
 ) -> ModelFolder:
     """Import the `.pt` at `path` as `checkpoint-<step>` in `output_dir`, unless that was imported from the same file already.
 
-    `tokenizer` is a spec, or None to find the vocabulary; `n_head` is for files that do not record it. Another checkpoint of
+    `tokenizer` is a spec, or None to find the vocabulary; `given` is for files that do not record it. Another checkpoint of
     the same step is set aside.
     Raises CheckpointError if the file is invalid, has a layout that can't be converted, or fails the parity check.
     """
-    return import_model(read_checkpoint_file(path, note, n_head), output_dir, tokenizer, note)
+    return import_model(read_checkpoint_file(path, note, given), output_dir, tokenizer, note)
 
 
 def import_model(source: ImportedModel, output_dir: Path, tokenizer: str | None, note: Callable[[str], None]) -> ModelFolder:
@@ -93,13 +93,13 @@ def import_pretrained(
     return _written(model, vocabulary, final, note, facts.model_copy(update={"remarks": remarks}))
 
 
-def read_checkpoint_file(path: Path, note: Callable[[str], None], n_head: int | None = None) -> ImportedModel:
+def read_checkpoint_file(path: Path, note: Callable[[str], None], given: Given = NOTHING_GIVEN) -> ImportedModel:
     """Read and check the `.pt` at `path`. Raises CheckpointError if it is invalid or can't be converted.
 
     The names of its tensors determine the architecture: trainers have saved several in one layout.
     """
     if by_suffix := format_of_suffix(path.suffix):
-        return _read(by_suffix, path, n_head)
+        return _read(by_suffix, path, given)
     file = read_torch_file(path)
     note(file.description)
     recognised = format_of(file.layout.name, file.weights.keys())
@@ -111,12 +111,12 @@ def read_checkpoint_file(path: Path, note: Callable[[str], None], n_head: int | 
             "`transformer.`) and NanEcho (`token_embedding.weight`, `blocks.0.attn.qkv.weight`), in these layouts: "
             f"{known_layouts()}.",
         )
-    return _read(recognised, file, n_head)
+    return _read(recognised, file, given)
 
 
-def _read(recognised: Format, file: Any, n_head: int | None) -> ImportedModel:
+def _read(recognised: Format, file: Any, given: Given) -> ImportedModel:
     reader: FormatReader = recognised.load_reader()
-    return reader.read(file, n_head)
+    return reader.read(file, given)
 
 
 def _written(
@@ -155,7 +155,7 @@ def _write(
     for remark in source.remarks:
         note(remark)
     for assumption in source.assumptions:
-        note(f"assumed: {assumption}")
+        note(assumption)
     for changed in source.optimizer_notes:
         note(changed)
     if not source.moments and not source.optimizer_notes and not pretrained:

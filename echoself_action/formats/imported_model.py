@@ -8,6 +8,7 @@ import numpy as np
 
 from ..checkpoint.arrays import Array, is_finite, is_floating_point, type_name
 from ..model import ModelConfig
+from ..model.config import Activation
 from .registry import Origin
 
 if TYPE_CHECKING:
@@ -29,6 +30,17 @@ class TensorSource(Protocol):
 
     def release(self) -> None:
         """Let go of the pages of a mapped file."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user gave for files that do not record it: the inputs `n_head` and `activation`."""
+
+    n_head: int | None = None
+    activation: Activation | None = None
+
+
+NOTHING_GIVEN = Given()
 
 
 @dataclass(frozen=True)

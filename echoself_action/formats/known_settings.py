@@ -66,6 +66,7 @@ FAMILIES = {  # a name belongs to the first that it matches
         r"(^|_)(bidirectional|bi_?dir\w*|non_?causal|prefix_lm|encoder_only|full_attention)(_|$)"
     ),
     "attention with fewer keys": _names(r"(^|_)(mqa|gqa|mla|(multi|grouped)_query\w*|multi_latent\w*|kv_lora_rank)(_|$)"),
+    "cross attention": _names(r"(^|_)(cross_attn|cross_attention)(_|$)"),
     "differential attention": _names(r"(^|_)diff(erential)?_(attn|attention|transformer)(_|$)"),
     "another softmax": _names(r"softmax_?(1|one|off|plus)\w*", r"off_by_one|entmax|sparsemax|(^|_)(relu|sigmoid)_att\w*"),
     "attention scaled by layer": _names(r"inverse_layer", r"scale_att\w*_by"),

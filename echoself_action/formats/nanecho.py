@@ -16,7 +16,7 @@ from ..checkpoint.nanecho_config import config_problems, parameters, shapes
 from ..model.config import GPT2Config
 from ..model.nanecho import PERSONA_DIMENSIONS, NanEchoConfig
 from .detect_layout import number
-from .imported_model import ImportedModel, check_weights, tie
+from .imported_model import NOTHING_GIVEN, Given, ImportedModel, check_weights, tie
 from .optimizer_state import MOMENTS, Grouping, read_optimizer, stored_optimizer
 from .recorded_config import configs_beside, configs_in_file, losses_of, step_of, training_settings
 from .reference_logits import as_tensors, nanecho_logits
@@ -55,13 +55,13 @@ _GPT2_NAMES = {
 }
 
 
-def read(file: TorchFile, n_head: int | None = None) -> ImportedModel:
-    """Convert the checkpoint, with all tensors checked against its config; `n_head` is for files that do not record it.
+def read(file: TorchFile, given: Given = NOTHING_GIVEN) -> ImportedModel:
+    """Convert the checkpoint, with all tensors checked against its config; `given.n_head` is for files that do not record it.
 
     Raises CheckpointError if the file contradicts itself, or if the number of heads is unknown.
     """
     content = file.content
-    declared = _declared(file, n_head)
+    declared = _declared(file, given.n_head)
     stored = {name: tensor for name, tensor in file.weights.items() if not name.endswith(CAUSAL_MASKS)}
     tie(file, stored, TOKENS)
     config = _config(file, declared, stored)

@@ -23,7 +23,7 @@ _NAMES = {
 SIZE_NAMES = frozenset(name for names in _NAMES.values() for name in names)
 _KEYS = ("model_args", "model_config", "config")  # where the layouts store sizes
 _OF_A_MODEL = ("model_args", "model_config")  # these describe the model alone; `config` may be all settings of the trainer
-_NESTED = ("model", "model_args", "model_config", "gpt_config", "gpt")  # the part of such a config that describes the model
+_NESTED = ("model", "model_args", "model_config")  # the part of such a config that describes the model
 _OF_A_TRAINER = {"learning_rate", "lr", "max_lr", "batch_size", "max_iters", "max_steps", "weight_decay", "out_dir", "dataset"}
 _LARGEST_JSON = 4 << 20  # bytes
 # The settings of a trainer that describe how the model was trained. The others are paths and names on one machine.
@@ -50,6 +50,10 @@ class RecordedConfig:
         value = next((self.values[key] for key in _NAMES[name] if key in self.values), None)
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
         return int(value) if whole else None  # type: ignore[arg-type]
+
+    def agrees(self, sizes: Mapping[str, int]) -> bool:
+        """Whether the sizes that it records are these."""
+        return all(self.size(name) in (None, sizes[name]) for name in (*SIZES, "n_head"))
 
     def how_to_remove(self, name: str) -> str:
         """How to remove a setting, for a hint."""
@@ -82,9 +86,14 @@ def _recorded(where: str, values: object, keys: tuple[str, ...]) -> list[Recorde
     plain = _without_arrays(values)
     of_model = keys[-1] in _OF_A_MODEL or (bool(SIZE_NAMES & plain.keys()) and not _OF_A_TRAINER & plain.keys())
     found = [RecordedConfig(where, plain, keys, of_model)]
-    for key in _NESTED if len(keys) == 1 else ():
-        if isinstance(inner := plain.get(key), Mapping):
-            found.append(RecordedConfig(f"{where}[{key!r}]", _without_arrays(inner), (*keys, key), True))
+    for key, inner in plain.items():
+        if (
+            len(keys) == 1
+            and isinstance(key, str)
+            and isinstance(inner, Mapping)
+            and (key in _NESTED or SIZE_NAMES & inner.keys())
+        ):
+            found.append(RecordedConfig(f"{where}[{key[:60]!r}]", _without_arrays(inner), (*keys, key), True))
     return found
 
 

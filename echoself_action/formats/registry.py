@@ -97,7 +97,7 @@ NANOGPT = Format(
     reader=".nanogpt",
     exporter=".nanogpt_export",
     exports="nanogpt/ckpt.pt",
-    layouts=(_layout("nanoGPT", "model", "model_args", "iter_num"),),
+    layouts=(_layout("nanoGPT", "model", "model_args"),),
     recognises=lambda layout, _: layout == "nanoGPT",
 )
 NANECHO = Format(
@@ -126,6 +126,9 @@ GPT2 = Format(
         _layout("another EchoSelf trainer", "model_state_dict", "epoch", "history"),
         _layout("another EchoSelf trainer", "model_state_dict", "step", "loss_history"),
         _layout("older export", "model_state", "metadata"),
+        _layout("build-nanogpt", "model", "config", "step", "val_loss"),
+        *(_layout("a state dict with its config", key, "config") for key in ("model", "model_state_dict", "state_dict")),
+        *(_layout("a state dict under a key", key) for key in ("model", "model_state_dict", "state_dict")),
     ),
     recognises=lambda _, names: _holds_gpt2(names),
 )

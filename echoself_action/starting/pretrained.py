@@ -21,7 +21,7 @@ from ..config.input_types import REVISION
 from ..config.inputs import Inputs
 from ..errors import CheckpointError, HubError, InputError
 from ..formats.import_checkpoint import import_pretrained, read_checkpoint_file
-from ..formats.imported_model import ImportedModel
+from ..formats.imported_model import Given, ImportedModel
 from ..formats.transformers_folder import cropped, files_to_read, read_folder, read_pretrained_config
 from ..hub.client import open_hub
 from ..hub.fetch import download
@@ -34,7 +34,7 @@ from ..training.fine_tuning import DROPOUT
 
 _ON_THE_HUB = re.compile(f"({REPO})(?:@({REVISION}))?")
 _FORMS = "Give a model on the Hub as owner/name or owner/name@revision, a folder, or a `.pt` file."
-_SIZES = ("n_layer", "n_head", "n_embd", "block_size", "bias")
+_SIZES = ("n_layer", "n_head", "n_embd", "block_size", "bias", "activation")
 
 
 def with_init_from(inputs: Inputs, start: ModelFolder | None) -> ModelFolder | None:
@@ -65,7 +65,7 @@ def require_same_shape(inputs: Inputs, config: ModelConfig, problem: str, hint: 
     different = [
         f"{name} is {given}, and the {'model' if may_crop else 'checkpoint'} has {getattr(config, name)}"
         for name in _SIZES
-        if (given := getattr(inputs, name)) not in (None, getattr(config, name))
+        if (given := getattr(inputs, name)) not in (None, getattr(config, name, given))
         and not (may_crop and name == "block_size" and given < config.block_size)
     ]
     name = architecture_of(config).name
@@ -101,7 +101,7 @@ def _found(inputs: Inputs, given: str) -> Iterator[tuple[ImportedModel, Pretrain
     """The model, read and checked against the other inputs; its files are needed until the block ends."""
     path = Path(given)
     if path.is_file():
-        source = read_checkpoint_file(path, note, inputs.n_head)
+        source = read_checkpoint_file(path, note, Given(inputs.n_head, inputs.activation))
         yield source, _facts(inputs, source.config, path.name, None)
     elif path.is_dir():
         trained = None if (path / CONFIG_FILE).is_file() else best(path)

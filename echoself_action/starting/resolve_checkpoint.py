@@ -18,7 +18,7 @@ from ..errors import CheckpointError
 from ..formats.find_checkpoints import FoundCheckpoint, find_checkpoints
 from ..formats.import_checkpoint import import_checkpoint, import_model, read_checkpoint_file
 from ..formats.import_folder import import_folder, is_own
-from ..formats.imported_model import ImportedModel
+from ..formats.imported_model import Given, ImportedModel
 from ..github.artifacts import UnsafeZipError, download, extract, list_artifacts
 from ..github.event import NoTrustedRunError, WorkflowRun, triggering_run
 from ..hub.client import open_hub
@@ -46,7 +46,7 @@ def read_or_import(inputs: Inputs, path: Path, output_dir: Path) -> ModelFolder:
     with part("Importing"):
         if path.is_dir():
             return _summarised(import_folder(path, output_dir, inputs.tokenizer, note))
-        return _summarised(import_checkpoint(path, output_dir, inputs.tokenizer, note, inputs.n_head))
+        return _summarised(import_checkpoint(path, output_dir, inputs.tokenizer, note, Given(inputs.n_head, inputs.activation)))
 
 
 def _summarised(folder: ModelFolder) -> ModelFolder:
@@ -171,7 +171,7 @@ def _read(candidate: FoundCheckpoint, inputs: Inputs) -> ModelFolder | ImportedM
             folder = read_model_folder(candidate.path)
             check_weights(folder)
             return folder
-        return read_checkpoint_file(candidate.path, note, inputs.n_head)
+        return read_checkpoint_file(candidate.path, note, Given(inputs.n_head, inputs.activation))
     except CheckpointError as error:
         note(f"  skipped: {error.message}")
         return None

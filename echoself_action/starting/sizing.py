@@ -23,6 +23,8 @@ def new_config(inputs: TrainInputs, tokens: Tokens) -> ModelConfig:
         shape, steps = {name: getattr(sizes, name) for name in _SIZES}, steps or sizes.steps
     require_block(tokens, shape["block_size"])
     shape |= {"vocab_size": tokens.tokenizer.vocab_size, "bias": inputs.bias is not False}
+    if inputs.activation and architecture is DEFAULT:
+        shape["activation"] = inputs.activation
     return architecture.config.new_config(shape, {name: getattr(inputs, name) for name in architecture.own_inputs}, steps)
 
 

@@ -1,16 +1,21 @@
 """Forks of nanoGPT and programs like it: GPT-2's forward pass is imported exactly, and any other is refused by name."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from echoself_action.checkpoint.metadata import read_metadata
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.import_checkpoint import import_checkpoint
+from echoself_action.formats.imported_model import NOTHING_GIVEN, Given
 
-from .reference import assert_exact, gpt2_logits, some_ids
+from ..conftest import SMALL, Cli
+from .reference import assert_exact, assert_reference, gpt2_logits, some_ids
 
 SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "bias": True, "vocab_size": 64, "dropout": 0.0}
 TRAINING = {
@@ -63,10 +68,12 @@ def expected_logits(activation: str, n_head: int = 2, epsilon: float = 1e-5) -> 
     return gpt2_logits({name: tensor.numpy() for name, tensor in stored.items()}, some_ids(64), n_head, activation, epsilon)
 
 
-def assert_imported(content: object, tmp_path: Path, activation: str, epsilon: float = 1e-5, **given: Any) -> list[str]:
+def assert_imported(
+    content: object, tmp_path: Path, activation: str, epsilon: float = 1e-5, given: Given = NOTHING_GIVEN
+) -> list[str]:
     """The file is imported with logits of double precision. Returns the lines of the log."""
     notes: list[str] = []
-    folder = import_checkpoint(saved(content, tmp_path / "ckpt.pt"), tmp_path / "out", None, notes.append, **given)
+    folder = import_checkpoint(saved(content, tmp_path / "ckpt.pt"), tmp_path / "out", None, notes.append, given)
     assert_exact(folder.path, some_ids(64), expected_logits(activation, epsilon=epsilon))
     return notes
 
@@ -205,3 +212,176 @@ def test_the_reported_fork_is_refused(cases: Path, tmp_path: Path) -> None:
     path = cases / "checkpoints/a06_fork_relu2/ckpt.pt"
     with pytest.raises(CheckpointError, match=r"its model_args that change what a GPT-2 computes: activation='relu2'"):
         import_checkpoint(path, tmp_path, None, print)
+
+
+# The GELU that nobody states: by the program and the time that the keys of a file show.
+
+ADAMW = {"lr": 6e-4, "betas": (0.9, 0.95), "eps": 1e-8, "amsgrad": False}
+
+
+def optimizer(*groups: int) -> dict[str, Any]:
+    """An optimizer that has taken no step, with groups of so many parameters."""
+    start = [sum(groups[:i]) for i in range(len(groups))]
+    return {
+        "state": {},
+        "param_groups": [
+            ADAMW | {"weight_decay": 0.1, "params": list(range(first, first + count))}
+            for first, count in zip(start, groups, strict=True)
+        ],
+    }
+
+
+def masks() -> dict[str, torch.Tensor]:
+    return {f"transformer.h.{i}.attn.bias": torch.ones(16, 16).tril().view(1, 1, 16, 16) for i in range(2)}
+
+
+def old_args() -> dict[str, Any]:
+    return {name: value for name, value in SIZES.items() if name != "bias"}
+
+
+class GPTConfig:
+    """A dataclass in the program that writes the file: its fields are the attributes of an instance."""
+
+    def __init__(self, **fields: Any) -> None:
+        vars(self).update(fields)
+
+
+FIVE = {name: SIZES[name] for name in ("block_size", "vocab_size", "n_layer", "n_head", "n_embd")}
+BUILD = {"step": 5000, "val_loss": 3.05}
+DATED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "of today": (nanogpt(), "gelu", "since June 2023"),
+    "of today, on PyTorch 1": (
+        nanogpt() | {"model": state_dict() | masks(), "optimizer": optimizer(10, 18)},
+        "gelu",
+        "since June 2023",
+    ),
+    "of April 2023": (nanogpt() | {"optimizer": optimizer(8, 20)}, "gelu_new", "before May 2023"),
+    "of February 2023": (nanogpt() | {"model": state_dict() | masks()}, "gelu_new", "attention masks"),
+    "of January 2023": (nanogpt() | {"model_args": old_args()}, "gelu_new", "before February 2023"),
+    "of December 2022": (
+        {
+            **{"model": state_dict() | masks(), "optimizer": optimizer(8, 20), "iter_num": 5},
+            "model_args": {name: value for name, value in old_args().items() if name != "vocab_size"},
+        },
+        "gelu_new",
+        "before February 2023",
+    ),
+    "without a step": ({"model": state_dict(), "model_args": SIZES}, "gelu", "since June 2023"),
+    "build-nanogpt": ({"model": state_dict(), "config": GPTConfig(**FIVE), **BUILD}, "gelu_new", "build-nanogpt"),
+    "build-nanogpt, a dict": ({"model": state_dict(), "config": FIVE, **BUILD}, "gelu_new", "build-nanogpt"),
+    "build-nanogpt, without a step": ({"model": state_dict(), "config": GPTConfig(**FIVE)}, "gelu_new", "build-nanogpt"),
+    "nanoGPT's GPTConfig": ({"model": state_dict(), "config": GPTConfig(**SIZES), **BUILD}, "gelu", "since June 2023"),
+    "nanoGPT's GPTConfig, as a dict": (
+        {"model_state_dict": state_dict(), "config": SIZES, "epoch": 3},
+        "gelu",
+        "since June 2023",
+    ),
+    "nanoGPT's GPTConfig of January 2023": ({"model": state_dict(), "config": GPTConfig(**old_args())}, "gelu_new", "before"),
+    "model_args that are an object": (nanogpt() | {"model_args": GPTConfig(**SIZES)}, "gelu", "since June 2023"),
+    "nested in a trainer's settings": (
+        {"state_dict": state_dict(), "config": {"train": {"lr": 1e-3}, "model": SIZES}},
+        "gelu",
+        "since June 2023",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DATED)
+def test_the_gelu_that_a_file_does_not_state_is_dated_and_said(tmp_path: Path, case: str) -> None:
+    content, activation, reason = DATED[case]
+    notes = assert_imported(content, tmp_path, activation)
+    metadata = read_metadata(next((tmp_path / "out").iterdir()))
+    assert metadata
+    assert len(metadata.assumptions) == 1
+    assert reason in metadata.assumptions[0]
+    assert metadata.assumptions[0] in notes
+
+
+STATED: dict[str, dict[str, Any]] = {
+    "a function": {"activation": torch.nn.functional.gelu},
+    "a module": {"activation": torch.nn.GELU(approximate="tanh")},
+    "a class": {"act": torch.nn.GELU},
+    "a switch": {"activation": "gelu", "use_tanh_gelu": True},
+    "a word": {"gelu_type": "tanh"},
+    "by half": {"hidden_act": "GELU_PyTorch_tanh"},
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "activation"), list(zip(STATED, ("gelu", "gelu_new", "gelu", *["gelu_new"] * 3), strict=True))
+)
+def test_a_gelu_that_the_file_states_in_any_form_is_taken(tmp_path: Path, case: str, activation: str) -> None:
+    content = {"model": state_dict(), "config": GPTConfig(**FIVE, **STATED[case]), **BUILD}
+    assert_imported(content, tmp_path, activation)
+    metadata = read_metadata(tmp_path / "out/checkpoint-5000")
+    assert metadata
+    assert metadata.assumptions == ()
+
+
+@pytest.mark.parametrize("value", [torch.nn.functional.relu, torch.nn.SiLU(), torch.nn.ReLU, GPTConfig(kind="x")])
+def test_another_activation_in_a_config_of_a_class_is_refused(tmp_path: Path, value: Any) -> None:
+    content = {"model": state_dict(), "config": GPTConfig(**FIVE, activation=value), **BUILD}
+    with pytest.raises(CheckpointError, match=r"that change what a GPT-2 computes: activation="):
+        import_checkpoint(saved(content, tmp_path / "model.pt"), tmp_path / "out", None, print)
+
+
+def test_where_nothing_states_the_gelu_the_input_decides(tmp_path: Path) -> None:
+    assert_imported(nanogpt(), tmp_path / "1", "gelu_new", given=Given(activation="gelu_new"))
+    assert_imported(nanogpt() | {"model_args": old_args()}, tmp_path / "2", "gelu", given=Given(activation="gelu"))
+    assert_imported(state_dict(), tmp_path / "3", "gelu_new", given=Given(2, "gelu_new"))
+    metadata = read_metadata(next((tmp_path / "3/out").iterdir()))
+    assert metadata
+    assert "as the input activation says" in metadata.assumptions[0]
+
+
+def test_an_input_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
+    path = saved(nanogpt({"activation": "gelu"}), tmp_path / "ckpt.pt")
+    with pytest.raises(
+        CheckpointError, match=r"records the exact GELU \(gelu\) in its model_args, but activation: gelu_new"
+    ) as caught:
+        import_checkpoint(path, tmp_path / "out", None, print, Given(activation="gelu_new"))
+    assert caught.value.hint == "Leave activation out."
+
+
+@pytest.mark.parametrize("content", [nanogpt(), state_dict()], ids=["ckpt.pt", "a state dict"])
+def test_a_config_beside_the_file_states_what_the_file_does_not(tmp_path: Path, content: dict[str, Any]) -> None:
+    beside = {"model_type": "gpt2", **FIVE, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-3}
+    (tmp_path / "config.json").write_text(json.dumps(beside))
+    assert_imported(content, tmp_path, "gelu_new", epsilon=1e-3)
+    (tmp_path / "config.json").write_text(json.dumps(beside | {"activation_function": "relu"}))
+    with pytest.raises(CheckpointError, match=r"in config.json beside it .*activation_function='relu'") as caught:
+        import_checkpoint(tmp_path / "ckpt.pt", tmp_path / "out", None, print)
+    assert "remove it: activation_function from config.json beside it." in caught.value.hint
+
+
+def test_a_config_beside_the_file_of_another_size_is_not_of_this_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(FIVE | {"n_layer": 3, "activation_function": "gelu_new"}))
+    assert_imported(nanogpt(), tmp_path, "gelu")
+
+
+@pytest.mark.parametrize(
+    "name", ["a02_build_nanogpt/model_05000.pt", "a04_build_nanogpt_sd/model.pt", "a05_old_nanogpt/ckpt.pt"]
+)
+def test_reported_files_compute_their_gelu(cases: Path, tmp_path: Path, name: str) -> None:
+    path = cases / "checkpoints" / name
+    assert_reference(import_checkpoint(path, tmp_path, None, print).path, path.parent)
+
+
+def test_assumptions_stay_with_the_model_through_its_runs(echoself: Cli, workspace: Path) -> None:
+    saved(nanogpt() | {"model_args": old_args()}, workspace / "ckpt.pt")
+    for name in ("train.bin", "val.bin"):
+        np.random.default_rng(0).integers(0, 64, 500).astype(np.uint16).tofile(workspace / name)
+    echoself("train --checkpoint ckpt.pt --data *.bin --max-iters 2 --batch-size 4 --device cpu")
+    later = read_metadata(Path("echoself-model/checkpoint-102-decayed"))
+    assert later
+    assert "before February 2023" in later.assumptions[0]
+    assert (
+        json.loads(Path("echoself-model/checkpoint-102-decayed/config.json").read_text())["activation_function"] == "gelu_new"
+    )
+
+
+def test_a_new_model_has_the_activation_of_the_input(echoself: Cli, workspace: Path) -> None:
+    trained = echoself(f"train --data docs/*.md {SMALL} --activation gelu_new --max-iters 2")
+    assert json.loads(Path(trained["model_dir"], "config.json").read_text())["activation_function"] == "gelu_new"
+    echoself(f"train --data docs/*.md {SMALL} --activation gelu --max-iters 2", code=2)
+    echoself(f"train --data docs/*.md {SMALL} --activation gelu_new --architecture nanecho --max-iters 2", code=2)

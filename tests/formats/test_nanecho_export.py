@@ -21,6 +21,7 @@ from echoself_action.checkpoint.model_folder import read_model_folder
 from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.import_checkpoint import import_checkpoint
+from echoself_action.formats.imported_model import Given
 from echoself_action.formats.nanecho_export import export_nanecho
 from echoself_action.model.gpt2 import GPT2Config
 
@@ -36,7 +37,7 @@ def test_a_bare_state_dict_requires_n_head(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="n_head") as caught:
         import_checkpoint(path, tmp_path / "out", None, print)
     assert "n_head" in caught.value.hint
-    assert import_checkpoint(path, tmp_path / "out", None, print, n_head=2).config.n_head == 2
+    assert import_checkpoint(path, tmp_path / "out", None, print, Given(2)).config.n_head == 2
 
 
 def test_without_extras_and_with_all_connections_it_is_imported_as_gpt2(tmp_path: Path) -> None:
