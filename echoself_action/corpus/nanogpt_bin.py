@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from .file_types import POINTER_HINT, is_pointer
+from .findings import Finding
 from .tokenizer import Tokenizer
 from .tokens import FORMAT, Ids, Tokens, hash_file, hash_text, held_out_digest, id_dtype
 
@@ -80,7 +81,16 @@ def nanogpt_tokens(files: Sequence[Path], tokenizer: Tokenizer) -> Tokens:
         common_bytes=None,
         val_fraction=None,
         reused=True,
+        findings=tuple(_width(folder, dtype, start, usual)),
     )
+
+
+def _width(folder: Path, dtype: _Type, start: int, usual: _Type) -> Iterator[Finding]:
+    """What is said of ids that have not the usual width."""
+    if start or dtype != usual:
+        why = "their header states" if start else "their content shows"
+        example = f"train.bin and val.bin have ids of type {dtype.name}, as {why}, not nanoGPT's {usual.name}"
+        yield Finding("token ids of another width", str(folder), 2, example, is_loss=False)
 
 
 def _storage(paths: Sequence[Path], tokenizer: Tokenizer) -> tuple[_Type, int]:

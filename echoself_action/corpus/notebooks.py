@@ -38,10 +38,10 @@ def read_notebook(content: bytes) -> Notebook:
 
 def _cells(notebook: Any) -> list[dict[str, Any]]:
     """nbformat 4 has `cells`, older versions have them in `worksheets`."""
-    found = notebook.get("cells") if isinstance(notebook, dict) else None
-    if found is None and isinstance(notebook, dict) and isinstance(sheets := notebook.get("worksheets"), list):
-        found = [cell for sheet in sheets if isinstance(sheet, dict) for cell in sheet.get("cells", [])]
-    if not isinstance(found, list) or not all(isinstance(cell, dict) for cell in found):
+    sheets = notebook.get("worksheets", [notebook]) if isinstance(notebook, dict) else None
+    lists = [sheet.get("cells") if isinstance(sheet, dict) else None for sheet in sheets] if isinstance(sheets, list) else []
+    found = [cell for cells in lists if isinstance(cells, list) for cell in cells]
+    if not all(isinstance(one, list) for one in lists) or not lists or not all(isinstance(cell, dict) for cell in found):
         raise ValueError(" is not a notebook (it has no `cells`)")
     return found
 

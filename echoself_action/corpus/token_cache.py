@@ -83,7 +83,10 @@ def prepare_tokens(
     TokenizerError if the tokenizer loses too much of the text (see round_trip.py).
     """
     if is_token_files(files):
-        return nanogpt_tokens(files, tokenizer)
+        tokens = nanogpt_tokens(files, tokenizer)
+        for finding in tokens.findings:
+            report(finding)
+        return tokens
     by_content = _by_content(files)
     digest = _digest(by_content, tokenizer.digest, val_fraction, text_column)
     folder = cache / digest[:16]

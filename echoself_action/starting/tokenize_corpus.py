@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import tokenizers
@@ -10,7 +11,7 @@ import tokenizers
 from ..checkpoint.atomic import new_folder
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
 from ..config.inputs import Inputs
-from ..corpus.findings import Finding
+from ..corpus.findings import Finding, Report
 from ..corpus.globs import find_files
 from ..corpus.leaks import COMMON
 from ..corpus.nanogpt_bin import VOCABULARY, is_token_files, vocabulary_beside
@@ -34,9 +35,13 @@ def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
     Raises InputError if the corpus is missing or invalid, if it is too small for the block size of `start`, or if `tokenizer`
     is not that of `start`.
     """
-    files = corpus_files(inputs)
+    found: list[Finding] = []
+    files = corpus_files(inputs, found.append)
+    for finding in found:
+        _log(finding)
     tokenizer = _tokenizer(inputs, start, files)
     tokens = prepare_tokens(files, tokenizer, TOKEN_CACHE, inputs.val_fraction, inputs.on_bad_file, _log, inputs.text_column)
+    tokens = replace(tokens, findings=(*found, *tokens.findings))
     if start:
         require_block(tokens, start.config.block_size)
     cached = ", cached" if tokens.reused else ""
@@ -68,16 +73,19 @@ def _note_leaks(tokens: Tokens) -> None:
         )
 
 
-def corpus_files(inputs: Inputs) -> list[Path]:
-    """The files that `data` selects; datasets are fetched from the Hub.
+def corpus_files(inputs: Inputs, report: Report = lambda _: None) -> list[Path]:
+    """The files that `data` selects; datasets are fetched from the Hub. `report` is called with links that are not followed.
 
     Raises InputError if a pattern matches no file, HubError if a dataset can't be fetched.
     """
     sources = [one for one in inputs.data if one.startswith(SCHEME)]
     patterns = [one for one in inputs.data if one not in sources]
-    found = find_files([*patterns, f"!{inputs.output_dir}/**"], Path.cwd()) if patterns else []
-    # excludes the model cards of model folders
+    found = find_files([*patterns, f"!{inputs.output_dir}/**"], Path.cwd(), report) if patterns else []
+    # model cards, tokenizers and the like are no text to learn
     files = [path for path in found if not (path.parent / WEIGHTS_FILE).exists()]
+    if left_out := len(found) - len(files):
+        first = next(path for path in found if path not in files)
+        report(Finding("files of model folders left out", "", left_out, f"{first}, beside {WEIGHTS_FILE}", is_loss=False))
     if sources:
         with open_hub(inputs.hub, inputs.token, note) as hub:
             files += [path for source in sources for path in fetch_dataset(hub, source, DATASET_CACHE)]
