@@ -526,7 +526,7 @@ def test_a_corpus_of_empty_files_is_refused(folder: Path) -> None:
     for i in range(3):
         write(f"{i}.md", " \n")
     for tokenizer in (None, "bytes"):
-        with pytest.raises(InputError, match="all 3 files are empty"):
+        with pytest.raises(InputError, match="has no text: all files are empty"):
             corpus_tokens(TrainInputs(mode="train", data=("*.md",), tokenizer=tokenizer), None)
 
 
