@@ -25,6 +25,8 @@ from .vocabulary import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, check_token_ids
 
 CONFIG_FILE, GENERATION_FILE, WEIGHTS_FILE = "config.json", "generation_config.json", "model.safetensors"
 PICKLE_FILE = "pytorch_model.bin"  # the weights of older models
+INDEX_SUFFIX = ".index.json"  # of a file that lists the shards of the weights
+WEIGHTS_FILES = (WEIGHTS_FILE, WEIGHTS_FILE + INDEX_SUFFIX, PICKLE_FILE, PICKLE_FILE + INDEX_SUFFIX)  # transformers' order
 TOKENIZER_FILES = (TOKENIZER_FILE, TOKENIZER_CONFIG_FILE)
 TRAINING_STATE = "training_state"  # a folder with these files
 STATE_FILE, OPTIMIZER_FILE = "state.json", "optimizer.safetensors"

@@ -212,7 +212,7 @@ def _metadata(source: ImportedModel, tokenizer: Tokenizer, digest: str, pretrain
     origin, dtype = source.origin, source.settings.get("dtype")
     imported_from = ImportFacts(
         layout=origin.layout,
-        file=origin.path.name,
+        file=origin.name or origin.path.name,
         fingerprint=origin.fingerprint,
         remarks=list(source.remarks),
         optimizer_notes=list(source.optimizer_notes),

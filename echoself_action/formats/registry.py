@@ -29,12 +29,14 @@ class Layout:
 class Origin:
     """The file that a model was imported from. `fingerprint` is equal for files of equal content.
 
+    `name` is what is recorded, "" for the name of the file.
     `release` lets go of the pages of a mapped file; it is called after each tensor.
     """
 
     path: Path
     layout: str
     fingerprint: str
+    name: str = ""
     release: Callable[[], None] = lambda: None
 
 

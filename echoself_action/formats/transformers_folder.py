@@ -22,10 +22,12 @@ from ..checkpoint.metadata import METADATA_FILE
 from ..checkpoint.model_folder import (
     CONFIG_FILE,
     GENERATION_FILE,
+    INDEX_SUFFIX,
     PICKLE_FILE,
     TOKENIZER_FILES,
     UNTIED_HINT,
     WEIGHTS_FILE,
+    WEIGHTS_FILES,
 )
 from ..corpus.vocab_merges import VOCABULARY_FILES
 from ..errors import CheckpointError
@@ -39,8 +41,6 @@ from .torch_file.reader import read_torch_file
 
 FOLDER, TRAINER_CHECKPOINT = "transformers", "transformers Trainer"  # layouts
 ADAPTER_FILE, SPECIAL_TOKENS_FILE, TRAINER_STATE_FILE = "adapter_config.json", "special_tokens_map.json", "trainer_state.json"
-_INDEX = ".index.json"
-_WEIGHTS = (WEIGHTS_FILE, WEIGHTS_FILE + _INDEX, PICKLE_FILE, PICKLE_FILE + _INDEX)  # the first that exists is read
 _SHARD = re.compile(r"(model|pytorch_model)-\d{5}-of-\d{5}\.(safetensors|bin)")
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # safetensors' names, and PyTorch's
 _OPTIMIZER_FILE = "optimizer.pt"  # of transformers' Trainer
@@ -66,8 +66,8 @@ _ELSEWHERE = {
     "*.onnx": "Use the model that was exported to ONNX",
     "global_step*": "Merge the weights of DeepSpeed with its zero_to_fp32.py, into model.safetensors",
     "pytorch_model_fsdp_*": "Merge the shards of FSDP with `accelerate merge-weights`, into model.safetensors",
-    "model-*-of-*.safetensors": f"Copy {WEIGHTS_FILE}{_INDEX} too: it lists the shards",
-    "pytorch_model-*-of-*.bin": f"Copy {PICKLE_FILE}{_INDEX} too: it lists the shards",
+    "model-*-of-*.safetensors": f"Copy {WEIGHTS_FILE}{INDEX_SUFFIX} too: it lists the shards",
+    "pytorch_model-*-of-*.bin": f"Copy {PICKLE_FILE}{INDEX_SUFFIX} too: it lists the shards",
 }
 
 
@@ -88,13 +88,13 @@ class _Weights:
 
 def files_to_read(names: Collection[str]) -> list[str]:
     """Of the files of a repo, those that `read_pretrained_config`, `read_folder` and the tokenizer need; the weights last."""
-    first = next((name for name in _WEIGHTS if name in names), None)
+    first = next((name for name in WEIGHTS_FILES if name in names), None)
     wanted = [CONFIG_FILE, ADAPTER_FILE, *TOKENIZER_FILES, *VOCABULARY_FILES, SPECIAL_TOKENS_FILE, GENERATION_FILE]
     wanted.append(METADATA_FILE)
     if first:
         wanted.append(first)
-        if first.endswith(_INDEX):
-            stem, suffix = Path(first.removesuffix(_INDEX)).stem, Path(first.removesuffix(_INDEX)).suffix
+        if first.endswith(INDEX_SUFFIX):
+            stem, suffix = Path(first.removesuffix(INDEX_SUFFIX)).stem, Path(first.removesuffix(INDEX_SUFFIX)).suffix
             wanted += [
                 name for name in names if _SHARD.fullmatch(name) and name.startswith(f"{stem}-") and name.endswith(suffix)
             ]
@@ -216,7 +216,7 @@ def read_folder(folder: Path, config: GPT2Config) -> ImportedModel:
     remarks = list(_read_config(folder)[1])
     if other := sorted(file.dtypes - {"float32"}):
         remarks.append(f"its weights are stored in {' and '.join(other)}; they were converted to float32")
-    origin = Origin(file.path, FOLDER, "")
+    origin = Origin(file.path, FOLDER, "", f"{folder.resolve().name}/{file.path.name}")
     return ImportedModel(origin, config, weights, partial(logits, config, weights, False), remarks=tuple(remarks))
 
 
@@ -229,7 +229,8 @@ def as_checkpoint(source: ImportedModel) -> ImportedModel:
             digest.update(f"{path.name}\0".encode() + hashlib.file_digest(file, "sha256").digest())
     step, remarks = _trainer_step(folder)
     digest.update(f"step {step}".encode())
-    origin = Origin(source.origin.path, FOLDER if step is None else TRAINER_CHECKPOINT, digest.hexdigest())
+    layout = FOLDER if step is None else TRAINER_CHECKPOINT
+    origin = replace(source.origin, layout=layout, fingerprint=digest.hexdigest())
     return replace(source, origin=origin, step=step or 0, remarks=(*source.remarks, *remarks))
 
 
@@ -257,11 +258,11 @@ def cropped(source: ImportedModel, block_size: int) -> ImportedModel:
 
 
 def _read_weights(folder: Path) -> _Weights:
-    path = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    path = next((folder / name for name in WEIGHTS_FILES if (folder / name).is_file()), None)
     if path is None:
         beside = {name: hint for name, hint in _ELSEWHERE.items() if next(folder.glob(name), None)}
         raise CheckpointError(
-            f"{folder} has no weights that can be read: none of {', '.join(_WEIGHTS)}"
+            f"{folder} has no weights that can be read: none of {', '.join(WEIGHTS_FILES)}"
             f"{f', but {next(iter(beside))}' if beside else ''}. It was not used.",
             f"{next(iter(beside.values()), 'Save the model with save_pretrained, or use another one')}.",
         )
@@ -278,7 +279,7 @@ def _read_weights(folder: Path) -> _Weights:
 
 def _files(path: Path) -> list[Path]:
     """The files with the weights: `path`, or the shards that it lists."""
-    return _shards(path) if path.name.endswith(_INDEX) else [path]
+    return _shards(path) if path.name.endswith(INDEX_SUFFIX) else [path]
 
 
 def _shards(index: Path) -> list[Path]:

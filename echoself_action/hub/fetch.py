@@ -1,7 +1,7 @@
 """Downloads a model folder from the Hub: the files of one commit, each verified against the Hub's listing."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +13,8 @@ from ..checkpoint.copy_in import move_checkpoint
 from ..checkpoint.metadata import METADATA_FILE, Metadata, read_metadata
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, read_model_folder
 from ..errors import CheckpointError, HubError
-from ..formats.diagnose_pickled_folder import diagnose_pickled_folder
-from ..formats.import_checkpoint import import_checkpoint
+from ..formats.import_folder import Download, import_folder, is_own
+from ..formats.transformers_folder import files_to_read
 from .endpoint import Hub
 from .provenance import Verify, verify_files
 from .repo import (
@@ -23,7 +23,6 @@ from .repo import (
     HISTORY_FILE,
     MAIN,
     MODEL_FILES,
-    PICKLED_FILES,
     PROVENANCE_FILE,
     REQUIRED_FILES,
     SIGNATURE_FILE,
@@ -38,6 +37,7 @@ from .retry import is_transient_in_download, with_retries
 from .signature import SignedBy, verify_folder
 
 _STATE_FILES = (*STATE_FILES, *SPARE_STATE_FILES)
+Importer = Callable[[Path, Path], ModelFolder]  # (downloaded folder, output_dir) -> the model folder
 _Files = dict[str, tuple[str, RemoteFile]]  # name -> its commit, and its entry in the Hub's listing
 
 
@@ -58,16 +58,18 @@ def fetch(
     note: Callable[[str], None] = lambda _: None,
     verify: Verify = "off",
     signer: SignedBy | None = None,
+    tokenizer: str | None = None,
 ) -> Fetched:
     """Download the model in `remote` to `output_dir`, as `checkpoint-<step>` folders.
 
     The training state is downloaded too if the Hub has one of the same weights, or, on the main branch, a later one of the same
-    run. A folder gets its final name after the download is complete and verified. A GPT-2 with pickled weights is converted to
-    a model folder, and `note` gets the assumptions made.
+    run. A folder gets its final name after the download is complete and verified. A GPT-2 that another program published is
+    imported, in any form in which transformers saves it, and `note` gets the assumptions made; `tokenizer` is a spec for one
+    without a tokenizer.
 
     `verify`: check the model files against provenance.json in the repo; `auto`: if it has one. `signer`: check them against
-    model.sig in the repo, which must be by this signer. With `require` or a signer neither a training state nor pickled weights
-    are downloaded, because these are not covered.
+    model.sig in the repo, which must be by this signer. With `require` or a signer, a training state and the models that are
+    not complete model folders are not downloaded, because these are not covered.
 
     Raises HubError if the revision does not exist or a download fails, CheckpointError if it is not a complete model folder.
     """
@@ -85,8 +87,9 @@ def fetch(
         if kept and remote.revision == MAIN:  # the first publish was interrupted between the state and the model
             newest = _download(hub, remote.repo_id, _files(kept, (*MODEL_FILES, *_STATE_FILES)), output_dir)
             return Fetched(newest, newest, kept.commit)
-        if published.has_pickled_model and not strict:
-            model = _converted(hub, remote.repo_id, published, output_dir, note)
+        if published.has_other_model and not strict:
+            files = _files(published, files_to_read(published.files))
+            model = _download(hub, remote.repo_id, files, output_dir, _import(remote.repo_id, published, tokenizer, note))
             return Fetched(model, model, published.commit)
         missing = [name for name in REQUIRED_FILES if name not in published.files]
         raise CheckpointError(
@@ -95,13 +98,16 @@ def fetch(
             "Publish it with mode: deploy, or with save_pretrained of a GPT-2 model and its tokenizer in transformers.",
         )
     wanted = _files(published, (*MODEL_FILES, CARD_FILE, HISTORY_FILE, PROVENANCE_FILE, SIGNATURE_FILE))
+    if METADATA_FILE not in published.files:
+        wanted |= _files(published, files_to_read(published.files))
     if signer:
         wanted |= _files(published, CODE_FILES)
     if kept and _weights(kept) == _weights(published):
         wanted |= _files(kept, _STATE_FILES)
     where = f"{remote.repo_id} at {published.commit}"
     check = partial(_verify, where=where, verify=verify, signer=signer, say=note)
-    model = newest = _download(hub, remote.repo_id, wanted, output_dir, check)
+    importer = _import(remote.repo_id, published, tokenizer, note)
+    model = newest = _download(hub, remote.repo_id, wanted, output_dir, importer, check)
     on_branch = model.metadata is not None and model.metadata.branched_from is not None
     if kept and remote.revision == MAIN and model.metadata and (on_branch or not model.has_training_state):
         facts = read_facts(hub, remote.repo_id, kept)
@@ -112,7 +118,7 @@ def fetch(
     return Fetched(model, newest, published.commit)
 
 
-def _files(listing: Listing, wanted: tuple[str, ...]) -> _Files:
+def _files(listing: Listing, wanted: Iterable[str]) -> _Files:
     return {name: (listing.commit, listing.files[name]) for name in wanted if name in listing.files}
 
 
@@ -147,23 +153,31 @@ def _unchecked(_: Path) -> None:
 
 
 def _download(
-    hub: Hub, repo_id: str, files: _Files, output_dir: Path, check: Callable[[Path], None] = _unchecked
+    hub: Hub,
+    repo_id: str,
+    files: _Files,
+    output_dir: Path,
+    importer: Importer | None = None,
+    check: Callable[[Path], None] = _unchecked,
 ) -> ModelFolder:
+    """Download a model folder; `importer` imports one of another program."""
     with _incoming(hub, repo_id, files, output_dir) as incoming:
         check(incoming)
+        if importer and not is_own(incoming):
+            return importer(incoming, output_dir)
         return move_checkpoint(read_model_folder(incoming), output_dir)
 
 
-def _converted(hub: Hub, repo_id: str, published: Listing, output_dir: Path, note: Callable[[str], None]) -> ModelFolder:
-    """A model folder from the GPT-2 in `pytorch_model.bin`. No code in the pickle is run.
-
-    Raises CheckpointError if it is not the complete model, with a diagnosis.
-    """
+def _import(repo_id: str, published: Listing, tokenizer: str | None, note: Callable[[str], None]) -> Importer:
+    """What imports a GPT-2 that another program published. Raises CheckpointError if it can't be used."""
     saved = repo_id.rpartition("/")[2]
-    first = f"hf download {repo_id} --revision {published.commit} --local-dir {saved}"
-    with _incoming(hub, repo_id, _files(published, PICKLED_FILES), output_dir) as incoming:
-        pickled = diagnose_pickled_folder(incoming, f"{repo_id} at {published.commit}", first, saved)
-        return import_checkpoint(pickled, output_dir, None, note)
+    download = f"hf download {repo_id} --revision {published.commit} --local-dir {saved}"
+    name = f"{repo_id} at {published.commit}"
+
+    def run(folder: Path, output_dir: Path) -> ModelFolder:
+        return import_folder(folder, output_dir, tokenizer, note, Download(name, download, saved))
+
+    return run
 
 
 @contextmanager

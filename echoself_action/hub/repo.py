@@ -16,12 +16,12 @@ from ..checkpoint.model_folder import (
     CONFIG_FILE,
     GENERATION_FILE,
     OPTIMIZER_FILE,
-    PICKLE_FILE,
     SPARE_FILE,
     STATE_FILE,
     TOKENIZER_FILES,
     TRAINING_STATE,
     WEIGHTS_FILE,
+    WEIGHTS_FILES,
     sha256,
 )
 from .endpoint import Hub
@@ -39,7 +39,6 @@ REQUIRED_FILES = (CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES)
 MODEL_FILES = (*REQUIRED_FILES, GENERATION_FILE, METADATA_FILE)
 # our own modeling code, published with models that transformers has no code for; it is never run after a download
 CODE_FILES = tuple(name for architecture in ARCHITECTURES.values() for name in architecture.code_files)
-PICKLED_FILES = (CONFIG_FILE, PICKLE_FILE, *TOKENIZER_FILES, METADATA_FILE)
 STATE_FILES = (f"{TRAINING_STATE}/{STATE_FILE}", f"{TRAINING_STATE}/{OPTIMIZER_FILE}")
 SPARE_STATE_FILES = (f"{TRAINING_STATE}/{SPARE_FILE}",)  # of some imported models
 
@@ -66,9 +65,11 @@ class Listing:
         return all(name in self.files for name in REQUIRED_FILES)
 
     @property
-    def has_pickled_model(self) -> bool:
-        """Whether transformers would load this model, from a pickle."""
-        return CONFIG_FILE in self.files and PICKLE_FILE in self.files and WEIGHTS_FILE not in self.files
+    def has_other_model(self) -> bool:
+        """Whether transformers would load a model that is not complete here: a pickle, shards, or older tokenizer files."""
+        here = {name for name in (CONFIG_FILE, METADATA_FILE, *WEIGHTS_FILES) if name in self.files}
+        damaged = {METADATA_FILE, WEIGHTS_FILE} <= here  # of this program, with a file missing
+        return CONFIG_FILE in here and not here.isdisjoint(WEIGHTS_FILES) and not self.has_model and not damaged
 
     @property
     def has_state(self) -> bool:
@@ -93,7 +94,7 @@ class Remote:
         if self.model is None:
             return False
         kept = self.revision == MAIN and self.state is not None and self.state.has_state
-        return self.model.has_model or self.model.has_pickled_model or kept
+        return self.model.has_model or self.model.has_other_model or kept
 
 
 def look_up(hub: Hub, repo_id: str, revision: str) -> Remote:

@@ -40,7 +40,11 @@ def run(inputs: CompareInputs | ReviewInputs) -> int:
             candidates = []
             for number, (name, local) in enumerate(places.items()):
                 folder = scratch / str(number)
-                found = local_candidate(inputs, name, folder) if local or hub is None else hub_candidate(hub, name, folder)
+                found = (
+                    local_candidate(inputs, name, folder)
+                    if local or hub is None
+                    else hub_candidate(hub, name, folder, inputs.tokenizer)
+                )
                 candidates.append(found)
         with part("Comparing"):
             ranking = _ranking(inputs, candidates)

@@ -38,7 +38,9 @@ def _run(inputs: CycleInputs) -> int:
         with part("Pulling"):
 
             def fetch_newest() -> ModelFolder | None:
-                return fetch(hub, remote, inputs.output_dir, note).newest if remote.holds_a_model else None
+                if not remote.holds_a_model:
+                    return None
+                return fetch(hub, remote, inputs.output_dir, note, tokenizer=inputs.tokenizer).newest
 
             start = starting_point_of_cycle(inputs, fetch_newest)
         trained = train_model(inputs, start, started)

@@ -42,7 +42,7 @@ def _download(inputs: PullInputs) -> Pulled:
     signer = signed_by(inputs.signer) if inputs.signer else None
     with open_hub(inputs.hub, inputs.token, note) as hub, part("Pulling"):
         remote = look_up(hub, inputs.repo_id, inputs.revision)
-        fetched = fetch(hub, remote, inputs.output_dir, note, inputs.verify, signer)
+        fetched = fetch(hub, remote, inputs.output_dir, note, inputs.verify, signer, inputs.tokenizer)
         url = hub.url(inputs.repo_id)
     note(f"pulled {url} at {fetched.commit}: step {fetched.model.step}, {fetched.model.path}")
     if fetched.newest != fetched.model:

@@ -60,17 +60,17 @@ def local_candidate(inputs: Inputs, name: str, scratch: Path) -> ResolvedCandida
     return ResolvedCandidate(name, folder)
 
 
-def hub_candidate(hub: Hub, name: str, scratch: Path) -> ResolvedCandidate:
+def hub_candidate(hub: Hub, name: str, scratch: Path, tokenizer: str | None = None) -> ResolvedCandidate:
     """The model of a repo, fetched into `scratch`. Raises HubError if it does not exist, CheckpointError if unusable."""
     named = _ON_THE_HUB.fullmatch(name)
     assert named
     repo_id, revision = named[1], named[2] or MAIN
     remote = look_up(hub, repo_id, revision)
-    if remote.model is not None and not (remote.model.has_model or remote.model.has_pickled_model):
+    if remote.model is not None and not (remote.model.has_model or remote.model.has_other_model):
         raise CheckpointError(
             f"candidates: {repo_id} on {hub.endpoint} has no model at revision {revision}. Nothing was compared.",
             "Set another revision, or publish a model there first.",
         )
-    fetched = fetch(hub, remote, scratch, note)
+    fetched = fetch(hub, remote, scratch, note, tokenizer=tokenizer)
     note(f"{name}: {hub.url(repo_id)} at {fetched.commit}, step {fetched.model.step}")
     return ResolvedCandidate(name, fetched.model, repo_id, revision, fetched.commit)

@@ -125,7 +125,7 @@ def _on_the_hub(inputs: Inputs) -> ModelFolder | str:
         remote = look_up(hub, inputs.repo_id, inputs.revision)
         if not remote.holds_a_model:
             return f"the Hub: no model in {inputs.repo_id} at {inputs.revision}"
-        fetched = fetch(hub, remote, inputs.output_dir, note)
+        fetched = fetch(hub, remote, inputs.output_dir, note, tokenizer=inputs.tokenizer)
         note(f"chosen: {inputs.repo_id} on {hub.endpoint} at {fetched.commit}, because no other place has a usable checkpoint")
     return fetched.newest if inputs.mode == "train" else fetched.model
 

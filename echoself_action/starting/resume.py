@@ -57,7 +57,7 @@ def starting_point(inputs: Inputs) -> ModelFolder | None:
         with open_hub(inputs.hub, inputs.token, note) as hub:
             remote = look_up(hub, inputs.repo_id, inputs.revision)
             if remote.holds_a_model:
-                start = fetch(hub, remote, inputs.output_dir, note).newest
+                start = fetch(hub, remote, inputs.output_dir, note, tokenizer=inputs.tokenizer).newest
     return _checked(inputs, start, f"the newest of {inputs.repo_id}, because there is none in {inputs.output_dir}")
 
 

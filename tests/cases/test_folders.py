@@ -7,6 +7,7 @@ import pytest
 
 from echoself_action.checkpoint.metadata import read_metadata
 from echoself_action.corpus.tokenizer import load_tokenizer
+from echoself_action.hub.client import open_hub
 
 from ..conftest import Cli
 from .reference import assert_reference
@@ -128,3 +129,45 @@ def test_deploy_does_not_publish_them_unasked(echoself: Cli, results: Path, caps
     echoself(deploy, code=3)
     assert "set checkpoint to the path of a model folder, such as results/checkpoint-2000" in capsys.readouterr().err
     assert echoself(deploy, "--checkpoint results/checkpoint-1000")["step"] == "1000"
+
+
+def publish(folder: Path, repo_id: str = "them/theirs") -> str:
+    """Put the files of a folder on the local Hub, as another program would; returns the commit."""
+    with open_hub("hub", None) as hub:
+        hub.api.create_repo(repo_id, exist_ok=True)
+        return str(hub.api.upload_folder(repo_id=repo_id, folder_path=folder, ignore_patterns=["reference.npz"]).oid)
+
+
+@pytest.mark.parametrize("case", [case for case in TAKEN if "/" not in case])
+def test_a_model_on_the_hub_is_taken_exactly(echoself: Cli, cases: Path, case: str) -> None:
+    commit = publish(cases / "checkpoints" / case)
+    outputs = echoself("pull --hub hub --repo-id them/theirs")
+    assert_reference(Path(outputs["model_dir"]), cases / "checkpoints" / case)
+    facts = read_metadata(Path(outputs["model_dir"]))
+    assert facts
+    assert facts.imported_from
+    assert facts.imported_from.file == f"them/theirs at {commit}"
+
+
+@pytest.mark.parametrize("mode", ["pull", f"train {TRAIN}", f"cycle {TRAIN}"])
+@pytest.mark.parametrize("case", [case for case in REFUSED if case.startswith("b05") or case.startswith("b21")])
+def test_a_model_on_the_hub_is_refused_in_every_mode(
+    echoself: Cli, workspace: Path, cases: Path, case: str, mode: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(cases / "checkpoints" / case)
+    echoself(mode, "--hub hub --repo-id them/theirs", code=3)
+    said = capsys.readouterr().err
+    assert all(part in said for part in REFUSED[case]), said
+    assert "them/theirs at " in said
+    assert not list(Path().glob(f"{OUT}/checkpoint-*"))
+
+
+def test_a_cycle_goes_on_from_a_model_that_another_program_published(
+    echoself: Cli, cases: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(cases / "checkpoints/b02_sharded")
+    cycle = f"cycle {TRAIN} --hub hub --repo-id them/theirs --learning-rate 1e-3"
+    echoself(cycle)
+    assert f"start: {OUT}/checkpoint-0, step 0: the newest of them/theirs" in capsys.readouterr().out
+    echoself(cycle)  # the weights are random, so the first was rolled back: the next is of the same run
+    assert "learning_rate is 0.0005 instead of 0.001: a run from this step at 0.001 was rolled back" in capsys.readouterr().out

@@ -115,7 +115,7 @@ def test_a_candidate_that_cant_be_read_is_named_and_nothing_is_compared(
     with open_hub("hub", None) as hub:
         hub.api.create_repo("me/empty")
     for candidates, code, message in (
-        ("better,empty", 3, "empty is not a complete model folder"),
+        ("better,empty", 3, "empty has no config.json"),
         ("better,junk.pt", 3, "junk.pt"),
         ("better,worse", 3, "model.safetensors is damaged"),
         ("better,nowhere", 2, "'nowhere' is neither an existing path nor a valid repo id. Nothing was compared."),

@@ -33,7 +33,7 @@ class TorchFile:
 
     @property
     def origin(self) -> Origin:
-        return Origin(self.path, self.layout.name, self.archive.fingerprint, self.archive.release)
+        return Origin(self.path, self.layout.name, self.archive.fingerprint, release=self.archive.release)
 
     def release(self) -> None:
         """Let go of the pages of the mapped file."""
