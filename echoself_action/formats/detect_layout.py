@@ -11,6 +11,8 @@ from .registry import LAYOUTS, PREFIXES, RAW, Layout, format_of, known_layouts
 from .torch_file.archive import Archive, refuse
 from .torch_file.stub import name_of
 
+_EMBEDDINGS = ("wte.weight", "token_embedding.weight")  # of GPT-2 and NanEcho
+
 
 def detect_layout(archive: Archive, content: object) -> tuple[Layout, dict[str, Array]]:
     """The layout, and the state dict without name prefixes. Raises CheckpointError if the layout is not recognised."""
@@ -53,7 +55,26 @@ def _state_dict(archive: Archive, weights: object) -> dict[str, Array]:
         if name in plain:
             refuse(archive.path, f"has two tensors named {name[:100]}")
         plain[name] = tensor
-    return plain
+    return _without_root(archive, plain)
+
+
+def _without_root(archive: Archive, plain: dict[str, Array]) -> dict[str, Array]:
+    """The tensors without what stands before all names of the model: `model.` of Lightning, which saves a module around it."""
+    roots = {name.removesuffix(end).removesuffix("transformer.") for end in _EMBEDDINGS for name in plain if name.endswith(end)}
+    if len(roots) > 1:
+        refuse(
+            archive.path,
+            f"has several models in its state dict: {shown([*sorted(roots)])}",
+            "Save one of them: `torch.save({name.removeprefix(root): ... for its tensors}, path)`.",
+        )
+    root = "".join(roots)
+    found: dict[str, Array] = {}
+    for name, tensor in plain.items():
+        short = name.removeprefix(root)
+        if short in found:
+            refuse(archive.path, f"has two tensors named {short[:100]}")
+        found[short] = tensor
+    return found
 
 
 def without_prefixes(name: str) -> str:

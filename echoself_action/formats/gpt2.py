@@ -52,7 +52,9 @@ def read(file: TorchFile, given: Given = NOTHING_GIVEN) -> ImportedModel:
         remarks += ("it records no step: steps count from 0",)
     state = read_optimizer(file, stored_optimizer(file.content), weights, ())
     remarks += (_orientation_remark(config, linear),)
-    trained = next((file.content[key] for key in ("training_config", "config") if key in file.content), None)
+    trained = next(
+        (file.content[key] for key in ("training_config", "config", "hyper_parameters") if key in file.content), None
+    )
     train_loss, best_val_loss = losses_of(file)
     return ImportedModel(
         file.origin,

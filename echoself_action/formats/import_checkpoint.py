@@ -27,7 +27,7 @@ from ..training.training_state import TrainingState, write_moments, write_spare,
 from .detect_layout import shown
 from .folder_tokenizer import folder_tokenizer
 from .imported_model import NOTHING_GIVEN, Given, ImportedModel
-from .registry import Format, format_of, format_of_suffix, known_layouts
+from .registry import Format, format_of, format_of_file, known_layouts
 from .torch_file.reader import read_torch_file
 from .transformers_folder import FOLDER, TRAINER_CHECKPOINT
 
@@ -39,7 +39,7 @@ class FormatReader(Protocol):
     """The module that reads a format."""
 
     def read(self, file: Any, given: Given) -> ImportedModel:
-        """Convert `file`, the `TorchFile` of a `.pt`, or the path of a file with one of the format's `suffixes`.
+        """Convert `file`, the `TorchFile` of a `.pt`, or the path of a file that the format recognises itself.
 
         Raises CheckpointError for a file that contradicts itself or records too little.
         """
@@ -98,8 +98,9 @@ def read_checkpoint_file(path: Path, note: Callable[[str], None], given: Given =
 
     The names of its tensors determine the architecture: trainers have saved several in one layout.
     """
-    if by_suffix := format_of_suffix(path.suffix):
-        return _read(by_suffix, path, given)
+    if apart := format_of_file(path):
+        note(f"{path}: {apart.display_name}")
+        return _read(apart, path, given)
     file = read_torch_file(path)
     note(file.description)
     recognised = format_of(file.layout.name, file.weights.keys())

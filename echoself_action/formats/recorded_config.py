@@ -21,7 +21,7 @@ _NAMES = {
     "vocab_size": ("vocab_size",),
 }
 SIZE_NAMES = frozenset(name for names in _NAMES.values() for name in names)
-_KEYS = ("model_args", "model_config", "config")  # where the layouts store sizes
+_KEYS = ("model_args", "model_config", "config", "hyper_parameters")  # where the layouts store sizes
 _OF_A_MODEL = ("model_args", "model_config")  # these describe the model alone; `config` may be all settings of the trainer
 _NESTED = ("model", "model_args", "model_config")  # the part of such a config that describes the model
 _OF_A_TRAINER = {"learning_rate", "lr", "max_lr", "batch_size", "max_iters", "max_steps", "weight_decay", "out_dir", "dataset"}

@@ -4,6 +4,7 @@ A new format is a record here and one module, or two if writing needs PyTorch an
 when a file of their format is read or written, because most runs need none of them.
 """
 
+import struct
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
@@ -54,8 +55,8 @@ class FormatExporter(Protocol):
 class Format:
     """`recognises(layout name, tensor names)` says whether a `.pt` is of this format: the first record that does reads it.
 
-    Files with one of `suffixes` are read without looking inside. `reader` and `exporter` are modules beside this file;
-    `exports` describes what the exporter writes, for the help of the input `formats`.
+    Files with one of `suffixes`, or that begin with one of `begins`, are read without opening them as a `.pt`. `reader` and
+    `exporter` are modules beside this file; `exports` describes what the exporter writes, for the help of the input `formats`.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Format:
     layouts: tuple[Layout, ...] = ()
     recognises: Callable[[str, Collection[str]], bool] = lambda _layout, _names: False
     suffixes: tuple[str, ...] = ()
+    begins: tuple[bytes, ...] = ()
 
     def load_reader(self) -> Any:
         """The module that reads this format, an `import_checkpoint.FormatReader`."""
@@ -122,6 +124,7 @@ GPT2 = Format(
     display_name="GPT-2",
     reader=".gpt2",
     layouts=(
+        _layout("PyTorch Lightning", "state_dict", "pytorch-lightning_version"),
         _layout("echoself pull", "model", "config", "metadata"),
         _layout("netrain", "model_state_dict", "global_step", "config"),
         _layout("another EchoSelf trainer", "model_state_dict", "step", "loss"),
@@ -134,7 +137,23 @@ GPT2 = Format(
     ),
     recognises=lambda _, names: _holds_gpt2(names),
 )
-FORMATS = (NANOGPT, NANECHO, GPT2)
+LLMC_MAGIC = 20240326
+LLMC_MAGICS = {  # the first int32 of the files of llm.c
+    LLMC_MAGIC: "a model",
+    20240327: "the reference values of a test",
+    20240328: "a tokenizer",
+    20240520: "the tokens of a text",
+    20240527: "the state of an optimizer",
+    20240801: "the tokens of a text for Llama",
+    20240803: "a Llama model, which is not supported",
+}
+LLMC = Format(
+    name="llmc",
+    display_name="llm.c",
+    reader=".llmc",
+    begins=tuple(struct.pack("<i", day) for day in LLMC_MAGICS),
+)
+FORMATS = (NANOGPT, NANECHO, GPT2, LLMC)
 RAW = Layout("a state dict and nothing else", "", frozenset())
 LAYOUTS = tuple(layout for one in FORMATS for layout in one.layouts)
 EXPORTS = {one.name: one for one in FORMATS if one.exporter}
@@ -155,6 +174,11 @@ def format_of(layout: str, names: Collection[str]) -> Format | None:
     return next((one for one in FORMATS if one.recognises(layout, names)), None)
 
 
-def format_of_suffix(suffix: str) -> Format | None:
-    """The format whose files have this suffix, None for `.pt` and all others."""
-    return next((one for one in FORMATS if suffix in one.suffixes), None)
+def format_of_file(path: Path) -> Format | None:
+    """The format whose files have this suffix or begin like this one, None for `.pt` and all others."""
+    try:
+        with path.open("rb") as file:
+            begins = file.read(16)
+    except OSError:
+        begins = b""
+    return next((one for one in FORMATS if path.suffix in one.suffixes or begins.startswith(one.begins)), None)

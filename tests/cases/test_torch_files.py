@@ -1,24 +1,35 @@
 """PyTorch files as people have them: objects of their classes, other pickle protocols, older files, other programs' files."""
 
 import argparse
+import collections
+import datetime
 import enum
+import functools
 import importlib
+import io
+import pickle
 import sys
 import types
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.errors import CheckpointError
-from echoself_action.formats.import_checkpoint import read_checkpoint_file
+from echoself_action.formats.import_checkpoint import import_checkpoint, read_checkpoint_file
 from echoself_action.formats.torch_file.archive import open_archive
 from echoself_action.formats.torch_file.pickle_check import check_pickle
 from echoself_action.formats.torch_file.stub import StubObject, name_of
 from echoself_action.formats.torch_file.unpickle import unpickle
+from tests.formats.foreign_files import nanogpt_checkpoint
+
+from .reference import assert_exact, assert_reference, gpt2_logits, some_ids
 
 
 class Activation(enum.Enum):
@@ -115,3 +126,282 @@ def test_a_whole_model_is_refused_with_what_to_save(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"a whole object \(of the class torch\.nn\.modules\.linear\.Linear\)") as caught:
         read_checkpoint_file(path, print)
     assert "model.state_dict()" in str(caught.value.hint)
+
+
+def nanogpt_weights(vocab_size: int = 64) -> dict[str, torch.Tensor]:
+    """nanoGPT's state dict of a model of SIZES, with numbers large enough for the two GELUs to differ."""
+    return {name: 3 * tensor for name, tensor in nanogpt_checkpoint(vocab_size=vocab_size)["model"].items()}
+
+
+def expected(weights: Mapping[str, torch.Tensor], activation: str) -> Any:
+    plain = {name.removeprefix("transformer."): tensor.float() for name, tensor in weights.items()}
+    turned = {name: tensor.t() if tensor.ndim == 2 and name.startswith("h.") else tensor for name, tensor in plain.items()}
+    size = plain["wte.weight"].shape[0]
+    return gpt2_logits({name: tensor.numpy() for name, tensor in turned.items()}, some_ids(size), 2, activation)
+
+
+def assert_imported(path: Path, tmp_path: Path, weights: Mapping[str, torch.Tensor], activation: str) -> ModelFolder:
+    folder = import_checkpoint(path, tmp_path / "out", None, print)
+    assert_exact(folder.path, some_ids(folder.config.vocab_size), expected(weights, activation))
+    return folder
+
+
+def test_a18i_proto5_is_imported(cases: Path, tmp_path: Path) -> None:
+    case = cases / "checkpoints" / "a18i_proto5"
+    folder = import_checkpoint(case / "ckpt.pt", tmp_path, None, print)
+    assert_reference(folder.path, case)
+    assert folder.step == 100
+    assert folder.has_training_state
+
+
+@pytest.mark.parametrize("name", ["ckpt.pt", "model.pth", "pytorch_model.bin", "last.ckpt"])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "before 1.6"])
+def test_every_protocol_container_and_suffix_is_imported(name: str, protocol: int, as_zip: bool, tmp_path: Path) -> None:
+    content = nanogpt_checkpoint() | {"model": nanogpt_weights()}
+    path = tmp_path / name
+    torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=as_zip)
+    folder = assert_imported(path, tmp_path, content["model"], "gelu")
+    assert folder.step == 7
+    assert folder.has_training_state
+
+
+VALUES: dict[str, Callable[[], object]] = {
+    "torch.device": lambda: torch.device("cuda:0"),
+    "torch.dtype": lambda: torch.bfloat16,
+    "torch.Size": lambda: torch.Size([2, 3]),
+    "NumPy float": lambda: np.float64(0.5),
+    "NumPy int": lambda: np.int32(5),
+    "NumPy bool": lambda: np.bool_(True),
+    "NumPy array": lambda: np.arange(6).reshape(2, 3),
+    "NumPy array in Fortran's order": lambda: np.asfortranarray(np.ones((2, 3))),
+    "empty NumPy array": lambda: np.zeros((0, 3)),
+    "NumPy strings": lambda: np.array(["a", "bc"]),
+    "NumPy type": lambda: np.float32,
+    "NumPy dtype": lambda: np.dtype("float32"),
+    "NumPy's random state": lambda: np.random.RandomState(0),
+    "NumPy's generator": lambda: np.random.default_rng(0),
+    "torch random state": torch.get_rng_state,
+    "path": lambda: Path("/data") / "out",
+    "date": lambda: datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+    "set": lambda: {1, 2},
+    "frozenset": lambda: frozenset("ab"),
+    "bytes": lambda: b"\x00\xff",
+    "bytearray": lambda: bytearray(b"\x00\xff"),
+    "range": lambda: range(3),
+    "complex": lambda: 1j,
+    "None and nesting": lambda: {"a": [None, (1, {"b": ()})]},
+    "defaultdict": lambda: collections.defaultdict(list, {"a": [1]}),
+    "Counter": lambda: collections.Counter("aab"),
+    "deque": lambda: collections.deque([1, 2], maxlen=3),
+    "partial": lambda: functools.partial(torch.optim.AdamW, lr=1e-3),
+    "class": lambda: torch.optim.AdamW,
+    "function": lambda: torch.nn.functional.gelu,
+    "enum": lambda: Activation.GELU,
+    "parameter": lambda: torch.nn.Parameter(torch.ones(2)),
+    "tensor with an attribute": lambda: _with_attribute(torch.ones(2)),
+    "optimizer object": lambda: torch.optim.SGD([torch.nn.Parameter(torch.ones(1))]),
+}
+
+
+def _with_attribute(tensor: torch.Tensor) -> torch.Tensor:
+    tensor.lr_mul = 2.0  # type: ignore[attr-defined]
+    return tensor
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+@pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "before 1.6"])
+def test_a_setting_of_any_type_does_not_cost_the_model(protocol: int, as_zip: bool, tmp_path: Path) -> None:
+    for name, value in VALUES.items():
+        content = nanogpt_checkpoint()
+        content["config"] |= {"wandb_notes": value()}
+        path = tmp_path / "ckpt.pt"
+        torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=as_zip)
+        assert read_checkpoint_file(path, print).step == 7, name
+
+
+def test_values_of_pytorch_and_numpy_are_read_as_plain_ones(tmp_path: Path) -> None:
+    for protocol in (2, 3, 4, 5):
+        made = {name: value() for name, value in VALUES.items()}
+        found = content_of(saved(made, tmp_path / "ckpt.pt", protocol))
+        assert found["torch.device"] == "cuda:0"
+        assert found["torch.dtype"] == "bfloat16"
+        assert found["torch.Size"] == (2, 3)
+        assert found["NumPy float"] == 0.5
+        assert np.array_equal(found["NumPy array"], made["NumPy array"])
+        assert np.array_equal(found["NumPy array in Fortran's order"], np.ones((2, 3)))
+        assert found["NumPy strings"].tolist() == ["a", "bc"]
+        assert found["path"] == "/data/out"
+        assert set(found["set"]) == {1, 2}
+        assert found["bytearray"] == b"\x00\xff"
+        assert found["deque"] == [1, 2]
+        assert name_of(found["class"]) == "torch.optim.adamw.AdamW"
+        assert found["tensor with an attribute"].tolist() == [1, 1]
+
+
+class PicklerOf(pickle._Pickler):  # type: ignore[name-defined, misc]  # Python's own, whose parts can be replaced
+    """Stores the names of NumPy's functions as a version of NumPy does."""
+
+    module = ""
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        if not obj.__module__.startswith("numpy._core"):
+            super().save_global(obj, name)
+            return
+        module = obj.__module__.replace("numpy._core", self.module)
+        if self.proto >= 4:
+            self.save(module)
+            self.save(obj.__name__)
+            self.write(pickle.STACK_GLOBAL)
+        else:
+            self.write(pickle.GLOBAL + f"{module}\n{obj.__name__}\n".encode())
+        self.memoize(obj)
+
+
+@pytest.mark.parametrize("module", ["numpy.core", "numpy._core"], ids=["NumPy 1", "NumPy 2"])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_both_names_of_numpys_modules_are_read(module: str, protocol: int, tmp_path: Path) -> None:
+    target = io.BytesIO()
+    pickler = PicklerOf(target, protocol)
+    pickler.module = module
+    pickler.dump({"a": np.float64(1.5), "b": np.arange(3)})
+    assert f"{module}.".encode() in target.getvalue()
+    with zipfile.ZipFile(tmp_path / "ckpt.pt", "w") as archive:
+        archive.writestr("ckpt/data.pkl", target.getvalue())
+    found = content_of(tmp_path / "ckpt.pt")
+    assert found["a"] == 1.5
+    assert found["b"].tolist() == [0, 1, 2]
+
+
+CONFIG = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "vocab_size": 64, "bias": True, "dropout": 0.0}
+
+
+def lightning(prefix: str, hyper_parameters: object) -> dict[str, Any]:
+    """As Lightning's Trainer saves a module around a nanoGPT."""
+    state = {"monitor": "val_loss", "best_model_score": torch.tensor(2.5), "dirpath": "/home/me", "best_k_models": {}}
+    loops = {"fit_loop": {"state_dict": {}, "epoch_loop.batch_progress": {"total": {"ready": 7, "completed": 7}}}}
+    return {
+        **{"epoch": 1, "global_step": 7, "pytorch-lightning_version": "2.5.1", "loops": loops, "lr_schedulers": []},
+        **{"callbacks": {"ModelCheckpoint{'monitor': 'val_loss'}": state}, "hparams_name": "kwargs"},
+        "state_dict": collections.OrderedDict({prefix + name: tensor for name, tensor in nanogpt_weights().items()}),
+        "optimizer_states": [nanogpt_checkpoint()["optimizer"]],
+        "hyper_parameters": hyper_parameters,
+    }
+
+
+@dataclass
+class GPTConfig:
+    n_layer: int = 2
+    n_head: int = 2
+    n_embd: int = 16
+    block_size: int = 16
+    vocab_size: int = 64
+    bias: bool = True
+    dropout: float = 0.0
+
+
+LIGHTNING: dict[str, tuple[str, Callable[[], object]]] = {
+    "model., plain settings": ("model.", lambda: {"learning_rate": 1e-3, **CONFIG}),
+    "model., compiled": ("model._orig_mod.", lambda: {"learning_rate": 1e-3, **CONFIG}),
+    "model., AttributeDict": ("model.", lambda: AttributeDict(CONFIG)),
+    "model., a partial optimizer": ("model.", lambda: {"optimizer": functools.partial(torch.optim.AdamW, lr=1e-3), **CONFIG}),
+}
+
+
+@pytest.mark.parametrize("name", LIGHTNING)
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_a_checkpoint_of_lightning_is_imported(name: str, protocol: int, tmp_path: Path) -> None:
+    prefix, settings = LIGHTNING[name]
+    path = saved(lightning(prefix, settings()), tmp_path / "last.ckpt", protocol)
+    folder = assert_imported(path, tmp_path, nanogpt_weights(), "gelu")
+    assert folder.step == 7
+    assert folder.metadata
+    assert folder.metadata.imported_from
+    assert folder.metadata.imported_from.layout == "PyTorch Lightning"
+    assert any("optimizer state" in remark for remark in folder.metadata.imported_from.remarks)
+
+
+def test_of_two_models_in_a_state_dict_none_is_chosen(tmp_path: Path) -> None:
+    content = lightning("student.", CONFIG)
+    content["state_dict"] |= {f"teacher.{name}": tensor for name, tensor in nanogpt_weights().items()}
+    with pytest.raises(CheckpointError, match=r"several models in its state dict: 'student\.', 'teacher\.'"):
+        read_checkpoint_file(saved(content, tmp_path / "last.ckpt"), print)
+
+
+def test_a_tensor_beside_the_model_is_not_dropped_silently(tmp_path: Path) -> None:
+    content = lightning("model.", CONFIG)
+    content["state_dict"] |= {"criterion.weight": torch.ones(64)}
+    with pytest.raises(CheckpointError, match=r"criterion\.weight is not a tensor of this model"):
+        read_checkpoint_file(saved(content, tmp_path / "last.ckpt"), print)
+
+
+def llmc_file(path: Path, version: int = 3, vocab_size: int = 60, **other: int) -> dict[str, torch.Tensor]:
+    """As llm.c's train_gpt2.py writes it: the vocabulary padded with zeros, of each kind of tensor those of all layers.
+
+    Returns the state dict that it was made of, in the dtype of the file.
+    """
+    sizes = {"block_size": 16, "vocab_size": vocab_size, "n_layer": 2, "n_head": 2, "n_embd": 16, "padded": 64}
+    header = np.zeros(256, np.int32)
+    header[:8] = [other.pop("magic", 20240326), version, *(sizes | other).values()]
+    kind = torch.bfloat16 if version == 5 else torch.float32
+    weights = {name: tensor.to(kind) for name, tensor in nanogpt_weights(vocab_size).items()}
+    padded = torch.zeros(64, 16, dtype=kind)
+    padded[:vocab_size] = weights["transformer.wte.weight"]
+    tensors = [padded, weights["transformer.wpe.weight"]]
+    for name in ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"):
+        tensors += [weights[f"transformer.h.{i}.{name}.{part}"] for part in ("weight", "bias") for i in range(2)]
+    tensors += [weights["transformer.ln_f.weight"], weights["transformer.ln_f.bias"]]
+    path.write_bytes(header.tobytes() + b"".join(tensor.contiguous().view(torch.uint8).numpy().tobytes() for tensor in tensors))
+    return weights
+
+
+@pytest.mark.parametrize("version", [3, 5], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["gpt2_124M.bin", "model_00000250.bin", "model"])
+def test_a_model_of_llmc_is_imported_without_its_padding(version: int, name: str, tmp_path: Path) -> None:
+    weights = llmc_file(tmp_path / name, version)
+    (tmp_path / "state_00000250_00000.bin").touch()
+    folder = assert_imported(tmp_path / name, tmp_path, weights, "gelu_new")
+    assert folder.config.vocab_size == 60
+    assert folder.step == (250 if "250" in name else 0)
+    assert folder.metadata
+    assert folder.metadata.imported_from
+    remarks = " ".join(folder.metadata.imported_from.remarks)
+    assert "4 padding rows" in remarks
+    assert ("optimizer state not imported" in remarks) == ("250" in name)
+
+
+LLMC_REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "version 1": (lambda path: llmc_file(path, 1), "version 1 of llm.c's format"),
+    "version 3 of April 2024": (lambda path: llmc_file(path, 3, padded=0), "version 3 of llm.c's format as of April 2024"),
+    "a tokenizer": (lambda path: llmc_file(path, magic=20240328), "holds a tokenizer"),
+    "tokens": (lambda path: llmc_file(path, magic=20240520), "holds the tokens of a text"),
+    "an optimizer": (lambda path: llmc_file(path, magic=20240527), "holds the state of an optimizer"),
+    "Llama": (lambda path: llmc_file(path, magic=20240803), "a Llama model, which is not supported"),
+    "cut": (lambda path: llmc_file(path) and path.write_bytes(path.read_bytes()[:-4]), "is damaged: it has"),
+    "longer": (lambda path: llmc_file(path) and path.write_bytes(path.read_bytes() + bytes(4)), "is damaged: it has"),
+    "the header alone": (lambda path: llmc_file(path) and path.write_bytes(path.read_bytes()[:100]), "less than the header"),
+    "bf16 that claims fp32": (lambda path: llmc_file(path, 5) and patch(path, 1, 3), "its header describes a model of"),
+    "other heads": (lambda path: llmc_file(path, n_head=3), "an invalid header"),
+    "negative": (lambda path: llmc_file(path, n_layer=-1), "an invalid header"),
+    "many layers": (lambda path: llmc_file(path, n_layer=2**31 - 1), "an invalid header"),
+    "a wide model": (lambda path: llmc_file(path, n_embd=2**30), "its header describes a model of"),
+    "NaN": (lambda path: llmc_file(path) and patch(path, 300, 0x7FC00000), "contains NaN or infinity"),
+    "nanoGPT's train.bin": (lambda path: path.write_bytes(np.arange(600, 900, dtype=np.uint16).tobytes()), "give it as `data`"),
+}
+
+
+def patch(path: Path, place: int, number: int) -> None:
+    """Replace the int32 at `place`."""
+    numbers = np.fromfile(path, np.int32)
+    numbers[place] = number
+    numbers.tofile(path)
+
+
+@pytest.mark.parametrize("name", LLMC_REFUSED)
+def test_another_file_of_llmc_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    write, why = LLMC_REFUSED[name]
+    write(tmp_path / "model.bin")
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint_file(tmp_path / "model.bin", print)
+    assert why in str(caught.value)
+    assert caught.value.exit_code == 3

@@ -21,6 +21,7 @@ _END, _LOCATOR = 22, 20  # bytes of the end-of-central-directory record, and of 
 _FAR_END = 56 + _LOCATOR
 LARGEST_PICKLE = 4 << 20  # bytes; the data of the tensors is not in it
 MOST_RECORDS = 100_000
+_BLOCK = 1 << 24  # bytes that are hashed at a time
 _RESAVE = "If you trust its source, load it in PyTorch with `torch.load(path, weights_only=False)`, and save it again."
 _STORE = "Extract it, and zip it again without compression (`zip -0 -r`)."
 _DECOMPRESS = "Decompress it first."
@@ -70,6 +71,15 @@ def release(mapped: mmap.mmap) -> None:
     """As `Archive.release`."""
     if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
         mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def fingerprint(mapped: mmap.mmap) -> str:
+    """The SHA-256 of a mapped file."""
+    digest = hashlib.sha256()
+    for start in range(0, len(mapped), _BLOCK):
+        digest.update(memoryview(mapped)[start : start + _BLOCK])
+        release(mapped)
+    return digest.hexdigest()
 
 
 def open_archive(path: Path) -> Archive:

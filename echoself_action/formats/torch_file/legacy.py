@@ -5,7 +5,6 @@ the keys of the storages. Each storage follows in the order of the keys: the num
 They begin at any byte, so views of the file may be unaligned.
 """
 
-import hashlib
 import io
 import mmap
 import pickle
@@ -17,14 +16,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .archive import LARGEST_PICKLE, MOST_RECORDS, Archive, refuse, refuse_damaged, release
+from .archive import LARGEST_PICKLE, MOST_RECORDS, Archive, fingerprint, refuse, refuse_damaged
 from .pickle_check import check_pickle, check_plain_pickle
 from .unpickle import NAMES
 
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
 _SMALL = 4096  # bytes of each of the first three pickles
 _COUNT = struct.Struct("<q")
-_BLOCK = 1 << 24  # bytes that are hashed at a time
 
 
 def is_legacy(path: Path) -> bool:
@@ -80,7 +78,7 @@ def _opened(path: Path, size: int, mapped: mmap.mmap) -> Archive:
     keys, start = _plain(mapped[start:end]), end
     if not isinstance(keys, list) or len(keys) > MOST_RECORDS or not all(type(key) is str for key in keys):
         raise ValueError("its list of storages is invalid")
-    archive = Archive(path, size, content, _fingerprint(mapped, size), mapped, {})
+    archive = Archive(path, size, content, fingerprint(mapped), mapped, {})
     kinds = check_pickle(archive)
     records: dict[str, tuple[int, int]] = {}
     for key in keys:
@@ -130,12 +128,3 @@ def _refuse_bare(path: Path) -> NoReturn:
         "is a bare pickle that torch.save did not write",
         "Load it in the program that wrote it, and save its tensors: `torch.save(state_dict, path)`.",
     )
-
-
-def _fingerprint(mapped: mmap.mmap, size: int) -> str:
-    digest = hashlib.sha256()
-    view = memoryview(mapped)
-    for start in range(0, size, _BLOCK):
-        digest.update(view[start : start + _BLOCK])
-        release(mapped)
-    return digest.hexdigest()
