@@ -21,7 +21,8 @@ _NAMES = {
     "vocab_size": ("vocab_size",),
 }
 SIZE_NAMES = frozenset(name for names in _NAMES.values() for name in names)
-_KEYS = ("model_args", "model_config", "config", "hyper_parameters")  # where the layouts store sizes
+_LIGHTNING = "hyper_parameters"
+_KEYS = ("model_args", "model_config", "config", _LIGHTNING)  # where the layouts store sizes
 _OF_A_MODEL = ("model_args", "model_config")  # these describe the model alone; `config` may be all settings of the trainer
 _NESTED = ("model", "model_args", "model_config")  # the part of such a config that describes the model
 _OF_A_TRAINER = {"learning_rate", "lr", "max_lr", "batch_size", "max_iters", "max_steps", "weight_decay", "out_dir", "dataset"}
@@ -86,14 +87,12 @@ def _recorded(where: str, values: object, keys: tuple[str, ...]) -> list[Recorde
     plain = _without_arrays(values)
     of_model = keys[-1] in _OF_A_MODEL or (bool(SIZE_NAMES & plain.keys()) and not _OF_A_TRAINER & plain.keys())
     found = [RecordedConfig(where, plain, keys, of_model)]
-    for key, inner in plain.items():
-        if (
-            len(keys) == 1
-            and isinstance(key, str)
-            and isinstance(inner, Mapping)
-            and (key in _NESTED or SIZE_NAMES & inner.keys())
-        ):
+    inside = {key: inner for key, inner in plain.items() if isinstance(key, str) and isinstance(inner, Mapping)}
+    for key, inner in inside.items() if len(keys) == 1 or keys[0] == _LIGHTNING else ():
+        if key in _NESTED or SIZE_NAMES & inner.keys():
             found.append(RecordedConfig(f"{where}[{key[:60]!r}]", _without_arrays(inner), (*keys, key), True))
+        elif keys == (_LIGHTNING,):  # all settings under the name of an argument, as Hydra's `cfg`
+            found += _recorded(f"{where}[{key[:60]!r}]", inner, (*keys, key))
     return found
 
 
