@@ -77,7 +77,7 @@ def read(path: Path, _: object = None) -> ImportedModel:
     if rows > config.vocab_size:
         remarks += (f"the {rows - config.vocab_size} padding rows of its token embedding were cut: llm.c does not use them",)
     return ImportedModel(
-        Origin(path, "llm.c", fingerprint(mapped), opened.release),
+        Origin(path, "llm.c", fingerprint(mapped), release=opened.release),
         config,
         transposed(weights),
         partial(logits, config, weights, True),
