@@ -12,6 +12,8 @@ from .torch_file.archive import Archive, refuse
 from .torch_file.stub import name_of
 
 _EMBEDDINGS = ("wte.weight", "token_embedding.weight")  # of GPT-2 and NanEcho
+_ONCE = "Save the model once, with or without a prefix of its names."
+_SAVE = "Save its state dict: `torch.save({'model': model.state_dict(), 'config': config}, path)`."
 
 
 def detect_layout(archive: Archive, content: object) -> tuple[Layout, dict[str, Array]]:
@@ -20,10 +22,10 @@ def detect_layout(archive: Archive, content: object) -> tuple[Layout, dict[str, 
         refuse(
             archive.path,
             f"contains a whole object (of the class {name}), expected a dict",
-            "Save what it holds: `torch.save({'model': model.state_dict(), ...}, path)`.",
+            _SAVE,
         )
     if not isinstance(content, Mapping):
-        refuse(archive.path, f"contains a {type(content).__name__}, expected a dict")
+        refuse(archive.path, f"contains a {type(content).__name__}, expected a dict", _SAVE)
     plain = {key for key in content if isinstance(key, str)}
     layout = next((layout for layout in LAYOUTS if layout.keys <= plain), None)
     if layout is None and content and all(isinstance(value, np.ndarray) for value in content.values()):
@@ -43,17 +45,17 @@ def _state_dict(archive: Archive, weights: object) -> dict[str, Array]:
         refuse(
             archive.path,
             f"holds a whole object (of the class {name}) instead of a state dict",
-            "Save what it holds: `torch.save({'model': model.state_dict(), ...}, path)`.",
+            _SAVE,
         )
     if not isinstance(weights, Mapping) or not weights:
-        refuse(archive.path, "has no state dict under the key of its layout")
+        refuse(archive.path, "has no state dict under the key of its layout", _SAVE)
     plain: dict[str, Array] = {}
     for key, tensor in weights.items():
         if not isinstance(key, str) or not isinstance(tensor, np.ndarray):
-            refuse(archive.path, f"has {shown([key])} in its state dict, which is not a named tensor")
+            refuse(archive.path, f"has {shown([key])} in its state dict, which is not a named tensor", _SAVE)
         name = without_prefixes(key)
         if name in plain:
-            refuse(archive.path, f"has two tensors named {name[:100]}")
+            refuse(archive.path, f"has two tensors named {name[:100]}", _ONCE)
         plain[name] = tensor
     return _without_root(archive, plain)
 
@@ -72,7 +74,7 @@ def _without_root(archive: Archive, plain: dict[str, Array]) -> dict[str, Array]
     for name, tensor in plain.items():
         short = name.removeprefix(root)
         if short in found:
-            refuse(archive.path, f"has two tensors named {short[:100]}")
+            refuse(archive.path, f"has two tensors named {short[:100]}", _ONCE)
         found[short] = tensor
     return found
 

@@ -14,7 +14,7 @@ from .activation import choose_activation, of_state_dict
 from .arithmetic import stated_arithmetic
 from .detect_layout import number
 from .gpt2_tensors import gpt2_weights, logits, stored_as_linear, tensors_by_gpt2_name, transposed
-from .imported_model import NOTHING_GIVEN, Given, ImportedModel
+from .imported_model import CONTRADICTION, NOTHING_GIVEN, Given, ImportedModel
 from .optimizer_state import read_optimizer, stored_optimizer
 from .recorded_config import (
     SIZES,
@@ -33,6 +33,10 @@ _HEADS_ADVICE = (
     "Give n_head, or put the model's config.json (or model_config.json) with n_head beside the file. A wrong number of heads "
     "fits the same tensors, but computes another model."
 )
+
+
+_OTHER_MODEL = "Only GPT-2 models can be imported, with learned embeddings of tokens and of positions."
+_WHOLE = "Save all blocks in one file: the shards of a model are read only as a folder that transformers wrote."
 
 
 def read(file: TorchFile, given: Given = NOTHING_GIVEN) -> ImportedModel:
@@ -76,10 +80,10 @@ def _inferred_sizes(file: TorchFile, stored: Mapping[str, Array]) -> dict[str, i
     """The sizes, from the shapes of the tensors."""
     tokens, positions = stored.get(TOKENS, stored.get("lm_head.weight")), stored.get(POSITIONS)
     if tokens is None or positions is None or tokens.ndim != 2 or positions.ndim != 2:
-        file.refuse(f"has no two-dimensional {TOKENS} or {POSITIONS}, which every GPT-2 has")
+        file.refuse(f"has no two-dimensional {TOKENS} or {POSITIONS}, which every GPT-2 has", _OTHER_MODEL)
     layers = {int(match[1]) for match in map(_BLOCK.match, stored) if match}
     if layers != set(range(len(layers))):
-        file.refuse(f"has tensors of the blocks {sorted(layers)[:20]}: the blocks between them are missing")
+        file.refuse(f"has tensors of the blocks {sorted(layers)[:20]}: the blocks between them are missing", _WHOLE)
     return {
         "n_layer": len(layers),
         "n_embd": tokens.shape[1],
@@ -97,7 +101,7 @@ def _heads(
     inner = {place.where: heads for place in recorded if (heads := place.size("n_head"))}
     outer = {place.where: heads for place in nearby if (heads := place.size("n_head"))}
     if len(set(inner.values())) > 1:
-        file.refuse(f"contradicts itself: {_listed(inner)}")
+        file.refuse(f"contradicts itself: {_listed(inner)}", "Correct the wrong one in a copy of the file.")
     if inner:
         heads = next(iter(inner.values()))
         if given not in (None, heads):
@@ -135,14 +139,16 @@ def _config(
     for place in recorded:
         declared = place.values.get("bias", bias)
         if declared != bias:
-            file.refuse(f"records bias={declared!r} in {place.where}, but has {'' if bias else 'no '}biases")
+            file.refuse(f"records bias={declared!r} in {place.where}, but has {'' if bias else 'no '}biases", CONTRADICTION)
     if _by_echoself_converter(file):  # of the files beside it that converters write, only one that is not known to be wrong
         nearby = []
     nearby = [place for place in nearby if place.agrees(sizes)]
     stated, beside = (stated_arithmetic(file, places, sizes) for places in (recorded, nearby))
     dropout = next((value for place in recorded if (value := number(place.values.get("dropout"))) is not None), 0.0)
     if not 0 <= dropout < 1:
-        file.refuse(f"has an invalid dropout ({dropout})")
+        file.refuse(
+            f"has an invalid dropout ({dropout})", "Correct it in a copy of the file: a rate is at least 0 and below 1."
+        )
     activation, assumptions = choose_activation(file, given, stated, beside, of_state_dict(file, linear, [*recorded, *nearby]))
     return (
         GPT2Config(
@@ -167,7 +173,7 @@ def _require_agreement(file: TorchFile, place: RecordedConfig, sizes: Mapping[st
     if wrong:
         declared = ", ".join(f"{name}={place.size(name)}" for name in wrong)
         seen = ", ".join(f"{name}={sizes[name]}" for name in wrong)
-        file.refuse(f"contradicts {place.where}: recorded {declared}, but its tensors have {seen}")
+        file.refuse(f"contradicts {place.where}: recorded {declared}, but its tensors have {seen}", CONTRADICTION)
 
 
 def _by_echoself_converter(file: TorchFile) -> bool:

@@ -36,7 +36,9 @@ def tensors_by_gpt2_name(file: TensorSource) -> dict[str, Array]:
             continue
         full = name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
         if full in found:
-            file.refuse(f"has two tensors named {full[:100]}")
+            file.refuse(
+                f"has two tensors named {full[:100]}", "Save the model once, with or without `transformer.` in its names."
+            )
         found[full] = tensor
     return found
 
@@ -49,7 +51,8 @@ def stored_as_linear(file: TorchFile, stored: Mapping[str, Array]) -> bool:
         return True
     if len(shape) != 2 or shape[1] != 3 * shape[0]:
         file.refuse(
-            f"has {name} of shape {shape}, expected (n_embd, 3 * n_embd) or its transpose" if shape else f"has no {name}"
+            f"has {name} of shape {shape}, expected (n_embd, 3 * n_embd) or its transpose" if shape else f"has no {name}",
+            "Only a GPT-2 whose queries, keys and values are one matrix of equal thirds can be imported.",
         )
     return False
 

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 HEAD = "lm_head.weight"
 _SHOWN = 4  # problems in a message
+_PARTS = "Only a model without other parts can be imported: an adapter must be merged, and another architecture can't be used."
+_QUANTISED = "Use the weights from before they were quantised."
+_INCOMPLETE = "Save the whole of model.state_dict()."
+CONTRADICTION = "Use the file as its trainer wrote it: either the tensors or the recorded sizes are those of another model."
+_TIED = "Only a model whose output head is its token embedding can be imported, as those of nanoGPT, OpenAI and NanEcho."
 
 
 class TensorSource(Protocol):
@@ -94,8 +99,19 @@ def check_weights(
         f"{name} has the dtype {type_name(tensor)}" for name, tensor in stored.items() if not is_floating_point(tensor)
     ]
     if problems:
+        quantised = any(not is_floating_point(tensor) for tensor in stored.values())
+        missing = all("is missing" in problem for problem in problems)
+        hint = (
+            _QUANTISED
+            if quantised
+            else _INCOMPLETE
+            if missing
+            else CONTRADICTION
+            if stored.keys() <= expected.keys()
+            else _PARTS
+        )
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        file.refuse(f"contradicts {against}: {'; '.join(problems[:_SHOWN])}{more}")
+        file.refuse(f"contradicts {against}: {'; '.join(problems[:_SHOWN])}{more}", hint)
     for name in expected:
         require_finite(file, name, stored[name])
     return {name: stored[name] for name in expected}
@@ -108,11 +124,11 @@ def tie(file: TensorSource, stored: dict[str, Array], tokens: str) -> None:
     """
     head = stored.pop(HEAD, None)
     if head is not None and not np.array_equal(head, stored.setdefault(tokens, head)):
-        file.refuse(f"has an {HEAD} that differs from its {tokens}, but this model ties the two")
+        file.refuse(f"has an {HEAD} that differs from its {tokens}, but this model ties the two", _TIED)
 
 
 def require_finite(file: TensorSource, name: str, tensor: Array) -> None:
     """Raises CheckpointError if the tensor contains NaN or infinity."""
     if not is_finite(tensor):
-        file.refuse(f"has invalid values: {name} contains NaN or infinity")
+        file.refuse(f"has invalid values: {name} contains NaN or infinity", "Its training diverged: use an earlier checkpoint.")
     file.release()

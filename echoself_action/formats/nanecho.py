@@ -16,7 +16,7 @@ from ..checkpoint.nanecho_config import config_problems, parameters, shapes
 from ..model.config import GPT2Config
 from ..model.nanecho import PERSONA_DIMENSIONS, NanEchoConfig
 from .detect_layout import number
-from .imported_model import NOTHING_GIVEN, Given, ImportedModel, check_weights, tie
+from .imported_model import CONTRADICTION, NOTHING_GIVEN, Given, ImportedModel, check_weights, tie
 from .optimizer_state import MOMENTS, Grouping, read_optimizer, stored_optimizer
 from .recorded_config import configs_beside, configs_in_file, losses_of, step_of, training_settings
 from .reference_logits import as_tensors, nanecho_logits
@@ -186,10 +186,10 @@ def _config(file: TorchFile, declared: Mapping[str, Any], stored: Mapping[str, A
         legacy=True,
     )
     if problems := config_problems(config):
-        file.refuse(f"describes a model that can't be computed: {'; '.join(problems)}")
+        file.refuse(f"describes a model that can't be computed: {'; '.join(problems)}", CONTRADICTION)
     for flag, present in flags.items():
         if type(declared.get(flag)) is bool and declared[flag] != present and (present or config.persona_dimensions):
-            file.refuse(f"records {flag}={declared[flag]}, but its tensors contradict that")
+            file.refuse(f"records {flag}={declared[flag]}, but its tensors contradict that", CONTRADICTION)
     return config
 
 
@@ -198,7 +198,10 @@ def _sizes(file: TorchFile, declared: Mapping[str, Any], stored: Mapping[str, Ar
     tokens, positions = stored.get(TOKENS), stored.get("position_embedding.weight")
     layers = {int(match[1]) for name in stored if (match := _BLOCK.match(name))}
     if tokens is None or positions is None or tokens.ndim != 2 or positions.ndim != 2 or not layers:
-        file.refuse("has no token_embedding, no position_embedding or no blocks, which every NanEcho model has")
+        file.refuse(
+            "has no token_embedding, no position_embedding or no blocks, which every NanEcho model has",
+            "Save the whole of model.state_dict().",
+        )
     heads = declared.get("n_head")
     if type(heads) is not int or heads < 1:
         file.refuse(
@@ -215,7 +218,8 @@ def _sizes(file: TorchFile, declared: Mapping[str, Any], stored: Mapping[str, Ar
     wrong = [f"{name}={declared[name]} but has {size}" for name, size in sizes.items() if declared.get(name, size) != size]
     if wrong or len(layers) != sizes["n_layer"]:
         file.refuse(
-            f"records {', '.join(wrong)}" if wrong else f"has {len(layers)} blocks, but one has the number {max(layers)}"
+            f"records {', '.join(wrong)}" if wrong else f"has {len(layers)} blocks, but one has the number {max(layers)}",
+            CONTRADICTION,
         )
     return sizes
 

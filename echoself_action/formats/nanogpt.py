@@ -12,12 +12,13 @@ from .activation import choose_activation, of_nanogpt
 from .arithmetic import stated_arithmetic
 from .detect_layout import number
 from .gpt2_tensors import gpt2_weights, logits, tensors_by_gpt2_name, transposed
-from .imported_model import NOTHING_GIVEN, Given, ImportedModel
+from .imported_model import CONTRADICTION, NOTHING_GIVEN, Given, ImportedModel
 from .optimizer_state import nanogpt_groupings, read_optimizer, stored_optimizer
-from .recorded_config import configs_beside, configs_in_file, training_settings
+from .recorded_config import RecordedConfig, configs_beside, configs_in_file, training_settings
 from .torch_file.reader import TorchFile
 
 _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
+_CORRECT = "`c = torch.load(path)`, change c, `torch.save(c, other_path)`."
 _UNTRAINED = 1e9  # best_val_loss of a run that was never evaluated
 
 
@@ -33,7 +34,7 @@ def read(file: TorchFile, given: Given = NOTHING_GIVEN) -> ImportedModel:
     state = read_optimizer(file, stored_optimizer(content), weights, nanogpt_groupings(weights))
     step = content.get("iter_num", 0)
     if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 1 << 53:
-        file.refuse("has an iter_num that is not a valid step count")
+        file.refuse("has an iter_num that is not a valid step count", f"Set it to the number of steps: {_CORRECT}")
     loss = number(content.get("best_val_loss"))
     return ImportedModel(
         file.origin,
@@ -53,23 +54,29 @@ def read(file: TorchFile, given: Given = NOTHING_GIVEN) -> ImportedModel:
 def _config(file: TorchFile, args: object, given: Given) -> tuple[GPT2Config, tuple[str, ...]]:
     """The config of `args`, and what was assumed."""
     if not isinstance(args, Mapping):
-        file.refuse("has model_args that are not a dict")
+        file.refuse(
+            "has model_args that are not a dict", "Save the arguments of its GPTConfig as a dict, as nanoGPT's train.py does."
+        )
     tokens = tensors_by_gpt2_name(file).get(TOKENS)
     rows = {} if tokens is None or tokens.ndim != 2 else {"vocab_size": tokens.shape[0]}  # early versions do not record it
-    sizes = {name: value for name in _SIZES if type(value := args.get(name) or rows.get(name)) is int and value > 0}
+    recorded = RecordedConfig("its model_args", args)
+    sizes = {name: value for name in _SIZES if (value := recorded.size(name) or rows.get(name))}
     if missing := [name for name in _SIZES if name not in sizes]:
-        file.refuse(f"has no positive integer for {', '.join(missing)} in its model_args")
+        file.refuse(f"has no positive integer for {', '.join(missing)} in its model_args", f"Add what is missing: {_CORRECT}")
     if sizes["n_embd"] % sizes["n_head"]:
-        file.refuse(f"records n_embd={sizes['n_embd']}, which is not divisible by n_head={sizes['n_head']}")
+        file.refuse(f"records n_embd={sizes['n_embd']}, which is not divisible by n_head={sizes['n_head']}", CONTRADICTION)
     if given.n_head not in (None, sizes["n_head"]):
         file.refuse(
             f"records n_head={sizes['n_head']} in its model_args, but n_head: {given.n_head} was given", "Leave n_head out."
         )
     bias, dropout = args.get("bias", True), number(args.get("dropout", 0.0))
     if type(bias) is not bool or dropout is None or not 0 <= dropout < 1:
-        file.refuse("has an invalid bias or dropout in its model_args")
+        file.refuse(
+            "has an invalid bias or dropout in its model_args",
+            f"bias is True or False, and dropout at least 0 and below 1: {_CORRECT}",
+        )
     if sizes["n_layer"] > len(file.weights):  # checked before anything is allocated for each layer
-        file.refuse(f"records n_layer={sizes['n_layer']}, but has only {len(file.weights)} tensors")
+        file.refuse(f"records n_layer={sizes['n_layer']}, but has only {len(file.weights)} tensors", CONTRADICTION)
     beside = [place for place in configs_beside(file.path) if place.agrees(sizes)]
     stated, nearby = (stated_arithmetic(file, places, sizes) for places in (configs_in_file(file), beside))
     activation, assumptions = choose_activation(file, given, stated, nearby, of_nanogpt(file, args))

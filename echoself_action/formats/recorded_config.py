@@ -134,7 +134,9 @@ def step_of(file: TorchFile) -> int | None:
     if step is None:
         return None
     if not isinstance(step, int | np.integer) or isinstance(step, bool) or not 0 <= step < 1 << 53:
-        file.refuse("has a step that is not a valid step count")
+        file.refuse(
+            "has a step that is not a valid step count", "Set it to the number of optimizer steps in a copy of the file."
+        )
     return int(step)
 
 

@@ -175,9 +175,10 @@ def import_summary(named: ModelFolder, folder: ModelFolder) -> str:
 def import_notes(folder: ModelFolder) -> str:
     """What an import did not take, or changed; "" if there is nothing to say."""
     facts = folder.metadata.imported_from if folder.metadata else None
-    if facts is None or not facts.optimizer_notes:
+    if facts is None or folder.metadata is None or not (facts.optimizer_notes or folder.metadata.assumptions):
         return ""
-    return f"### Imported {code(facts.file)}\n\n" + "".join(f"- {_sentence(note)}\n" for note in facts.optimizer_notes)
+    notes = [*folder.metadata.assumptions, *facts.optimizer_notes]
+    return f"### Imported {code(facts.file)}\n\n" + "".join(f"- {_sentence(note)}\n" for note in notes)
 
 
 def models_summary(models: Mapping[str, Any], codes: Mapping[str, int], outputs: Mapping[str, Mapping[str, str]]) -> str:

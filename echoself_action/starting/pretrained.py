@@ -20,6 +20,7 @@ from ..checkpoint.select import best
 from ..config.input_types import REVISION
 from ..config.inputs import Inputs
 from ..errors import CheckpointError, HubError, InputError
+from ..formats.checkpoint_folder import checkpoint_in
 from ..formats.import_checkpoint import import_pretrained, read_checkpoint_file
 from ..formats.imported_model import Given, ImportedModel
 from ..formats.transformers_folder import cropped, files_to_read, read_folder, read_pretrained_config
@@ -100,6 +101,9 @@ def _initial(inputs: Inputs, given: str) -> ModelFolder:
 def _found(inputs: Inputs, given: str) -> Iterator[tuple[ImportedModel, PretrainedFacts]]:
     """The model, read and checked against the other inputs; its files are needed until the block ends."""
     path = Path(given)
+    if path.is_dir() and not best(path) and (file := checkpoint_in(path)):
+        note(f"{path} holds the checkpoint {file.name}")
+        path = file
     if path.is_file():
         source = read_checkpoint_file(path, note, Given(inputs.n_head, inputs.activation))
         yield source, _facts(inputs, source.config, path.name, None)

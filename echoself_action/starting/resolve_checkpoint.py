@@ -15,6 +15,7 @@ from ..checkpoint.model_folder import ModelFolder, check_weights, read_model_fol
 from ..checkpoint.select import foreign_checkpoints, foreign_text, latest
 from ..config.inputs import AUTO, Inputs
 from ..errors import CheckpointError
+from ..formats.checkpoint_folder import checkpoint_in
 from ..formats.find_checkpoints import FoundCheckpoint, find_checkpoints
 from ..formats.import_checkpoint import import_checkpoint, import_model, read_checkpoint_file
 from ..formats.import_folder import import_folder, is_own
@@ -44,6 +45,9 @@ def read_or_import(inputs: Inputs, path: Path, output_dir: Path) -> ModelFolder:
     if not path.exists() or (path.is_dir() and is_own(path)):
         return read_model_folder(path)
     with part("Importing"):
+        if path.is_dir() and (file := checkpoint_in(path)):
+            note(f"{path} holds the checkpoint {file.name}")
+            path = file
         if path.is_dir():
             return _summarised(import_folder(path, output_dir, inputs.tokenizer, note))
         return _summarised(import_checkpoint(path, output_dir, inputs.tokenizer, note, Given(inputs.n_head, inputs.activation)))

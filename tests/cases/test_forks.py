@@ -385,3 +385,95 @@ def test_a_new_model_has_the_activation_of_the_input(echoself: Cli, workspace: P
     assert json.loads(Path(trained["model_dir"], "config.json").read_text())["activation_function"] == "gelu_new"
     echoself(f"train --data docs/*.md {SMALL} --activation gelu --max-iters 2", code=2)
     echoself(f"train --data docs/*.md {SMALL} --activation gelu_new --architecture nanecho --max-iters 2", code=2)
+
+
+# A folder that a trainer wrote its checkpoints into.
+
+
+def test_nanogpts_out_dir_is_the_checkpoint_in_it(echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(nanogpt(), workspace / "out-shakespeare/ckpt.pt")
+    (workspace / "out-shakespeare/config.json").write_text("{}")  # of a logger
+    pulled = echoself("pull --checkpoint out-shakespeare")
+    assert_exact(Path(pulled["model_dir"]), some_ids(64), expected_logits("gelu"))
+    assert "out-shakespeare holds the checkpoint ckpt.pt" in capsys.readouterr().out
+    for name in ("train.bin", "val.bin"):
+        np.random.default_rng(0).integers(0, 64, 500).astype(np.uint16).tofile(workspace / name)
+    echoself("train --init-from out-shakespeare --output-dir new --data *.bin --max-iters 2 --batch-size 4 --device cpu")
+    assert "ckpt.pt (init_from), step 0 of a new run" in capsys.readouterr().out
+
+
+def test_a_folder_with_one_checkpoint_of_any_name_is_that_checkpoint(echoself: Cli, workspace: Path) -> None:
+    saved({"model": state_dict(), "config": GPTConfig(**FIVE), **BUILD}, workspace / "log/model_05000.pt")
+    (workspace / "log/log.txt").write_text("0 val 10.9\n")
+    pulled = echoself("pull --checkpoint log")
+    assert_exact(Path(pulled["model_dir"]), some_ids(64), expected_logits("gelu_new"))
+
+
+def test_of_several_checkpoints_in_a_folder_one_must_be_named(
+    echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (5000, 10000):
+        saved({"model": state_dict(), "config": FIVE, "step": step, "val_loss": 3.0}, workspace / f"log/model_{step:05}.pt")
+    echoself("pull --checkpoint log", code=3)
+    error = capsys.readouterr().err
+    assert "log contains 2 checkpoint files: model_05000.pt, model_10000.pt. None was used." in error
+    assert "for example log/model_10000.pt" in error
+
+
+# A refusal says what to do, and what it says leads on.
+
+WEIGHT = "transformer.h.0.attn.q_norm.weight"
+HINTS: dict[str, tuple[Any, str]] = {
+    "another part": (nanogpt() | {"model": state_dict() | {WEIGHT: torch.ones(8)}}, "another architecture can't be used"),
+    "an adapter": (nanogpt() | {"model": state_dict() | {"lora_A.weight": torch.ones(8)}}, "an adapter must be merged"),
+    "half a state dict": (
+        nanogpt() | {"model": {name: value for name, value in state_dict().items() if "ln_f" not in name}},
+        "Save the whole of model.state_dict()",
+    ),
+    "other sizes": (nanogpt({"block_size": 32}), "either the tensors or the recorded sizes are those of another model"),
+    "no heads": (
+        nanogpt() | {"model_args": {name: value for name, value in SIZES.items() if name != "n_head"}},
+        "Add what is missing",
+    ),
+    "a head apart": (
+        nanogpt() | {"model": state_dict() | {"lm_head.weight": torch.ones(64, 16)}},
+        "whose output head is its token embedding",
+    ),
+    "diverged": (
+        nanogpt() | {"model": state_dict() | {"transformer.ln_f.bias": torch.full((16,), torch.nan)}},
+        "use an earlier checkpoint",
+    ),
+    "quantised": (
+        nanogpt() | {"model": state_dict() | {"transformer.h.0.mlp.c_fc.weight": torch.ones(64, 16, dtype=torch.int8)}},
+        "before they were quantised",
+    ),
+    "a whole module": (torch.nn.Linear(2, 2), "Save its state dict"),
+    "a module under a key": ({"model": torch.nn.Linear(2, 2)}, "Save its state dict"),
+    "a list": ([state_dict()], "Save its state dict"),
+    "queries of fewer keys": (
+        nanogpt() | {"model": state_dict() | {"transformer.h.0.attn.c_attn.weight": torch.ones(32, 16)}},
+        "either the tensors",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HINTS)
+def test_the_hint_of_a_refusal_fits_its_reason(tmp_path: Path, case: str) -> None:
+    content, hint = HINTS[case]
+    with pytest.raises(CheckpointError) as caught:
+        import_checkpoint(saved(content, tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
+    assert hint in caught.value.hint
+    assert "ownload" not in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_setting_that_was_refused_can_be_removed_as_the_hint_says(tmp_path: Path) -> None:
+    path = saved(nanogpt({"Wavelets": 0}), tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError) as caught:
+        import_checkpoint(path, tmp_path / "out", None, print)
+    assert "`c = torch.load(path)`, `del c['model_args']['Wavelets']`, `torch.save(c, other_path)`" in caught.value.hint
+    c = torch.load(path)
+    del c["model_args"]["Wavelets"]
+    torch.save(c, tmp_path / "other.pt")
+    folder = import_checkpoint(tmp_path / "other.pt", tmp_path / "out", None, print)
+    assert_exact(folder.path, some_ids(64), expected_logits("gelu"))
