@@ -24,7 +24,8 @@ from ..training.training_state import read_spare
 from .imported_model import HEAD
 from .nanecho import FLAGS, TOKENS, gpt2_name_map, maybe_transposed
 from .optimizer_state import MOMENTS
-from .torch_file.writer import kept_moments, plain_settings, save_pt
+from .registry import Exported
+from .torch_file.writer import kept_moments, moments_notes, plain_settings, save_pt
 
 _UNKNOWN_LOSS = 1e9
 # The fields that the trainer's checkpoints record, and the other arguments of its NanEchoConfig.
@@ -37,10 +38,10 @@ _CONFIG = (
 )
 
 
-def export(folder: ModelFolder, output_dir: Path) -> tuple[Path, str]:
+def export(folder: ModelFolder, output_dir: Path) -> Exported:
     """Write `folder` as `nanecho/cache`; see `FormatExporter`."""
     path = export_nanecho(folder, output_dir / "nanecho" / "cache")
-    return path, f"train_cached.py --out_dir={output_dir / 'nanecho'}"
+    return Exported(path, f"train_cached.py --out_dir={output_dir / 'nanecho'}", moments_notes(kept_moments(folder)))
 
 
 def export_nanecho(folder: ModelFolder, place: Path) -> Path:

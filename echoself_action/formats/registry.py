@@ -41,11 +41,20 @@ class Origin:
     release: Callable[[], None] = lambda: None
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A checkpoint for another program, and the command that resumes from it. `notes` say what is not as it was."""
+
+    path: Path
+    command: str
+    notes: tuple[str, ...] = ()
+
+
 class FormatExporter(Protocol):
     """The module that writes a format."""
 
-    def export(self, folder: "ModelFolder", output_dir: Path) -> tuple[Path, str]:
-        """Write `folder` below `output_dir`. Returns the checkpoint's path and the command that resumes from it.
+    def export(self, folder: "ModelFolder", output_dir: Path) -> Exported:
+        """Write `folder` below `output_dir`.
 
         Raises CheckpointError if the other program can't compute the model exactly.
         """
@@ -73,7 +82,7 @@ class Format:
         """The module that reads this format, an `import_checkpoint.FormatReader`."""
         return import_module(self.reader, __package__)
 
-    def export(self, folder: "ModelFolder", output_dir: Path) -> tuple[Path, str]:
+    def export(self, folder: "ModelFolder", output_dir: Path) -> Exported:
         """As `FormatExporter.export`."""
         return cast(FormatExporter, import_module(self.exporter, __package__)).export(folder, output_dir)
 

@@ -13,7 +13,7 @@ from ..hub.fetch import fetch
 from ..hub.repo import look_up
 from ..hub.signature import signed_by
 from ..report.github_actions import model_outputs, write_summary
-from ..report.job_summary import import_summary, pulling_summary
+from ..report.job_summary import export_summary, import_summary, pulling_summary
 from ..report.log import note, part
 from ..starting.resolve_checkpoint import resolve_checkpoint
 
@@ -31,8 +31,8 @@ class Pulled:
 def run(inputs: PullInputs | ImportInputs) -> int:
     """Run the mode; returns the exit code."""
     pulled = _download(inputs) if isinstance(inputs, PullInputs) else _import(inputs)
-    _export(inputs, pulled.newest)
-    write_summary(pulled.summary)
+    exported = _export(inputs, pulled.newest)
+    write_summary("\n".join((pulled.summary, *exported)))
     outputs = model_outputs(pulled.model) | {"checkpoint": str(pulled.newest.path)} | pulled.origin
     set_outputs(outputs)
     return 0
@@ -59,7 +59,13 @@ def _import(inputs: ImportInputs) -> Pulled:
     return Pulled(model, model, import_summary(named, model))
 
 
-def _export(inputs: Inputs, model: ModelFolder) -> None:
+def _export(inputs: Inputs, model: ModelFolder) -> list[str]:
+    """Write `formats`; returns a section of the summary for each."""
+    sections = []
     for name in inputs.formats:
-        path, command = EXPORTS[name].export(model, inputs.output_dir)
-        note(f"exported for {EXPORTS[name].display_name}, step {model.step}: {path}; resume with {command}")
+        exported = EXPORTS[name].export(model, inputs.output_dir)
+        note(f"exported for {EXPORTS[name].display_name}, step {model.step}: {exported.path}; resume with {exported.command}")
+        for changed in exported.notes:
+            note(f"  {changed}")
+        sections.append(export_summary(EXPORTS[name].display_name, exported))
+    return sections

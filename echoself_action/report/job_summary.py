@@ -17,6 +17,7 @@ from ..checkpoint.model_folder import ModelFolder
 from ..corpus.findings import Finding
 from ..errors import EXIT_CODES
 from ..evaluation.gate import Verdict
+from ..formats.registry import Exported
 from ..hub.cards.history_chart import FEWEST
 from ..hub.cards.model_card_text import history_table
 from ..hub.history import NO_HISTORY, History, HistoryEntry, trend
@@ -170,6 +171,13 @@ def import_summary(named: ModelFolder, folder: ModelFolder) -> str:
         f"The model is in {code(folder.path)}. Load it from there with transformers, continue training it with `mode: train`, "
         "or publish it with `mode: deploy`.\n"
     )
+
+
+def export_summary(program: str, exported: Exported) -> str:
+    """A checkpoint that `pull` wrote for another program."""
+    notes = "".join(f"- {_sentence(note)}\n" for note in exported.notes)
+    resume = f"{code(exported.path)}; resume with {code(exported.command)}."
+    return f"### Exported for {program}\n\n{resume}\n" + (f"\n{notes}" if notes else "")
 
 
 def import_notes(folder: ModelFolder) -> str:

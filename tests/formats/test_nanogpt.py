@@ -1,10 +1,6 @@
-"""nanoGPT checkpoints imported and exported. The fixtures have the original's logits; its train.py is run if NANOGPT is set."""
+"""nanoGPT checkpoints imported and exported. The fixtures have the original's logits."""
 
-import os
 import pickle
-import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -158,9 +154,9 @@ def test_half_precision_is_converted_to_fp32_exactly(tmp_path: Path) -> None:
 
 def test_a_model_that_nanogpt_can_not_compute_exactly_is_not_exported(tmp_path: Path) -> None:
     folder = import_checkpoint(save(nanogpt_checkpoint(), tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
-    config: GPT2Config = replace(folder.config, activation="gelu_new")
+    config: GPT2Config = replace(folder.config, layer_norm_epsilon=1e-6)
     write_model(folder.path, config, load_model(folder).state_dict(), None)
-    with pytest.raises(CheckpointError, match="activation gelu_new"):
+    with pytest.raises(CheckpointError, match="its layer norm epsilon is 1e-06"):
         export_nanogpt(read_model_folder(folder.path), tmp_path / "back.pt")
     assert not (tmp_path / "back.pt").exists()
 
@@ -176,34 +172,3 @@ def test_a_model_without_training_state_is_exported_with_a_new_optimizer(tmp_pat
     model = GPT2(folder.config)
     groups = [[p for p in model.parameters() if p.dim() > 1], [p for p in model.parameters() if p.dim() == 1]]
     torch.optim.AdamW([{"params": group} for group in groups]).load_state_dict(optimizer)
-
-
-def test_nanogpts_train_py_resumes_from_the_export_as_from_the_original(shared: Path, tmp_path: Path) -> None:
-    if "NANOGPT" not in os.environ:
-        pytest.skip("NANOGPT does not name a checkout of karpathy/nanoGPT")
-    text = (shared / "corpora/tinyshakespeare.txt").read_text()
-    characters = "".join(sorted(set(text)))
-    spec = str(meta(tmp_path / "data/meta.pkl", characters))
-    ids = np.array([characters.index(one) for one in text[:200_000]], np.uint16)
-    ids[:180_000].tofile(tmp_path / "data/train.bin")
-    ids[180_000:].tofile(tmp_path / "data/val.bin")
-
-    def train(out: Path, *words: str) -> list[str]:
-        options = {
-            **{"device": "cpu", "compile": False, "dtype": "float32", "dataset": tmp_path / "data", "out_dir": out},
-            **{"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 32, "batch_size": 8, "gradient_accumulation_steps": 1},
-            **{"eval_interval": 20, "eval_iters": 4, "warmup_iters": 5, "lr_decay_iters": 100, "learning_rate": 1e-3},
-            **{"min_lr": 1e-4, "weight_decay": 0.05, "beta2": 0.99},
-        }
-        command = [sys.executable, "train.py", *(f"--{name}={value}" for name, value in options.items()), *words]
-        done = subprocess.run(command, cwd=os.environ["NANOGPT"], capture_output=True, text=True, check=True)
-        return re.findall(r"(?:iter \d+: loss|step \d+: train loss) [^\s,]+(?:, val loss \S+)?", done.stdout)
-
-    train(tmp_path / "original", "--max_iters=20")
-    folder = import_checkpoint(tmp_path / "original/ckpt.pt", tmp_path / "out", spec, print)
-    export_nanogpt(folder, tmp_path / "exported/ckpt.pt")
-    theirs = train(tmp_path / "original", "--max_iters=40", "--init_from=resume")
-    ours = train(tmp_path / "exported", "--max_iters=40", "--init_from=resume")
-    print(list(zip(theirs, ours, strict=True)))
-    assert len(theirs) > 20
-    assert ours == theirs

@@ -1,5 +1,6 @@
 """Shared by the exporters: the optimizer's moments, the settings, and writing a `.pt` atomically."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,17 @@ def kept_moments(folder: ModelFolder) -> dict[str, Tensor]:
     Raises CheckpointError if they are damaged, or belong to other weights.
     """
     return read_state(folder.path, sha256(folder.path / WEIGHTS_FILE))[1] if folder.has_training_state else {}
+
+
+def moments_notes(moments: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """What the exported state of AdamW does not have of `moments`."""
+    of_muon = sum(name.startswith("momentum.") for name in moments)
+    if not of_muon:
+        return ()
+    return (
+        f"Muon's momentum of {of_muon} matrices was not exported, because AdamW can't use it: AdamW starts anew for them, and "
+        "keeps its state of the other parameters",
+    )
 
 
 def plain_settings(folder: ModelFolder) -> dict[str, Any]:
