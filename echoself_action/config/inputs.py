@@ -114,7 +114,8 @@ class _ModelInputs(InputTable):
     )
     tokenizer: PathText | None = input_field(
         "`gpt2`; `bpe:<size>` to train one on the corpus; `bytes`; or the path of a tokenizer.json, of a folder with one (as "
-        "`./name`), or of nanoGPT's meta.pkl.",
+        "`./name`), or of nanoGPT's meta.pkl; for a new model also that of a repo on the Hub, as owner/name or "
+        "owner/name@revision.",
         (*READS_CORPUS, "pull"),
         pattern=r"^(gpt2|bytes|bpe:[1-9][0-9]*|.+\.(json|pkl)|.+/.*)$",
         shown="the checkpoint's; for a new model bpe:<size>, by the size of the corpus",

@@ -45,6 +45,7 @@ class Tokenizer:
 
     def __init__(self, backend: tokenizers.Tokenizer, end_of_text: str | None, name: str) -> None:
         """`name` is the spec, for messages. `end_of_text` None: the vocabulary has none, and documents are not separated.
+        `remarks` are the settings of `backend` that are not kept.
 
         Raises ValueError if `end_of_text` is not in the vocabulary.
         """
@@ -54,8 +55,13 @@ class Tokenizer:
                 f"has no end-of-text token ({end_of_text!r} is not in its vocabulary; `eos_token` of a {CONFIG_FILE} beside it "
                 "names another one, or is null if there is none)"
             )
-        # With a template that adds tokens, truncation or padding, ids would depend on the program that loads the file.
-        parts = json.loads(backend.to_str()) | {"post_processor": None, "truncation": None, "padding": None}
+        parts = json.loads(backend.to_str())
+        self.remarks = _remarks(parts)
+        # With a template that adds tokens, truncation or padding, ids would depend on the program that loads the file; with
+        # dropout, on chance.
+        parts |= {"post_processor": None, "truncation": None, "padding": None}
+        if parts["model"].get("dropout"):
+            parts["model"]["dropout"] = None
         for added in parts["added_tokens"]:  # as transformers does, whatever the file says
             added["special"] |= added["content"] == end_of_text
         self._backend = tokenizers.Tokenizer.from_str(json.dumps(parts))
@@ -240,8 +246,9 @@ class Tokenizer:
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def make_tokenizer(spec: str, texts: Callable[[], Iterator[str]]) -> Tokenizer:
-    """The tokenizer of `spec`. `texts` returns the corpus, for those that are trained on it.
+def make_tokenizer(spec: str, texts: Callable[[], Iterator[str]], note: Callable[[str], None] = lambda _: None) -> Tokenizer:
+    """The tokenizer of `spec`. `texts` returns the corpus, for those that are trained on it. `note` gets what is chosen or not
+    kept of a file.
 
     Raises InputError for an invalid spec, a vocabulary that can't be loaded, or a corpus that is too small for its size.
     """
@@ -260,7 +267,7 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterator[str]]) -> Tokenizer:
             "Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json, a folder with one, or a meta.pkl.",
         )
     try:
-        tokenizer = _from_path(Path(spec))
+        tokenizer = _from_path(Path(spec), lambda remark: note(f"{spec}: {remark}"))
     except ValueError as error:
         raise InputError(
             f"The tokenizer {spec} {error}. Nothing was tokenized.",
@@ -369,15 +376,49 @@ def _from_path(path: Path, note: Callable[[str], None] = lambda _: None) -> Toke
     """The tokenizer of a file or a folder. Raises ValueError, with a message that follows the path of the file."""
     path = _file_of(path)
     if path.name == VOCABULARY_FILE and is_in_vocab_merges(path.parent):
-        backend = read_vocab_merges(path.parent)
-        return _named(Tokenizer(backend, end_token(path.parent, backend.get_vocab(), note), VOCABULARY_FILE))
+        backend, name = read_vocab_merges(path.parent), VOCABULARY_FILE
+    else:
+        backend, name = _read_backend(path), TOKENIZER_FILE
+    tokenizer = _named(Tokenizer(backend, end_token(path.parent, backend.get_vocab(), note), name))
+    for remark in tokenizer.remarks:
+        note(f"its tokenizer {remark}. Here, and in what is published, it does not")
+    return tokenizer
+
+
+def _read_backend(path: Path) -> tokenizers.Tokenizer:
     try:
-        backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"can't be read ({error.strerror})") from None
-    except Exception as error:  # `tokenizers` raises plain Exception for an invalid file
+    except BaseException as error:  # plain Exception for an invalid file, or a panic of Rust, which is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ValueError(f"is not a valid tokenizer.json ({error})") from None
-    return _named(Tokenizer(backend, end_token(path.parent, backend.get_vocab(), note), TOKENIZER_FILE))
+
+
+def _remarks(parts: dict[str, Any]) -> tuple[str, ...]:
+    """The settings of a tokenizer.json that change the ids of a text and are not kept, each as what the tokenizer does."""
+    found = []
+    if truncation := parts["truncation"]:
+        found.append(f"cuts each text at {truncation['max_length']:,} tokens")
+    if parts["padding"]:
+        found.append("pads each text")
+    if dropout := parts["model"].get("dropout"):
+        found.append(f"leaves out {dropout:.0%} of the merges by chance")
+    if tokens := list(dict.fromkeys(_tokens_added(parts["post_processor"]))):
+        found.append(f"puts {', '.join(tokens)[:100]} around each text for transformers")
+    return tuple(found)
+
+
+def _tokens_added(processor: dict[str, Any] | None) -> Iterator[str]:
+    match (processor or {}).get("type"), processor or {}:
+        case "TemplateProcessing", found:
+            yield from found["special_tokens"]
+        case (("BertProcessing" | "RobertaProcessing"), found):
+            yield from (found["cls"][0], found["sep"][0])
+        case "Sequence", found:
+            for one in found["processors"]:
+                yield from _tokens_added(one)
 
 
 def _named(tokenizer: Tokenizer) -> Tokenizer:

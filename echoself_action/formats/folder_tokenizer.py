@@ -50,10 +50,6 @@ def folder_tokenizer(folder: Path, spec: str | None, size: int, note: Callable[[
     settings = read_json(folder / TOKENIZER_CONFIG_FILE)
     if left_out := [name for name in _NOT_KEPT if settings.get(name)]:
         note(f"not kept of its {TOKENIZER_CONFIG_FILE}: {', '.join(left_out)}. The ids of a text are the same")
-    added = read_json(folder / TOKENIZER_FILE).get("post_processor")
-    if isinstance(added, dict) and (tokens := added.get("special_tokens")):
-        shown = ", ".join(map(str, tokens))[:100]
-        note(f"its tokenizer puts {shown} around each text for transformers. Here, and in what is published, it adds no tokens")
     return tokenizer
 
 

@@ -27,6 +27,7 @@ from ..hub.repo_id import SCHEME
 from ..report.log import note, warn
 from ..training.auto_preset import LARGE_CORPUS, vocabulary_size
 from ..workspace import DATASET_CACHE, TOKEN_CACHE
+from .fetch_tokenizer import fetch_tokenizer, is_on_the_hub
 
 
 def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
@@ -102,17 +103,16 @@ def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> 
         spec = inputs.tokenizer
         if spec.startswith("bpe:"):
             return _trained_or_cached(spec, inputs, files, lambda: make_tokenizer(spec, texts))
-        return make_tokenizer(spec, _texts(inputs, files))
+        return _given(inputs, spec)
     tokenizer = load_tokenizer(start.path)
-    wanted = inputs.tokenizer or tokenizer.name
-    # `bpe:<size>` means the tokenizer that was trained for this model: one of the same size from a grown corpus differs
-    same = wanted == tokenizer.name or (
-        is_path(wanted) and make_tokenizer(wanted, _texts(inputs, files)).digest == tokenizer.digest
-    )
+    derived, wanted = tokenizer.name, inputs.tokenizer
     facts = start.metadata.tokenizer if start.metadata else None
     if facts and facts.digest == tokenizer.digest and is_given_name(facts.name):
         tokenizer.name = facts.name
-    if not same:
+    # `bpe:<size>` means the tokenizer that was trained for this model: one of the same size from a grown corpus differs. A repo
+    # may have another tokenizer by now, too.
+    by_name = wanted is None or (not is_path(wanted) and wanted in (derived, tokenizer.name))
+    if wanted and not by_name and _is_other(inputs, wanted, tokenizer):
         raise InputError(
             f"tokenizer: {wanted} is not the tokenizer of {start.path}, which is {tokenizer.name}. Nothing was trained.",
             "Remove tokenizer, or train a new model with resume: never and confirm_fresh_start: true.",
@@ -120,6 +120,19 @@ def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> 
     if (vocabulary := vocabulary_beside(files)) and tokenizer.name != IDS:
         _check_vocabulary(vocabulary, tokenizer, f"{start.path} has the tokenizer {tokenizer.name}")
     return tokenizer
+
+
+def _is_other(inputs: Inputs, wanted: str, tokenizer: Tokenizer) -> bool:
+    """Whether the input `tokenizer` is a file, a folder or a repo with other ids than `tokenizer`, or not one of these."""
+    may_be_same = is_path(wanted) or is_on_the_hub(wanted)
+    return not may_be_same or _given(inputs, wanted).digest != tokenizer.digest
+
+
+def _given(inputs: Inputs, spec: str) -> Tokenizer:
+    """A tokenizer that is not trained on the corpus."""
+    if is_on_the_hub(spec):
+        return fetch_tokenizer(inputs, spec)
+    return make_tokenizer(spec, lambda: iter(()), note)
 
 
 def _of_token_files(inputs: Inputs, files: list[Path]) -> Tokenizer:
@@ -135,7 +148,7 @@ def _of_token_files(inputs: Inputs, files: list[Path]) -> Tokenizer:
             f"tokenizer: {given} can't be trained on token files, which contain no text. Nothing was trained.",
             "Set `tokenizer` to the one that the files were written with.",
         )
-    tokenizer = make_tokenizer(given, lambda: iter(()))
+    tokenizer = _given(inputs, given)
     if vocabulary:
         _check_vocabulary(vocabulary, tokenizer, f"tokenizer is {given}")
     return tokenizer

@@ -14,7 +14,8 @@ from echoself_action.corpus.findings import Finding
 from echoself_action.corpus.token_cache import prepare_tokens
 from echoself_action.corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer
 from echoself_action.corpus.tokens import Tokens
-from echoself_action.errors import EchoselfError, TokenizerError
+from echoself_action.errors import EchoselfError, InputError, TokenizerError
+from echoself_action.hub.client import open_hub
 
 from ..conftest import SMALL, Cli
 
@@ -429,3 +430,80 @@ def test_a_refused_tokenizer_ends_the_run_before_training(
     assert "The tokenizer ./tok drops" in error
     assert "docs/japanese.md" in error
     assert not list(workspace.glob("*/checkpoint*"))
+
+
+def test_a_tokenizer_is_fetched_from_a_repo_by_name(workspace: Path, echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    backend = byte_bpe(normalizers.NFC())
+    backend.enable_truncation(512)
+    folder = workspace.parent / "other"
+    saved(backend, folder)
+    (folder / "config.json").write_text("{}")
+    with open_hub("hub", None, lambda _: None) as hub:
+        hub.api.create_repo("else/tok")
+        hub.api.create_repo("else/none")
+        hub.api.upload_folder(repo_id="else/tok", folder_path=folder)
+        hub.api.upload_file(repo_id="else/none", path_or_fileobj=b"{}", path_in_repo="config.json")
+    command = f"train --hub hub --data docs/*.md {SMALL}"
+    for steps in (1, 2):
+        outputs = echoself(f"{command} --tokenizer else/tok --max-iters {steps}")
+        facts = json.loads((Path(outputs["checkpoint"]) / "training_metadata.json").read_text())
+        assert facts["tokenizer"]["name"] == "else/tok"
+        log = capsys.readouterr().out
+        assert "tokenizer else/tok: " in log
+        assert ("cuts each text at 512 tokens. Here, and in what is published, it does not" in log) == (steps == 1)
+    other = f"{command} --output-dir other-out"
+    echoself(f"{other} --tokenizer else/none", code=2)
+    assert "has neither tokenizer.json nor vocab.json and merges.txt" in capsys.readouterr().err
+    echoself(f"{other} --tokenizer else/missing", code=4)
+    assert "there is no path else/missing, and else/missing on" in capsys.readouterr().err
+
+
+# --- what is not kept of a file ---
+
+
+def test_what_is_not_kept_of_a_tokenizer_is_reported(tmp_path: Path) -> None:
+    backend = with_begin_and_end()
+    backend.enable_truncation(16)
+    backend.enable_padding(pad_id=1, pad_token="!")
+    parts = json.loads(backend.to_str())
+    parts["model"]["dropout"] = 0.5
+    notes: list[str] = []
+    path = saved(with_parts(backend, **parts), tmp_path)
+    tokenizer = make_tokenizer(str(path), lambda: iter(()), notes.append)
+    assert [note.removeprefix(f"{path}: its tokenizer ").partition(".")[0] for note in notes] == [
+        "cuts each text at 16 tokens",
+        "pads each text",
+        "leaves out 50% of the merges by chance",
+        f"puts {END} around each text for transformers",
+    ]
+    text = ENGLISH[0] * 5
+    assert len({tuple(tokenizer.encode_batch([text])[0].tolist()) for _ in range(20)}) == 1
+    tokenizer.save(tmp_path / "saved")
+    later: list[str] = []
+    assert load_tokenizer(tmp_path / "saved", later.append).digest == tokenizer.digest
+    assert not later
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},  # a panic of the Rust library
+        {"normalizer": {"type": "Unheard"}},
+        {"model": {"type": "WordLevel", "vocab": {"a": -1}, "unk_token": "a"}},
+    ],
+)
+def test_a_file_that_tokenizers_does_not_read_is_refused(tmp_path: Path, broken: dict[str, Any]) -> None:
+    path = saved(byte_bpe(), tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | broken))
+    with pytest.raises(InputError, match=r"is not a valid tokenizer\.json"):
+        make_tokenizer(str(path), lambda: iter(()))
+
+
+def test_a_tokenizer_json_of_this_folder_is_compared_with_that_of_the_model(
+    workspace: Path, echoself: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(byte_bpe(normalizers.NFC()), workspace)
+    echoself(f"train --data docs/*.md {SMALL} --tokenizer tokenizer.json --max-iters 1")
+    saved(byte_bpe(normalizers.NFD()), workspace)
+    echoself(f"train --data docs/*.md {SMALL} --tokenizer tokenizer.json --max-iters 2", code=2)
+    assert "tokenizer: tokenizer.json is not the tokenizer of" in capsys.readouterr().err
