@@ -22,13 +22,14 @@ from typing import Any
 USER, ASSISTANT, SYSTEM, TOOL = "User", "Assistant", "System", "Tool"
 _SPEAKERS = {
     **dict.fromkeys(("user", "human", "prompter"), USER),
-    **dict.fromkeys(("assistant", "gpt", "bot", "chatgpt", "model", "ai"), ASSISTANT),
+    **dict.fromkeys(("assistant", "gpt", "bot", "chatbot", "chatgpt", "model", "ai"), ASSISTANT),
     **dict.fromkeys(("system", "developer"), SYSTEM),
     **dict.fromkeys(("tool", "function", "observation", "tool_response", "ipython"), TOOL),
     **dict.fromkeys(("function_call", "tool_call"), f"{ASSISTANT} calls"),
 }
+_TURN = {"system": SYSTEM, "input": USER, "output": ASSISTANT}
 ANSWERS_LEFT_OUT = "answers left out"
-ROLE_KEYS, CONTENT_KEYS = ("role", "from"), ("content", "value", "parts")
+ROLE_KEYS, CONTENT_KEYS = ("role", "from", "speaker"), ("content", "value", "parts", "text", "message")
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 _CALL_KEYS = ("tool_calls", "function_call")
 _ARGUMENT_KEYS = ("arguments", "args", "input", "parameters")
@@ -71,9 +72,21 @@ def read_messages(messages: object, key: str, remarks: Remarks) -> list[Block]:
     return [block for one, place in places for block in _read_message(one, place, key, remarks)]
 
 
+def read_content(content: object, key: str, speaker: str, remarks: Remarks) -> list[Block]:
+    """The blocks of a content without a message. Raises ValueError as `read_messages` does."""
+    parts = _Parts(f"`{key}`", key, remarks)
+    parts.read(content)
+    parts.require_text(speaker, content)
+    return parts.blocks(speaker)
+
+
 def _read_message(message: object, place: str, key: str, remarks: Remarks) -> list[Block]:
     if not isinstance(message, dict):
         raise ValueError(f"has {kind_name(message)} as {place}, not an object with `role` and `content`")
+    if isinstance(message.get("input"), str) and isinstance(message.get("output"), str):  # a turn of Capybara
+        name_others(message, tuple(_TURN), f"{key}.", remarks)
+        said = [(speaker, _text_of(message, one, place)) for one, speaker in _TURN.items()]
+        return [Block(speaker, text) for speaker, text in said if not is_empty(text)]
     role_key = next((one for one in ROLE_KEYS if message.get(one) is not None), None)
     if role_key is None or not isinstance(message[role_key], str):
         raise ValueError(f"has no `role` in {place}")
@@ -91,16 +104,11 @@ def _read_message(message: object, place: str, key: str, remarks: Remarks) -> li
     parts.say(_text_of(message, "refusal", place))
     for one in _CALL_KEYS:
         parts.found += _calls(message.get(one), f"{key}.{one}", place, remarks)
-    if not parts.found:
-        if parts.without_text:
-            raise ValueError(f"has no text in {place}, only {', '.join(parts.without_text)}")
-        if speaker == ASSISTANT or (speaker == USER and content is None):
-            raise ValueError(f"has {kind_name(content)} as {parts.place}, where a text must be")
-    for one in parts.without_text:
-        remarks.others.append(("parts of messages without text", f"{one} in {place}"))
+    parts.require_text(speaker, content)
     name = message.get("name")
     is_said = isinstance(name, str) and any(isinstance(one, str) for one in parts.found)
-    handled = (role_key, content_key, *_REASONING_KEYS, "refusal", *_CALL_KEYS, *_SWITCHES, *(["name"] if is_said else []))
+    switches = [one for one in _SWITCHES if isinstance(message.get(one), bool | int | float)]
+    handled = (role_key, content_key, *_REASONING_KEYS, "refusal", *_CALL_KEYS, *switches, *(["name"] if is_said else []))
     name_others(message, handled, f"{key}.", remarks)
     return parts.blocks(f"{speaker} ({name})" if is_said and not is_empty(name) else speaker)
 
@@ -138,6 +146,16 @@ class _Parts:
             case _:
                 raise ValueError(f"has {kind_name(content)} as {self.place}, not text")
 
+    def require_text(self, speaker: str, content: object) -> None:
+        """Remark the parts without text. Raises ValueError if there is no other, or none in a question or an answer."""
+        if not self.found:
+            if self.without_text:
+                raise ValueError(f"has no text in {self.place}, only {', '.join(self.without_text)}")
+            if speaker == ASSISTANT or (speaker == USER and content is None):
+                raise ValueError(f"has {kind_name(content)} as {self.place}, where a text must be")
+        for one in self.without_text:
+            self._remarks.others.append(("parts of messages without text", f"{one} in {self.place}"))
+
     def blocks(self, speaker: str) -> list[Block]:
         """What was found; texts that follow each other are one block."""
         blocks = []
@@ -159,6 +177,9 @@ class _Parts:
             case {"text": str(text)}:
                 self.say(text)
                 known = ("type", "text")
+            case {"type": "text", "content": str(text)}:
+                self.say(text)
+                known = ("type", "content")
             case {"refusal": str(text)}:
                 self.say(text)
                 known = ("type", "refusal")
@@ -180,7 +201,10 @@ class _Parts:
                 name_others(rest, (), f"{self._key}.functionResponse.", self._remarks)
                 known = ("functionResponse",)
             case {"parts": list(parts)}:
-                self.read(parts)
+                inner = _Parts(self.place, f"{self._key}.parts", self._remarks)
+                inner.read(parts)
+                self.found += inner.found
+                self.without_text |= inner.without_text
                 known = ("parts", "role")
             case {"text": text} if not is_empty(text):
                 raise ValueError(f"has {kind_name(text)} as `text` of {self.place}")

@@ -67,9 +67,10 @@ class FileFindings:
 
 
 def shortened(text: str, longest: int = _LONGEST) -> str:
-    """The text on one line, cut at a number of characters that a log line can have."""
+    """The text on one line, cut at a number of characters that a log line can have, without characters that it can't have."""
     line = " ".join(text.split())
-    return line if len(line) <= longest else line[:longest] + "..."
+    line = line if len(line) <= longest else line[:longest] + "..."
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
 
 def condensed(findings: Iterable[Finding]) -> tuple[Finding, ...]:

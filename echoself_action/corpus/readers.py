@@ -19,7 +19,7 @@ from ..errors import InputError
 from .chats import ROLE_KEYS
 from .chunking import cut_passages
 from .file_types import Kind, is_passages, kind_of
-from .findings import SKIPPED_FILES, SKIPPED_RECORDS, SKIPPED_RESTS, FileFindings, Report
+from .findings import SKIPPED_FILES, SKIPPED_RECORDS, SKIPPED_RESTS, FileFindings, Report, shortened
 from .json_array import array_elements
 from .notebooks import read_notebook
 from .records import KEYS_NOT_LEARNT, KNOWN_KEYS, Records, has_shape
@@ -229,12 +229,21 @@ def _is_chat(line: bytes) -> bool:
 def _record(raw: bytes, unit: str, number: int, skipped: _Skipped) -> Iterator[Document]:
     """The document of a record as it is in the file; none if it was skipped."""
     try:
-        record = json.loads(raw.decode())
+        record = json.loads(raw.decode(), object_pairs_hook=_object)
         yield from skipped.documents(record, unit, number)
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors too
         skipped.record(f", {unit} {number} {_one_line(error)}")
     except RecursionError:
         skipped.record(f", {unit} {number} is JSON nested too deeply")
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object. Raises ValueError if it has a key twice, of which only one value would be kept."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"has the key `{next(name for name in names if names.count(name) > 1)}` twice")
+    return record
 
 
 def _refuse_several(raw: bytes) -> None:
@@ -289,7 +298,7 @@ def _one_line(error: Exception) -> str:
         return f"is invalid JSON ({error.msg}, column {error.colno})"
     if isinstance(error, UnicodeDecodeError):
         return f"is not UTF-8 (byte 0x{error.object[error.start]:02x})"
-    return " ".join(str(error).split())
+    return shortened(str(error))
 
 
 _READERS: dict[Kind, Callable[[Path, _Skipped], Iterator[Document]]] = {

@@ -28,6 +28,7 @@ from .chats import (
     json_text,
     kind_name,
     name_others,
+    read_content,
     read_messages,
 )
 from .findings import FileFindings, shortened
@@ -202,15 +203,17 @@ class _Reading:
         match value:
             case str() if key not in _CHATS:
                 return [Block(speaker, "\n\n".join([value, *more]))]
-            case dict() if "messages" in value:  # OpenAI's preference data
+            case bool() | int() | float():
+                raise ValueError(f"has {kind_name(value)} as `{key}`, not text")
+            case dict() if isinstance(value.get("messages"), list):  # OpenAI's preference data
                 nested = _Reading(value, self._remarks)
-                blocks = nested._before() + nested._blocks("messages", nested._use("messages"), speaker)
-                name_others(value, tuple(nested._used), f"{key}.", self._remarks)
+                blocks = nested._before() + read_messages(value["messages"], f"{key}.messages", self._remarks)
+                name_others(value, ("messages", *nested._used), f"{key}.", self._remarks)
                 return blocks
             case dict() if not any(role in value for role in ROLE_KEYS):  # Gemini's system prompt, without a role
-                return read_messages({"role": speaker, "content": value}, key, self._remarks)
+                return read_content(value, key, speaker, self._remarks)
             case list() if speaker == SYSTEM:  # Anthropic's, of parts
-                return read_messages({"role": speaker, "content": value}, key, self._remarks)
+                return read_content(value, key, speaker, self._remarks)
             case _:
                 return read_messages(value, key, self._remarks)
 

@@ -72,7 +72,7 @@ def test_a_reported_file_is_read_whole(cases: Path, name: str) -> None:
 
 
 REFUSED: dict[str, tuple[str, list[str]]] = {
-    "b03b_image_only/odd.jsonl": ("line 1 has no text in message 1 of `messages`, only image_url", []),
+    "b03b_image_only/odd.jsonl": ("line 1 has no text in `content` in message 1 of `messages`, only image_url", []),
     "b09_text_null/odd.jsonl": ("line 2 has null as `text`", ["ok one", "ok two"]),
     "b34_sharegpt_none/odd.jsonl": ("line 1 has null as `value` in message 2 of `conversations`, where a text must be", []),
 }
@@ -322,6 +322,19 @@ CASES = [
         ("keys that are not learnt (1): `prompt_id`",),
     ),
     Case("answer_beside_messages", {"messages": [user("Q")], "response": "A"}, QA),
+    Case(
+        "capybara",
+        {"conversation": [{"input": "Q", "output": "A"}], "source": "s"},
+        QA,
+        ("keys that are not learnt (1): `source`",),
+    ),
+    Case(
+        "telegram",
+        {"name": "n", "messages": [{"id": 1, "from": "Ann", "text": ["Hi ", {"type": "bold", "text": "you"}]}]},
+        "Ann: Hi \n\nyou",
+        ("keys that are not learnt (2): `messages.id`, `name`",),
+        in_parquet=False,
+    ),
     Case("nanochat_list", [user("Q"), assistant("A")], QA, in_parquet=False),
     # parts of a content, reasoning
     Case(
@@ -333,7 +346,7 @@ CASES = [
             ]
         },
         QA,
-        ("parts of messages without text (1): {place}: image_url in message 1 of `messages`",),
+        ("parts of messages without text (1): {place}: image_url in `content` in message 1 of `messages`",),
     ),
     Case(
         "audio_beside_text",
@@ -344,7 +357,7 @@ CASES = [
             ]
         },
         QA,
-        ("parts of messages without text (1): {place}: input_audio in message 1 of `messages`",),
+        ("parts of messages without text (1): {place}: input_audio in `content` in message 1 of `messages`",),
     ),
     Case(
         "reasoning_content",
@@ -444,7 +457,7 @@ BAD: list[tuple[str, object, str]] = [
     (
         "audio_only",
         {"messages": [user([{"type": "input_audio", "input_audio": {"data": "A"}}]), assistant("A")]},
-        "has no text in message 1 of `messages`, only input_audio",
+        "has no text in `content` in message 1 of `messages`, only input_audio",
     ),
     ("null_chosen", {"prompt": "P", "chosen": None, "rejected": "B"}, "has null as `chosen`"),
     (
@@ -461,8 +474,9 @@ BAD: list[tuple[str, object, str]] = [
     (
         "answer_as_object",
         {"question": "Q", "answer": {"text": ["A"]}},
-        "has a list as `text` of `content` in message 1 of `answer`",
+        "has a list as `text` of `answer`",
     ),
+    ("number_as_answer", {"question": "Q", "choices": ["a", "b"], "answer": 1}, "has a number as `answer`, not text"),
     (
         "unknown_fields",
         {"headline": "H", "body": "B"},
@@ -482,6 +496,13 @@ def test_a_record_that_cannot_be_read_whole_is_refused_or_skipped_with_the_reaso
     assert caught.value.message == f"{path}, line 2 {problem}, so the corpus was not read."
     assert caught.value.exit_code == 2
     assert skipping(path) == (["fine"], [f"skipped records (1): line 2 {problem}"])
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    for name, content in ("a.jsonl", '{"text": "one", "text": "two"}'), ("a.json", '[{"text": "x", "meta": {"a": 1, "a": 2}}]'):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(InputError, match=r"1 has the key `(text|a)` twice"):
+            read(tmp_path / name)
 
 
 def test_keys_are_named_once_a_file_and_records_counted(tmp_path: Path) -> None:
