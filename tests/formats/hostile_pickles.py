@@ -183,4 +183,41 @@ PICKLES: dict[str, bytes] = {
     "a dtype of another byte order": b"\x80\x02cnumpy\ndtype\n" + text("f8") + b"\x85R(K\x03" + text(">") + b"NNNtb.",
     "a scalar of no dtype": b"\x80\x02cnumpy._core.multiarray\nscalar\n" + text("f8") + text("a" * 8) + b"\x86R.",
     "OrderedDict of attributes": b"\x80\x02ccollections\nOrderedDict\n)R}" + text("items") + b"cos\nsystem\nsb.",
+    "a frame of much": b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f}.",
+    "bytes of much more than the file": b"\x80\x05\x8e\xff\xff\xff\xff\xff\xff\xff\x00.",
+    "a bytearray of much more than the file": b"\x80\x05\x96\xff\xff\xff\xff\x0f\x00\x00\x00.",
+    "bytes of a length that is much": called("builtins", "bytes", "")[:-9] + b"\x8a\x05\x00\x00\x00\x00\x10\x85R.",
+    "an out-of-band buffer": b"\x80\x05\x97.",
+    "STACK_GLOBAL, protocol 5": b"\x80\x05" + short("os") + short("system") + b"\x93" + short(RUN) + b"\x85R.",
+    "STACK_GLOBAL of a computed name": b"\x80\x04" + short("os") + b"c__main__\nsystem\n\x93" + short(RUN) + b"\x85R.",
+    "a function of a foreign module": called("__main__", "train", RUN),
+    "a dotted name below an allowed one": called("collections", "OrderedDict.fromkeys", RUN),
+    "a foreign name that leads out": b"\x80\x04" + short("evil.os") + short("..system") + b"\x93.",
+    "NEWOBJ of a class of the system": b"\x80\x02csubprocess\nPopen\n" + text(RUN) + b"\x85\x81.",
+    "NEWOBJ of a known function": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n" + text(RUN) + b"\x85\x81.",
+    "an object of object": b"\x80\x02ccopyreg\n_reconstructor\ncbuiltins\nobject\n" + b"cbuiltins\nobject\nN\x87R.",
+    "the attribute of a function": b"\x80\x02cbuiltins\ngetattr\ncos\nsystem\n" + text("__call__")
+    + b"\x86R" + text(RUN) + b"\x85R.",
+    "the attribute of a known function": b"\x80\x02cbuiltins\ngetattr\nctorch._utils\n_rebuild_tensor_v2\n"
+    + text("__globals__") + b"\x86R.",
+    "an object that is called": b"\x80\x02c__main__\nConfig\n)\x81" + text(RUN) + b"\x85R.",
+    "an object whose state sets methods": b"\x80\x02c__main__\nConfig\n)\x81}" + text("__setstate__") + b"cos\nsystem\nsb.",
+    "state for a class": b"\x80\x02c__main__\nConfig\n}" + text("class_name") + text("x") + b"sb.",
+    "an object in itself": b"\x80\x02c__main__\nConfig\n)\x81q\x00}" + text("self") + b"h\x00sb.",
+    "a class for each of much more names": b"\x80\x02]("
+    + b"".join(b"c__main__\nC%d\n" % i for i in range(100_000)) + b"e.",
+    "elements that are all in one place": b"\x80\x04\x8f("
+    + b"".join(whole(i * (2**61 - 1)) for i in range(1, 60_000)) + b"\x90.",
+    "a frozen set of elements in one place": b"\x80\x04("
+    + b"".join(whole(i * (2**61 - 1)) for i in range(1, 60_000)) + b"\x91.",
+    "an array of a state that is much, again": b"\x80\x03cnumpy._core.multiarray\n_reconstruct\nq\x00"
+    + b"cnumpy\nndarray\nq\x01K\x00\x85C\x01b\x87q\x02(K\x01J\xa0\x86\x01\x00\x85cnumpy\ndtype\n" + text("u1") + b"\x85R\x89"
+    + b"B\xa0\x86\x01\x00" + bytes(100_000) + b"tq\x03" + b"h\x00h\x02Rh\x03b" * 50_000 + b".",
+    "an array of a size that is much": b"\x80\x05cnumpy._core.numeric\n_frombuffer\n(C\x01acnumpy\ndtype\n"
+    + text("u1") + b"\x85R" + whole(2**40) + b"\x85" + text("C") + b"tR.",
+    "a tensor of attributes by another function": b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n(cos\nsystem\n"
+    + b"ctorch\nTensor\n" + text(RUN) + b"\x85}tR.",
+    "sets of much, again": b"\x80\x02cbuiltins\nset\nq\x00](" + b"K\x01" * 100_000 + b"e\x85q\x01" + AGAIN + b".",
+    "a node of OmegaConf in itself": b"\x80\x02comegaconf.listconfig\nListConfig\n)\x81q\x00}" + text("_content")
+    + b"]h\x00asb.",
 }  # fmt: skip

@@ -43,9 +43,7 @@ def test_numpy_scalars_and_arrays_are_read(tmp_path: Path) -> None:
     content = nanogpt_checkpoint() | {"scalars": scalars, "state": state, "bytes": b"\x00\xff"}
     found = read_torch_file(save(content, tmp_path / "ckpt.pt")).content
     assert found["scalars"] == scalars
-    assert {name: type(value) for name, value in found["scalars"].items()} == {
-        name: type(value) for name, value in scalars.items()
-    }
+    assert [type(value) for value in found["scalars"].values()] == [float, float, int, bool, str]
     assert found["bytes"] == b"\x00\xff"
     assert np.array_equal(found["state"]["generator"], state["generator"])
 

@@ -33,7 +33,7 @@ from common.results import Figures
 
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.import_checkpoint import read_checkpoint_file
-from tests.formats.mutations import MUTATIONS, seeds
+from tests.formats.mutations import MUTATIONS, odd_seeds, seeds
 
 MEMORY = 512 << 20
 ALLOWED_S = 10.0
@@ -61,7 +61,7 @@ def main() -> int:
     slowest = most = 0.0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ckpt.pt"
-        starts = seeds(Path(folder))
+        starts = seeds(Path(folder)) + odd_seeds(Path(folder))
         warm(starts, path)
         path.write_bytes(starts[0])
         _, _, base = read_apart(path)  # what a child has of its parent

@@ -86,10 +86,10 @@ class _Dtype:
 
 
 def _scalar(dtype: object, data: bytes) -> Any:
-    """`numpy._core.multiarray.scalar`: a number or a string."""
+    """`numpy._core.multiarray.scalar`: a number or a string, as Python's own."""
     if not isinstance(dtype, _Dtype):
         raise TypeError("a scalar without a dtype")
-    return np.frombuffer(data, dtype.plain, 1)[0]
+    return np.frombuffer(data, dtype.plain, 1)[0].item()
 
 
 class _PickledArray(np.ndarray[Any, Any]):
