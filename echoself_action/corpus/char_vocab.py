@@ -7,7 +7,9 @@ the size of the model's softmax.
 import io
 import json
 import pickle
+import pickletools
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ def read_meta(path: Path) -> list[str]:
             content = file.read(_LARGEST_META + 1)
         if len(content) > _LARGEST_META:
             raise ValueError(f"is larger than any vocabulary ({_LARGEST_META:,} bytes)")
+        _refuse_tuples(content)
         meta = _PlainUnpickler(io.BytesIO(content)).load()
     except OSError as error:
         raise ValueError(f"can't be read ({error.strerror})") from None
@@ -58,6 +61,22 @@ def read_meta(path: Path) -> list[str]:
     if meta.get("vocab_size", len(names)) != len(names) or meta.get("stoi", ids) != ids:
         raise ValueError("is inconsistent (`itos`, `stoi` and `vocab_size` don't match)")
     return [str(one) for one in characters]
+
+
+def _refuse_tuples(content: bytes) -> None:
+    """Raises ValueError for a pickle with tuples: as keys, a few that contain each other would take for ever to hash.
+
+    What follows the first name that it references is not read: the unpickler refuses that.
+    """
+    with suppress(ValueError):  # not a pickle, which the unpickler says better
+        for operation, _, _ in pickletools.genops(content):
+            if operation.name in ("GLOBAL", "STACK_GLOBAL", "INST"):
+                return
+            if "TUPLE" in operation.name or operation.name == "FROZENSET":
+                break
+        else:
+            return
+        raise pickle.UnpicklingError("it has tuples, which a vocabulary never needs")
 
 
 def character_tokenizer(characters: list[str]) -> tokenizers.Tokenizer:

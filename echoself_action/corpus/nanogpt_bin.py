@@ -51,7 +51,7 @@ def nanogpt_tokens(files: Sequence[Path], tokenizer: Tokenizer) -> Tokens:
         raise InputError(
             f"{', '.join(map(str, files[:5]))}: token files must be the train.bin and val.bin of one folder, without "
             "other files in `data`. Nothing was trained.",
-            "Set `data` to these two files, or to text files only.",
+            "Set `data` to two such files, renamed if they have other names, or to text files only.",
         )
     folder = folders.pop()
     paths = folder / "train.bin", folder / "val.bin"

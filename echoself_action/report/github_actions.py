@@ -31,8 +31,13 @@ def escape_commands(text: str) -> str:
 
     The runner acts on a line that begins with `::`, and on `##[` anywhere in a line.
     """
-    lines = text.splitlines() or [""]  # splits at every Unicode line end: the runner may count it as one
+    lines = encodable(text).splitlines() or [""]  # splits at every Unicode line end: the runner may count it as one
     return "\n".join(f"| {line}" if line.lstrip().startswith("::") else line for line in lines).replace("##[", "## [")
+
+
+def encodable(text: str) -> str:
+    r"""`text` with `\udc80` and the like written out: what Python makes of a file name that is not UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def mask(secret: str | None) -> None:
@@ -86,7 +91,7 @@ def insert_summary(position: int, markdown: str) -> None:
     if not path:
         return
     content = Path(path).read_bytes() if Path(path).exists() else b""
-    Path(path).write_bytes(content[:position] + markdown.encode() + b"\n" + content[position:])
+    Path(path).write_bytes(content[:position] + encodable(markdown).encode() + b"\n" + content[position:])
 
 
 def write_summary(markdown: str) -> None:
@@ -95,6 +100,7 @@ def write_summary(markdown: str) -> None:
     if not path:
         return
     room = MAX_SUMMARY_BYTES - summary_size()
+    markdown = encodable(markdown)
     content = markdown.encode()
     if len(content) > room:
         markdown = content[: max(0, room)].decode(errors="ignore") + "\n\n(truncated: GitHub limits the size of a job summary)"
@@ -109,8 +115,9 @@ def report_problem(error: EchoselfError) -> None:
     if on_actions():
         problems = error.problems if isinstance(error, InputError) and error.problems else (error,)
         for problem in problems[:MAX_ANNOTATIONS]:
-            text = f"{problem}\n{advice}".rstrip()[:MAX_ANNOTATION]
-            actions.error(text, title="echoself-action", file=problem.file, line=problem.line)
+            text = encodable(f"{problem}\n{advice}".rstrip())[:MAX_ANNOTATION]
+            file = problem.file and encodable(problem.file)
+            actions.error(text, title="echoself-action", file=file, line=problem.line)
     write_summary(f"## echoself-action failed\n\n{indented(message)}\n")
 
 

@@ -10,7 +10,7 @@ import github_action_utils as actions
 from tqdm import tqdm
 
 from ..training.result import Progress
-from .github_actions import MAX_ANNOTATION, escape_commands, on_actions
+from .github_actions import MAX_ANNOTATION, encodable, escape_commands, on_actions
 
 
 def note(text: str) -> None:
@@ -21,9 +21,9 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """Log a warning; on Actions it becomes an annotation."""
     if on_actions():
-        actions.warning(text[:MAX_ANNOTATION], title="echoself-action")
+        actions.warning(encodable(text)[:MAX_ANNOTATION], title="echoself-action")
     else:
-        print(f"warning: {text}", flush=True)
+        print(f"warning: {encodable(text)}", flush=True)
 
 
 def show_sample(text: str) -> None:

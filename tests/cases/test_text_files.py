@@ -22,6 +22,7 @@ from echoself_action.config.mode_inputs import TrainInputs
 from echoself_action.corpus.findings import Finding
 from echoself_action.corpus.globs import find_files
 from echoself_action.corpus.nanogpt_bin import nanogpt_tokens
+from echoself_action.corpus.parquet_dataset import read_rows, restore, write_dataset
 from echoself_action.corpus.readers import read_documents
 from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.corpus.tokens import Tokens
@@ -153,6 +154,17 @@ def test_text_in_any_script_is_read_exactly(cases: Path) -> None:
 
 
 # Cases of the same kinds
+
+
+@pytest.mark.parametrize("on_bad_file", ["fail", "skip"])
+def test_a_file_name_that_is_not_utf8_is_written_out(echoself: Cli, on_bad_file: str, tmp_path: Path) -> None:
+    """In the log, in the job summary and in the annotations."""
+    Path(os.fsdecode(b"docs/caf\xe9.md")).write_bytes(b"caf\xe9")
+    code = 2 if on_bad_file == "fail" else 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GITHUB_ACTIONS", "true")
+        echoself(f"train --data docs/*.md --on-bad-file {on_bad_file} {SMALL}", code=code)
+    assert r"caf\udce9.md" in (tmp_path / "summary.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -528,6 +540,23 @@ def test_a_corpus_of_empty_files_is_refused(folder: Path) -> None:
     for tokenizer in (None, "bytes"):
         with pytest.raises(InputError, match="has no text: all files are empty"):
             corpus_tokens(TrainInputs(mode="train", data=("*.md",), tokenizer=tokenizer), None)
+
+
+def test_files_of_every_format_are_published_and_restored(folder: Path) -> None:
+    cells = [{"cell_type": "markdown", "source": f"Paragraph {i}. " * 40} for i in range(100)]
+    files = [
+        write("a.ipynb", json.dumps(notebook(*cells))),
+        write("b.md.gz", gzip.compress(TEXT.encode() * 500)),
+        write("c.csv", "id,text\n1,one\n2,two\n"),
+        write("d.jsonl.bz2", bz2.compress(b'{"text": "one"}\n\n{"text": "three"}\n')),
+        write("e.txt", (TEXT * 3).encode("utf-16")),
+    ]
+    rows = list(read_rows(files, folder, 0.1, "fail", lambda _: None))
+    for path, places in (("c.csv", [(1, None), (2, None)]), ("d.jsonl.bz2", [(1, 1), (3, 3)])):
+        assert [(row.position, row.line) for row in rows if row.source == path] == places
+    dataset = write_dataset(lambda: rows, write("out/.keep", "").parent)
+    restored = restore(sorted(dataset.files.values()), write("back/.keep", "").parent)
+    assert sorted(read(*restored)[0]) == sorted(read(*files)[0])
 
 
 # How files are selected

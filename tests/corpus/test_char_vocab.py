@@ -120,6 +120,7 @@ class Runs:
         (meta(itos={0: "a", 1: "a"}), "a character with two ids"),
         (meta(stoi={"a": 0}), "is inconsistent"),
         (meta(vocab_size=3), "is inconsistent"),
+        (meta() | {("a", 1): 2}, "it has tuples, which a vocabulary never needs"),
     ],
 )
 def test_an_invalid_meta_pkl_is_refused_and_runs_no_code(
