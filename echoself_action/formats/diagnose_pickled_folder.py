@@ -19,6 +19,8 @@ from .imported_model import HEAD
 from .recorded_config import read_json
 from .torch_file.reader import TorchFile, read_torch_file
 
+_MOST_LAYERS = 1000  # that are listed although the file does not have them
+
 
 @dataclass(frozen=True)
 class _Finding:
@@ -54,8 +56,10 @@ def diagnose_pickled_folder(folder: Path, name: str, first: str = "", saved: str
 
 def _incomplete(file: TorchFile, config: Mapping[str, Any], folder: Path) -> _Finding | None:
     """The diagnosis if tensors are missing that the config describes."""
-    described = shapes(read_config(folder / CONFIG_FILE, config))
-    stored = tensors_by_gpt2_name(file)
+    stored, sizes = tensors_by_gpt2_name(file), read_config(folder / CONFIG_FILE, config)
+    if sizes.n_layer > max(len(stored), _MOST_LAYERS):  # before the shapes are computed
+        file.refuse(f"has {len(stored):,} tensors, and its {CONFIG_FILE} describes {sizes.n_layer:,} layers")
+    described = shapes(sizes)
     if HEAD in stored:
         stored.setdefault(TOKENS, stored.pop(HEAD))  # they are tied
     missing = [name for name in described if name not in stored]

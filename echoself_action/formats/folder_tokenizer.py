@@ -10,7 +10,7 @@ from ..errors import CheckpointError, InputError
 from .recorded_config import read_json
 
 _OLDER = f"{VOCABULARY_FILE} and {MERGES_FILE}"
-_OTHERS = ("vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", VOCABULARY_FILE)
+_SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 # Settings that are no part of a text's ids, and that this program has no use for.
 _NOT_KEPT = (
     *("chat_template", "pad_token", "cls_token", "sep_token", "mask_token"),
@@ -55,13 +55,14 @@ def folder_tokenizer(folder: Path, spec: str | None, size: int, note: Callable[[
 
 def _where_to_find(folder: Path) -> str:
     above = folder.parent / TOKENIZER_FILE
-    if above.is_file():
+    if above.is_file() and folder.name.startswith("checkpoint-"):  # transformers' Trainer saves it there at the end
         return f"Set tokenizer: {above}, if that is the tokenizer of the model."
-    other = next((name for name in _OTHERS if (folder / name).is_file()), None)
-    if other:
+    if (folder / VOCABULARY_FILE).is_file():
+        return f"Copy its {MERGES_FILE} too."
+    if other := next((name for name in _SENTENCEPIECE if (folder / name).is_file()), None):
         return (
-            f"Convert its {other}: AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers writes "
-            f"{TOKENIZER_FILE}."
+            f"Convert its {other}: AutoTokenizer.from_pretrained(folder).save_pretrained(folder) of transformers, with "
+            f"sentencepiece installed, writes {TOKENIZER_FILE}."
         )
     return (
         f"Copy {TOKENIZER_FILE} and {TOKENIZER_CONFIG_FILE} of the model into it (transformers' Trainer saves them only if it "

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ..checkpoint.arrays import Array, as_array, type_name
-from ..checkpoint.gpt2_config import HEAD, POSITIONS, TOKENS, read_config, shapes
+from ..checkpoint.gpt2_config import HEAD, POSITIONS, TOKENS, fewest_tensors, read_config, shapes
 from ..checkpoint.metadata import METADATA_FILE
 from ..checkpoint.model_folder import (
     CONFIG_FILE,
@@ -44,7 +44,7 @@ ADAPTER_FILE, SPECIAL_TOKENS_FILE, TRAINER_STATE_FILE = "adapter_config.json", "
 _SHARD = re.compile(r"(model|pytorch_model)-\d{5}-of-\d{5}\.(safetensors|bin)")
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # safetensors' names, and PyTorch's
 _OPTIMIZER_FILE = "optimizer.pt"  # of transformers' Trainer
-_LARGEST_STATE = 64 << 20  # bytes; it has an entry for each logged step
+_LARGEST_JSON = 64 << 20  # bytes; trainer_state.json has an entry for each logged step
 _LANGUAGE_MODELS = ("GPT2LMHeadModel", "GPT2Model")
 _SAME_ACTIVATIONS = {
     "gelu_python": "gelu",
@@ -115,6 +115,8 @@ def _read_config(folder: Path) -> tuple[GPT2Config, tuple[str, ...]]:
             f"{folder} has no {CONFIG_FILE}, so it is not a model of transformers. It was not used.", _inside(folder)
         )
     values = read_json(path)
+    if not values:
+        refuse(path, "is not valid JSON")
     kind = values.get("model_type")
     if kind is None and values.get("architectures") == ["GPT2LMHeadModel"]:  # of 2019
         kind = "gpt2"
@@ -212,6 +214,8 @@ def read_folder(folder: Path, config: GPT2Config) -> ImportedModel:
             config = replace(config, bias=True)  # transformers does not know that setting
         else:
             stored = {name: array for name, array in stored.items() if not name.endswith(".bias")}
+    if (fewest := fewest_tensors(config)) > len(stored):  # before the shapes are computed
+        file.refuse(f"has {len(stored):,} tensors, and its {CONFIG_FILE} describes a model of {fewest:,} or more")
     weights = check_weights(file, stored, shapes(config), CONFIG_FILE)
     remarks = list(_read_config(folder)[1])
     if other := sorted(file.dtypes - {"float32"}):
@@ -240,7 +244,7 @@ def _trainer_step(folder: Path) -> tuple[int | None, list[str]]:
     if not path.is_file():
         return None, []
     try:
-        state = json.loads(path.read_bytes()) if path.stat().st_size <= _LARGEST_STATE else None
+        state = json.loads(path.read_bytes()) if path.stat().st_size <= _LARGEST_JSON else None
         step = state["global_step"]  # type: ignore[index]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         step = None
@@ -285,15 +289,17 @@ def _files(path: Path) -> list[Path]:
 def _shards(index: Path) -> list[Path]:
     """The shards that `index` lists. A name in it is untrusted: it must not lead out of the folder."""
     try:
-        names = sorted({str(name) for name in json.loads(index.read_bytes())["weight_map"].values()})
+        content = index.read_bytes() if index.stat().st_size <= _LARGEST_JSON else b"null"
+        names = sorted({str(name) for name in json.loads(content)["weight_map"].values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         refuse(index, f"can't be read as an index of shards ({type(error).__name__})")
     wrong = [name for name in names if not _SHARD.fullmatch(name)]
     if wrong:
-        refuse(index, f"lists {wrong[0]!r:.100}, which is not the name of a shard")
+        _refuse(index, f"lists {wrong[0]!r:.100}, which is not the name of a shard")
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
-        refuse(index, f"lists {len(names)} shards, and {len(missing)} are missing: {', '.join(missing[:3])}")
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        refuse(index, f"lists {len(names)} shards, of which some are missing: {', '.join(missing[:3])}{more}", "Copy them too.")
     return [index.parent / name for name in names]
 
 

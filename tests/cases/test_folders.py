@@ -1,16 +1,21 @@
 """Folders of transformers as checkpoints: imported exactly through every mode, or refused with the cause."""
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from echoself_action.checkpoint.metadata import read_metadata
 from echoself_action.corpus.tokenizer import load_tokenizer
 from echoself_action.hub.client import open_hub
 
 from ..conftest import Cli
-from .reference import assert_reference
+from .reference import assert_exact, assert_reference, some_ids
+from .transformers_folders import BLOCK, BYTES, HEADS, VOCABULARY, WIDTH, Change, Folder, Weights
 
 OUT = "echoself-model"
 TRAIN = "--max-iters 2 --eval-interval 2 --batch-size 4 --device cpu --dtype float32 --decay 0"
@@ -32,6 +37,326 @@ MODES = {
     "deploy": "deploy --hub hub --repo-id me/m --dry-run",
     "train": f"train {TRAIN}",
     "cycle": f"cycle {TRAIN} --hub hub --repo-id me/m",
+}
+
+
+def sets(name: str, value: Callable[[Weights], Any]) -> Change:
+    def change(weights: Weights) -> None:
+        weights[name] = value(weights)
+
+    return change
+
+
+def drops(name: str) -> Change:
+    def change(weights: Weights) -> None:
+        del weights[name]
+
+    return change
+
+
+def with_masks(weights: Weights) -> None:
+    """The causal mask, as versions before 4.30 store it."""
+    for i in range(2):
+        weights[f"h.{i}.attn.bias"] = torch.ones(1, 1, BLOCK, BLOCK).tril().bool()
+        weights[f"h.{i}.attn.masked_bias"] = torch.tensor(-1e4)
+
+
+def with_head_alone(weights: Weights) -> None:
+    weights["lm_head.weight"] = weights["wte.weight"]
+
+
+OLDER_TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+VOCAB: dict[str, int] = json.loads(BYTES)["model"]["vocab"]
+STATE = {"global_step": 1234, "epoch": 2.0, "best_metric": 1.5, "log_history": [{"loss": 3.0, "step": 500}]}
+
+# Each with the step, and what the log says of it.
+BUILT: dict[str, tuple[Folder, int, tuple[str, ...]]] = {
+    "float16": (Folder(dtype="float16"), 0, ("its weights are stored in float16; they were converted to float32",)),
+    "bfloat16_shards": (Folder(dtype="bfloat16", form="shards"), 0, ("its weights are stored in bfloat16",)),
+    "float64": (Folder(dtype="float64"), 0, ("its weights are stored in float64",)),
+    "pickle": (Folder(form="pickle"), 0, ()),
+    "float16_pickle": (Folder(form="pickle", dtype="float16"), 0, ("its weights are stored in float16",)),
+    "pickled_shards": (Folder(form="pickled shards"), 0, ()),
+    "bfloat16_pickled_shards": (Folder(form="pickled shards", dtype="bfloat16"), 0, ("its weights are stored in bfloat16",)),
+    "gpt2_model_with_masks": (Folder({"architectures": ["GPT2Model"]}, with_masks, prefix=""), 0, ()),
+    "compiled": (Folder(prefix="_orig_mod.transformer."), 0, ()),
+    "compiled_pickle": (Folder(form="pickle", prefix="module._orig_mod.transformer."), 0, ()),
+    "head_equal": (Folder(change=with_head_alone), 0, ()),
+    "head_equal_and_untied": (Folder({"tie_word_embeddings": False}, with_head_alone), 0, ()),
+    "epsilon": (Folder({"layer_norm_epsilon": 1e-3}, reference={"epsilon": 1e-3}), 0, ()),
+    "exact_gelu": (Folder({"activation_function": "gelu"}, reference={"activation": "gelu"}), 0, ()),
+    "no_activation": (Folder({"activation_function": None}), 0, ()),
+    "gelu_pytorch_tanh": (
+        Folder({"activation_function": "gelu_pytorch_tanh"}),
+        0,
+        ("its activation_function gelu_pytorch_tanh is computed as gelu_new, which is the same formula",),
+    ),
+    "gelu_fast": (Folder({"activation_function": "gelu_fast"}), 0, ("gelu_fast is computed as gelu_new",)),
+    "gelu_python": (
+        Folder({"activation_function": "gelu_python"}, reference={"activation": "gelu"}),
+        0,
+        ("gelu_python is computed as gelu",),
+    ),
+    "n_inner": (Folder({"n_inner": 4 * WIDTH}), 0, ()),
+    "reorder_and_upcast": (Folder({"reorder_and_upcast_attn": True}), 0, ("reorder_and_upcast_attn is not kept",)),
+    "other_names_of_sizes": (
+        Folder({"n_embd": None, "hidden_size": WIDTH, "n_head": None, "num_attention_heads": HEADS}),
+        0,
+        (),
+    ),
+    "default_heads": (
+        Folder({"n_head": None}, reference={"n_head": 12}),
+        0,
+        ("its config.json lacks sizes, for which transformers assumes n_head=12",),
+    ),
+    "without_model_type": (Folder({"model_type": None}), 0, ()),
+    "bias_false_with_biases": (Folder({"bias": False}), 0, ()),
+    "dropout_rates": (Folder({"attn_pdrop": 0.3}), 0, ("its dropout rates differ (resid_pdrop=0.1", "that of resid_pdrop")),
+    "padded_embedding": (
+        Folder({"vocab_size": 320}, sizes={"vocab_size": 320}),
+        0,
+        ("the token embedding is padded: it has 320 rows for 257 tokens",),
+    ),
+    "one_layer_one_head": (
+        Folder({"n_layer": 1, "n_head": 1}, sizes={"layers": 1}, reference={"n_head": 1}),
+        0,
+        (),
+    ),
+    "trainer": (
+        Folder(files={"trainer_state.json": STATE, "optimizer.pt": "x", "scheduler.pt": "x", "training_args.bin": "x"}),
+        1234,
+        ("optimizer state not imported: optimizer.pt of transformers' Trainer does not name the parameters",),
+    ),
+    "trainer_in_shards": (Folder(form="shards", files={"trainer_state.json": STATE}), 1234, ()),
+    "trainer_with_a_damaged_state": (
+        Folder(files={"trainer_state.json": '{"global_step": 12'}),
+        0,
+        ("its trainer_state.json has no valid global_step, so its steps count from 0",),
+    ),
+    "trainer_at_an_impossible_step": (
+        Folder(files={"trainer_state.json": {"global_step": -5}}),
+        0,
+        ("its trainer_state.json has no valid global_step",),
+    ),
+    "results_of_the_trainer": (Folder(files={"checkpoint-500/config.json": {}, "all_results.json": {}}), 0, ()),
+    "vocab_merges": (
+        Folder(files={"vocab.json": VOCAB, "merges.txt": "#version: 0.2\n"}, without=OLDER_TOKENIZER),
+        0,
+        ("its vocabulary is in", "vocab.json and merges.txt"),
+    ),
+    "vocab_merges_with_special_tokens_map": (
+        Folder(
+            {"bos_token_id": None, "eos_token_id": None},
+            files={
+                "vocab.json": {token if i < 256 else "</s>": i for token, i in VOCAB.items()},
+                "merges.txt": "#version: 0.2\n",
+                "special_tokens_map.json": {"eos_token": {"content": "</s>", "normalized": True}},
+            },
+            without=OLDER_TOKENIZER,
+        ),
+        0,
+        (),
+    ),
+    "vocab_merges_with_added_tokens": (
+        Folder(
+            files={
+                "vocab.json": {token: i for token, i in VOCAB.items() if i < 256},
+                "merges.txt": "#version: 0.2\n",
+                "added_tokens.json": {"<|endoftext|>": 256},
+            },
+            without=OLDER_TOKENIZER,
+        ),
+        0,
+        (),
+    ),
+    "end_in_special_tokens_map": (
+        Folder(
+            files={
+                "tokenizer.json": BYTES.replace("<|endoftext|>", "</s>"),
+                "tokenizer_config.json": {},
+                "special_tokens_map.json": {"eos_token": "</s>"},
+            }
+        ),
+        0,
+        (),
+    ),
+    "end_in_generation_config": (
+        Folder(
+            {"eos_token_id": 50256},
+            files={
+                "tokenizer.json": BYTES.replace("<|endoftext|>", "[END]"),
+                "tokenizer_config.json": {"eos_token": "</s>"},
+                "generation_config.json": {"eos_token_id": [50256, 256]},
+            },
+        ),
+        0,
+        ("end of text: '[END]', the eos_token_id of its generation_config.json; '</s>' is not in its vocabulary",),
+    ),
+    "end_is_the_separator": (
+        Folder(
+            {"eos_token_id": None},
+            files={
+                "tokenizer.json": BYTES.replace("<|endoftext|>", "[SEP]"),
+                "tokenizer_config.json": {"sep_token": "[SEP]"},
+            },
+        ),
+        0,
+        ("end of text: '[SEP]', the sep_token of its tokenizer",),
+    ),
+    "chat_template": (
+        Folder(files={"tokenizer_config.json": {"eos_token": "<|endoftext|>", "chat_template": "{{ x }}"}}),
+        0,
+        ("not kept of its tokenizer_config.json: chat_template",),
+    ),
+}
+WITH_PAD = json.loads(BYTES)
+WITH_PAD["added_tokens"].append(WITH_PAD["added_tokens"][0] | {"id": 257, "content": "<pad>"})
+
+# Each with what the message says, its hint included.
+NOT_BUILT: dict[str, tuple[Folder, tuple[str, ...]]] = {
+    "scaled_by_layer": (
+        Folder({"scale_attn_by_inverse_layer_idx": True}),
+        ("can't compute exactly: scale_attn_by_inverse_layer_idx=True",),
+    ),
+    "unscaled": (Folder({"scale_attn_weights": False}), ("can't compute exactly: scale_attn_weights=False",)),
+    "cross_attention": (Folder({"add_cross_attention": True}), ("can't compute exactly: add_cross_attention=True",)),
+    **{
+        f"activation_{name}": (
+            Folder({"activation_function": name}),
+            (f"can't compute exactly: activation_function='{name}'",),
+        )
+        for name in ("relu", "silu", "swish", "quick_gelu", "tanh")
+    },
+    "n_inner": (Folder({"n_inner": 48}, sizes={"inner": 48}), ("can't compute exactly: n_inner=48",)),
+    "quantized": (
+        Folder({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, dtype="int8"),
+        ("describes quantized weights", "bitsandbytes", "the model that it was quantized from"),
+    ),
+    "int8": (Folder(dtype="int8"), ("of type I8, which is not a floating-point type: it may be quantized",)),
+    "code_of_its_own": (
+        Folder({"auto_map": {"AutoModelForCausalLM": "modeling_mine.Mine"}}),
+        ("computed by code of its own", "modeling_mine.Mine", "was not run"),
+    ),
+    "classifier": (
+        Folder({"architectures": ["GPT2ForSequenceClassification"]}, sets("score.weight", lambda _: torch.ones(2, WIDTH))),
+        ("not a plain language model: architectures='GPT2ForSequenceClassification'",),
+    ),
+    **{
+        f"model_type_{name}": (Folder({"model_type": name}), (f"another architecture: model_type='{name}'",))
+        for name in ("llama", "gpt_neo", "opt")
+    },
+    "missing_tensor": (
+        Folder(change=drops("h.1.mlp.c_fc.weight")),
+        ("contradicts config.json: transformer.h.1.mlp.c_fc.weight is missing",),
+    ),
+    "extra_tensor": (
+        Folder(change=sets("h.0.attn.q_norm.weight", lambda _: torch.ones(12))),
+        ("transformer.h.0.attn.q_norm.weight is not a tensor of this model",),
+    ),
+    "cross_attention_tensors": (
+        Folder(change=sets("h.0.crossattention.c_attn.weight", lambda _: torch.ones(WIDTH, 2 * WIDTH))),
+        ("transformer.h.0.crossattention.c_attn.weight is not a tensor of this model",),
+    ),
+    "transposed": (
+        Folder(change=sets("h.0.attn.c_attn.weight", lambda weights: weights["h.0.attn.c_attn.weight"].T)),
+        ("transformer.h.0.attn.c_attn.weight has the shape (72, 24), expected (24, 72)",),
+    ),
+    "more_layers": (Folder({"n_layer": 3}), ("transformer.h.2.ln_1.weight is missing",)),
+    "larger_vocabulary_in_config": (Folder({"vocab_size": 300}), ("has the shape (257, 24), expected (300, 24)",)),
+    "nan": (
+        Folder(change=sets("ln_f.bias", lambda _: torch.full((WIDTH,), float("nan")))),
+        ("transformer.ln_f.bias contains NaN",),
+    ),
+    "head_apart": (
+        Folder(change=sets("lm_head.weight", lambda weights: weights["wte.weight"] + 0.1)),
+        ("lm_head.weight that differs from its transformer.wte.weight", "output head of its own"),
+    ),
+    "head_apart_bfloat16": (
+        Folder(change=sets("lm_head.weight", lambda weights: weights["wte.weight"].flip(0)), dtype="bfloat16"),
+        ("lm_head.weight that differs from its transformer.wte.weight",),
+    ),
+    "head_apart_in_shards": (
+        Folder({"tie_word_embeddings": False}, sets("lm_head.weight", lambda weights: -weights["wte.weight"]), form="shards"),
+        ("lm_head.weight that differs from its transformer.wte.weight",),
+    ),
+    "untied_without_head": (
+        Folder({"tie_word_embeddings": False}),
+        ("must have both lm_head.weight and transformer.wte.weight",),
+    ),
+    "adapter": (
+        Folder(
+            files={"adapter_config.json": {"peft_type": "LORA", "base_model_name_or_path": "openai-community/gpt2"}},
+            without=("config.json", "model.safetensors"),
+        ),
+        ("has an adapter of PEFT", "'LORA'", "'openai-community/gpt2'", "merge_and_unload()"),
+    ),
+    "adapter_beside_a_model": (
+        Folder(files={"adapter_config.json": {"peft_type": "LORA"}}),
+        ("has an adapter of PEFT", "merge_and_unload()"),
+    ),
+    "shard_missing": (
+        Folder(form="shards", without=("model-00002-of-00003.safetensors",)),
+        ("lists 3 shards, of which some are missing: model-00002-of-00003.safetensors", "Copy them too."),
+    ),
+    "index_missing": (
+        Folder(form="shards", without=("model.safetensors.index.json",)),
+        ("but model-*-of-*.safetensors", "Copy model.safetensors.index.json too"),
+    ),
+    "index_leads_out": (
+        Folder(
+            files={"model.safetensors.index.json": {"weight_map": {"a": "../x.safetensors"}}}, without=("model.safetensors",)
+        ),
+        ("lists '../x.safetensors', which is not the name of a shard",),
+    ),
+    "tensorflow": (
+        Folder(files={"tf_model.h5": "x"}, without=("model.safetensors",)),
+        ("but tf_model.h5", "from_tf=True"),
+    ),
+    "gguf": (Folder(files={"gpt2.Q4_K_M.gguf": "x"}, without=("model.safetensors",)), ("but *.gguf",)),
+    "deepspeed": (
+        Folder(files={"global_step500/mp_rank_00_model_states.pt": "x"}, without=("model.safetensors",)),
+        ("but global_step*", "zero_to_fp32.py"),
+    ),
+    "fsdp": (
+        Folder(files={"pytorch_model_fsdp_0/__0_0.distcp": "x"}, without=("model.safetensors",)),
+        ("but pytorch_model_fsdp_*", "accelerate merge-weights"),
+    ),
+    "no_tokenizer": (Folder(without=OLDER_TOKENIZER), ("has no tokenizer", "or set tokenizer to gpt2")),
+    "sentencepiece_only": (
+        Folder(files={"tokenizer.model": "x"}, without=OLDER_TOKENIZER),
+        ("has no tokenizer", "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"),
+    ),
+    "vocab_without_merges": (
+        Folder(files={"vocab.json": VOCAB}, without=OLDER_TOKENIZER),
+        ("has no tokenizer", "Copy its merges.txt too"),
+    ),
+    "larger_tokenizer": (
+        Folder(files={"tokenizer.json": WITH_PAD}),
+        ("tokenizer with 258 ids, and its model has embeddings of 257, not of '<pad>'", "resize_token_embeddings"),
+    ),
+    "added_tokens_beyond_the_model": (
+        Folder(
+            files={"vocab.json": VOCAB, "merges.txt": "#version: 0.2\n", "added_tokens.json": {"<|user|>": 257}},
+            without=OLDER_TOKENIZER,
+        ),
+        ("tokenizer with 258 ids", "not of '<|user|>'"),
+    ),
+    "no_end_token": (
+        Folder(
+            {"eos_token_id": None},
+            files={"tokenizer.json": BYTES.replace("<|endoftext|>", "[X]"), "tokenizer_config.json": {}},
+        ),
+        ("has no end-of-text token ('<|endoftext|>' is not in its vocabulary)", "eos_token in tokenizer_config.json"),
+    ),
+    "damaged_tokenizer": (Folder(files={"tokenizer.json": BYTES[:500]}), ("is not a valid tokenizer.json",)),
+    "contradicting_sizes": (
+        Folder({"hidden_size": 768}),
+        ("contradicts itself: n_embd=24 and hidden_size=768",),
+    ),
+    "no_config": (Folder(without=("config.json",)), ("has no config.json", "as save_pretrained writes them")),
+    "damaged_config": (Folder(files={"config.json": '{"model_type": "gpt2"'}), ("config.json is not valid JSON",)),
+    "hostile_sizes": (Folder({"n_layer": 10**9}), ("a size below 1 or above",)),
+    "many_layers": (Folder({"n_layer": 10**7}), ("describes a model of 10,000,000 or more",)),
 }
 
 
@@ -171,3 +496,32 @@ def test_a_cycle_goes_on_from_a_model_that_another_program_published(
     assert f"start: {OUT}/checkpoint-0, step 0: the newest of them/theirs" in capsys.readouterr().out
     echoself(cycle)  # the weights are random, so the first was rolled back: the next is of the same run
     assert "learning_rate is 0.0005 instead of 0.001: a run from this step at 0.001 was rolled back" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_folder_of_every_form_is_taken_exactly(echoself: Cli, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, step, remarks = BUILT[name]
+    folder.write(Path("theirs"))
+    ids = some_ids(VOCABULARY)
+    outputs = echoself("pull --checkpoint theirs")
+    assert int(outputs["step"]) == step
+    assert_exact(Path(outputs["model_dir"]), ids, folder.logits(ids))
+    output = capsys.readouterr().out
+    assert all(remark in output for remark in remarks), output
+    assert echoself("pull --checkpoint theirs")["model_dir"] == outputs["model_dir"]
+    assert "already imported" in capsys.readouterr().out
+    tokenizer = load_tokenizer(Path(outputs["model_dir"]))
+    assert (tokenizer.end_of_text_id, [*tokenizer.encode_batch(["a b"])[0]]) == (256, [97, 32, 98])
+
+
+@pytest.mark.parametrize("name", NOT_BUILT)
+def test_a_folder_that_is_not_exact_is_refused_by_the_cause(
+    echoself: Cli, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, parts = NOT_BUILT[name]
+    folder.write(Path("theirs"))
+    for command in ("pull --checkpoint theirs", f"train {TRAIN} --init-from theirs"):
+        echoself(command, code=3)
+        said = capsys.readouterr().err
+        assert all(part in said for part in parts), said
+    assert not list(Path().glob(f"{OUT}/checkpoint-*"))
