@@ -8,6 +8,11 @@ def code(text: object) -> str:
     return "`" + " ".join(str(text).split()).replace("`", "'").replace("|", "\\|") + "`"
 
 
+def escaped(text: str) -> str:
+    """Text of a table's cell, in which nothing is Markdown or HTML."""
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>|" else letter for letter in text)
+
+
 def indented(text: str) -> str:
     """An indented code block, which no text can end. Every character that Unicode counts as a line end makes a new line."""
     return "\n".join(f"    {line}" for line in text.splitlines() or [""])

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from .architectures import ArchitectureName
 from .atomic import new_file
@@ -59,9 +59,11 @@ class DatasetFacts(_Facts):
 
 
 class ImportFacts(_Facts):
-    """The source of an imported model. `remarks` are warnings for its users.
+    """The source of an imported model, which all checkpoints of its run keep. `remarks` are warnings for its users.
 
-    `optimizer_notes` say why its optimizer state was not imported, or what about it is not as it was.
+    `optimizer_notes` say why its optimizer state was not imported, or what about it is not as it was. `step`, `tokens_seen` and the losses (nats per token) are what it records about its training up to there, None if it records
+    none. Its losses were measured by another program on another text. `settings` of its training are in the metadata of the
+    import.
     """
 
     layout: str
@@ -69,6 +71,13 @@ class ImportFacts(_Facts):
     fingerprint: str
     remarks: list[str] = []
     optimizer_notes: list[str] = []
+    step: int | None = None
+    tokens_seen: int | None = None
+    train_loss: float | None = None
+    val_loss: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file} ({self.layout})" if self.file else self.layout
 
 
 class PretrainedFacts(_Facts):
@@ -138,10 +147,11 @@ class Metadata(_Facts):
 
     `branched_from` is the step at which the decay phase of the learning rate started, and from whose checkpoint training
     resumes; `branch_end` the step at which the learning rate reaches 0. Both are None in the stable phase. `imported_from` is
-    the source of an imported model, whose `data` is unknown. `init_from` is the pretrained model that step 0 was, None if step
-    0 had random weights. `assumptions` are about the forward pass of an imported model, where its file states nothing. All
-    checkpoints of a run keep these two. `dataset` is the published copy of the documents of `data`. `device` is the name
-    of the device it was trained on. `parity` is None before the parity check.
+    the model of another program that the run continues. `init_from` is the pretrained model that step 0 was, None if step 0 had
+    random weights. `assumptions` are about the forward pass of an imported model, where its file states nothing. All
+    checkpoints of a run keep these three. Of the import itself (`is_import`) `data` and the losses are None, and `settings` are
+    those that the file records. `versions` are of the program that wrote the checkpoint. `dataset` is the published copy of the
+    documents of `data`. `device` is the name of the device it was trained on. `parity` is None before the parity check.
     """
 
     format: Literal["echoself/1"] = "echoself/1"
@@ -172,6 +182,39 @@ class Metadata(_Facts):
     branched_from: int | None = None
     branch_end: int | None = None
     weights_sha256: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _losses_of_import(cls, values: Any) -> Any:
+        """Older versions recorded the step and the losses of an imported file as those of the run."""
+        origin = values.get("imported_from") if isinstance(values, dict) else None
+        if not isinstance(origin, dict) or "step" in origin or values.get("data"):
+            return values
+        losses = {"train_loss": values.get("train_loss"), "val_loss": values.get("best_val_loss")}
+        before = {"step": values.get("step"), "tokens_seen": values.get("tokens_seen") or None}
+        return values | {"train_loss": None, "best_val_loss": None, "imported_from": origin | before | losses}
+
+    @property
+    def is_import(self) -> bool:
+        """Whether another program trained exactly these weights: no step was taken since the import."""
+        return self.imported_from is not None and self.data is None
+
+    @property
+    def steps_before(self) -> int:
+        """The steps that another program took before the import."""
+        return 0 if self.imported_from is None else self.step if self.is_import else self.imported_from.step or 0
+
+    @property
+    def is_trained_here(self) -> bool:
+        """Whether this program has taken a step."""
+        return self.step > self.steps_before
+
+    @property
+    def exported_losses(self) -> tuple[float | None, float | None]:
+        """(training loss, lowest validation loss) for a file of another program: an import keeps what its file records."""
+        if self.is_import and self.imported_from:
+            return self.imported_from.train_loss, self.imported_from.val_loss
+        return self.train_loss, self.best_val_loss
 
     @property
     def bits_per_byte(self) -> float | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .. import evaluation
+from ..checkpoint.architectures import architecture_of
 from ..checkpoint.atomic import new_folder
 from ..checkpoint.metadata import ImportFacts, Metadata, PretrainedFacts, TokenizerFacts, parity_text, read_metadata
 from ..checkpoint.model_folder import ModelFolder, read_model_folder, same_model
@@ -32,6 +33,7 @@ from .torch_file.reader import read_torch_file
 from .transformers_folder import FOLDER, TRAINER_CHECKPOINT
 
 _GPT2_VOCABULARY, _PADDED = 50257, 50432  # nanoGPT pads to a multiple of 64; others of 128 and 256
+_BUFFERS = (".mask", "._current_ratio_tensor")  # of NanEcho's connections
 _SEED = 1337  # of nanoGPT's train.py, which does not record it
 
 
@@ -62,7 +64,7 @@ def import_model(source: ImportedModel, output_dir: Path, tokenizer: str | None,
     vocabulary = _vocabulary(source.origin.path, source, tokenizer, note)
     for place in folders_of_step(output_dir, source.step):
         facts = read_metadata(place)
-        origin = facts.imported_from.fingerprint if facts and facts.imported_from else None
+        origin = facts.imported_from.fingerprint if facts and facts.imported_from and facts.is_import else None
         if facts and origin == source.origin.fingerprint and facts.tokenizer.digest == vocabulary.digest:
             here = read_model_folder(place)
             if same_model(here.config, source.config):
@@ -217,17 +219,22 @@ def _metadata(source: ImportedModel, tokenizer: Tokenizer, digest: str, pretrain
         fingerprint=origin.fingerprint,
         remarks=list(source.remarks),
         optimizer_notes=list(source.optimizer_notes),
+        step=source.step,
+        tokens_seen=_tokens(source) or None,
+        train_loss=source.train_loss,
+        val_loss=source.best_val_loss,
     )
     return Metadata(
         run_id=uuid.uuid4().hex if pretrained else origin.fingerprint[:32],  # the same checkpoint is the same run
         step=source.step,
-        tokens_seen=_sequences(source) * source.config.block_size,
+        tokens_seen=_tokens(source),
         elapsed_s=0.0,
-        train_loss=source.train_loss,
-        val_loss=None,  # the text it was measured on is unknown; train measures it on its own corpus
-        best_val_loss=source.best_val_loss,
+        train_loss=None,
+        val_loss=None,  # train measures it on its own corpus
+        best_val_loss=None,
         best_step=None,
-        parameters=sum(tensor.size for tensor in source.weights.values()),
+        architecture=architecture_of(source.config).name,
+        parameters=sum(tensor.size for name, tensor in source.weights.items() if not name.endswith(_BUFFERS)),
         tokenizer=TokenizerFacts(name=tokenizer.name, digest=tokenizer.digest, vocab_size=tokenizer.vocab_size),
         data=None,
         imported_from=None if pretrained else imported_from,
@@ -269,6 +276,10 @@ def _schedule(source: ImportedModel) -> Schedule:
 def _sequences_per_step(source: ImportedModel) -> int:
     counts = [source.settings.get(name) for name in ("batch_size", "gradient_accumulation_steps")]
     return counts[0] * counts[1] if all(type(count) is int and count > 0 for count in counts) else 0  # type: ignore[operator]
+
+
+def _tokens(source: ImportedModel) -> int:
+    return _sequences(source) * source.config.block_size
 
 
 def _sequences(source: ImportedModel) -> int:

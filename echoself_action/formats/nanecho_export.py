@@ -53,7 +53,8 @@ def export_nanecho(folder: ModelFolder, place: Path) -> Path:
     facts = folder.metadata
     settings = plain_settings(folder)
     order = parameters(config)
-    loss = next((loss for loss in (facts.val_loss, facts.best_val_loss) if loss is not None), None) if facts else None
+    train_loss, best = facts.exported_losses if facts else (None, None)
+    loss = facts.val_loss if facts and facts.val_loss is not None else best
     model_config = {name: getattr(config, name) for name in _CONFIG}
     data_config = {
         "data_dir": settings.get("data_dir", "data/nanecho"),
@@ -66,7 +67,7 @@ def export_nanecho(folder: ModelFolder, place: Path) -> Path:
     both = {
         "iteration": folder.step,
         "epoch": 0,
-        "train_loss": facts.train_loss or 0.0 if facts else 0.0,
+        "train_loss": train_loss or 0.0,
         "val_loss": _UNKNOWN_LOSS if loss is None else loss,
         "learning_rate": settings.get("learning_rate", 1e-4),
         "model_config": model_config,

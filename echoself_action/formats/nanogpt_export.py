@@ -66,7 +66,7 @@ def export_nanogpt(folder: ModelFolder, path: Path) -> None:
         "model_args": {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "bias")}
         | {"vocab_size": config.vocab_size, "dropout": config.dropout},
         "iter_num": folder.step,
-        "best_val_loss": 1e9 if facts is None or facts.best_val_loss is None else facts.best_val_loss,
+        "best_val_loss": 1e9 if facts is None or (best := facts.exported_losses[1]) is None else best,
         "config": settings | {"activation": config.activation},  # nanoGPT's code has it; an import does not have to guess
     }
     save_pt(content, path)

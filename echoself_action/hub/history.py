@@ -30,8 +30,8 @@ class HistoryEntry(BaseModel):
     `elapsed_s` and `tokens_seen` are totals over all training of the model; `duration_s` is the time of its training since the
     entry before that it continues, including evaluations and saves. `tokens_per_second` is the speed of the run that trained
     it, as its metadata records it; earlier versions divided by `duration_s`.
-    `dataset` is the dataset repo of its documents, as owner/name@commit. `repository` and `commit` identify the code and text
-    that it was trained on, `run_url` the job that published it.
+    `dataset` is the dataset repo of its documents, as owner/name@commit. `repository`, `commit` and `run_url` identify the job
+    that published it; a job that trains it too does so with the code and text of that commit.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)

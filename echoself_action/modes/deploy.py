@@ -113,7 +113,8 @@ def _report(publication: Publication) -> Publication:
     """Write the summary and the page."""
     published, verdict, url = publication.published, publication.verdict, publication.repo_url
     if published and not publication.inputs.create_pr:
-        write_summary(publishing_summary(url, published, publication.parity, verdict, publication.history))
+        facts = publication.model.metadata
+        write_summary(publishing_summary(url, published, publication.parity, verdict, publication.history, facts))
     sample = publication.sample
     if sample is None:
         # if nothing is sent, PyTorch would be loaded for the sample alone

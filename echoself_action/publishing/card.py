@@ -1,5 +1,6 @@
 """The model card of a publish: checked by the Hub before any work, with the figures of a sample, and then rendered."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoint.architectures import DEFAULT
@@ -8,13 +9,15 @@ from ..checkpoint.model_folder import ModelFolder
 from ..config.mode_inputs import DeployInputs
 from ..errors import InputError
 from ..hub.cards.model_card import CardChoices, card_to_fill, model_card
+from ..hub.cards.prompt import example_prompt
 from ..hub.cards.template import read_template
 from ..hub.dataset_repo import MODEL_REPO_FOLDER, published_shards
 from ..hub.endpoint import Hub
+from ..hub.fetch import read_facts
 from ..hub.history import History
 from ..hub.huggingface_compat import InvalidCardError
 from ..hub.publish import read_card, require_valid_card
-from ..hub.repo import CARD_FILE, Remote
+from ..hub.repo import CARD_FILE, MAIN, Remote
 from ..hub.upload_checks import refuse_secrets
 from ..model.config import GPT2Config
 from ..report.log import note
@@ -52,13 +55,28 @@ def card_of(publication: Publication, history: History) -> str | None:
         return None
     with_model = dataset is not None and dataset.repo is None
     published = inputs.upload_datasets and not inputs.dataset_repo and published_shards(remote.model, MODEL_REPO_FOLDER)
-    choices = card_choices(inputs, MODEL_REPO_FOLDER if with_model or published else None)
+    choices = replace(
+        card_choices(inputs, MODEL_REPO_FOLDER if with_model or published else None),
+        has_state=_has_state(publication),
+        prompt=example_prompt(publication.model.path),
+    )
     return model_card(remote.repo_id, publication.model, publication.parity, choices, history.publishes, kept)
 
 
 def card_choices(inputs: DeployInputs, documents: str | None = None) -> CardChoices:
     """What the inputs state about the model and the dataset. `documents` is the folder of the repo with the documents."""
     return CardChoices(inputs.license, inputs.license_name, inputs.license_link, inputs.language or (), documents)
+
+
+def _has_state(publication: Publication) -> bool:
+    """Whether the repo has, after this publish, a training state of the run of the model, from which a job would resume."""
+    if publication.publishes_state:
+        return True
+    remote, facts = publication.remote, publication.model.metadata
+    if remote.state is None or not remote.state.has_state or remote.revision != MAIN or facts is None:
+        return False
+    theirs = read_facts(publication.hub, remote.repo_id, remote.state)
+    return theirs is not None and theirs.run_id == facts.run_id
 
 
 def _card_to_fill(inputs: DeployInputs, hub: Hub, remote: Remote) -> tuple[bool, str | None]:

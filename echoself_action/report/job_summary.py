@@ -15,14 +15,16 @@ from ..checkpoint.metadata import (
 )
 from ..checkpoint.model_folder import ModelFolder
 from ..corpus.findings import Finding
+from ..corpus.tokenizer import IDS
 from ..errors import EXIT_CODES
 from ..evaluation.gate import Verdict
 from ..formats.registry import Exported
 from ..hub.cards.history_chart import FEWEST
 from ..hub.cards.model_card_text import history_table
+from ..hub.cards.origin import origin_rows
 from ..hub.history import NO_HISTORY, History, HistoryEntry, trend
 from ..hub.publish import CommitResult
-from ..markdown import code, indented, table
+from ..markdown import code, escaped, indented, table
 from ..training.result import Result
 
 _CHANGE = ("", "before", "now", "change")  # the head of a table
@@ -89,7 +91,7 @@ def training_summary(
         ("Latest checkpoint", f"step {newest.step:,}: {code(result.latest.path)}"),
         ("Validation loss", facts.val_loss_text),
         ("Training loss", f"{facts.train_loss:.4f} nats per token" if facts.train_loss is not None else ""),
-        ("Started from", code(str(facts.init_from)) if facts.init_from else ""),
+        *_origin(facts),
         ("Parameters", f"{facts.parameters:,}"),
         ("Tokens seen", f"{newest.tokens_seen:,}"),
         ("Speed", _speed(result)),
@@ -119,9 +121,14 @@ def findings_summary(findings: Sequence[Finding]) -> str:
 
 
 def publishing_summary(
-    repo_url: str, published: CommitResult, parity: ParityFacts, verdict: Verdict, history: History = NO_HISTORY
+    repo_url: str,
+    published: CommitResult,
+    parity: ParityFacts,
+    verdict: Verdict,
+    history: History = NO_HISTORY,
+    facts: Metadata | None = None,
 ) -> str:
-    """A publish; `history` includes it."""
+    """A publish of the model with the metadata `facts`; `history` includes it."""
     if not published.deployed:
         return f"## Nothing to publish: [{repo_url}]({repo_url}) already contains this model\n"
     rows = [(code(change.path), f"{change.size:,}") for change in published.changes]
@@ -130,9 +137,10 @@ def publishing_summary(
         f"Gate: {verdict.reason}.\n\n"
         f"{_published_and_now(verdict.compared)}"
         f"Commit {code(published.commit)}. Checked before upload with stock transformers: {parity_text(parity)}.\n\n"
+        f"{_origin_table(facts)}"
         f"{table(('file', 'bytes'), rows)}\n\n"
         f"{_history(history.publishes)}"
-        f"Load the model with `AutoModelForCausalLM.from_pretrained`, or continue training it with `mode: cycle`.\n"
+        f"Load the model with `AutoModelForCausalLM.from_pretrained`{_or_train(facts, 'cycle')}.\n"
     )
 
 
@@ -164,12 +172,12 @@ def pulling_summary(repo_url: str, revision: str, commit: str, folder: ModelFold
 def import_summary(named: ModelFolder, folder: ModelFolder) -> str:
     """A checkpoint that `pull` imported into output_dir without the Hub."""
     facts = folder.metadata
-    origin = facts.imported_from.file if facts and facts.imported_from else named.path
+    origin = facts.imported_from.file if facts and facts.is_import and facts.imported_from else named.path
     parity = f"Parity of stock transformers with the source: {parity_text(facts.parity)}.\n\n" if facts and facts.parity else ""
     return (
-        f"## Imported step {folder.step:,} of {code(origin)}\n\n{parity}"
-        f"The model is in {code(folder.path)}. Load it from there with transformers, continue training it with `mode: train`, "
-        "or publish it with `mode: deploy`.\n"
+        f"## Imported step {folder.step:,} of {code(origin)}\n\n{parity}{_origin_table(facts)}"
+        f"The model is in {code(folder.path)}. Load it from there with transformers, or publish it with `mode: deploy`"
+        f"{_or_train(facts, 'train')}.\n"
     )
 
 
@@ -202,6 +210,21 @@ def models_summary(models: Mapping[str, Any], codes: Mapping[str, int], outputs:
         rows.append((code(name), end, step, *losses, gate, _commit_link(found)))
     head = ("model", "result", "step", "bits per byte", "nats per token", "gate", "published")
     return f"# Models: {title}\n\n{table(head, rows)}\n"
+
+
+def _origin(facts: Metadata | None) -> list[tuple[str, str]]:
+    return [(label, escaped(text)) for label, text in origin_rows(facts)]
+
+
+def _origin_table(facts: Metadata | None) -> str:
+    """Where an imported or pretrained model is from, and what was assumed about it; "" for others."""
+    rows = _origin(facts)
+    return f"{table(('', ''), rows)}\n\n" if rows else ""
+
+
+def _or_train(facts: Metadata | None, mode: str) -> str:
+    """Advice to train it further; "" for a model that can't be trained on text, because its vocabulary is unknown."""
+    return "" if facts and facts.tokenizer.name == IDS else f", or continue training it with `mode: {mode}`"
 
 
 def _of_planned(result: Result) -> str:

@@ -12,6 +12,7 @@ from ..checkpoint.metadata import BITS_PER_BYTE, NATS_PER_TOKEN, Comparison, bit
 from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
 from ..hub.cards.history_chart import perplexity
+from ..hub.cards.origin import origin_rows
 from ..hub.history import NO_HISTORY, History, HistoryEntry, read_history, trend
 from ..markdown import number
 from .charts import Line, interval_chart, line_chart
@@ -95,7 +96,7 @@ def _figures(model: ModelFolder) -> list[tuple[str, str]]:
         ("Training loss", number(facts.train_loss)),
         ("Steps", f"{facts.step:,}"),
         ("Parameters", f"{facts.parameters:,}"),
-        ("Tokens seen", f"{facts.tokens_seen:,}"),
+        ("Tokens seen", f"{facts.tokens_seen:,}" if facts.tokens_seen else ""),
         ("Tokens/s", number(facts.tokens_per_second, 0)),
     ]
     return [figure for figure in figures if figure[1]]
@@ -161,9 +162,13 @@ def _tables(model: ModelFolder) -> list[tuple[str, list[tuple[str, str]]]]:
             ("digest", data.digest),
         ]
         tables.append(("Corpus", [row for row in rows if row[1]]))
-    tables.append(("Settings", [(name, str(value)) for name, value in facts.settings.items() if value is not None]))
+    if origin := origin_rows(facts):
+        tables.insert(1, ("Origin", origin))
+    by_file = facts.is_import
+    title = "Settings recorded in the imported file" if by_file else "Settings"
+    tables.append((title, [(name, str(value)) for name, value in facts.settings.items() if value is not None]))
     device = [("device", facts.device)] if facts.device else []
-    tables.append(("Software", [*facts.versions.items(), *device]))
+    tables.append(("Imported with" if by_file else "Software", [*facts.versions.items(), *device]))
     return tables
 
 

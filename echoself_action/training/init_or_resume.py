@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checkpoint.metadata import ImportFacts
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, sha256
 from ..checkpoint.weights import load_model, new_model
 from ..errors import CheckpointError, InputError
@@ -81,7 +82,7 @@ def resume_run(
     if folder.has_training_state and known:
         state, stored = read_state(folder.path, sha256(folder.path / WEIGHTS_FILE))
     # `auto` keeps the dtype of earlier runs, but not that of another program
-    trained_in = state.dtype if state and known and not known.imported_from else None
+    trained_in = state.dtype if state and known and not known.is_import else None
     run = Run(
         run_id=uuid.uuid4().hex,
         model=model,
@@ -95,9 +96,13 @@ def resume_run(
     if known:
         run.run_id, run.tokens_seen, run.elapsed_s = known.run_id, known.tokens_seen, known.elapsed_s
         run.train_loss, run.evaluations = known.train_loss, list(known.evaluations)
-        run.init_from, run.assumptions = known.init_from, known.assumptions
+        run.init_from, run.imported_from, run.assumptions = known.init_from, known.imported_from, known.assumptions
         if known.is_measured_on(data.tokens.digest, data.tokens.val_digest, settings.eval_tokens):
             run.val_loss, run.best_val_loss, run.best_step = known.val_loss, known.best_val_loss, known.best_step
+    else:
+        name = "" if folder.path.name.startswith("checkpoint-") else folder.path.name  # that of a download says nothing
+        digest = sha256(folder.path / WEIGHTS_FILE)
+        run.imported_from = ImportFacts(layout="a model folder", file=name, fingerprint=digest, step=folder.step)
     if not state or not known:
         run.sequences_seen = run.tokens_seen // model.config.block_size
         if run.step or not run.init_from:

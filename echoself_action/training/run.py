@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..checkpoint.architectures import architecture_of
 from ..checkpoint.atomic import new_folder
-from ..checkpoint.metadata import DataFacts, Evaluation, Metadata, PretrainedFacts, TokenizerFacts
+from ..checkpoint.metadata import DataFacts, Evaluation, ImportFacts, Metadata, PretrainedFacts, TokenizerFacts
 from ..checkpoint.model_folder import ModelFolder, read_model_folder
 from ..checkpoint.select import checkpoint_path, free_path
 from ..checkpoint.weights import write_model
@@ -97,9 +97,9 @@ class Run:
     """A model in training and its progress. Losses are in nats per token; `elapsed_s` counts all runs of the model.
 
     `bytes_per_token` is the mean size of a predicted held-out token, `tokens_per_second` the speed of this run so far.
-    `init_from` is the pretrained model that step 0 was, None if it had random weights. `assumptions` are those of an
-    imported model. `kernels` compute the forward and
-    backward pass (chosen in init_or_resume.py). `loss_scale` is None unless in float16.
+    `init_from` is the pretrained model that step 0 was, None if it had random weights. `imported_from` and `assumptions` are
+    those of an imported model. `kernels` compute the forward and backward pass (chosen in init_or_resume.py). `loss_scale` is
+    None unless in float16.
     `rollbacks`, `max_learning_rate` and `runs_without_gain` are those of the training state.
     """
 
@@ -121,6 +121,7 @@ class Run:
     bytes_per_token: float | None = None
     tokens_per_second: float | None = None
     init_from: PretrainedFacts | None = None
+    imported_from: ImportFacts | None = None
     assumptions: tuple[str, ...] = ()
     loss_scale: LossScale | None = None
     rollbacks: int = 0
@@ -222,6 +223,7 @@ class Run:
                 common_bytes=tokens.common_bytes,
             ),
             init_from=self.init_from,
+            imported_from=self.imported_from,
             assumptions=self.assumptions,
             settings=self.settings.record()
             | {"computed_in": self.precision.dtype_name, "processes": self.process_group.world_size},

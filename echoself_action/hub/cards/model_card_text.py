@@ -15,15 +15,17 @@ from ...checkpoint.metadata import (
     loss_text,
     parity_text,
 )
-from ...markdown import code, number, table
+from ...corpus.tokenizer import IDS
+from ...markdown import code, escaped, number, table
 from ..history import HistoryEntry
 from ..repo import CHART_FILE, HISTORY_FILE
 from .history_chart import has_trend, perplexity
+from .origin import origin_rows, tokens_seen_text, training_settings
 
 ACTION_URL = "https://github.com/9cog/echoself-action"
 _SHOWN = 10  # publishes in the table; the file has all of them
 
-LIMITS = """## Intended use and limits
+_OWN_LIMITS = """## Intended use and limits
 
 This model is intended for generating text in the style of its training corpus, for studying how small models learn, and for
 further training.
@@ -32,19 +34,44 @@ This is a base language model: it continues text and does not follow instruction
 corpus, so it reproduces the errors and biases of that corpus and generates false statements. It has not been fine-tuned for
 safety. Do not base decisions on its output.
 """
+_OTHER_LIMITS = """## Intended use and limits
+
+This model is intended for generating text, for studying language models, and for further training.
+
+It continues text. It reproduces the errors and biases of all texts that it was trained on, which are not fully known here, and
+generates false statements. No training for safety is recorded. Do not base decisions on its output.
+"""
 
 
-def about(config: Any, architecture: Architecture) -> str:
-    """Architecture and sizes, with the notes of the architecture."""
+def about(config: Any, architecture: Architecture, facts: Metadata | None) -> str:
+    """Architecture, sizes, and who trained it, with the notes of the architecture."""
     name = architecture.display_name
     return f"""A {name} language model with {config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, a context of
-{config.block_size} tokens and a vocabulary of {config.vocab_size} tokens, trained and published with
-[echoself-action]({ACTION_URL}).
+{config.block_size} tokens and a vocabulary of {config.vocab_size} tokens, {_made(facts)}
 {architecture.config.card_text(config)}"""
 
 
-def use(repo_id: str, config: Any, architecture: Architecture) -> str:
-    """Code that loads the model and generates text."""
+def _made(facts: Metadata | None) -> str:
+    action = f"[echoself-action]({ACTION_URL})"
+    if facts is None:
+        return f"published with\n{action}. Its training is not recorded."
+    started = f"initialised from {code(str(facts.init_from))}" if facts.init_from else ""
+    source = f"imported from {code(str(facts.imported_from))}" if facts.imported_from else started
+    if not source:
+        return f"trained and published with\n{action}."
+    if facts.is_trained_here:
+        return f"{source},\ntrained further and published with {action}."
+    return f"{source}\nand published with {action}, without further training."
+
+
+def limits(facts: Metadata | None) -> str:
+    """Intended use and limits."""
+    own = facts is not None and facts.imported_from is None and facts.init_from is None
+    return _OWN_LIMITS if own else _OTHER_LIMITS
+
+
+def use(repo_id: str, config: Any, architecture: Architecture, prompt: str = "The") -> str:
+    """Code that loads the model and generates text after `prompt`."""
     new_tokens = min(50, config.block_size // 2)  # prompt and new tokens must fit into the context
     return f"""## How to use
 
@@ -53,7 +80,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{repo_id}")
 model = AutoModelForCausalLM.from_pretrained("{repo_id}"{architecture.trust_argument})
-ids = tokenizer("The", return_tensors="pt").input_ids
+ids = tokenizer({json.dumps(prompt, ensure_ascii=False)}, return_tensors="pt").input_ids
 print(tokenizer.decode(model.generate(ids, max_new_tokens={new_tokens}, do_sample=True)[0]))
 ```
 """
@@ -71,19 +98,27 @@ def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[Histo
             ("Training loss", number(facts.train_loss)),
             ("Lowest validation loss", loss_text(facts.best_val_loss, facts.bytes_per_token) + best if best else ""),
         ]
+    rows = [row for row in rows if row[1]]
     sections = [
         "## Results",
-        table(("", ""), [row for row in rows if row[1]]) if rows else "",
+        table(("", ""), rows) if rows else "",
         "Bits per byte are comparable across tokenizers, and losses are in nats per token. They are measured on held-out "
         "documents, which are selected by a hash of their content."
-        if rows
-        else "",
+        if facts and facts.val_loss is not None
+        else "This model has not been evaluated by echoself-action.",
         compared(facts.compared) if facts and facts.compared else "",
-        "Before publishing, these files were loaded with stock transformers and compared with the trained model:\n"
+        f"Before publishing, these files were loaded with stock transformers and compared with {_reference(facts)}:\n"
         f"{parity_text(parity)}.",
         _history(history),
     ]
     return "\n\n".join(part for part in sections if part)
+
+
+def _reference(facts: Metadata | None) -> str:
+    """What the logits of transformers were compared with."""
+    if facts and facts.is_trained_here:
+        return "the trained model"
+    return "the computation of its original program" if facts and facts.parity else "the computation of this program"
 
 
 def compared(facts: Comparison) -> str:
@@ -113,7 +148,7 @@ def history_table(history: Sequence[HistoryEntry]) -> str:
         )
         for publish in reversed(history[-_SHOWN:])
     ]
-    head = ("published (UTC)", "step", "bits/byte", "nats/token", "perplexity", "change", "minutes", "tokens/s", "trained from")
+    head = ("published (UTC)", "step", "bits/byte", "nats/token", "perplexity", "change", "minutes", "tokens/s", "job")
     used = [column for column in range(len(head)) if any(row[column] for row in rows)]
     return table([head[column] for column in used], [[row[column] for column in used] for row in rows])
 
@@ -122,45 +157,50 @@ def training(facts: Metadata | None, folder: str | None = None) -> str:
     """Training data and hyperparameters. `folder`: the folder of the repo with the documents, or None if it has none."""
     if facts is None:
         return "## Training\n\nThe training data and hyperparameters are not recorded."
-    data, settings, origin = facts.data, facts.settings, facts.imported_from
+    data = facts.data
     documents = f" in {data.documents:,} documents" if data and data.documents else ""
-    start = facts.init_from
-    rows = [
-        ("Started from", code(str(start)) if start else ""),
-        ("Corpus", ", ".join(code(pattern) for pattern in data.patterns) if data else "unknown"),
+    here = " since the import" if facts.imported_from else ""
+    rows = [(label, escaped(text)) for label, text in origin_rows(facts)]
+    if facts.is_import and facts.parity:
+        rows.append(("Max absolute logit difference from its program", f"{facts.parity.max_abs_diff:.1e}"))
+    rows += [
+        ("Corpus", ", ".join(code(pattern) for pattern in data.patterns) if data else "not recorded"),
         ("Corpus size", f"{data.train_tokens:,} tokens{documents}, {data.val_tokens:,} held out" if data else ""),
         ("In both splits", leaks_text(data) if data else ""),
         ("Corpus digest", code(data.digest[:16]) if data else ""),
         ("Documents", _documents(facts.dataset, folder)),
         ("Steps", f"{facts.step:,}"),
-        ("Tokens seen", f"{facts.tokens_seen:,}"),
+        ("Tokens seen", tokens_seen_text(facts)),
         ("Parameters", f"{facts.parameters:,}"),
         ("Tokenizer", f"{code(facts.tokenizer.name)}, {facts.tokenizer.vocab_size:,} entries"),
-        (
-            "Batch size",
-            f"{settings.get('batch_size')} sequences x {settings.get('gradient_accumulation')} gradient accumulation steps",
-        ),
-        ("Peak learning rate", f"{settings.get('learning_rate')}"),
-        ("Precision", f"{settings.get('computed_in')}" + (f", on {facts.device}" if facts.device else "")),
-        ("Training time", f"{facts.elapsed_s / 60:,.1f} minutes"),
+        *((label, escaped(text)) for label, text in training_settings(facts)),
+        ("Training time", f"{facts.elapsed_s / 60:,.1f} minutes{here}" if facts.is_trained_here else ""),
         ("Training speed", f"{facts.tokens_per_second:,.0f} tokens/s" if facts.tokens_per_second else ""),
-        ("Software", ", ".join(f"{name} {version}" for name, version in facts.versions.items())),
+        (
+            "Software" if facts.is_trained_here else "Imported with",
+            ", ".join(f"{name} {version}" for name, version in facts.versions.items()),
+        ),
     ]
-    rows += [("Note", remark) for remark in (start.remarks if start else ())]
-    if origin:
-        differ = f"; max absolute logit difference {facts.parity.max_abs_diff:.1e}" if facts.parity else ""
-        rows.append(("Imported from", f"a {origin.layout} checkpoint{differ}"))
-        rows += [("Note", remark) for remark in origin.remarks]
-    return f"## Training\n\n{table(('', ''), [row for row in rows if row[1]])}"
+    by_file = facts.is_import and training_settings(facts)
+    source = "Batch size, learning rate and precision are those that the imported file records." if by_file else ""
+    parts = ("## Training", table(("", ""), [row for row in rows if row[1]]), source)
+    return "\n\n".join(part for part in parts if part)
 
 
-def continue_training(repo_id: str, facts: Metadata | None) -> str:
-    """A workflow that trains it further."""
+def continue_training(repo_id: str, facts: Metadata | None, has_state: bool) -> str:
+    """A workflow that trains it further. `has_state`: its training state is published too."""
+    if facts and facts.tokenizer.name == IDS:
+        return """## Continue training
+
+The vocabulary of this model is unknown: its text consists of token ids, written as numbers. To train it further, import its
+checkpoint again with the input `tokenizer`."""
     patterns = facts.data.patterns if facts and facts.data else ["**/*.md"]
+    resumed = "resumes from the training state on the branch `training-state`"
+    start = resumed if has_state else "starts from these weights with a new optimizer state"
     return f"""## Continue training
 
-Use [echoself-action]({ACTION_URL}) in a workflow of the repository with the corpus. It resumes from the training state on the
-branch `training-state`, trains further, and publishes the model here if it is better.
+Use [echoself-action]({ACTION_URL}) in a workflow of the repository with the corpus.
+It {start}, trains further, and publishes the model here if it is better.
 
 ```yaml
 - uses: actions/checkout@v7
@@ -222,7 +262,7 @@ def _minutes(seconds: float | None) -> str:
 
 
 def _run(publish: HistoryEntry) -> str:
-    """The commit of the training code and text, linked to the job if its URL is safe in a Markdown link."""
+    """The commit of the job, linked to it if its URL is safe in a Markdown link."""
     name = code(publish.commit[:7]) if publish.commit else "a job" if publish.run_url else ""
     safe = publish.run_url and publish.run_url.startswith("https://") and not set(publish.run_url) & set(" ()<>|\n\"'")
     return f"[{name}]({publish.run_url})" if safe and name else name
