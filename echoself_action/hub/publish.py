@@ -1,6 +1,7 @@
 """Publishes a model folder: an explicit list of files, in one commit per branch, on top of the commit that was listed."""
 
 import difflib
+import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import huggingface_hub
 
-from ..checkpoint.model_folder import ModelFolder
+from ..checkpoint.model_folder import CONFIG_FILE, GENERATION_FILE, ModelFolder
+from ..checkpoint.vocabulary import TOKENIZER_CONFIG_FILE
 from ..errors import HubError, MovedOnError
 from .endpoint import Hub
 from .fetch import download
@@ -39,6 +41,15 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import GitCommitInfo
 
 
+_OF_LOADING = ("_name_or_path", "_commit_hash", "transformers_version")
+_LEFTOVERS = {  # of other programs, by file: none is read when the model is loaded
+    CONFIG_FILE: _OF_LOADING,
+    GENERATION_FILE: _OF_LOADING,
+    TOKENIZER_CONFIG_FILE: (
+        *("name_or_path", "tokenizer_file", "vocab_file", "merges_file", "special_tokens_map_file", "cache_dir"),
+        *("added_tokens_file", "_commit_hash", "transformers_version", "local_files_only", "is_local"),
+    ),
+}
 _MAX_TEXT_SIZE = 1_000_000  # bytes; a diff of vocabularies is of no use to a reader
 _MAX_DIFF_LINES = 80  # per file
 
@@ -78,7 +89,17 @@ def state_files(folder: ModelFolder) -> dict[str, Content]:
 
 def _files(folder: ModelFolder, names: tuple[str, ...]) -> dict[str, Content]:
     """The existing files of `names`, and our own modeling code if the architecture has any: never a code file of the folder."""
-    return files_to_upload(folder, names) | folder.architecture.remote_code()
+    found = {name: _without_leftovers(name, content) for name, content in files_to_upload(folder, names).items()}
+    return found | folder.architecture.remote_code()
+
+
+def _without_leftovers(name: str, content: Content) -> Content:
+    """A JSON file of another program without what describes the machine that wrote it: paths, and versions of libraries."""
+    if name not in _LEFTOVERS or not isinstance(content, Path):
+        return content
+    values = json.loads(content.read_bytes())
+    kept = {key: value for key, value in values.items() if key not in _LEFTOVERS[name]}
+    return content if kept == values else json.dumps(kept, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def changes(files: Mapping[str, Content], published: Listing | None) -> tuple[Change, ...]:

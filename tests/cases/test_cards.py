@@ -1,17 +1,29 @@
 """Cards that people publish: the inputs that the Hub would not accept, and models that this program did not train."""
 
+import html
+import json
+import pickle
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 from localhub.card import check_card
+from transformers import GPT2Config, GPT2LMHeadModel
 
+from echoself_action.checkpoint.metadata import Metadata
+from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.hub.cards.hub_values import LICENSES
 from echoself_action.hub.client import open_hub
+from echoself_action.markdown import escaped
 
-from ..conftest import SMALL, Cli
-from ..formats.foreign_files import nanogpt_checkpoint, save
+from ..conftest import SCENES, SMALL, Cli
+from ..formats import nanecho_files
+from ..formats.foreign_files import gpt2_weights, nanogpt_checkpoint, save
 from ..hub.secret_kinds import SECRETS
 
 HUB = "--hub hub --repo-id me/model"
@@ -150,6 +162,221 @@ def test_braces_that_are_no_placeholders_are_kept(echoself: Cli, text: str) -> N
 def test_the_local_hub_accepts_every_license() -> None:
     for name in LICENSES:
         assert check_card(f"---\nlicense: {name}\n---\n", "model") == ([], []), name
+
+
+FURTHER = "--max-iters 2 --eval-interval 2 --batch-size 4 --device cpu --dtype float32 --learning-rate 1e-4 --gate none"
+STRANGER = "/home/stranger/secret-project"
+
+
+def stock_folder(folder: Path, **files: Any) -> Path:
+    """What transformers saves, with the traces of the machine that older versions leave in it."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 257, "n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=256, eos_token_id=256)).save_pretrained(folder)
+    make_tokenizer("bytes", lambda: iter(())).save(folder)
+    paths = {"name_or_path": STRANGER, "tokenizer_file": f"{STRANGER}/tokenizer.json", "special_tokens_map_file": STRANGER}
+    for name, traces in (("config.json", {"_name_or_path": STRANGER}), ("tokenizer_config.json", paths)):
+        values = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(values | traces))
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def nanogpt(**changes: Any) -> str:
+    save(nanogpt_checkpoint(vocab_size=257) | changes, Path("from/ckpt.pt"))
+    return "--checkpoint from/ckpt.pt --tokenizer bytes"
+
+
+def nanogpt_without_vocabulary() -> str:
+    save(nanogpt_checkpoint(), Path("from/ckpt.pt"))
+    return "--checkpoint from/ckpt.pt"
+
+
+def nanogpt_of_characters() -> str:
+    letters = sorted({letter for scene in SCENES for letter in scene.read_text()})
+    save(nanogpt_checkpoint(vocab_size=len(letters)), Path("from/ckpt.pt"))
+    names = {letter: number for number, letter in enumerate(letters)}
+    Path("from/meta.pkl").write_bytes(
+        pickle.dumps({"vocab_size": len(letters), "stoi": names, "itos": dict(enumerate(letters))})
+    )
+    return "--checkpoint from/ckpt.pt"
+
+
+def nanecho(layout: str) -> str:
+    content = nanecho_files.nanecho_checkpoint(layout, nanecho_files.state_dict(vocab_size=257), vocab_size=257)
+    save(content, Path("from/echo.pt"))
+    return "--checkpoint from/echo.pt --tokenizer bytes"
+
+
+def state_dict_alone() -> str:
+    weights = {name.removeprefix("transformer."): tensor for name, tensor in gpt2_weights(linear=True).items()}
+    save(weights, Path("from/weights.pt"))
+    return "--checkpoint from/weights.pt --n-head 2"
+
+
+def folder() -> str:
+    return f"--checkpoint {stock_folder(Path('from/model'))}"
+
+
+def trainer_checkpoint() -> str:
+    losses = [{"loss": 3.0, "step": 500}, {"eval_loss": 2.5, "step": 500}]
+    state = {"global_step": 500, "best_metric": 2.5, "log_history": losses}
+    return f"--checkpoint {stock_folder(Path('from/results/checkpoint-500'), trainer_state=state)}"
+
+
+@dataclass(frozen=True)
+class Import:
+    """A checkpoint of another program: `write` makes it and returns the flags that name it.
+
+    `said` is what the card says of its training. `has_state`: its optimizer state is imported, and so published. `has_words`:
+    its tokenizer is known.
+    """
+
+    write: Callable[[], str]
+    source: str
+    said: tuple[str, ...] = ()
+    has_state: bool = False
+    has_words: bool = True
+
+
+TRACES = ("_name_or_path", "transformers_version", "special_tokens_map_file")
+RECORDED = "as its program measured it on its own text"
+BATCH = "| Batch size | 4 sequences x 2 gradient accumulation steps |"
+IMPORTS = {
+    "nanoGPT": Import(
+        nanogpt,
+        "ckpt.pt (nanoGPT)",
+        ("| Steps before the import | 7 |", f"| Validation loss in that file | 2.5000, {RECORDED} |", BATCH),
+        has_state=True,
+    ),
+    "nanoGPT without vocabulary": Import(
+        nanogpt_without_vocabulary, "ckpt.pt (nanoGPT)", ("| Tokens seen before the import | 896 |",), True, has_words=False
+    ),
+    "nanoGPT of characters": Import(nanogpt_of_characters, "ckpt.pt (nanoGPT)", has_state=True),
+    "nanoGPT without optimizer and settings": Import(lambda: nanogpt(optimizer={}, config={}), "ckpt.pt (nanoGPT)"),
+    "nanoGPT that was never evaluated": Import(
+        lambda: nanogpt(best_val_loss=1e9), "ckpt.pt (nanoGPT)", ("| Steps before the import | 7 |",), True
+    ),
+    "NanEcho": Import(
+        lambda: nanecho("train_nanecho"),
+        "echo.pt (NanEcho train_nanecho)",
+        ("| Steps before the import | 40 |", f"| Validation loss in that file | 2.5000, {RECORDED} |"),
+        has_state=True,
+    ),
+    "NanEcho's cache": Import(
+        lambda: nanecho("cache"), "echo.pt (NanEcho cache)", (f"| Training loss in that file | 2.4000, {RECORDED} |",), True
+    ),
+    "a state dict": Import(state_dict_alone, "weights.pt (", has_words=False),
+    "a folder of transformers": Import(folder, "model.safetensors (transformers)"),
+    "a checkpoint of transformers' Trainer": Import(
+        trainer_checkpoint, "model.safetensors (transformers Trainer)", ("| Steps before the import | 500 |",)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Places:
+    """All that a publish says about a model."""
+
+    card: str
+    facts: Metadata
+    files: str
+    summary: str
+    page: str
+
+    def __str__(self) -> str:
+        return "\n".join((self.card, self.facts.model_dump_json(), self.files, self.summary, html.unescape(self.page)))
+
+
+def said(summary: Path) -> Places:
+    names = ("config.json", "generation_config.json", "tokenizer_config.json")
+    return Places(
+        published("README.md"),
+        Metadata.model_validate_json(published("training_metadata.json")),
+        "\n".join(published(name) for name in names),
+        summary.read_text(),
+        Path("echoself-model/report.html").read_text(),
+    )
+
+
+def has_branch() -> bool:
+    with open_hub("hub", None) as hub:
+        return "training-state" in {branch.name for branch in hub.api.list_repo_refs("me/model").branches}
+
+
+def require_true(places: Places) -> None:
+    """What must not be said of any model: figures that nobody has, paths of a machine, a branch that does not exist."""
+    for wrong in (
+        "x None",
+        "None x",
+        "| None |",
+        "<td>None</td>",
+        STRANGER,
+        "_name_or_path",
+        "transformers_version",
+        "Architecture(",
+    ):
+        assert wrong not in str(places), wrong
+    assert ("branch `training-state`" in places.card) <= has_branch()
+    assert ("selected by a hash of their content" in places.card) == (places.facts.val_loss is not None)
+    for assumption in places.facts.assumptions:
+        assert f"| Assumed | {escaped(assumption)} |" in places.card
+        assert escaped(assumption) in places.summary
+        assert assumption in html.unescape(places.page)
+
+
+def run_snippet(card: str, folder: Path) -> None:
+    [snippet] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    exec(snippet.replace("me/model", str(folder)))  # noqa: S102
+
+
+@pytest.mark.parametrize("name", IMPORTS)
+def test_nothing_untrue_is_said_of_an_imported_model(echoself: Cli, tmp_path: Path, name: str) -> None:
+    case = IMPORTS[name]
+    outputs = echoself(f"deploy {HUB}", case.write())
+    places = said(tmp_path / "summary.md")
+    require_true(places)
+    card, facts = places.card, places.facts
+    assert f"imported from `{case.source}" in card
+    assert "without further training" in card
+    assert "trained and published" not in str(places)
+    assert "This model has not been evaluated by echoself-action." in card
+    assert "Training time" not in card
+    assert all(part in card for part in case.said), card
+    assert (facts.train_loss, facts.val_loss, facts.best_val_loss, facts.tokens_per_second) == (None,) * 4
+    assert facts.is_import
+    assert facts.architecture == json.loads(published("config.json"))["model_type"]
+    assert [outputs[loss] for loss in ("train_loss", "val_loss", "best_val_loss", "bits_per_byte")] == [""] * 4
+    assert "| Imported from |" in places.summary
+    assert "<summary>Origin</summary>" in places.page
+    assert (has_branch(), "branch `training-state`" in card) == (case.has_state, case.has_state and case.has_words)
+    assert "model-index" not in front_matter()
+    assert "base_model" not in front_matter()
+    run_snippet(card, Path(outputs["model_dir"]))
+    workflow = re.findall(r"```yaml\n(.*?)```", card, re.DOTALL)
+    assert bool(workflow) == case.has_words
+    assert ("with `mode: cycle`" in places.summary) == case.has_words
+    if not workflow:
+        return
+    step = yaml.safe_load(workflow[0])[-1]["with"]
+    assert step.pop("hf_token")
+    flags = [f"--{key.replace('_', '-')} {value}" for key, value in step.items() if key != "mode"]
+    before = facts
+    echoself(step["mode"], *flags, f"--hub hub --output-dir further {FURTHER}")
+    card, facts = published("README.md"), Metadata.model_validate_json(published("training_metadata.json"))
+    assert f"imported from `{case.source}" in card
+    assert "trained further and published with" in card
+    assert "since the import" in card
+    assert all(part in card for part in case.said if part != BATCH and "Batch size" not in part)
+    assert not facts.is_import
+    assert facts.is_trained_here
+    assert facts.imported_from == before.imported_from
+    assert facts.assumptions == before.assumptions
+    assert facts.step == before.step + 2
+    assert facts.val_loss is not None
+    assert "branch `training-state`" in card
+    assert "model-index" in front_matter()
 
 
 def published(name: str, repo_id: str = "me/model", revision: str = "main") -> str:

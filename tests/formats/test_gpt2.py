@@ -53,7 +53,9 @@ def test_every_layout_imports_all_weights_and_remarks_on_assumptions(tmp_path: P
 def test_losses_keep_their_meaning(tmp_path: Path) -> None:
     facts = imported(of_layout("NanEcho cache", LINEAR), tmp_path).metadata
     assert facts
-    assert (facts.train_loss, facts.best_val_loss, facts.val_loss) == (1.75, 2.5, None)
+    assert facts.imported_from
+    assert (facts.imported_from.train_loss, facts.imported_from.val_loss) == (1.75, 2.5)
+    assert (facts.train_loss, facts.val_loss, facts.best_val_loss) == (None, None, None)
 
 
 def test_logits_equal_those_of_transformers(tmp_path: Path) -> None:

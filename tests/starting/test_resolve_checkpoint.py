@@ -27,7 +27,8 @@ def nanogpt(path: str, loss: float, **changes: Any) -> Path:
 def imported(outputs: dict[str, str]) -> float | None:
     facts = read_metadata(Path(outputs["model_dir"]))
     assert facts
-    return facts.best_val_loss
+    assert facts.imported_from
+    return facts.imported_from.val_loss
 
 
 def folder_as_files(folder: Path, under: str) -> dict[str, bytes]:

@@ -20,7 +20,7 @@ from ...markdown import code, escaped, number, table
 from ..history import HistoryEntry
 from ..repo import CHART_FILE, HISTORY_FILE
 from .history_chart import has_trend, perplexity
-from .origin import origin_rows, tokens_seen_text, training_settings
+from .origin import origin_rows, steps_text, tokens_seen_text, training_settings
 
 ACTION_URL = "https://github.com/9cog/echoself-action"
 _SHOWN = 10  # publishes in the table; the file has all of them
@@ -169,7 +169,7 @@ def training(facts: Metadata | None, folder: str | None = None) -> str:
         ("In both splits", leaks_text(data) if data else ""),
         ("Corpus digest", code(data.digest[:16]) if data else ""),
         ("Documents", _documents(facts.dataset, folder)),
-        ("Steps", f"{facts.step:,}"),
+        ("Steps", steps_text(facts)),
         ("Tokens seen", tokens_seen_text(facts)),
         ("Parameters", f"{facts.parameters:,}"),
         ("Tokenizer", f"{code(facts.tokenizer.name)}, {facts.tokenizer.vocab_size:,} entries"),

@@ -28,6 +28,13 @@ def origin_rows(facts: Metadata | None) -> list[tuple[str, str]]:
     return [*rows, *(("Assumed", assumption) for assumption in facts.assumptions)]
 
 
+def steps_text(facts: Metadata) -> str:
+    """All steps; only those since the import, if it is not known how many there were before."""
+    if facts.imported_from and not facts.steps_before:
+        return f"{facts.step:,} since the import" if facts.is_trained_here else ""
+    return f"{facts.step:,}" if facts.step or not facts.init_from else ""
+
+
 def tokens_seen_text(facts: Metadata) -> str:
     """The tokens of all steps; only those since the import, if the file does not tell how many there were before."""
     if facts.imported_from and not facts.imported_from.tokens_seen:
