@@ -61,9 +61,9 @@ class DatasetFacts(_Facts):
 class ImportFacts(_Facts):
     """The source of an imported model, which all checkpoints of its run keep. `remarks` are warnings for its users.
 
-    `optimizer_notes` say why its optimizer state was not imported, or what about it is not as it was. `step`, `tokens_seen` and the losses (nats per token) are what it records about its training up to there, None if it records
-    none. Its losses were measured by another program on another text. `settings` of its training are in the metadata of the
-    import.
+    `optimizer_notes` say why its optimizer state was not imported, or what about it is not as it was. `step`, `tokens_seen` and
+    the losses (nats per token) are what it records about its training up to there, None if it records none. Its losses were
+    measured by another program on another text.
     """
 
     layout: str

@@ -23,7 +23,7 @@ from ..publishing.release import release_target, tag_and_release
 from ..publishing.signing import sign, signer_for
 from ..publishing.upload import open_pull_request, upload, upload_state
 from ..report.github_actions import model_outputs, write_summary
-from ..report.job_summary import publishing_summary, refusal_summary
+from ..report.job_summary import dry_run_summary, publishing_summary, refusal_summary
 from ..report.log import note, part, warn
 from ..report.report_page import PublishReport, write_page
 from ..starting.resolve_checkpoint import resolve_checkpoint
@@ -82,6 +82,8 @@ def _publish(publication: Publication) -> Publication:
             publication = check_parity_again(publication)
         if inputs.dry_run:
             show_plan(publication)
+            facts = publication.model.metadata
+            write_summary(dry_run_summary(publication.repo_url, publication.parity, publication.verdict, facts))
             return publication
         if publication.dataset and publication.dataset.repo:
             publication = plan(publish_dataset(publication))  # the model records the commit of its dataset

@@ -144,6 +144,16 @@ def publishing_summary(
     )
 
 
+def dry_run_summary(repo_url: str, parity: ParityFacts, verdict: Verdict, facts: Metadata | None) -> str:
+    """What a publish of the model with the metadata `facts` would be; the log has the files and the differences."""
+    return (
+        f"## Dry run: nothing was published to {repo_url}\n\n"
+        f"Gate: {verdict.reason}.\n\n{_published_and_now(verdict.compared)}"
+        f"Checked with stock transformers: {parity_text(parity)}.\n\n{_origin_table(facts)}"
+        "The log lists the files that would be sent.\n"
+    )
+
+
 def refusal_summary(repo_url: str, verdict: Verdict) -> str:
     """A model that the gate refused."""
     return (
@@ -186,15 +196,6 @@ def export_summary(program: str, exported: Exported) -> str:
     notes = "".join(f"- {_sentence(note)}\n" for note in exported.notes)
     resume = f"{code(exported.path)}; resume with {code(exported.command)}."
     return f"### Exported for {program}\n\n{resume}\n" + (f"\n{notes}" if notes else "")
-
-
-def import_notes(folder: ModelFolder) -> str:
-    """What an import did not take, or changed; "" if there is nothing to say."""
-    facts = folder.metadata.imported_from if folder.metadata else None
-    if facts is None or folder.metadata is None or not (facts.optimizer_notes or folder.metadata.assumptions):
-        return ""
-    notes = [*folder.metadata.assumptions, *facts.optimizer_notes]
-    return f"### Imported {code(facts.file)}\n\n" + "".join(f"- {_sentence(note)}\n" for note in notes)
 
 
 def models_summary(models: Mapping[str, Any], codes: Mapping[str, int], outputs: Mapping[str, Mapping[str, str]]) -> str:

@@ -25,8 +25,7 @@ from ..github.event import NoTrustedRunError, WorkflowRun, triggering_run
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
-from ..report.github_actions import mask, write_summary
-from ..report.job_summary import import_notes
+from ..report.github_actions import mask
 from ..report.log import note, part, warn
 
 LARGEST_ARTIFACTS = 10 << 30  # bytes of all artifacts of a run, compressed or not: a hosted runner's disk holds twice that
@@ -49,15 +48,8 @@ def read_or_import(inputs: Inputs, path: Path, output_dir: Path) -> ModelFolder:
             note(f"{path} holds the checkpoint {file.name}")
             path = file
         if path.is_dir():
-            return _summarised(import_folder(path, output_dir, inputs.tokenizer, note))
-        return _summarised(import_checkpoint(path, output_dir, inputs.tokenizer, note, Given(inputs.n_head, inputs.activation)))
-
-
-def _summarised(folder: ModelFolder) -> ModelFolder:
-    """`folder`, with the notes of its import in the job summary."""
-    if notes := import_notes(folder):
-        write_summary(notes)
-    return folder
+            return import_folder(path, output_dir, inputs.tokenizer, note)
+        return import_checkpoint(path, output_dir, inputs.tokenizer, note, Given(inputs.n_head, inputs.activation))
 
 
 def _single_path(pattern: str) -> Path:
@@ -164,7 +156,7 @@ def _best_below(root: Path, inputs: Inputs) -> ModelFolder | None:
         note(f"chosen: {candidate.path}, because {_reason(candidate)}, of {len(found.candidates)} found")
         if isinstance(usable, ModelFolder):
             return usable
-        return _summarised(import_model(usable, inputs.output_dir, inputs.tokenizer, note))
+        return import_model(usable, inputs.output_dir, inputs.tokenizer, note)
     return None
 
 

@@ -268,9 +268,9 @@ IMPORTS = {
         lambda: nanecho("cache"), "echo.pt (NanEcho cache)", (f"| Training loss in that file | 2.4000, {RECORDED} |",), True
     ),
     "a state dict": Import(state_dict_alone, "weights.pt (", has_words=False),
-    "a folder of transformers": Import(folder, "model.safetensors (transformers)"),
+    "a folder of transformers": Import(folder, "model (transformers)"),
     "a checkpoint of transformers' Trainer": Import(
-        trainer_checkpoint, "model.safetensors (transformers Trainer)", ("| Steps before the import | 500 |",)
+        trainer_checkpoint, "checkpoint-500 (transformers Trainer)", ("| Steps before the import | 500 |",)
     ),
 }
 
@@ -320,10 +320,11 @@ def require_true(places: Places) -> None:
         assert wrong not in str(places), wrong
     assert ("branch `training-state`" in places.card) <= has_branch()
     assert ("selected by a hash of their content" in places.card) == (places.facts.val_loss is not None)
-    for assumption in places.facts.assumptions:
-        assert f"| Assumed | {escaped(assumption)} |" in places.card
-        assert escaped(assumption) in places.summary
-        assert assumption in html.unescape(places.page)
+    notes = places.facts.imported_from.optimizer_notes if places.facts.imported_from else []
+    for label, said in (*(("Assumed", one) for one in places.facts.assumptions), *(("Optimizer", one) for one in notes)):
+        assert f"| {label} | {escaped(said)} |" in places.card
+        assert f"| {label} | {escaped(said)} |" in places.summary
+        assert said in html.unescape(places.page)
 
 
 def run_snippet(card: str, folder: Path) -> None:

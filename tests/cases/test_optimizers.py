@@ -13,6 +13,7 @@ from torch import Tensor
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.formats.import_checkpoint import import_checkpoint
 from echoself_action.formats.optimizer_state import NOT_IMPORTED
+from echoself_action.markdown import escaped
 
 from ..conftest import Cli
 from ..formats.foreign_files import nanogpt_checkpoint, save
@@ -382,7 +383,7 @@ def test_a_reported_optimizer_of_three_groups_costs_the_optimizer(
     assert_reference(Path(outputs["model_dir"]), case)
     said = f"{NOT_IMPORTED}: its parameter groups have 2 + 8 + 18 parameters, expected 10 + 18 or 8 + 20 or 28"
     assert said in capsys.readouterr().out
-    assert f"- O{said[1:]}" in (tmp_path / "summary.md").read_text()
+    assert f"| Optimizer | {escaped(said)} |" in (tmp_path / "summary.md").read_text()
 
 
 def test_a_reported_optimizer_of_early_nanogpt_is_taken_exactly(cases: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ def origin_rows(facts: Metadata | None) -> list[tuple[str, str]]:
         losses = {"Training loss in that file": origin.train_loss, "Validation loss in that file": origin.val_loss}
         recorded = ((label, loss) for label, loss in losses.items() if loss is not None)
         rows += [(label, f"{number(loss)}, as its program measured it on its own text") for label, loss in recorded]
+        rows += [("Optimizer", note) for note in origin.optimizer_notes]
         rows += [("Note", remark) for remark in origin.remarks]
     return [*rows, *(("Assumed", assumption) for assumption in facts.assumptions)]
 
