@@ -21,7 +21,7 @@ from ..checkpoint.arrays import BFLOAT16, Array
 from ..checkpoint.gpt2_config import TOKENS
 from ..model.config import GPT2Config
 from .gpt2_tensors import logits, shapes, transposed
-from .imported_model import ImportedModel, check_weights
+from .imported_model import NOTHING_GIVEN, Given, ImportedModel, check_weights
 from .registry import LLMC_MAGIC, LLMC_MAGICS, Origin
 from .torch_file.archive import fingerprint, refuse, refuse_damaged, release
 
@@ -54,8 +54,8 @@ class _File:
         release(self.mapped)
 
 
-def read(path: Path, _: object = None) -> ImportedModel:
-    """Convert the file at `path`, which records everything.
+def read(path: Path, given: Given = NOTHING_GIVEN) -> ImportedModel:
+    """Convert the file at `path`. It records everything, so `given` can only agree.
 
     Raises CheckpointError if it is another file of llm.c, is incomplete, contradicts itself, or contains NaN or infinity.
     """
@@ -68,6 +68,9 @@ def read(path: Path, _: object = None) -> ImportedModel:
     if header[0] != LLMC_MAGIC:
         refuse(path, f"is of llm.c, but holds {LLMC_MAGICS.get(header[0], 'no model')}", _USE_MODEL)
     config, rows = _config(path, header)
+    for name, value in (("n_head", given.n_head), ("activation", given.activation)):
+        if value not in (None, getattr(config, name)):
+            refuse(path, f"has {name}={getattr(config, name)}, but {name}: {value} was given", f"Leave {name} out.")
     whole = _whole_arrays(path, mapped, config, rows, np.dtype("<f4") if header[1] == _FLOAT32 else BFLOAT16)
     unpadded = {TOKENS: whole[TOKENS][: config.vocab_size]}
     layers = {f"transformer.h.{i}.{name}": whole[name][i] for i in range(config.n_layer) for name in _TENSORS}

@@ -23,12 +23,14 @@ import torch
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.import_checkpoint import import_checkpoint, read_checkpoint_file
+from echoself_action.formats.imported_model import Given
 from echoself_action.formats.torch_file.archive import open_archive
 from echoself_action.formats.torch_file.pickle_check import check_pickle
 from echoself_action.formats.torch_file.stub import StubObject, name_of
 from echoself_action.formats.torch_file.unpickle import unpickle
 from tests.formats.foreign_files import nanogpt_checkpoint
 
+from ..conftest import Cli
 from .reference import assert_exact, assert_reference, gpt2_logits, some_ids
 
 
@@ -220,6 +222,14 @@ def test_a_setting_of_any_type_does_not_cost_the_model(protocol: int, as_zip: bo
         assert read_checkpoint_file(path, print).step == 7, name
 
 
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_sizes_and_steps_may_be_numpy_scalars(protocol: int, tmp_path: Path) -> None:
+    content = nanogpt_checkpoint() | {"model": nanogpt_weights(), "iter_num": np.int64(9), "best_val_loss": np.float32(2.5)}
+    content["model_args"] |= {"n_head": np.int64(2), "n_layer": np.int32(2), "bias": np.bool_(True), "dropout": np.float32(0.0)}
+    folder = assert_imported(saved(content, tmp_path / "ckpt.pt", protocol), tmp_path, content["model"], "gelu")
+    assert folder.step == 9
+
+
 def test_values_of_pytorch_and_numpy_are_read_as_plain_ones(tmp_path: Path) -> None:
     for protocol in (2, 3, 4, 5):
         made = {name: value() for name, value in VALUES.items()}
@@ -407,6 +417,14 @@ def test_a_model_of_llmc_is_imported_without_its_padding(version: int, name: str
     assert ("optimizer state not imported" in remarks) == ("250" in name)
 
 
+def test_what_is_given_must_agree_with_the_header(tmp_path: Path) -> None:
+    llmc_file(tmp_path / "model.bin")
+    for given in (Given(n_head=4), Given(activation="gelu")):
+        with pytest.raises(CheckpointError, match="was given"):
+            read_checkpoint_file(tmp_path / "model.bin", print, given)
+    assert read_checkpoint_file(tmp_path / "model.bin", print, Given(2, "gelu_new")).step == 0
+
+
 LLMC_REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "version 1": (lambda path: llmc_file(path, 1), "version 1 of llm.c's format"),
     "version 3 of April 2024": (lambda path: llmc_file(path, 3, padded=0), "version 3 of llm.c's format as of April 2024"),
@@ -442,3 +460,40 @@ def test_another_file_of_llmc_is_refused_by_name(name: str, tmp_path: Path) -> N
         read_checkpoint_file(tmp_path / "model.bin", print)
     assert why in str(caught.value)
     assert caught.value.exit_code == 3
+
+
+def write_lightning(path: Path) -> None:
+    saved(lightning("model.", {"cfg": argparse.Namespace(model=CONFIG)}), path, 4)
+
+
+def write_old(path: Path) -> None:
+    torch.save(nanogpt_checkpoint() | {"model": nanogpt_weights()}, path, _use_new_zipfile_serialization=False)
+
+
+FRONT_DOOR: dict[str, tuple[Callable[[Path], object], str, int]] = {
+    "model_00000250.bin": (llmc_file, "gelu_new", 250),
+    "last.ckpt": (write_lightning, "gelu", 7),
+    "ckpt.pth": (write_old, "gelu", 7),
+}
+
+
+@pytest.mark.parametrize("name", FRONT_DOOR)
+def test_pull_and_deploy_take_the_file(name: str, echoself: Cli, tmp_path: Path) -> None:
+    write, activation, step = FRONT_DOOR[name]
+    weights = write(tmp_path / name) or nanogpt_weights()
+    outputs = echoself("pull", f"--checkpoint {tmp_path / name}")
+    assert outputs["step"] == str(step)
+    assert_exact(Path(outputs["model_dir"]), some_ids(len(weights["transformer.wte.weight"])), expected(weights, activation))
+    echoself(f"deploy --hub hub --repo-id me/m --dry-run --checkpoint {tmp_path / name}")
+
+
+@pytest.mark.parametrize("command", ["pull", "deploy --hub hub --repo-id me/m --dry-run"])
+def test_a_file_that_asks_for_code_is_refused_by_its_name(
+    command: str, echoself: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = saved(nanogpt_checkpoint() | {"config": Runs()}, tmp_path / "last.ckpt", 4)
+    echoself(command, f"--checkpoint {path}", code=3)
+    said = capsys.readouterr()
+    assert "builtins.print" in said.err
+    assert "code was run" not in said.out
+    assert not list(Path().glob("*/checkpoint-*"))
