@@ -64,6 +64,8 @@ def _stated(file: TensorSource, place: RecordedConfig, sizes: Mapping[str, Any])
             fits = _read_gelu(gelu, "activation", value)
         elif known.APPROXIMATE.search(name) and (place.of_model or "gelu" in name):
             fits = _read_gelu(gelu, "approximate", ("tanh" if value else "none") if isinstance(value, bool) else value)
+        elif known.EXACT_SWITCH.search(name) and isinstance(value, bool):
+            fits = _read_gelu(gelu, "approximate", "none" if value else "tanh")
         elif known.EPSILON.search(name) and (place.of_model or "norm" in name or "ln" in name):
             epsilon = value if isinstance(value, float) and 0 < value < 1 else None
             fits = epsilon is not None or value is None
@@ -76,7 +78,7 @@ def _stated(file: TensorSource, place: RecordedConfig, sizes: Mapping[str, Any])
         elif known.HEAD_SIZE.search(name):
             fits = value in (None, 0, sizes["n_embd"] // sizes["n_head"])
         elif standard := next((allowed for pattern, allowed in known.STANDARD if pattern.search(name)), None):
-            fits = value is None or _word(value) in standard
+            fits = value is None or _word(value) in standard or (_is_number(value) and not place.of_model)
         elif place.of_model and known.MODEL_TYPE.search(name):
             fits = value is None or "gpt" in str(value).lower()
         elif place.of_model and not known.INERT_IN_A_MODEL.search(name):
@@ -141,6 +143,11 @@ def _is_off(family: str, value: Any, sizes: Mapping[str, Any]) -> bool:
     if family == known.WINDOW:
         return value <= 0 or value >= sizes["block_size"]
     return value == 0 or (value == 1 and family in (known.SCALES, known.REPEATS))
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that is not a switch: among a trainer's settings, `norm: 2.0` is of the gradient."""
+    return isinstance(value, int | float) and value not in (0, 1)
 
 
 def _word(value: Any) -> Any:

@@ -3,17 +3,14 @@
 The number of heads can't be inferred from tensors. The activation can't either: see activation.py.
 """
 
-import re
 from collections.abc import Mapping
 from functools import partial
 
-from ..checkpoint.arrays import Array
-from ..checkpoint.gpt2_config import POSITIONS, TOKENS
 from ..model.config import GPT2Config
 from .activation import choose_activation, of_state_dict
 from .arithmetic import stated_arithmetic
 from .detect_layout import number
-from .gpt2_tensors import gpt2_weights, logits, stored_as_linear, tensors_by_gpt2_name, transposed
+from .gpt2_tensors import gpt2_weights, inferred_sizes, logits, stored_as_linear, tensors_by_gpt2_name, transposed
 from .imported_model import CONTRADICTION, NOTHING_GIVEN, Given, ImportedModel
 from .optimizer_state import read_optimizer, stored_optimizer
 from .recorded_config import (
@@ -28,15 +25,10 @@ from .recorded_config import (
 )
 from .torch_file.reader import TorchFile
 
-_BLOCK = re.compile(r"transformer\.h\.(\d{1,6})\.")
-_HEADS_ADVICE = (
+HEADS_ADVICE = (
     "Give n_head, or put the model's config.json (or model_config.json) with n_head beside the file. A wrong number of heads "
     "fits the same tensors, but computes another model."
 )
-
-
-_OTHER_MODEL = "Only GPT-2 models can be imported, with learned embeddings of tokens and of positions."
-_WHOLE = "Save all blocks in one file: the shards of a model are read only as a folder that transformers wrote."
 
 
 def read(file: TorchFile, given: Given = NOTHING_GIVEN) -> ImportedModel:
@@ -46,7 +38,7 @@ def read(file: TorchFile, given: Given = NOTHING_GIVEN) -> ImportedModel:
     """
     stored, recorded = tensors_by_gpt2_name(file), configs_in_file(file)
     linear = stored_as_linear(file, stored)
-    sizes = _inferred_sizes(file, stored)
+    sizes = inferred_sizes(file, stored)
     nearby = configs_beside(file.path)
     heads, remarks = _heads(file, sizes, recorded, nearby, given.n_head)
     config, assumptions = _config(file, {**sizes, "n_head": heads}, recorded, nearby, linear, given)
@@ -76,22 +68,6 @@ def read(file: TorchFile, given: Given = NOTHING_GIVEN) -> ImportedModel:
     )
 
 
-def _inferred_sizes(file: TorchFile, stored: Mapping[str, Array]) -> dict[str, int]:
-    """The sizes, from the shapes of the tensors."""
-    tokens, positions = stored.get(TOKENS, stored.get("lm_head.weight")), stored.get(POSITIONS)
-    if tokens is None or positions is None or tokens.ndim != 2 or positions.ndim != 2:
-        file.refuse(f"has no two-dimensional {TOKENS} or {POSITIONS}, which every GPT-2 has", _OTHER_MODEL)
-    layers = {int(match[1]) for match in map(_BLOCK.match, stored) if match}
-    if layers != set(range(len(layers))):
-        file.refuse(f"has tensors of the blocks {sorted(layers)[:20]}: the blocks between them are missing", _WHOLE)
-    return {
-        "n_layer": len(layers),
-        "n_embd": tokens.shape[1],
-        "block_size": positions.shape[0],
-        "vocab_size": tokens.shape[0],
-    }
-
-
 def _heads(
     file: TorchFile, sizes: Mapping[str, int], recorded: list[RecordedConfig], nearby: list[RecordedConfig], given: int | None
 ) -> tuple[int, tuple[str, ...]]:
@@ -119,10 +95,10 @@ def _heads(
         remark = (f"n_head={heads} is from {where}{others}; it can't be verified from the tensors",)
     else:
         file.refuse(
-            "does not record the number of attention heads (n_head), which can't be inferred from its tensors", _HEADS_ADVICE
+            "does not record the number of attention heads (n_head), which can't be inferred from its tensors", HEADS_ADVICE
         )
     if sizes["n_embd"] % heads:
-        file.refuse(f"has n_embd={sizes['n_embd']}, which is not divisible by n_head={heads}", _HEADS_ADVICE)
+        file.refuse(f"has n_embd={sizes['n_embd']}, which is not divisible by n_head={heads}", HEADS_ADVICE)
     return heads, remark
 
 

@@ -4,12 +4,13 @@ nn.Linear, and with it nanoGPT and most trainers, stores a matrix as (out, in). 
 (in, out).
 """
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from ..checkpoint import gpt2_config
 from ..checkpoint.arrays import Array
-from ..checkpoint.gpt2_config import TOKENS
+from ..checkpoint.gpt2_config import POSITIONS, TOKENS
 from ..model.config import GPT2Config
 from .imported_model import TensorSource, check_weights, tie
 from .registry import deferred
@@ -18,6 +19,9 @@ from .torch_file.reader import TorchFile
 if TYPE_CHECKING:
     from torch import Tensor
 
+_BLOCK = re.compile(r"transformer\.h\.(\d{1,6})\.")
+_OTHER_MODEL = "Only GPT-2 models can be imported, with learned embeddings of tokens and of positions."
+_WHOLE = "Save all blocks in one file: the shards of a model are read only as a folder that transformers wrote."
 _Numbers = TypeVar("_Numbers", Array, "Tensor")
 _TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask, for versions of PyTorch without flash attention
@@ -41,6 +45,22 @@ def tensors_by_gpt2_name(file: TensorSource) -> dict[str, Array]:
             )
         found[full] = tensor
     return found
+
+
+def inferred_sizes(file: TensorSource, stored: Mapping[str, Array]) -> dict[str, int]:
+    """The sizes, from the shapes of the tensors."""
+    tokens, positions = stored.get(TOKENS, stored.get("lm_head.weight")), stored.get(POSITIONS)
+    if tokens is None or positions is None or tokens.ndim != 2 or positions.ndim != 2:
+        file.refuse(f"has no two-dimensional {TOKENS} or {POSITIONS}, which every GPT-2 has", _OTHER_MODEL)
+    layers = {int(match[1]) for match in map(_BLOCK.match, stored) if match}
+    if layers != set(range(len(layers))):
+        file.refuse(f"has tensors of the blocks {sorted(layers)[:20]}: the blocks between them are missing", _WHOLE)
+    return {
+        "n_layer": len(layers),
+        "n_embd": tokens.shape[1],
+        "block_size": positions.shape[0],
+        "vocab_size": tokens.shape[0],
+    }
 
 
 def stored_as_linear(file: TorchFile, stored: Mapping[str, Array]) -> bool:

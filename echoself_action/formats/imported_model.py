@@ -18,7 +18,7 @@ HEAD = "lm_head.weight"
 _SHOWN = 4  # problems in a message
 _PARTS = "Only a model without other parts can be imported: an adapter must be merged, and another architecture can't be used."
 _QUANTISED = "Use the weights from before they were quantised."
-_INCOMPLETE = "Save the whole of model.state_dict()."
+_INCOMPLETE = "If they were left out, save the whole of model.state_dict(). A model that never had them can't be imported."
 CONTRADICTION = "Use the file as its trainer wrote it: either the tensors or the recorded sizes are those of another model."
 _TIED = "Only a model whose output head is its token embedding can be imported, as those of nanoGPT, OpenAI and NanEcho."
 

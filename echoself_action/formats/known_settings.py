@@ -23,14 +23,16 @@ INERT = _names(
     r"drop_?(out|path|rate|prob)|pdrop|layer_?drop|(^|_)drop$",
     r"checkpoint|recompute|remat|compile|(^|_)jit|flash|sdpa|xformers|triton|(^|_)fused?(_|$)|implementation$|_impl$",
     r"^(init|initializer|initialization)_|(^|_)init($|_(std|scale|range|fn|gain|method|type))|(^|_)std$",
-    r"(^|_)(loss|ckpt|label_smoothing|ignore_index|grad|gradient|gradients|optim\w*|lr)(_|$)",
+    r"(^|_)(loss|ckpt|label_smoothing|ignore_index|grad|gradient|gradients|optim\w*|lr|eval|val|data|dataset)(_|$)",
+    r"^(log|track|print|monitor|plot|save|wandb|sample|generate|generation)_",
     r"(^|_)(ddp|fsdp|(data|tensor|pipeline|sequence|model|context)_parallel)(_|$)",
 )
 ACTIVATION = _names(
     r"^((mlp|ffn?|hidden)_)?(activation|act|nonlinearity|nonlin|non_linearity)(_(function|fn|func|type|name|variant))?$"
 )
 # which GELU it is, as a word or as a switch for the tanh form
-APPROXIMATE = _names(r"^(use_|gelu_)*(approximate|approximation|approx|tanh)(_gelu)?$", r"^gelu_type$")
+APPROXIMATE = _names(r"^(use_|gelu_)*(approximate|approximation|approx|tanh|new)(_gelu)?$", r"^gelu_type$")
+EXACT_SWITCH = _names(r"^(use_)?exact_gelu$")
 EPSILON = _names(r"^(layer_?norm|ln|norm)_eps(ilon)?$", r"^eps(ilon)?$")
 TIED = _names(
     r"^(use_)?(tie|tied|tying|share|shared)_(word_|input_output_|io_)?(weights?|emb\w*|lm_head|head)(_\w*)?$",
@@ -66,6 +68,9 @@ FAMILIES = {  # a name belongs to the first that it matches
         r"(^|_)(bidirectional|bi_?dir\w*|non_?causal|prefix_lm|encoder_only|full_attention)(_|$)"
     ),
     "attention with fewer keys": _names(r"(^|_)(mqa|gqa|mla|(multi|grouped)_query\w*|multi_latent\w*|kv_lora_rank)(_|$)"),
+    "another activation": _names(
+        r"(^|_)(relu|relu2|relu_?sq\w*|sq(uared)?_?relu|squared_relu|leaky_relu|silu|swish|mish|quick_gelu|crelu|xielu)(_|$)"
+    ),
     "cross attention": _names(r"(^|_)(cross_attn|cross_attention)(_|$)"),
     "differential attention": _names(r"(^|_)diff(erential)?_(attn|attention|transformer)(_|$)"),
     "another softmax": _names(r"softmax_?(1|one|off|plus)\w*", r"off_by_one|entmax|sparsemax|(^|_)(relu|sigmoid)_att\w*"),
@@ -75,7 +80,7 @@ FAMILIES = {  # a name belongs to the first that it matches
         r"_?(scale|scaling|scaler|multiplier|mult|gain|temperature|alpha)(_factor)?$",
         r"^(use_)?scale_(emb\w*|resid\w*|logits?|output|depth|branch|by_\w+|head|width)$",
     ),
-    "a gated MLP": _names(r"(^|_)(swi|ge|re|bi|xi)?_?glu(_|$)", r"(^|_)gated?(_mlp|_ffn?|_attn|_attention)?$"),
+    "a gated MLP": _names(r"(^|_)(swi|ge|re|bi|xi)?_?glu(_|$)", r"(^|_)gated$|(^|_)gated?_(mlp|ffn?|attn|attention)$"),
     "parallel blocks": _names(r"(^|_)parallel_(block|resid\w*|att\w*|mlp|ff\w*)", r"(^|_)gpt_?j_resid"),
     "another normalisation": _names(
         r"(^|_)(rms|rms_?norm|rms_?ln|scale_?norm|dyt|dynamic_tanh|deep_?norm|(group|batch|weight|power)_?norm)(_|$)",
@@ -85,12 +90,13 @@ FAMILIES = {  # a name belongs to the first that it matches
     ),
     REPEATS: _names(
         r"(^|_)((layer|block|cross_layer|param(eter)?)s?_shar\w+|share_(layers|blocks|param\w*|attn|attention|kv|mlp)\w*)",
-        r"(^|_)(loops?|looped|recurren\w+|recursions?|recursive|repeats?|universal|albert)(_|$)",
+        r"(^|_)((n|num)_loops?|looped|loop_(layers|blocks|count)|(layer|block)s?_repeats?|repeat_(layers|blocks)|albert)(_|$)",
+        r"(^|_)(universal_transformer|depth_recurren\w+|recurren\w+_(depth|layers|blocks|steps))(_|$)",
         r"(^|_)(mixture_of_depths|early_exit|adaptive_(depth|computation\w*)|ponder)(_|$)",
     ),
     "other connections": _names(
         r"(^|_)(value_resid\w*|value_emb\w*|u_?net|skip_(conn\w*|weights?|layers?)|hyper_?conn\w*|embed_skip|layer_?scale)(_|$)",
-        r"(^|_)(smear|token_shift|conv|conv1d|mamba|ssm|rwkv|retnet|hyena|bigram\w*|dense_?former)(_|$)",
+        r"(^|_)(smear|token_shift|conv1d|mamba|ssm|short_conv|causal_conv|rwkv|retnet|hyena|bigram\w*|dense_?former)(_|$)",
     ),
     "quantised weights": _names(
         r"(^|_)(quant|quanti[sz]e\w*|quanti[sz]ation\w*|qat|bitnet|ternary|binari\w+|w_bits|a_bits)(_|$)"
@@ -106,6 +112,7 @@ _CAUSAL = {"causal", "mha", "multihead", "multi_head", "full", "self", "vanilla"
 _KERNELS = {"flash", "sdpa", "math", "eager", "flash_attention", "flash_attention_2", "flash_attn"}
 STANDARD: tuple[tuple[re.Pattern[str], frozenset[Any]], ...] = (
     (_names(r"^(is_|use_)?causal(_mask|_attention|_attn|_masking)?$", r"^decoder_only$", r"^auto_?regressive$"), _USUAL),
+    (_names(r"^((attn|attention)_)?mask(_(type|kind|mode))?$"), _USUAL | {"causal", "tril", "lower_triangular"}),
     (_names(r"^(use_)?scale_att\w*$"), _USUAL),
     (_names(r"(^|_)(pre_?(norm|ln|layer_?norm)|norm(alize)?_(first|before))$"), _USUAL | {"pre"}),
     (

@@ -151,7 +151,8 @@ def _declared(file: TorchFile, n_head: int | None) -> dict[str, Any]:
     """The config that the file records; files beside it, and then `n_head`, only add what is missing."""
     fallback = {} if n_head is None else {"n_head": n_head}
     # model_config takes precedence: train_nanecho's `config` is its trainer's
-    recorded = sorted(configs_in_file(file), key=lambda place: place.where == "its model_config")
+    inside = [place for place in configs_in_file(file) if place.keys]  # the top level has the progress of the run
+    recorded = sorted(inside, key=lambda place: place.where == "its model_config")
     places = [fallback, *(place.values for place in reversed(configs_beside(file.path))), *(place.values for place in recorded)]
     return {str(key): value for place in places for key, value in place.items()}
 

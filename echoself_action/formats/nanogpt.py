@@ -6,12 +6,11 @@ nanoGPT stores matrices as nn.Linear does; biases may be absent; the GELU is exa
 from collections.abc import Mapping
 from functools import partial
 
-from ..checkpoint.gpt2_config import TOKENS
 from ..model.config import GPT2Config
 from .activation import choose_activation, of_nanogpt
 from .arithmetic import stated_arithmetic
 from .detect_layout import number
-from .gpt2_tensors import gpt2_weights, logits, tensors_by_gpt2_name, transposed
+from .gpt2_tensors import gpt2_weights, inferred_sizes, logits, tensors_by_gpt2_name, transposed
 from .imported_model import CONTRADICTION, NOTHING_GIVEN, Given, ImportedModel
 from .optimizer_state import nanogpt_groupings, read_optimizer, stored_optimizer
 from .recorded_config import RecordedConfig, configs_beside, configs_in_file, training_settings
@@ -57,12 +56,14 @@ def _config(file: TorchFile, args: object, given: Given) -> tuple[GPT2Config, tu
         file.refuse(
             "has model_args that are not a dict", "Save the arguments of its GPTConfig as a dict, as nanoGPT's train.py does."
         )
-    tokens = tensors_by_gpt2_name(file).get(TOKENS)
-    rows = {} if tokens is None or tokens.ndim != 2 else {"vocab_size": tokens.shape[0]}  # early versions do not record it
     recorded = RecordedConfig("its model_args", args)
-    sizes = {name: value for name in _SIZES if (value := recorded.size(name) or rows.get(name))}
-    if missing := [name for name in _SIZES if name not in sizes]:
-        file.refuse(f"has no positive integer for {', '.join(missing)} in its model_args", f"Add what is missing: {_CORRECT}")
+    sizes = {name: value for name in _SIZES if (value := recorded.size(name))}
+    if wrong := [name for name in _SIZES if args.get(name) is not None and name not in sizes]:
+        file.refuse(f"has no positive integer for {', '.join(wrong)} in its model_args", f"Correct it: {_CORRECT}")
+    if len(sizes) < len(_SIZES):  # as the vocabulary in early versions
+        sizes = {"n_head": given.n_head or 0} | inferred_sizes(file, tensors_by_gpt2_name(file)) | sizes
+    if not sizes["n_head"]:
+        file.refuse("does not record the number of attention heads (n_head) in its model_args", "Give n_head.")
     if sizes["n_embd"] % sizes["n_head"]:
         file.refuse(f"records n_embd={sizes['n_embd']}, which is not divisible by n_head={sizes['n_head']}", CONTRADICTION)
     if given.n_head not in (None, sizes["n_head"]):

@@ -70,6 +70,7 @@ def configs_in_file(file: TorchFile) -> list[RecordedConfig]:
     found: list[RecordedConfig] = []
     for key in _KEYS:
         found += _recorded(f"its {key}", content.get(key), (key,))
+    found.append(RecordedConfig("its top level", _without_arrays({key: content[key] for key in content if key not in _KEYS})))
     metadata = content.get("metadata")
     if isinstance(metadata, Mapping):
         nested = metadata.get("model_config")

@@ -144,6 +144,10 @@ def test_a_setting_of_the_model_that_nanogpt_does_not_have_is_refused_by_name(tm
         {"mlp_type": "swiglu"},
         {"attention_type": "linear"},
         {"model": {"n_layer": 2, "n_head": 2, "n_embd": 16, "act": "relu"}},
+        {"use_relu2": True},
+        {"attn_mask": "full"},
+        {"scale_attn_by_layer": True},
+        {"logits_soft_cap": 30},
     ],
     ids=str,
 )
@@ -189,7 +193,20 @@ def test_settings_of_a_trainer_are_accepted_whatever_they_are(tmp_path: Path) ->
             "loss_scale": 1.0,
         },
         **{"embed_lr_scale": 0.1, "muon_momentum": 0.95, "head_lr": 0.1, "sophia_rho": 0.1, "z_loss": 1e-4, "eps": 1e-8},
-        **{"patience": 3, "hf_repo": "a/b", "data_dir": "/x", "seed": 1337, "block_loss": True, "init_scale": 0.1, "ema": 0.99},
+        **{
+            "patience": 3,
+            "hf_repo": "a/b",
+            "data_dir": "/x",
+            "seed": 1337,
+            "block_loss": True,
+            "norm": 2.0,
+            "repeats": 3,
+            "loop": True,
+            "log_weight_norm": True,
+            "sliding_window_eval": True,
+            "init_scale": 0.1,
+            "ema": 0.99,
+        },
     }
     assert_imported(nanogpt(config=NEUTRAL | more), tmp_path, "gelu")
 
@@ -428,12 +445,17 @@ HINTS: dict[str, tuple[Any, str]] = {
     "an adapter": (nanogpt() | {"model": state_dict() | {"lora_A.weight": torch.ones(8)}}, "an adapter must be merged"),
     "half a state dict": (
         nanogpt() | {"model": {name: value for name, value in state_dict().items() if "ln_f" not in name}},
-        "Save the whole of model.state_dict()",
+        "save the whole of model.state_dict()",
     ),
     "other sizes": (nanogpt({"block_size": 32}), "either the tensors or the recorded sizes are those of another model"),
     "no heads": (
         nanogpt() | {"model_args": {name: value for name, value in SIZES.items() if name != "n_head"}},
-        "Add what is missing",
+        "Give n_head.",
+    ),
+    "a size that is none": (nanogpt({"n_embd": "16"}), "Correct it"),
+    "no positions": (
+        nanogpt() | {"model": {name: value for name, value in state_dict().items() if "wpe" not in name}},
+        "A model that never had them can't be imported",
     ),
     "a head apart": (
         nanogpt() | {"model": state_dict() | {"lm_head.weight": torch.ones(64, 16)}},
@@ -477,3 +499,23 @@ def test_the_setting_that_was_refused_can_be_removed_as_the_hint_says(tmp_path: 
     torch.save(c, tmp_path / "other.pt")
     folder = import_checkpoint(tmp_path / "other.pt", tmp_path / "out", None, print)
     assert_exact(folder.path, some_ids(64), expected_logits("gelu"))
+
+
+def test_sizes_beside_the_state_dict_are_found_and_so_is_what_changes_the_forward_pass(tmp_path: Path) -> None:
+    content = {"model_state_dict": state_dict(), "n_head": 2, "epoch": 3, "model_args": None}
+    assert_imported(content, tmp_path, "gelu")
+    with pytest.raises(CheckpointError, match="in its top level that change what a GPT-2 computes: activation='relu2'"):
+        import_checkpoint(saved(content | {"activation": "relu2"}, tmp_path / "a.pt"), tmp_path / "out", None, print)
+
+
+@pytest.mark.parametrize("missing", ["n_head", "n_layer", "block_size", "n_embd"])
+def test_sizes_that_model_args_lack_are_those_of_the_tensors_and_heads_are_given(tmp_path: Path, missing: str) -> None:
+    args = {name: value for name, value in SIZES.items() if name != missing}
+    assert_imported(nanogpt() | {"model_args": args}, tmp_path, "gelu", given=Given(2))
+
+
+@pytest.mark.parametrize("names", [("n_layers", "n_heads", "d_model"), ("num_layers", "num_heads", "hidden_size")])
+def test_other_names_of_sizes_are_known(tmp_path: Path, names: tuple[str, str, str]) -> None:
+    args = {"block_size": 16, "vocab_size": 64, "bias": True} | dict(zip(names, (np.int64(2), 2, 16), strict=True))
+    assert_imported(nanogpt() | {"model_args": args}, tmp_path / "1", "gelu")
+    assert_imported({"model": state_dict(), "config": args}, tmp_path / "2", "gelu")
