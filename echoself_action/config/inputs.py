@@ -97,8 +97,8 @@ class _ModelInputs(InputTable):
     )
 
     data: Annotated[list[PathText], BeforeValidator(split)] = input_field(
-        "Training data: globs of text, Markdown, code, JSONL or JSON (`text` or chat `messages`), Parquet or nanoGPT .bin "
-        "files; or a dataset on the Hub as hf://datasets/owner/name or hf://datasets/owner/name@revision.",
+        "Training data: globs of text, Markdown, code, notebooks, JSONL, JSON, CSV or Parquet (`text` or chat `messages`), or "
+        "nanoGPT .bin files; or a dataset on the Hub as hf://datasets/owner/name or hf://datasets/owner/name@revision.",
         READS_CORPUS,
         ["**/*.md"],
         min_length=1,
