@@ -97,6 +97,9 @@ class RoundTrip:
                 difference.example = f"{special[i]!r} in {around!r} ({source})"
 
     def _compare(self, text: str, back: str, source: str, *, has_unknown: bool) -> None:
+        if _without_space(text) == _without_space(back):
+            self._note(self.space, 0, text, back, source, None)
+            return
         wanted, found = _folded(text), _folded(back)
         if wanted != found:
             plain, plain_found = _without_marks(wanted), _without_marks(found)
@@ -111,10 +114,7 @@ class RoundTrip:
                 self._note(self.accents, marks - lost.total(), text, back, source, None)
             if plain != plain_found or marks > 0:
                 return
-        if _without_space(text) != _without_space(back):
-            self._note(self.form, 0, text, back, source, None)
-        else:
-            self._note(self.space, 0, text, back, source, None)
+        self._note(self.form, 0, text, back, source, None)
 
     def _note(
         self, difference: _Difference, characters: int, text: str, back: str, source: str, moved: Counter[str] | None

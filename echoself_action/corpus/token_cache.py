@@ -197,11 +197,19 @@ def _tokenize(texts: Iterable[Segment], round_trip: RoundTrip, path: Path) -> _S
 def _encoded(batches: Iterable[list[Segment]], round_trip: RoundTrip) -> Iterator[tuple[list[Segment], list[Ids]]]:
     """Each batch with its ids, which are computed while the next batch is read: the tokenizers release the GIL."""
 
+    tokenizer = round_trip.tokenizer
+    before = ""  # what the next segment continues; other tokenizers than ours may put a space before each text
+
     def encode(batch: list[Segment]) -> list[Ids]:
+        nonlocal before
         texts, sources = [segment.text for segment in batch], [segment.source for segment in batch]
-        ids = round_trip.tokenizer.encode_batch(texts)
-        round_trip.add(texts, sources, ids)
-        return ids
+        all_ids = tokenizer.encode_batch(texts)
+        round_trip.add(texts, sources, all_ids)
+        for number, segment in enumerate(batch):
+            if before:
+                all_ids[number] = tokenizer.encode_after(before, segment.text)
+            before = "" if segment.ends or tokenizer.is_lossless else _last_line(segment.text)
+        return all_ids
 
     with ThreadPoolExecutor(1) as ahead:
         pending: deque[tuple[list[Segment], Future[list[Ids]]]] = deque()
@@ -212,6 +220,10 @@ def _encoded(batches: Iterable[list[Segment]], round_trip: RoundTrip) -> Iterato
                 yield done, ids.result()
         for done, ids in pending:
             yield done, ids.result()
+
+
+def _last_line(text: str) -> str:
+    return text[text.rstrip("\n").rfind("\n") + 1 :][-1_000:]
 
 
 def _batches(texts: Iterable[Segment]) -> Iterator[list[Segment]]:

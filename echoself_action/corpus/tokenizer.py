@@ -185,6 +185,15 @@ class Tokenizer:
         except Exception as error:  # `tokenizers` raises plain Exception
             raise self._unknown_text(texts, error) from None
 
+    def encode_after(self, context: str, text: str) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """The ids of `text` where it follows `context`; those of `text` alone if a token is in both."""
+        encoding = self._text_backend.encode(context + text, add_special_tokens=False)
+        size, ends = len(context), (end for _, end in encoding.offsets)
+        first = next((i for i, end in enumerate(ends) if end > size), len(encoding.ids))
+        if first < len(encoding.ids) and encoding.offsets[first][0] < size:
+            return self.encode_batch([text])[0]
+        return np.array(encoding.ids[first:], np.uint32)
+
     def _unknown_text(self, texts: Sequence[str], error: Exception) -> Exception:
         if self.name not in (CHARACTERS, IDS):
             return TokenizerError(

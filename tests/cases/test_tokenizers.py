@@ -1,6 +1,7 @@
 """Tokenizers that lose text, change it or add to it: each is used as it is meant, or refused, or what it does is reported."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,21 +120,21 @@ class Corpus:
     findings: list[Finding]
 
 
-Prepare = Callable[[Tokenizer | Path, Iterable[str]], Corpus]
+Prepare = Callable[..., Corpus]
 
 
 @pytest.fixture
 def prepare(tmp_path: Path) -> Prepare:
     """Tokenizes texts, one file for each."""
 
-    def run(tokenizer: Tokenizer | Path, texts: Iterable[str]) -> Corpus:
+    def run(tokenizer: Tokenizer | Path, texts: Iterable[str], val_fraction: float = 0.1) -> Corpus:
         tokenizer = tokenizer if isinstance(tokenizer, Tokenizer) else make_tokenizer(str(tokenizer), lambda: iter(()))
         files = []
         for i, text in enumerate(texts):
             files.append(tmp_path / f"text{i}.txt")
             files[-1].write_text(text, encoding="utf-8")
         findings: list[Finding] = []
-        tokens = prepare_tokens(files, tokenizer, tmp_path / "cache", 0.1, "fail", findings.append)
+        tokens = prepare_tokens(files, tokenizer, tmp_path / "cache", val_fraction, "fail", findings.append)
         return Corpus(tokens, list(documents(tokens)), findings)
 
     return run
@@ -362,6 +363,17 @@ def test_a_tokenizer_that_can_keep_every_text_does(tmp_path: Path, prepare: Prep
     assert not found.findings
 
 
+@pytest.mark.parametrize(("make", "end_of_text"), [(sentencepiece, "</s>"), (lambda: byte_bpe(prefix=True), END)])
+def test_a_text_that_is_longer_than_a_call_gets_no_space_in_its_middle(
+    tmp_path: Path, prepare: Prepare, make: Callable[[], tokenizers.Tokenizer], end_of_text: str
+) -> None:
+    lines = (f"Line {i} of a long text has words that are many and long.\n" + "\n" * (i % 7 == 0) for i in range(40_000))
+    text = "".join(lines)
+    found = prepare(saved(make(), tmp_path / "tok", end_of_text), [text], val_fraction=0.002)
+    assert max(map(len, found.texts)) > 1_000_000
+    assert all(part.removeprefix(" ") in text for part in found.texts)
+
+
 @pytest.mark.parametrize(("make", "end_of_text"), [(unigram, "</s>"), (word_level, "</s>"), (word_piece, "[SEP]")])
 def test_the_name_of_the_end_in_a_text_is_ordinary_text(
     tmp_path: Path, make: Callable[[], tokenizers.Tokenizer], end_of_text: str
@@ -507,3 +519,41 @@ def test_a_tokenizer_json_of_this_folder_is_compared_with_that_of_the_model(
     saved(byte_bpe(normalizers.NFD()), workspace)
     echoself(f"train --data docs/*.md {SMALL} --tokenizer tokenizer.json --max-iters 2", code=2)
     assert "tokenizer: tokenizer.json is not the tokenizer of" in capsys.readouterr().err
+
+
+# --- what a run says, and what earlier versions left ---
+
+
+def test_what_a_tokenizer_loses_is_in_log_and_summary(
+    workspace: Path, echoself: Cli, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    alphabet = sorted({*"".join(path.read_text() for path in Path("docs").iterdir())} - {"é"})
+    backend = tokenizers.Tokenizer(models.BPE({END: 0} | {one: i for i, one in enumerate(alphabet, 1)}, []))
+    backend.decoder = decoders.Fuse()
+    backend.add_special_tokens([END])
+    saved(backend, workspace / "tok")
+    (workspace / "docs/odd.md").write_text("In a Café.\n")
+    message = f"{DROPPED} (1): 0.00% of the text, by ./tok: 'In a Café.\\n' comes back as 'In a Caf.\\n' ("
+    for steps in (1, 2):  # the second time from the cache
+        echoself(f"train --data docs/*.md --tokenizer ./tok {SMALL} --max-iters {steps}")
+        log = capsys.readouterr().out
+        assert message in log
+        assert "docs/odd.md)" in log
+        summary = (tmp_path / "summary.md").read_text()
+        assert DROPPED in summary
+        assert "In a Caf." in summary
+
+
+def test_tokens_that_were_not_compared_are_made_again(tmp_path: Path, prepare: Prepare) -> None:
+    lossy, exact = saved(character_bpe(), tmp_path / "tok"), make_tokenizer("bytes", lambda: iter(()))
+    for tokenizer in (lossy, exact):
+        before = prepare(tokenizer, [*ENGLISH, UNICODE])
+        (folder,) = (path for path in (tmp_path / "cache").glob("*/") if path.is_dir())
+        meta = json.loads((folder / "meta.json").read_text())
+        del meta["is_compared"], meta["findings"]
+        (folder / "meta.json").write_text(json.dumps(meta | {"warnings": []}))
+        after = prepare(tokenizer, [*ENGLISH, UNICODE])
+        assert after.tokens.reused == (tokenizer is exact)
+        assert after.tokens.digest == before.tokens.digest
+        assert after.findings == before.findings
+        shutil.rmtree(folder)
