@@ -18,6 +18,8 @@ from .recorded_config import SIZE_NAMES, RecordedConfig
 from .torch_file.stub import StubObject, name_of
 
 _SHOWN = 6  # settings in a message
+_LONGEST_NAME = 100
+_MOST_SETTINGS = 2000  # in one place; each is compared with a few dozen patterns
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ def stated_arithmetic(file: TensorSource, places: Iterable[RecordedConfig], size
 
 
 def _stated(file: TensorSource, place: RecordedConfig, sizes: Mapping[str, Any]) -> Arithmetic:
+    if len(place.values) > _MOST_SETTINGS:
+        file.refuse(f"has {len(place.values):,} settings in {place.where}, more than any trainer ({_MOST_SETTINGS:,})")
     families: dict[str, dict[str, Any]] = {}
     wrong: dict[str, Any] = {}
     unknown: dict[str, Any] = {}
@@ -96,8 +100,11 @@ def _stated(file: TensorSource, place: RecordedConfig, sizes: Mapping[str, Any])
 
 
 def _settings(place: RecordedConfig) -> dict[str, Any]:
-    """The settings by their names in one spelling, without sizes and without dicts, which are places of their own."""
-    spelled = {_spelled(key): value for key, value in place.values.items()}
+    """The settings by their names in one spelling, without sizes and without dicts, which are places of their own.
+
+    A name has at most _LONGEST_NAME characters, because the time of a search is not linear in them.
+    """
+    spelled = {_spelled(key): value for key, value in place.values.items() if isinstance(key, str)}
     return {
         name: value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.size == 1) else value
         for name, value in spelled.items()
@@ -106,7 +113,7 @@ def _settings(place: RecordedConfig) -> dict[str, Any]:
 
 
 def _spelled(key: object) -> str:
-    return str(key).lower().replace("-", "_").replace(".", "_")
+    return str(key)[:_LONGEST_NAME].lower().replace("-", "_").replace(".", "_")
 
 
 def _read_gelu(found: dict[str, str], key: str, value: Any) -> bool:
@@ -114,9 +121,9 @@ def _read_gelu(found: dict[str, str], key: str, value: Any) -> bool:
     name: str | None
     if isinstance(value, StubObject) and value.class_name.endswith(".GELU"):  # a module of PyTorch, in fields of a config
         name = "gelu_tanh" if value.get("approximate") == "tanh" else "gelu"
-    elif isinstance(value, StubObject) and len(value.arguments) == 1:  # a member of an enum
-        return _read_gelu(found, key, value.arguments[0])
     else:
+        if isinstance(value, StubObject) and len(value.arguments) == 1 and isinstance(value.arguments[0], str):
+            value = value.arguments[0]  # a member of an enum
         spelled = name_of(value) or value  # of a function or class, such as torch.nn.functional.gelu
         name = spelled.lower().rpartition(".")[2].replace("-", "_") if isinstance(spelled, str) else None
     if name in known.GELUS:

@@ -145,10 +145,10 @@ INERT_IN_A_MODEL = _names(
     r"^(bias|dropout)$",  # nanoGPT's own, read with the sizes
     r"^(device\w*|dtype|torch_dtype|precision|amp|backend|use_cache|kv_cache|max_batch\w*|name|model_name|version|notes?)$",
     r"^(transformers_version|architectures|_name_or_path|dataset|data_dir|tokenizer\w*|init_from|meta_vocab_size)$",
-    r"^(pad|eos|bos|eot|unk|sep|mask|end_of_text)(_token)?(_id|_idx|_index)$",
+    r"^(pad|padding|eos|bos|eot|unk|sep|mask|end_of_text)(_token)?(_id|_idx|_index)$",
     r"^(batch_size|gradient_accumulation_steps|max_iters|max_steps|epochs?|num_epochs|learning_rate|weight_decay|betas?\d?)$",
     r"^((log|eval|wandb|save|out|warmup)_\w+|seed|always_save_checkpoint|n_params|num_params|param_count)$",
-    r"^(n_inner|d_ff|dff|d_inner|(ffn?|mlp|hidden)_(dim|size|hidden\w*|mult\w*|ratio)|intermediate_size|dim_feedforward)$",
+    r"^(n_(inner|hidden|ffn?)|d_ff|dff|d_inner|(ffn?|ffw|mlp|hidden)_(dim|size|hidden\w*|mult\w*|ratio)|intermediate_size|dim_feedforward)$",
     r"^(feed_?forward_(dim|size)|expansion(_factor)?|padded_vocab_size|vocab_pad\w*|lora_\w+)$",
     r"^(qkv|attn|attention|mlp|ffn?|proj|linear|ln|norm|layer_?norm|use|add|with|c_attn|c_proj|c_fc)_bias$",
 )

@@ -26,6 +26,7 @@ _KEYS = ("model_args", "model_config", "config", _LIGHTNING)  # where the layout
 _OF_A_MODEL = ("model_args", "model_config")  # these describe the model alone; `config` may be all settings of the trainer
 _NESTED = ("model", "model_args", "model_config")  # the part of such a config that describes the model
 _OF_A_TRAINER = {"learning_rate", "lr", "max_lr", "batch_size", "max_iters", "max_steps", "weight_decay", "out_dir", "dataset"}
+_MOST_PARTS = 50  # of a config
 _LARGEST_JSON = 4 << 20  # bytes
 # The settings of a trainer that describe how the model was trained. The others are paths and names on one machine.
 _SETTINGS = (
@@ -88,8 +89,8 @@ def _recorded(where: str, values: object, keys: tuple[str, ...]) -> list[Recorde
     plain = _without_arrays(values)
     of_model = keys[-1] in _OF_A_MODEL or (bool(SIZE_NAMES & plain.keys()) and not _OF_A_TRAINER & plain.keys())
     found = [RecordedConfig(where, plain, keys, of_model)]
-    inside = {key: inner for key, inner in plain.items() if isinstance(key, str) and isinstance(inner, Mapping)}
-    for key, inner in inside.items() if len(keys) == 1 or keys[0] == _LIGHTNING else ():
+    inside = [(key, inner) for key, inner in plain.items() if isinstance(key, str) and isinstance(inner, Mapping)]
+    for key, inner in inside[:_MOST_PARTS] if len(keys) == 1 or keys[0] == _LIGHTNING else ():
         if key in _NESTED or SIZE_NAMES & inner.keys():
             found.append(RecordedConfig(f"{where}[{key[:60]!r}]", _without_arrays(inner), (*keys, key), True))
         elif keys == (_LIGHTNING,):  # all settings under the name of an argument, as Hydra's `cfg`
