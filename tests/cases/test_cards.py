@@ -267,10 +267,15 @@ IMPORTS = {
     "NanEcho's cache": Import(
         lambda: nanecho("cache"), "echo.pt (NanEcho cache)", (f"| Training loss in that file | 2.4000, {RECORDED} |",), True
     ),
+    "nanoGPT with an optimizer of one group": Import(
+        lambda: nanogpt(optimizer={"state": {0: {"momentum": torch.zeros(1)}}, "param_groups": [{"params": [0]}]}),
+        "ckpt.pt (nanoGPT)",
+        ("| Optimizer | optimizer state not imported: ",),
+    ),
     "a state dict": Import(state_dict_alone, "weights.pt (", has_words=False),
-    "a folder of transformers": Import(folder, "model (transformers)"),
+    "a folder of transformers": Import(folder, "model/model.safetensors (transformers)"),
     "a checkpoint of transformers' Trainer": Import(
-        trainer_checkpoint, "checkpoint-500 (transformers Trainer)", ("| Steps before the import | 500 |",)
+        trainer_checkpoint, "checkpoint-500/model.safetensors (transformers Trainer)", ("| Steps before the import | 500 |",)
     ),
 }
 
@@ -378,6 +383,146 @@ def test_nothing_untrue_is_said_of_an_imported_model(echoself: Cli, tmp_path: Pa
     assert facts.val_loss is not None
     assert "branch `training-state`" in card
     assert "model-index" in front_matter()
+
+
+@dataclass(frozen=True)
+class Start:
+    """A pretrained start: the flags of `init_from`, what the card calls it, and the base model on the Hub."""
+
+    write: Callable[[], str]
+    source: str
+    base_model: str | None = None
+
+
+def repo_of_a_stranger() -> str:
+    with open_hub("hub", None) as hub:
+        hub.api.create_repo("someone/small-gpt2")
+        hub.api.upload_folder(folder_path=stock_folder(Path("from/model")), repo_id="someone/small-gpt2")
+    return "--init-from someone/small-gpt2"
+
+
+def pretrained_file() -> str:
+    return nanogpt().replace("--checkpoint", "--init-from")
+
+
+STARTS = {
+    "a folder": Start(lambda: f"--init-from {stock_folder(Path('from/model'))}", "model"),
+    "a repo on the Hub": Start(repo_of_a_stranger, "someone/small-gpt2@", "someone/small-gpt2"),
+    "a file of nanoGPT": Start(pretrained_file, "ckpt.pt"),
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_nothing_untrue_is_said_of_a_pretrained_start(echoself: Cli, tmp_path: Path, name: str) -> None:
+    case = STARTS[name]
+    echoself(f"cycle {HUB} --data docs/*.md", case.write(), FURTHER)
+    places = said(tmp_path / "summary.md")
+    require_true(places)
+    assert f"initialised from `{case.source}" in places.card
+    assert "trained further and published with" in places.card
+    assert "| Steps | 2 |" in places.card
+    assert "trained on a single" not in places.card
+    assert "Imported from" not in str(places)
+    assert f"| Started from | {escaped(case.source)}" in places.summary
+    assert "<summary>Origin</summary>" in places.page
+    assert front_matter().get("base_model") == case.base_model
+    assert places.facts.imported_from is None
+
+
+@pytest.mark.parametrize("published_before", [False, True])
+def test_a_pretrained_model_that_was_not_trained_further_is_called_so(
+    echoself: Cli, tmp_path: Path, published_before: bool
+) -> None:
+    if published_before:
+        echoself(f"cycle {HUB} --tokenizer bytes --data docs/*.md --output-dir before {SMALL}")
+        assert "model-index" in front_matter()
+    echoself(f"train --init-from {stock_folder(Path('from/model'))} --data docs/*.md", FURTHER.replace("--gate none", ""))
+    echoself(f"deploy {HUB} --checkpoint echoself-model/checkpoint-0 --gate none")
+    places = said(tmp_path / "summary.md")
+    require_true(Places(places.card, places.facts, places.files, "", places.page))
+    assert "initialised from `model`" in places.card
+    assert "without further training" in places.card
+    assert "| Steps |" not in places.card
+    assert "model-index" not in front_matter()  # not the results of the model before
+
+
+def test_a_model_folder_without_metadata_is_published_without_traces_of_its_machine(echoself: Cli, tmp_path: Path) -> None:
+    stock_folder(Path("echoself-model/checkpoint-0"))  # as older versions pulled a model of another program
+    echoself(f"deploy {HUB}")
+    card = published("README.md")
+    assert "Its training is not recorded." in card
+    assert "trained and published" not in card
+    assert "branch `training-state`" not in card
+    files = "".join(published(name) for name in ("config.json", "generation_config.json", "tokenizer_config.json"))
+    assert STRANGER not in files
+    assert not [trace for trace in TRACES if trace in files]
+    run_snippet(card, Path("echoself-model/checkpoint-0"))
+    echoself("train --data docs/*.md", FURTHER.replace("--gate none", ""))
+    echoself(f"deploy {HUB} --gate none")
+    facts = Metadata.model_validate_json(published("training_metadata.json"))
+    assert "imported from `a model folder`" in published("README.md")
+    assert (facts.step, facts.is_trained_here) == (2, True)
+
+
+def test_a_model_that_another_program_published_is_called_by_its_repo(echoself: Cli) -> None:
+    repo_of_a_stranger()
+    echoself("pull --hub hub --repo-id someone/small-gpt2")
+    echoself(f"deploy {HUB}")
+    card = published("README.md")
+    assert "imported from `someone/small-gpt2 at " in card
+    assert "without further training" in card
+    assert STRANGER not in published("config.json") + published("tokenizer_config.json")
+
+
+def test_an_import_of_an_older_version_has_the_losses_of_its_file(echoself: Cli) -> None:
+    outputs = echoself("pull", nanogpt())
+    path = Path(outputs["model_dir"]) / "training_metadata.json"
+    values = json.loads(path.read_text())
+    origin = {name: values["imported_from"][name] for name in ("layout", "file", "fingerprint", "remarks")}
+    path.write_text(json.dumps(values | {"imported_from": origin, "train_loss": 1.5, "best_val_loss": 2.5}))
+    echoself(f"deploy {HUB}")
+    card = published("README.md")
+    assert f"| Training loss in that file | 1.5000, {RECORDED} |" in card
+    assert f"| Validation loss in that file | 2.5000, {RECORDED} |" in card
+    assert "| Steps before the import | 7 |" in card
+    facts = Metadata.model_validate_json(published("training_metadata.json"))
+    assert (facts.train_loss, facts.best_val_loss) == (None, None)
+
+
+@pytest.mark.parametrize("mode", [f"deploy {HUB} --dry-run", "pull", f"deploy {HUB} --create-pr"])
+def test_each_summary_has_the_source_of_an_import(echoself: Cli, tmp_path: Path, mode: str) -> None:
+    if "create-pr" in mode:
+        with open_hub("hub", None) as hub:
+            hub.api.create_repo("me/model")
+    case = IMPORTS["nanoGPT with an optimizer of one group"]
+    echoself(mode, case.write())
+    summary = (tmp_path / "summary.md").read_text()
+    assert f"| Imported from | {escaped(case.source)} |" in summary
+    assert all(part in summary for part in case.said)
+    assert "trained and published" not in summary
+
+
+REPORTED = {
+    "a02_build_nanogpt/model_05000.pt": "model_05000.pt",
+    "a05_old_nanogpt/ckpt.pt": "ckpt.pt (nanoGPT)",
+    "a07b_opt_3groups/ckpt.pt": "ckpt.pt (nanoGPT)",
+    "a25_old_optimizer/ckpt.pt": "ckpt.pt (nanoGPT)",
+    "b02_sharded": "b02_sharded/",
+    "b03_vocabmerges": "b03_vocabmerges/",
+    "b15_bert": "b15_bert/",
+    "b20_results/checkpoint-1500": "checkpoint-1500/",
+}
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_nothing_untrue_is_said_of_a_reported_checkpoint(echoself: Cli, cases: Path, tmp_path: Path, name: str) -> None:
+    outputs = echoself(f"deploy {HUB} --checkpoint {cases / 'checkpoints' / name}")
+    places = said(tmp_path / "summary.md")
+    require_true(places)
+    assert f"imported from `{REPORTED[name]}" in places.card
+    assert "without further training" in places.card
+    assert str(cases) not in places.card + places.files + places.facts.model_dump_json()
+    run_snippet(places.card, Path(outputs["model_dir"]))
 
 
 def published(name: str, repo_id: str = "me/model", revision: str = "main") -> str:
