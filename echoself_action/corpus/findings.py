@@ -6,6 +6,7 @@ with the cached tokens (token_cache.py), and the run writes each once to its log
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 SKIPPED_RECORDS, SKIPPED_FILES, SKIPPED_RESTS = "skipped records", "skipped files", "skipped rests of files"
 REFUSED_BY_FAIL = (SKIPPED_RECORDS, SKIPPED_FILES, SKIPPED_RESTS)  # kinds that end the run under `on_bad_file: fail`
@@ -64,6 +65,11 @@ class FileFindings:
     def report_to(self, report: Report) -> None:
         for finding in self._found.values():
             report(finding)
+
+
+def shown_path(path: Path) -> str:
+    """The path in the workspace, as a log shows it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def shortened(text: str, longest: int = _LONGEST) -> str:

@@ -19,7 +19,7 @@ from ..errors import InputError
 from .chats import ROLE_KEYS
 from .chunking import cut_passages
 from .file_types import Kind, is_passages, kind_of
-from .findings import SKIPPED_FILES, SKIPPED_RECORDS, SKIPPED_RESTS, FileFindings, Report, shortened
+from .findings import SKIPPED_FILES, SKIPPED_RECORDS, SKIPPED_RESTS, FileFindings, Report, shortened, shown_path
 from .json_array import array_elements
 from .notebooks import read_notebook
 from .records import KEYS_NOT_LEARNT, KNOWN_KEYS, Records, has_shape
@@ -71,7 +71,7 @@ class _Skipped:
     def __init__(self, path: Path, on_bad_file: OnBadFile, text_column: str | None) -> None:
         self.path = path
         self.on_bad_file = on_bad_file
-        self.findings = FileFindings(_shown(path))
+        self.findings = FileFindings(shown_path(path))
         self.records = 0  # that have no document
         self.broken = ""
         self._text_column = text_column
@@ -285,11 +285,6 @@ def _read_parquet(path: Path, skipped: _Skipped) -> Iterator[Document]:
                     yield from skipped.documents(record, "record", number)
     except pyarrow.ArrowException as error:
         raise BadFileError(f" is not a readable Parquet file ({_one_line(error)})") from None
-
-
-def _shown(path: Path) -> str:
-    """The path in the workspace, as a log shows it."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _one_line(error: Exception) -> str:

@@ -12,6 +12,7 @@ findings.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from .chats import (
@@ -48,6 +49,7 @@ KNOWN_KEYS = frozenset(
     {"text", "title", "history", *_CHATS, *_PROMPTS, *_PARTS_OF_PROMPTS, *_ANSWERS, *_CHOSEN, *_REJECTED}
     | {*_LABELS, *_SYSTEMS, *_TOOLS}
 )
+_MOST_TEXTS = 1000  # in a field that may repeat what is in the text
 KEYS_NOT_LEARNT, TEXTS_NOT_LEARNT = "keys that are not learnt", "texts beside the one that is learnt"
 
 
@@ -290,8 +292,9 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def _is_in(text: str, value: object) -> bool:
-    """Whether all texts in a value are in `text`."""
-    return all(one.strip() in text for one in _strings(value))
+    """Whether all texts in a value are in `text`; not so many that looking for them takes long."""
+    strings = list(islice(_strings(value), _MOST_TEXTS + 1))
+    return len(strings) <= _MOST_TEXTS and all(one.strip() in text for one in strings)
 
 
 def _names(record: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
@@ -28,7 +28,7 @@ import numpy as np
 
 from ..errors import InputError
 from .file_types import Kind, kind_of
-from .findings import REFUSED_BY_FAIL, SKIPPED_FILES, Finding, Report, condensed
+from .findings import REFUSED_BY_FAIL, SKIPPED_FILES, Finding, Report, condensed, shown_path
 from .nanogpt_bin import is_token_files, nanogpt_tokens
 from .readers import Document, OnBadFile, read_documents
 from .round_trip import RoundTrip
@@ -62,6 +62,7 @@ class _Meta:
     leaked_paragraphs: int
     common_bytes: int  # of held-out text that is too common in the training text to be left out there
     findings: tuple[Finding, ...]  # reported again when the files are reused
+    places: dict[str, int] = field(default_factory=dict)  # of the files of findings in the order by content: names can change
     is_compared: bool = False  # with what comes back from the ids; earlier versions did not
 
 
@@ -94,10 +95,12 @@ def prepare_tokens(
         meta = _read_meta(folder, tokenizer)
         refused = meta is not None and on_bad_file == "fail" and any(one.kind in REFUSED_BY_FAIL for one in meta.findings)
         reused = meta is not None and not refused
+        paths = [path for _, _, path in by_content]
         if meta is None or refused:
-            paths = [path for _, _, path in by_content]
             meta = _write(folder, paths, tokenizer, val_fraction, on_bad_file, text_column)
-    for finding in meta.findings:
+    names = {file: shown_path(paths[place]) for file, place in meta.places.items()}
+    findings = tuple(replace(one, file=names.get(one.file, one.file)) for one in meta.findings)
+    for finding in findings:
         report(finding)
     return Tokens(
         train=map_ids(folder / "train.bin", tokenizer),
@@ -114,7 +117,7 @@ def prepare_tokens(
         common_bytes=meta.common_bytes,
         val_fraction=val_fraction,
         reused=reused,
-        findings=meta.findings,
+        findings=findings,
     )
 
 
@@ -158,14 +161,15 @@ def _write(
             val = _tokenize(corpus.val(), round_trip, partial / "val.bin")
             leaks = corpus.leaks
         if not train.documents or not val.documents:
-            documents = read_documents(
-                paths, "skip", lambda _: None, text_column
-            )  # again: only a small corpus has an empty split
+            # read again, because only a small corpus has an empty split
+            documents = read_documents(paths, "skip", lambda _: None, text_column)
             raise _empty_split(train, val, leaks.bytes, documents, val_fraction, condensed(findings))
         round_trip.check()
         val_sha256 = hash_file(partial / "val.bin")
         kept = condensed((*findings, *round_trip.findings()))
-        meta = _Meta(train, val, val_sha256, leaks.bytes, leaks.paragraphs, leaks.common_bytes, kept, is_compared=True)
+        named = {finding.file for finding in kept}
+        places = {name: place for place, path in enumerate(paths) if (name := shown_path(path)) in named}
+        meta = _Meta(train, val, val_sha256, leaks.bytes, leaks.paragraphs, leaks.common_bytes, kept, places, is_compared=True)
         with (partial / "meta.json").open("w", encoding="utf-8") as file:
             json.dump(asdict(meta), file, indent=2)
             _sync(file)

@@ -212,6 +212,9 @@ def test_skipped_files_are_reported_from_the_cache_and_refused_under_fail(
     assert "broken.jsonl: line 2" in str(tokens.findings[0])
     with pytest.raises(InputError, match=r"broken\.jsonl, line 2"):
         prepare(files, tokenizer, cache)
+    renamed = broken.rename(tmp_path / "renamed.jsonl")
+    tokens = prepare_tokens([*chat_files, renamed], tokenizer, cache, 0.1, "skip", print)
+    assert "renamed.jsonl: line 2" in str(tokens.findings[0])
 
 
 def lines(tmp_path: Path, texts: list[str]) -> list[Path]:
