@@ -10,6 +10,7 @@ import numpy as np
 
 from .detect_layout import first, number, places
 from .torch_file.reader import TorchFile
+from .torch_file.stub import name_of
 
 SIZES = ("n_layer", "n_embd", "block_size", "vocab_size")
 # The names of a size in nanoGPT, in transformers (also in other models of it), and in other trainers.
@@ -23,6 +24,7 @@ _NAMES = {
 SIZE_NAMES = frozenset(name for names in _NAMES.values() for name in names)
 _LIGHTNING = "hyper_parameters"
 _KEYS = ("model_args", "model_config", "config", _LIGHTNING)  # where the layouts store sizes
+_GPT2 = "gpt2"  # the model_type of a config of transformers
 _OF_A_MODEL = ("model_args", "model_config")  # these describe the model alone; `config` may be all settings of the trainer
 _NESTED = ("model", "model_args", "model_config")  # the part of such a config that describes the model
 _OF_A_TRAINER = {"learning_rate", "lr", "max_lr", "batch_size", "max_iters", "max_steps", "weight_decay", "out_dir", "dataset"}
@@ -86,16 +88,31 @@ def _recorded(where: str, values: object, keys: tuple[str, ...]) -> list[Recorde
     """The config in one place, and the part of it that describes the model, if there is one."""
     if not isinstance(values, Mapping):
         return []
-    plain = _without_arrays(values)
+    plain = _settings_in(values)
     of_model = keys[-1] in _OF_A_MODEL or (bool(SIZE_NAMES & plain.keys()) and not _OF_A_TRAINER & plain.keys())
-    found = [RecordedConfig(where, plain, keys, of_model)]
+    found = [RecordedConfig(where, plain, keys, of_model and not _is_of_transformers(plain))]
     inside = [(key, inner) for key, inner in plain.items() if isinstance(key, str) and isinstance(inner, Mapping)]
     for key, inner in inside[:_MOST_PARTS] if len(keys) == 1 or keys[0] == _LIGHTNING else ():
         if key in _NESTED or SIZE_NAMES & inner.keys():
-            found.append(RecordedConfig(f"{where}[{key[:60]!r}]", _without_arrays(inner), (*keys, key), True))
+            settings = _settings_in(inner)
+            found.append(RecordedConfig(f"{where}[{key[:60]!r}]", settings, (*keys, key), not _is_of_transformers(settings)))
         elif keys == (_LIGHTNING,):  # all settings under the name of an argument, as Hydra's `cfg`
             found += _recorded(f"{where}[{key[:60]!r}]", inner, (*keys, key))
     return found
+
+
+def _is_of_transformers(settings: Mapping[Any, Any]) -> bool:
+    """Whether transformers wrote the config of a GPT-2: its settings are known, and all are checked by `read_config`."""
+    return settings.get("model_type") == _GPT2 and "transformers_version" in settings
+
+
+def _settings_in(values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The settings of a config. A GPT2Config of transformers, an object, is as its `to_dict()`, with its `model_type`."""
+    plain = _without_arrays(values)
+    if name_of(values) == "transformers.models.gpt2.configuration_gpt2.GPT2Config":
+        public = {key: value for key, value in plain.items() if not str(key).startswith("_")}
+        return public | {"model_type": _GPT2}
+    return plain
 
 
 def _without_arrays(values: Mapping[Any, Any]) -> dict[Any, Any]:

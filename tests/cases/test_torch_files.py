@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.trainer_utils import IntervalStrategy
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.errors import CheckpointError
@@ -202,6 +204,12 @@ VALUES: dict[str, Callable[[], object]] = {
     "enum": lambda: Activation.GELU,
     "parameter": lambda: torch.nn.Parameter(torch.ones(2)),
     "tensor with an attribute": lambda: _with_attribute(torch.ones(2)),
+    "uint16 tensor": lambda: torch.arange(5).to(torch.uint16),
+    "float8 tensor": lambda: torch.ones(3).to(torch.float8_e4m3fn),
+    "complex tensor": lambda: torch.ones(3, dtype=torch.complex64),
+    "module": lambda: torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.GELU()),
+    "config of Transformers": lambda: GPT2Config(n_layer=2, n_head=2, n_embd=16),
+    "arguments of Transformers": lambda: IntervalStrategy.STEPS,
     "optimizer object": lambda: torch.optim.SGD([torch.nn.Parameter(torch.ones(1))]),
 }
 
@@ -211,8 +219,9 @@ def _with_attribute(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-@pytest.mark.parametrize("protocol", [2, 5])
-@pytest.mark.parametrize("as_zip", [True, False], ids=["zip", "before 1.6"])
+@pytest.mark.parametrize(
+    ("protocol", "as_zip"), [(1, True), (2, True), (5, True), (2, False), (5, False)], ids=lambda one: str(one)
+)
 def test_a_setting_of_any_type_does_not_cost_the_model(protocol: int, as_zip: bool, tmp_path: Path) -> None:
     for name, value in VALUES.items():
         content = nanogpt_checkpoint()
@@ -247,6 +256,8 @@ def test_values_of_pytorch_and_numpy_are_read_as_plain_ones(tmp_path: Path) -> N
         assert found["deque"] == [1, 2]
         assert name_of(found["class"]) == "torch.optim.adamw.AdamW"
         assert found["tensor with an attribute"].tolist() == [1, 1]
+        assert found["uint16 tensor"].tolist() == [0, 1, 2, 3, 4]
+        assert found["complex tensor"].tolist() == [1, 1, 1]
 
 
 class PicklerOf(pickle._Pickler):  # type: ignore[name-defined, misc]  # Python's own, whose parts can be replaced
@@ -366,6 +377,39 @@ def test_a_checkpoint_of_lightning_is_imported(
     assert folder.metadata.imported_from
     assert folder.metadata.imported_from.layout == "PyTorch Lightning"
     assert "optimizer state not imported" in capsys.readouterr().out
+
+
+TRANSFORMERS: dict[str, Callable[[dict[str, Any], GPT2Config], dict[str, Any]]] = {
+    "a dict": lambda state, config: {"model": state, "config": config.to_dict()},
+    "an object": lambda state, config: {"model": state, "config": config},
+    "what differs": lambda state, config: {"model_state_dict": state, "config": config.to_diff_dict(), "epoch": 1},
+    "in Lightning": lambda state, config: {
+        **{"state_dict": {f"model.{name}": tensor for name, tensor in state.items()}, "pytorch-lightning_version": "2.5"},
+        **{"hyper_parameters": {"config": config, "lr": 1e-3}, "global_step": 3},
+    },
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_model_of_transformers_with_its_config_is_imported(name: str, tmp_path: Path) -> None:
+    for activation in ("gelu_new", "gelu"):
+        config = GPT2Config(**{key: value for key, value in CONFIG.items() if "_" in key} | {"n_positions": 16})
+        config.activation_function = activation
+        model = GPT2LMHeadModel(config)
+        state = {key: 5 * tensor for key, tensor in model.state_dict().items()}
+        plain = {key.removeprefix("transformer."): tensor.numpy() for key, tensor in state.items()}
+        path = saved(TRANSFORMERS[name](state, config), tmp_path / "model.pt")
+        folder = import_checkpoint(path, tmp_path / activation, None, print)
+        assert_exact(folder.path, some_ids(64), gpt2_logits(plain, some_ids(64), 2, activation))
+
+
+def test_a_config_of_transformers_that_changes_the_arithmetic_is_refused(tmp_path: Path) -> None:
+    config = GPT2Config(n_layer=2, n_head=2, n_embd=16, n_positions=16, vocab_size=64, scale_attn_by_inverse_layer_idx=True)
+    for name, content in TRANSFORMERS.items():
+        path = saved(content(GPT2LMHeadModel(config).state_dict(), config), tmp_path / "model.pt")
+        with pytest.raises(CheckpointError, match="scale_attn_by_inverse_layer_idx=True"):
+            read_checkpoint_file(path, print)
+        assert name
 
 
 def test_of_two_models_in_a_state_dict_none_is_chosen(tmp_path: Path) -> None:

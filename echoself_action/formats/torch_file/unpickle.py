@@ -48,6 +48,22 @@ def _tensor(storage: object, offset: int, shape: tuple[int, ...], strides: tuple
     return np.ndarray(shape, storage.dtype, storage.data, offset * size, [stride * size for stride in strides])
 
 
+def _tensor_of_dtype(
+    storage: object,
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    _: object,
+    __: object,
+    dtype: str,
+    *___: object,
+) -> Array:
+    """`torch._utils._rebuild_tensor_v3`, for dtypes without a type of storage."""
+    if not isinstance(storage, _Storage) or storage.dtype != np.uint8 or dtype not in _DTYPES_OF_V3:
+        raise TypeError(f"a tensor of the dtype {str(dtype)[:40]}, which is not supported")
+    return _tensor(_Storage(storage.data, _DTYPES_OF_V3[dtype]), offset, shape, strides)
+
+
 def _parameter(tensor: Array, *_: object) -> Array:
     return tensor
 
@@ -163,6 +179,11 @@ def _device(kind: str, index: int | None = None) -> str:
     return kind if index is None else f"{kind}:{index}"
 
 
+# NumPy has no 8-bit floating-point numbers: these arrays are not recognised as numbers, and no weights
+_DTYPES_OF_V3 = {kind: np.dtype(f"<{kind[0]}{int(kind[4:]) // 8}") for kind in ("uint16", "uint32", "uint64")}
+_DTYPES_OF_V3 |= {
+    kind: np.dtype([(kind, "u1")]) for kind in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
+}
 # a torch.dtype is a string, as in the config of nanoGPT
 _DTYPES = (
     *("float16", "float32", "float64", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64", "complex128", "bool"),
@@ -170,7 +191,7 @@ _DTYPES = (
 )
 _STORAGES: dict[str, Any] = {
     **{"Float": "<f4", "Double": "<f8", "Half": "<f2", "Long": "<i8", "Int": "<i4", "Short": "<i2", "Char": "i1", "Byte": "u1"},
-    **{"Bool": "?", "BFloat16": BFLOAT16},
+    **{"Bool": "?", "BFloat16": BFLOAT16, "ComplexFloat": "<c8", "ComplexDouble": "<c16"},
 }
 NAMES: dict[str, Any] = {
     "collections.OrderedDict": lambda: _StateDict(),
@@ -193,6 +214,8 @@ NAMES: dict[str, Any] = {
     "torch._utils._rebuild_tensor": _old_tensor,
     "torch._tensor._rebuild_from_type_v2": _with_attributes,
     "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,
+    "torch.storage.UntypedStorage": np.dtype("u1"),
     **{f"torch.{kind}Storage": np.dtype(code) for kind, code in _STORAGES.items()},
     "_codecs.encode": _encode,
     "numpy.dtype": _Dtype,
