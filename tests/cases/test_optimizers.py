@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder
 from echoself_action.formats.import_checkpoint import import_checkpoint
 from echoself_action.formats.optimizer_state import NOT_IMPORTED
 from echoself_action.markdown import escaped
 
-from ..conftest import Cli
+from ..conftest import SMALL, Cli
 from ..formats.foreign_files import nanogpt_checkpoint, save
 from ..formats.nanecho_files import nanecho_checkpoint, state_dict
 from .reference import assert_exact, assert_reference, gpt2_logits, some_ids
@@ -383,13 +383,17 @@ def test_a_reported_optimizer_of_three_groups_costs_the_optimizer(
     assert_reference(Path(outputs["model_dir"]), case)
     said = f"{NOT_IMPORTED}: its parameter groups have 2 + 8 + 18 parameters, expected 10 + 18 or 8 + 20 or 28"
     assert said in capsys.readouterr().out
-    assert f"| Optimizer | {escaped(said)} |" in (tmp_path / "summary.md").read_text()
+    assert f"| Optimizer | {escaped(said)}" in (tmp_path / "summary.md").read_text()
 
 
-def test_a_reported_optimizer_of_early_nanogpt_is_taken_exactly(cases: Path, tmp_path: Path) -> None:
-    """Its logits are those of the tanh form of GELU (tests/cases/test_forks.py); this is about its optimizer."""
-    path = cases / "checkpoints/a25_old_optimizer/ckpt.pt"
-    folder = import_checkpoint(path, tmp_path, None, print)
+def test_a_reported_optimizer_of_early_nanogpt_is_taken_exactly(
+    echoself: Cli, cases: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = cases / "checkpoints/a25_old_optimizer"
+    path = case / "ckpt.pt"
+    folder = read_model_folder(Path(echoself(f"pull --checkpoint {path}")["model_dir"]))
+    assert_reference(folder.path, case)
+    assert "did not decay embeddings" in capsys.readouterr().out
     content = torch.load(path, weights_only=True)
     named = {name: tensor for name, tensor in parameters(content).items() if not name.endswith(".attn.bias")}
     order = [p for group in early_groups(named) for p in group["params"]]
@@ -416,3 +420,42 @@ def test_training_resumes_from_the_weights_without_the_optimizer(
     said = capsys.readouterr().out
     assert f"{NOT_IMPORTED}: " in said
     assert "resuming from its weights at step 7, with a new optimizer state" in said
+
+
+def test_the_export_of_a_model_that_muon_trained_loads_and_is_taken_back(
+    echoself: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """tests/formats/test_nanogpt_train.py runs nanoGPT's train.py on such files."""
+    trained = echoself(f"train --data docs/*.md {SMALL} --optimizer muon --tokenizer bytes")["checkpoint"]
+    echoself(f"pull --checkpoint {trained} --output-dir pulled --formats nanogpt")
+    said = "Muon's momentum of 8 matrices was not exported, because AdamW can't use it"
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "summary.md").read_text()
+
+    path = Path("pulled/nanogpt/ckpt.pt")
+    content = torch.load(path, weights_only=True)
+    named = parameters(content)
+    optimizer = adamw(two_groups(named))
+    optimizer.load_state_dict(content["optimizer"])  # as train.py does
+    assert {name for name, p in named.items() if optimizer.state[p]} == {name for name in named if not name.endswith(LINEAR)}
+    assert_moments_of_adamw(Path(trained), named, optimizer)
+    stepped(optimizer, 1)
+
+    back = echoself(
+        f"train --checkpoint {path} --data docs/*.md {SMALL} --output-dir again --tokenizer {trained}/tokenizer.json"
+    )
+    assert int(back["step"]) > content["iter_num"]
+    assert "its optimizer state has 20 of the 28 parameters; the others start with a new one" in capsys.readouterr().out
+    imported_back = load_file(f"again/checkpoint-{content['iter_num']}/model.safetensors")
+    assert_same(imported_back, load_file(f"{trained}/model.safetensors"))
+
+
+def assert_moments_of_adamw(folder: Path, named: Named, optimizer: torch.optim.Optimizer) -> None:
+    kept = load_file(folder / "training_state/optimizer.safetensors")
+    expected = {name: tensor for name, tensor in kept.items() if not name.startswith("momentum.")}
+    assert_same(expected_moments({name: p for name, p in named.items() if optimizer.state[p]}, optimizer), expected)
+
+
+def assert_same(found: Named, expected: Named) -> None:
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
