@@ -321,5 +321,7 @@ def kind_name(value: object) -> str:
             return "a list" if value else "an empty list"
         case dict():
             return "an object"
+        case bytes():
+            return "bytes"
         case _:
             return "a number"

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .. import libraries
 from ..errors import InputError
@@ -280,11 +280,22 @@ def _read_parquet(path: Path, skipped: _Skipped) -> Iterator[Document]:
             columns = skipped.columns(table.schema_arrow.names)
             number = 0
             for batch in table.iter_batches(_PARQUET_ROWS, columns=columns):
-                for record in batch.to_pylist():
+                for record in _rows(batch):
                     number += 1
-                    yield from skipped.documents(record, "record", number)
+                    if isinstance(record, UnicodeDecodeError):
+                        skipped.record(f", record {number} {_one_line(record)}")
+                    else:
+                        yield from skipped.documents(record, "record", number)
     except pyarrow.ArrowException as error:
         raise BadFileError(f" is not a readable Parquet file ({_one_line(error)})") from None
+
+
+def _rows(batch: Any) -> list[Any]:
+    """The rows of a `RecordBatch` as dicts; an error in the place of a row with strings that are not UTF-8."""
+    try:
+        return batch.to_pylist()  # type: ignore[no-any-return]
+    except UnicodeDecodeError as error:
+        return [error] if len(batch) == 1 else [row for number in range(len(batch)) for row in _rows(batch.slice(number, 1))]
 
 
 def _one_line(error: Exception) -> str:

@@ -140,8 +140,11 @@ def _of_token_files(inputs: Inputs, files: list[Path]) -> Tokenizer:
     vocabulary = vocabulary_beside(files)
     given = inputs.tokenizer
     if given is None:
-        reason = f"{vocabulary} is beside" if vocabulary else f"no {VOCABULARY} is beside"
-        note(f"tokenizer: {vocabulary or 'gpt2'}, because {reason} the token files")
+        note(
+            f"tokenizer: {vocabulary}, beside the token files"
+            if vocabulary
+            else f"tokenizer: gpt2, without a {VOCABULARY} beside the token files"
+        )
         return make_tokenizer(str(vocabulary or "gpt2"), lambda: iter(()))
     if given.startswith("bpe:"):
         raise InputError(

@@ -113,7 +113,7 @@ def test_the_vocabulary_beside_token_files_is_used(cases: Path, folder: Path, ca
             expected = np.fromfile(source / f"shakespeare_char/{name}", "<u2").tolist()
             assert ids.tolist() == expected
             assert tokens.tokenizer.decode(ids) == "".join(names[i] for i in expected)
-    assert "meta.pkl is beside the token files" in capsys.readouterr().out
+    assert "meta.pkl, beside the token files" in capsys.readouterr().out
 
 
 def test_an_empty_file_is_skipped_with_a_count(cases: Path, folder: Path) -> None:
@@ -263,6 +263,8 @@ NO_TEXT: list[tuple[str, bytes, str]] = [
     ("a.txt", lzma.compress(b"text"), "an xz file"),
     ("weights.npy", b"\x93NUMPY\x01\0", "a NumPy array"),
     ("meta.pkl", pickle.dumps({"a": 1}), "a pickle"),
+    ("model.pt", zipped("archive/data.pkl"), "a ZIP archive, or a document stored in one, such as DOCX"),
+    ("scan.pdf", b"no such document\n", "a PDF document"),
 ]
 
 
@@ -278,7 +280,7 @@ def test_a_file_that_is_not_text_is_refused_by_what_it_is(folder: Path, name: st
 
 
 def test_markup_and_code_are_text(folder: Path) -> None:
-    for name in ("a.html", "a.xml", "a.svg", "a.tex", "a.yaml", "Makefile", "ID3.md", "RIFF.txt"):
+    for name in ("a.html", "a.xml", "a.svg", "a.tex", "a.yaml", "Makefile", "ID3.md", "RIFF.txt", "corpus.pt", "plain.doc"):
         text = f"{Path(name).stem} <p class='x'>one &amp; two</p>\n"
         assert read(write(name, text))[0] == [text]
 
@@ -462,6 +464,15 @@ def test_a_record_is_the_same_in_json_and_in_json_lines(folder: Path, value: str
 )
 def test_a_broken_array_is_refused_with_the_record(folder: Path, content: bytes, record: int) -> None:
     assert f"record {record} is invalid JSON" in refused(write("a.json", content)).message
+
+
+def test_a_row_of_parquet_that_is_not_utf8_is_skipped_alone(folder: Path) -> None:
+    values = pyarrow.array([b"one", b"caf\xe9", b"three"], pyarrow.binary()).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"text": values}), "a.parquet")
+    assert "record 2 is not UTF-8 (byte 0xe9)" in refused("a.parquet").message
+    documents, findings = read("a.parquet", on_bad_file="skip")
+    assert documents == ["one", "three"]
+    assert [(one.kind, one.count) for one in findings] == [("skipped records", 1)]
 
 
 def ids_of(folder: str, train: Iterable[int], val: Iterable[int], dtype: str, header: bytes = b"") -> list[Path]:
