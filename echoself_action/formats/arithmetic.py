@@ -166,18 +166,21 @@ def _word(value: Any) -> Any:
 
 def _refuse(file: TensorSource, place: RecordedConfig, wrong: Mapping[str, Any], unknown: Mapping[str, Any]) -> None:
     """Raises CheckpointError."""
-    parts, names = [], {*wrong, *unknown}
-    key = next(key for key in place.values if _spelled(key) in names)
+    parts = []
     if wrong:
         parts.append(f"has settings in {place.where} that change what a GPT-2 computes: {_listed(wrong)}")
     if unknown:
         parts.append(f"has settings in {place.where} whose effect on the model is unknown: {_listed(unknown)}")
-    file.refuse(
-        " and ".join(parts),
+    hint = (
         "Only GPT-2's own forward pass can be imported: causal attention with learned positions, LayerNorm before each part, "
-        "and an MLP with GELU. If a setting does not change what this model computes, remove it: "
-        f"{place.how_to_remove(str(key))}.",
+        "and an MLP with GELU."
     )
+    doubtful = unknown if place.of_model else wrong  # a trainer's setting may be of something else than the model
+    if wrong and place.of_model:
+        hint += " Another one needs the program that it was trained with."
+    elif key := next((key for key in place.values if _spelled(key) in doubtful), None):
+        hint += f" If a setting does not change what this model computes, remove it: {place.how_to_remove(str(key))}."
+    file.refuse(" and ".join(parts), hint)
 
 
 def _listed(values: Mapping[str, Any]) -> str:
