@@ -34,6 +34,7 @@ from .transformers_folder import FOLDER, TRAINER_CHECKPOINT
 
 _GPT2_VOCABULARY, _PADDED = 50257, 50432  # nanoGPT pads to a multiple of 64; others of 128 and 256
 _BUFFERS = (".mask", "._current_ratio_tensor")  # of NanEcho's connections
+_ALWAYS_EXACT = "gelu"  # of NanEcho, whose config does not name its activation
 _SEED = 1337  # of nanoGPT's train.py, which does not record it
 
 
@@ -119,7 +120,15 @@ def read_checkpoint_file(path: Path, note: Callable[[str], None], given: Given =
 
 def _read(recognised: Format, file: Any, given: Given) -> ImportedModel:
     reader: FormatReader = recognised.load_reader()
-    return reader.read(file, given)
+    source = reader.read(file, given)
+    for name, value in vars(given).items():  # also of formats that record both, or fix one
+        recorded = getattr(source.config, name, _ALWAYS_EXACT)
+        if value not in (None, recorded):
+            raise CheckpointError(
+                f"{source.origin.path} records {name}={recorded}, but {name}: {value} was given. It was not used.",
+                f"Leave {name} out.",
+            )
+    return source
 
 
 def _written(

@@ -15,6 +15,8 @@ from echoself_action.formats.import_checkpoint import import_checkpoint
 from echoself_action.formats.imported_model import NOTHING_GIVEN, Given
 
 from ..conftest import SMALL, Cli
+from ..formats.nanecho_files import nanecho_checkpoint
+from ..formats.nanecho_files import state_dict as nanecho_state_dict
 from .reference import assert_exact, assert_reference, gpt2_logits, some_ids
 
 SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "bias": True, "vocab_size": 64, "dropout": 0.0}
@@ -546,3 +548,10 @@ def test_long_names_and_many_settings_are_bounded(tmp_path: Path) -> None:
         deep = GPTConfig(kind=deep)
     with pytest.raises(CheckpointError, match="activation="):
         import_checkpoint(saved(nanogpt({"activation": deep}), tmp_path / "deep.pt"), tmp_path / "deep", None, print)
+
+
+@pytest.mark.parametrize("given", [Given(n_head=4), Given(activation="gelu_new")], ids=str)
+def test_inputs_that_contradict_a_format_that_records_both_are_refused(tmp_path: Path, given: Given) -> None:
+    path = saved(nanecho_checkpoint("native", nanecho_state_dict()), tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"records (n_head=2|activation=gelu), but \w+: \w+ was given"):
+        import_checkpoint(path, tmp_path / "out", None, print, given)
