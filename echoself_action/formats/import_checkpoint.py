@@ -22,6 +22,7 @@ from ..checkpoint.select import folders_of_step, free_path
 from ..checkpoint.vocabulary import TOKENIZER_FILE
 from ..checkpoint.weights import write_model
 from ..corpus.tokenizer import Tokenizer, ids_tokenizer, is_in_vocab_merges, load_tokenizer, make_tokenizer
+from ..corpus.vocab_merges import VOCABULARY_FILE
 from ..errors import CheckpointError
 from ..training.optim.schedule import FLOOR, Schedule, cosine_schedule
 from ..training.training_state import TrainingState, write_moments, write_spare, write_state
@@ -88,6 +89,8 @@ def import_pretrained(
     `tokenizer` is as in `import_checkpoint`, and raises alike.
     """
     vocabulary = _vocabulary(source.origin.path, source, tokenizer, note)
+    if vocabulary.name in (TOKENIZER_FILE, VOCABULARY_FILE):  # nothing in the file names it
+        vocabulary.name = facts.source
     final = free_path(output_dir / "checkpoint-0", note)
     remarks = [*facts.remarks, *source.remarks]
     model = replace(

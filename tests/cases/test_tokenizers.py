@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from echoself_action.corpus.findings import Finding
 from echoself_action.corpus.token_cache import prepare_tokens
@@ -430,6 +431,19 @@ def test_the_name_stays_in_the_model_and_in_later_runs(
     saved(byte_bpe(), workspace / "tok/mine")
     echoself(f"{command} --tokenizer tok/mine --max-iters 4", code=2)
     assert "tokenizer: tok/mine is not the tokenizer of" in capsys.readouterr().err
+
+
+def test_the_tokenizer_of_a_pretrained_model_has_the_name_of_that_model(workspace: Path, echoself: Cli) -> None:
+    folder = workspace.parent / "my-gpt2"
+    backend = sentencepiece()
+    sizes = {"vocab_size": backend.get_vocab_size(), "n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    GPT2LMHeadModel(GPT2Config(**sizes, eos_token_id=2, bos_token_id=2)).save_pretrained(folder)
+    saved(backend, folder, "</s>")
+    command = f"train --data docs/*.md {SMALL.replace('--n-layer 2 --n-head 2 --n-embd 16 --block-size 32', '')}"
+    for further in (f"--init-from {folder} --max-iters 1", "--max-iters 2"):
+        outputs = echoself(f"{command} {further}")
+        facts = json.loads((Path(outputs["checkpoint"]) / "training_metadata.json").read_text())
+        assert facts["tokenizer"]["name"] == "my-gpt2"
 
 
 def test_a_refused_tokenizer_ends_the_run_before_training(
