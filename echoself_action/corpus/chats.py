@@ -68,8 +68,16 @@ def read_messages(messages: object, key: str, remarks: Remarks) -> list[Block]:
         messages = [messages]
     if not isinstance(messages, list) or not messages:
         raise ValueError(f"has {kind_name(messages)} as `{key}`, not a list of messages")
-    places = ((one, f"message {number} of `{key}`") for number, one in enumerate(messages, 1))
-    return [block for one, place in places for block in _read_message(one, place, key, remarks)]
+    blocks = []
+    for number, one in enumerate(messages, 1):
+        match one:
+            case {"role": str(role), "content": str(text)} | {"from": str(role), "value": str(text)} if (
+                len(one) == 2 and text.strip()
+            ):
+                blocks.append(Block(_speaker(role), text))  # as most are
+            case _:
+                blocks += _read_message(one, f"message {number} of `{key}`", key, remarks)
+    return blocks
 
 
 def read_content(content: object, key: str, speaker: str, remarks: Remarks) -> list[Block]:

@@ -229,7 +229,7 @@ def _is_chat(line: bytes) -> bool:
 def _record(raw: bytes, unit: str, number: int, skipped: _Skipped) -> Iterator[Document]:
     """The document of a record as it is in the file; none if it was skipped."""
     try:
-        record = json.loads(raw.decode(), object_pairs_hook=_object)
+        record = _DECODER.decode(raw.decode())
         yield from skipped.documents(record, unit, number)
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors too
         skipped.record(f", {unit} {number} {_one_line(error)}")
@@ -244,6 +244,9 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
         names = [name for name, _ in pairs]
         raise ValueError(f"has the key `{next(name for name in names if names.count(name) > 1)}` twice")
     return record
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _refuse_several(raw: bytes) -> None:
