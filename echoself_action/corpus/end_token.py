@@ -11,6 +11,7 @@ from typing import Any
 from .bpe import END_OF_TEXT
 
 _TOKENIZER_CONFIG, _SPECIAL_TOKENS = "tokenizer_config.json", "special_tokens_map.json"
+_SEPARATOR = "[SEP]"  # of BERT's tokenizer, which older files do not name
 _MODEL_CONFIGS = ("config.json", "generation_config.json")
 
 
@@ -34,7 +35,7 @@ def end_token(folder: Path, vocabulary: Mapping[str, int], note: Callable[[str],
             return tokens[i]
     if named is None and "eos_token" in settings:
         return None
-    separator = _content(settings.get("sep_token")) or _content(special.get("sep_token"))
+    separator = _content(settings.get("sep_token")) or _content(special.get("sep_token")) or _SEPARATOR
     if separator in vocabulary:
         note(f"end of text: {separator!r}, the sep_token of its tokenizer; {missing}, and its config.json names none")
         return separator

@@ -23,7 +23,7 @@ from ..errors import CheckpointError, InputError, TokenizerError, in_short
 from .bpe import BYTE_OF_CHARACTER, END_OF_TEXT, byte_level_tokenizer, fast_encoder, train_ranks
 from .char_vocab import character_encoder, character_tokenizer, id_tokenizer, read_meta, unknown_pieces
 from .end_token import end_token
-from .vocab_merges import MERGES_FILE, VOCABULARY_FILE, read_vocab_merges
+from .vocab_merges import MERGES_FILE, VOCABULARY_FILE, WORDPIECE_FILE, read_vocab_merges, read_wordpiece
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -289,7 +289,14 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterator[str]], note: Callable
 
 def is_given_name(name: str) -> bool:
     """Whether the name of a tokenizer was given, and not derived from its content."""
-    return name not in (*_NAMES.values(), CHARACTERS, IDS, TOKENIZER_FILE, VOCABULARY_FILE) and not name.startswith("bpe:")
+    return name not in (
+        *_NAMES.values(),
+        CHARACTERS,
+        IDS,
+        TOKENIZER_FILE,
+        VOCABULARY_FILE,
+        WORDPIECE_FILE,
+    ) and not name.startswith("bpe:")
 
 
 def is_path(spec: str) -> bool:
@@ -306,9 +313,9 @@ def train_tokenizer(size: int, texts: Callable[[], Iterator[str]]) -> Tokenizer:
 def load_tokenizer(folder: Path, note: Callable[[str], None] = lambda _: None) -> Tokenizer:
     """The tokenizer of a model folder, with the same ids as stock `transformers` for ordinary text.
 
-    It is read from tokenizer.json; in a folder without one, from vocab.json and merges.txt. Its `name` is derived from the
-    content: `gpt2`, `bytes`, `bpe:<size>`, `characters`, `ids`, else the name of the file. `note` gets an
-    unusual end-of-text token. Raises CheckpointError if the file can't be read, or has no end-of-text token.
+    It is read from tokenizer.json; in a folder without one, from vocab.json and merges.txt, or vocab.txt. Its `name` is derived
+    from the content: `gpt2`, `bytes`, `bpe:<size>`, `characters`, `ids`, else the name of the file. `note` gets an unusual
+    end-of-text token. Raises CheckpointError if the file can't be read, or has no end-of-text token.
     """
     try:
         return _from_path(folder, note)
@@ -317,6 +324,16 @@ def load_tokenizer(folder: Path, note: Callable[[str], None] = lambda _: None) -
             f"The tokenizer {_file_of(folder)} {error}, so token ids can't be decoded.",
             "Use a complete model folder. To name a token that ends a text: eos_token in tokenizer_config.json.",
         ) from None
+
+
+def older_tokenizer(folder: Path) -> str | None:
+    """The file in `folder` with the vocabulary, if its tokenizer is in older files only: vocab.json with merges.txt, or
+    vocab.txt."""
+    if (folder / TOKENIZER_FILE).is_file():
+        return None
+    if is_in_vocab_merges(folder):
+        return VOCABULARY_FILE
+    return WORDPIECE_FILE if (folder / WORDPIECE_FILE).is_file() else None
 
 
 def is_in_vocab_merges(folder: Path) -> bool:
@@ -378,7 +395,7 @@ def _shown(spec: str) -> str:
 
 def _file_of(path: Path) -> Path:
     """The file to read, if `path` is a folder."""
-    return path / (VOCABULARY_FILE if is_in_vocab_merges(path) else TOKENIZER_FILE) if path.is_dir() else path
+    return path / (older_tokenizer(path) or TOKENIZER_FILE) if path.is_dir() else path
 
 
 def _from_path(path: Path, note: Callable[[str], None] = lambda _: None) -> Tokenizer:
@@ -386,6 +403,8 @@ def _from_path(path: Path, note: Callable[[str], None] = lambda _: None) -> Toke
     path = _file_of(path)
     if path.name == VOCABULARY_FILE and is_in_vocab_merges(path.parent):
         backend, name = read_vocab_merges(path.parent), VOCABULARY_FILE
+    elif path.name == WORDPIECE_FILE:
+        backend, name = read_wordpiece(path.parent), WORDPIECE_FILE
     else:
         backend, name = _read_backend(path), TOKENIZER_FILE
     tokenizer = _named(Tokenizer(backend, end_token(path.parent, backend.get_vocab(), note), name))

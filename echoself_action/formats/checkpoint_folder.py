@@ -10,6 +10,8 @@ _MODELS = (
     "*.safetensors",
     "*.safetensors.index.json",
     "pytorch_model*.bin*",
+    "adapter_config.json",
+    "trainer_state.json",
 )  # of transformers: the folder itself is a checkpoint
 _SHOWN = 5
 

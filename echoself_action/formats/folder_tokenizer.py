@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..checkpoint.vocabulary import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
-from ..corpus.tokenizer import Tokenizer, is_in_vocab_merges, load_tokenizer, make_tokenizer
-from ..corpus.vocab_merges import MERGES_FILE, VOCABULARY_FILE
+from ..corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer, older_tokenizer
+from ..corpus.vocab_merges import MERGES_FILE, VOCABULARY_FILE, WORDPIECE_FILE
 from ..errors import CheckpointError, InputError
 from .recorded_config import read_json
 
@@ -25,14 +25,15 @@ def folder_tokenizer(folder: Path, spec: str | None, size: int, note: Callable[[
     tokenizer than the folder's.
     """
     fixed = None if spec is None or spec.startswith("bpe:") else spec  # bpe: is for new models
-    older = is_in_vocab_merges(folder)
-    if not older and not (folder / TOKENIZER_FILE).is_file():
+    name = TOKENIZER_FILE if (folder / TOKENIZER_FILE).is_file() else older_tokenizer(folder)
+    if name is None:
         if fixed:
             return make_tokenizer(fixed, lambda: iter(()))
         raise CheckpointError(
-            f"{folder} has no tokenizer: neither {TOKENIZER_FILE} nor {_OLDER}. It was not used.", _where_to_find(folder)
+            f"{folder} has no tokenizer: no {TOKENIZER_FILE}, no {_OLDER}, no {WORDPIECE_FILE}. It was not used.",
+            _where_to_find(folder),
         )
-    note(f"its vocabulary is in {folder / (_OLDER if older else TOKENIZER_FILE)}")
+    note(f"its vocabulary is in {folder / (_OLDER if name == VOCABULARY_FILE else name)}")
     tokenizer = load_tokenizer(folder, note)
     if tokenizer.vocab_size > size:
         first = tokenizer.decode(range(size, min(tokenizer.vocab_size, size + 8)))

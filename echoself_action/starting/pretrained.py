@@ -177,5 +177,5 @@ def _facts(inputs: Inputs, config: ModelConfig, source: str, commit: str | None)
 def _tokenizer(inputs: Inputs, source: ImportedModel) -> str | None:
     """The spec of `tokenizer`, for a model without a vocabulary. If it has one, tokenize_corpus.py compares the two."""
     folder = source.origin.path.parent
-    has_own = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "meta.pkl"))
+    has_own = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "vocab.txt", "meta.pkl"))
     return None if has_own or (inputs.tokenizer or "").startswith("bpe:") else inputs.tokenizer

@@ -3,11 +3,13 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoTokenizer, BertTokenizer
 
 from echoself_action.checkpoint.metadata import read_metadata
 from echoself_action.corpus.tokenizer import load_tokenizer
@@ -27,7 +29,10 @@ TAKEN = {  # case -> its step
     "b20_results/checkpoint-2000": 2000,
 }
 REFUSED = {  # case -> what the message says
-    "b01b_trainer_notok/checkpoint-500": ("has no tokenizer: neither tokenizer.json nor vocab.json", "or set tokenizer to"),
+    "b01b_trainer_notok/checkpoint-500": (
+        "has no tokenizer: no tokenizer.json, no vocab.json and merges.txt, no vocab.txt",
+        "or set tokenizer to",
+    ),
     "b05b_tok_larger": ("has a tokenizer with 260 ids, and its model has embeddings of 257, not of '<pad><user><bot>'",),
     "b20_results": ("has no config.json", "It contains checkpoints. Give one of them, for example", "checkpoint-2000"),
     "b21_head_apart": ("has an lm_head.weight that differs from its transformer.wte.weight", "output head of its own"),
@@ -285,7 +290,10 @@ NOT_BUILT: dict[str, tuple[Folder, tuple[str, ...]]] = {
     ),
     "adapter": (
         Folder(
-            files={"adapter_config.json": {"peft_type": "LORA", "base_model_name_or_path": "openai-community/gpt2"}},
+            files={
+                "adapter_config.json": {"peft_type": "LORA", "base_model_name_or_path": "openai-community/gpt2"},
+                **dict.fromkeys(("adapter_model.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"), "x"),
+            },
             without=("config.json", "model.safetensors"),
         ),
         ("has an adapter of PEFT", "'LORA'", "'openai-community/gpt2'", "merge_and_unload()"),
@@ -314,11 +322,17 @@ NOT_BUILT: dict[str, tuple[Folder, tuple[str, ...]]] = {
     ),
     "gguf": (Folder(files={"gpt2.Q4_K_M.gguf": "x"}, without=("model.safetensors",)), ("but *.gguf",)),
     "deepspeed": (
-        Folder(files={"global_step500/mp_rank_00_model_states.pt": "x"}, without=("model.safetensors",)),
+        Folder(
+            files={"global_step500/mp_rank_00_model_states.pt": "x", "rng_state_0.pth": "x", "trainer_state.json": STATE},
+            without=("model.safetensors",),
+        ),
         ("but global_step*", "zero_to_fp32.py"),
     ),
     "fsdp": (
-        Folder(files={"pytorch_model_fsdp_0/__0_0.distcp": "x"}, without=("model.safetensors",)),
+        Folder(
+            files={"pytorch_model_fsdp_0/__0_0.distcp": "x", "scheduler.pt": "x", "trainer_state.json": STATE},
+            without=("model.safetensors",),
+        ),
         ("but pytorch_model_fsdp_*", "accelerate merge-weights"),
     ),
     "no_tokenizer": (Folder(without=OLDER_TOKENIZER), ("has no tokenizer", "or set tokenizer to gpt2")),
@@ -525,3 +539,78 @@ def test_a_folder_that_is_not_exact_is_refused_by_the_cause(
         said = capsys.readouterr().err
         assert all(part in said for part in parts), said
     assert not list(Path().glob(f"{OUT}/checkpoint-*"))
+
+
+@pytest.mark.parametrize("name", ["bfloat16_shards", "pickled_shards", "vocab_merges", "end_in_generation_config", "trainer"])
+def test_a_folder_is_trained_from_its_step(echoself: Cli, name: str) -> None:
+    folder, step, _ = BUILT[name]
+    replace(folder, spread=0.02).write(
+        Path("theirs")
+    )  # weights that are not worse than guessing, for which a run is rolled back
+    train = f"train {TRAIN} --learning-rate 1e-3"
+    assert [int(echoself(train, "--checkpoint theirs")["step"]), int(echoself(train)["step"])] == [step + 2, step + 4]
+    assert echoself(train, "--init-from theirs --output-dir other")["step"] == "2"
+
+
+@pytest.mark.parametrize("name", ["bfloat16_shards", "end_is_the_separator", "chat_template", "vocab_merges"])
+def test_what_is_published_from_a_folder_is_the_model_and_its_tokenizer(echoself: Cli, name: str, tmp_path: Path) -> None:
+    folder = BUILT[name][0]
+    folder.write(Path("theirs"))
+    echoself("deploy --hub hub --repo-id me/m --checkpoint theirs")
+    with open_hub("hub", None) as hub:
+        published = Path(hub.api.snapshot_download("me/m", local_dir=tmp_path / "published"))
+    ids = some_ids(VOCABULARY)
+    assert_exact(published, ids, folder.logits(ids))
+    tokenizer = AutoTokenizer.from_pretrained(published, local_files_only=True)
+    assert tokenizer.encode("a b") == [97, 32, 98]
+    assert tokenizer.eos_token_id == 256
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"do_lower_case": False}, {"strip_accents": False}, {"tokenize_chinese_chars": False}]
+)
+def test_the_vocab_txt_of_bert_gives_its_ids(
+    echoself: Cli, settings: dict[str, bool], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Chinese GPT-2 models have no other tokenizer file."""
+    letters = "abcdefghijklmnopqrstuvwxyzH\u4f60\u597d\u4e16\u754c\u00e9.,!?0123456789"
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), "hello", "Hello"]
+    tokens += [f"[unused{i}]" for i in range(VOCABULARY - len(tokens))]
+    files = {"vocab.txt": "\n".join(tokens) + "\n", "tokenizer_config.json": settings | {"tokenizer_class": "BertTokenizer"}}
+    folder = Folder({"eos_token_id": None}, files=files, without=("tokenizer.json",))
+    folder.write(Path("theirs"))
+    outputs = echoself("pull --checkpoint theirs")
+    assert "end of text: '[SEP]', the sep_token of its tokenizer" in capsys.readouterr().out
+    ids = some_ids(VOCABULARY)
+    assert_exact(Path(outputs["model_dir"]), ids, folder.logits(ids))
+    theirs = BertTokenizer.from_pretrained("theirs")
+    ours = [load_tokenizer(Path(outputs["model_dir"])), AutoTokenizer.from_pretrained(outputs["model_dir"])]
+    for text in ("Hello \u4f60\u597d, world! caf\u00e9 Caf\u00c9\tx 12", "\u4f60\u597d\u4e16\u754c", "zz. \u0394"):
+        expected = theirs.encode(text, add_special_tokens=False)
+        assert [*ours[0].encode_batch([text])[0]] == expected
+        assert ours[1].encode(text) == expected
+
+
+def test_a_vocab_txt_of_another_tokenizer_is_refused(echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {"vocab.txt": "a\nb\n", "tokenizer_config.json": {"tokenizer_class": "BertJapaneseTokenizer"}}
+    Folder(files=files, without=("tokenizer.json",)).write(Path("theirs"))
+    echoself("pull --checkpoint theirs", code=3)
+    assert "vocab.txt is of a 'BertJapaneseTokenizer', which is not read from this file" in capsys.readouterr().err
+
+
+def test_a_given_tokenizer_must_be_that_of_the_folder(echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    Folder().write(Path("theirs"))
+    echoself("pull --checkpoint theirs --tokenizer gpt2", code=2)
+    said = capsys.readouterr().err
+    assert "tokenizer: gpt2 is not the tokenizer of theirs, which is bytes. Nothing was imported." in said
+    assert "Remove tokenizer" in said
+    assert echoself("pull --checkpoint theirs --tokenizer bytes")["step"] == "0"
+
+
+def test_the_tokenizer_that_the_trainer_saved_above_is_named(echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    Folder().write(Path("results"))
+    Folder(files={"trainer_state.json": STATE}, without=OLDER_TOKENIZER).write(Path("results/checkpoint-1234"))
+    echoself("pull --checkpoint results/checkpoint-1234", code=3)
+    assert "Set tokenizer: results/tokenizer.json, if that is the tokenizer of the model." in capsys.readouterr().err
+    outputs = echoself("pull --checkpoint results/checkpoint-1234 --tokenizer results/tokenizer.json")
+    assert outputs["step"] == "1234"

@@ -28,8 +28,10 @@ Change = Callable[[Weights], None]
 DTYPES = {name: getattr(torch, name) for name in ("float64", "float32", "float16", "bfloat16", "int8")}
 
 
-def weights(vocab_size: int = VOCABULARY, width: int = WIDTH, layers: int = 2, inner: int | None = None) -> Weights:
-    """Random weights under GPT2Model's names, matrices as (in, out), far from those of an initialisation."""
+def weights(
+    vocab_size: int = VOCABULARY, width: int = WIDTH, layers: int = 2, inner: int | None = None, spread: float = 0.3
+) -> Weights:
+    """Random weights under GPT2Model's names, matrices as (in, out). Those of an initialisation have a spread of 0.02."""
     inner, generator = inner or 4 * width, torch.Generator().manual_seed(layers * width)
     shapes: dict[str, tuple[int, ...]] = {"wte.weight": (vocab_size, width), "wpe.weight": (BLOCK, width)}
     for i in range(layers):
@@ -39,7 +41,7 @@ def weights(vocab_size: int = VOCABULARY, width: int = WIDTH, layers: int = 2, i
             shapes[f"h.{i}.{name}.weight"] = matrices.get(name, (width,))
             shapes[f"h.{i}.{name}.bias"] = matrices.get(name, (width,))[-1:]
     shapes |= {"ln_f.weight": (width,), "ln_f.bias": (width,)}
-    return {name: 0.3 * torch.randn(shape, generator=generator) + (".ln_" in f".{name}") for name, shape in shapes.items()}
+    return {name: spread * torch.randn(shape, generator=generator) + (".ln_" in f".{name}") for name, shape in shapes.items()}
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -79,10 +81,11 @@ class Folder:
     without: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     reference: Mapping[str, Any] = field(default_factory=dict)
+    spread: float = 0.3
 
     @property
     def tensors(self) -> Weights:
-        found = weights(**self.sizes)
+        found = weights(**self.sizes, spread=self.spread)
         self.change(found)
         return {name: tensor.to(DTYPES[self.dtype]) if tensor.is_floating_point() else tensor for name, tensor in found.items()}
 
