@@ -220,4 +220,12 @@ PICKLES: dict[str, bytes] = {
     "sets of much, again": b"\x80\x02cbuiltins\nset\nq\x00](" + b"K\x01" * 100_000 + b"e\x85q\x01" + AGAIN + b".",
     "a node of OmegaConf in itself": b"\x80\x02comegaconf.listconfig\nListConfig\n)\x81q\x00}" + text("_content")
     + b"]h\x00asb.",
+    "a memo of much": b"\x80\x04}" + b"\x94" * (4_000_000) + b".",
+    "counts of keys in one place": b"\x80\x02ccollections\nCounter\n]("
+    + b"".join(b"]" + whole(i * (2**61 - 1)) + b"aK\x01a" for i in range(1, 60_000)) + b"e\x85R.",
+    "a set of much text": b"\x80\x02cbuiltins\nset\n" + text("a" * 3_000_000) + b"\x85R.",
+    "an object in an object in an object": b"\x80\x02"
+    + (b"c__main__\nA\n)\x81}" + text("a")) * 100_000 + b"N" + b"sb" * 100_000 + b".",
+    "an array of nothing, often": b"\x80\x03cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01"
+    + whole(2**40) + b"\x85cnumpy\ndtype\n" + text("S0") + b"\x85R\x89C\x00tb.",
 }  # fmt: skip

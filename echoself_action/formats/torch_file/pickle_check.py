@@ -44,6 +44,7 @@ _MOST_TUPLES = 50_000  # hashing 100,000 nested tuples would overflow the C stac
 _MUTATING = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}  # opcodes that change an existing value
 _MARK_KINDS = (pickletools.stackslice, pickletools.markobject)
 _LARGEST = 2_000_000  # values: in one value, and in the arguments of all calls together
+_MOST_MEMOIZED = 500_000  # each takes one byte of a pickle, and a hundred of memory here
 _CHARACTERS = 8  # of a string that count as one value
 _MOST_KEYS = 20_000  # that are not strings: their hashes could be chosen to collide
 _ENCODINGS = ("latin1", "latin-1")  # pickles encode bytes with them
@@ -155,6 +156,8 @@ def check_by_symbolic_evaluation(pickle: bytes, refused: dict[str, None], storag
             number = len(memo) if name == "MEMOIZE" else argument
             if number > len(memo):  # the unpickler allocates memory for all numbers below it
                 raise ValueError(f"it memoizes {len(memo)} values, but the next one as number {number}")
+            if number > _MOST_MEMOIZED:
+                raise ValueError(f"it memoizes more than {_MOST_MEMOIZED:,} values")
             memo[number] = stack[-1]
         elif name.endswith("GET"):
             stack.append(memo[argument])

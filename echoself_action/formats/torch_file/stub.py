@@ -71,17 +71,23 @@ class StubObject(Mapping[Any, Any]):
         """Nothing to do: `__new__` keeps the arguments."""
 
     def __getitem__(self, key: Any) -> Any:
-        return _value_of(self._fields()[key])
+        for fields in self._fields():
+            if key in fields:
+                return _value_of(fields[key])
+        raise KeyError(key)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._fields())
+        items, *attributes = self._fields()
+        yield from items
+        for fields in attributes:
+            yield from (key for key in fields if key not in items)
 
     def __len__(self) -> int:
-        return len(self._fields())
+        return sum(1 for _ in self)
 
-    def _fields(self) -> dict[Any, Any]:
+    def _fields(self) -> tuple[dict[Any, Any], ...]:
         content = self._attributes.get(_CONTENT) if self.class_name.startswith(_OMEGACONF) else None
-        return content if isinstance(content, dict) else self._attributes | self._items
+        return (content,) if isinstance(content, dict) else (self._items, self._attributes)
 
     def __eq__(self, other: object) -> bool:
         return self is other

@@ -136,7 +136,7 @@ def _check_shape(shape: Any, dtype: np.dtype[Any], data: bytes | bytearray) -> N
     plain = isinstance(shape, tuple) and len(shape) <= _MOST_DIMENSIONS
     if not plain or not all(type(size) is int and 0 <= size < _LARGEST_SIZE for size in shape):
         raise ValueError("an array with an invalid shape")
-    if math.prod(shape) * dtype.itemsize != len(data):
+    if math.prod(shape) * dtype.itemsize != len(data) or (math.prod(shape) and not dtype.itemsize):
         raise ValueError(f"an array of shape {shape} has {len(data)} bytes")
 
 
@@ -145,9 +145,22 @@ def _encode(text: str, _: str) -> bytes:
     return text.encode("latin-1")
 
 
-def _set(items: list[Any] = []) -> tuple[Any, ...]:  # noqa: B006  # never changed
-    """A set, as a tuple: no checkpoint needs one, and its elements could be chosen to take forever."""
+def _set(*items: Any) -> tuple[Any, ...]:
+    """A set of a list, as a tuple: no checkpoint needs one, and its elements could be chosen to take forever."""
+    return _size(*items or ([],))
+
+
+def _size(items: Any) -> tuple[Any, ...]:
+    """A `torch.Size`, as a tuple. Of a string it could be much larger than what the pickle stores."""
+    if not isinstance(items, list | tuple):
+        raise TypeError("elements that are not in a list")
     return tuple(items)
+
+
+def _counter(*counts: Any) -> Any:
+    if not all(isinstance(one, dict) for one in counts):
+        raise TypeError("counts that are not in a dict")
+    return counts[0] if counts else {}
 
 
 def _bytes(data: bytes | str = b"", *_: object) -> bytes:
@@ -196,7 +209,7 @@ _STORAGES: dict[str, Any] = {
 NAMES: dict[str, Any] = {
     "collections.OrderedDict": lambda: _StateDict(),
     "collections.defaultdict": lambda *_: _StateDict(),
-    "collections.Counter": lambda counts=(): _StateDict(counts),
+    "collections.Counter": _counter,
     "collections.deque": lambda *_: [],
     **{f"{module}.{kind}": _bytes for module in ("builtins", "__builtin__") for kind in ("bytes", "bytearray")},
     "operator.getitem": lambda kind, _: _class(kind),
@@ -208,7 +221,7 @@ NAMES: dict[str, Any] = {
     **{f"{module}.Pure{system}Path": _path for module in ("pathlib", "pathlib._local") for system in ("Posix", "Windows")},
     "torch.device": _device,
     **{f"torch.{kind}": kind for kind in _DTYPES},
-    "torch.Size": lambda sizes: tuple(sizes),
+    "torch.Size": _size,
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
     "torch._utils._rebuild_tensor": _old_tensor,
