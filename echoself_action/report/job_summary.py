@@ -21,7 +21,7 @@ from ..evaluation.gate import Verdict
 from ..formats.registry import Exported
 from ..hub.cards.history_chart import FEWEST
 from ..hub.cards.model_card_text import history_table
-from ..hub.cards.origin import origin_rows
+from ..hub.cards.origin import origin_rows, tokens_seen_text
 from ..hub.history import NO_HISTORY, History, HistoryEntry, trend
 from ..hub.publish import CommitResult
 from ..markdown import code, escaped, indented, table
@@ -93,7 +93,7 @@ def training_summary(
         ("Training loss", f"{facts.train_loss:.4f} nats per token" if facts.train_loss is not None else ""),
         *_origin(facts),
         ("Parameters", f"{facts.parameters:,}"),
-        ("Tokens seen", f"{newest.tokens_seen:,}"),
+        ("Tokens seen", tokens_seen_text(newest)),
         ("Speed", _speed(result)),
         ("Of that time", _shares(result)),
         ("Corpus", f"{facts.data.train_tokens:,} tokens, {facts.data.val_tokens:,} held out"),

@@ -12,7 +12,7 @@ from ..checkpoint.metadata import BITS_PER_BYTE, NATS_PER_TOKEN, Comparison, bit
 from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
 from ..hub.cards.history_chart import perplexity
-from ..hub.cards.origin import origin_rows
+from ..hub.cards.origin import origin_rows, tokens_seen_text
 from ..hub.history import NO_HISTORY, History, HistoryEntry, read_history, trend
 from ..markdown import number
 from .charts import Line, interval_chart, line_chart
@@ -96,7 +96,7 @@ def _figures(model: ModelFolder) -> list[tuple[str, str]]:
         ("Training loss", number(facts.train_loss)),
         ("Steps", f"{facts.step:,}"),
         ("Parameters", f"{facts.parameters:,}"),
-        ("Tokens seen", f"{facts.tokens_seen:,}" if facts.tokens_seen else ""),
+        ("Tokens seen", tokens_seen_text(facts)),
         ("Tokens/s", number(facts.tokens_per_second, 0)),
     ]
     return [figure for figure in figures if figure[1]]

@@ -16,10 +16,12 @@ from localhub.card import check_card
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from echoself_action.checkpoint.metadata import Metadata
+from echoself_action.checkpoint.model_folder import read_model_folder
 from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.hub.cards.hub_values import LICENSES
 from echoself_action.hub.client import open_hub
 from echoself_action.markdown import escaped
+from echoself_action.report.descriptions import release_notes
 
 from ..conftest import SCENES, SMALL, Cli
 from ..formats import nanecho_files
@@ -349,6 +351,7 @@ def test_nothing_untrue_is_said_of_an_imported_model(echoself: Cli, tmp_path: Pa
     assert "trained and published" not in str(places)
     assert "This model has not been evaluated by echoself-action." in card
     assert "Training time" not in card
+    assert "author =" not in card
     assert all(part in card for part in case.said), card
     assert (facts.train_loss, facts.val_loss, facts.best_val_loss, facts.tokens_per_second) == (None,) * 4
     assert facts.is_import
@@ -500,6 +503,16 @@ def test_each_summary_has_the_source_of_an_import(echoself: Cli, tmp_path: Path,
     assert f"| Imported from | {escaped(case.source)} |" in summary
     assert all(part in summary for part in case.said)
     assert "trained and published" not in summary
+
+
+def test_release_notes_of_an_import_have_its_source_and_no_losses_of_ours(echoself: Cli) -> None:
+    outputs = echoself("pull", nanogpt(config={}))
+    folder = read_model_folder(Path(outputs["model_dir"]))
+    notes = release_notes("http://hub/me/model", "v7", "http://hub/me/model/commit/c0ffee", folder, "it is the first")
+    assert "| imported from | ckpt.pt (nanoGPT) |" in notes
+    assert f"| validation loss in that file | 2.5000, {RECORDED} |" in notes
+    assert "| validation loss |" not in notes
+    assert "| tokens seen" not in notes
 
 
 REPORTED = {

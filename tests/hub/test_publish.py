@@ -62,6 +62,12 @@ def test_an_unchanged_model_makes_no_commit(hub: Hub, model_folder: ModelFolder)
     assert len(hub.api.list_repo_commits(REPO)) == 2
 
 
+def test_a_card_that_the_hub_does_not_accept_is_an_error_of_the_hub(hub: Hub, model_folder: ModelFolder) -> None:
+    with pytest.raises(HubError, match=r'does not accept its card: "license" must be .* Nothing was published'):
+        publish(hub, model_folder, CARD.replace("mit", "my-own"))
+    assert "model.safetensors" not in list_repo(hub, REPO, "main").files
+
+
 def test_only_changed_files_are_uploaded(hub: Hub, model_folder: ModelFolder) -> None:
     publish(hub, model_folder)
     again = publish(hub, model_folder, CARD + "More.\n")

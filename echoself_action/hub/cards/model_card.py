@@ -73,7 +73,7 @@ def model_card(
         "training": text.training(facts, choices.documents),
         "continue": text.continue_training(repo_id, facts, choices.has_state),
         "limits": text.limits(facts),
-        "citation": text.citation(repo_id, history),
+        "citation": text.citation(repo_id, history, facts),
     }
     front = _front_matter(repo_id, folder, choices, last)
     if kept is None:

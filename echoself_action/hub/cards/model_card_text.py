@@ -105,6 +105,8 @@ def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[Histo
         "Bits per byte are comparable across tokenizers, and losses are in nats per token. They are measured on held-out "
         "documents, which are selected by a hash of their content."
         if facts and facts.val_loss is not None
+        else ""
+        if facts and facts.compared
         else "This model has not been evaluated by echoself-action.",
         compared(facts.compared) if facts and facts.compared else "",
         f"Before publishing, these files were loaded with stock transformers and compared with {_reference(facts)}:\n"
@@ -214,15 +216,15 @@ It {start}, trains further, and publishes the model here if it is better.
 """
 
 
-def citation(repo_id: str, history: Sequence[HistoryEntry]) -> str:
-    """BibTeX."""
+def citation(repo_id: str, history: Sequence[HistoryEntry], facts: Metadata | None) -> str:
+    """BibTeX. The author of a model that was only published here is not known."""
     owner, name = repo_id.split("/")
+    author = f"\n  author = {{{owner}}}," if facts and facts.is_trained_here else ""
     year = f"\n  year = {{{history[-1].published_at.year}}}," if history else ""
     return f"""## Citation
 
 ```bibtex
-@misc{{{owner}-{name},
-  author = {{{owner}}},
+@misc{{{owner}-{name},{author}
   title = {{{name}}},{year}
   howpublished = {{Hugging Face Hub, {repo_id}}}
 }}
