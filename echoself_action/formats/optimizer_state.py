@@ -15,6 +15,7 @@ from ..checkpoint.arrays import Array, is_finite, is_floating_point, is_negative
 from ..checkpoint.gpt2_config import TOKENS
 from .detect_layout import number, shown, without_prefixes
 from .imported_model import HEAD, TensorSource
+from .torch_file.stub import StubObject
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,8 +83,15 @@ def nanogpt_groupings(weights: Mapping[str, Array]) -> tuple[Grouping, ...]:
 
 
 def stored_optimizer(content: Mapping[Any, Any]) -> Any:
-    """The optimizer of a checkpoint, under any key that begins with `optim`; several as a tuple, None if there is none."""
-    found = [value for key, value in content.items() if isinstance(key, str) and key.startswith("optim")]
+    """The optimizer of a checkpoint: under any key that begins with `optim`, or with the groups of one. None without one.
+
+    Several are a tuple.
+    """
+    found = [
+        value
+        for key, value in content.items()
+        if (isinstance(key, str) and key.startswith("optim")) or (isinstance(value, Mapping) and "param_groups" in value)
+    ]
     stored = [value for value in found if not isinstance(value, bool | int | float | str | None)]  # else the name of one
     if len(stored) == 1 and isinstance(stored[0], list | tuple) and len(stored[0]) == 1:
         return stored[0][0]
@@ -145,6 +153,8 @@ def _parts(optimizer: Any) -> tuple[Mapping[Any, Any], list[Mapping[Any, Any]]]:
     state, groups = optimizer.get("state"), optimizer.get("param_groups")
     if isinstance(state, Mapping) and not state:
         return {}, []
+    if isinstance(optimizer, StubObject):
+        raise _NotAdamWError(f"it is an object of {optimizer.class_name}, expected its state_dict")
     if not isinstance(state, Mapping) or not isinstance(groups, list) or not groups:
         raise _NotAdamWError(f"it has the keys {shown(list(optimizer))}, expected 'state' and 'param_groups' of one AdamW")
     if not all(isinstance(group, Mapping) and isinstance(group.get("params"), list) for group in groups):

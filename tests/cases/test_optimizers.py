@@ -206,7 +206,7 @@ def test_the_state_of_a_part_of_the_parameters_is_taken(tmp_path: Path, capsys: 
     assert "its optimizer state has 10 of the 28 parameters; the others start with a new one" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("key", ["optimizers", "optimizer_state_dict"])
+@pytest.mark.parametrize("key", ["optimizers", "optimizer_state_dict", "opt"])
 def test_an_optimizer_under_another_key_is_taken(tmp_path: Path, key: str) -> None:
     content = nanogpt_checkpoint()
     named = parameters(content)
@@ -267,6 +267,13 @@ def changed(change: Callable[[Content], object]) -> Callable[[Content], Any]:
     return make
 
 
+def as_object(content: Content) -> torch.optim.Optimizer:
+    """The optimizer itself, whose state has the parameters as its keys."""
+    optimizer = adamw(two_groups({name: torch.nn.Parameter(p.detach()) for name, p in parameters(content).items()}))
+    stepped(optimizer)
+    return optimizer
+
+
 def three_groups(named: Named) -> list[dict[str, Any]]:
     return [{"params": [p for _, p in group["params"]]} for group in named_groups(named)]
 
@@ -292,6 +299,7 @@ LOST: dict[str, tuple[Callable[[Content], Any], str]] = {
         lambda content: [of(adamw)(content), of(Lion)(content)],
         "it is a list of 2 optimizers, expected one AdamW",
     ),
+    "an object": (lambda content: as_object(content), "it is an object of torch.optim.adamw.AdamW, expected its state_dict"),
     "a dict of two": (
         lambda content: {"adamw": of(adamw)(content), "muon": of(Lion)(content)},
         "has the keys 'adamw', 'muon'",

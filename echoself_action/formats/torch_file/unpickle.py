@@ -64,8 +64,14 @@ def _tensor_of_dtype(
     return _tensor(_Storage(storage.data, _DTYPES_OF_V3[dtype]), offset, shape, strides)
 
 
+class _Parameter(np.ndarray[Any, Any]):
+    """A parameter: in a pickled optimizer, it is the key of its state."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # by identity, as of PyTorch's
+
+
 def _parameter(tensor: Array, *_: object) -> Array:
-    return tensor
+    return tensor.view(_Parameter)
 
 
 def _old_tensor(storage: object, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Array:
