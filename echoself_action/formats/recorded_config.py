@@ -103,7 +103,8 @@ def _recorded(where: str, values: object, keys: tuple[str, ...]) -> list[Recorde
 
 def _is_of_transformers(settings: Mapping[Any, Any]) -> bool:
     """Whether transformers wrote the config of a GPT-2: its settings are known, and all are checked by `read_config`."""
-    return settings.get("model_type") == _GPT2 and "transformers_version" in settings
+    of_any_version = {"n_positions", "attn_pdrop"} <= settings.keys()  # those of before 2020 have no version
+    return settings.get("model_type", _GPT2) == _GPT2 and ("transformers_version" in settings or of_any_version)
 
 
 def _settings_in(values: Mapping[Any, Any]) -> dict[Any, Any]:

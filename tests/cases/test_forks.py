@@ -555,3 +555,16 @@ def test_inputs_that_contradict_a_format_that_records_both_are_refused(tmp_path:
     path = saved(nanecho_checkpoint("native", nanecho_state_dict()), tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match=r"records (n_head=2|activation=gelu), but \w+: \w+ was given"):
         import_checkpoint(path, tmp_path / "out", None, print, given)
+
+
+def test_a_config_of_an_old_version_of_transformers_is_that_of_a_gpt2(tmp_path: Path) -> None:
+    config = {"attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1, "finetuning_task": None, "initializer_range": 0.02}
+    config |= {"n_ctx": 16, "n_embd": 16, "n_head": 2, "n_layer": 2, "n_positions": 16, "n_special": 0, "num_labels": 1}
+    config |= {"predict_special_tokens": True, "summary_type": "cls_index", "torchscript": False, "vocab_size": 64}
+    stored = {
+        name: tensor.t().contiguous() if tensor.ndim == 2 and ".h." in name else tensor for name, tensor in state_dict().items()
+    }
+    assert_imported({"state_dict": stored, "config": config | {"layer_norm_epsilon": 1e-3}}, tmp_path, "gelu_new", epsilon=1e-3)
+    path = saved({"state_dict": stored, "config": config | {"scale_attn_weights": False}}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="scale_attn_weights=False"):
+        import_checkpoint(path, tmp_path / "out", None, print)
