@@ -275,6 +275,13 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterator[str]], note: Callable
             f"tokenizer: '{spec}' is not a valid tokenizer. Nothing was tokenized.",
             "Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json, a folder with one, or a meta.pkl.",
         )
+    if not _file_of(Path(spec)).is_file():
+        files = f": it has neither {TOKENIZER_FILE} nor {VOCABULARY_FILE} and {MERGES_FILE}" if Path(spec).is_dir() else ""
+        raise InputError(
+            f"The tokenizer {spec} {'is missing' if not files else 'was not read'}{files}. Nothing was tokenized.",
+            "Check the path. For other files, such as tokenizer.model or vocab.txt, AutoTokenizer.from_pretrained(folder)"
+            ".save_pretrained(folder) of transformers writes a tokenizer.json.",
+        )
     try:
         tokenizer = _from_path(Path(spec), lambda remark: note(f"{spec}: {remark}"))
     except ValueError as error:

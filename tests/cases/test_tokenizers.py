@@ -201,8 +201,21 @@ def test_our_own_tokenizers_keep_every_text(cases: Path, prepare: Prepare, spec:
 
 # --- further ones: what is refused ---
 
+
+def few_bytes() -> tokenizers.Tokenizer:
+    """Byte-level, but trained without an alphabet: it knows the bytes of its training text only."""
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=[END], show_progress=False)
+    return trained(models.BPE(), trainer, pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel())
+
+
+def without_digits() -> tokenizers.Tokenizer:
+    return byte_bpe(normalizers.Replace(tokenizers.Regex(r"\d"), ""))
+
+
 REFUSED: dict[str, tuple[Callable[[], tokenizers.Tokenizer], str | None, str, str]] = {
     "drops Japanese": (character_bpe, END, JAPANESE * 20, "drops .* of the text without a token .*'吾輩は猫である"),
+    "bytes that it does not know": (few_bytes, END, JAPANESE * 20, "drops .* of the text without a token"),
+    "removes numbers": (without_digits, END, "In 1848 and 1849.\n" * 30, "drops .* of the text without a token"),
     "no word of it is known": (word_level, "</s>", JAPANESE * 20, "has no tokens for .* of the text"),
     "no piece of it is known": (unigram, "</s>", JAPANESE * 20, "has no tokens for .* of the text"),
     "accents of Czech": (
@@ -261,6 +274,14 @@ def test_ids_far_above_the_number_of_tokens_are_refused(tmp_path: Path, prepare:
 
 REPORTED: dict[str, tuple[Callable[[], tokenizers.Tokenizer], str | None, str, list[str]]] = {
     "a little is dropped": (character_bpe, END, UNICODE, [DROPPED]),
+    "bytes that it does not know": (few_bytes, END, UNICODE, [DROPPED]),
+    "spaces around Chinese": (
+        lambda: with_parts(sentencepiece(), normalizer={
+            "type": "BertNormalizer", "clean_text": False, "handle_chinese_chars": True, "strip_accents": False,
+            "lowercase": False,
+        }),
+        "</s>", "名前はまだ無い。\n", [SPACE],
+    ),
     "a little is unknown": (word_level, "</s>", UNICODE, [UNKNOWN, SPACE]),
     "lower case": (
         lambda: byte_bpe(normalizers.Lowercase()), END, UNICODE, [FORM],
@@ -508,6 +529,15 @@ def test_what_is_not_kept_of_a_tokenizer_is_reported(tmp_path: Path) -> None:
     later: list[str] = []
     assert load_tokenizer(tmp_path / "saved", later.append).digest == tokenizer.digest
     assert not later
+
+
+@pytest.mark.parametrize("others", [["tokenizer.model"], ["vocab.txt", "tokenizer_config.json"], ["vocab.json"], []])
+def test_a_folder_without_a_tokenizer_json_is_refused_with_a_way(tmp_path: Path, others: list[str]) -> None:
+    for name in others:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=r"neither tokenizer\.json nor vocab\.json and merges\.txt") as caught:
+        make_tokenizer(str(tmp_path), lambda: iter(()))
+    assert "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)" in caught.value.hint
 
 
 @pytest.mark.parametrize(
