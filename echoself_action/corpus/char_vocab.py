@@ -18,6 +18,8 @@ import numpy.typing as npt
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
+from .file_types import IS_POINTER, is_pointer_text
+
 _CHARACTER = r"[\s\S]"
 _LARGEST_META = 4 << 20  # bytes; the vocabulary of all of Unicode is no larger
 
@@ -39,6 +41,8 @@ def read_meta(path: Path) -> list[str]:
             content = file.read(_LARGEST_META + 1)
         if len(content) > _LARGEST_META:
             raise ValueError(f"is larger than any vocabulary ({_LARGEST_META:,} bytes)")
+        if is_pointer_text(content):
+            raise ValueError(IS_POINTER)
         _refuse_tuples(content)
         meta = _PlainUnpickler(io.BytesIO(content)).load()
     except OSError as error:

@@ -9,6 +9,7 @@ Compression = Literal["gzip", "bzip2", "xz", "zstd"]
 
 HEAD = 1024  # bytes that show what a file is
 POINTER_HINT = "Check out the files themselves: `lfs: true` under `with:` of actions/checkout, or `git lfs pull`."
+IS_POINTER = "is a Git LFS pointer, not the file itself: check it out with `lfs: true`"
 
 _KINDS: dict[str, Kind] = {
     ".ipynb": "notebook",

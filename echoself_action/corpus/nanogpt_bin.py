@@ -48,10 +48,11 @@ def nanogpt_tokens(files: Sequence[Path], tokenizer: Tokenizer) -> Tokens:
     files = [path for path in files if path.name != VOCABULARY]
     folders = {path.parent for path in files}
     if len(folders) > 1 or sorted(path.name for path in files) != ["train.bin", "val.bin"]:
+        shown = sorted(files, key=lambda path: (path.suffix != ".bin", path))[:5]
         raise InputError(
-            f"{', '.join(map(str, files[:5]))}: token files must be the train.bin and val.bin of one folder, without "
+            f"{', '.join(map(str, shown))}: token files must be the train.bin and val.bin of one folder, without "
             "other files in `data`. Nothing was trained.",
-            "Set `data` to two such files, renamed if they have other names, or to text files only.",
+            "Set `data` to two such files, renamed if they have other names, or exclude them with `!**/*.bin`.",
         )
     folder = folders.pop()
     paths = folder / "train.bin", folder / "val.bin"

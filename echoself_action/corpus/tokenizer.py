@@ -23,6 +23,7 @@ from ..errors import CheckpointError, InputError, TokenizerError, in_short
 from .bpe import BYTE_OF_CHARACTER, END_OF_TEXT, byte_level_tokenizer, fast_encoder, train_ranks
 from .char_vocab import character_encoder, character_tokenizer, id_tokenizer, read_meta, unknown_pieces
 from .end_token import end_token
+from .file_types import IS_POINTER, is_pointer_text
 from .vocab_merges import MERGES_FILE, VOCABULARY_FILE, WORDPIECE_FILE, read_vocab_merges, read_wordpiece
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -422,9 +423,13 @@ def _from_path(path: Path, note: Callable[[str], None] = lambda _: None) -> Toke
 
 def _read_backend(path: Path) -> tokenizers.Tokenizer:
     try:
-        return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"can't be read ({error.strerror})") from None
+    if is_pointer_text(content):
+        raise ValueError(IS_POINTER)
+    try:
+        return tokenizers.Tokenizer.from_str(content.decode())
     except BaseException as error:  # plain Exception for an invalid file, or a panic of Rust, which is no Exception
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise

@@ -17,10 +17,12 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings, strategies
 
 from echoself_action.config.mode_inputs import TrainInputs
 from echoself_action.corpus.findings import Finding
 from echoself_action.corpus.globs import find_files
+from echoself_action.corpus.json_array import array_elements
 from echoself_action.corpus.nanogpt_bin import nanogpt_tokens
 from echoself_action.corpus.parquet_dataset import read_rows, restore, write_dataset
 from echoself_action.corpus.readers import read_documents
@@ -179,6 +181,12 @@ def test_a_file_name_that_is_not_utf8_is_written_out(echoself: Cli, on_bad_file:
 )
 def test_other_forms_of_a_pointer_are_refused(folder: Path, pointer: bytes) -> None:
     assert "lfs: true" in str(refused(write("odd.md", pointer)).hint)
+
+
+@pytest.mark.parametrize("name", ["tok/tokenizer.json", "tok/meta.pkl"])
+def test_a_pointer_in_place_of_a_tokenizer_is_refused(folder: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"is a Git LFS pointer, not the file itself: check it out with `lfs: true`"):
+        make_tokenizer(str(write(name, POINTER)), lambda: iter(()))
 
 
 def test_a_git_annex_pointer_is_refused(folder: Path) -> None:
@@ -473,6 +481,44 @@ def test_a_row_of_parquet_that_is_not_utf8_is_skipped_alone(folder: Path) -> Non
     documents, findings = read("a.parquet", on_bad_file="skip")
     assert documents == ["one", "three"]
     assert [(one.kind, one.count) for one in findings] == [("skipped records", 1)]
+
+
+def test_the_column_that_is_named_is_read_of_a_table(folder: Path) -> None:
+    write("a.csv", "id,body,text\n" + "".join(f"{i},body {i},text {i}\n" for i in range(40)))
+    inputs = TrainInputs(mode="train", data=("a.csv",), tokenizer="bytes", text_column="body", val_fraction=0.5)
+    tokens = corpus_tokens(inputs, None)
+    both = tokens.tokenizer.decode([*tokens.train, *tokens.val]).split("<|endoftext|>")
+    assert sorted(filter(None, both)) == sorted(f"body {i}" for i in range(40))
+    assert any("`id`" in finding.example and "`text`" in finding.example for finding in tokens.findings)
+
+
+class _Pieces(io.RawIOBase):
+    """A file that is read a few bytes at a time."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = io.BytesIO(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        return self._content.read(min(size, 7) if size > 0 else size)
+
+
+JSON = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats() | strategies.text(),
+    lambda inner: strategies.lists(inner, max_size=4) | strategies.dictionaries(strategies.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(strategies.lists(JSON, max_size=5), strategies.booleans(), strategies.sampled_from([None, 1]))
+def test_the_elements_of_an_array_are_those_of_json(values: list[Any], ascii_only: bool, indent: int | None) -> None:
+    content = json.dumps(values, ensure_ascii=ascii_only, indent=indent).encode(errors="surrogatepass")
+    elements = array_elements(_Pieces(content))  # type: ignore[arg-type]  # of a file, only `read` is used
+    # as text, because NaN is not equal to itself
+    assert repr([json.loads(one.decode(errors="surrogatepass")) for one in elements]) == repr(values)
 
 
 def ids_of(folder: str, train: Iterable[int], val: Iterable[int], dtype: str, header: bytes = b"") -> list[Path]:
