@@ -105,7 +105,7 @@ class _ModelInputs(InputTable):
     )
     val_fraction: float = input_field("Fraction of the documents held out for validation.", READS_CORPUS, 0.1, gt=0, le=0.5)
     on_bad_file: Literal["fail", "skip"] = input_field(
-        "What to do with a file that cannot be read in its format.", READS_CORPUS, "fail"
+        "What to do with a file or record that cannot be read: end the run, or skip and report it.", READS_CORPUS, "fail"
     )
     text_column: Text | None = input_field(
         "Name of the field of JSONL and JSON records, or of the Parquet column, that has the text. All others are not learnt.",

@@ -182,6 +182,9 @@ class _Parts:
     def _part(self, part: Mapping[str, Any]) -> None:
         known: tuple[str, ...]
         match part:
+            case {"type": "python" | "python_output" as kind, "text": str(text)} if not is_empty(text):  # nanochat's tool
+                self.found.append(Block(f"{ASSISTANT} calls python" if kind == "python" else TOOL, text))
+                known = ("type", "text")
             case {"text": str(text)}:
                 self.say(text)
                 known = ("type", "text")
@@ -329,7 +332,7 @@ def kind_name(value: object) -> str:
             return "a list" if value else "an empty list"
         case dict():
             return "an object"
-        case bytes():
-            return "bytes"
-        case _:
+        case int() | float():
             return "a number"
+        case _:
+            return type(value).__name__  # of Parquet, such as bytes

@@ -221,7 +221,10 @@ class _Reading:
 
     def _refuse_bad_answer(self) -> None:
         for key in _LABELS:
-            if isinstance(self._given.get(key), bool) and not self._use(key):
+            label = str(self._given.get(key)).lower()  # a table has it as text
+            if label in ("true", "false"):
+                self._used.add(key)
+            if label == "false":
                 raise LeftOutError(f"has `{key}`: false, so its answer is a bad one")
 
     def _require_answer(self, blocks: Sequence[Block]) -> None:

@@ -83,6 +83,7 @@ _PART = st.one_of(
     st.fixed_dictionaries({"type": st.just("text"), "text": _maybe(_TEXTS)}, optional={"cache_control": _ANYTHING}),
     st.fixed_dictionaries({"type": st.just("image_url"), "image_url": st.fixed_dictionaries({"url": _TEXTS})}),
     st.fixed_dictionaries({"type": st.just("thinking"), "thinking": _TEXTS}, optional={"signature": _TEXTS}),
+    st.fixed_dictionaries({"type": st.sampled_from(["python", "python_output"]), "text": _TEXTS}),
     st.fixed_dictionaries({"type": st.just("tool_use"), "name": _TEXTS, "input": _ANYTHING}, optional={"id": _TEXTS}),
     st.fixed_dictionaries({"type": st.just("tool_result"), "content": st.one_of(_TEXTS, st.lists(_TEXTS, max_size=2))}),
     st.fixed_dictionaries({"functionCall": st.fixed_dictionaries({"name": _TEXTS, "args": _ANYTHING})}),

@@ -335,6 +335,22 @@ CASES = [
         ("keys that are not learnt (2): `messages.id`, `name`",),
         in_parquet=False,
     ),
+    Case(
+        "nanochat_python",
+        [
+            user("Q"),
+            assistant(
+                [
+                    {"type": "text", "text": "Let me count."},
+                    {"type": "python", "text": "1+1"},
+                    {"type": "python_output", "text": "2"},
+                    {"type": "text", "text": "Two."},
+                ]
+            ),
+        ],
+        "User: Q\n\nAssistant: Let me count.\n\nAssistant calls python: 1+1\n\nTool: 2\n\nAssistant: Two.",
+        in_parquet=False,
+    ),
     Case("nanochat_list", [user("Q"), assistant("A")], QA, in_parquet=False),
     # parts of a content, reasoning
     Case(
@@ -431,6 +447,40 @@ def test_a_record_is_read_whole_from_parquet(tmp_path: Path, case: Case) -> None
     wanted, said = expected(case, "record 1")
     assert documents == wanted
     assert sorted(findings) == sorted(said)
+
+
+def test_fields_that_parquet_adds_as_null_change_nothing(tmp_path: Path) -> None:
+    records = [
+        {"messages": [user("Q"), assistant(None, tool_calls=[{"id": "1", "function": {"name": "f", "arguments": {"a": 1}}}])]},
+        {"messages": [user("Q2", name="ann"), assistant("A2", reasoning_content="R")], "tools": [{"name": "g"}], "id": 5},
+        {"messages": [user("Q3"), assistant("A3", tool_calls=[{"function": {"name": "g", "arguments": {"b": "x"}}}])]},
+    ]
+    lines, parquet = tmp_path / "a.jsonl", tmp_path / "a.parquet"
+    lines.write_text("".join(json.dumps(record) + "\n" for record in records))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records, _schema(records)), parquet)
+    documents, findings = read(parquet)
+    assert documents == read(lines)[0]
+    assert documents[2] == 'User: Q3\n\nAssistant: A3\n\nAssistant calls g: {"b": "x"}'
+    assert findings == ["keys that are not learnt (2): `id`, `messages.tool_calls.id`"]
+
+
+def _schema(records: list[dict[str, Any]]) -> pyarrow.Schema:
+    """A schema with all fields of the records, however deep."""
+    columns = {key: [record[key] for record in records if key in record] for record in records for key in record}
+    return pyarrow.schema([(key, pyarrow.array(values).type) for key, values in columns.items()])
+
+
+def test_a_table_has_labels_of_answers_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "kto.csv"
+    path.write_text("prompt,completion,label\nP1, good,True\nP2, bad,False\n")
+    assert read(path) == (["P1 good"], ["records left out (1): row 2 has `label`: false, so its answer is a bad one"])
+
+
+def test_text_that_parquet_stores_as_bytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": [b"bytes"]}), path)
+    with pytest.raises(InputError, match="record 1 has bytes as `text`, not text"):
+        read(path)
 
 
 BAD: list[tuple[str, object, str]] = [
