@@ -95,6 +95,11 @@ def is_passages(path: Path) -> bool:
     return kind_of(path) in ("text", "notebook")
 
 
+def has_tabs(path: Path) -> bool:
+    """Whether a table has tabs between its cells, whatever its first line is."""
+    return _uncompressed(path).suffix.lower() == ".tsv"
+
+
 def compression_of(path: Path) -> Compression | None:
     """The compression of a file, by its suffix."""
     return _COMPRESSIONS.get(path.suffix.lower())

@@ -27,6 +27,8 @@ _HEADERS = {(20240520, 1): "<u2", (20240801, 7): "<u4"}  # GPT-2's and Llama 3's
 _LEAST_IDS = 16  # that show their width by upper halves of zero
 _WIDER = 1 << 21  # no vocabulary has more entries: as uint32, other content has larger ids
 
+_CHARACTERS = 1000  # a text of so many tokens has larger ids than this, unless they are of its characters
+
 _Type = np.dtype[np.unsignedinteger[Any]]
 
 
@@ -56,6 +58,7 @@ def nanogpt_tokens(files: Sequence[Path], tokenizer: Tokenizer) -> Tokens:
         )
     folder = folders.pop()
     paths = folder / "train.bin", folder / "val.bin"
+    contents = [hash_file(path) for path in paths]
     for path in paths:
         if is_pointer(path):
             raise InputError(f"{path} is a Git LFS pointer, not the file itself. Nothing was trained.", POINTER_HINT)
@@ -64,7 +67,6 @@ def nanogpt_tokens(files: Sequence[Path], tokenizer: Tokenizer) -> Tokens:
     (train, train_counts), (val, val_counts) = (_counted(path, dtype, start, tokenizer) for path in paths)
     lengths, ending = tokenizer.token_bytes, tokenizer.end_of_text_id
     documents, val_documents = (1 if ending is None else int(counts[ending]) for counts in (train_counts, val_counts))
-    contents = [hash_file(path) for path in paths]
     if dtype != usual or start:  # other ids than those that the same bytes give as usual
         contents = [f"{content} {dtype.name} from {start}" for content in contents]
     return Tokens(
@@ -82,11 +84,21 @@ def nanogpt_tokens(files: Sequence[Path], tokenizer: Tokenizer) -> Tokens:
         common_bytes=None,
         val_fraction=None,
         reused=True,
-        findings=tuple(_width(folder, dtype, start, usual)),
+        findings=(*_of_width(folder, dtype, start, usual), *_of_range(folder, train_counts + val_counts, tokenizer)),
     )
 
 
-def _width(folder: Path, dtype: _Type, start: int, usual: _Type) -> Iterator[Finding]:
+def _of_range(folder: Path, counts: npt.NDArray[np.int64], tokenizer: Tokenizer) -> Iterator[Finding]:
+    """What is said of ids that are probably of a smaller vocabulary: of bytes or characters."""
+    largest = int(counts.nonzero()[0].max())
+    if largest < _CHARACTERS <= tokenizer.vocab_size // 4 and counts.sum() >= _CHARACTERS:
+        example = (
+            f"no id is above {largest}, of the {tokenizer.vocab_size:,} of the tokenizer {tokenizer.name}; is it the right one?"
+        )
+        yield Finding("token ids of a small part of the vocabulary", str(folder), 1, example)
+
+
+def _of_width(folder: Path, dtype: _Type, start: int, usual: _Type) -> Iterator[Finding]:
     """What is said of ids that have not the usual width."""
     if start or dtype != usual:
         why = "their header states" if start else "their content shows"

@@ -18,7 +18,7 @@ from .. import libraries
 from ..errors import InputError
 from .chats import ROLE_KEYS
 from .chunking import cut_passages
-from .file_types import Kind, is_passages, kind_of
+from .file_types import Kind, has_tabs, is_passages, kind_of
 from .findings import SKIPPED_FILES, SKIPPED_RECORDS, SKIPPED_RESTS, FileFindings, Report, shortened, shown_path
 from .json_array import array_elements
 from .notebooks import read_notebook
@@ -262,9 +262,8 @@ def _refuse_several(raw: bytes) -> None:
 
 
 def _read_table(path: Path, skipped: _Skipped) -> Iterator[Document]:
-    tabs = ".tsv" in (suffix.lower() for suffix in path.suffixes[-2:])
     with open_text(path) as file:
-        names, rows = table_rows(file, tabs)
+        names, rows = table_rows(file, has_tabs(path))
         if not names:
             return
         columns = skipped.columns(names)

@@ -391,6 +391,7 @@ TABLES: list[tuple[str, str, list[str]]] = [
     ("a.csv", "id;text\n1;one, two\n", ["one, two"]),
     ("a.csv", "text|id\none|1", ["one"]),
     ("a.tsv", 'text\tid\nsay "hi", now\t1\n\none more\t2\n', ['say "hi", now', "one more"]),
+    ("a.tsv.csv", "id,text\n1,one\n", ["one"]),
     ("a.TSV", "id\ttext\n1\ta, b; c\n", ["a, b; c"]),
     (
         "a.csv",
@@ -568,6 +569,14 @@ def test_ids_of_a_larger_vocabulary_are_refused_with_their_size(folder: Path) ->
     with pytest.raises(InputError, match=r"up to 128,000") as caught:
         tokens_of(ids_of("data", [128_000] * 50, [1] * 50, "<u4"))
     assert "tokenizer" in str(caught.value.hint)
+
+
+def test_ids_of_characters_are_not_taken_for_those_of_gpt2_without_a_word(folder: Path, shared: Path) -> None:
+    ids_of("data", [i % 65 for i in range(2000)], [i % 60 for i in range(200)], "<u2")
+    tokens = corpus_tokens(TrainInputs(mode="train", data=("data/*.bin",)), None)
+    assert tokens.tokenizer.name == "gpt2"
+    assert [(one.kind, one.is_loss) for one in tokens.findings] == [("token ids of a small part of the vocabulary", True)]
+    assert "no id is above 64, of the 50,257" in tokens.findings[0].example
 
 
 def test_another_vocabulary_than_that_beside_the_token_files_is_refused(folder: Path) -> None:
