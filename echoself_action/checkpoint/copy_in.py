@@ -46,9 +46,11 @@ def _transfer(source: ModelFolder, output_dir: Path, transfer: Callable[[Path, P
     check_weights(source)
     final = checkpoint_path(output_dir, source.metadata)
     try:
-        for there in folders_of_step(output_dir, source.step):
-            if there.samefile(source.path) or _is_undamaged_copy(there, source):
-                return read_model_folder(there)
+        there = folders_of_step(output_dir, source.step)
+        there.sort(key=source.path.samefile, reverse=True)  # itself before its copies
+        for path in there:
+            if path.samefile(source.path) or _is_undamaged_copy(path, source):
+                return read_model_folder(path)
         final = free_path(final)
         with new_folder(final) as folder:
             transfer(source.path, folder)

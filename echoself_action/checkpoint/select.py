@@ -41,7 +41,7 @@ def free_path(place: Path, note: Callable[[str], None] = lambda _: None) -> Path
         path = place if number == 1 else place.with_name(f"{place.name}-{number}")
         if not path.exists():
             break
-        if not place.name.endswith("-decayed") and not is_foreign(path):
+        if not place.name.endswith("-decayed") and _is_own(path):
             note(f"set aside {path}: {set_aside(path)}")
             break
     return path
@@ -49,10 +49,13 @@ def free_path(place: Path, note: Callable[[str], None] = lambda _: None) -> Path
 
 def is_foreign(path: Path) -> bool:
     """Whether another program wrote the folder `path`: it has files, but neither the metadata nor the state of this program."""
+    return path.name != "checkpoint-0" and not _is_own(path)  # older versions pull stock models as checkpoint-0
+
+
+def _is_own(path: Path) -> bool:
+    """Whether this program wrote what is left in the folder `path`, which may be nothing."""
     names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-    if not names or TRAINING_STATE in names or path.name == "checkpoint-0":  # older versions pull stock models as checkpoint-0
-        return False
-    return METADATA_FILE not in names or _is_other_metadata(path / METADATA_FILE)
+    return not names or TRAINING_STATE in names or (METADATA_FILE in names and not _is_other_metadata(path / METADATA_FILE))
 
 
 def _is_other_metadata(path: Path) -> bool:

@@ -1,9 +1,11 @@
 """The tokenizer of a model in a folder of transformers: its own, or the one that the user gives for a folder without one."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from ..checkpoint.vocabulary import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
+from ..checkpoint.vocabulary import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, check_token_ids
 from ..corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer, older_tokenizer
 from ..corpus.vocab_merges import MERGES_FILE, VOCABULARY_FILE, WORDPIECE_FILE
 from ..errors import CheckpointError, InputError
@@ -49,9 +51,26 @@ def folder_tokenizer(folder: Path, spec: str | None, size: int, note: Callable[[
             "Remove tokenizer: a model works with its own only.",
         )
     settings = read_json(folder / TOKENIZER_CONFIG_FILE)
+    if name == TOKENIZER_FILE and settings:
+        check_token_ids(folder, size)  # of the tokens that tokenizer_config.json adds, too
+        if added := _added_beside(folder, settings):
+            note(f"not kept: {added}, which {TOKENIZER_CONFIG_FILE} adds and {TOKENIZER_FILE} does not have")
     if left_out := [name for name in _NOT_KEPT if settings.get(name)]:
         note(f"not kept of its {TOKENIZER_CONFIG_FILE}: {', '.join(left_out)}. The ids of a text are the same")
     return tokenizer
+
+
+def _added_beside(folder: Path, settings: Mapping[str, Any]) -> str:
+    """The tokens that a tokenizer_config.json adds to those of the tokenizer.json beside it."""
+    values = json.loads((folder / TOKENIZER_FILE).read_bytes())
+    known = {token["content"] for token in values.get("added_tokens") or ()} | set(map(_text, values["model"]["vocab"]))
+    declared = [token.get("content") for token in (settings.get("added_tokens_decoder") or {}).values()]
+    return ", ".join(repr(token) for token in declared if token not in known)[:200]
+
+
+def _text(entry: object) -> object:
+    """The token of an entry of a vocabulary: a key of an object, or a pair with its score."""
+    return entry[0] if isinstance(entry, list) else entry
 
 
 def _where_to_find(folder: Path) -> str:

@@ -45,6 +45,11 @@ _SHARD = re.compile(r"(model|pytorch_model)-\d{5}-of-\d{5}\.(safetensors|bin)")
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # safetensors' names, and PyTorch's
 _OPTIMIZER_FILE = "optimizer.pt"  # of transformers' Trainer
 _LARGEST_JSON = 64 << 20  # bytes; trainer_state.json has an entry for each logged step
+# Settings of generation_config.json that are written anew, that name a version, or that change no text.
+_GENERATION_KEPT = {
+    *("bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "transformers_version", "_from_model_config", "use_cache"),
+    *("output_attentions", "output_hidden_states"),
+}
 _LANGUAGE_MODELS = ("GPT2LMHeadModel", "GPT2Model")
 _SAME_ACTIVATIONS = {
     "gelu_python": "gelu",
@@ -218,6 +223,8 @@ def read_folder(folder: Path, config: GPT2Config) -> ImportedModel:
         file.refuse(f"has {len(stored):,} tensors, and its {CONFIG_FILE} describes a model of {fewest:,} or more")
     weights = check_weights(file, stored, shapes(config), CONFIG_FILE)
     remarks = list(_read_config(folder)[1])
+    if generation := sorted(read_json(folder / GENERATION_FILE).keys() - _GENERATION_KEPT):
+        remarks.append(f"not kept of its {GENERATION_FILE}: {', '.join(generation)[:200]}")
     if other := sorted(file.dtypes - {"float32"}):
         remarks.append(f"its weights are stored in {' and '.join(other)}; they were converted to float32")
     origin = Origin(file.path, FOLDER, "", f"{folder.resolve().name}/{file.path.name}")

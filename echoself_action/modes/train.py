@@ -107,7 +107,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
 
         training = begin(process_group)
         set_aside_other_runs(inputs.output_dir, start)
-        _log_start(training)
+        _log_start(training, start)
         result, diverged = None, ""
         try:
             result = train(training, inputs.output_dir, stop, Callbacks(printer, warn, note), started)
@@ -183,10 +183,11 @@ def _with_dropout(inputs: TrainInputs, start: ModelFolder) -> ModelFolder:
     return replace(start, config=start.config.with_dropout(inputs.dropout))
 
 
-def _log_start(training: Run) -> None:
+def _log_start(training: Run, start: ModelFolder | None) -> None:
     config, precision = training.model.config, training.precision
     dtype = precision.dtype_name
-    begins = f"resuming at step {training.step}" if training.step else "new model"
+    fresh = f"step 0 of {start.path}" if start else "new model"
+    begins = f"resuming at step {training.step}" if training.step else fresh
     note(
         f"{begins}: {training.model.parameter_count():,} parameters ({config.n_layer} layers, {config.n_head} heads, width "
         f"{config.n_embd}, block {config.block_size}), {dtype} on {precision.device}"

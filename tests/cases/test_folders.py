@@ -208,6 +208,25 @@ BUILT: dict[str, tuple[Folder, int, tuple[str, ...]]] = {
         0,
         ("end of text: '[SEP]', the sep_token of its tokenizer",),
     ),
+    "settings_of_generation": (
+        Folder(files={"generation_config.json": {"eos_token_id": 256, "temperature": 0.7, "top_p": 0.9}}),
+        0,
+        ("not kept of its generation_config.json: temperature, top_p",),
+    ),
+    "tokens_added_beside_the_tokenizer": (
+        Folder(
+            {"vocab_size": 260},
+            sizes={"vocab_size": 260},
+            files={
+                "tokenizer_config.json": {
+                    "eos_token": "<|endoftext|>",
+                    "added_tokens_decoder": {"256": {"content": "<|endoftext|>"}, "257": {"content": "<|user|>"}},
+                }
+            },
+        ),
+        0,
+        ("not kept: '<|user|>', which tokenizer_config.json adds and tokenizer.json does not have",),
+    ),
     "chat_template": (
         Folder(files={"tokenizer_config.json": {"eos_token": "<|endoftext|>", "chat_template": "{{ x }}"}}),
         0,
@@ -354,6 +373,10 @@ NOT_BUILT: dict[str, tuple[Folder, tuple[str, ...]]] = {
             without=OLDER_TOKENIZER,
         ),
         ("tokenizer with 258 ids", "not of '<|user|>'"),
+    ),
+    "tokens_added_beyond_the_model": (
+        Folder(files={"tokenizer_config.json": {"added_tokens_decoder": {"257": {"content": "<|user|>"}}}}),
+        ("tokenizer_config.json has token ids up to 257, and config.json says vocab_size=257",),
     ),
     "no_end_token": (
         Folder(
@@ -614,3 +637,28 @@ def test_the_tokenizer_that_the_trainer_saved_above_is_named(echoself: Cli, caps
     assert "Set tokenizer: results/tokenizer.json, if that is the tokenizer of the model." in capsys.readouterr().err
     outputs = echoself("pull --checkpoint results/checkpoint-1234 --tokenizer results/tokenizer.json")
     assert outputs["step"] == "1234"
+
+
+def test_a_stock_model_called_checkpoint_0_is_not_renamed(echoself: Cli) -> None:
+    """As older versions of this program pulled them."""
+    Folder().write(Path(OUT, "checkpoint-0"))
+    theirs = files_of(Path(OUT))
+    assert echoself(f"pull --checkpoint {OUT}/checkpoint-0")["model_dir"] == f"{OUT}/checkpoint-0-2"
+    assert files_of(Path(OUT)).items() >= theirs.items()
+
+
+def test_a_checkpoint_of_this_program_without_its_metadata_is_damaged_and_not_foreign(
+    echoself: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = f"train {TRAIN} --n-layer 2 --n-head 2 --n-embd 16 --block-size 32 --tokenizer bytes"
+    Path(echoself(train)["checkpoint"], "training_metadata.json").unlink()
+    echoself(train, code=3)
+    assert "All checkpoints in echoself-model are damaged" in capsys.readouterr().err
+
+
+def test_metadata_of_another_program_does_not_make_a_checkpoint_ours(echoself: Cli) -> None:
+    Folder(files={"training_metadata.json": {"checkpoint_id": "x"}}).write(Path(OUT, "checkpoint-700"))
+    theirs = files_of(Path(OUT))
+    train = f"train {TRAIN} --n-layer 2 --n-head 2 --n-embd 16 --block-size 32 --tokenizer bytes"
+    assert [int(echoself(train)["step"]) for _ in range(2)] == [2, 4]
+    assert files_of(Path(OUT)).items() >= theirs.items()
