@@ -181,6 +181,13 @@ VALUES: dict[str, Callable[[], object]] = {
     "NumPy array in Fortran's order": lambda: np.asfortranarray(np.ones((2, 3))),
     "empty NumPy array": lambda: np.zeros((0, 3)),
     "NumPy strings": lambda: np.array(["a", "bc"]),
+    "NumPy complex": lambda: np.complex64(1j),
+    "NumPy half": lambda: np.float16(1.5),
+    "NumPy bytes": lambda: np.bytes_(b"ab"),
+    "NumPy date": lambda: np.datetime64("2026-01-01"),
+    "NumPy dates": lambda: np.array(["2026-01-01"], dtype="datetime64[D]"),
+    "NumPy objects": lambda: np.array([1, None], dtype=object),
+    "NumPy records": lambda: np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f4")]),
     "NumPy type": lambda: np.float32,
     "NumPy dtype": lambda: np.dtype("float32"),
     "NumPy's random state": lambda: np.random.RandomState(0),
@@ -258,6 +265,8 @@ def test_values_of_pytorch_and_numpy_are_read_as_plain_ones(tmp_path: Path) -> N
         assert found["tensor with an attribute"].tolist() == [1, 1]
         assert found["uint16 tensor"].tolist() == [0, 1, 2, 3, 4]
         assert found["complex tensor"].tolist() == [1, 1, 1]
+        assert found["NumPy complex"] == 1j
+        assert found["NumPy objects"].dtype.names == ("unread",)
 
 
 class PicklerOf(pickle._Pickler):  # type: ignore[name-defined, misc]  # Python's own, whose parts can be replaced

@@ -187,7 +187,7 @@ def _detected_type(path: Path, begins: bytes) -> tuple[str, str]:
         if begins.lstrip().startswith(start):
             return other
     if begins[_TAR_AT:].startswith(_TAR):
-        return "a tar archive", f"If it is a checkpoint of PyTorch 0.1: {_RESAVE[0].lower()}{_RESAVE[1:]} Otherwise extract it."
+        return "a tar archive", f"A checkpoint of PyTorch 0.1: {_RESAVE[0].lower()}{_RESAVE[1:]} Another archive: extract it."
     if begins[8:9] == b"{" and int.from_bytes(begins[:8], "little") < 1 << 30:
         return "a safetensors file, which is read as part of a model folder", "Give its folder, with its config.json."
     try:

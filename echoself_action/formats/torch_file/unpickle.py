@@ -16,7 +16,9 @@ from ...checkpoint.arrays import BFLOAT16, Array
 from .archive import Archive
 from .stub import StubObject, name_of, stub_class
 
-_KINDS = "?bBhHiIlLqQefdUS"  # NumPy's codes of numbers and text
+_KINDS = "?bBhHiIlLqQefdcUSu"  # NumPy's codes of numbers and text
+_UNREAD_KINDS = "MmOV"  # dates, durations, objects, records
+_UNREAD = np.dtype([("unread", "u1")])
 _LARGEST_SIZE = 1 << 62  # of a dimension or a stride, in elements
 _MOST_DIMENSIONS = 64  # as in NumPy
 
@@ -95,12 +97,15 @@ def _member(kind: object, name: object) -> StubObject:
 
 
 class _Dtype:
-    """`numpy.dtype` of a simple name: the real one evaluates expressions. Of its state, only the byte order is used."""
+    """`numpy.dtype` of a simple name: the real one evaluates expressions. Of its state, only the byte order is used.
+
+    Values that are neither numbers nor text are not read: an array of them is one of no elements of the dtype _UNREAD.
+    """
 
     def __init__(self, name: str, *_: object) -> None:
-        if not re.fullmatch(f"[<|=]?[{_KINDS}u][0-9]{{0,4}}", name):
+        if not re.fullmatch(f"[<|=]?[{_KINDS}{_UNREAD_KINDS}][0-9]{{0,6}}", name):
             raise ValueError("a dtype that is not supported")
-        self.plain = np.dtype(name)
+        self.plain = _UNREAD if name.lstrip("<|=")[0] in _UNREAD_KINDS else np.dtype(name)
 
     def __setstate__(self, state: Any) -> None:
         if state[1] not in ("<", "|", "="):
@@ -111,6 +116,8 @@ def _scalar(dtype: object, data: bytes) -> Any:
     """`numpy._core.multiarray.scalar`: a number or a string, as Python's own."""
     if not isinstance(dtype, _Dtype):
         raise TypeError("a scalar without a dtype")
+    if dtype.plain is _UNREAD:
+        return stub_class("numpy.generic")()
     return np.frombuffer(data, dtype.plain, 1)[0].item()
 
 
@@ -119,6 +126,8 @@ class _PickledArray(np.ndarray[Any, Any]):
 
     def __setstate__(self, state: Any) -> None:
         *_, shape, dtype, fortran, data = state
+        if isinstance(dtype, _Dtype) and dtype.plain is _UNREAD:
+            shape, fortran, data = (0,), False, b""
         if not isinstance(dtype, _Dtype) or not isinstance(data, bytes) or not isinstance(fortran, bool | int):
             raise ValueError("an array that is not of numbers or strings")
         _check_shape(shape, dtype.plain, data)
@@ -132,6 +141,8 @@ def _reconstruct(*_: object) -> _PickledArray:
 
 def _from_buffer(data: object, dtype: object, shape: object, order: object) -> Array:
     """`numpy._core.numeric._frombuffer`, of protocol 5."""
+    if isinstance(dtype, _Dtype) and dtype.plain is _UNREAD:
+        return np.empty(0, _UNREAD)
     if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray) or order not in ("C", "F"):
         raise ValueError("an array that is not of numbers or strings")
     _check_shape(shape, dtype.plain, data)
