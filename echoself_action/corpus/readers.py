@@ -95,7 +95,7 @@ class _Skipped:
         columns = [name for name in names if name in wanted]
         if not columns or (self._text_column is None and not has_shape(columns)):
             missing = "`text` or `messages`" if self._text_column is None else f"`{self._text_column}`"
-            found = ", ".join(sorted(names))
+            found = shortened(", ".join(sorted(names)))
             raise BadFileError(f" has no {missing} column (it has {found}); text_column names the column with the text")
         for name in names:
             if name not in columns:

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from ..config.mode_inputs import CompareInputs, ReviewInputs
 from ..config.outputs import set_outputs
+from ..corpus.findings import Finding
 from ..corpus.tokenizer import Tokenizer, load_tokenizer
 from ..evaluation.held_out import read_held_out
 from ..evaluation.loss import HeldOut
@@ -20,6 +21,7 @@ from ..hub.endpoint import Hub
 from ..hub.tags import BEST, TIMESTAMP, move_tag, set_tag, timestamp_tag
 from ..report.comparison import comparison_log, comparison_summary, write_comparison_page
 from ..report.github_actions import model_outputs, write_summary
+from ..report.job_summary import findings_summary
 from ..report.log import note, part, warn
 from ..reviewing.review import review_pull_requests
 from ..starting.candidates import ResolvedCandidate, hub_candidate, is_local, local_candidate
@@ -47,7 +49,7 @@ def run(inputs: CompareInputs | ReviewInputs) -> int:
                 )
                 candidates.append(found)
         with part("Comparing"):
-            ranking = _ranking(inputs, candidates)
+            ranking, findings = _ranking(inputs, candidates)
             for line in comparison_log(ranking):
                 note(line)
         page = write_comparison_page(inputs.output_dir, ranking)
@@ -63,30 +65,34 @@ def run(inputs: CompareInputs | ReviewInputs) -> int:
             "val_loss": f"{scores.loss:.6f}",
         }
     write_summary(comparison_summary(ranking, str(page)))
+    if findings:
+        write_summary(findings_summary(findings))
     set_outputs(outputs)
     return 0
 
 
-def _ranking(inputs: CompareInputs, candidates: Sequence[ResolvedCandidate]) -> Ranking:
-    origin, windows, tokenizer = _held_out(inputs, candidates)
+def _ranking(inputs: CompareInputs, candidates: Sequence[ResolvedCandidate]) -> tuple[Ranking, Sequence[Finding]]:
+    origin, windows, tokenizer, findings = _held_out(inputs, candidates)
     prompts = prompts_from(windows, tokenizer)
     models = [evaluate_model(one.name, one.place, one.folder, windows, tokenizer, prompts) for one in candidates]
-    return rank(f"{len(windows):,} windows, {origin}", prompts, models)
+    return rank(f"{len(windows):,} windows, {origin}", prompts, models), findings
 
 
-def _held_out(inputs: CompareInputs, candidates: Sequence[ResolvedCandidate]) -> tuple[str, Sequence[Ids], Tokenizer]:
-    """The origin of the held-out text, its windows and their tokenizer.
+def _held_out(
+    inputs: CompareInputs, candidates: Sequence[ResolvedCandidate]
+) -> tuple[str, Sequence[Ids], Tokenizer, Sequence[Finding]]:
+    """The origin of the held-out text, its windows, their tokenizer, and the findings of the corpus if it was read.
 
     It is the text that a candidate was evaluated on, kept beside it; else what `data` holds out, in the ids of the first
     candidate. Raises InputError if there is neither.
     """
     for one in candidates:
         if kept := read_held_out(one.folder.path):
-            return f"kept beside {one.name}", kept, load_tokenizer(one.folder.path)
+            return f"kept beside {one.name}", kept, load_tokenizer(one.folder.path), ()
     first = candidates[0].folder
     tokens = corpus_tokens(inputs.model_copy(update={"tokenizer": None}), first)
     windows = HeldOut(tokens.val, first.config.block_size, inputs.eval_tokens).windows()
-    return f"held out of {', '.join(inputs.data)}", windows, tokens.tokenizer
+    return f"held out of {', '.join(inputs.data)}", windows, tokens.tokenizer, tokens.findings
 
 
 def _outputs(hub: Hub | None, winner: ResolvedCandidate, scratch: Path) -> dict[str, str]:

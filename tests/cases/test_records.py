@@ -596,3 +596,19 @@ def test_the_log_and_the_summary_of_a_run_say_what_was_not_learnt(
     assert text.startswith("# ")
     assert "| skipped records | `dpo.jsonl` | 1 | `line 10 has null as 'text'` |" in text
     assert "| keys that are not learnt | `dpo.jsonl` | 1 | `'id'` |" in text
+
+
+def test_a_comparison_says_what_of_its_corpus_was_not_read(
+    workspace: Path, echoself: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workspace / "more.jsonl").write_text('{"text": "A first text.", "id": 1}\n{"text": null}\n')
+    data = "--data docs/*.md,more.jsonl --on-bad-file skip"
+    for name in ("one", "two"):
+        echoself(f"train {data} --output-dir {name} {SMALL} --max-iters 1 --seed {len(name)}")
+    for held_out in workspace.glob("*/**/held_out*"):
+        held_out.unlink()
+    (tmp_path / "summary.md").unlink()
+    echoself(f"compare --candidates one,two {data}")
+    text = (tmp_path / "summary.md").read_text()
+    assert text.startswith("## Compared")
+    assert "| skipped records | `more.jsonl` | 1 | `line 2 has null as 'text'` |" in text
