@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -145,7 +145,17 @@ def read_json(path: Path) -> dict[str, Any]:
 def training_settings(settings: object) -> dict[str, Any]:
     """The settings of a trainer that are kept, under nanoGPT's names."""
     plain = settings if isinstance(settings, Mapping) else {}
-    return {name: plain[name] for name in _SETTINGS if isinstance(plain.get(name), bool | int | float | str)}
+    kept = {name: plain[name] for name in _SETTINGS if isinstance(plain.get(name), bool | int | float | str)}
+    if _is_place(kept.get("dataset")):
+        del kept["dataset"]
+    return kept
+
+
+def _is_place(dataset: object) -> bool:
+    """Whether a dataset is given as a place on one machine, which is nobody else's business."""
+    if not isinstance(dataset, str):
+        return False
+    return dataset.startswith(("~", ".")) or PurePosixPath(dataset).is_absolute() or PureWindowsPath(dataset).is_absolute()
 
 
 def step_of(file: TorchFile) -> int | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from ..checkpoint.metadata import BITS_PER_BYTE, NATS_PER_TOKEN, Comparison, bits_per_byte, leaks_text, parity_text
+from ..checkpoint.metadata import BITS_PER_BYTE, NATS_PER_TOKEN, Comparison, Metadata, bits_per_byte, leaks_text, parity_text
 from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
 from ..hub.cards.history_chart import perplexity
@@ -54,13 +54,18 @@ def page(model: ModelFolder, log: Sequence[dict[str, float]], samples: Sequence[
         publishing=publishing,
         compared=compared,
         interval=_interval(compared) if compared else "",
-        charts=_charts(model, log, history.publishes),
+        charts=_charts(model, log if _is_of_its_training(facts) else (), history.publishes),
         samples=[sample for sample in samples if sample.strip()],
         evaluations=list(reversed(facts.evaluations[-_SHOWN:])) if facts else [],
         history=list(reversed(history.entries[-_SHOWN:])),
         tables=_tables(model),
         perplexity=perplexity,
     )
+
+
+def _is_of_its_training(facts: Metadata | None) -> bool:
+    """Whether the log of output_dir can be that of the model: not for weights that only other programs have trained."""
+    return facts is not None and (facts.is_trained_here or not (facts.imported_from or facts.init_from))
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

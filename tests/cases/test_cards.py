@@ -27,6 +27,7 @@ from ..conftest import SCENES, SMALL, Cli
 from ..formats import nanecho_files
 from ..formats.foreign_files import gpt2_weights, nanogpt_checkpoint, save
 from ..hub.secret_kinds import SECRETS
+from .test_torch_files import llmc_file, write_lightning
 
 HUB = "--hub hub --repo-id me/model"
 DEPLOY = f"deploy {HUB} --checkpoint ckpt.pt"
@@ -211,6 +212,18 @@ def nanecho(layout: str) -> str:
     return "--checkpoint from/echo.pt --tokenizer bytes"
 
 
+def llmc() -> str:
+    Path("from").mkdir()
+    llmc_file(Path("from/model_00000250.bin"))
+    return "--checkpoint from/model_00000250.bin"
+
+
+def lightning() -> str:
+    Path("from").mkdir()
+    write_lightning(Path("from/last.ckpt"))
+    return "--checkpoint from/last.ckpt"
+
+
 def state_dict_alone() -> str:
     weights = {name.removeprefix("transformer."): tensor for name, tensor in gpt2_weights(linear=True).items()}
     save(weights, Path("from/weights.pt"))
@@ -274,6 +287,13 @@ IMPORTS = {
         "ckpt.pt (nanoGPT)",
         ("| Optimizer | optimizer state not imported: ",),
     ),
+    "nanoGPT with a dataset on its machine": Import(
+        lambda: nanogpt(config={"dataset": f"{STRANGER}/data", "batch_size": 4}),
+        "ckpt.pt (nanoGPT)",
+        has_state=True,
+    ),
+    "llm.c": Import(llmc, "model_00000250.bin (", ("| Steps before the import | 250 |",), has_words=False),
+    "Lightning": Import(lightning, "last.ckpt (", ("| Steps before the import | 7 |",), has_words=False),
     "a state dict": Import(state_dict_alone, "weights.pt (", has_words=False),
     "a folder of transformers": Import(folder, "model/model.safetensors (transformers)"),
     "a checkpoint of transformers' Trainer": Import(
@@ -383,6 +403,7 @@ def test_nothing_untrue_is_said_of_an_imported_model(echoself: Cli, tmp_path: Pa
     assert facts.imported_from == before.imported_from
     assert facts.assumptions == before.assumptions
     assert facts.step == before.step + 2
+    assert facts.parameters == before.parameters
     assert facts.val_loss is not None
     assert "branch `training-state`" in card
     assert "model-index" in front_matter()
@@ -513,6 +534,13 @@ def test_release_notes_of_an_import_have_its_source_and_no_losses_of_ours(echose
     assert f"| validation loss in that file | 2.5000, {RECORDED} |" in notes
     assert "| validation loss |" not in notes
     assert "| tokens seen" not in notes
+
+
+def test_the_page_of_an_import_has_no_curves_of_another_run(echoself: Cli) -> None:
+    echoself(f"train --tokenizer bytes --data docs/*.md {SMALL}")
+    assert "<h2>Curves</h2>" in Path("echoself-model/report.html").read_text()
+    echoself(f"deploy {HUB}", nanogpt())
+    assert "<h2>Curves</h2>" not in Path("echoself-model/report.html").read_text()
 
 
 REPORTED = {
