@@ -14,7 +14,7 @@ import numpy as np
 from ..model.config import Activation
 from . import known_settings as known
 from .imported_model import HEAD, TensorSource
-from .recorded_config import SIZE_NAMES, RecordedConfig
+from .recorded_config import SIZE_NAMES, RecordedConfig, describes_a_model, is_group
 from .torch_file.stub import StubObject, name_of
 
 _SHOWN = 6  # settings in a message
@@ -53,14 +53,12 @@ def stated_arithmetic(file: TensorSource, places: Iterable[RecordedConfig], size
 
 
 def _stated(file: TensorSource, place: RecordedConfig, sizes: Mapping[str, Any]) -> Arithmetic:
-    if len(place.values) > _MOST_SETTINGS:
-        file.refuse(f"has {len(place.values):,} settings in {place.where}, more than any trainer ({_MOST_SETTINGS:,})")
     families: dict[str, dict[str, Any]] = {}
     wrong: dict[str, Any] = {}
     unknown: dict[str, Any] = {}
     gelu: dict[str, str] = {}
     epsilon: float | None = None
-    for name, value in _settings(place).items():
+    for name, value in _settings(file, place).items():
         fits = True
         if known.INERT.search(name):
             continue
@@ -99,16 +97,25 @@ def _stated(file: TensorSource, place: RecordedConfig, sizes: Mapping[str, Any])
     return Arithmetic(cast("Activation | None", activation), place.where if activation else "", epsilon)
 
 
-def _settings(place: RecordedConfig) -> dict[str, Any]:
-    """The settings by their names in one spelling, without sizes and without dicts, which are places of their own.
+def _settings(file: TensorSource, place: RecordedConfig) -> dict[str, Any]:
+    """The settings by their names in one spelling, without sizes; those of a dict inside with its name before theirs.
 
-    A name has at most _LONGEST_NAME characters, because the time of a search is not linear in them.
+    A dict with sizes is a place of its own. A name has at most _LONGEST_NAME characters, because the time of a search is not
+    linear in them.
     """
-    spelled = {_spelled(key): value for key, value in place.values.items() if isinstance(key, str)}
+    found: dict[str, Any] = {}
+    for key, value in place.values.items():
+        if not isinstance(key, str) or describes_a_model(key, value):
+            continue
+        if is_group(value):
+            found |= {f"{_spelled(key)}_{_spelled(inner)}": part for inner, part in value.items()}
+        elif _spelled(key) not in SIZE_NAMES:
+            found[_spelled(key)] = value
+    if len(found) > _MOST_SETTINGS:
+        file.refuse(f"has {len(found):,} settings in {place.where}, more than any trainer ({_MOST_SETTINGS:,})")
     return {
         name: value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.size == 1) else value
-        for name, value in spelled.items()
-        if name not in SIZE_NAMES and (name_of(value) or not isinstance(value, Mapping))
+        for name, value in found.items()
     }
 
 
@@ -178,9 +185,15 @@ def _refuse(file: TensorSource, place: RecordedConfig, wrong: Mapping[str, Any],
     doubtful = unknown if place.of_model else wrong  # a trainer's setting may be of something else than the model
     if wrong and place.of_model:
         hint += " Another one needs the program that it was trained with."
-    elif key := next((key for key in place.values if _spelled(key) in doubtful), None):
+    elif key := next((key for key, value in place.values.items() if _is_named(key, value, doubtful)), None):
         hint += f" If a setting does not change what this model computes, remove it: {place.how_to_remove(str(key))}."
     file.refuse(" and ".join(parts), hint)
+
+
+def _is_named(key: object, value: object, names: Mapping[str, Any]) -> bool:
+    """Whether one of `names` is that of the setting, or of one inside it."""
+    inside = (f"{_spelled(key)}_{_spelled(inner)}" for inner in value) if isinstance(value, Mapping) else ()
+    return _spelled(key) in names or any(name in names for name in inside)
 
 
 def _listed(values: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """What a checkpoint records about itself, in the file or in a JSON file beside it: sizes, step, losses, training settings."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -27,7 +28,12 @@ _KEYS = ("model_args", "model_config", "config", _LIGHTNING)  # where the layout
 _GPT2 = "gpt2"  # the model_type of a config of transformers
 _OF_A_MODEL = ("model_args", "model_config")  # these describe the model alone; `config` may be all settings of the trainer
 _NESTED = ("model", "model_args", "model_config")  # the part of such a config that describes the model
-_OF_A_TRAINER = {"learning_rate", "lr", "max_lr", "batch_size", "max_iters", "max_steps", "weight_decay", "out_dir", "dataset"}
+# A setting that only a trainer has: with one, unknown settings need not be of the model.
+_OF_A_TRAINER = re.compile(
+    r"(lr|\w*learning_rate|(max|min|peak)_lr|\w*batch_size|\w*epochs?|(max|num|n|total)_(iters|steps)|steps|\w*weight_decay|seed"
+    r"|beta[s12]|grad_clip|max_grad_norm|optimizer|scheduler|dataset|data_\w+|(train|eval|log|save|wandb|warmup|out|output)_\w+)"
+)
+_LONGEST_NAME = 100
 _MOST_PARTS = 50  # of a config
 _LARGEST_JSON = 4 << 20  # bytes
 # The settings of a trainer that describe how the model was trained. The others are paths and names on one machine.
@@ -73,7 +79,8 @@ def configs_in_file(file: TorchFile) -> list[RecordedConfig]:
     found: list[RecordedConfig] = []
     for key in _KEYS:
         found += _recorded(f"its {key}", content.get(key), (key,))
-    found.append(RecordedConfig("its top level", _without_arrays({key: content[key] for key in content if key not in _KEYS})))
+    scalars = {key: value for key, value in content.items() if key not in _KEYS and not isinstance(value, Mapping)}
+    found.append(RecordedConfig("its top level", _without_arrays(scalars)))
     metadata = content.get("metadata")
     if isinstance(metadata, Mapping):
         nested = metadata.get("model_config")
@@ -89,16 +96,34 @@ def _recorded(where: str, values: object, keys: tuple[str, ...]) -> list[Recorde
     if not isinstance(values, Mapping):
         return []
     plain = _settings_in(values)
-    of_model = keys[-1] in _OF_A_MODEL or (bool(SIZE_NAMES & plain.keys()) and not _OF_A_TRAINER & plain.keys())
-    found = [RecordedConfig(where, plain, keys, of_model and not _is_of_transformers(plain))]
+    named = keys[-1] in _OF_A_MODEL and not _is_of_transformers(plain)
+    found = [RecordedConfig(where, plain, keys, named or _is_of_a_model(plain))]
     inside = [(key, inner) for key, inner in plain.items() if isinstance(key, str) and isinstance(inner, Mapping)]
     for key, inner in inside[:_MOST_PARTS] if len(keys) == 1 or keys[0] == _LIGHTNING else ():
-        if key in _NESTED or SIZE_NAMES & inner.keys():
+        if describes_a_model(key, inner):
             settings = _settings_in(inner)
-            found.append(RecordedConfig(f"{where}[{key[:60]!r}]", settings, (*keys, key), not _is_of_transformers(settings)))
+            found.append(RecordedConfig(f"{where}[{key[:60]!r}]", settings, (*keys, key), _is_of_a_model(settings)))
         elif keys == (_LIGHTNING,):  # all settings under the name of an argument, as Hydra's `cfg`
             found += _recorded(f"{where}[{key[:60]!r}]", inner, (*keys, key))
     return found
+
+
+def is_group(value: object) -> bool:
+    """Whether a setting is a dict of settings. An object of another class is a value."""
+    return isinstance(value, Mapping) and name_of(value) is None
+
+
+def describes_a_model(key: str, part: object) -> bool:
+    """Whether this part of a config is that of the model, which is a place of its own."""
+    return isinstance(part, Mapping) and (key in _NESTED or bool(SIZE_NAMES & part.keys()))
+
+
+def _is_of_a_model(settings: Mapping[Any, Any]) -> bool:
+    """Whether they are a model's alone, and this program knows all that change its computation."""
+    names = [key for key in settings if isinstance(key, str) and len(key) <= _LONGEST_NAME]
+    if _is_of_transformers(settings) or any(map(_OF_A_TRAINER.fullmatch, names)):
+        return False
+    return bool(SIZE_NAMES & settings.keys())
 
 
 def _is_of_transformers(settings: Mapping[Any, Any]) -> bool:

@@ -1,6 +1,7 @@
 """Forks of nanoGPT and programs like it: GPT-2's forward pass is imported exactly, and any other is refused by name."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,9 @@ CHANGED_IN_MODEL_ARGS: dict[str, Mapping[str, Any]] = {
     "sinks": {"softmax1": True},
     "head size": {"head_dim": 4},
     "an unknown name": {"foo_bar": 3},
+    "in a dict": {"attention": {"softcap": 30.0}},
+    "in a dict, by its name": {"rope": {"theta": 10000}},
+    "in a dict, a kind": {"norm": {"type": "rmsnorm", "eps": 1e-5}},
     "an unknown name that is off": {"use_wavelets": False},
 }
 
@@ -128,7 +132,7 @@ def test_a_setting_of_the_model_that_nanogpt_does_not_have_is_refused_by_name(tm
     settings = CHANGED_IN_MODEL_ARGS[case]
     with pytest.raises(CheckpointError) as caught:
         import_checkpoint(saved(nanogpt(settings), tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
-    named = [name for name in settings if f"{name.lower()}=" in caught.value.message]
+    named = [name for name in settings if re.search(rf" {name.lower()}(_\w+)?=", caught.value.message)]
     assert named, caught.value.message
     assert "its model_args" in caught.value.message
     removable = any(f"del c['model_args']['{name}']" in caught.value.hint for name in named)
@@ -159,6 +163,7 @@ def test_a_setting_of_the_model_that_nanogpt_does_not_have_is_refused_by_name(tm
         {"attention_type": "linear"},
         {"model": {"n_layer": 2, "n_head": 2, "n_embd": 16, "act": "relu"}},
         {"use_relu2": True},
+        {"moe": {"num_experts": 4}},
         {"attn_mask": "full"},
         {"scale_attn_by_layer": True},
         {"logits_soft_cap": 30},
@@ -172,7 +177,7 @@ def test_a_setting_of_the_trainer_that_speaks_of_another_forward_pass_is_refused
         import_checkpoint(saved(nanogpt(config=settings), tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
     inner = settings.get("model", settings)
     assert ("del c['config']" in caught.value.hint) == (inner is settings)
-    assert any(f"{name}=" in caught.value.message for name in inner)
+    assert any(re.search(rf" {name}(_\w+)?=", caught.value.message) for name in inner)
     assert not (tmp_path / "out").exists()
 
 
@@ -186,6 +191,7 @@ NEUTRAL: dict[str, Any] = {
     **{"mlp_ratio": 4, "n_inner": 64, "qkv_bias": True, "initializer_range": 0.02, "init_std": 0.02},
     **{"activation_checkpointing": True, "logit_scale": 1.0, "embd_scale": False, "attention": "causal", "alibi": False},
     **{"pad_token_id": None, "eos_token_id": 50256, "use_cache": True, "label_smoothing": 0.0, "swiglu": False, "n_loops": 1},
+    **{"moe": {"enabled": False, "num_experts": 4}, "norm": {"type": "layernorm", "bias": True}},
     **{"mup_enabled": False, "mup_width_multiplier": 2.0, "use_rmsnorm": False, "dtype": "bfloat16", "model_type": "gpt2"},
 }  # fmt: skip
 
@@ -567,4 +573,12 @@ def test_a_config_of_an_old_version_of_transformers_is_that_of_a_gpt2(tmp_path: 
     assert_imported({"state_dict": stored, "config": config | {"layer_norm_epsilon": 1e-3}}, tmp_path, "gelu_new", epsilon=1e-3)
     path = saved({"state_dict": stored, "config": config | {"scale_attn_weights": False}}, tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match="scale_attn_weights=False"):
+        import_checkpoint(path, tmp_path / "out", None, print)
+
+
+def test_an_unknown_setting_among_those_of_a_trainer_is_not_of_the_model(tmp_path: Path) -> None:
+    config = FIVE | {"bias": True, "dropout": 0.0, "epochs": 3, "train_file": "a.txt", "curriculum": "hard", "parts": {"a": 1}}
+    assert_imported({"model": state_dict(), "config": config}, tmp_path / "1", "gelu")
+    path = saved({"model": state_dict(), "config": FIVE | {"curriculum": "hard"}}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="in its config whose effect on the model is unknown: curriculum='hard'"):
         import_checkpoint(path, tmp_path / "out", None, print)
