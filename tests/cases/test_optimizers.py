@@ -458,6 +458,17 @@ def test_the_export_of_a_model_that_muon_trained_loads_and_is_taken_back(
     assert_same(imported_back, load_file(f"{trained}/model.safetensors"))
 
 
+def test_a_nanecho_cache_of_a_model_that_muon_trained_is_taken_back(echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = echoself(f"train --data docs/*.md {SMALL} --optimizer muon --tokenizer bytes")["checkpoint"]
+    echoself(f"pull --checkpoint {trained} --output-dir pulled --formats nanecho")
+    assert "Muon's momentum of 8 matrices was not exported" in capsys.readouterr().out
+    [path] = Path("pulled/nanecho/cache/checkpoints").iterdir()
+    back = echoself(f"pull --checkpoint {path} --output-dir again --tokenizer {trained}/tokenizer.json")["model_dir"]
+    assert "the others start with a new one" in capsys.readouterr().out
+    found = {name: tensor for name, tensor in load_file(f"{back}/model.safetensors").items() if tensor.any()}
+    assert_same(found, {name: t for name, t in load_file(f"{trained}/model.safetensors").items() if t.any()})
+
+
 def assert_moments_of_adamw(folder: Path, named: Named, optimizer: torch.optim.Optimizer) -> None:
     kept = load_file(folder / "training_state/optimizer.safetensors")
     expected = {name: tensor for name, tensor in kept.items() if not name.startswith("momentum.")}

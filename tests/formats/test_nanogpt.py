@@ -17,7 +17,7 @@ from echoself_action.corpus.tokenizer import load_tokenizer, make_tokenizer
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.gpt2_tensors import transposed
 from echoself_action.formats.import_checkpoint import import_checkpoint
-from echoself_action.formats.nanogpt_export import export_nanogpt
+from echoself_action.formats.nanogpt_export import EARLY, export, export_nanogpt
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.training.init_or_resume import resume_run
 from echoself_action.training.run import Data
@@ -172,3 +172,20 @@ def test_a_model_without_training_state_is_exported_with_a_new_optimizer(tmp_pat
     model = GPT2(folder.config)
     groups = [[p for p in model.parameters() if p.dim() > 1], [p for p in model.parameters() if p.dim() == 1]]
     torch.optim.AdamW([{"params": group} for group in groups]).load_state_dict(optimizer)
+
+
+def test_a_model_with_the_tanh_form_of_gelu_is_exported_for_early_nanogpt(tmp_path: Path) -> None:
+    content = nanogpt_checkpoint()
+    folder = import_checkpoint(save(content, tmp_path / "ckpt.pt"), tmp_path / "out", None, print)
+    write_model(folder.path, replace(folder.config, activation="gelu_new"), load_model(folder).state_dict(), None)
+    (folder.path / "training_state").rename(tmp_path / "training_state")  # of other weights
+    exported = export(read_model_folder(folder.path), tmp_path / "pulled")
+    assert EARLY in exported.command
+    assert "nanoGPT computed before June 2023" in "".join(exported.notes)
+    groups = load(exported.path)["optimizer"]["param_groups"]
+    assert [len(group["params"]) for group in groups] == [8, 20]
+    back = import_checkpoint(exported.path, tmp_path / "back", None, print)
+    assert isinstance(back.config, GPT2Config)
+    assert back.config.activation == "gelu_new"
+    assert back.metadata
+    assert back.metadata.assumptions == ()  # the export states it
