@@ -81,6 +81,21 @@ class NanoGPT:
         assert done.returncode == 0, done.stderr[-2000:]
         return re.findall(r"(?:iter \d+: loss|step \d+: train loss) [^\s,]+(?:, val loss \S+)?", done.stdout)
 
+    def logits(self, checkpoint: Path, ids: torch.Tensor) -> torch.Tensor:
+        """Those of its model.py: (batch, length) -> (batch, length, vocab_size)."""
+        torch.save(ids.contiguous(), self.folder / "ids.pt")
+        code = (
+            "import torch, model, sys\n"
+            "content = torch.load(sys.argv[1], weights_only=True)\n"
+            "gpt = model.GPT(model.GPTConfig(**content['model_args'])).eval()\n"
+            "gpt.load_state_dict(content['model'])\n"
+            "ids = torch.load('ids.pt')\n"
+            "with torch.no_grad(): torch.save(gpt(ids, ids)[0], 'logits.pt')\n"
+        )
+        subprocess.run([sys.executable, "-c", code, str(checkpoint)], cwd=self.folder, check=True, capture_output=True)
+        found: torch.Tensor = torch.load(self.folder / "logits.pt")
+        return found
+
 
 @pytest.fixture(params=VERSIONS)
 def nanogpt(request: pytest.FixtureRequest, tmp_path: Path) -> NanoGPT:
@@ -137,8 +152,13 @@ def test_a_model_that_muon_trained_has_the_same_first_losses(
     export_nanogpt(folder, tmp_path / "exported/ckpt.pt")
     with torch.no_grad():
         model: Any = AutoModelForCausalLM.from_pretrained(folder.path)
-        logits = model.eval()(torch.from_numpy(blocks[:, :-1])).logits.double()
-    train, val = (cross_entropy(one, torch.from_numpy(block[1:])).item() for one, block in zip(logits, blocks, strict=True))
+        logits = model.eval()(torch.from_numpy(blocks[:, :-1])).logits
+    theirs = nanogpt.logits(tmp_path / "exported/ckpt.pt", torch.from_numpy(blocks[:, :-1]))
+    print("max absolute difference of logits", (theirs - logits).abs().max().item())
+    torch.testing.assert_close(theirs, logits, atol=2e-6, rtol=0)  # with the other GELU it is 6e-5
+    train, val = (
+        cross_entropy(one.double(), torch.from_numpy(block[1:])).item() for one, block in zip(logits, blocks, strict=True)
+    )
     interval = {"eval_interval": folder.step, "max_iters": 2 * folder.step}
     said = nanogpt.train(tmp_path / "exported", init_from="resume", **interval)
     print(said[:2], train, val)
