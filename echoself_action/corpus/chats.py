@@ -46,7 +46,7 @@ class Remarks:
 
 
 @dataclass(frozen=True)
-class Block:
+class ChatBlock:
     """What a speaker says; without a speaker, just text."""
 
     speaker: str
@@ -60,7 +60,7 @@ class LeftOutError(Exception):
     """A valid record that must not be learnt, such as a bad answer. The message continues "line N ..."."""
 
 
-def read_messages(messages: object, key: str, remarks: Remarks) -> list[Block]:
+def read_messages(messages: object, key: str, remarks: Remarks) -> list[ChatBlock]:
     """The blocks of a list of messages, or of a single message. Raises ValueError if one is invalid, or a question or an answer
     without text. The message continues "record N ...".
     """
@@ -74,13 +74,13 @@ def read_messages(messages: object, key: str, remarks: Remarks) -> list[Block]:
             case {"role": str(role), "content": str(text)} | {"from": str(role), "value": str(text)} if (
                 len(one) == 2 and text.strip()
             ):
-                blocks.append(Block(_speaker(role), text))  # as most are
+                blocks.append(ChatBlock(_speaker(role), text))  # as most are
             case _:
                 blocks += _read_message(one, f"message {number} of `{key}`", key, remarks)
     return blocks
 
 
-def read_content(content: object, key: str, speaker: str, remarks: Remarks) -> list[Block]:
+def read_content(content: object, key: str, speaker: str, remarks: Remarks) -> list[ChatBlock]:
     """The blocks of a content without a message. Raises ValueError as `read_messages` does."""
     parts = _Parts(f"`{key}`", key, remarks)
     parts.read(content)
@@ -88,13 +88,13 @@ def read_content(content: object, key: str, speaker: str, remarks: Remarks) -> l
     return parts.blocks(speaker)
 
 
-def _read_message(message: object, place: str, key: str, remarks: Remarks) -> list[Block]:
+def _read_message(message: object, place: str, key: str, remarks: Remarks) -> list[ChatBlock]:
     if not isinstance(message, dict):
         raise ValueError(f"has {kind_name(message)} as {place}, not an object with `role` and `content`")
     if isinstance(message.get("input"), str) and isinstance(message.get("output"), str):  # a turn of Capybara
         name_others(message, tuple(_TURN), f"{key}.", remarks)
         said = [(speaker, _text_of(message, one, place)) for one, speaker in _TURN.items()]
-        return [Block(speaker, text) for speaker, text in said if not is_empty(text)]
+        return [ChatBlock(speaker, text) for speaker, text in said if not is_empty(text)]
     role_key = next((one for one in ROLE_KEYS if message.get(one) is not None), None)
     if role_key is None or not isinstance(message[role_key], str):
         raise ValueError(f"has no `role` in {place}")
@@ -129,7 +129,7 @@ class _Parts:
 
     def __init__(self, place: str, key: str, remarks: Remarks) -> None:
         self.place, self._key, self._remarks = place, key, remarks
-        self.found: list[str | Block] = []
+        self.found: list[str | ChatBlock] = []
         self.without_text: dict[str, None] = {}  # kinds of parts
 
     def say(self, text: str) -> None:
@@ -164,7 +164,7 @@ class _Parts:
         for one in self.without_text:
             self._remarks.others.append(("parts of messages without text", f"{one} in {self.place}"))
 
-    def blocks(self, speaker: str) -> list[Block]:
+    def blocks(self, speaker: str) -> list[ChatBlock]:
         """What was found; texts that follow each other are one block."""
         blocks = []
         texts: list[str] = []
@@ -173,7 +173,7 @@ class _Parts:
                 texts.append(one)
                 continue
             if texts:
-                blocks.append(Block(speaker, "\n\n".join(texts)))
+                blocks.append(ChatBlock(speaker, "\n\n".join(texts)))
                 texts = []
             if one is not None:
                 blocks.append(one)
@@ -183,7 +183,7 @@ class _Parts:
         known: tuple[str, ...]
         match part:
             case {"type": "python" | "python_output" as kind, "text": str(text)} if not is_empty(text):  # nanochat's tool
-                self.found.append(Block(f"{ASSISTANT} calls python" if kind == "python" else TOOL, text))
+                self.found.append(ChatBlock(f"{ASSISTANT} calls python" if kind == "python" else TOOL, text))
                 known = ("type", "text")
             case {"text": str(text)}:
                 self.say(text)
@@ -233,12 +233,12 @@ class _Parts:
         self.without_text |= parts.without_text
 
 
-def _calls(calls: object, key: str, place: str, remarks: Remarks) -> Iterator[Block]:
+def _calls(calls: object, key: str, place: str, remarks: Remarks) -> Iterator[ChatBlock]:
     """`tool_calls` or `function_call` of a message."""
     if is_empty(calls):
         return
     if isinstance(calls, str):
-        yield Block(f"{ASSISTANT} calls", calls)
+        yield ChatBlock(f"{ASSISTANT} calls", calls)
         return
     for one in calls if isinstance(calls, list) else [calls]:
         outer = one if isinstance(one, dict) else {}
@@ -253,8 +253,8 @@ def _calls(calls: object, key: str, place: str, remarks: Remarks) -> Iterator[Bl
             name_others(outer, ("function", "type"), f"{key}.", remarks)
 
 
-def _call(name: str, arguments: object) -> Block:
-    return Block(f"{ASSISTANT} calls {name}", arguments if isinstance(arguments, str) else json_text(arguments or {}))
+def _call(name: str, arguments: object) -> ChatBlock:
+    return ChatBlock(f"{ASSISTANT} calls {name}", arguments if isinstance(arguments, str) else json_text(arguments or {}))
 
 
 def name_others(value: Mapping[Any, Any], handled: Sequence[str | None], before: str, remarks: Remarks) -> None:

@@ -22,7 +22,7 @@ from .chats import (
     ROLE_KEYS,
     SYSTEM,
     USER,
-    Block,
+    ChatBlock,
     LeftOutError,
     Remarks,
     is_empty,
@@ -186,7 +186,7 @@ class _Reading:
         unused = [key for key in _PARTS_OF_PROMPTS if key in self._given and key not in (*self._used, answer_key)]
         return [text for key in unused if (text := _string(self._use(key), key)) not in prompt]
 
-    def _before(self) -> list[Block]:
+    def _before(self) -> list[ChatBlock]:
         """The blocks before the prompt: system prompt, tools, and earlier turns."""
         blocks = []
         for key in _SYSTEMS:
@@ -195,16 +195,16 @@ class _Reading:
         for key in _TOOLS:
             if key in self._given:
                 tools = self._use(key)
-                blocks.append(Block("Tools", tools if isinstance(tools, str) else json_text(tools)))
+                blocks.append(ChatBlock("Tools", tools if isinstance(tools, str) else json_text(tools)))
         if "history" in self._given:
             blocks += _history(self._use("history"), self._remarks)
         return blocks
 
-    def _blocks(self, key: str, value: object, speaker: str, more: Sequence[str] = ()) -> list[Block]:
+    def _blocks(self, key: str, value: object, speaker: str, more: Sequence[str] = ()) -> list[ChatBlock]:
         """What `speaker` says, or messages: of anyone."""
         match value:
             case str() if key not in _CHATS:
-                return [Block(speaker, "\n\n".join([value, *more]))]
+                return [ChatBlock(speaker, "\n\n".join([value, *more]))]
             case bool() | int() | float():
                 raise ValueError(f"has {kind_name(value)} as `{key}`, not text")
             case dict() if isinstance(value.get("messages"), list):  # OpenAI's preference data
@@ -227,7 +227,7 @@ class _Reading:
             if label == "false":
                 raise LeftOutError(f"has `{key}`: false, so its answer is a bad one")
 
-    def _require_answer(self, blocks: Sequence[Block]) -> None:
+    def _require_answer(self, blocks: Sequence[ChatBlock]) -> None:
         left_out = any(kind == ANSWERS_LEFT_OUT for kind, _ in self._remarks.others)
         if left_out and not any(block.speaker.startswith(ASSISTANT) for block in blocks):
             raise LeftOutError(f"has only answers that are left out: {self._remarks.others[0][1]}")
@@ -246,17 +246,17 @@ class _Reading:
         return f"has neither `text` nor `messages` (it has {known}); text_column can name the field with the text"
 
 
-def _history(history: object, remarks: Remarks) -> list[Block]:
+def _history(history: object, remarks: Remarks) -> list[ChatBlock]:
     """Earlier turns: pairs of a question and an answer, or messages."""
     if isinstance(history, list) and history and all(isinstance(one, list) for one in history):
         if not all(len(one) == 2 and all(isinstance(text, str | None) for text in one) for one in history):
             raise ValueError("has a list as `history` whose items are not pairs of a question and an answer")
         pairs = [pair for one in history for pair in zip((USER, ASSISTANT), one, strict=True)]
-        return [Block(speaker, text) for speaker, text in pairs if not is_empty(text)]
+        return [ChatBlock(speaker, text) for speaker, text in pairs if not is_empty(text)]
     return read_messages(history, "history", remarks)
 
 
-def _without_repetition(asked: list[Block], said: list[Block]) -> list[Block]:
+def _without_repetition(asked: list[ChatBlock], said: list[ChatBlock]) -> list[ChatBlock]:
     """The prompt and the answer, of which one may contain the other: often both are whole conversations."""
     if said[: len(asked)] == asked or (len(asked) == 1 and asked[0] in said):
         return said
@@ -271,7 +271,7 @@ def _continued(prompt: str, answer: str) -> str:
     return prompt + gap + answer
 
 
-def _joined(blocks: Sequence[Block]) -> str:
+def _joined(blocks: Sequence[ChatBlock]) -> str:
     return "\n\n".join(map(str, blocks))
 
 
