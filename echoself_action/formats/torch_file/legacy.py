@@ -35,7 +35,10 @@ def is_legacy(path: Path) -> bool:
 
 
 def open_legacy(path: Path) -> Archive:
-    """Open the file at `path`, reading its pickles. Raises CheckpointError if torch.save did not write it."""
+    """Open the file at `path`, reading and checking its pickles.
+
+    Raises CheckpointError if torch.save did not write it, and as `check_pickle`.
+    """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

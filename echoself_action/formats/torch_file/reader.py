@@ -49,8 +49,11 @@ def read_torch_file(path: Path) -> TorchFile:
 
     Raises CheckpointError if it is not a complete checkpoint of a known layout.
     """
-    archive = open_legacy(path) if is_legacy(path) else open_archive(path)
-    check_pickle(archive)
+    if is_legacy(path):
+        archive = open_legacy(path)  # which needs the check to find the tensors
+    else:
+        archive = open_archive(path)
+        check_pickle(archive)
     try:
         content = unpickle(archive)
     except Exception as error:  # a pickle with only allowed globals may still be invalid
