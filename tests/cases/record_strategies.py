@@ -182,6 +182,7 @@ def _numbered(value: Any, numbers: Iterator[int], key: str = "") -> Any:
             return value
 
 
+_PART_KEYS = ("content", "value", "parts", "text", "message", "system", "systemInstruction")
 _Place = tuple[str, ...]
 
 
@@ -238,5 +239,5 @@ def _is_said(place: _Place, record: Record, kinds: dict[str, Finding]) -> bool:
             return True
     if place[0] in ("rejected", "non_preferred_output"):
         return "rejected answers, which are not learnt" in kinds
-    is_part = any(key in place for key in ("content", "value", "parts", "system", "systemInstruction"))
+    is_part = any(key in place for key in _PART_KEYS)
     return ("answers left out" in kinds) or (is_part and "parts of messages without text" in kinds)
