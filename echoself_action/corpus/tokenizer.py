@@ -280,7 +280,7 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterator[str]], note: Callable
         files = f": it has neither {TOKENIZER_FILE} nor {VOCABULARY_FILE} and {MERGES_FILE}" if Path(spec).is_dir() else ""
         raise InputError(
             f"The tokenizer {spec} {'is missing' if not files else 'was not read'}{files}. Nothing was tokenized.",
-            "Check the path. For other files, such as tokenizer.model or vocab.txt, AutoTokenizer.from_pretrained(folder)"
+            "Check the path. For other files, such as tokenizer.model, AutoTokenizer.from_pretrained(folder)"
             ".save_pretrained(folder) of transformers writes a tokenizer.json.",
         )
     try:

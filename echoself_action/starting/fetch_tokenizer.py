@@ -8,7 +8,7 @@ from ..checkpoint.atomic import TEMPORARY_PREFIX
 from ..config.input_types import REVISION
 from ..config.inputs import Inputs
 from ..corpus.tokenizer import CONFIG_FILE, TOKENIZER_FILE, Tokenizer, is_given_name, is_path, make_tokenizer
-from ..corpus.vocab_merges import VOCABULARY_FILES
+from ..corpus.vocab_merges import VOCABULARY_FILES, WORDPIECE_FILE
 from ..errors import HubError, InputError
 from ..hub.client import open_hub
 from ..hub.fetch import download
@@ -50,7 +50,7 @@ def fetch_tokenizer(inputs: Inputs, spec: str) -> Tokenizer:
             )
         place = f"{repo_id} at {listing.commit[:12]}"
         found = [name for name in _FILES if name in listing.files]
-        if TOKENIZER_FILE not in found and not {*VOCABULARY_FILES[:2]} <= {*found}:
+        if not {TOKENIZER_FILE, WORDPIECE_FILE} & {*found} and not {*VOCABULARY_FILES[:2]} <= {*found}:
             raise InputError(
                 f"tokenizer: {place} has neither {TOKENIZER_FILE} nor {' and '.join(VOCABULARY_FILES[:2])}. Nothing was "
                 "trained.",

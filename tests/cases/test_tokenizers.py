@@ -531,7 +531,7 @@ def test_what_is_not_kept_of_a_tokenizer_is_reported(tmp_path: Path) -> None:
     assert not later
 
 
-@pytest.mark.parametrize("others", [["tokenizer.model"], ["vocab.txt", "tokenizer_config.json"], ["vocab.json"], []])
+@pytest.mark.parametrize("others", [["tokenizer.model"], ["spiece.model", "tokenizer_config.json"], ["vocab.json"], []])
 def test_a_folder_without_a_tokenizer_json_is_refused_with_a_way(tmp_path: Path, others: list[str]) -> None:
     for name in others:
         (tmp_path / name).write_text("{}")
