@@ -26,7 +26,8 @@ def test_the_model_card_names_the_imported_file(echoself: Cli, workspace: Path, 
     echoself(f"deploy {ROUND} --checkpoint {shared}/fixtures/nanogpt/bias_true/ckpt.pt")
     with open_hub("hub", None) as hub:
         card = Path(hub.api.hf_hub_download("me/model", "README.md")).read_text()
-    assert "| Imported from | a nanoGPT checkpoint; max absolute logit difference 0.0e+00 |" in card
+    assert "| Imported from | ckpt.pt (nanoGPT) |" in card
+    assert "max absolute logit difference 0.0e+00" in card
 
 
 def test_training_resumes_from_an_imported_checkpoint(
