@@ -11,7 +11,15 @@ from pathlib import Path
 
 from ..checkpoint.atomic import TEMPORARY_PREFIX
 from ..checkpoint.copy_in import copy_checkpoint
-from ..checkpoint.model_folder import ModelFolder, check_weights, read_model_folder
+from ..checkpoint.model_folder import (
+    CONFIG_FILE,
+    INDEX_SUFFIX,
+    WEIGHTS_FILE,
+    WEIGHTS_FILES,
+    ModelFolder,
+    check_weights,
+    read_model_folder,
+)
 from ..checkpoint.select import foreign_checkpoints, foreign_text, latest
 from ..config.inputs import AUTO, Inputs
 from ..errors import CheckpointError
@@ -30,6 +38,8 @@ from ..report.log import note, part, warn
 
 LARGEST_ARTIFACTS = 10 << 30  # bytes of all artifacts of a run, compressed or not: a hosted runner's disk holds twice that
 
+_PARTS = (CONFIG_FILE, WEIGHTS_FILE, *(name for name in WEIGHTS_FILES if name.endswith(INDEX_SUFFIX)))
+
 
 def resolve_checkpoint(inputs: Inputs) -> ModelFolder:
     """Raises CheckpointError if `checkpoint` matches several files or is not a usable checkpoint."""
@@ -41,6 +51,9 @@ def resolve_checkpoint(inputs: Inputs) -> ModelFolder:
 
 def read_or_import(inputs: Inputs, path: Path, output_dir: Path) -> ModelFolder:
     """The model folder at `path`; a foreign file there is imported into `output_dir`. Raises CheckpointError."""
+    if path.is_file() and path.name in _PARTS and (path.parent / CONFIG_FILE).is_file():
+        note(f"{path} is part of a model folder, which is used: {path.parent}")
+        path = path.parent
     if not path.exists() or (path.is_dir() and is_own(path)):
         return read_model_folder(path)
     with part("Importing"):

@@ -662,3 +662,13 @@ def test_metadata_of_another_program_does_not_make_a_checkpoint_ours(echoself: C
     train = f"train {TRAIN} --n-layer 2 --n-head 2 --n-embd 16 --block-size 32 --tokenizer bytes"
     assert [int(echoself(train)["step"]) for _ in range(2)] == [2, 4]
     assert files_of(Path(OUT)).items() >= theirs.items()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_a_file_of_a_folder_stands_for_the_folder(echoself: Cli, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = BUILT["bfloat16_shards"][0]
+    folder.write(Path("theirs"))
+    outputs = echoself(f"pull --checkpoint theirs/{name}")
+    ids = some_ids(VOCABULARY)
+    assert_exact(Path(outputs["model_dir"]), ids, folder.logits(ids))
+    assert f"theirs/{name} is part of a model folder, which is used: theirs" in capsys.readouterr().out
