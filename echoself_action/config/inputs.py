@@ -63,8 +63,8 @@ class _ModelInputs(InputTable):
     )
     hf_token: SecretStr | None = input_field("Access token of the Hub. Cannot be passed as a flag.", MODES, shown="HF_TOKEN")
     checkpoint: PathText | None = input_field(
-        "Model folder or `.pt` file to deploy, resume from or import; a glob that matches exactly one; or `auto` to search "
-        "for one.",
+        "Model folder or checkpoint file (`.pt`, `.ckpt`, `.bin`) to deploy, resume from or import; a glob that matches "
+        "exactly one; or `auto` to search for one.",
         (*TRAINS, "deploy", "pull"),
         shown="the best checkpoint in output_dir; for pull, the model on the Hub",
     )
