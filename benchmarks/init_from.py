@@ -115,7 +115,7 @@ def write_random(folder: Path, layers: int, tokenizer: str) -> None:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from echoself_action.corpus.tokenizer import make_tokenizer
+    from echoself_action.corpus.make_tokenizer import make_tokenizer
 
     torch.manual_seed(1)
     GPT2LMHeadModel(GPT2Config(n_layer=layers, n_embd=WIDTH, n_head=12, n_positions=POSITIONS)).save_pretrained(folder)

@@ -20,8 +20,8 @@ from common import results
 from common.results import Figures, machine, spread
 
 from echoself_action.config.mode_inputs import TrainInputs
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.corpus.token_cache import prepare_tokens
-from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.async_checkpointer import AsyncCheckpointer
 from echoself_action.training.init_or_resume import new_run

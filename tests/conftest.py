@@ -30,8 +30,8 @@ from huggingface_hub.utils import _http
 from echoself_action import native
 from echoself_action.__main__ import main
 from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.corpus.token_cache import prepare_tokens
-from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.hub import retry
 from echoself_action.model.gpt2 import GPT2Config

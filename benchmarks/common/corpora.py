@@ -18,8 +18,9 @@ import numpy.typing as npt
 from echoself_action.checkpoint.model_folder import read_model_folder
 from echoself_action.config.mode_inputs import TrainInputs
 from echoself_action.corpus.globs import find_files
+from echoself_action.corpus.make_tokenizer import load_tokenizer, make_tokenizer
 from echoself_action.corpus.token_cache import prepare_tokens
-from echoself_action.corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer
+from echoself_action.corpus.tokenizer import Tokenizer
 
 from .peers import TEXT
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from echoself_action.corpus.tokenizer import make_tokenizer
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.model.config import GPT2Config
 
 _PATIENCE_S = 600  # for a few steps, or for the first ones: torch.compile takes minutes

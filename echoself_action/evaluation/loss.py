@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..checkpoint.metadata import bits_per_byte
 from ..checkpoint.model_folder import ModelFolder
-from ..corpus.tokenizer import Tokenizer, load_tokenizer
+from ..corpus.make_tokenizer import load_tokenizer
+from ..corpus.tokenizer import Tokenizer
 from ..model import Model
 from .held_out import read_held_out
 

@@ -15,7 +15,8 @@ import torch
 
 from ..checkpoint.model_folder import ModelFolder
 from ..checkpoint.weights import load_model
-from ..corpus.tokenizer import Tokenizer, load_tokenizer
+from ..corpus.make_tokenizer import load_tokenizer
+from ..corpus.tokenizer import Tokenizer
 from ..model import Model
 from .loss import byte_count
 

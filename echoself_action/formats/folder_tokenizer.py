@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.vocabulary import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, check_token_ids
-from ..corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer, older_tokenizer
+from ..corpus.make_tokenizer import load_tokenizer, make_tokenizer, older_tokenizer
+from ..corpus.tokenizer import Tokenizer
 from ..corpus.vocab_merges import MERGES_FILE, VOCABULARY_FILE, WORDPIECE_FILE
 from ..errors import CheckpointError, InputError
 from .recorded_config import read_json

@@ -21,7 +21,8 @@ from ..checkpoint.model_folder import ModelFolder, read_model_folder, same_model
 from ..checkpoint.select import folders_of_step, free_path
 from ..checkpoint.vocabulary import TOKENIZER_FILE
 from ..checkpoint.weights import write_model
-from ..corpus.tokenizer import Tokenizer, ids_tokenizer, is_in_vocab_merges, load_tokenizer, make_tokenizer
+from ..corpus.make_tokenizer import ids_tokenizer, is_in_vocab_merges, load_tokenizer, make_tokenizer
+from ..corpus.tokenizer import Tokenizer
 from ..corpus.vocab_merges import VOCABULARY_FILE
 from ..errors import CheckpointError
 from ..training.optim.schedule import FLOOR, Schedule, cosine_schedule

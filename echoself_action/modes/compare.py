@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from ..config.mode_inputs import CompareInputs, ReviewInputs
 from ..config.outputs import set_outputs
 from ..corpus.findings import Finding
-from ..corpus.tokenizer import Tokenizer, load_tokenizer
+from ..corpus.make_tokenizer import load_tokenizer
+from ..corpus.tokenizer import Tokenizer
 from ..evaluation.held_out import read_held_out
 from ..evaluation.loss import HeldOut
 from ..evaluation.paired_bootstrap import Ids

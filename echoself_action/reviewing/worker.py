@@ -23,7 +23,8 @@ from ..checkpoint.model_folder import (
     check_weights,
     read_model_folder,
 )
-from ..corpus.tokenizer import Tokenizer, load_tokenizer
+from ..corpus.make_tokenizer import load_tokenizer
+from ..corpus.tokenizer import Tokenizer
 from ..errors import CheckpointError, EchoselfError
 from ..evaluation.gate import Verdict, is_relative, judge_difference, judge_measured
 from ..evaluation.held_out import read_held_out

@@ -7,7 +7,8 @@ from pathlib import Path
 from ..checkpoint.atomic import TEMPORARY_PREFIX
 from ..config.input_types import REVISION
 from ..config.inputs import Inputs
-from ..corpus.tokenizer import CONFIG_FILE, TOKENIZER_FILE, Tokenizer, is_given_name, is_path, make_tokenizer
+from ..corpus.make_tokenizer import is_path, make_tokenizer
+from ..corpus.tokenizer import CONFIG_FILE, TOKENIZER_FILE, Tokenizer, is_given_name
 from ..corpus.vocab_merges import VOCABULARY_FILES, WORDPIECE_FILE
 from ..errors import HubError, InputError
 from ..hub.client import open_hub

@@ -14,11 +14,12 @@ from ..config.inputs import Inputs
 from ..corpus.findings import Finding, Report
 from ..corpus.globs import find_files
 from ..corpus.leaks import COMMON
+from ..corpus.make_tokenizer import is_path, load_tokenizer, make_tokenizer, train_tokenizer
 from ..corpus.nanogpt_bin import VOCABULARY, is_token_files, vocabulary_beside
 from ..corpus.readers import read_documents
 from ..corpus.split import is_validation
 from ..corpus.token_cache import corpus_digest, prepare_tokens
-from ..corpus.tokenizer import IDS, Tokenizer, is_given_name, is_path, load_tokenizer, make_tokenizer, train_tokenizer
+from ..corpus.tokenizer import IDS, Tokenizer, is_given_name
 from ..corpus.tokens import Tokens, require_block
 from ..errors import CheckpointError, InputError
 from ..hub.client import open_hub

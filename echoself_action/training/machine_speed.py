@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint.architectures import Architecture
-from ..corpus.tokenizer import make_tokenizer
+from ..corpus.make_tokenizer import make_tokenizer
 from ..corpus.tokens import Tokens
 from ..model.config import GPT2Config
 from .cpu.threads import Threads

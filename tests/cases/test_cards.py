@@ -17,7 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from echoself_action.checkpoint.metadata import Metadata
 from echoself_action.checkpoint.model_folder import read_model_folder
-from echoself_action.corpus.tokenizer import make_tokenizer
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.hub.cards.hub_values import LICENSES
 from echoself_action.hub.client import open_hub
 from echoself_action.markdown import escaped

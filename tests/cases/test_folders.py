@@ -12,7 +12,7 @@ import torch
 from transformers import AutoTokenizer, BertTokenizer
 
 from echoself_action.checkpoint.metadata import read_metadata
-from echoself_action.corpus.tokenizer import load_tokenizer
+from echoself_action.corpus.make_tokenizer import load_tokenizer
 from echoself_action.hub.client import open_hub
 
 from ..conftest import Cli

@@ -4,8 +4,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("hypothesis", reason="hypothesis, a development dependency, is not installed")
 from hypothesis import HealthCheck, given, settings
 
 from .record_strategies import Record, records, unreported

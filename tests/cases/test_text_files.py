@@ -23,10 +23,10 @@ from echoself_action.config.mode_inputs import TrainInputs
 from echoself_action.corpus.findings import Finding
 from echoself_action.corpus.globs import find_files
 from echoself_action.corpus.json_array import array_elements
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.corpus.nanogpt_bin import nanogpt_tokens
 from echoself_action.corpus.parquet_dataset import read_rows, restore, write_dataset
 from echoself_action.corpus.readers import read_documents
-from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import InputError
 from echoself_action.starting.tokenize_corpus import corpus_tokens

@@ -13,8 +13,9 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from echoself_action.corpus.findings import Finding
+from echoself_action.corpus.make_tokenizer import load_tokenizer, make_tokenizer
 from echoself_action.corpus.token_cache import prepare_tokens
-from echoself_action.corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer
+from echoself_action.corpus.tokenizer import Tokenizer
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import EchoselfError, InputError, TokenizerError
 from echoself_action.hub.client import open_hub

@@ -9,7 +9,7 @@ import tokenizers
 
 from echoself_action.checkpoint.model_folder import read_model_folder
 from echoself_action.checkpoint.vocabulary import check_token_ids
-from echoself_action.corpus.tokenizer import load_tokenizer
+from echoself_action.corpus.make_tokenizer import load_tokenizer
 from echoself_action.errors import CheckpointError
 from echoself_action.hub.client import open_hub
 

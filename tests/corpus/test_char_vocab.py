@@ -11,7 +11,8 @@ import tokenizers
 from tokenizers import models, normalizers
 
 from echoself_action.corpus.char_vocab import character_encoder, character_tokenizer, read_meta
-from echoself_action.corpus.tokenizer import Tokenizer, ids_tokenizer, load_tokenizer, make_tokenizer
+from echoself_action.corpus.make_tokenizer import ids_tokenizer, load_tokenizer, make_tokenizer
+from echoself_action.corpus.tokenizer import Tokenizer
 from echoself_action.errors import InputError
 
 TEXT = "To be,\nor not: 'être' €"

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from echoself_action.corpus.leaks import COMMON, MIN_CHARACTERS
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.corpus.parquet_dataset import read_rows, restore, write_dataset
 from echoself_action.corpus.readers import read_documents
 from echoself_action.corpus.split import is_validation
 from echoself_action.corpus.token_cache import prepare_tokens
-from echoself_action.corpus.tokenizer import Tokenizer, make_tokenizer
+from echoself_action.corpus.tokenizer import Tokenizer
 from echoself_action.corpus.tokens import Ids, Tokens, hash_file
 from echoself_action.errors import InputError
 

@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.corpus.token_cache import prepare_tokens
-from echoself_action.corpus.tokenizer import Tokenizer, make_tokenizer
+from echoself_action.corpus.tokenizer import Tokenizer
 from echoself_action.errors import InputError
 
 

@@ -14,11 +14,12 @@ from echoself_action.corpus import token_cache
 from echoself_action.corpus.char_vocab import character_tokenizer
 from echoself_action.corpus.findings import Finding
 from echoself_action.corpus.globs import find_files
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.corpus.readers import read_documents
 from echoself_action.corpus.split import is_validation, split_position
 from echoself_action.corpus.split_corpus import split_corpus
 from echoself_action.corpus.token_cache import prepare_tokens
-from echoself_action.corpus.tokenizer import Tokenizer, make_tokenizer
+from echoself_action.corpus.tokenizer import Tokenizer
 from echoself_action.corpus.tokens import Tokens, hash_file, require_block
 from echoself_action.errors import InputError
 
@@ -154,7 +155,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from echoself_action.corpus.token_cache import prepare_tokens
-from echoself_action.corpus.tokenizer import make_tokenizer
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 tokenizer = make_tokenizer("bytes", lambda: iter(()))
 tokens = prepare_tokens([Path(sys.argv[1])], tokenizer, Path(sys.argv[2]), 0.1, "fail", print)
 print(tokens.reused, tokens.digest, len(tokens.train))

@@ -9,8 +9,9 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
+from echoself_action.corpus.make_tokenizer import load_tokenizer, make_tokenizer
 from echoself_action.corpus.readers import read_documents
-from echoself_action.corpus.tokenizer import Tokenizer, load_tokenizer, make_tokenizer
+from echoself_action.corpus.tokenizer import Tokenizer
 from echoself_action.errors import CheckpointError, InputError
 
 SPECS = {"gpt2": (50257, 50256), "bpe:1024": (1024, 1023), "bytes": (257, 256)}
@@ -170,7 +171,7 @@ def test_the_same_text_trains_the_same_tokenizer_in_another_process(
     made["bpe:1024"].save(tmp_path / "here")
     (tmp_path / "texts.json").write_text(json.dumps(documents))
     program = (
-        "import json, pathlib, sys; from echoself_action.corpus.tokenizer import make_tokenizer\n"
+        "import json, pathlib, sys; from echoself_action.corpus.make_tokenizer import make_tokenizer\n"
         "folder = pathlib.Path(sys.argv[1]); texts = json.loads((folder / 'texts.json').read_text())\n"
         "make_tokenizer('bpe:1024', lambda: iter(texts)).save(folder / 'there')"
     )
@@ -198,7 +199,7 @@ def test_an_invalid_spec_is_refused(spec: str) -> None:
 
 def test_gpt2_offline_suggests_tokenizers_without_download(tmp_path: Path) -> None:
     program = (
-        "import sys; from echoself_action.corpus.tokenizer import make_tokenizer; from echoself_action.errors import *\n"
+        "import sys; from echoself_action.corpus.make_tokenizer import make_tokenizer; from echoself_action.errors import *\n"
         "try: make_tokenizer('gpt2', lambda: iter(()))\n"
         "except InputError as error: print(error); sys.exit(error.exit_code)"
     )

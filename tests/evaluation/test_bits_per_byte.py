@@ -6,7 +6,7 @@ import pytest
 
 from echoself_action.checkpoint.metadata import bits_per_byte
 from echoself_action.checkpoint.model_folder import ModelFolder
-from echoself_action.corpus.tokenizer import make_tokenizer
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.evaluation.loss import bits_per_byte_of, bytes_per_token
 
 

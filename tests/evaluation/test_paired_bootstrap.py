@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from echoself_action.checkpoint.metadata import bits_per_byte
-from echoself_action.corpus.tokenizer import make_tokenizer
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.evaluation.gate import judge_difference
 from echoself_action.evaluation.loss import HeldOut, bytes_per_token

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from echoself_action.corpus.tokenizer import make_tokenizer
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.hub.client import open_hub
 
 from ..conftest import SMALL, Cli

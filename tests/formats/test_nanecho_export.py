@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from echoself_action.checkpoint.model_folder import read_model_folder
-from echoself_action.corpus.tokenizer import make_tokenizer
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.import_checkpoint import import_checkpoint
 from echoself_action.formats.imported_model import Given

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echoself_action.checkpoint.model_folder import read_model_folder
 from echoself_action.checkpoint.weights import load_model, write_model
+from echoself_action.corpus.make_tokenizer import load_tokenizer, make_tokenizer
 from echoself_action.corpus.token_cache import prepare_tokens
-from echoself_action.corpus.tokenizer import load_tokenizer, make_tokenizer
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.gpt2_tensors import transposed
 from echoself_action.formats.import_checkpoint import import_checkpoint

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, dynamic_module_utils
 
-from echoself_action.corpus.tokenizer import make_tokenizer
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.hub.huggingface_compat import xet_disabled
 
 from ..conftest import Cli

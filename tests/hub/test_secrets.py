@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from echoself_action.checkpoint.model_folder import ModelFolder
-from echoself_action.corpus.tokenizer import make_tokenizer
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.hub.secrets import find_secrets, without_secrets
 
 from .secret_kinds import SECRETS

@@ -16,7 +16,7 @@ from echoself_action.checkpoint.metadata import Metadata, read_metadata
 from echoself_action.checkpoint.model_folder import read_model_folder
 from echoself_action.checkpoint.weights import load_model
 from echoself_action.config.mode_inputs import TrainInputs
-from echoself_action.corpus.tokenizer import load_tokenizer, make_tokenizer
+from echoself_action.corpus.make_tokenizer import load_tokenizer, make_tokenizer
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.import_checkpoint import read_checkpoint_file
 from echoself_action.formats.transformers_folder import cropped, read_folder, read_pretrained_config

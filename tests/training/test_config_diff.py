@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from echoself_action.checkpoint.select import resumable
+from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.corpus.split import is_validation
 from echoself_action.corpus.token_cache import prepare_tokens
-from echoself_action.corpus.tokenizer import make_tokenizer
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.config_diff import changes
