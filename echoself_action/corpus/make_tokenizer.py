@@ -48,6 +48,8 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterator[str]], note: Callable
         )
     try:
         tokenizer = _from_path(Path(spec), lambda remark: note(f"{spec}: {remark}"))
+        if tokenizer.unused_ids > tokenizer.vocab_size // 2:
+            raise ValueError(tokenizer.sparse)
     except ValueError as error:
         raise InputError(
             f"The tokenizer {spec} {error}. Nothing was tokenized.",

@@ -31,6 +31,7 @@ _NAMES = {
     "72d2e5ef6a4bec2ceddd5805cb3d366b3da1ea04cd47111e2f8bf057c42c41db": "gpt2",
     "5867e54de2f804bf0e8a76c12f28e6000dfbaffeac6a75a4d33585cdfd91e4d1": "bytes",
 }
+_MOST_IDS = 1 << 24  # the lengths of all tokens are an array in memory
 NAMES_OF_CONTENT = frozenset({*_NAMES.values(), CHARACTERS, IDS})  # of tokenizers that are the same wherever they come from
 
 
@@ -70,10 +71,14 @@ class Tokenizer:
         ids = set(self._backend.get_vocab().values())
         self.vocab_size: int = max(ids, default=-1) + 1
         self.unused_ids = self.vocab_size - len(ids)
-        if self.unused_ids > len(ids):
-            raise ValueError(
-                f"has ids up to {self.vocab_size - 1:,} for only {len(ids):,} tokens: a model would have a row for each"
-            )
+        if self.vocab_size > _MOST_IDS:
+            raise ValueError(self.sparse)
+
+    @property
+    def sparse(self) -> str:
+        """How many of the ids have no token, for a message that follows the name of a file."""
+        used = self.vocab_size - self.unused_ids
+        return f"has ids up to {self.vocab_size - 1:,} for only {used:,} tokens: a model would have a row for each"
 
     @cached_property
     def digest(self) -> str:
