@@ -31,7 +31,7 @@ _NAMES = {
     "72d2e5ef6a4bec2ceddd5805cb3d366b3da1ea04cd47111e2f8bf057c42c41db": "gpt2",
     "5867e54de2f804bf0e8a76c12f28e6000dfbaffeac6a75a4d33585cdfd91e4d1": "bytes",
 }
-_MOST_IDS = 1 << 24  # the lengths of all tokens are an array in memory
+_MOST_IDS = 1 << 24  # `tokenizers` counts through all ids to write a vocabulary
 NAMES_OF_CONTENT = frozenset({*_NAMES.values(), CHARACTERS, IDS})  # of tokenizers that are the same wherever they come from
 
 
@@ -46,8 +46,13 @@ class Tokenizer:
         """`name` is the spec, for messages. `end_of_text` None: the vocabulary has none, and documents are not separated.
         `remarks` are the settings of `backend` that are not kept.
 
-        Raises ValueError if `end_of_text` is not in the vocabulary.
+        Raises ValueError if `end_of_text` is not in the vocabulary, or if an id is far above the number of tokens.
         """
+        ids = set(backend.get_vocab().values())
+        self.vocab_size: int = max(ids, default=-1) + 1
+        self.unused_ids = self.vocab_size - len(ids)
+        if self.vocab_size > _MOST_IDS:
+            raise ValueError(self.sparse)
         end_of_text_id = None if end_of_text is None else backend.token_to_id(end_of_text)
         if end_of_text is not None and end_of_text_id is None:
             raise ValueError(
@@ -68,11 +73,6 @@ class Tokenizer:
         self.name = name
         self.end_of_text = end_of_text
         self.end_of_text_id: int | None = end_of_text_id
-        ids = set(self._backend.get_vocab().values())
-        self.vocab_size: int = max(ids, default=-1) + 1
-        self.unused_ids = self.vocab_size - len(ids)
-        if self.vocab_size > _MOST_IDS:
-            raise ValueError(self.sparse)
 
     @property
     def sparse(self) -> str:
