@@ -124,6 +124,14 @@ def number(value: object) -> float | None:
     return found if math.isfinite(found) else None
 
 
+def count(value: object) -> int | None:
+    """`value` as a number of steps, if it is an integer of at least 0 in Python, NumPy or a tensor; otherwise None."""
+    if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "iu":
+        value = value.item()
+    is_count = isinstance(value, int | np.integer) and not isinstance(value, bool) and 0 <= value < 1 << 53
+    return int(value) if is_count else None  # type: ignore[call-overload]
+
+
 def shown(keys: list[object]) -> str:
     """Keys, for a message. Other keys than strings are shown by type, because their repr could have any size."""
     names = [repr(key[:60]) if isinstance(key, str) else f"a {type(key).__name__}" for key in keys[:20]]

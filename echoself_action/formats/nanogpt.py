@@ -9,7 +9,7 @@ from functools import partial
 from ..model.config import GPT2Config
 from .activation import choose_activation, of_nanogpt
 from .arithmetic import stated_arithmetic
-from .detect_layout import number
+from .detect_layout import count, number
 from .gpt2_tensors import gpt2_weights, inferred_sizes, logits, tensors_by_gpt2_name, transposed
 from .imported_model import CONTRADICTION, NOTHING_GIVEN, Given, ImportedModel
 from .optimizer_state import nanogpt_groupings, read_optimizer, stored_optimizer
@@ -31,8 +31,8 @@ def read(file: TorchFile, given: Given = NOTHING_GIVEN) -> ImportedModel:
     weights = gpt2_weights(file, config, True, "its model_args")
     kept = training_settings(content.get("config"))
     state = read_optimizer(file, stored_optimizer(content), weights, nanogpt_groupings(weights))
-    step = content.get("iter_num", 0)
-    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 1 << 53:
+    step = count(content.get("iter_num", 0))
+    if step is None:
         file.refuse("has an iter_num that is not a valid step count", f"Set it to the number of steps: {_CORRECT}")
     loss = number(content.get("best_val_loss"))
     return ImportedModel(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .detect_layout import first, number, places
+from .detect_layout import count, first, number, places
 from .torch_file.reader import TorchFile
 from .torch_file.stub import name_of
 
@@ -185,14 +185,15 @@ def _is_place(dataset: object) -> bool:
 
 def step_of(file: TorchFile) -> int | None:
     """The number of optimizer steps, None if it is not recorded. Raises CheckpointError if it is not a valid count."""
-    step = first(places(file.content), ("iter_num", "iteration", "global_step", "step", "current_iteration"))
-    if step is None:
+    recorded = first(places(file.content), ("iter_num", "iteration", "global_step", "step", "current_iteration"))
+    if recorded is None:
         return None
-    if not isinstance(step, int | np.integer) or isinstance(step, bool) or not 0 <= step < 1 << 53:
+    step = count(recorded)
+    if step is None:
         file.refuse(
             "has a step that is not a valid step count", "Set it to the number of optimizer steps in a copy of the file."
         )
-    return int(step)
+    return step
 
 
 def losses_of(file: TorchFile) -> tuple[float | None, float | None]:

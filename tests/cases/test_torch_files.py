@@ -246,6 +246,15 @@ def test_sizes_and_steps_may_be_numpy_scalars(protocol: int, tmp_path: Path) -> 
     assert folder.step == 9
 
 
+@pytest.mark.parametrize("layout", ["nanoGPT", "another trainer"])
+def test_a_step_may_be_a_tensor(layout: str, tmp_path: Path) -> None:
+    content: dict[str, Any] = nanogpt_checkpoint() | {"model": nanogpt_weights(), "iter_num": torch.tensor(9)}
+    if layout != "nanoGPT":
+        content = {"model": content["model"], "config": content["model_args"], "step": torch.tensor([9])}
+    folder = assert_imported(saved(content, tmp_path / "ckpt.pt"), tmp_path, content["model"], "gelu")
+    assert folder.step == 9
+
+
 def test_values_of_pytorch_and_numpy_are_read_as_plain_ones(tmp_path: Path) -> None:
     for protocol in (2, 3, 4, 5):
         made = {name: value() for name, value in VALUES.items()}
