@@ -31,10 +31,9 @@ class EarlyStopping:
         self._above = 0  # evaluations in a row
         self.rewind_point: RewindPoint | None = None
 
-    @property
-    def is_above(self) -> bool:
-        """Whether the last evaluation was above the lowest one."""
-        return self._above > 0
+    def is_above(self, val_loss: float) -> bool:
+        """Whether this validation loss is above the lowest one."""
+        return self._lowest is not None and val_loss > (1 + self._margin) * self._lowest.val_loss
 
     def ends(self, run: Run, start_val_loss: float | None) -> bool:
         """Whether the run should end, after one more evaluation."""
@@ -45,14 +44,14 @@ class EarlyStopping:
             self._lowest = now
             if start_val_loss is None or now.val_loss < start_val_loss:
                 self.rewind_point = RewindPoint.of(run)
-        self._above = self._above + 1 if now.val_loss > (1 + self._margin) * self._lowest.val_loss else 0
+        self._above = self._above + 1 if self.is_above(now.val_loss) else 0
         return self._above >= _IN_A_ROW
 
-    def reason(self, run: Run) -> str:
+    def reason(self, now: Evaluation, bytes_per_token: float | None) -> str:
         """Why it ends, for the log: the model memorises if the training loss has still fallen."""
-        now, lowest = run.evaluations[-1], self._lowest
+        lowest = self._lowest
         assert lowest
-        before, after = (loss_text(one.val_loss, run.bytes_per_token) for one in (lowest, now))
+        before, after = (loss_text(one.val_loss, bytes_per_token) for one in (lowest, now))
         losses = f"validation loss {before} at step {lowest.step}, {after} at step {now.step}"
         ends = "The run decays now and ends early."
         if self.rewind_point:

@@ -115,9 +115,9 @@ class TrainingInputs(_Table[Unset]):
     )
     early_stopping: float = input_field(
         "Go back to the lowest validation loss of this run and decay from there if the loss is above it by this fraction of "
-        "it, in two evaluations in a row or at the last one before the decay phase. 0 disables it. Not used with total_iters.",
+        "it, in two evaluations in a row or when the decay phase starts. 0 disables it. Not used with total_iters.",
         TRAINS,
-        0.02,
+        0.01,
         ge=0,
     )
     patience: int = input_field(

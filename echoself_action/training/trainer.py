@@ -159,16 +159,24 @@ class _Trainer:
             self.end_step = run.schedule.end if is_planned else min(self.end_step, run.step + wanted)
         else:
             self._run_out_of_time(affordable, "decaying now")
-        if self.early_stopping.is_above and self.early_stopping.rewind_point:
-            steps = self.end_step - run.step
-            self._rewind(self.early_stopping.rewind_point)
-            self.end_step = run.step + min(steps, self._decay_steps())
+        if point := self.early_stopping.rewind_point:
+            now = Evaluation(step=run.step, train_loss=run.train_loss, val_loss=self._loss_now())
+            if self.early_stopping.is_above(now.val_loss):
+                steps = self.end_step - run.step
+                self.callbacks.warn(self.early_stopping.reason(now, run.bytes_per_token))
+                self._rewind(point)
+                self.end_step = run.step + min(steps, self._decay_steps())
         run.schedule = run.schedule.with_decay(run.step, self.end_step)
         if self.saved_step != run.step:
             if self.steps_summed:  # the checkpoint records the loss of its own steps
                 self._measure_train_loss()
                 self._log(None)
             self._save()  # the stable checkpoint, from which the next run resumes
+
+    def _loss_now(self) -> float:
+        """The validation loss at this step, which is not recorded if it is not due: a resumed run need not measure it."""
+        last = self.run.evaluations[-1]
+        return last.val_loss if last.step == self.run.step else self._held_out_loss()
 
     def _decay_steps(self) -> int:
         """The length of a decay phase that starts now: the fraction `decay` of the whole run."""
@@ -191,7 +199,6 @@ class _Trainer:
         """Take the run back to its lowest validation loss, and set the later checkpoints of its stable phase aside."""
         run = self.run
         self.ends_early = True
-        self.callbacks.warn(self.early_stopping.reason(run))
         point.restore(run)
         self.stepper.rewind()
         self.saved_step = None
@@ -320,7 +327,7 @@ class _Trainer:
         if self.early_stopping.ends(run, self.start_val_loss):
             self.ends_early = True
             if not self.early_stopping.rewind_point:
-                self.callbacks.warn(self.early_stopping.reason(run))
+                self.callbacks.warn(self.early_stopping.reason(run.evaluations[-1], run.bytes_per_token))
 
     def _held_out_loss(self) -> float:
         process_group, began = self.run.process_group, time.monotonic()
