@@ -135,8 +135,8 @@ def _limited_rate(settings: TrainingSettings, limit: float | None, note: Callabl
     if limit is None or settings.learning_rate <= limit:
         return settings
     note(
-        f"learning_rate is {limit:g} instead of {settings.learning_rate:g}: a run from this step at {2 * limit:g} was rolled "
-        "back. The limit is lifted when the corpus changes."
+        f"learning_rate is {limit:g} instead of {settings.learning_rate:g}: the run before, at {2 * limit:g}, went "
+        "back to this step. The limit is lifted when the corpus changes."
     )
     return settings.model_copy(update={"learning_rate": limit})
 

@@ -532,7 +532,9 @@ def test_a_cycle_goes_on_from_a_model_that_another_program_published(
     echoself(cycle)
     assert f"start: {OUT}/checkpoint-0, step 0: the newest of them/theirs" in capsys.readouterr().out
     echoself(cycle)  # the weights are random, so the first was rolled back: the next is of the same run
-    assert "learning_rate is 0.0005 instead of 0.001: a run from this step at 0.001 was rolled back" in capsys.readouterr().out
+    assert (
+        "learning_rate is 0.0005 instead of 0.001: the run before, at 0.001, went back to this step" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("name", BUILT)
