@@ -11,7 +11,8 @@ from ..errors import CheckpointError, InputError
 from .diagnose_pickled_folder import diagnose_pickled_folder
 from .import_checkpoint import import_model
 from .recorded_config import read_json
-from .transformers_folder import as_checkpoint, read_folder, read_pretrained_config
+from .transformers_config import read_pretrained_config
+from .transformers_folder import as_checkpoint, read_folder
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from ..errors import CheckpointError, HubError, InputError
 from ..formats.checkpoint_folder import checkpoint_in
 from ..formats.import_checkpoint import import_pretrained, read_checkpoint_file
 from ..formats.imported_model import Given, ImportedModel
-from ..formats.transformers_folder import cropped, files_to_read, read_folder, read_pretrained_config
+from ..formats.transformers_config import read_pretrained_config
+from ..formats.transformers_folder import cropped, files_to_read, read_folder
 from ..hub.client import open_hub
 from ..hub.fetch import download
 from ..hub.repo import MAIN, find_repo

@@ -19,7 +19,8 @@ from echoself_action.config.mode_inputs import TrainInputs
 from echoself_action.corpus.make_tokenizer import load_tokenizer, make_tokenizer
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.import_checkpoint import read_checkpoint_file
-from echoself_action.formats.transformers_folder import cropped, read_folder, read_pretrained_config
+from echoself_action.formats.transformers_config import read_pretrained_config
+from echoself_action.formats.transformers_folder import cropped, read_folder
 from echoself_action.hub.client import open_hub
 from echoself_action.model.config import GPT2Config as GPT2Shape
 
