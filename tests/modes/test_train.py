@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from echoself_action.config.load import ACTION_VARIABLE
-from echoself_action.corpus import tokenizer
+from echoself_action.corpus import make_tokenizer
 
 from ..conftest import SMALL, Cli
 
@@ -54,7 +54,7 @@ def test_a_tokenizer_is_trained_once_for_a_corpus(
 
     first = trained("first")
     with monkeypatch.context() as patch:
-        patch.setattr(tokenizer, "train_ranks", lambda *_: pytest.fail("trained again"))
+        patch.setattr(make_tokenizer, "train_ranks", lambda *_: pytest.fail("trained again"))
         assert trained("second") == first
     assert "tokenizer bpe:300" in capsys.readouterr().out
     (kept,) = workspace.glob(".echoself/tokens/tokenizer-*/tokenizer.json")
