@@ -379,10 +379,7 @@ def _exit_codes(name: str, nights: Sequence[Night]) -> tuple[bool, str]:
 
 
 def _recovers(name: str, nights: Sequence[Night]) -> Iterator[tuple[bool, str]]:
-    """After the night that follows a troubled one, the training state is as good as before the trouble.
-
-    That night may be rolled back for a reason of its own: on little text it memorises, and the state stays as it was.
-    """
+    """The night after a troubled one is fine, and the training state is as good as before the trouble."""
     for index, night in enumerate(nights):
         trouble = "learning_rate 0.5" if night.poisoned else "the kill" if night.killed else ""
         if not trouble:
@@ -392,7 +389,7 @@ def _recovers(name: str, nights: Sequence[Night]) -> Iterator[tuple[bool, str]]:
             continue
         after, before = nights[index + 1], nights[index - 1] if index else None
         said = after.result or "no result"
-        fine = after.exit_code == 0 and bool(after.result) and after.state is not None
+        fine = after.exit_code == 0 and after.result != "rolled_back" and after.state is not None
         course = ""
         if after.state and before and before.state:
             fine = fine and after.state.bits_per_byte <= before.state.bits_per_byte * SOUND  # False for NaN
