@@ -1,7 +1,7 @@
 """The checkpoint and the training state that the next run starts from.
 
-After a sound run it is the newest stable checkpoint; if the run ended early, the next one has at most half of the learning
-rate. Otherwise the run is rolled back to the best stable checkpoint, which may
+After a sound run it is the newest stable checkpoint; if the run ended early, the next one has other batches and at most
+half of the learning rate. Otherwise the run is rolled back to the best stable checkpoint, which may
 be the one that it started from, and the next run has other batches and at most half of the learning rate: no two runs compute
 the same.
 """
@@ -50,8 +50,9 @@ class FinishedRun:
 
     def _move_on(self) -> ModelFolder:
         folder, latest = resumable(self.output_dir)[0], checkpoints(self.output_dir)[-1].metadata
-        limit = self._half_rate if self.end.ended_early else self.run.max_learning_rate
-        update_state(folder, runs_without_gain=self._runs_without_gain, max_learning_rate=limit)
+        update_state(folder, runs_without_gain=self._runs_without_gain)
+        if self.end.ended_early:
+            update_state(folder, rollbacks=self.run.rollbacks + 1, max_learning_rate=self._half_rate)
         if latest and folder.metadata and latest.run_id == folder.metadata.run_id:
             # the stable checkpoint is from before the decay phase, whose losses count too
             folder = record(folder, overwrite=True, best_val_loss=latest.best_val_loss, best_step=latest.best_step)

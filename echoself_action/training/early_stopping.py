@@ -79,12 +79,11 @@ class RewindPoint:
 
     @torch.no_grad()
     def restore(self, run: Run) -> None:
-        """Take `run` back to the copied state. Its next steps have other batches."""
+        """Take `run` back to the copied state."""
         for name, tensor in _tensors(run).items():
             tensor.copy_(self.tensors[name])
         for name, value in self.progress.items():
             setattr(run, name, value)
-        run.rollbacks += 1
 
 
 def _tensors(run: Run) -> dict[str, Tensor]:

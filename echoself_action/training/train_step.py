@@ -63,9 +63,8 @@ class Stepper:
         if self._replicas:
             self._replicas.forget()
 
-    def rewind(self) -> None:
-        """Continue from a state that was restored in the run: its weights, and the batches of its seed."""
-        self._batches = self._run.batches()
+    def reload_weights(self) -> None:
+        """Continue with the weights of the model, which were changed by something else than a step."""
         if self._replicas:
             self._threads.map(self._replicas.broadcast, self._run.optimizer.parts)
 

@@ -200,7 +200,7 @@ class _Trainer:
         run = self.run
         self.ends_early = True
         point.restore(run)
-        self.stepper.rewind()
+        self.stepper.reload_weights()
         self.saved_step = None
         self.checkpointer.wait()
         if run.process_group.is_main:

@@ -54,8 +54,8 @@ class TrainingState(BaseModel):
     `native` are the kernels that computed the steps. These two and the fields from `seed` on are compared when a run is
     resumed, to report what changed (config_diff.py). Older checkpoints have no `val_digest` and no `val_fraction`.
 
-    `rollbacks` counts how often this model went back: runs that were rolled back, and runs that went back to their lowest
-    loss. Batches and dropout depend on it, so that no run repeats another. `max_learning_rate` is the peak that the next run
+    `rollbacks` counts the runs of this model that were rolled back or ended early. Batches and dropout depend on it, so that
+    the next run does not repeat such a run. `max_learning_rate` is the peak that the next run
     may use on the same corpus, None for any.
     `runs_without_gain` counts the runs since the last one with a new lowest validation loss.
     """

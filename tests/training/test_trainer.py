@@ -433,7 +433,7 @@ def test_the_state_that_a_run_goes_back_to_is_exact(tokens: Tokens, small_config
     before, after = read_counters(same), read_counters(stable)
     assert before
     assert after
-    assert (after.sequences_seen, after.rollbacks) == (before.sequences_seen, before.rollbacks + 1)
+    assert (after.sequences_seen, after.rollbacks) == (before.sequences_seen, before.rollbacks)
 
     rest = training_settings(**MEMORISED | {"max_iters": result.latest.step - stable.step})
     again = train(resume_run(stable, data, rest, ignore), tmp_path / "again", StopRequest(), Callbacks(ignore, ignore)).latest
