@@ -136,7 +136,7 @@ def test_a_folder_that_is_not_a_model_is_reported(run: Run, workspace: Path) -> 
     refused(run(f"train --checkpoint folder {SMALL}"), 3, message)
     assert left(workspace) == ["folder", "text.md"]
     refused(run("deploy --repo-id me/model --hub hub --checkpoint folder"), 3, message)
-    assert left(workspace) == ["folder", "hub", "text.md"]  # the Hub is asked about the card before a checkpoint is read
+    assert left(workspace) == ["folder", "text.md"]
 
 
 @pytest.fixture

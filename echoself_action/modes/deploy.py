@@ -26,7 +26,7 @@ from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary import dry_run_summary, publishing_summary, refusal_summary
 from ..report.log import note, part, warn
 from ..report.report_page import PublishReport, write_page
-from ..starting.resolve_checkpoint import resolve_checkpoint
+from ..starting.resolve_checkpoint import require_checkpoint, resolve_checkpoint
 from ..training.result import LOG_FILE
 
 _WAITS = (1, 2, 4, 0)  # seconds
@@ -35,12 +35,20 @@ _WAITS = (1, 2, 4, 0)  # seconds
 def run(inputs: DeployInputs) -> int:
     """Run the mode; returns the exit code."""
     check_before_work(inputs)
+    trained = None
+    if inputs.checkpoint:
+        require_checkpoint(inputs)
+    else:
+        trained = _trained(inputs)
     with open_hub(inputs.hub, inputs.token, note) as hub:
         if not inputs.dry_run:
             require_write_access(hub)
         remote = look_up(hub, inputs.repo_id, inputs.revision)
         check_card(inputs, hub, remote)
-        model, newest = _checkpoints(inputs)
+        if trained:
+            model, newest = trained
+        else:
+            model = newest = resolve_checkpoint(inputs)
         done = deploy(Publication(inputs, hub, remote, model, newest))
     set_outputs(model_outputs(model) | {"checkpoint": str(newest.path)} | done.outputs)
     return exit_code(done)
@@ -134,11 +142,8 @@ def exit_code(done: Publication) -> int:
     return GATE_REFUSED if done.outputs.get("gate_result") == "refused" and done.inputs.gate_fails_job else 0
 
 
-def _checkpoints(inputs: DeployInputs) -> tuple[ModelFolder, ModelFolder]:
-    """The model to publish, and the checkpoint of the same run that training resumes from."""
-    if inputs.checkpoint:
-        named = resolve_checkpoint(inputs)
-        return named, named
+def _trained(inputs: DeployInputs) -> tuple[ModelFolder, ModelFolder]:
+    """The best model in output_dir, and the checkpoint of the same run that training resumes from. Raises CheckpointError."""
     model, newest = best(inputs.output_dir), next(iter(resumable(inputs.output_dir)), None)
     if model is None or newest is None:
         foreign = foreign_checkpoints(inputs.output_dir)

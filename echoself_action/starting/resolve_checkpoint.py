@@ -28,6 +28,7 @@ from ..formats.find_checkpoints import FoundCheckpoint, find_checkpoints
 from ..formats.import_checkpoint import import_checkpoint, import_model, read_checkpoint_file
 from ..formats.import_folder import import_folder, is_own
 from ..formats.imported_model import Given, ImportedModel
+from ..formats.transformers_config import read_pretrained_config
 from ..github.artifacts import UnsafeZipError, download, extract, list_artifacts
 from ..github.event import NoTrustedRunError, WorkflowRun, triggering_run
 from ..hub.client import open_hub
@@ -47,6 +48,21 @@ def resolve_checkpoint(inputs: Inputs) -> ModelFolder:
     if inputs.checkpoint == AUTO:
         return _search(inputs)
     return read_or_import(inputs, _single_path(inputs.checkpoint), inputs.output_dir)
+
+
+def require_checkpoint(inputs: Inputs) -> None:
+    """Raises CheckpointError if `checkpoint` is a path of which the configuration alone shows that it can't be used.
+
+    No weights are read, so it takes no time before a request that may end the run.
+    """
+    assert inputs.checkpoint
+    if inputs.checkpoint == AUTO:
+        return
+    path = _single_path(inputs.checkpoint)
+    if not path.exists() or (path.is_dir() and is_own(path)):
+        read_model_folder(path)
+    elif path.is_dir() and not checkpoint_in(path):
+        read_pretrained_config(path)
 
 
 def read_or_import(inputs: Inputs, path: Path, output_dir: Path) -> ModelFolder:
