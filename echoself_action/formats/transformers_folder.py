@@ -46,7 +46,7 @@ _SHARD = re.compile(r"(model|pytorch_model)-\d{5}-of-\d{5}\.(safetensors|bin)")
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # safetensors' names, and PyTorch's
 _OPTIMIZER_FILE = "optimizer.pt"  # of transformers' Trainer
 _LARGEST_JSON = 64 << 20  # bytes; trainer_state.json has an entry for each logged step
-# Settings of generation_config.json that are written anew, that name a version, or that change no text.
+# Settings of generation_config.json that an import writes itself, that name a version, or that change no text.
 _GENERATION_KEPT = {
     *("bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "transformers_version", "_from_model_config", "use_cache"),
     *("output_attentions", "output_hidden_states"),

@@ -36,7 +36,7 @@ def main() -> None:
     given = parser.parse_args()
     folder = Path("data") / given.dataset
     data = {part: np.memmap(folder / f"{part}.bin", np.uint16, "r") for part in ("train", "val")}
-    vocabulary = pickle.loads((folder / "meta.pkl").read_bytes())["vocab_size"]  # noqa: S301  # benchmarks/peers.py has just written it
+    vocabulary = pickle.loads((folder / "meta.pkl").read_bytes())["vocab_size"]  # noqa: S301  # benchmarks/common/peers.py wrote it
     sizes = {name: getattr(given, name) for name in SIZES} | {"vocab_size": vocabulary, "bias": False}
     model = GPT(GPTConfig(**sizes))
     parameters = list(model.parameters())

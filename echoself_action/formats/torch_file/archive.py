@@ -22,7 +22,6 @@ _FAR_END = 56 + _LOCATOR
 LARGEST_PICKLE = 4 << 20  # bytes; the data of the tensors is not in it
 MOST_RECORDS = 100_000
 _BLOCK = 1 << 24  # bytes that are hashed at a time
-_RESAVE = "If you trust its source, load it in PyTorch with `torch.load(path, weights_only=False)`, and save it again."
 _STORE = "Extract it, and zip it again without compression (`zip -0 -r`)."
 _DECOMPRESS = "Decompress it first."
 # The first bytes of other files that are mistaken for checkpoints: what they are, and what to do instead.
@@ -187,7 +186,11 @@ def _detected_type(path: Path, begins: bytes) -> tuple[str, str]:
         if begins.lstrip().startswith(start):
             return other
     if begins[_TAR_AT:].startswith(_TAR):
-        return "a tar archive", f"A checkpoint of PyTorch 0.1: {_RESAVE[0].lower()}{_RESAVE[1:]} Another archive: extract it."
+        return (
+            "a tar archive",
+            "A checkpoint of PyTorch 0.1: save it again with the program that wrote it, in PyTorch 1.6 or later. Another "
+            "archive: extract it.",
+        )
     if begins[8:9] == b"{" and int.from_bytes(begins[:8], "little") < 1 << 30:
         return "a safetensors file, which is read as part of a model folder", "Give its folder, with its config.json."
     try:

@@ -27,7 +27,8 @@ def moments_notes(moments: Mapping[str, Tensor]) -> tuple[str, ...]:
     if not of_muon:
         return ()
     return (
-        f"Muon's momentum of {of_muon} matrices was not exported, because AdamW can't use it: AdamW starts anew for them, and "
+        f"Muon's momentum of {of_muon} matrices was not exported, because AdamW can't use it: AdamW starts "
+        "with a new state for them, and "
         "keeps its state of the other parameters",
     )
 
