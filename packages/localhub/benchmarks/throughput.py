@@ -154,8 +154,11 @@ def commit_once(url: str, number: int) -> str:
 @contextmanager
 def server(folder: Path, threshold: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
     command = [sys.executable, "-c", SERVER, str(folder), str(threshold)]
+    # a signal while the process starts would leave it behind, and it would create the deleted folder again
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             assert process.stdout is not None
             yield process, process.stdout.readline().strip()
         finally:
