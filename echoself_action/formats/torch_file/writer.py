@@ -28,8 +28,7 @@ def moments_notes(moments: Mapping[str, Tensor]) -> tuple[str, ...]:
         return ()
     return (
         f"Muon's momentum of {of_muon} matrices was not exported, because AdamW can't use it: AdamW starts "
-        "with a new state for them, and "
-        "keeps its state of the other parameters",
+        "with a new state for them, and keeps its state of the other parameters",
     )
 
 
