@@ -1,33 +1,71 @@
-"""Native kernels for training in bfloat16 on a CPU with AVX-512 BF16. They are compiled when the package is installed, if there
-is a C compiler (`hatch_build.py`), and called by ctypes, which releases the GIL.
+"""Native kernels for training and evaluation on a CPU: GPT-2's forward and backward pass, AdamW and Muon.
+
+They are compiled for several instruction sets when the package is installed, if there is a C compiler (`hatch_build.py`); the
+best one that the CPU has is chosen at run time, or the one that `ECHOSELF_ISA` names. They are called by ctypes, which releases
+the GIL.
 """
 
 import ctypes
 import functools
 import hashlib
 import importlib.metadata
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
+from ..errors import InputError
 from . import c_api
-
-MULTIPLE = 32  # the dimensions of matrices are multiples of this
+from .c_api import Kernels
 
 _NAME = "native.bin"  # with the suffix .so, Python could import it as a module
+DTYPES = {
+    "avx512_bf16": torch.bfloat16,
+    "neon_bf16": torch.bfloat16,
+    "avx512": torch.float32,
+    "avx2": torch.float32,
+    "neon": torch.float32,
+}
+"""The dtype of the matrix products of each instruction set."""
+
+
+def instruction_set(dtype: torch.dtype) -> str | None:
+    """The instruction set whose kernels compute matrix products in `dtype` on this machine; None if there are none.
+
+    Raises InputError if ECHOSELF_ISA names one that can't be used here.
+    """
+    usable, forced = _usable(), os.environ.get("ECHOSELF_ISA")
+    if forced and forced not in usable:
+        raise InputError(
+            f"ECHOSELF_ISA: the kernels for {forced!r} can't be used here. Nothing was trained.",
+            f"Unset it, or set one of: {', '.join(usable) or 'none on this machine'}.",
+        )
+    names = [name for name in usable if DTYPES[name] is dtype]
+    return (forced if forced in names else None) if forced else next(iter(names), None)
+
+
+def kernels(dtype: torch.dtype) -> Kernels:
+    """The kernels for `instruction_set(dtype)`, which must not be None."""
+    name = instruction_set(dtype)
+    assert name is not None, dtype
+    return _usable()[name]
 
 
 def why_not(dtype: torch.dtype) -> str | None:
     """Why native kernels can't compute products in `dtype` on this machine; None if they can."""
-    capabilities = torch.cpu.get_capabilities()
-    if dtype is not torch.bfloat16 or not capabilities.get("avx512_bf16", False):
-        return "they need dtype: bfloat16 and a CPU with AVX-512 BF16"
-    if capabilities.get("amx_bf16", False):
-        return "this CPU has AMX, which PyTorch's kernels use and they do not"
-    return load_error()
+    if instruction_set(dtype):
+        return None
+    if reason := load_error():
+        return reason
+    name = str(dtype).removeprefix("torch.")
+    if dtype not in DTYPES.values():
+        return f"there are none for dtype: {name}"
+    if forced := os.environ.get("ECHOSELF_ISA"):
+        return f"ECHOSELF_ISA is {forced}, which has none for dtype: {name}"
+    needed = " or ".join(isa.upper().replace("AVX512", "AVX-512").replace("_", " ") for isa, of in DTYPES.items() if of is dtype)
+    return f"those for dtype: {name} need a CPU with {needed}"
 
 
 def load_error() -> str | None:
@@ -36,37 +74,27 @@ def load_error() -> str | None:
     return found if isinstance(found, str) else None
 
 
-def library() -> ctypes.CDLL:
-    """The compiled kernels. Only call this if `why_not` returns None."""
-    found = _library()
-    assert isinstance(found, ctypes.CDLL), found
-    return found
-
-
-def panels_for(weight: Tensor) -> Tensor:
-    """An empty tensor for the packed panels of `weight` (in, out) and of its transpose: bfloat16, (2, padded in, out). `in` is
-    padded to a multiple of 32."""
-    rows, columns = weight.shape
-    return torch.empty(2, -(-rows // MULTIPLE) * MULTIPLE, columns, dtype=torch.bfloat16)
-
-
-def pack(weight: Tensor, panels: Tensor) -> None:
-    """Write `weight` (in, out), fp32, to its panels, as the kernels read it."""
-    library().echoself_pack(weight.data_ptr(), len(weight), *panels.shape[1:], panels.data_ptr())
-
-
-class Scratch:
-    """Memory that successive kernel calls reuse."""
+class Memory:
+    """Memory that successive kernel calls reuse. Not thread-safe."""
 
     def __init__(self) -> None:
         self._bytes = torch.empty(0, dtype=torch.uint8)
 
-    def at_least(self, count: int) -> ctypes.c_void_p:
+    def at_least(self, count: int) -> int:
         """The address of at least `count` bytes, valid until the next call."""
         if len(self._bytes) < count:
             self._bytes = torch.empty(0, dtype=torch.uint8)  # frees the old memory first
             self._bytes = torch.empty(count, dtype=torch.uint8)
-        return ctypes.c_void_p(self._bytes.data_ptr())
+        return self._bytes.data_ptr()
+
+
+def _usable() -> dict[str, Kernels]:
+    """The kernels that this CPU can run, the best ones first."""
+    library = _library()
+    if isinstance(library, str):
+        return {}
+    found = {name: c_api.kernels(library, name) for name in c_api.instruction_sets(library)}
+    return {name: table for name, table in found.items() if table}
 
 
 @functools.cache
@@ -88,12 +116,10 @@ def _loaded(path: Path) -> ctypes.CDLL | str:
     except OSError as error:  # compiled for another machine, or on a disk that is mounted noexec
         return f"{path} can't be loaded: {error}"
     try:
-        digest = c_api.sources_digest(found)
-        if not digest:
-            return f"{path} was compiled without them: they need GCC on x86-64"
-        if digest != _digest(Path(__file__).parent / "csrc") or not c_api.has_our_structs(found):
+        if c_api.sources_digest(found) != _digest(Path(__file__).parent / "csrc") or not c_api.has_our_structs(found):
             return f"{path} was compiled from other sources: install the package again"
-        c_api.declare(found)
+        if not c_api.instruction_sets(found):
+            return f"{path} was compiled without them: they need x86-64 or aarch64"
     except AttributeError as error:
         return f"{path} is not a library of this package: {error}"
     return found
@@ -110,6 +136,6 @@ def _places() -> Iterator[Path]:
 def _digest(folder: Path) -> str:
     """The digest of the C sources, as hatch_build.py computes it."""
     hashed = hashlib.blake2b(digest_size=16)
-    for file in sorted(folder.glob("*.[ch]")):
+    for file in sorted(folder.rglob("*.[ch]")):
         hashed.update(file.read_bytes())
     return hashed.hexdigest()

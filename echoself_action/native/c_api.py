@@ -1,61 +1,93 @@
-"""The interface of the C library for ctypes: `csrc/api.h`, struct by struct and function by function."""
+"""The interface of the C library for ctypes: `csrc/api.h`, struct by struct."""
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_size_t, c_void_p
+from collections.abc import Callable, Sequence
+from ctypes import CFUNCTYPE, POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_void_p
+from typing import Any
 
-VECTORS = "ln_1_weight ln_1_bias ln_2_weight ln_2_bias attn_bias attn_proj_bias fc_bias mlp_proj_bias"
-WEIGHTS = "attn attn_proj fc mlp_proj"
+from torch import Tensor
 
 _Fields = list[tuple[str, type]]
 
-
-def _integers(names: str) -> _Fields:
-    return [(name, c_int32) for name in names.split()]
-
-
-def _pointers(names: str) -> _Fields:
-    return [(name, c_void_p) for name in names.split()]
+VECTORS = "ln_1_weight ln_1_bias ln_2_weight ln_2_bias attn_bias attn_proj_bias fc_bias mlp_proj_bias"
+WEIGHTS = "attn_weight attn_proj_weight fc_weight mlp_proj_weight"
 
 
-class BlockStruct(ctypes.Structure):
+def _of(kind: type, names: str) -> _Fields:
+    return [(name, kind) for name in names.split()]
+
+
+class BlockTensors(ctypes.Structure):
+    _fields_ = _of(c_void_p, f"{VECTORS} {WEIGHTS}")
+
+
+class Tensors(ctypes.Structure):
+    _fields_ = [*_of(c_void_p, "wte wpe ln_f_weight ln_f_bias"), ("blocks", POINTER(BlockTensors))]
+
+
+class Gpt2(ctypes.Structure):
     _fields_ = [
-        *_integers("batch length width heads tanh threads"),
-        ("epsilon", c_float),
-        *_pointers(f"{VECTORS} {WEIGHTS}"),
+        *_of(c_int32, "layers heads width vocab_size positions tanh"),
+        *_of(c_float, "epsilon dropout"),
+        ("weights", Tensors),
     ]
 
 
-class Activations(ctypes.Structure):
-    _fields_ = _pointers("x mid y qkv logsumexp attn_out fc_out")
+class Batch(ctypes.Structure):
+    _fields_ = [*_of(c_int32, "sequences length threads"), *_of(c_void_p, "ids targets seeds")]
 
 
 class Gradients(ctypes.Structure):
-    _fields_ = _pointers(f"y x {VECTORS} {WEIGHTS}")
+    _fields_ = [("to", Tensors), ("scale", c_float), ("accumulate", c_int32)]
 
 
-class LmHead(ctypes.Structure):
+class Muon(ctypes.Structure):
     _fields_ = [
-        *_integers("rows width padded_vocab vocab_size threads"),
-        *_pointers("x weight targets logits losses grad_x grad_weight"),
+        *_of(c_int32, "count rows columns side_by_side steps threads"),
+        *_of(c_void_p, "coefficients parameters momenta gradients"),
+        *_of(c_float, "momentum rate decay gradient_scale"),
     ]
 
 
-class NewtonSchulz(ctypes.Structure):
-    _fields_ = [*_integers("count rows columns steps threads"), *_pointers("x coefficients")]
+class AdamW(ctypes.Structure):
+    _fields_ = [
+        *_of(c_int32, "count threads"),
+        *_of(c_void_p, "sizes parameters means squares gradients decays mean_corrections square_corrections"),
+        *_of(c_float, "rate beta_1 beta_2 epsilon gradient_scale"),
+    ]
 
 
-_STRUCTS = (BlockStruct, Activations, Gradients, LmHead, NewtonSchulz)  # in the order of echoself_struct_sizes
-_FUNCTIONS: dict[str, tuple[type | None, list[type]]] = {
-    "echoself_pack": (None, [c_void_p, c_int, c_int, c_int, c_void_p]),
-    "echoself_block_forward_scratch": (c_size_t, [POINTER(BlockStruct)]),
-    "echoself_block_backward_scratch": (c_size_t, [POINTER(BlockStruct)]),
-    "echoself_block_forward": (None, [POINTER(BlockStruct), POINTER(Activations), c_void_p]),
-    "echoself_block_backward": (None, [POINTER(BlockStruct), POINTER(Activations), POINTER(Gradients), c_void_p]),
-    "echoself_lm_head_scratch": (c_size_t, [POINTER(LmHead)]),
-    "echoself_lm_head": (c_int32, [POINTER(LmHead), c_void_p]),
-    "echoself_newton_schulz_scratch": (c_size_t, [POINTER(NewtonSchulz)]),
-    "echoself_newton_schulz": (None, [POINTER(NewtonSchulz), c_void_p]),
-}
+class Kernels(ctypes.Structure):
+    """The functions for an instruction set."""
+
+    _fields_ = [
+        ("losses_memory", CFUNCTYPE(c_size_t, POINTER(Gpt2), POINTER(Batch))),
+        ("gradients_memory", CFUNCTYPE(c_size_t, POINTER(Gpt2), POINTER(Batch))),
+        ("losses", CFUNCTYPE(c_int32, POINTER(Gpt2), POINTER(Batch), c_void_p, c_void_p)),
+        ("gradients", CFUNCTYPE(c_int32, POINTER(Gpt2), POINTER(Batch), POINTER(Gradients), c_void_p, c_void_p)),
+        ("muon_memory", CFUNCTYPE(c_size_t, POINTER(Muon))),
+        ("muon", CFUNCTYPE(None, POINTER(Muon), c_void_p)),
+        ("adamw", CFUNCTYPE(None, POINTER(AdamW))),
+        ("sum_of_squares", CFUNCTYPE(c_double, c_void_p, c_void_p, c_int32, c_int32)),
+        ("peak", CFUNCTYPE(c_double, c_int64)),
+    ]
+    losses_memory: Callable[[Gpt2, Batch], int]
+    gradients_memory: Callable[[Gpt2, Batch], int]
+    losses: Callable[[Gpt2, Batch, int, int], int]
+    gradients: Callable[[Gpt2, Batch, Gradients, int, int], int]
+    muon_memory: Callable[[Muon], int]
+    muon: Callable[[Muon, int], None]
+    adamw: Callable[[AdamW], None]
+    sum_of_squares: Callable[[Any, Any, int, int], float]
+    peak: Callable[[int], float]
+
+
+_STRUCTS = (BlockTensors, Tensors, Gpt2, Batch, Gradients, Muon, AdamW, Kernels)  # in the order of echoself_struct_sizes
+
+
+def addresses(tensors: Sequence[Tensor]) -> ctypes.Array[c_void_p]:
+    """The addresses of tensors, which must be contiguous and outlive the array."""
+    return (c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
 
 
 def sources_digest(library: ctypes.CDLL) -> str:
@@ -73,8 +105,17 @@ def has_our_structs(library: ctypes.CDLL) -> bool:
     return sizes[:count] == [ctypes.sizeof(struct) for struct in _STRUCTS]
 
 
-def declare(library: ctypes.CDLL) -> None:
-    """Declare the types of all functions. Raises AttributeError if one is missing."""
-    for name, (result, arguments) in _FUNCTIONS.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
+def instruction_sets(library: ctypes.CDLL) -> list[str]:
+    """The instruction sets that `library` was compiled for, the best ones first. Raises AttributeError for another library."""
+    function = library.echoself_instruction_sets
+    function.restype, function.argtypes = c_char_p, []
+    return str(function().decode()).split()
+
+
+def kernels(library: ctypes.CDLL, instruction_set: str) -> Kernels | None:
+    """The kernels of `library` for an instruction set; None if this CPU doesn't have it. Raises AttributeError for another
+    library."""
+    function = library.echoself_kernels
+    function.restype, function.argtypes = POINTER(Kernels), [c_char_p]
+    found = function(instruction_set.encode())
+    return found.contents if found else None

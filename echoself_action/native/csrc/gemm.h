@@ -1,90 +1,91 @@
-/* Products of bf16 matrices, summed in fp32, with a fused epilogue.
+/* Matrix products with fused epilogues, of any size.
  *
- * The right operand is packed: panels of NR columns, each (rows / 2, NR) VNNI pairs, which are two neighbours along the summed
- * dimension. The left operand is row-major, or packed too where its transpose is multiplied. One thread computes an element, in
- * one order of summation, so that results do not depend on the number of threads.
- */
+ * The right operand is packed: panels of NR columns, each (units, NR). The left operand is row-major, or packed in panels of
+ * LEFT_PANEL columns where its transpose is multiplied. Packed operands are padded with zeros. One thread computes an element,
+ * in one order of summation, so that results do not depend on the number of threads. */
 
 #pragma once
 
-#include "api.h"
+#include "dropout.h"
+#include "vector.h"
 
-#ifdef SUPPORTED
+enum {
+  ROW_BLOCK = 72 / LEFT_PANEL * LEFT_PANEL,   /* rows that stay in the second cache between products */
+  K_BLOCK = 24576 / (NR * (int)sizeof(unit)), /* units of a panel that stay in the first cache */
+};
 
-#include "avx512.h"
-#include "parallel_for.h"
-
-enum { MR = 8, NR = 32, ROW_BLOCK = 64 }; /* the microkernel's rows and columns; rows that stay in the cache between products */
+INLINE int units_of(int count) { return (count + PAIR - 1) / PAIR; }
+/* The sizes of packed operands, in units */
+INLINE size_t right_size(int k, int columns) { return (size_t)units_of(k) * (size_t)round_up(columns, NR); }
+INLINE size_t left_size(int k, int columns) { return (size_t)units_of(k) * (size_t)round_up(columns, LEFT_PANEL); }
 
 /* ---- packing ---- */
 
-/* Packs (rows, columns), row-major, `rows` even. They become rows [first, first + rows) of panels that have 2 * pairs rows. */
-SHARED void pack_vnni(const bf16 *from, ptrdiff_t stride, int rows, int columns, vnni_pair *to, int first, int pairs) {
-  for (int column = 0; column < columns; column += NR) {
-    vnni_pair *panel = to + ((ptrdiff_t)(column / NR) * pairs + first / 2) * NR;
-    for (int row = 0; row < rows; row += 2, panel += NR) {
-      const bf16 *upper = from + row * stride + column, *lower = upper + stride;
-      for (int half = 0; half < NR; half += 16) {
-        __m512i one = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(upper + half)));
-        __m512i two = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(lower + half)));
-        _mm512_storeu_si512(panel + half, _mm512_or_si512(one, _mm512_slli_epi32(two, 16)));
-      }
-    }
+/* Packs (rows, columns), row-major, whose rows are summed over, into panels of `width` columns. They become units from `first`
+ * of panels that have `total` of them; `first` is that of a whole number of units. */
+#define PACK(name, type, units_of_rows)                                                                                    \
+  SHARED void name(const type *from, ptrdiff_t stride, int rows, int columns, int width, unit *to, int first, int total) { \
+    for (int column = 0; column < columns; column += width) {                                                              \
+      unit *panel = to + ((ptrdiff_t)(column / width) * total + first) * width;                                            \
+      for (int row = 0; row < rows; row += PAIR, panel += width) {                                                         \
+        const type *upper = from + row * stride + column, *lower = upper + stride;                                         \
+        if (columns - column >= width && row + PAIR <= rows) {                                                             \
+          for (int i = 0; i < width; i += LANES) store_units(panel + i, units_of_rows(upper + i, lower + i));              \
+          continue;                                                                                                        \
+        }                                                                                                                  \
+        type padded[2][(int)LEFT_PANEL > (int)NR ? LEFT_PANEL : NR] = {{0}};                                                         \
+        const size_t bytes = sizeof(type) * (size_t)smaller(columns - column, width);                                      \
+        memcpy(padded[0], upper, bytes);                                                                                   \
+        if (row + 1 < rows) memcpy(padded[1], lower, bytes);                                                               \
+        for (int i = 0; i < width; i += LANES) store_units(panel + i, units_of_rows(padded[0] + i, padded[1] + i));        \
+      }                                                                                                                    \
+    }                                                                                                                      \
   }
-}
+PACK(pack, elem, units_of_elem_rows)
+PACK(pack_floats, float, units_of_float_rows)
 
-/* In place, of 16 vectors of 16 pairs */
-INLINE void transpose_16x16(__m512i rows[16]) {
-  __m512i mixed[16];
-#pragma GCC unroll 8
-  for (int i = 0; i < 16; i += 2) {
-    mixed[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-    mixed[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+/* Packs the transpose of (rows, columns), row-major, as a right operand: its columns are summed over. The rows become columns
+ * from `first`, a multiple of NR, and panels have `total` units. */
+#define PACK_TRANSPOSED(name, type, units_of_row)                                                                 \
+  SHARED void name(const type *from, ptrdiff_t stride, int rows, int columns, unit *to, int first, int total) {  \
+    for (int row = 0; row < rows; row += LANES) {                                                                \
+      const int at = first + row;                                                                                \
+      unit *panel = to + (ptrdiff_t)(at / NR) * total * NR + at % NR;                                            \
+      for (int column = 0; column < columns; column += PAIR * LANES) {                                           \
+        const int width = smaller(columns - column, PAIR * LANES), depth = units_of(width);                      \
+        units block[LANES];                                                                                      \
+        for (int i = 0; i < LANES; i++) {                                                                        \
+          const type *here = from + (row + i) * stride + column;                                                 \
+          type padded[PAIR * LANES];                                                                             \
+          if (row + i >= rows || width < PAIR * LANES) {                                                         \
+            memset(padded, 0, sizeof padded);                                                                    \
+            if (row + i < rows) memcpy(padded, here, sizeof(type) * (size_t)width);                              \
+            here = padded;                                                                                       \
+          }                                                                                                      \
+          block[i] = units_of_row(here);                                                                         \
+        }                                                                                                        \
+        transpose(block);                                                                                        \
+        for (int i = 0; i < depth; i++) store_units(panel + (ptrdiff_t)(column / PAIR + i) * NR, block[i]);      \
+      }                                                                                                          \
+    }                                                                                                            \
+    if (round_up(rows, LANES) < round_up(rows, NR)) /* the last panel is not full */                             \
+      for (int row = round_up(rows, LANES); row < round_up(rows, NR); row += LANES)                              \
+        for (int i = 0; i < units_of(columns); i++)                                                              \
+          memset(to + (ptrdiff_t)((first + row) / NR) * total * NR + (first + row) % NR + (ptrdiff_t)i * NR, 0,  \
+                 LANES * sizeof(unit));                                                                          \
   }
-#pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) {
-    rows[i] = _mm512_unpacklo_epi64(mixed[i], mixed[i + 2]);
-    rows[i + 1] = _mm512_unpackhi_epi64(mixed[i], mixed[i + 2]);
-    rows[i + 2] = _mm512_unpacklo_epi64(mixed[i + 1], mixed[i + 3]);
-    rows[i + 3] = _mm512_unpackhi_epi64(mixed[i + 1], mixed[i + 3]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i++) {
-    __m512i a = _mm512_shuffle_i32x4(rows[i], rows[4 + i], 0x88), b = _mm512_shuffle_i32x4(rows[i], rows[4 + i], 0xdd);
-    __m512i c = _mm512_shuffle_i32x4(rows[8 + i], rows[12 + i], 0x88);
-    __m512i d = _mm512_shuffle_i32x4(rows[8 + i], rows[12 + i], 0xdd);
-    mixed[i] = _mm512_shuffle_i32x4(a, c, 0x88), mixed[8 + i] = _mm512_shuffle_i32x4(a, c, 0xdd);
-    mixed[4 + i] = _mm512_shuffle_i32x4(b, d, 0x88), mixed[12 + i] = _mm512_shuffle_i32x4(b, d, 0xdd);
-  }
-  memcpy(rows, mixed, sizeof mixed);
-}
-
-/* Packs the transpose of (rows, columns), row-major: the pairs are neighbours in a row. */
-SHARED void pack_vnni_transposed(const bf16 *from, ptrdiff_t stride, int rows, int columns, vnni_pair *to) {
-  for (int row = 0; row < rows; row += 16)
-    for (int column = 0; column < columns; column += 32) {
-      __m512i block[16];
-      for (int i = 0; i < 16; i++) block[i] = _mm512_loadu_si512(from + (row + i) * stride + column);
-      transpose_16x16(block);
-      vnni_pair *panel = to + ((ptrdiff_t)(row / NR) * (columns / 2) + column / 2) * NR + row % NR;
-      for (int i = 0; i < 16; i++) _mm512_storeu_si512(panel + i * NR, block[i]);
-    }
-}
-
-/* The packed transpose of a weight (inputs, outputs) that `echoself_pack` has packed */
-INLINE const vnni_pair *packed_transpose(const vnni_pair *packed, ptrdiff_t inputs, ptrdiff_t outputs) {
-  return packed + inputs * outputs / 2;
-}
+PACK_TRANSPOSED(pack_transposed, elem, units_of_elem_row)
+PACK_TRANSPOSED(pack_floats_transposed, float, units_of_float_row)
 
 /* ---- products ---- */
 
-/* What the microkernel does to a sum before it stores it: */
+/* What is done to a sum before it is stored. `to` is fp32 in the first two, and is then where partial sums are kept. */
 typedef enum {
-  STORE_F32,  /* nothing */
-  ADD_F32,    /* adds the bias and `operand`, fp32 */
-  STORE_BF16, /* adds the bias */
-  BLEND_BF16, /* `alpha` times the sum plus `beta` times `operand`, bf16 */
-  BIAS_GELU,  /* adds the bias; `activation` gets the GELU of that */
+  STORE,         /* nothing; where `accumulate`, the sum is added to what is there */
+  RESIDUAL,      /* adds the bias, multiplies by dropout's factors, and adds `operand`, fp32 */
+  STORE_ELEMS,   /* adds the bias */
+  BLEND_ELEMS,   /* `alpha` times the sum plus `beta` times `operand` */
+  BIAS_GELU,     /* adds the bias; `activation` gets the GELU of that */
   GELU_BACKWARD, /* the sum is the gradient of a GELU, `operand` its input: `to` gets the input's gradient, `activation` the GELU */
 } Epilogue;
 
@@ -95,78 +96,139 @@ typedef struct {
   const void *operand;
   void *activation;
   int tanh; /* GELU's approximation */
+  int accumulate;
   float alpha, beta;
+  const Dropout *dropout; /* with the first row's number, and the length of sequences */
+  DropoutPlace place;
+  int first_row, length;
 } Output;
 
-INLINE void apply_epilogue(__m512 sum, Epilogue epilogue, const Output *out, ptrdiff_t row, ptrdiff_t column) {
-  const ptrdiff_t at = row * out->stride + column;
-  __m512 derivative;
-  switch (epilogue) {
-    case STORE_F32: _mm512_storeu_ps((float *)out->to + at, sum); break;
-    case ADD_F32:
-      sum = _mm512_add_ps(sum, load_bias(out->bias, column));
-      _mm512_storeu_ps((float *)out->to + at, _mm512_add_ps(sum, _mm512_loadu_ps((const float *)out->operand + at)));
-      break;
-    case STORE_BF16: store_bf16((bf16 *)out->to + at, _mm512_add_ps(sum, load_bias(out->bias, column))); break;
-    case BLEND_BF16:
-      sum = _mm512_mul_ps(sum, _mm512_set1_ps(out->alpha));
-      sum = _mm512_fmadd_ps(load_bf16((const bf16 *)out->operand + at), _mm512_set1_ps(out->beta), sum);
-      store_bf16((bf16 *)out->to + at, sum);
-      break;
-    case BIAS_GELU:
-      sum = round_to_bf16(_mm512_add_ps(sum, load_bias(out->bias, column)));
-      store_bf16((bf16 *)out->to + at, sum);
-      store_bf16((bf16 *)out->activation + at, gelu(sum, out->tanh, &derivative));
-      break;
-    case GELU_BACKWARD:
-      store_bf16((bf16 *)out->activation + at, gelu(load_bf16((const bf16 *)out->operand + at), out->tanh, &derivative));
-      store_bf16((bf16 *)out->to + at, _mm512_mul_ps(sum, derivative));
-      break;
-  }
+/* The left operand of a product: row-major elements, or packed units. `panel_bytes` is 0 for row-major ones. */
+typedef struct {
+  const char *at;
+  ptrdiff_t row_bytes, panel_bytes;
+  int k; /* elements that are summed over */
+} Left;
+
+INLINE Left row_major(const elem *at, ptrdiff_t stride, int k) {
+  return (Left){(const char *)at, stride * (ptrdiff_t)sizeof(elem), 0, k};
+}
+INLINE Left packed_columns(const unit *panels, int total) { /* the transpose of what was packed, from the start of a panel */
+  return (Left){(const char *)panels, sizeof(unit), (ptrdiff_t)sizeof(unit) * LEFT_PANEL * total, total * PAIR};
 }
 
-/* 8 rows by 32 columns: 16 accumulators. The pair of row i and depth k is a[i * row_stride + k * k_stride]. */
-INLINE void microkernel_8x32(const vnni_pair *a, ptrdiff_t row_stride, ptrdiff_t k_stride, const vnni_pair *b_panel,
-                             int k_pairs, Epilogue epilogue, const Output *out, int row, int column) {
-  __m512 sums[MR][2];
-#pragma GCC unroll 8
-  for (int i = 0; i < MR; i++) sums[i][0] = sums[i][1] = _mm512_setzero_ps();
-  for (int k = 0; k < k_pairs; k++) {
-    const __m512bh b_0 = (__m512bh)_mm512_loadu_si512(b_panel + k * NR),
-                   b_1 = (__m512bh)_mm512_loadu_si512(b_panel + k * NR + 16);
-#pragma GCC unroll 8
-    for (int i = 0; i < MR; i++) {
-      const __m512bh a_i = (__m512bh)_mm512_set1_epi32((int)a[i * row_stride + k * k_stride]);
-      sums[i][0] = _mm512_dpbf16_ps(sums[i][0], a_i, b_0);
-      sums[i][1] = _mm512_dpbf16_ps(sums[i][1], a_i, b_1);
+/* The sums of a tile, (MR, NR), plus the products of `count` units. */
+INLINE void tile(const char *a, ptrdiff_t row_bytes, ptrdiff_t unit_bytes, const unit *b, int count, float *sums) {
+  vec held[MR][NV];
+  UNROLL for (int i = 0; i < MR; i++)
+    UNROLL for (int j = 0; j < NV; j++) held[i][j] = load(sums + i * NR + j * LANES);
+  for (int k = 0; k < count; k++) {
+    units right[NV];
+    UNROLL for (int j = 0; j < NV; j++) right[j] = load_units(b + j * LANES);
+    UNROLL for (int i = 0; i < MR; i++) {
+      const units left = broadcast_unit(a + i * row_bytes);
+      UNROLL for (int j = 0; j < NV; j++) held[i][j] = dot(held[i][j], left, right[j]);
+    }
+    a += unit_bytes, b += NR;
+  }
+  UNROLL for (int i = 0; i < MR; i++)
+    UNROLL for (int j = 0; j < NV; j++) store(sums + i * NR + j * LANES, held[i][j]);
+}
+
+SHARED void tile_of_rows(const char *a, ptrdiff_t row_bytes, const unit *b, int count, float *sums) {
+  tile(a, row_bytes, sizeof(unit), b, count, sums);
+}
+SHARED void tile_of_columns(const char *a, ptrdiff_t unit_bytes, const unit *b, int count, float *sums) {
+  tile(a, sizeof(unit), unit_bytes, b, count, sums);
+}
+
+/* A tile of fewer than MR rows, or with an odd element at the end of its rows: copied and padded with zeros. */
+SHARED void tile_of_few_rows(const Left *left, int row, int rows, int first, const unit *b, int count, float *sums) {
+  unit copied[K_BLOCK][MR];
+  memset(copied, 0, sizeof(unit) * MR * (size_t)count);
+  for (int i = 0; i < rows; i++)
+    for (int k = 0; k < count; k++) {
+      const ptrdiff_t at = (first + k) * (ptrdiff_t)sizeof(unit);
+      const int elements = smaller(PAIR, left->k - (first + k) * PAIR);
+      memcpy(&copied[k][i], left->at + (row + i) * left->row_bytes + at, sizeof(elem) * (size_t)elements);
+    }
+  tile_of_columns((const char *)copied, sizeof copied[0], b, count, sums);
+}
+
+/* Adds to `sums` (rows, NR) the products of units [first, first + count) */
+INLINE void tiles(const Left *left, int row, int rows, const unit *panel, int first, int count, float *sums) {
+  const int odd = left->k % PAIR && first + count == units_of(left->k);
+  const unit *b = panel + (ptrdiff_t)first * NR;
+  for (int end = row + rows; row < end; row += MR, sums += MR * NR)
+    if (left->panel_bytes) {
+      const char *a = left->at + row / LEFT_PANEL * left->panel_bytes;
+      a += (row % LEFT_PANEL + (ptrdiff_t)first * LEFT_PANEL) * (ptrdiff_t)sizeof(unit);
+      tile_of_columns(a, LEFT_PANEL * sizeof(unit), b, count, sums);
+    } else if (end - row < MR || odd)
+      tile_of_few_rows(left, row, smaller(end - row, MR), first, b, count, sums);
+    else
+      tile_of_rows(left->at + row * left->row_bytes + first * (ptrdiff_t)sizeof(unit), left->row_bytes, b, count, sums);
+}
+
+/* Stores `sums` (rows, NR) at (row, column) of the output. */
+SHARED void finish(const float *sums, int row, int rows, int column, int columns, Epilogue epilogue, const Output *out) {
+  const int drops = epilogue == RESIDUAL && out->dropout && out->dropout->seeds;
+  for (int i = 0; i < rows; i++) {
+    const int number = out->first_row + row + i;
+    DropoutRow kept = {0};
+    if (drops) kept = dropout_row(out->dropout, out->place, number / out->length, number % out->length);
+    for (int j = 0; j < columns; j += LANES) {
+      const int count = smaller(columns - j, LANES);
+      const ptrdiff_t at = (row + i) * out->stride + column + j;
+      vec sum = load(sums + i * NR + j), derivative;
+      switch (epilogue) {
+        case STORE: store_n((float *)out->to + at, sum, count); break;
+        case RESIDUAL:
+          sum += load_bias(out->bias, column + j, count);
+          if (drops) sum *= dropout_factors(kept, column + j);
+          store_n((float *)out->to + at, sum + load_n((const float *)out->operand + at, count), count);
+          break;
+        case STORE_ELEMS: store_elems_n((elem *)out->to + at, sum + load_bias(out->bias, column + j, count), count); break;
+        case BLEND_ELEMS:
+          sum = out->beta * load_elems_n((const elem *)out->operand + at, count) + out->alpha * sum;
+          store_elems_n((elem *)out->to + at, sum, count);
+          break;
+        case BIAS_GELU:
+          sum = round_to_elem(sum + load_bias(out->bias, column + j, count));
+          if (out->to) store_elems_n((elem *)out->to + at, sum, count);
+          store_elems_n((elem *)out->activation + at, gelu(sum, out->tanh, &derivative), count);
+          break;
+        case GELU_BACKWARD:
+          store_elems_n((elem *)out->activation + at,
+                        gelu(load_elems_n((const elem *)out->operand + at, count), out->tanh, &derivative), count);
+          store_elems_n((elem *)out->to + at, sum * derivative, count);
+          break;
+      }
     }
   }
-  float stored[MR][NR]; /* through memory, so that the epilogue is compiled once and not for each of the 16 accumulators */
-#pragma GCC unroll 8
-  for (int i = 0; i < MR; i++) _mm512_storeu_ps(stored[i], sums[i][0]), _mm512_storeu_ps(stored[i] + 16, sums[i][1]);
-#pragma GCC unroll 1
-  for (int i = 0; i < MR; i++)
-    for (int half = 0; half < NR; half += 16)
-      apply_epilogue(_mm512_loadu_ps(stored[i] + half), epilogue, out, row + i, column + half);
 }
 
-/* a (rows, 2 * k_pairs), row-major, times the first k_pairs of the panels of b, which have panel_pairs */
-INLINE void gemm(const bf16 *a, ptrdiff_t stride, int rows, const vnni_pair *b, int k_pairs, int panel_pairs, int columns,
-                 Epilogue epilogue, Output out) {
-  for (int column = 0; column < columns; column += NR)
-    for (int row = 0; row < rows; row += MR)
-      microkernel_8x32((const vnni_pair *)(a + row * stride), stride / 2, 1, b + (ptrdiff_t)column * panel_pairs, k_pairs,
-                       epilogue, &out, row, column);
+/* `rows` rows of a product with the panels of `right`, which have `total` units. */
+SHARED void multiply(Left left, int rows, const unit *right, int total, int columns, Epilogue epilogue, Output out) {
+  const int depth = units_of(left.k), blocks = (depth + K_BLOCK - 1) / K_BLOCK, block = (depth + blocks - 1) / blocks;
+  const int keeps_sums = epilogue == STORE || epilogue == RESIDUAL; /* a block of the left operand then meets all panels */
+  float sums[ROW_BLOCK * NR] __attribute__((aligned(64)));
+  for (int row = 0; row < rows; row += ROW_BLOCK) {
+    const int count = smaller(rows - row, ROW_BLOCK);
+    for (int first = 0, last; first < depth; first = last) {
+      last = keeps_sums ? smaller(first + block, depth) : depth;
+      for (int column = 0; column < columns; column += NR) {
+        const int width = smaller(columns - column, NR);
+        memset(sums, 0, sizeof(float) * NR * (size_t)round_up(count, MR));
+        if (first || (epilogue == STORE && out.accumulate))
+          for (int i = 0; i < count; i++)
+            for (int j = 0; j < width; j += LANES)
+              store(sums + i * NR + j,
+                    load_n((const float *)out.to + (row + i) * out.stride + column + j, smaller(width - j, LANES)));
+        for (int k = first; k < last; k += block)
+          tiles(&left, row, count, right + (ptrdiff_t)column * total, k, smaller(block, last - k), sums);
+        finish(sums, row, count, column, width, last < depth ? STORE : epilogue, &out);
+      }
+    }
+  }
 }
-
-/* Columns [first, last) of a, transposed, times b; both are packed, with k_pairs */
-INLINE void gemm_tn(const vnni_pair *a, int first, int last, const vnni_pair *b, int k_pairs, int columns, Epilogue epilogue,
-                    Output out) {
-  for (int panel = first; panel < last; panel += NR)
-    for (int column = 0; column < columns; column += NR)
-      for (int row = panel; row < panel + NR; row += MR)
-        microkernel_8x32(a + (ptrdiff_t)panel * k_pairs + row % NR, 1, NR, b + (ptrdiff_t)column * k_pairs, k_pairs, epilogue,
-                         &out, row, column);
-}
-
-#endif

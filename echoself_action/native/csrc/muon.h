@@ -1,0 +1,173 @@
+/* Muon's update: the Nesterov momentum of a gradient, orthogonalised by Newton-Schulz iterations, which bring singular values near
+ * 1. A thread updates a matrix. Of a symmetric product only the upper triangle is computed. */
+
+#pragma once
+
+#include "gemm.h"
+#include "memory.h"
+#include "pool.h"
+
+/* A matrix x (rows, columns). `size` is its shorter side, and that of its Gram matrix: x^T x for a tall x, else x x^T. */
+typedef struct {
+  int rows, columns, size, tall;
+  elem *x, *copy, *gram, *factor, *product, *transform;
+  unit *packed, *packed_x, *packed_left;
+} Matrix;
+
+static Matrix take_matrix(const Muon *m, Memory *memory) {
+  Matrix a = {.rows = m->rows, .columns = m->columns / m->side_by_side};
+  a.tall = a.rows > a.columns, a.size = smaller(a.rows, a.columns);
+  const size_t all = sizeof(elem) * (size_t)a.rows * (size_t)a.columns, square = sizeof(elem) * (size_t)a.size * (size_t)a.size;
+  a.x = take(memory, all), a.copy = take(memory, all);
+  a.gram = take(memory, square), a.factor = take(memory, square);
+  a.product = take(memory, square), a.transform = take(memory, square);
+  a.packed = take(memory, sizeof(unit) * right_size(a.size, a.size));
+  const size_t plain = right_size(a.rows, a.columns), transposed = right_size(a.columns, a.rows);
+  a.packed_x = take(memory, sizeof(unit) * (plain > transposed ? plain : transposed));
+  a.packed_left = take(memory, sizeof(unit) * (a.tall ? left_size(a.rows, a.columns) : 0));
+  return a;
+}
+
+/* Copies the upper triangle of a symmetric matrix to the lower one. */
+static void copy_upper_to_lower(elem *matrix, int size) {
+  enum { TILE = 32 };
+  for (int row = 0; row < size; row += TILE)
+    for (int column = row; column < size; column += TILE)
+      for (int j = column; j < smaller(column + TILE, size); j++)
+        for (int i = row; i < smaller(smaller(row + TILE, size), j); i++)
+          matrix[(ptrdiff_t)j * size + i] = matrix[(ptrdiff_t)i * size + j];
+}
+
+/* Row blocks of a symmetric matrix (size, size), each from the panel with the diagonal on */
+#define EACH_UPPER_BLOCK(size)                                                                                        \
+  for (int row = 0, column = 0, rows; row < (size); row += rows, column = row / NR * NR)                              \
+    if ((rows = smaller((size) - row, ROW_BLOCK)))
+
+static void gram_matrix(const Matrix *a) {
+  const int summed = a->tall ? a->rows : a->columns, depth = units_of(summed);
+  if (a->tall) {
+    pack(a->x, a->columns, a->rows, a->columns, LEFT_PANEL, a->packed_left, 0, depth);
+    pack(a->x, a->columns, a->rows, a->columns, NR, a->packed_x, 0, depth);
+  } else
+    pack_transposed(a->x, a->columns, a->rows, a->columns, a->packed_x, 0, depth);
+  EACH_UPPER_BLOCK(a->size) {
+    const Left left = a->tall ? packed_columns(a->packed_left + (ptrdiff_t)row * depth, depth)
+                              : row_major(a->x + (ptrdiff_t)row * summed, summed, summed);
+    multiply(left, rows, a->packed_x + (ptrdiff_t)column * depth, depth, a->size - column, STORE_ELEMS,
+             (Output){.to = a->gram + (ptrdiff_t)row * a->size + column, .stride = a->size});
+  }
+  copy_upper_to_lower(a->gram, a->size);
+}
+
+/* `to` = alpha a b + beta b + diagonal I, for symmetric a and b that commute */
+static void multiply_symmetric(const Matrix *m, const elem *a, const elem *b, float alpha, float beta, float diagonal, elem *to) {
+  const int size = m->size, depth = units_of(size);
+  pack(b, size, size, size, NR, m->packed, 0, depth);
+  EACH_UPPER_BLOCK(size) {
+    const ptrdiff_t at = (ptrdiff_t)row * size + column;
+    multiply(row_major(a + (ptrdiff_t)row * size, size, size), rows, m->packed + (ptrdiff_t)column * depth, depth, size - column,
+             BLEND_ELEMS, (Output){.to = to + at, .stride = size, .operand = b + at, .alpha = alpha, .beta = beta});
+  }
+  for (int i = 0; i < size && diagonal != 0; i++) {
+    elem *at = to + (ptrdiff_t)i * size + i;
+    *at = float_to_elem(elem_to_float(*at) + diagonal);
+  }
+  copy_upper_to_lower(to, size);
+}
+
+/* x = beta x + t x, for a symmetric t on the side of the Gram matrix */
+static void transform_x(const Matrix *a, const elem *t, float beta) {
+  const Output out = {.to = a->x, .stride = a->columns, .operand = a->x, .alpha = 1.0f, .beta = beta};
+  if (a->tall) {
+    memcpy(a->copy, a->x, sizeof(elem) * (size_t)a->rows * (size_t)a->columns);
+    pack(t, a->size, a->size, a->size, NR, a->packed, 0, units_of(a->size));
+    multiply(row_major(a->copy, a->columns, a->columns), a->rows, a->packed, units_of(a->size), a->columns, BLEND_ELEMS, out);
+  } else {
+    pack(a->x, a->columns, a->rows, a->columns, NR, a->packed_x, 0, units_of(a->rows));
+    multiply(row_major(t, a->size, a->size), a->rows, a->packed_x, units_of(a->size), a->columns, BLEND_ELEMS, out);
+  }
+}
+
+/* Each step: x = a x + b (x x^T) x + c (x x^T)^2 x */
+static void iterate_x(const Matrix *a, const float *coefficients, int steps) {
+  for (const float *c = coefficients; c < coefficients + 3 * steps; c += 3) {
+    gram_matrix(a);
+    multiply_symmetric(a, a->gram, a->gram, c[2], c[1], 0.0f, a->factor);
+    transform_x(a, a->factor, c[0]);
+  }
+}
+
+/* The same steps on the Gram matrix alone: x is multiplied once by the product of their polynomials, which all commute. That is
+ * half of the work for a matrix that is four times as long as wide; it needs the precision of fp32. */
+static void iterate_gram(const Matrix *a, const float *coefficients, int steps) {
+  gram_matrix(a);
+  for (int step = 0; step < steps; step++) {
+    const float *c = coefficients + 3 * step;
+    elem *factor = step ? a->factor : a->transform;
+    multiply_symmetric(a, a->gram, a->gram, c[2], c[1], c[0], factor);
+    if (step + 1 < steps) {
+      multiply_symmetric(a, factor, a->gram, 1.0f, 0.0f, 0.0f, a->product);
+      multiply_symmetric(a, factor, a->product, 1.0f, 0.0f, 0.0f, a->gram);
+    }
+    if (step) {
+      multiply_symmetric(a, factor, a->transform, 1.0f, 0.0f, 0.0f, a->product);
+      memcpy(a->transform, a->product, sizeof(elem) * (size_t)a->size * (size_t)a->size);
+    }
+  }
+  transform_x(a, a->transform, 0.0f);
+}
+
+/* The Nesterov momentum of `count` elements, and the momentum that it is made of */
+INLINE vec nesterov(const Muon *m, const float *gradient, const float *momentum, int count, int updated, vec *next) {
+  const vec g = load_n(gradient, count) * m->gradient_scale, before = load_n(momentum, count);
+  *next = updated ? before : before + (g - before) * (1.0f - m->momentum);
+  return g + (*next - g) * m->momentum;
+}
+
+static void update_matrices(const void *argument, int begin, int end, char *scratch) { /* an iteration is a matrix */
+  const Muon *m = argument;
+  Memory memory = {scratch, 0};
+  const Matrix a = take_matrix(m, &memory);
+  for (int iteration = begin; iteration < end; iteration++) {
+    const int number = iteration / m->side_by_side, first = iteration % m->side_by_side * a.columns;
+    const float *gradient = m->gradients[number] + first;
+    float *momentum = m->momenta[number] + first, *parameter = m->parameters[number] + first;
+    vec squares = zeros(), next;
+    for (int row = 0; row < a.rows; row++)
+      for (int i = 0; i < a.columns; i += LANES) {
+        const ptrdiff_t at = (ptrdiff_t)row * m->columns + i;
+        const vec update = nesterov(m, gradient + at, momentum + at, a.columns - i, 0, &next);
+        store_n(momentum + at, next, a.columns - i);
+        squares = multiply_add(update, update, squares);
+      }
+    const float scale = 1.0f / (sqrtf(sum_of(squares)) * 1.01f + 1e-7f);
+    for (int row = 0; row < a.rows; row++)
+      for (int i = 0; i < a.columns; i += LANES) {
+        const ptrdiff_t at = (ptrdiff_t)row * m->columns + i;
+        const vec update = nesterov(m, gradient + at, momentum + at, a.columns - i, 1, &next);
+        store_elems_n(a.x + (ptrdiff_t)row * a.columns + i, update * scale, a.columns - i);
+      }
+    if (PAIR == 1 && 2 * a.size <= (a.tall ? a.rows : a.columns))
+      iterate_gram(&a, m->coefficients, m->steps);
+    else
+      iterate_x(&a, m->coefficients, m->steps);
+    for (int row = 0; row < a.rows; row++)
+      for (int i = 0; i < a.columns; i += LANES) {
+        float *at = parameter + (ptrdiff_t)row * m->columns + i;
+        const vec update = load_elems_n(a.x + (ptrdiff_t)row * a.columns + i, a.columns - i);
+        store_n(at, load_n(at, a.columns - i) * m->decay - update * m->rate, a.columns - i);
+      }
+  }
+}
+
+static size_t muon_thread_memory(const Muon *m) {
+  Memory memory = {0};
+  take_matrix(m, &memory);
+  return memory.used + 64;
+}
+
+static size_t muon_memory(const Muon *m) { return muon_thread_memory(m) * (size_t)(m->threads < MAX_THREADS ? m->threads : MAX_THREADS); }
+
+static void muon(const Muon *m, char *memory) {
+  echoself_parallel_for(update_matrices, m, m->count * m->side_by_side, 1, m->threads, memory, muon_thread_memory(m));
+}
