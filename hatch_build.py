@@ -70,7 +70,16 @@ def compile_native(folder: Path, compiler: str | None = None, machine: str | Non
         defines = [f'-DSOURCES_DIGEST="{digest(sources)}"', f"-DINSTRUCTION_SETS={' '.join(f'X({isa})' for isa in found)}"]
         once = [str(sources / name) for name in ("pool.c", "dispatch.c")]
         try:
-            link = [*command, "-shared", *defines, *once, *(f"{objects}/{isa}.o" for isa in found), "-o", str(unfinished), "-lm"]
+            link = [
+                *command,
+                "-shared",
+                *defines,
+                *once,
+                *(f"{objects}/{isa}.o" for isa in found),
+                "-o",
+                str(unfinished),
+                "-lm",
+            ]
             subprocess.run(link, check=True)
             unfinished.replace(folder / LIBRARY)
         finally:

@@ -15,6 +15,7 @@ from ..checkpoint.model_folder import ModelFolder
 from ..corpus.make_tokenizer import load_tokenizer
 from ..corpus.tokenizer import Tokenizer
 from ..model import Model
+from ..native.gpt2 import NativeGPT2
 from .held_out import read_held_out
 
 _TOKENS_AT_ONCE = 8192
@@ -63,11 +64,15 @@ class HeldOut:
         device = next(model.parameters()).device
         was_training = model.training
         model.eval()
+        native = NativeGPT2.of(model)
         total, count = 0.0, 0
         batches = self._batches(model.config.vocab_size)
         for index in range(rank, -(-len(batches) // size) * size, size):
             ids, targets = batches[min(index, len(batches) - 1)]
-            loss = model.loss(ids.to(device), targets.to(device), reduction="sum").item()
+            if native:
+                loss = native.losses(ids, targets).sum(dtype=torch.float64).item()
+            else:
+                loss = model.loss(ids.to(device), targets.to(device), reduction="sum").item()
             if index < len(batches):
                 total += loss
                 count += ids.shape[0] * (ids.shape[1] + 1 - model.label_shift)

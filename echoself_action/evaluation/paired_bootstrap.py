@@ -18,6 +18,7 @@ from ..checkpoint.weights import load_model
 from ..corpus.make_tokenizer import load_tokenizer
 from ..corpus.tokenizer import Tokenizer
 from ..model import Model
+from ..native.gpt2 import NativeGPT2
 from .loss import byte_count
 
 RESAMPLES, _SEED = 10_000, 0
@@ -183,7 +184,7 @@ def _window_losses(model: Model, windows: Sequence[Ids]) -> npt.NDArray[np.float
     pieces.sort(key=lambda piece: len(piece[1]))
     result = np.zeros((len(windows), 2))
     at_once = max(1, _LOGITS_AT_ONCE // (size * model.config.vocab_size))
-    was_training = model.training
+    was_training, native = model.training, NativeGPT2.of(model)
     model.eval()
     while pieces:
         length = len(pieces[0][1])
@@ -193,7 +194,9 @@ def _window_losses(model: Model, windows: Sequence[Ids]) -> npt.NDArray[np.float
         if predicted < 1:
             continue
         rows = torch.from_numpy(np.stack([ids.astype(np.int64) for _, ids in batch])).to(device)
-        losses = model.loss(rows[:, :-1], rows[:, 1:], reduction="none").view(len(batch), predicted).double().sum(1)
+        ids, targets = rows[:, :-1], rows[:, 1:]
+        losses = native.losses(ids, targets) if native else model.loss(ids, targets, reduction="none")
+        losses = losses.view(len(batch), predicted).double().sum(1)
         for (index, _), loss in zip(batch, losses.tolist(), strict=True):
             result[index] += (loss, predicted)
     model.train(was_training)

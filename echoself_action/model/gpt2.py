@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from .attention import KeyValueCache, cached_attention, causal_attention
 from .config import GPT2Config
 from .cross_entropy import linear_cross_entropy
-from .dropout import dropout
 
 
 class Linear(nn.Module):
@@ -56,7 +55,7 @@ class Attention(nn.Module):
             y = causal_attention(self.c_attn(x), self.n_head, self.dropout if self.training else 0.0)
         else:
             y = cached_attention(self.c_attn(x), self.n_head, past)
-        return dropout(self.c_proj(y), self.dropout, self.training)
+        return F.dropout(self.c_proj(y), self.dropout, self.training)
 
 
 class MLP(nn.Module):
@@ -69,7 +68,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.c_proj(F.gelu(self.c_fc(x), approximate=self.approximate))
-        return dropout(x, self.dropout, self.training)
+        return F.dropout(x, self.dropout, self.training)
 
 
 class Block(nn.Module):
@@ -104,7 +103,7 @@ class Transformer(nn.Module):
         """`forward` from token embeddings (batch, length, n_embd), without position embeddings."""
         start = past[0].length if past else 0
         x = embeddings + self.wpe.weight[start : start + embeddings.shape[1]]
-        x = dropout(x, self.dropout, self.training)
+        x = F.dropout(x, self.dropout, self.training)
         for layer, block in enumerate(self.h):
             x = block(x, past[layer] if past else None)
         normalised: Tensor = self.ln_f(x)

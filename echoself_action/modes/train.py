@@ -15,7 +15,7 @@ from ..corpus.findings import Finding
 from ..errors import INTERRUPTED, DivergedError
 from ..evaluation.generation import sample
 from ..hub.secrets import without_secrets
-from ..native.gpt2_block import why_not as why_not_native
+from ..native.gpt2 import why_not as why_not_native
 from ..report.github_actions import insert_summary, model_outputs, summary_size, write_summary
 from ..report.job_summary import ending_summary, findings_summary, training_summary
 from ..report.log import ProgressPrinter, note, part, show_sample, warn
@@ -191,11 +191,11 @@ def _log_start(training: Run, start: ModelFolder | None) -> None:
     note(
         f"{begins}: {training.model.parameter_count():,} parameters ({config.n_layer} layers, {config.n_head} heads, width "
         f"{config.n_embd}, block {config.block_size}), {dtype} on {precision.device}"
-        f"{_processes(training)}"
+        f"{f', kernels: {training.kernels}' if training.by_native else ''}{_processes(training)}"
     )
-    eager_bfloat16 = training.kernels == "eager" and precision.device.type == "cpu" and dtype == "bfloat16"
-    if eager_bfloat16 and (reason := why_not_native(training.model, precision.dtype)):
-        note(f"native kernels disabled (slower): {reason}")
+    eager = training.kernels == "eager" and precision.device.type == "cpu"
+    if eager and (reason := why_not_native(training.model, precision.dtype)):
+        note(f"native kernels are not used (slower): {reason}")
 
 
 def _processes(training: Run) -> str:

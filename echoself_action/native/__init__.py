@@ -53,6 +53,20 @@ def kernels(dtype: torch.dtype) -> Kernels:
     return _usable()[name]
 
 
+def any_kernels() -> Kernels:
+    """The best kernels for this machine, for arithmetic that does not depend on the dtype of products. There must be some."""
+    forced = os.environ.get("ECHOSELF_ISA")
+    return _usable()[forced] if forced else next(iter(_usable().values()))
+
+
+def fastest_dtype() -> torch.dtype | None:
+    """The dtype of the best kernels for this machine, None if there are none.
+
+    Raises InputError if ECHOSELF_ISA names an instruction set that can't be used here.
+    """
+    return next((dtype for dtype in (torch.bfloat16, torch.float32) if instruction_set(dtype)), None)
+
+
 def why_not(dtype: torch.dtype) -> str | None:
     """Why native kernels can't compute products in `dtype` on this machine; None if they can."""
     if instruction_set(dtype):
@@ -64,7 +78,9 @@ def why_not(dtype: torch.dtype) -> str | None:
         return f"there are none for dtype: {name}"
     if forced := os.environ.get("ECHOSELF_ISA"):
         return f"ECHOSELF_ISA is {forced}, which has none for dtype: {name}"
-    needed = " or ".join(isa.upper().replace("AVX512", "AVX-512").replace("_", " ") for isa, of in DTYPES.items() if of is dtype)
+    needed = " or ".join(
+        isa.upper().replace("AVX512", "AVX-512").replace("_", " ") for isa, of in DTYPES.items() if of is dtype
+    )
     return f"those for dtype: {name} need a CPU with {needed}"
 
 

@@ -16,8 +16,9 @@ def why_not(model: nn.Module, dtype: torch.dtype) -> str | None:
     """Why native kernels can't compute this model with products in `dtype` on this machine; None if they can."""
     if not isinstance(model, GPT2):
         return "they need architecture: gpt2"
-    if any(parameter.device.type != "cpu" for parameter in model.parameters()):
-        return "they need a CPU"
+    parameters = list(model.parameters())
+    if any(p.device.type != "cpu" or p.dtype is not torch.float32 or hasattr(p, "to_local") for p in parameters):
+        return "they need whole parameters in float32 on a CPU"
     return native.why_not(dtype)
 
 
@@ -29,6 +30,11 @@ class NativeGPT2:
 
     def __init__(self, model: GPT2, dtype: torch.dtype) -> None:
         self._model, self._kernels, self._memory = model, native.kernels(dtype), native.Memory()
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "NativeGPT2 | None":
+        """For an evaluation of `model` in fp32; None if native kernels can't compute it on this machine."""
+        return cls(model, torch.float32) if isinstance(model, GPT2) and not why_not(model, torch.float32) else None
 
     def losses(self, ids: Tensor, targets: Tensor) -> Tensor:
         """The cross-entropy in nats of each of `targets`, without dropout: ids, targets and result are (sequences, length).
@@ -46,7 +52,8 @@ class NativeGPT2:
     ) -> Tensor:
         """The losses, and in `to` the gradients of `scale` times their sum by parameter name, or added to what is there.
 
-        `seeds` are those of dropout, in [0, 2**64), one for each sequence. Raises TrainingError if an id is not in the vocabulary.
+        `seeds` are those of dropout, in [0, 2**64), one for each sequence.
+        Raises TrainingError if an id is not in the vocabulary.
         """
         struct, batch, kept = self._struct(), *_batch(ids, targets, seeds if self._model.config.dropout else None)
         losses = torch.empty(ids.shape)
@@ -81,18 +88,27 @@ def _batch(ids: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> tuple[c
     if seeds is not None:
         kept.append(torch.from_numpy(np.array(seeds, np.uint64).view(np.int64)))
     sequences, length = ids.shape
-    struct = c_api.Batch(sequences, length, torch.get_num_threads(), *pointers, kept[2].data_ptr() if seeds is not None else None)
+    struct = c_api.Batch(
+        sequences, length, torch.get_num_threads(), *pointers, kept[2].data_ptr() if seeds is not None else None
+    )
     return struct, kept
 
 
-_BLOCK = dict(
-    ln_1_weight="ln_1.weight", ln_1_bias="ln_1.bias", ln_2_weight="ln_2.weight", ln_2_bias="ln_2.bias",
-    attn_weight="attn.c_attn.weight", attn_bias="attn.c_attn.bias",
-    attn_proj_weight="attn.c_proj.weight", attn_proj_bias="attn.c_proj.bias",
-    fc_weight="mlp.c_fc.weight", fc_bias="mlp.c_fc.bias",
-    mlp_proj_weight="mlp.c_proj.weight", mlp_proj_bias="mlp.c_proj.bias",
-)  # fmt: skip
-_OUTSIDE = dict(wte="wte.weight", wpe="wpe.weight", ln_f_weight="ln_f.weight", ln_f_bias="ln_f.bias")
+_BLOCK = {
+    "ln_1_weight": "ln_1.weight",
+    "ln_1_bias": "ln_1.bias",
+    "ln_2_weight": "ln_2.weight",
+    "ln_2_bias": "ln_2.bias",
+    "attn_weight": "attn.c_attn.weight",
+    "attn_bias": "attn.c_attn.bias",
+    "attn_proj_weight": "attn.c_proj.weight",
+    "attn_proj_bias": "attn.c_proj.bias",
+    "fc_weight": "mlp.c_fc.weight",
+    "fc_bias": "mlp.c_fc.bias",
+    "mlp_proj_weight": "mlp.c_proj.weight",
+    "mlp_proj_bias": "mlp.c_proj.bias",
+}
+_OUTSIDE = {"wte": "wte.weight", "wpe": "wpe.weight", "ln_f_weight": "ln_f.weight", "ln_f_bias": "ln_f.bias"}
 
 
 def _tensors(model: GPT2, named: Mapping[str, Tensor]) -> c_api.Tensors:

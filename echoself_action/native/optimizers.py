@@ -11,11 +11,13 @@ from .. import native
 from . import c_api
 
 
-def norm(tensors: Sequence[Tensor], dtype: torch.dtype) -> float:
+def norm(tensors: Sequence[Tensor]) -> float:
     """The Euclidean norm of all elements together."""
     sizes = np.array([tensor.numel() for tensor in tensors], np.int64)
-    table = native.kernels(dtype)
-    return float(table.sum_of_squares(c_api.addresses(tensors), sizes.ctypes.data, len(tensors), torch.get_num_threads()) ** 0.5)
+    table = native.any_kernels()
+    return float(
+        table.sum_of_squares(c_api.addresses(tensors), sizes.ctypes.data, len(tensors), torch.get_num_threads()) ** 0.5
+    )
 
 
 def adamw(
@@ -29,7 +31,6 @@ def adamw(
     epsilon: float,
     decay: float,
     gradient_scale: float,
-    dtype: torch.dtype,
 ) -> None:
     """Step number `steps` (from 1) of each parameter, with gradients times `gradient_scale`."""
     sizes = np.array([tensor.numel() for tensor in parameters], np.int64)
@@ -39,7 +40,7 @@ def adamw(
     tables = [c_api.addresses(some) for some in (parameters, means, squares, gradients)]
     pointers = [sizes.ctypes.data, *map(ctypes.addressof, tables), *(one.ctypes.data for one in (decays, *corrections))]
     threads = torch.get_num_threads()
-    native.kernels(dtype).adamw(c_api.AdamW(len(sizes), threads, *pointers, rate, *betas, epsilon, gradient_scale))
+    native.any_kernels().adamw(c_api.AdamW(len(sizes), threads, *pointers, rate, *betas, epsilon, gradient_scale))
 
 
 def muon(

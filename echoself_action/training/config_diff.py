@@ -16,8 +16,7 @@ _STATE_EFFECTS = {
     "seed": "batches and dropout differ from here on",
     "sequences_per_step": "a step sees more or fewer sequences from here on",
     "dtype": "results are rounded differently from here on",
-    "compiled": "results are rounded differently from here on",
-    "native": "results are rounded differently from here on",
+    "kernels": "results are rounded differently from here on",
 }
 _SETTINGS_EFFECTS = {
     name: effect for name, field in TrainingSettings.model_fields.items() if (effect := declared(field, "effect"))

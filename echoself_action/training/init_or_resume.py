@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import native
 from ..checkpoint.metadata import ImportFacts
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, sha256
 from ..checkpoint.weights import load_model, new_model
 from ..errors import CheckpointError, InputError
 from ..model import ModelConfig
-from ..native.gpt2_block import why_not as why_not_native
+from ..native.gpt2 import why_not as why_not_native
 from .compile import why_not as why_not_compiled
 from .config_diff import changes
-from .cpu.threads import thread_count
 from .distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from .distributed.sharding import distribute_model
 from .optim.param_groups import make_optimizer, restore_moments
@@ -184,23 +184,22 @@ def _set_up(run: Run, stored: dict[str, Tensor]) -> None:
     """Move the model to its device and create the optimizer, with the main process's weights and moments in every process."""
     settings = run.settings
     distribute_model(run.model, run.precision.device, run.process_group, run.sharded)
-    dtype = run.precision.dtype
-    parts = thread_count(run.model, run.precision.device, run.sharded)
-    run.kernels = _choose_kernels(run, parts)
+    run.kernels = _choose_kernels(run)
     run.optimizer = make_optimizer(
-        run.model, settings.optimizer, settings.learning_rate, settings.weight_decay, dtype, parts, run.kernels == "native"
+        run.model, settings.optimizer, settings.learning_rate, settings.weight_decay, run.precision.dtype, run.by_native
     )
     restore_moments(run.model, run.optimizer, stored, run.process_group)
 
 
-def _choose_kernels(run: Run, parts: int) -> Kernels:
+def _choose_kernels(run: Run) -> Kernels:
     """Choose what computes the forward and backward pass. All processes use the same kernels."""
     no_compile = run.settings.compile == "false" or why_not_compiled(run.model, run.precision.device, run.sharded)
-    no_native = parts == 1 or why_not_native(run.model, run.precision.dtype)  # native kernels need two threads
-    cannot_compile, cannot_use_native = run.process_group.any(bool(no_compile), bool(no_native))
+    own = None if why_not_native(run.model, run.precision.dtype) else native.instruction_set(run.precision.dtype)
+    differs = run.process_group.broadcast(own) != own
+    cannot_compile, cannot_use_native = run.process_group.any(bool(no_compile), own is None or differs)
     if not cannot_compile:
         return "compiled"
-    return "eager" if cannot_use_native else "native"
+    return "eager" if cannot_use_native or own is None else own
 
 
 def _new_schedule(step: int, settings: TrainingSettings) -> Schedule:

@@ -10,7 +10,6 @@ from ..checkpoint.architectures import Architecture
 from ..corpus.make_tokenizer import make_tokenizer
 from ..corpus.tokens import Tokens
 from ..model.config import GPT2Config
-from .cpu.threads import Threads
 from .init_or_resume import new_run
 from .precision import choose_device
 from .run import Data
@@ -36,16 +35,15 @@ def flops_per_second(architecture: Architecture, settings: TrainingSettings, dro
     settings = settings.model_copy(update={"batch_size": 64 if on_gpu else 8, "gradient_accumulation": 1, "compile": "false"})
     run = new_run(config, Data(_random_tokens(), []), settings)
     tokens_per_step = settings.batch_size * config.block_size
-    stepper = Stepper(run, run.batches(), threads := Threads(len(run.optimizer.parts)))
+    stepper = Stepper(run, run.batches())
     run.model.train()
-    with threads:
-        for _ in range(_WARM_UP):
-            _step(stepper)
-        began, steps = time.monotonic(), 0
-        while time.monotonic() - began < _SECONDS:
-            _step(stepper)
-            steps += 1
-        seconds = time.monotonic() - began
+    for _ in range(_WARM_UP):
+        _step(stepper)
+    began, steps = time.monotonic(), 0
+    while time.monotonic() - began < _SECONDS:
+        _step(stepper)
+        steps += 1
+    seconds = time.monotonic() - began
     flops = steps * tokens_per_step * GPT2Config(**shape).flops_per_token()
     return float(2.0 ** round(math.log2(flops / seconds)))
 

@@ -6,6 +6,7 @@ from typing import get_args
 
 import torch
 
+from .. import native
 from ..errors import InputError
 from .settings import Dtype, TrainingSettings
 
@@ -105,10 +106,15 @@ def choose_precision(settings: TrainingSettings, trained_in: str | None = None) 
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 if the hardware supports it, else float16 on a GPU with float16 tensor cores, else float32."""
+    """bfloat16 if the hardware supports it, else float16 on a GPU with float16 tensor cores, else float32.
+
+    Raises InputError if ECHOSELF_ISA names an instruction set that can't be used here.
+    """
     if device.type == "cuda":
         generation = torch.cuda.get_device_capability()[0]  # 8: Ampere; 7: Volta and Turing, float16 only
         return {8: torch.bfloat16, 7: torch.float16}.get(min(generation, 8), torch.float32)
+    if by_native := native.fastest_dtype():
+        return by_native
     capabilities = torch.cpu.get_capabilities()
     fast = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return torch.bfloat16 if fast else torch.float32

@@ -10,7 +10,6 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +38,8 @@ from .precision import Precision
 from .settings import TrainingSettings
 from .training_state import LossScale, TrainingState, write_moments, write_state
 
-Kernels = Literal["native", "compiled", "eager"]
-"""native: the C kernels of `native/`; compiled: torch.compile; eager: PyTorch's own operations."""
+Kernels = str
+"""`eager`: PyTorch's own operations; `compiled`: torch.compile; else the instruction set of the C kernels (`native.DTYPES`)."""
 Loss = Callable[[Tensor, Tensor], Tensor]  # (ids, targets), each (batch, block_size) -> the mean loss, a scalar
 _MAX_HELD_OUT = 1 << 20  # held-out tokens saved with a checkpoint if eval_tokens is 0 (all)
 
@@ -137,6 +136,11 @@ class Run:
         return self.settings.sharding == "full" and self.process_group.world_size > 1
 
     @property
+    def by_native(self) -> bool:
+        """Whether native kernels compute the steps."""
+        return self.kernels not in ("eager", "compiled")
+
+    @property
     def stream_seed(self) -> int:
         """The seed of batches and dropout: another one after each run that was rolled back."""
         return self.settings.seed + self.rollbacks
@@ -183,7 +187,7 @@ class Run:
             moments_sha256=None,
             loss_scale=self.loss_scale,
             compiled=self.kernels == "compiled",
-            native=self.kernels == "native",
+            instruction_set=self.kernels if self.by_native else None,
             rollbacks=self.rollbacks,
             max_learning_rate=self.max_learning_rate,
             runs_without_gain=self.runs_without_gain,

@@ -3,43 +3,30 @@
 import hashlib
 import math
 import warnings
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..model.dropout import dropout_seed
 from ..model.gpt2 import GPT2
+from ..native.gpt2 import NativeGPT2
 from .batches import Batches
 from .compile import compiled_loss
-from .cpu.replicas import Replicas
-from .cpu.threads import Threads
 from .distributed.sharding import whole
-from .optim.param_groups import Part
 from .run import Loss, Run
 
 
-@dataclass(frozen=True)
-class _Sequences:
-    """Inputs and targets, each (count, block_size), the stream position of the first sequence, and the loss function."""
-
-    position: int
-    ids: Tensor
-    targets: Tensor
-    loss: Loss
-
-
 class Stepper:
-    """Computes the steps of `run` with one thread for each part of its optimizer."""
+    """Computes the steps of `run`."""
 
-    def __init__(self, run: Run, batches: Batches, threads: Threads) -> None:
-        self._run, self._batches, self._threads = run, batches, threads
-        self._replicas: Replicas | None = None
-        self._losses: list[Loss] = [run.model.loss]  # one per thread
-        if threads.count > 1:
+    def __init__(self, run: Run, batches: Batches) -> None:
+        self._run, self._batches = run, batches
+        self._loss: Loss = run.model.loss
+        self._native: NativeGPT2 | None = None
+        self._gradients: dict[str, Tensor] = {}  # that the native kernels write
+        if run.by_native:
             assert isinstance(run.model, GPT2)
-            self._replicas = Replicas(run.model, run.precision.dtype, run.optimizer.parts, run.kernels == "native")
-            self._losses = self._replicas.losses
+            self._native = NativeGPT2(run.model, run.precision.dtype)
+            self._gradients = {name: torch.empty_like(p) for name, p in run.model.named_parameters()}
 
     def compile(self) -> None:
         """Compile the loss by running it once on the next batch. Call it again when the batch size changes.
@@ -47,41 +34,31 @@ class Stepper:
         Compiler errors propagate.
         """
         assert isinstance(self._run.model, GPT2)
-        self._losses = [compiled_loss(self._run.model)]
+        self._loss = compiled_loss(self._run.model)
         with warnings.catch_warnings(action="ignore"):  # they are for PyTorch's developers
-            self._threads.map(self._backward, self._sequences())
+            self._backward()
         self.forget()
 
     def use_eager(self) -> None:
         """Compute the loss eagerly again, and drop the gradients of a failed compilation."""
-        self._losses = [self._run.model.loss]
+        self._loss = self._run.model.loss
         self.forget()
 
     def forget(self) -> None:
         """Discard all gradients."""
         self._run.optimizer.zero_grad()
-        if self._replicas:
-            self._replicas.forget()
-
-    def reload_weights(self) -> None:
-        """Continue with the weights of the model, which were changed by something else than a step."""
-        if self._replicas:
-            self._threads.map(self._replicas.broadcast, self._run.optimizer.parts)
 
     def gradients(self) -> Tensor:
         """Compute the gradient of the mean loss over this process's sequences. Returns that loss, a scalar.
 
         Out-of-memory errors propagate and leave partial gradients: call `forget` after one.
         """
-        run, settings = self._run, self._run.settings
+        run = self._run
         run.model.advance(run.step)
         total = torch.zeros((), device=run.precision.device)
-        for _ in range(settings.gradient_accumulation):
-            for loss in self._threads.map(self._backward, self._sequences()):
-                total += loss
-            if self._replicas:
-                self._threads.map(self._replicas.reduce, run.optimizer.parts)
-            run.sequences_seen += settings.batch_size
+        for number in range(run.settings.gradient_accumulation):
+            total += self._backward_natively(self._native, accumulate=number > 0) if self._native else self._backward()
+            run.sequences_seen += run.settings.batch_size
         return total
 
     def update(self) -> Tensor:
@@ -90,57 +67,58 @@ class Stepper:
         If float16 gradients overflowed, the step is skipped and the norm is 0.
         """
         run = self._run
-        clip, parts = run.settings.grad_clip or math.inf, run.optimizer.parts
-        norms = self._threads.map(Part.gradient_norm, parts)
-        norm = norms[0] if len(norms) == 1 else torch.nn.utils.get_total_norm(norms)
-        scale = run.loss_scale
+        limit, norm = run.settings.grad_clip or math.inf, run.optimizer.gradient_norm()
+        if run.by_native:
+            run.optimizer.step(min(1.0, limit / (norm.item() + 1e-6)))
+            return norm
+        scale, unscale = run.loss_scale, 1.0
         if scale:
-            norm = norm / scale.factor
+            norm, unscale = norm / scale.factor, 1 / scale.factor
             finite = math.isfinite(whole(norm))
             reduced = None if finite else scale.after_overflow()
             run.loss_scale = reduced or scale.after_step()
             if reduced:
                 return torch.zeros_like(whole(norm))
         # on a CPU skip a pass over all gradients; on a GPU reading the norm would synchronise
-        clips = norm.device.type != "cpu" or bool(norm > clip)
-
-        def step(part: Part) -> None:
-            if scale:
-                part.scale_gradients(1 / scale.factor)
-            if clips:
-                torch.nn.utils.clip_grads_with_norm_(part.parameters, clip, norm)
-            part.step()
-            if self._replicas:
-                self._replicas.broadcast(part)
-
-        self._threads.map(step, parts)
+        if norm.device.type != "cpu" or bool(norm > limit):
+            run.optimizer.clip_gradients(limit / unscale, norm / unscale)
+        run.optimizer.step(unscale)
         return whole(norm)
 
-    def _sequences(self) -> list[_Sequences]:
-        """This process's share of the next batch, divided over the threads."""
+    def _share(self) -> tuple[int, int]:
+        """The position in the stream and the number of this process's sequences of the next batch."""
         run = self._run
         share = run.settings.batch_size // run.process_group.world_size
-        position = run.sequences_seen + run.process_group.rank * share
-        ids, targets = self._batches.at(position, share)
-        size = -(-share // self._threads.count)
-        return [
-            _Sequences(position + cut, ids[cut : cut + size], targets[cut : cut + size], loss)
-            for cut, loss in zip(range(0, share, size), self._losses, strict=False)  # a batch of one uses one thread
-        ]
+        return run.sequences_seen + run.process_group.rank * share, share
 
-    def _backward(self, part: _Sequences) -> Tensor:
-        """Accumulate the gradient of these sequences and return their loss, both weighted for the mean over the step."""
-        run = self._run
-        share = len(part.ids) * run.process_group.world_size / run.settings.sequences_per_step
-        # dropout is a function of the seed and the position, so there is no random state to save
-        key = f"dropout {run.stream_seed} {part.position}".encode()
-        seed = int.from_bytes(hashlib.blake2b(key, digest_size=7).digest())
-        with dropout_seed(seed, single_threaded=self._threads.count == 1), run.precision.autocast():
-            loss = part.loss(self._on_device(part.ids), self._on_device(part.targets)) * share
+    def _backward(self) -> Tensor:
+        """Accumulate the gradient of this process's sequences. Returns their loss. Both are weighted for the step's mean."""
+        run, (position, share) = self._run, self._share()
+        ids, targets = self._batches.at(position, share)
+        weight = share * run.process_group.world_size / run.settings.sequences_per_step
+        torch.manual_seed(_dropout_seed(run.stream_seed, position) % (1 << 56))
+        with run.precision.autocast():
+            loss = self._loss(self._on_device(ids), self._on_device(targets)) * weight
         scaled = loss * run.loss_scale.factor if run.loss_scale else loss
         scaled.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
+    def _backward_natively(self, model: NativeGPT2, accumulate: bool) -> Tensor:
+        """`_backward` by native kernels. With `accumulate`, gradients are added to those before."""
+        run, (position, share) = self._run, self._share()
+        ids, targets = self._batches.at(position, share)
+        weight = run.process_group.world_size / (run.settings.sequences_per_step * run.model.config.block_size)
+        seeds = [_dropout_seed(run.stream_seed, position + index) for index in range(share)]
+        losses = model.gradients(ids, targets, weight, self._gradients, accumulate, seeds)
+        for name, p in run.model.named_parameters():
+            p.grad = self._gradients[name]
+        return losses.sum() * weight
+
     def _on_device(self, ids: Tensor) -> Tensor:
         device = self._run.precision.device
         return ids.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else ids
+
+
+def _dropout_seed(stream_seed: int, position: int) -> int:
+    """A seed in [0, 2**64). Dropout is a function of it, so there is no random state to save."""
+    return int.from_bytes(hashlib.blake2b(f"dropout {stream_seed} {position}".encode(), digest_size=8).digest())

@@ -16,7 +16,6 @@ from ..errors import DivergedError, is_out_of_memory
 from ..evaluation.loss import HeldOut, bytes_per_token
 from .async_checkpointer import AsyncCheckpointer
 from .compile import Compiler
-from .cpu.threads import Threads
 from .early_stopping import EarlyStopping, RewindPoint
 from .intervals import NEVER, fitted, intervals_of
 from .memory import keep_freed_memory, out_of_memory, release_freed_memory, smaller_batches
@@ -65,8 +64,7 @@ class _Trainer:
         self.estimate = TimeEstimate(planned if planned < NEVER else None, settings.max_minutes, callbacks.note)
         self.intervals = intervals_of(settings)
         self.elapsed_before = run.elapsed_s
-        self.threads = Threads(len(run.optimizer.parts))
-        self.stepper = Stepper(run, run.batches(), self.threads)
+        self.stepper = Stepper(run, run.batches())
         self.compiler = Compiler(run, self.stepper.compile, self.stepper.use_eager, callbacks)
         self.throttle = CudaThrottle(run.precision.device)
         self.tokens_per_step = settings.sequences_per_step * run.model.config.block_size
@@ -122,7 +120,7 @@ class _Trainer:
             self.best_before = Evaluation(step=run.best_step or 0, val_loss=run.best_val_loss)
         run.model.train()
         stopped_by: StoppedBy | None = None
-        with keep_freed_memory(), self.threads:
+        with keep_freed_memory():
             self.compiler.compile()
             while stopped_by is None:
                 self._start_decay_if_due()
@@ -200,7 +198,6 @@ class _Trainer:
         run = self.run
         self.ends_early = True
         point.restore(run)
-        self.stepper.reload_weights()
         self.saved_step = None
         self.checkpointer.wait()
         if run.process_group.is_main:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from ..checkpoint.arrays import Array
@@ -51,8 +51,9 @@ class TrainingState(BaseModel):
 
     `sequences_seen` is the position in the stream of batches. `weights_sha256` identifies the weights that the moments belong
     to; `moments_sha256` is the digest of the moments' file, or None. `loss_scale` is None unless in float16. `compiled` and
-    `native` are the kernels that computed the steps. These two and the fields from `seed` on are compared when a run is
-    resumed, to report what changed (config_diff.py). Older checkpoints have no `val_digest` and no `val_fraction`.
+    `instruction_set` (None: no native kernels) are what computed the steps: `kernels`. That and the fields from `seed` on are
+    compared when a run is resumed, to report what changed (config_diff.py). Older checkpoints have no `val_digest`, no
+    `val_fraction`, and `native` instead of `instruction_set`: there was only one.
 
     `rollbacks` counts the runs of this model that were rolled back or ended early. Batches and dropout depend on it, so that
     the next run does not repeat such a run. `max_learning_rate` is the peak that the next run
@@ -69,7 +70,8 @@ class TrainingState(BaseModel):
     moments_sha256: str | None
     loss_scale: LossScale | None = None
     compiled: bool = False
-    native: bool = False
+    native: bool = Field(default=False, exclude=True)
+    instruction_set: str | None = None
     rollbacks: int = 0
     max_learning_rate: float | None = None
     runs_without_gain: int = 0
@@ -79,6 +81,12 @@ class TrainingState(BaseModel):
     data_digest: str
     val_digest: str = ""
     val_fraction: float | None = None
+
+    @property
+    def kernels(self) -> str:
+        """What computed the steps."""
+        native = self.instruction_set or ("avx512_bf16" if self.native else None)
+        return "torch.compile" if self.compiled else f"native, {native}" if native else "PyTorch's own"
 
 
 def write_moments(

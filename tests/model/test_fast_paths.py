@@ -1,4 +1,4 @@
-"""The optimised attention, dropout and cross-entropy compute the same as PyTorch's own."""
+"""The attention and the chunked cross-entropy compute the same as PyTorch's own."""
 
 import pytest
 import torch
@@ -7,7 +7,6 @@ from torch import Tensor
 
 from echoself_action.model.attention import causal_attention
 from echoself_action.model.cross_entropy import linear_cross_entropy
-from echoself_action.model.dropout import dropout, dropout_seed
 
 
 def distance(one: Tensor, other: Tensor) -> float:
@@ -30,52 +29,6 @@ def test_attention_in_bfloat16_equals_fp32_up_to_rounding(length: int) -> None:
     (of_ours,) = torch.autograd.grad(ours, heads, gradient.bfloat16())
     (of_theirs,) = torch.autograd.grad(theirs, exact, gradient)
     assert distance(of_ours, of_theirs) < 0.02
-
-
-def test_attention_dropout_masks_the_probabilities_and_the_gradient_uses_the_same_mask() -> None:
-    torch.manual_seed(0)
-    heads = torch.randn(2, 32, 3 * 16, dtype=torch.bfloat16, requires_grad=True)
-
-    def attended(rate: float) -> Tensor:
-        torch.manual_seed(7)
-        return causal_attention(heads, 2, rate)
-
-    assert torch.equal(attended(0.5), attended(0.5))
-    assert not torch.equal(attended(0.5), attended(0.0))
-    # the output is linear in the values, and so is its gradient if queries and keys are fixed
-    value = heads.detach().clone()
-    value[..., :32] = 0
-    direction = torch.randn(2, 32, 16).bfloat16()
-    (gradient,) = torch.autograd.grad(attended(0.5), heads, direction)
-    moved = heads.detach() + value
-    torch.manual_seed(7)
-    change = causal_attention(moved.requires_grad_(), 2, 0.5).float() - attended(0.5).float()
-    assert (change * direction.float()).sum().item() == pytest.approx((gradient.float() * value.float()).sum().item(), rel=0.03)
-
-
-def test_attention_dropout_in_fp32_is_drawn_from_the_threads_own_seed() -> None:
-    torch.manual_seed(0)
-    heads = torch.randn(2, 160, 3 * 16, requires_grad=True)
-    assert distance(causal_attention(heads, 2, 1e-12), plain_attention(heads, 2)) < 1e-6
-
-    def attended(seed: int, global_seed: int) -> Tensor:
-        torch.manual_seed(global_seed)
-        with dropout_seed(seed, single_threaded=False):
-            return causal_attention(heads, 2, 0.3)
-
-    assert torch.equal(attended(7, 1), attended(7, 2))
-    assert not torch.equal(attended(7, 1), attended(8, 1))
-
-
-def test_dropout_keeps_the_mean_and_is_the_identity_in_evaluation() -> None:
-    x = torch.ones(200, 500)
-    for single_threaded in (False, True):
-        with dropout_seed(3, single_threaded):
-            dropped = dropout(x, 0.2, True)
-            assert dropped.unique().tolist() == [0.0, 1.25]
-            assert dropped.mean().item() == pytest.approx(1, abs=0.01)
-            assert torch.equal(dropout(x, 0.2, False), x)
-            assert torch.equal(dropout(x, 0.0, True), x)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

@@ -13,7 +13,6 @@ from echoself_action.__main__ import main
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.model.gpt2 import GPT2Config
-from echoself_action.training.cpu.threads import Threads
 from echoself_action.training.init_or_resume import new_run, resume_run
 from echoself_action.training.result import Callbacks, Result, StopRequest
 from echoself_action.training.run import Data, Run
@@ -31,8 +30,7 @@ def make_run(tokens: Tokens, config: GPT2Config = CONFIG, **changes: Any) -> Run
 
 def gradients(run: Run) -> dict[str, torch.Tensor]:
     run.model.train()
-    with Threads(2) as threads:
-        Stepper(run, run.batches(), threads).gradients()
+    Stepper(run, run.batches()).gradients()
     return {name: p.grad for name, p in run.model.named_parameters() if p.grad is not None}
 
 
@@ -49,10 +47,10 @@ def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_library", lambda: "not compiled")
 
 
-def test_native_kernels_are_used_for_bfloat16_without_dropout(native_code: None, tokens: Tokens) -> None:
-    assert make_run(tokens).kernels == "native"
-    assert make_run(tokens, replace(CONFIG, dropout=0.1)).kernels == "eager"
-    assert make_run(tokens, dtype="float32").kernels == "eager"
+def test_native_kernels_are_used_for_every_gpt2(native_code: None, tokens: Tokens) -> None:
+    for config in (CONFIG, replace(CONFIG, dropout=0.1), replace(CONFIG, n_embd=51, n_head=3, block_size=31)):
+        assert make_run(tokens, config, dtype="float32").kernels == native.instruction_set(torch.float32)
+    assert (make_run(tokens).kernels == "eager") == (native.instruction_set(torch.bfloat16) is None)
 
 
 @pytest.mark.parametrize("changes", [{}, {"gradient_accumulation": 3}, {"batch_size": 1}], ids=str)

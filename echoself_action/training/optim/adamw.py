@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from ...native import optimizers
+
 BETAS = (0.9, 0.95)
 
 
@@ -19,8 +21,10 @@ class EagerOptimizer(torch.optim.Optimizer):
     """Base class of optimizers; `for_parameters` creates one for a subset of a model's parameters.
 
     `MOMENTS` are the names of the state tensors of a parameter, each of the parameter's shape. If `COUNTS_STEPS`, the
-    state also has a scalar `step`.
+    state also has a scalar `step`. `gradient_scale` is 1 unless the optimizer uses native kernels.
     """
+
+    gradient_scale = 1.0
 
     MOMENTS: ClassVar[tuple[str, ...]]
     COUNTS_STEPS: ClassVar[bool] = False
@@ -35,21 +39,20 @@ class EagerOptimizer(torch.optim.Optimizer):
 
 
 class AdamW(EagerOptimizer, torch.optim.AdamW):
-    """AdamW (Loshchilov & Hutter 2019), by PyTorch's fused kernel.
-
-    `step` calls the kernel directly, because the Python code of `torch.optim` around it would hold the GIL while two threads
-    update their parts.
-    """
+    """AdamW (Loshchilov & Hutter 2019), by `native/csrc/adamw.h` if `native` is true, else by PyTorch's fused kernel."""
 
     MOMENTS = ("exp_avg", "exp_avg_sq")
     COUNTS_STEPS = True
+    _native = False
 
     @classmethod
-    def for_parameters(cls, named: Mapping[str, Tensor], rate: float, decay: float, *_: object) -> Self:
+    def for_parameters(cls, named: Mapping[str, Tensor], rate: float, decay: float, dtype: torch.dtype, native: bool) -> Self:  # noqa: ARG003
         """Weight decay applies to matrices and embeddings, not to biases and layer norms (as in GPT-2)."""
         matrices, vectors = [p for p in named.values() if p.dim() > 1], [p for p in named.values() if p.dim() == 1]
         groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
-        return cls(groups, lr=rate, betas=BETAS, fused=True)
+        made = cls(groups, lr=rate, betas=BETAS, fused=True)
+        made._native = native
+        return made
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -62,11 +65,27 @@ class AdamW(EagerOptimizer, torch.optim.AdamW):
             states = [self.state[p] or self._init_state(p) for p in parameters]
             steps = [state["step"] for state in states]
             torch._foreach_add_(steps, 1)
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            means, squares = ([state[name] for state in states] for name in self.MOMENTS)
+            if self._native:
+                optimizers.adamw(
+                    parameters,
+                    gradients,
+                    means,
+                    squares,
+                    [step.item() for step in steps],
+                    group["lr"],
+                    group["betas"],
+                    group["eps"],
+                    group["weight_decay"],
+                    self.gradient_scale,
+                )
+                continue
             torch._fused_adamw_(
                 parameters,
-                [p.grad for p in parameters],
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
+                gradients,
+                means,
+                squares,
                 [],
                 steps,
                 amsgrad=False,

@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ...native import Scratch, newton_schulz
+from ...native import Memory, optimizers
 from ..distributed.sharding import sharded_like, whole
 from .adamw import EagerOptimizer
 
@@ -29,8 +29,7 @@ _MAX_BATCH_ELEMENTS = 1 << 24  # limits temporary memory, which is several times
 class Muon(EagerOptimizer):
     """Muon for matrices. `side_by_side` of a group is the number of matrices concatenated in each parameter (3 for QKV).
 
-    Newton-Schulz iterations are computed in `dtype`; by `native/csrc/newton_schulz.c` if `by_native` is true and the kernel
-    supports the shape, else by PyTorch.
+    Newton-Schulz iterations are computed in `dtype`; by `native/csrc/muon.h` if `by_native` is true, else by PyTorch.
     """
 
     MOMENTS = ("momentum",)
@@ -49,7 +48,7 @@ class Muon(EagerOptimizer):
         self, groups: Iterable[dict[str, Any]], lr: float, weight_decay: float, dtype: torch.dtype, by_native: bool = False
     ) -> None:
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "side_by_side": 1})
-        self._dtype, self._scratch = dtype, Scratch() if by_native else None
+        self._dtype, self._memory = dtype, Memory() if by_native else None
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -61,15 +60,35 @@ class Muon(EagerOptimizer):
                 if parameter.grad is not None:
                     by_shape[parameter.shape].append(parameter)
             for parameters in by_shape.values():
+                if self._memory:
+                    self._update_natively(parameters, group, self._memory)
+                    continue
                 count = max(1, _MAX_BATCH_ELEMENTS // parameters[0].numel())
                 for start in range(0, len(parameters), count):
                     self._update(parameters[start : start + count], group)
+
+    def _update_natively(self, parameters: list[Tensor], group: dict[str, Any], memory: Memory) -> None:
+        """`_update` by native kernels, and of any number of parameters."""
+        count, (rows, columns) = group["side_by_side"], parameters[0].shape
+        optimizers.muon(
+            parameters,
+            [p.grad for p in parameters if p.grad is not None],
+            [self._momentum(p) for p in parameters],
+            count,
+            _COEFFICIENTS,
+            MOMENTUM,
+            group["lr"] * _RMS * max(rows, columns // count) ** 0.5,
+            1 - group["lr"] * group["weight_decay"],
+            self.gradient_scale,
+            self._dtype,
+            memory,
+        )
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """Update parameters of the same shape."""
         count = group["side_by_side"]
         pieces = [piece for parameter in parameters for piece in self._nesterov_momentum(parameter).chunk(count, 1)]
-        updates = orthogonalize(_stacked(pieces, self._dtype), self._dtype, self._scratch).unbind(0)
+        updates = orthogonalize(_stacked(pieces, self._dtype), self._dtype).unbind(0)
         rate = group["lr"] * _RMS * max(pieces[0].shape) ** 0.5
         for number, parameter in enumerate(parameters):
             own = updates[number * count : (number + 1) * count]
@@ -78,22 +97,21 @@ class Muon(EagerOptimizer):
 
     def _nesterov_momentum(self, parameter: Tensor) -> Tensor:
         """Update the momentum with this step's gradient, and return the full Nesterov momentum."""
-        gradient, state = parameter.grad, self.state[parameter]
+        gradient = parameter.grad
         assert gradient is not None
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        momentum = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
+        momentum = self._momentum(parameter).lerp_(gradient, 1 - MOMENTUM)
         return whole(gradient.lerp(momentum, MOMENTUM))
 
+    def _momentum(self, parameter: Tensor) -> Tensor:
+        state: dict[str, Tensor] = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        return state["momentum"]
 
-def orthogonalize(matrices: Tensor, dtype: torch.dtype, scratch: Scratch | None = None) -> Tensor:
-    """Newton-Schulz: bring the singular values of each of `matrices` (count, rows, columns) close to one.
 
-    Computed in `dtype`; with `scratch` by the native kernel, if it supports the shape.
-    """
+def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """Newton-Schulz in `dtype`: bring the singular values of each of `matrices` (count, rows, columns) close to one."""
     x: Tensor = (matrices / (matrices.norm(dim=(-2, -1), keepdim=True) * 1.01 + 1e-7)).to(dtype)
-    if scratch and newton_schulz.supports(x):
-        return newton_schulz.newton_schulz_(x.contiguous(), _COEFFICIENTS, scratch)
     tall = x.shape[1] > x.shape[2]  # the smaller Gram matrix; transposing the input instead would take longer
     for a, b, c in _COEFFICIENTS:
         gram = x.mT @ x if tall else x @ x.mT

@@ -3,7 +3,7 @@
 AdamW for all parameters (with GPT-2's weight-decay groups), or Muon for the matrices inside the blocks and AdamW for the rest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...checkpoint.architectures import architecture_of
 from ...model import Model
+from ...native import optimizers
 from ..distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from ..distributed.sharding import broadcast_like
 from .adamw import AdamW, EagerOptimizer
@@ -22,43 +23,16 @@ _BESIDE_MUON = 0.3  # AdamW's learning rate as a fraction of Muon's: embeddings 
 _MOMENTS = {moment for cls in CLASSES.values() for moment in cls.MOMENTS}
 
 
-class Part:
-    """A subset of a model's parameters, with the optimizers that update them."""
-
-    def __init__(self, *optimizers: EagerOptimizer) -> None:
-        self.optimizers = optimizers
-        self.parameters: list[Tensor] = [p for one in optimizers for group in one.param_groups for p in group["params"]]
-
-    def gradient_norm(self) -> Tensor:
-        """The total norm of the gradients, a scalar."""
-        norms = torch._foreach_norm([p.grad for p in self.parameters if p.grad is not None])
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
-        return norm
-
-    def scale_gradients(self, factor: float) -> None:
-        torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], factor)
-
-    def step(self) -> None:
-        for optimizer in self.optimizers:
-            optimizer.step()
-
-
 class Optimizer:
-    """The optimizer of a model: its parts together."""
+    """The optimizer of a model: one for each subset of its parameters. `native`: by native kernels."""
 
-    def __init__(self, *parts: Part) -> None:
-        self.parts = parts
-        self._optimizer_of = {
-            p: optimizer
-            for part in parts
-            for optimizer in part.optimizers
-            for group in optimizer.param_groups
-            for p in group["params"]
-        }
+    def __init__(self, optimizers: Sequence[EagerOptimizer], native: bool = False) -> None:
+        self._optimizers, self._native = optimizers, native
+        self._optimizer_of = {p: one for one in optimizers for group in one.param_groups for p in group["params"]}
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        return [group for part in self.parts for one in part.optimizers for group in one.param_groups]
+        return [group for one in self._optimizers for group in one.param_groups]
 
     def state_of(self, parameter: Tensor) -> dict[str, Any]:
         """The optimizer state of a parameter (mutable): empty before its first step."""
@@ -78,9 +52,27 @@ class Optimizer:
         for group in self.param_groups:
             group["lr"] = rate * group.get("rate_factor", 1.0)
 
-    def step(self) -> None:
-        for part in self.parts:
-            part.step()
+    def gradient_norm(self) -> Tensor:
+        """The total norm of the gradients, a scalar."""
+        if self._native:
+            return torch.tensor(optimizers.norm(self._gradients()))
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._gradients())))
+        return norm
+
+    def step(self, gradient_scale: float = 1.0) -> None:
+        """Update the parameters with their gradients times `gradient_scale`."""
+        if gradient_scale != 1 and not self._native:  # native kernels multiply on their way
+            torch._foreach_mul_(self._gradients(), gradient_scale)
+        for one in self._optimizers:
+            one.gradient_scale = gradient_scale if self._native else 1.0
+            one.step()
+
+    def clip_gradients(self, limit: float, norm: Tensor) -> None:
+        """Scale the gradients so that their `norm` is at most `limit`."""
+        torch.nn.utils.clip_grads_with_norm_(list(self._optimizer_of), limit, norm)
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self._optimizer_of if p.grad is not None]
 
     def zero_grad(self) -> None:
         for parameter in self._optimizer_of:
@@ -93,10 +85,9 @@ def make_optimizer(
     learning_rate: float,
     weight_decay: float,
     dtype: torch.dtype = torch.float32,
-    parts: int = 1,
     native: bool = False,
 ) -> Optimizer:
-    """Create the optimizer `name` for `model`, with its parameters divided into `parts` that take about equally long.
+    """Create the optimizer `name` for `model`.
 
     Matrix products are computed in `dtype`, by `native` kernels if true. If the optimizer is for the matrices inside the blocks
     only, AdamW updates the other parameters (embeddings and vectors) at a lower rate, without weight decay.
@@ -107,29 +98,16 @@ def make_optimizer(
         prefix = architecture_of(model.config).muon_matrices
         own = {key: p for key, p in named.items() if p.dim() == 2 and key.startswith(prefix)} if prefix else {}
     rest = {key: p for key, p in named.items() if key not in own}
-    optimizers: list[list[EagerOptimizer]] = [[] for _ in range(parts)]
-    for cls, parameters, decay in ((AdamW, rest, 0.0 if own else weight_decay), (CLASSES[name], own, weight_decay)):
-        if parameters:
-            for part, subset in zip(optimizers, _split(parameters, parts), strict=True):
-                part.append(cls.for_parameters(subset, learning_rate, decay, dtype, native))
-    if own and rest and CLASSES[name] is not AdamW:
-        for one in (one for part in optimizers for one in part if isinstance(one, AdamW)):
-            for group in one.param_groups:
-                group["rate_factor"] = _BESIDE_MUON
-    optimizer = Optimizer(*(Part(*part) for part in optimizers))
+    made: list[EagerOptimizer] = []
+    if rest:
+        made.append(AdamW.for_parameters(rest, learning_rate, 0.0 if own else weight_decay, dtype, native))
+        for group in made[0].param_groups if own else ():
+            group["rate_factor"] = _BESIDE_MUON
+    if own:
+        made.append(CLASSES[name].for_parameters(own, learning_rate, weight_decay, dtype, native))
+    optimizer = Optimizer(made, native)
     optimizer.set_learning_rate(learning_rate)
     return optimizer
-
-
-def _split(named: Mapping[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
-    """The parameters in `parts` subsets of about equal size and, if possible, equal counts of each shape."""
-    subsets: list[dict[str, Tensor]] = [{} for _ in range(parts)]
-    sizes = [0] * parts
-    for name, parameter in sorted(named.items(), key=lambda item: (-item[1].numel(), item[1].shape)):
-        least = sizes.index(min(sizes))
-        subsets[least][name] = parameter
-        sizes[least] += parameter.numel()
-    return subsets
 
 
 def moments(model: Model, optimizer: Optimizer) -> dict[str, Tensor]:

@@ -1,1 +1,0 @@
-"""Data parallelism over the cores of one CPU."""
