@@ -41,7 +41,7 @@ class Gradients(ctypes.Structure):
     _fields_ = [("to", Tensors), ("scale", c_float), ("accumulate", c_int32)]
 
 
-class Muon(ctypes.Structure):
+class MuonStep(ctypes.Structure):
     _fields_ = [
         *_of(c_int32, "count rows columns side_by_side steps threads"),
         *_of(c_void_p, "coefficients parameters momenta gradients"),
@@ -49,7 +49,7 @@ class Muon(ctypes.Structure):
     ]
 
 
-class AdamW(ctypes.Structure):
+class AdamWStep(ctypes.Structure):
     _fields_ = [
         *_of(c_int32, "count threads"),
         *_of(c_void_p, "sizes parameters means squares gradients decays mean_corrections square_corrections"),
@@ -65,9 +65,9 @@ class Kernels(ctypes.Structure):
         ("gradients_memory", CFUNCTYPE(c_size_t, POINTER(Gpt2), POINTER(Batch))),
         ("losses", CFUNCTYPE(c_int32, POINTER(Gpt2), POINTER(Batch), c_void_p, c_void_p)),
         ("gradients", CFUNCTYPE(c_int32, POINTER(Gpt2), POINTER(Batch), POINTER(Gradients), c_void_p, c_void_p)),
-        ("muon_memory", CFUNCTYPE(c_size_t, POINTER(Muon))),
-        ("muon", CFUNCTYPE(None, POINTER(Muon), c_void_p)),
-        ("adamw", CFUNCTYPE(None, POINTER(AdamW))),
+        ("muon_memory", CFUNCTYPE(c_size_t, POINTER(MuonStep))),
+        ("muon", CFUNCTYPE(None, POINTER(MuonStep), c_void_p)),
+        ("adamw", CFUNCTYPE(None, POINTER(AdamWStep))),
         ("sum_of_squares", CFUNCTYPE(c_double, c_void_p, c_void_p, c_int32, c_int32)),
         ("peak", CFUNCTYPE(c_double, c_int64)),
     ]
@@ -75,14 +75,24 @@ class Kernels(ctypes.Structure):
     gradients_memory: Callable[[Gpt2, Batch], int]
     losses: Callable[[Gpt2, Batch, int, int], int]
     gradients: Callable[[Gpt2, Batch, Gradients, int, int], int]
-    muon_memory: Callable[[Muon], int]
-    muon: Callable[[Muon, int], None]
-    adamw: Callable[[AdamW], None]
+    muon_memory: Callable[[MuonStep], int]
+    muon: Callable[[MuonStep, int], None]
+    adamw: Callable[[AdamWStep], None]
     sum_of_squares: Callable[[Any, Any, int, int], float]
     peak: Callable[[int], float]
 
 
-_STRUCTS = (BlockTensors, Tensors, Gpt2, Batch, Gradients, Muon, AdamW, Kernels)  # in the order of echoself_struct_sizes
+# in the order of echoself_struct_sizes
+_STRUCTS = (
+    BlockTensors,
+    Tensors,
+    Gpt2,
+    Batch,
+    Gradients,
+    MuonStep,
+    AdamWStep,
+    Kernels,
+)
 
 
 def addresses(tensors: Sequence[Tensor]) -> ctypes.Array[c_void_p]:

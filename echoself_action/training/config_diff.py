@@ -31,6 +31,7 @@ def changes(
         _sentence(name, getattr(before, name), getattr(now, name), effect)
         for name, effect in _STATE_EFFECTS.items()
         if getattr(before, name) != getattr(now, name)
+        and not (name == "kernels" and before.dtype != now.dtype)  # a consequence
     ]
     optimizer = settings_before.get("optimizer", "adamw")  # checkpoints of other programs and of older versions
     if optimizer != settings.optimizer:

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from echoself_action import native
 from echoself_action.training.optim.muon import Muon, orthogonalize
 
 
@@ -40,36 +39,6 @@ def test_batched_newton_schulz_equals_one_matrix_at_a_time() -> None:
     together = orthogonalize(both, torch.float32)
     alone = torch.cat([orthogonalize(one[None], torch.float32) for one in both])
     assert torch.allclose(together.float(), alone.float(), atol=1e-4)
-
-
-@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 64, 160), (2, 160, 64), (1, 96, 128)])
-def test_native_newton_schulz_is_as_accurate_as_pytorch(
-    native_code: None, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
-) -> None:
-    torch.manual_seed(0)
-    matrices = torch.randn(shape)
-    wanted = orthogonalize(matrices, torch.float32)
-    monkeypatch.setattr(torch, "baddbmm", None)
-    by_native = orthogonalize(matrices, torch.bfloat16, native.Scratch())
-    monkeypatch.undo()
-    by_pytorch = orthogonalize(matrices, torch.bfloat16)
-    error, pytorch_error = ((some.float() - wanted).norm() for some in (by_native, by_pytorch))
-    assert error < 1.1 * pytorch_error
-
-
-def test_native_newton_schulz_is_bit_identical_for_any_thread_count(native_code: None, two_cores: None) -> None:
-    torch.manual_seed(0)
-    matrices, found = torch.randn(5, 64, 96), []
-    for count in (1, 2, 4, 9):
-        torch.set_num_threads(count)
-        found.append(orthogonalize(matrices, torch.bfloat16, native.Scratch()))
-    assert all(torch.equal(one, found[0]) for one in found)
-
-
-def test_shapes_without_native_kernel_use_pytorch(native_code: None) -> None:
-    torch.manual_seed(0)
-    matrices = torch.randn(2, 32, 48)
-    assert torch.equal(orthogonalize(matrices, torch.bfloat16, native.Scratch()), orthogonalize(matrices, torch.bfloat16))
 
 
 @pytest.mark.parametrize("shape", [(16, 64), (64, 16)])

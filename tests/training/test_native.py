@@ -109,22 +109,73 @@ def test_resume_without_native_kernels_is_reported(
     native_code: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, tmp_path: Path
 ) -> None:
     notes: list[str] = []
-    start = train(make_run(tokens, max_iters=2, decay=0), tmp_path, StopRequest(), QUIET).latest
+    run = make_run(tokens, max_iters=2, decay=0)
+    start = train(run, tmp_path, StopRequest(), QUIET).latest
     without_library(monkeypatch)
     start = train_from(tokens, start, tmp_path, notes, max_iters=2, decay=0).latest
-    assert notes == ["native was True and is now False: results are rounded differently from here on."]
+    assert notes == [
+        f"kernels was native, {run.kernels} and is now PyTorch's own: results are rounded differently from here on."
+    ]
     train_from(tokens, start, tmp_path, notes, max_iters=2, decay=0)
     assert len(notes) == 1
 
 
-@pytest.mark.parametrize("dropout", ["0", "0.1"])
-def test_log_states_why_native_kernels_are_disabled(
-    native_code: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, dropout: str
+def test_log_names_the_kernels_or_why_there_are_none(
+    native_code: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     for number in range(40):
         (tmp_path / f"{number}.md").write_text(f"document {number} " * 20)
     monkeypatch.chdir(tmp_path)
-    sizes = ["--n-layer=1", "--n-head=1", "--n-embd=32", "--block-size=32", "--batch-size=2", f"--dropout={dropout}"]
-    assert main(["train", "--preset=ci", "--data=*.md", "--tokenizer=bytes", "--device=cpu", "--max-iters=1", *sizes]) == 0
-    line = "native kernels disabled (slower): they need dropout: 0"
-    assert (line in capsys.readouterr().out) == (dropout != "0")
+    sizes = [
+        "--n-layer=1",
+        "--n-head=1",
+        "--n-embd=32",
+        "--block-size=32",
+        "--batch-size=2",
+        "--dropout=0.1",
+        "--dtype=float32",
+    ]
+    command = ["train", "--preset=ci", "--data=*.md", "--tokenizer=bytes", "--device=cpu", "--max-iters=1", *sizes]
+    assert main(command) == 0
+    log = capsys.readouterr().out
+    assert f"float32 on cpu, kernels: {native.instruction_set(torch.float32)}\n" in log
+    assert "native kernels" not in log
+    without_library(monkeypatch)
+    assert main(command) == 0
+    assert log.count("\n") > 5
+    assert capsys.readouterr().out.count("native kernels are not used (slower): not compiled\n") == 1
+
+
+def test_echoself_isa_forces_an_instruction_set(
+    native_code: None, monkeypatch: pytest.MonkeyPatch, tokens: Tokens, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    usable = list(native._usable())
+    for name in usable:
+        monkeypatch.setenv("ECHOSELF_ISA", name)
+        run = make_run(tokens, dtype="auto")
+        assert (run.kernels, run.precision.dtype) == (name, native.DTYPES[name])
+    monkeypatch.setenv("ECHOSELF_ISA", "avx1024")
+    (tmp_path / "text.md").write_text("some text " * 2000)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--preset=ci", "--data=*.md", "--tokenizer=bytes", "--max-iters=1"]) == 2
+    assert f"Unset it, or set one of: {', '.join(usable)}." in capsys.readouterr().err
+
+
+def test_a_run_with_dropout_resumes_exactly(native_code: None, tokens: Tokens, tmp_path: Path) -> None:
+    config, changes = replace(CONFIG, dropout=0.2), {"dtype": "float32", "decay": 0}
+    whole = train(make_run(tokens, config, max_iters=6, **changes), tmp_path / "whole", StopRequest(), QUIET).latest
+    part = train(make_run(tokens, config, max_iters=2, **changes), tmp_path / "part", StopRequest(), QUIET).latest
+    part = train_from(tokens, part, tmp_path / "part", [], max_iters=4, **changes).latest
+    one, other = tensors(whole), tensors(part)
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_dropout_does_not_depend_on_how_a_step_is_divided(native_code: None, tokens: Tokens) -> None:
+    config = replace(CONFIG, dropout=0.2)
+    whole, divided, other = (
+        gradients(make_run(tokens, config, dtype="float32", **changes))
+        for changes in ({}, {"batch_size": 2, "gradient_accumulation": 2}, {"seed": 2})
+    )
+    for name, gradient in whole.items():
+        torch.testing.assert_close(divided[name], gradient, atol=1e-7, rtol=1e-4)
+        assert not torch.equal(other[name], gradient)

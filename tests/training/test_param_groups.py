@@ -59,26 +59,6 @@ def test_beside_muon_embeddings_and_vectors_learn_at_a_lower_rate(small_config: 
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimizer_in_two_parts_takes_the_same_steps_as_in_one(small_config: GPT2Config, name: OptimizerName) -> None:
-    whole, one = stepped(small_config, 2, name)
-    model = GPT2(small_config)
-    model.initialise(0)
-    optimizer = make_optimizer(model, name, 1e-2, 0.1, parts=2)
-    first, second = ({*part.parameters} for part in optimizer.parts)
-    assert not first & second
-    assert first | second == {*model.parameters()}
-    blocks = [p for p in model.transformer.h.parameters() if p.dim() == 2]
-    counted = blocks if name == "muon" else [*model.parameters()]  # Muon's updates take most of the time
-    sizes = [sum(p.numel() for p in counted if p in part) for part in (first, second)]
-    assert sizes[0] == pytest.approx(sizes[1], rel=0.2)
-    for _ in range(2):
-        step(model, optimizer)
-    for key, tensor in model.state_dict().items():
-        torch.testing.assert_close(tensor, whole.state_dict()[key], atol=1e-6, rtol=0)
-    assert moments(model, optimizer).keys() == moments(whole, one).keys()
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_restored_optimizer_state_gives_the_same_next_step(small_config: GPT2Config, name: OptimizerName) -> None:
     model, optimizer = stepped(small_config, 3, name)
     other = GPT2(small_config)

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from echoself_action import native
 from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder
 from echoself_action.checkpoint.select import latest
 from echoself_action.checkpoint.weights import load_model
@@ -102,7 +103,10 @@ def test_processes_with_native_kernels_have_the_loss_curve_of_one_process(
     config = GPT2Config(vocab_size=257, block_size=32, n_layer=2, n_head=2, n_embd=64)
     for size in (1, 2):
         folder = trained(size, tokens, config, tmp_path / str(size), batch_size=4, dtype="bfloat16", **GENTLE)
-        assert '"native": true' in (folder.path / "training_state/state.json").read_text()
+        assert (
+            f'"instruction_set": "{native.instruction_set(torch.bfloat16)}"'
+            in (folder.path / "training_state/state.json").read_text()
+        )
     assert curve(tmp_path / "2") == pytest.approx(curve(tmp_path / "1"), abs=2e-3)  # each process rounds its gradients
 
 

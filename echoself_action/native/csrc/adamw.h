@@ -20,7 +20,7 @@ static int chunks_of(const int64_t *sizes, int count) {
 }
 
 static void adamw_chunks(const void *argument, int begin, int end, char *scratch) {
-  const AdamW *a = argument;
+  const AdamWStep *a = argument;
   (void)scratch;
   EACH_CHUNK(a->sizes, a->count, begin, end) {
     const int64_t last = a->sizes[tensor] < (chunk + 1) * CHUNK ? a->sizes[tensor] : (chunk + 1) * CHUNK;
@@ -38,7 +38,7 @@ static void adamw_chunks(const void *argument, int begin, int end, char *scratch
   }
 }
 
-static void adamw(const AdamW *a) {
+static void adamw(const AdamWStep *a) {
   echoself_parallel_for(adamw_chunks, a, chunks_of(a->sizes, a->count), 8, a->threads, NULL, 0);
 }
 

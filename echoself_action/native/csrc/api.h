@@ -48,7 +48,7 @@ typedef struct {
   float *const *parameters, *const *momenta;
   const float *const *gradients;
   float momentum, rate, decay, gradient_scale; /* `rate` is of the orthogonalised update, `decay` the weights' factor */
-} Muon;
+} MuonStep;
 
 typedef struct {
   int32_t count, threads;
@@ -57,7 +57,7 @@ typedef struct {
   const float *const *gradients;
   const float *decays, *mean_corrections, *square_corrections; /* (count): the weights' factor, and 1 - beta^step */
   float rate, beta_1, beta_2, epsilon, gradient_scale;
-} AdamW;
+} AdamWStep;
 
 typedef struct {
   size_t (*losses_memory)(const Gpt2 *model, const Batch *batch);
@@ -67,9 +67,9 @@ typedef struct {
   int32_t (*losses)(const Gpt2 *model, const Batch *batch, float *losses, char *memory);
   /* The losses, and the gradients of their sum times `scale`. */
   int32_t (*gradients)(const Gpt2 *model, const Batch *batch, const Gradients *gradients, float *losses, char *memory);
-  size_t (*muon_memory)(const Muon *matrices);
-  void (*muon)(const Muon *matrices, char *memory);
-  void (*adamw)(const AdamW *tensors);
+  size_t (*muon_memory)(const MuonStep *matrices);
+  void (*muon)(const MuonStep *matrices, char *memory);
+  void (*adamw)(const AdamWStep *tensors);
   double (*sum_of_squares)(const float *const *tensors, const int64_t *sizes, int32_t count, int32_t threads);
   /* Runs the inner loop of a matrix product in registers, `count` times. Returns its floating-point operations. */
   double (*peak)(int64_t count);

@@ -52,7 +52,7 @@ const char *echoself_sources_digest(void) { return SOURCES_DIGEST; }
 
 int32_t echoself_struct_sizes(const size_t **sizes) {
   static const size_t all[] = {sizeof(BlockTensors), sizeof(Tensors), sizeof(Gpt2), sizeof(Batch), sizeof(Gradients),
-                               sizeof(Muon), sizeof(AdamW), sizeof(Kernels)};
+                               sizeof(MuonStep), sizeof(AdamWStep), sizeof(Kernels)};
   *sizes = all;
   return (int32_t)(sizeof all / sizeof *all);
 }

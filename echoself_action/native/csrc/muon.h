@@ -14,7 +14,7 @@ typedef struct {
   unit *packed, *packed_x, *packed_left;
 } Matrix;
 
-static Matrix take_matrix(const Muon *m, Memory *memory) {
+static Matrix take_matrix(const MuonStep *m, Memory *memory) {
   Matrix a = {.rows = m->rows, .columns = m->columns / m->side_by_side};
   a.tall = a.rows > a.columns, a.size = smaller(a.rows, a.columns);
   const size_t all = sizeof(elem) * (size_t)a.rows * (size_t)a.columns, square = sizeof(elem) * (size_t)a.size * (size_t)a.size;
@@ -118,14 +118,14 @@ static void iterate_gram(const Matrix *a, const float *coefficients, int steps) 
 }
 
 /* The Nesterov momentum of `count` elements, and the momentum that it is made of */
-INLINE vec nesterov(const Muon *m, const float *gradient, const float *momentum, int count, int updated, vec *next) {
+INLINE vec nesterov(const MuonStep *m, const float *gradient, const float *momentum, int count, int updated, vec *next) {
   const vec g = load_n(gradient, count) * m->gradient_scale, before = load_n(momentum, count);
   *next = updated ? before : before + (g - before) * (1.0f - m->momentum);
   return g + (*next - g) * m->momentum;
 }
 
 static void update_matrices(const void *argument, int begin, int end, char *scratch) { /* an iteration is a matrix */
-  const Muon *m = argument;
+  const MuonStep *m = argument;
   Memory memory = {scratch, 0};
   const Matrix a = take_matrix(m, &memory);
   for (int iteration = begin; iteration < end; iteration++) {
@@ -160,14 +160,14 @@ static void update_matrices(const void *argument, int begin, int end, char *scra
   }
 }
 
-static size_t muon_thread_memory(const Muon *m) {
+static size_t muon_thread_memory(const MuonStep *m) {
   Memory memory = {0};
   take_matrix(m, &memory);
   return memory.used + 64;
 }
 
-static size_t muon_memory(const Muon *m) { return muon_thread_memory(m) * (size_t)(m->threads < MAX_THREADS ? m->threads : MAX_THREADS); }
+static size_t muon_memory(const MuonStep *m) { return muon_thread_memory(m) * (size_t)(m->threads < MAX_THREADS ? m->threads : MAX_THREADS); }
 
-static void muon(const Muon *m, char *memory) {
+static void muon(const MuonStep *m, char *memory) {
   echoself_parallel_for(update_matrices, m, m->count * m->side_by_side, 1, m->threads, memory, muon_thread_memory(m));
 }

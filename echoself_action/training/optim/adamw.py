@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from ...native import optimizers
+from ...native import optimizer_steps
 
 BETAS = (0.9, 0.95)
 
@@ -68,7 +68,7 @@ class AdamW(EagerOptimizer, torch.optim.AdamW):
             gradients = [p.grad for p in parameters if p.grad is not None]
             means, squares = ([state[name] for state in states] for name in self.MOMENTS)
             if self._native:
-                optimizers.adamw(
+                optimizer_steps.adamw(
                     parameters,
                     gradients,
                     means,

@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ...native import Memory, optimizers
+from ...native import Memory, optimizer_steps
 from ..distributed.sharding import sharded_like, whole
 from .adamw import EagerOptimizer
 
@@ -70,7 +70,7 @@ class Muon(EagerOptimizer):
     def _update_natively(self, parameters: list[Tensor], group: dict[str, Any], memory: Memory) -> None:
         """`_update` by native kernels, and of any number of parameters."""
         count, (rows, columns) = group["side_by_side"], parameters[0].shape
-        optimizers.muon(
+        optimizer_steps.muon(
             parameters,
             [p.grad for p in parameters if p.grad is not None],
             [self._momentum(p) for p in parameters],

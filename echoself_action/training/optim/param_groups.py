@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...checkpoint.architectures import architecture_of
 from ...model import Model
-from ...native import optimizers
+from ...native import optimizer_steps
 from ..distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from ..distributed.sharding import broadcast_like
 from .adamw import AdamW, EagerOptimizer
@@ -55,7 +55,7 @@ class Optimizer:
     def gradient_norm(self) -> Tensor:
         """The total norm of the gradients, a scalar."""
         if self._native:
-            return torch.tensor(optimizers.norm(self._gradients()))
+            return torch.tensor(optimizer_steps.norm(self._gradients()))
         norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self._gradients())))
         return norm
 

@@ -40,7 +40,7 @@ def adamw(
     tables = [c_api.addresses(some) for some in (parameters, means, squares, gradients)]
     pointers = [sizes.ctypes.data, *map(ctypes.addressof, tables), *(one.ctypes.data for one in (decays, *corrections))]
     threads = torch.get_num_threads()
-    native.any_kernels().adamw(c_api.AdamW(len(sizes), threads, *pointers, rate, *betas, epsilon, gradient_scale))
+    native.any_kernels().adamw(c_api.AdamWStep(len(sizes), threads, *pointers, rate, *betas, epsilon, gradient_scale))
 
 
 def muon(
@@ -65,5 +65,5 @@ def muon(
     tables = [c_api.addresses(some) for some in (parameters, momenta, gradients)]
     sizes = (len(parameters), *parameters[0].shape, side_by_side, len(table), torch.get_num_threads())
     pointers = [table.ctypes.data, *map(ctypes.addressof, tables)]
-    kernels, struct = native.kernels(dtype), c_api.Muon(*sizes, *pointers, momentum, rate, decay, gradient_scale)
+    kernels, struct = native.kernels(dtype), c_api.MuonStep(*sizes, *pointers, momentum, rate, decay, gradient_scale)
     kernels.muon(struct, memory.at_least(kernels.muon_memory(struct)))
