@@ -41,6 +41,9 @@ def inductor(tmp_path: Path) -> Iterator[None]:
         yield
 
 
+ROUNDED = "results are rounded differently from here on."
+
+
 def make_run(tokens: Tokens, config: GPT2Config, **changes: Any) -> Run:
     return new_run(config, Data(tokens, []), training_settings(**({"dtype": "bfloat16"} | changes)))
 
@@ -65,18 +68,14 @@ def test_no_compilation_on_a_cpu(tokens: Tokens, config: GPT2Config) -> None:
         make_run(tokens, config, compile="true")
 
 
-def test_resume_of_a_run_compiled_on_a_cpu_is_not_compiled_and_reports_it(
-    tokens: Tokens, config: GPT2Config, tmp_path: Path
-) -> None:
+def test_a_run_compiled_on_a_cpu_resumes_without_and_reports_it(tokens: Tokens, config: GPT2Config, tmp_path: Path) -> None:
     quiet, notes = Callbacks(lambda _: None, pytest.fail), list[str]()
     train(make_run(tokens, config, max_iters=2, decay=0), tmp_path, StopRequest(), quiet)
     state = resumable(tmp_path)[0].path / "training_state/state.json"
     state.write_text(json.dumps(json.loads(state.read_text()) | {"compiled": True, "native": False}))  # as 1.0 wrote it
     settings = training_settings(dtype="bfloat16", max_iters=2, decay=0)
     resumed = resume_run(resumable(tmp_path)[0], Data(tokens, []), settings, notes.append)
-    assert notes == [
-        f"kernels was torch.compile and is now {resumed.state().kernels}: results are rounded differently from here on."
-    ]
+    assert notes == [f"kernels was torch.compile and is now {resumed.state().kernels}: {ROUNDED}"]
     latest = train(resumed, tmp_path, StopRequest(), quiet).latest
     assert latest.step == 4
     assert json.loads((latest.path / "training_state/state.json").read_text())["compiled"] is False
