@@ -33,8 +33,9 @@ class Native(BuildHookInterface[Any]):
 
 # The compiler's options for each instruction set, the best ones first (csrc/isa has a header for each)
 _AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx2", "-mfma"]
+_AVX2 = ["-mavx2", "-mfma"]
 INSTRUCTION_SETS = {
-    "x86_64": {"avx512_bf16": [*_AVX512, "-mavx512bf16"], "avx512": _AVX512, "avx2": ["-mavx2", "-mfma"]},
+    "x86_64": {"avx512_bf16": [*_AVX512, "-mavx512bf16"], "avx512": _AVX512, "avx2": _AVX2, "avx2_bf16": _AVX2},
     "aarch64": {"neon_bf16": ["-march=armv8.2-a+bf16"], "neon": ["-march=armv8-a"]},
 }
 FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-fvisibility=hidden", "-pthread"]

@@ -27,6 +27,7 @@ DTYPES = {
     "avx512": torch.float32,
     "avx2": torch.float32,
     "neon": torch.float32,
+    "avx2_bf16": torch.bfloat16,  # as fast as avx2, for models that were trained in bfloat16 on another CPU
 }
 """The dtype of the matrix products of each instruction set."""
 
@@ -64,7 +65,9 @@ def fastest_dtype() -> torch.dtype | None:
 
     Raises InputError if ECHOSELF_ISA names an instruction set that can't be used here.
     """
-    return next((dtype for dtype in (torch.bfloat16, torch.float32) if instruction_set(dtype)), None)
+    if forced := os.environ.get("ECHOSELF_ISA"):
+        return next(dtype for dtype in set(DTYPES.values()) if instruction_set(dtype) == forced)
+    return next((DTYPES[name] for name in _usable()), None)
 
 
 def why_not(dtype: torch.dtype) -> str | None:

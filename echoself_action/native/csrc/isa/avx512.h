@@ -15,6 +15,8 @@ INLINE units broadcast_unit(const void *from) {
 }
 INLINE vec dot(vec sum, units a, units b) { return _mm512_fmadd_ps(a, b, sum); }
 
+INLINE vec round_to_elem(vec values) { return values; }
+
 #include "fp32.h"
 
 INLINE void transpose(units x[LANES]) {

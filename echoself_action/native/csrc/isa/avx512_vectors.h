@@ -11,6 +11,7 @@ INLINE void store(float *to, vec values) { _mm512_storeu_ps(to, values); }
 
 INLINE float sum_of(vec x) { return _mm512_reduce_add_ps(x); }
 INLINE float max_of(vec x) { return _mm512_reduce_max_ps(x); }
+INLINE float first_of(vec x) { return _mm512_cvtss_f32(x); }
 INLINE vec multiply_add(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vec broadcast(float x) { return _mm512_set1_ps(x); }
 INLINE vec square_root(vec x) { return _mm512_sqrt_ps(x); }

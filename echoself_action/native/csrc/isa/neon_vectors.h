@@ -11,6 +11,7 @@ INLINE void store(float *to, vec values) { vst1q_f32(to, values); }
 
 INLINE float sum_of(vec x) { return vaddvq_f32(x); }
 INLINE float max_of(vec x) { return vmaxvq_f32(x); }
+INLINE float first_of(vec x) { return vgetq_lane_f32(x, 0); }
 INLINE vec multiply_add(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
 INLINE vec broadcast(float x) { return vdupq_n_f32(x); }
 INLINE vec square_root(vec x) { return vsqrtq_f32(x); }
