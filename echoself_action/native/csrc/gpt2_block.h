@@ -260,13 +260,15 @@ static void qkv_backward(const void *argument, int begin, int end, char *scratch
   }
 }
 
-/* An iteration is LEFT_PANEL rows by `width` columns of a weight's gradient. */
+/* An iteration is a few rows by `width` columns of a weight's gradient: few for a small model, so that there is work for all threads. */
+INLINE int gradient_rows(int width) { return width < 4 * ROW_BLOCK ? LEFT_PANEL : ROW_BLOCK; }
+
 static void weight_gradients(const void *argument, int begin, int end, char *scratch) {
   const BlockJob *job = argument;
   const Buffers *s = &job->buffers;
   const BlockTensors *to = job->gradients;
   (void)scratch;
-  const int width = job->model->width, depth = units_of(rows_of(job->batch));
+  const int width = job->model->width, depth = units_of(rows_of(job->batch)), at_once = gradient_rows(width);
   const struct {
     const unit *left, *right;
     float *to;
@@ -279,21 +281,22 @@ static void weight_gradients(const void *argument, int begin, int end, char *scr
   };
   for (int iteration = begin; iteration < end; iteration++)
     for (int i = 0, before = 0, here; i < 4; before += here, i++) {
-      const int panels = round_up(all[i].rows, LEFT_PANEL) / LEFT_PANEL, columns = all[i].parts * width;
-      here = panels * all[i].parts;
+      const int columns = all[i].parts * width;
+      here = round_up(all[i].rows, at_once) / at_once * all[i].parts;
       if (iteration < before || iteration >= before + here) continue;
-      const int row = (iteration - before) / all[i].parts * LEFT_PANEL;
+      const int row = (iteration - before) / all[i].parts * at_once;
       const int part = round_up(round_up(columns, NR) / NR, all[i].parts) / all[i].parts * NR; /* columns of a part */
       const int column = (iteration - before) % all[i].parts * part;
       if (column < columns)
-        multiply(packed_columns(all[i].left + (ptrdiff_t)row * depth, depth), smaller(all[i].rows - row, LEFT_PANEL),
+        multiply(packed_columns(all[i].left + (ptrdiff_t)row * depth, depth), smaller(all[i].rows - row, at_once),
                  all[i].right + (ptrdiff_t)column * depth, depth, smaller(columns - column, part), STORE,
                  (Output){.to = all[i].to + (ptrdiff_t)row * columns + column, .stride = columns, .accumulate = job->accumulate});
     }
 }
 
 static int weight_gradient_parts(int width) {
-  return 8 * (round_up(width, LEFT_PANEL) / LEFT_PANEL) + round_up(4 * width, LEFT_PANEL) / LEFT_PANEL;
+  const int at_once = gradient_rows(width);
+  return 8 * (round_up(width, at_once) / at_once) + round_up(4 * width, at_once) / at_once;
 }
 
 /* Sums of the columns of packed panels: the gradient of a bias, of which an iteration is NR columns. */
