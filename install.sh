@@ -10,7 +10,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 key() {
   cd "$here"
-  cat pyproject.toml packages/*/pyproject.toml hatch_build.py echoself_action/native/csrc/*.[ch] | cksum | tr ' ' -
+  cat pyproject.toml packages/*/pyproject.toml hatch_build.py echoself_action/native/csrc/*.[ch] echoself_action/native/csrc/*/*.h | cksum | tr ' ' -
 }
 
 # PyTorch's default package on Linux includes CUDA and is ten times as large. If the index of the CPU builds can't be reached,

@@ -143,7 +143,8 @@ def _limited_rate(settings: TrainingSettings, limit: float | None, note: Callabl
 
 def _note_kept_dtype(precision: Precision, note: Callable[[str], None]) -> None:
     kept, fastest = precision.dtype_name, name_of(fastest_dtype(precision.device))
-    if kept != fastest:
+    as_fast = precision.dtype is torch.bfloat16 and not native.why_not(precision.dtype)  # also without the hardware for it
+    if kept != fastest and not as_fast:
         note(
             f"dtype: auto keeps {kept}, the dtype of the earlier runs of this model. {fastest} is faster on this machine; "
             f"to use it, set dtype: {fastest}."
