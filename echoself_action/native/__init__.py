@@ -39,9 +39,10 @@ def instruction_set(dtype: torch.dtype) -> str | None:
     """
     usable, forced = _usable(), os.environ.get("ECHOSELF_ISA")
     if forced and forced not in usable:
+        reason = load_error() or "this CPU does not have it, or they were not compiled"
         raise InputError(
-            f"ECHOSELF_ISA: the kernels for {forced!r} can't be used here. Nothing was trained.",
-            f"Unset it, or set one of: {', '.join(usable) or 'none on this machine'}.",
+            f"ECHOSELF_ISA: the kernels for {forced!r} can't be used: {reason}. Nothing was trained.",
+            f"Unset it, or set one of: {', '.join(usable)}." if usable else "Unset it.",
         )
     names = [name for name in usable if DTYPES[name] is dtype]
     return (forced if forced in names else None) if forced else next(iter(names), None)

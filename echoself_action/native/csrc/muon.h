@@ -28,14 +28,18 @@ static Matrix take_matrix(const MuonStep *m, Memory *memory) {
   return a;
 }
 
-/* Copies the upper triangle of a symmetric matrix to the lower one. */
+/* Copies the upper triangle of a symmetric matrix to the lower one, by blocks of LANES rows and columns. Those on the diagonal are
+ * whole, because products are computed by panels of NR columns. */
 static void copy_upper_to_lower(elem *matrix, int size) {
-  enum { TILE = 32 };
-  for (int row = 0; row < size; row += TILE)
-    for (int column = row; column < size; column += TILE)
-      for (int j = column; j < smaller(column + TILE, size); j++)
-        for (int i = row; i < smaller(smaller(row + TILE, size), j); i++)
-          matrix[(ptrdiff_t)j * size + i] = matrix[(ptrdiff_t)i * size + j];
+  for (int row = 0; row < size; row += LANES)
+    for (int column = round_up(row + 1, NR); column < size; column += LANES) {
+      const int rows = smaller(size - row, LANES), columns = smaller(size - column, LANES);
+      units block[LANES];
+      for (int i = 0; i < LANES; i++)
+        block[i] = (units)(i < rows ? load_elems_n(matrix + (ptrdiff_t)(row + i) * size + column, columns) : zeros());
+      transpose(block);
+      for (int i = 0; i < columns; i++) store_elems_n(matrix + (ptrdiff_t)(column + i) * size + row, (vec)block[i], rows);
+    }
 }
 
 /* Row blocks of a symmetric matrix (size, size), each from the panel with the diagonal on */
