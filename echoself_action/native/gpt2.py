@@ -39,9 +39,9 @@ class NativeGPT2:
     def losses(self, ids: Tensor, targets: Tensor) -> Tensor:
         """The cross-entropy in nats of each of `targets`, without dropout: ids, targets and result are (sequences, length).
 
-        Raises TrainingError if an id is not in the vocabulary.
+        Raises TrainingError if an id is not in the vocabulary, ValueError for a batch of another form.
         """
-        struct, batch, kept = self._struct(), *_batch(ids, targets, None)
+        struct, batch, kept = self._struct(), *self._batch(ids, targets, None)
         losses = torch.empty(ids.shape)
         memory = self._memory.at_least(self._kernels.losses_memory(struct, batch))
         self._require_valid(self._kernels.losses(struct, batch, losses.data_ptr(), memory), kept)
@@ -53,9 +53,9 @@ class NativeGPT2:
         """The losses, and in `to` the gradients of `scale` times their sum by parameter name, or added to what is there.
 
         `seeds` are those of dropout, in [0, 2**64), one for each sequence.
-        Raises TrainingError if an id is not in the vocabulary.
+        Raises TrainingError if an id is not in the vocabulary, ValueError for a batch of another form.
         """
-        struct, batch, kept = self._struct(), *_batch(ids, targets, seeds if self._model.config.dropout else None)
+        struct, batch, kept = self._struct(), *self._batch(ids, targets, seeds if self._model.config.dropout else None)
         losses = torch.empty(ids.shape)
         gradients = c_api.Gradients(_tensors(self._model, to), scale, accumulate)
         memory = self._memory.at_least(self._kernels.gradients_memory(struct, batch))
@@ -69,6 +69,27 @@ class NativeGPT2:
         approximate = config.activation == "gelu_new"
         return c_api.Gpt2(*sizes, approximate, config.layer_norm_epsilon, config.dropout, _tensors(self._model, named))
 
+    def _batch(self, ids: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> tuple[c_api.Batch, list[Tensor]]:
+        """The C struct, and the tensors that it points to."""
+        kept, longest = [ids.contiguous(), targets.contiguous()], self._model.config.block_size
+        if not (
+            ids.shape == targets.shape
+            and ids.dtype is targets.dtype is torch.int64
+            and ids.dim() == 2
+            and 0 < ids.shape[1] <= longest
+            and (seeds is None or len(seeds) == len(ids))
+            and len(ids) > 0
+        ):
+            raise ValueError(
+                f"ids {tuple(ids.shape)} in {ids.dtype} and targets {tuple(targets.shape)} in {targets.dtype}: expected (sequences,"
+                f" length) in int64, a length of at most the block_size of {longest}, and a seed for each sequence"
+            )
+        pointers = [tensor.data_ptr() for tensor in kept]
+        if seeds is not None:
+            kept.append(torch.from_numpy(np.array(seeds, np.uint64).view(np.int64)))
+        address = None if seeds is None else kept[2].data_ptr()
+        return c_api.Batch(*ids.shape, torch.get_num_threads(), *pointers, address), kept
+
     def _require_valid(self, invalid: int, batch: Sequence[Tensor]) -> None:
         if invalid < 0:
             return
@@ -79,19 +100,6 @@ class NativeGPT2:
             " was not computed.",
             "Use the tokenizer that belongs to this model.",
         )
-
-
-def _batch(ids: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> tuple[c_api.Batch, list[Tensor]]:
-    """The C struct, and the tensors that it points to."""
-    kept = [ids.contiguous(), targets.contiguous()]
-    pointers = [tensor.data_ptr() for tensor in kept]
-    if seeds is not None:
-        kept.append(torch.from_numpy(np.array(seeds, np.uint64).view(np.int64)))
-    sequences, length = ids.shape
-    struct = c_api.Batch(
-        sequences, length, torch.get_num_threads(), *pointers, kept[2].data_ptr() if seeds is not None else None
-    )
-    return struct, kept
 
 
 _BLOCK = {

@@ -18,8 +18,8 @@ typedef struct {
   const float *weight;    /* (vocab_size, width) */
   const int64_t *targets; /* (rows) */
   float *losses;          /* (rows) */
-  float scale;            /* of the gradients; 0: there are none */
-  float *grad_x;          /* (rows, width) */
+  float scale;            /* of the gradients */
+  float *grad_x;          /* (rows, width); NULL: no gradients are computed */
   float *grad_weight;     /* (vocab_size, width) */
   int accumulate;
   elem *logits;           /* (rows, padded_vocab) */
@@ -95,7 +95,7 @@ static void softmax_cross_entropy(const void *argument, int begin, int end, char
     }
     const float sum = sum_of(lane_sum);
     h->losses[row] = logf(sum) + max - elem_to_float(*target_logit);
-    if (h->scale == 0) continue;
+    if (!h->grad_x) continue;
     const float share = h->scale / sum;
     for (int i = 0; i < h->padded_vocab; i += LANES) store_elems(logits + i, load(exps + i) * share);
     *target_logit = float_to_elem(exps[h->targets[row]] * share - h->scale);
@@ -123,7 +123,7 @@ static void weight_backward(const void *argument, int begin, int end, char *scra
   }
 }
 
-/* The losses of all rows, and the gradients if `scale` is not 0. */
+/* The losses of all rows, and the gradients if there is a `grad_x`. */
 static void head(const Head *all, char *scratch, size_t scratch_size) {
   const int at_once = logits_rows(all->rows, all->vocab_size);
   for (int row = 0; row < all->rows; row += at_once) {
@@ -138,7 +138,7 @@ static void head(const Head *all, char *scratch, size_t scratch_size) {
       OVER(logits_forward, tiles, ROW_BLOCK / MR);
     }
     OVER(softmax_cross_entropy, h.rows, 16);
-    if (h.scale == 0) continue;
+    if (!h.grad_x) continue;
     h.grad_x += (ptrdiff_t)row * h.width, h.accumulate |= row > 0;
     for (h.first = 0; h.first < h.vocab_size; h.first += VOCABULARY_BLOCK) {
       h.count = smaller(h.vocab_size - h.first, VOCABULARY_BLOCK);

@@ -151,7 +151,7 @@ static void update_matrices(const void *argument, int begin, int end, char *scra
         const vec update = nesterov(m, gradient + at, momentum + at, a.columns - i, 1, &next);
         store_elems_n(a.x + (ptrdiff_t)row * a.columns + i, update * scale, a.columns - i);
       }
-    if (PAIR == 1 && 2 * a.size <= (a.tall ? a.rows : a.columns))
+    if (FP32 && 2 * a.size <= (a.tall ? a.rows : a.columns))
       iterate_gram(&a, m->coefficients, m->steps);
     else
       iterate_x(&a, m->coefficients, m->steps);

@@ -2,7 +2,8 @@
  * extensions, and isa/ has the rest.
  *
  * An instruction set has an element type `elem`, of which matrix products are, and a `unit` of PAIR elements that are neighbours
- * along the summed dimension and are multiplied by one instruction (`dot`). Sums are in fp32. */
+ * along the summed dimension and are multiplied by one instruction (`dot`). Sums are in fp32. Elements are fp32 (FP32) or
+ * rounded to bf16. */
 
 #pragma once
 

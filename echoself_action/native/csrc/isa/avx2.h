@@ -3,6 +3,8 @@
 #define ISA avx2
 #include "avx2_vectors.h"
 
+enum { FP32 = 1 };
+
 INLINE vec round_to_elem(vec values) { return values; }
 
 #include "fp32.h"

@@ -4,6 +4,8 @@
 #define ISA avx2_bf16
 #include "avx2_vectors.h"
 
+enum { FP32 = 0 };
+
 INLINE vec round_to_elem(vec values) { /* to nearest, ties to even; NaN stays NaN */
   const __m256i bits = _mm256_castps_si256(values), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
   const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));

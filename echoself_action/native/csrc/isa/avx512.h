@@ -3,7 +3,7 @@
 #define ISA avx512
 #include "avx512_vectors.h"
 
-enum { PAIR = 1 };
+enum { PAIR = 1, FP32 = 1 };
 
 typedef float elem, unit;
 typedef vec units;

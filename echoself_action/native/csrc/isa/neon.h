@@ -3,7 +3,7 @@
 #define ISA neon
 #include "neon_vectors.h"
 
-enum { PAIR = 1 };
+enum { PAIR = 1, FP32 = 1 };
 
 typedef float elem, unit;
 typedef float32x4_t units;

@@ -3,7 +3,7 @@
 #define ISA neon_bf16
 #include "neon_vectors.h"
 
-enum { PAIR = 2 };
+enum { PAIR = 2, FP32 = 0 };
 
 typedef uint16_t elem;
 typedef uint32_t unit;
