@@ -27,6 +27,7 @@ import pytest
 import torch
 from huggingface_hub.utils import _http
 
+import hatch_build
 from echoself_action import native
 from echoself_action.__main__ import main
 from echoself_action.checkpoint.model_folder import ModelFolder
@@ -138,11 +139,13 @@ def native_code() -> None:
 
 def require_native_code() -> None:
     compiler = shutil.which(shlex.split(os.environ.get("CC", "cc"))[0])
-    if os.environ.get("CI") == "true" and (platform.system(), platform.machine()) == ("Linux", "x86_64") and compiler:
+    sets = hatch_build.INSTRUCTION_SETS.get(platform.machine())
+    if os.environ.get("CI") == "true" and platform.system() == "Linux" and sets and compiler:
         error = native.load_error()
         assert error is None, f"native kernels must be compiled under CI=true, and {compiler} is installed: {error}"
-    if reason := native.why_not(torch.float32):
-        pytest.skip(f"native kernels can't be used: {reason}")
+        assert native._compiled() == list(sets), "native kernels must be compiled for all instruction sets under CI=true"
+    if not native.fastest_dtype():
+        pytest.skip(f"native kernels can't be used: {native.why_not(torch.float32)}")
 
 
 @pytest.fixture

@@ -39,10 +39,10 @@ def instruction_set(dtype: torch.dtype) -> str | None:
     """
     usable, forced = _usable(), os.environ.get("ECHOSELF_ISA")
     if forced and forced not in usable:
-        reason = load_error() or "this CPU does not have it, or they were not compiled"
+        choice = f", or set it to one of: {', '.join(usable)}." if usable else ": PyTorch then computes everything."
         raise InputError(
-            f"ECHOSELF_ISA: the kernels for {forced!r} can't be used: {reason}. Nothing was trained.",
-            f"Unset it, or set one of: {', '.join(usable)}." if usable else "Unset it.",
+            f"ECHOSELF_ISA: the kernels for {forced!r} can't be used: {_why_unusable(forced)}. Nothing was computed.",
+            f"Unset ECHOSELF_ISA{choice}",
         )
     names = [name for name in usable if DTYPES[name] is dtype]
     return (forced if forced in names else None) if forced else next(iter(names), None)
@@ -82,10 +82,10 @@ def why_not(dtype: torch.dtype) -> str | None:
         return f"there are none for dtype: {name}"
     if forced := os.environ.get("ECHOSELF_ISA"):
         return f"ECHOSELF_ISA is {forced}, which has none for dtype: {name}"
-    needed = " or ".join(
-        isa.upper().replace("AVX512", "AVX-512").replace("_", " ") for isa, of in DTYPES.items() if of is dtype
-    )
-    return f"those for dtype: {name} need a CPU with {needed}"
+    compiled = _compiled()
+    if those := [isa for isa in compiled if DTYPES[isa] is dtype]:
+        return f"those for dtype: {name} need a CPU with one of these instruction sets: {', '.join(those)}"
+    return f"there are none for dtype: {name}, because the C compiler knew only: {', '.join(compiled)}"
 
 
 def load_error() -> str | None:
@@ -117,10 +117,25 @@ def _usable() -> dict[str, Kernels]:
     return {name: table for name, table in found.items() if table}
 
 
+def _compiled() -> list[str]:
+    """The instruction sets that the library was compiled for, whether or not this CPU has them."""
+    library = _library()
+    return [] if isinstance(library, str) else c_api.instruction_sets(library)
+
+
+def _why_unusable(name: str) -> str:
+    """Why the kernels for an instruction set can't be used."""
+    if reason := load_error():
+        return reason
+    if name in (compiled := _compiled()):
+        return "this CPU does not have the instructions"
+    return f"they were compiled for {', '.join(compiled)} only"
+
+
 @functools.cache
 def _library() -> ctypes.CDLL | str:
     """The library, or the reason why it can't be used."""
-    reason = "they were not compiled when this package was installed, which needs a C compiler"
+    reason = "they were not compiled when this package was installed, which needs GCC or Clang"
     for path in filter(Path.is_file, _places()):
         found = _loaded(path)
         if isinstance(found, ctypes.CDLL):
@@ -139,7 +154,7 @@ def _loaded(path: Path) -> ctypes.CDLL | str:
         if c_api.sources_digest(found) != _digest(Path(__file__).parent / "csrc") or not c_api.has_our_structs(found):
             return f"{path} was compiled from other sources: install the package again"
         if not c_api.instruction_sets(found):
-            return f"{path} was compiled without them: they need x86-64 or aarch64"
+            return f"{path} was compiled without any: they are for Linux on x86-64 and aarch64"
     except AttributeError as error:
         return f"{path} is not a library of this package: {error}"
     return found

@@ -80,9 +80,10 @@ class NativeGPT2:
             and (seeds is None or len(seeds) == len(ids))
             and len(ids) > 0
         ):
+            shapes = f"ids {tuple(ids.shape)} in {ids.dtype} and targets {tuple(targets.shape)} in {targets.dtype}"
             raise ValueError(
-                f"ids {tuple(ids.shape)} in {ids.dtype} and targets {tuple(targets.shape)} in {targets.dtype}: expected (sequences,"
-                f" length) in int64, a length of at most the block_size of {longest}, and a seed for each sequence"
+                f"{shapes}: expected (sequences, length) in int64, a length of at most the block_size of {longest}, and a seed"
+                " for each sequence"
             )
         pointers = [tensor.data_ptr() for tensor in kept]
         if seeds is not None:

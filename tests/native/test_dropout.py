@@ -27,7 +27,7 @@ def drop(config: GPT2Config, seeds: list[int]) -> Drop:
 
 @pytest.mark.parametrize(
     "config",
-    [CONFIG, replace(CONFIG, dropout=0.9), replace(CONFIG, block_size=150, n_head=1), replace(CONFIG, n_head=4, n_embd=64)],
+    [CONFIG, replace(CONFIG, dropout=0.7), replace(CONFIG, block_size=150, n_head=1), replace(CONFIG, n_head=4, n_embd=64)],
     ids=["odd", "most is dropped", "several blocks of rows", "even"],
 )
 def test_losses_and_gradients_are_those_with_the_references_masks(dtype: torch.dtype, config: GPT2Config) -> None:
