@@ -144,9 +144,7 @@ def test_a_forced_instruction_set_that_isnt_there_is_an_error_that_lists_what_ca
     native_code: None, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("ECHOSELF_ISA", name)
-    with pytest.raises(
-        InputError, match=f"the kernels for '{name}' can't be used: they were compiled for"
-    ) as raised:
+    with pytest.raises(InputError, match=f"the kernels for '{name}' can't be used: they were compiled for") as raised:
         native.instruction_set(torch.float32)
     assert raised.value.hint == f"Unset ECHOSELF_ISA, or set it to one of: {', '.join(native._usable())}."
 

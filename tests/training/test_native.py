@@ -171,7 +171,7 @@ def test_echoself_isa_forces_an_instruction_set(
         (tmp_path / f"{number}.md").write_text(f"document {number} " * 20)
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--preset=ci", "--data=*.md", "--tokenizer=bytes", "--max-iters=1"]) == 2
-    assert f"Unset it, or set one of: {', '.join(usable)}." in capsys.readouterr().err
+    assert f"Unset ECHOSELF_ISA, or set it to one of: {', '.join(usable)}." in capsys.readouterr().err
 
 
 def test_a_run_with_dropout_resumes_exactly(native_code: None, tokens: Tokens, tmp_path: Path) -> None:

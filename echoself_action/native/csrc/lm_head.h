@@ -41,9 +41,10 @@ static void take_head(Head *h, int rows, int width, int vocab_size, int gradient
 }
 
 static size_t head_thread_scratch(int rows, int vocab_size) {
-  const size_t at_once = (size_t)logits_rows(rows, vocab_size), exps = sizeof(float) * (size_t)round_up(vocab_size, NR);
-  const size_t packed = sizeof(unit) * left_size((int)at_once, LEFT_PANEL);
-  return (exps > packed ? exps : packed) + 64;
+  Memory exps = {0}, packed = {0};
+  take(&exps, sizeof(float) * (size_t)round_up(vocab_size, NR));
+  take(&packed, sizeof(unit) * left_size(logits_rows(rows, vocab_size), LEFT_PANEL));
+  return exps.used > packed.used ? exps.used : packed.used;
 }
 
 static void pack_rows_transposed(const void *argument, int begin, int end, char *scratch) { /* an iteration is NR rows */
@@ -81,7 +82,7 @@ static void logits_forward(const void *argument, int begin, int end, char *scrat
 /* Losses from logits, which become their gradient: softmax minus one-hot. An iteration is a row. */
 static void softmax_cross_entropy(const void *argument, int begin, int end, char *scratch) {
   const Head *h = argument;
-  float *exps = (float *)(((uintptr_t)scratch + 63) / 64 * 64);
+  float *exps = take(&(Memory){scratch, 0}, sizeof(float) * (size_t)h->padded_vocab);
   for (int row = begin; row < end; row++) {
     elem *logits = h->logits + (ptrdiff_t)row * h->padded_vocab, *target_logit = logits + h->targets[row];
     vec lane_max = broadcast(-INFINITY), lane_sum = zeros();
@@ -113,8 +114,8 @@ static void x_backward(const void *argument, int begin, int end, char *scratch) 
 
 static void weight_backward(const void *argument, int begin, int end, char *scratch) { /* an iteration is LEFT_PANEL rows */
   const Head *h = argument;
-  unit *packed = (unit *)(((uintptr_t)scratch + 63) / 64 * 64);
   const int depth = units_of(h->rows);
+  unit *packed = take(&(Memory){scratch, 0}, sizeof(unit) * (size_t)depth * LEFT_PANEL);
   for (int row = begin * LEFT_PANEL; row < smaller(end * LEFT_PANEL, h->vocab_size); row += LEFT_PANEL) {
     const int rows = smaller(h->vocab_size - row, LEFT_PANEL);
     pack(h->logits + row, h->padded_vocab, h->rows, rows, LEFT_PANEL, packed, 0, depth);
