@@ -45,8 +45,9 @@ INLINE units units_of_elem_row(const elem *from) { return vreinterpretq_u32_u16(
 INLINE units units_of_float_row(const float *from) {
   return vreinterpretq_u32_u16(vcombine_u16(rounded(load(from)), rounded(load(from + 4))));
 }
+/* Not by BFDOT with 1.0: GCC 12 takes a vector of bf16 for one of fp16 where it sets it to a constant. */
 INLINE vec sum_within_units(units x) {
-  return vbfdotq_f32(vdupq_n_f32(0), vreinterpretq_bf16_u32(x), vreinterpretq_bf16_u32(vdupq_n_u32(0x3f803f80)));
+  return vreinterpretq_f32_u32(vshlq_n_u32(x, 16)) + vreinterpretq_f32_u32(vandq_u32(x, vdupq_n_u32(0xffff0000u)));
 }
 
 INLINE void transpose(units x[LANES]) { transpose_4x4(x); }
