@@ -60,7 +60,10 @@ def compile_native(folder: Path, compiler: str | None = None, machine: str | Non
                 [*command, *known[isa], header, "-c", sources / "kernels.c", "-o", made], capture_output=True, text=True
             )
             if done.returncode:
-                print(f"{FOLDER}: no kernels for {isa}: {done.stderr[-2000:]}", file=sys.stderr)
+                print(
+                    f"{command[0]} can't compile the kernels for {isa}, so there are none:\n{done.stderr[-2000:]}",
+                    file=sys.stderr,
+                )
             return None if done.returncode else made
 
         with ThreadPoolExecutor(len(known) or 1) as threads:
@@ -71,17 +74,8 @@ def compile_native(folder: Path, compiler: str | None = None, machine: str | Non
         defines = [f'-DSOURCES_DIGEST="{digest(sources)}"', f"-DINSTRUCTION_SETS={' '.join(f'X({isa})' for isa in found)}"]
         once = [str(sources / name) for name in ("pool.c", "dispatch.c")]
         try:
-            link = [
-                *command,
-                "-shared",
-                *defines,
-                *once,
-                *(f"{objects}/{isa}.o" for isa in found),
-                "-o",
-                str(unfinished),
-                "-lm",
-            ]
-            subprocess.run(link, check=True)
+            linked = [*once, *(f"{objects}/{isa}.o" for isa in found)]
+            subprocess.run([*command, "-shared", *defines, *linked, "-o", str(unfinished), "-lm"], check=True)
             unfinished.replace(folder / LIBRARY)
         finally:
             unfinished.unlink(missing_ok=True)

@@ -22,10 +22,10 @@ refuse() {
   exit 2
 }
 
-# Prints the input $1, up to the first quote in it. Quotes in JSON strings are escaped, so no value can look like a key.
+# Prints the input $1, up to the first quote in it; `clean` has no inputs. Quotes in JSON strings are escaped, so no value can look like a key.
 input() {
   local pattern="[{,][[:space:]]*\"$1\"[[:space:]]*:[[:space:]]*\"([^\"]*)\""
-  [[ ! $ECHOSELF_INPUTS =~ $pattern ]] || printf '%s' "${BASH_REMATCH[1]}"
+  [[ ! ${ECHOSELF_INPUTS-} =~ $pattern ]] || printf '%s' "${BASH_REMATCH[1]}"
 }
 
 # the token is needed only to read the artifacts of the run that triggered this one, and to create a release

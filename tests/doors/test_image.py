@@ -1,6 +1,7 @@
 """The image that the action selects, the options of `docker run`, and the content of the image."""
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -14,8 +15,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 
-from .conftest import JOB_TOKEN, PATH, SMALL, Runner
+import hatch_build
+
+from .conftest import JOB_TOKEN, PATH, ROOT, SMALL, Runner
 
 MAX_BYTES = 1_500_000_000
 # A client that writes down what it is asked, for what no machine of ours has: a published image, and a GPU.
@@ -145,6 +149,7 @@ def test_without_docker_the_error_suggests_runtime_host(action: Path, tmp_path: 
     job = Runner(tmp_path / "runner", action, tmp_path, {}, {"PATH": f"{tmp_path}:{PATH}"}, {}).run({"mode": "pull"})
     assert job.code == 2
     assert "Use runtime: host" in job.summary
+    assert "unbound variable" not in job.raw_log
 
 
 # --- for real, in .ci/container
@@ -171,8 +176,13 @@ def test_the_cpu_image_is_small() -> None:
 
 
 @container
-def test_the_image_has_native_kernels() -> None:
-    assert inside("python -c 'from echoself_action import native; print(native._library())'").startswith("<CDLL '/app/")
+def test_the_image_has_native_kernels_for_all_instruction_sets_of_its_architecture() -> None:
+    script = "import platform; from echoself_action import native; from echoself_action.native import c_api; "
+    script += "found = native._library(); print(found, platform.machine(), *c_api.instruction_sets(found), sep='\\n')"
+    found = inside(f'python -c "{script}"')
+    library, machine, *sets = found.splitlines()
+    assert library.startswith("<CDLL '/app/")
+    assert sets == list(hatch_build.INSTRUCTION_SETS[machine])
 
 
 @container
@@ -268,6 +278,45 @@ def test_a_published_image_is_pulled_by_its_digest(in_container: Runner, registr
     missing = in_container.run({"mode": "train", "image": f"{registry}/echoself-action:none"})
     assert missing.code == 2
     assert "can't be pulled" in missing.summary
+
+
+@container
+def test_a_release_has_tags_with_the_images_of_both_architectures(registry: str, tmp_path: Path) -> None:
+    """The scripts of image.yml, with empty images: no engine builds those of another architecture."""
+    subprocess.run(["tar", "--create", "--file", tmp_path / "empty.tar", "--files-from", "/dev/null"], check=True)
+    name, version, commit = f"{registry}/owner/name", "1.2.3", "0123abc"
+    common = os.environ | {"NAME": name, "VERSION": version, "GITHUB_SHA": commit, "GITHUB_ACTOR": "me", "GITHUB_TOKEN": "x"}
+    jobs = yaml.safe_load((ROOT / ".github/workflows/image.yml").read_text())["jobs"]
+
+    def push(job: str, **environment: str) -> dict[str, str]:
+        (script,) = [step["run"] for step in jobs[job]["steps"] if step.get("id") == "push"]
+        outputs = tmp_path / "outputs"
+        outputs.write_text("")
+        command = ["bash", "-e", "-c", script]
+        subprocess.run(command, env=common | environment | {"GITHUB_OUTPUT": str(outputs)}, check=True, timeout=100)
+        return dict(line.split("=") for line in outputs.read_text().splitlines())
+
+    digests: dict[str, str] = {}
+    tags = []
+    for leg in jobs["image"]["strategy"]["matrix"]["include"]:
+        flavor, architecture = leg["flavor"], leg["architecture"]
+        tags.append(f"{name}:{version}-{flavor}-{architecture}")
+        # otherwise the images of both flavors would be the same
+        options = ["--platform", f"linux/{architecture}", "--change", f"ENV FLAVOR={flavor}"]
+        subprocess.run(["docker", "import", *options, tmp_path / "empty.tar", tags[-1]], check=True, capture_output=True)
+        outputs = push("image", FLAVOR=flavor, ARCHITECTURE=architecture)
+        assert outputs == {"digest": outputs["digest"], f"{flavor}_{architecture}": outputs["digest"]}
+        digests |= {key: digest for key, digest in outputs.items() if key != "digest"}
+    subprocess.run(["docker", "rmi", *tags], check=True, capture_output=True)
+    both = {flavor: f"{digests[f'{flavor}_amd64']} {digests[f'{flavor}_arm64']}" for flavor in ("cpu", "cuda")}
+    attested = push("index", CPU_IMAGES=both["cpu"], CUDA_IMAGES=both["cuda"])
+    for flavor in ("cpu", "cuda"):
+        for tag in (version, commit):
+            inspect = ["docker", "buildx", "imagetools", "inspect", "--raw", f"{name}:{tag}-{flavor}"]
+            raw = subprocess.run(inspect, check=True, capture_output=True).stdout
+            assert attested[flavor] == f"sha256:{hashlib.sha256(raw).hexdigest()}"
+            found = {one["platform"]["architecture"]: one["digest"] for one in json.loads(raw)["manifests"]}
+            assert found == {architecture: digests[f"{flavor}_{architecture}"] for architecture in ("amd64", "arm64")}
 
 
 @container

@@ -2,7 +2,7 @@
  *
  *   driver LIBRARY INSTRUCTION_SET INPUT OUTPUT
  *
- * test_neon.py writes the input and reads the output; both are the numbers in the order of `main`. Exits with 3 if this CPU has
+ * test_instruction_sets.py writes the input and reads the output; both are the numbers in the order of `main`. Exits with 3 if this CPU has
  * no such instructions, or the library no such kernels. */
 
 #include <dlfcn.h>
@@ -112,7 +112,7 @@ static void write_tensors(float *const *tensors, const int64_t *sizes, int count
 
 static void run_muon(const Kernels *kernels) {
   const int32_t *n = ints(6);
-  Muon muon = {.count = n[0], .rows = n[1], .columns = n[2], .side_by_side = n[3], .steps = n[4], .threads = n[5]};
+  MuonStep muon = {.count = n[0], .rows = n[1], .columns = n[2], .side_by_side = n[3], .steps = n[4], .threads = n[5]};
   const float *x = floats(4);
   muon.momentum = x[0], muon.rate = x[1], muon.decay = x[2], muon.gradient_scale = x[3];
   muon.coefficients = floats(3 * (size_t)muon.steps);
@@ -126,7 +126,7 @@ static void run_muon(const Kernels *kernels) {
 
 static void run_adamw(const Kernels *kernels) {
   const int32_t *n = ints(2);
-  AdamW adamw = {.count = n[0], .threads = n[1]};
+  AdamWStep adamw = {.count = n[0], .threads = n[1]};
   const float *x = floats(5);
   adamw.rate = x[0], adamw.beta_1 = x[1], adamw.beta_2 = x[2], adamw.epsilon = x[3], adamw.gradient_scale = x[4];
   const size_t count = (size_t)adamw.count;

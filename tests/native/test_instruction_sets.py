@@ -3,7 +3,6 @@
 What is shown for ARM is that the results are correct. An emulator says nothing about speed.
 """
 
-import functools
 import os
 import platform
 import shutil
@@ -24,9 +23,7 @@ from echoself_action.model.gpt2 import GPT2Config
 from .dropout_reference import factors
 from .gpt2_reference import Drop, a_batch, a_model, by_pytorch, error
 
-ROOT = Path(__file__).parents[2]
-SYSROOT = Path("/usr/aarch64-linux-gnu")  # where Debian and Ubuntu have the C library of the cross compiler
-PACKAGES = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static"
+SYSROOT = "/usr/aarch64-linux-gnu"  # where Debian and Ubuntu have the C library of the cross compiler
 NO_SUCH_KERNELS = 3
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.02}
 HERE = platform.machine()
@@ -54,11 +51,6 @@ class Driver:
         return np.fromfile(written, np.float32)
 
 
-@functools.cache
-def emulator() -> str | None:
-    return shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
-
-
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> "Build":
     return Build(tmp_path_factory.mktemp("driver"))
@@ -70,11 +62,14 @@ class Build:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def driver(self, machine: str, compiler: str, cpu: str = "max") -> Driver:
-        """`cpu` is the one that is emulated, where `machine` is not this one."""
-        emulated = () if machine == HERE else (emulator() or "qemu-aarch64-static", "-cpu", cpu, "-L", str(SYSROOT))
+    def driver(self, machine: str, compiler: str, cpu: str = "") -> Driver:
+        """`cpu` is the one that is emulated; by default one with all instructions, if `machine` is not this one."""
+        emulated: tuple[str, ...] = ()
+        if cpu or machine != HERE:
+            emulator = shutil.which(f"qemu-{machine}") or f"qemu-{machine}-static"
+            emulated = (emulator, "-cpu", cpu or "max", *(("-L", SYSROOT) if machine != HERE else ()))
         if missing := [tool for tool in (compiler, *emulated[:1]) if not shutil.which(tool)]:
-            reason = f"{' and '.join(missing)} can't be found (apt-get install {PACKAGES})"
+            reason = f"{' and '.join(missing)} can't be found (.ci/packages installs them)"
             required = os.environ.get("CI") == "true" and platform.system() == "Linux"
             pytest.fail(f"{reason}, and this test must run under CI=true") if required else pytest.skip(reason)
         folder = self._folder / compiler
@@ -228,9 +223,19 @@ def test_adamw_and_the_sum_of_squares(kernels: Kernels) -> None:
             assert error(got, wanted) < 1e-6
 
 
-@pytest.mark.skipif(HERE == "aarch64", reason="the CPU is not emulated here")
-def test_kernels_for_bf16_are_only_for_cpus_that_have_it(build: Build, tmp_path: Path) -> None:
-    driver = build.driver("aarch64", ARM, "cortex-a57")
-    assert driver.run("neon_bf16", tmp_path) is None
-    assert driver.run("neon", tmp_path) is not None
-    assert driver.run("avx2", tmp_path) is None
+@pytest.mark.skipif(HERE != "x86_64", reason="the CPU is not emulated here")
+@pytest.mark.parametrize(
+    ("machine", "compiler", "cpu", "usable"),
+    [
+        ("x86_64", "cc", "Nehalem", []),
+        ("x86_64", "cc", "Haswell", ["avx2", "avx2_bf16"]),
+        ("aarch64", ARM, "cortex-a57", ["neon"]),
+        ("aarch64", ARM, "max", ["neon_bf16", "neon"]),
+    ],
+)
+def test_a_cpu_gets_the_kernels_for_its_instructions(
+    build: Build, machine: str, compiler: str, cpu: str, usable: list[str], tmp_path: Path
+) -> None:
+    driver = build.driver(machine, compiler, cpu)
+    found = [isa for isa in native.DTYPES if driver.run(isa, tmp_path) is not None]
+    assert sorted(found) == sorted(usable)
