@@ -1,6 +1,10 @@
 """Each test with the fixture `isa` runs once for every instruction set that this CPU can use."""
 
+import importlib.metadata
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,3 +30,18 @@ def _same_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+def _not_installed(name: str) -> Any:
+    raise importlib.metadata.PackageNotFoundError(name)
+
+
+@pytest.fixture
+def copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the sources, without a library, as the only place where one is looked for."""
+    shutil.copytree(Path(native.__file__).with_name("csrc"), tmp_path / "csrc")
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(importlib.metadata, "distribution", _not_installed)
+    native._library.cache_clear()
+    yield tmp_path
+    native._library.cache_clear()

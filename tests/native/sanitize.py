@@ -2,7 +2,7 @@
 
     python -m tests.native.sanitize
 
-prints each instruction set whose kernels ran. `test_sanitizers.py` compiles the library.
+prints each instruction set whose kernels ran. `test_compilers.py` compiles the library.
 """
 
 import os

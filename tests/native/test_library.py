@@ -9,9 +9,7 @@ import re
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -25,21 +23,6 @@ from tests.conftest import require_native_code
 
 ROOT = Path(__file__).parents[2]
 NATIVE = Path(native.__file__).parent
-
-
-def _not_installed(name: str) -> Any:
-    raise importlib.metadata.PackageNotFoundError(name)
-
-
-@pytest.fixture
-def copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A copy of the sources, without a library, as the only place where one is looked for."""
-    shutil.copytree(NATIVE / "csrc", tmp_path / "csrc")
-    monkeypatch.setattr(native, "__file__", str(tmp_path / "__init__.py"))
-    monkeypatch.setattr(importlib.metadata, "distribution", _not_installed)
-    native._library.cache_clear()
-    yield tmp_path
-    native._library.cache_clear()
 
 
 def reload() -> str | None:
