@@ -1,11 +1,12 @@
 """The time of whole processes until a model reaches the loss that nanoGPT's train.py reaches.
 
-    python benchmarks/time_to_loss.py [--nanogpt PATH_OF_A_CHECKOUT] [--shape baby] [--steps 2000] [--ours 400] [--batch 16]
+    python benchmarks/time_to_loss.py [--nanogpt PATH_OF_A_CHECKOUT] [--isa avx2] [--shape baby] [--steps 2000] [--ours 400]
 
 nanoGPT trains for --steps, eager in fp32 with the settings of its README for a CPU (with --device cuda compiled, in bfloat16).
-`echoself train` uses its own defaults for --ours steps of --batch sequences. The two take turns, one seed at a time. Then one
-function evaluates both models on the whole held-out text in fp32. Times include start-up, saving, and one evaluation of a
-single batch on both sides; ours also the sample at the end of a run. Its result is a stock GPT-2 folder.
+`echoself train` uses its own defaults for --ours steps of --batch sequences. --isa limits both to an instruction set. The two
+take turns, one seed at a time. Then one function evaluates both models on the whole held-out text in fp32. Times include
+start-up, saving, and one evaluation of a single batch on both sides; ours also the sample at the end of a run. Its result is a
+stock GPT-2 folder.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 from common import results
+from common.instruction_sets import add_isa, limit_to
 from common.peers import (
     SHAPES,
     TEXT,
@@ -40,6 +42,7 @@ def main() -> None:
     parser = results.parser(__doc__)
     add_nanogpt(parser)
     add_device(parser)
+    add_isa(parser)
     parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--shape", default="baby", choices=SHAPES)
     parser.add_argument("--steps", type=int, default=2000, help="of nanoGPT")
@@ -48,9 +51,10 @@ def main() -> None:
     parser.add_argument("--input", action="append", default=[], help="a further input of ours: name=value")
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
-    print(f"{machine()}; {describe_nanogpt(given.nanogpt)}")
+    limit_to(given.isa)
+    print(f"{machine()}; {describe_nanogpt(given.nanogpt)}.\n")
     print("| seed | nanoGPT, s | its val loss | ours, s | our val loss | time of nanoGPT's |")
-    print("|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|", flush=True)
     figures, shares = Figures(given), []
     with tempfile.TemporaryDirectory() as folder:
         work, shape = Path(folder), SHAPES[given.shape]
@@ -63,7 +67,7 @@ def main() -> None:
                 figures.add("whole process, s", program, row[f"{program}_s"])
                 figures.add("validation loss", program, row[f"{program}_loss"])
     figures.add("time, of nanoGPT's", "ours", *shares)
-    print(f"{spread(shares, '.3f')} of nanoGPT's time")
+    print(f"\n{spread(shares, '.3f')} of nanoGPT's time")
     figures.write()
 
 

@@ -23,6 +23,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
+from echoself_action import native
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.corpus.split import is_validation
 from echoself_action.formats.nanogpt import read as read_nanogpt
@@ -102,6 +103,18 @@ def test_the_messages_that_the_torture_test_looks_for_are_the_packages() -> None
     assert [message for message in ast.literal_eval(messages) if message not in package] == []
 
 
+def usable() -> set[str]:
+    """The instruction sets of this CPU that there are kernels for."""
+    return set(native._usable())
+
+
+def write_text(folder: Path) -> Path:
+    """A text that programs can train on."""
+    text = folder / "text.txt"
+    text.write_text("".join(f"Sentence {i} says that {i * i} is a square.\n\n" for i in range(2000)))
+    return text
+
+
 def descendants(mark: str) -> list[int]:
     """The processes that have `mark` in their environment."""
     found = []
@@ -123,8 +136,7 @@ def descendants(mark: str) -> list[int]:
 def test_a_benchmark_that_is_killed_leaves_no_process(
     tmp_path: Path, number: signal.Signals, script: str, options: str, children: int
 ) -> None:
-    text = tmp_path / "text.txt"
-    text.write_text("".join(f"Sentence {i} says that {i * i} is a square.\n" for i in range(2000)))
+    text = write_text(tmp_path)
     further = ["--text", str(text)] if "speed" in script else []
     mark = uuid.uuid4().hex
     environment = os.environ | {"ECHOSELF_TEST_MARK": mark, "OMP_NUM_THREADS": "1"}
@@ -147,20 +159,65 @@ def test_a_benchmark_that_is_killed_leaves_no_process(
             os.kill(left, signal.SIGKILL)
 
 
-def test_the_rate_of_matrix_products_is_measured_within_seconds_where_bfloat16_is_slow(tmp_path: Path) -> None:
-    """As on a CPU with AVX2 only, whose bfloat16 products of this size take minutes."""
-    program = "import sys; sys.path[:0] = sys.argv[1:2]; import speed; sys.argv[1:] = ['cpu']; exec(speed.GEMM)"
-    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-    command = [sys.executable, "-c", program, str(FOLDER)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        began = time.monotonic()
-        assert process.stdout
-        try:
-            for _ in range(4):
-                assert process.stdout.readline().endswith(" per second\n")
-            assert time.monotonic() - began < 60
-        finally:
-            process.kill()
+@pytest.mark.skipif(native.instruction_set(torch.float32) is None, reason="no native kernels on this machine")
+def test_speed_prints_the_table_of_the_documentation(tmp_path: Path) -> None:
+    isa = next(name for name in native.DTYPES if native.DTYPES[name] is torch.float32 and name in usable())
+    options = ["--shapes", "auto", "--dropout", "0.1", "--turns", "1", "--seconds", "0", "--only", "ours", "--isa", isa]
+    text = write_text(tmp_path)
+    kept = ["--text", str(text), "--json", str(tmp_path / "figures.json")]
+    command = [sys.executable, str(FOLDER / "speed.py"), *options, *kept]
+    done = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True)
+    assert re.search(
+        r"^auto, turn 1 of 1, tokens/s: ours [\d,]+; FMA peak [\d.]+ GFLOP/s; torch.mm ", done.stderr, re.MULTILINE
+    )
+    heading, _, columns, _, ours, peak, product, *_ = done.stdout.splitlines()
+    assert f"limited to {isa.upper().replace('AVX5', 'AVX-5')} (ECHOSELF_ISA={isa}" in heading
+    assert "float32" in heading
+    assert "| of the FMA peak | of torch.mm's |" in columns
+    assert re.match(r"\| `preset: auto`: \d layers, \d heads, .*, bpe:\d+, dropout 0.1 \| ours \| ", ours)
+    assert "| FMA peak |" in peak
+    assert "| torch.mm |" in product
+    figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert 0 < figures["share of the FMA peak"]["auto: ours"]["median"] < 2
+    assert figures["GFLOP/s"].keys() == {"auto: ours", "auto: FMA peak", "auto: torch.mm"}
+
+
+LIMIT = """
+import subprocess, sys
+sys.path.insert(0, sys.argv[1])
+from common.instruction_sets import limit_to
+limit_to("avx2")
+import torch
+print(torch.backends.cpu.get_cpu_capability(), flush=True)
+code = "import torch; from echoself_action import native; "
+code += "print(torch.backends.cpu.get_cpu_capability(), native.fastest_dtype())"
+subprocess.run([sys.executable, "-c", code], check=True)
+"""
+
+
+@pytest.mark.skipif("avx2" not in usable(), reason="no native kernels for AVX2 on this machine")
+def test_an_instruction_set_limits_this_process_its_children_and_pytorch() -> None:
+    command = [sys.executable, "-c", LIMIT, str(FOLDER)]
+    done = subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == ["AVX2", "AVX2", "torch.float32"]
+
+
+def test_an_instruction_set_of_another_machine_is_an_error() -> None:
+    isa = next(name for name in native.DTYPES if name not in usable())
+    command = [sys.executable, str(FOLDER / "evaluation.py"), "--isa", isa]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"--isa {isa}: " in done.stderr
+    assert "can't be used here" in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_share_of_evaluations_is_that_of_the_job_summary(tmp_path: Path) -> None:
+    options = ["--presets", "auto", "--minutes", "0.02", "--text", str(write_text(tmp_path))]
+    command = [sys.executable, str(FOLDER / "evaluation.py"), *options, "--json", str(tmp_path / "figures.json")]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert 0 < figures["share of evaluations"]["auto"]["median"] < 1
 
 
 def test_a_measurement_comes_out_as_json_and_as_a_chart(tmp_path: Path) -> None:

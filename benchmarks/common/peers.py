@@ -23,8 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from echoself_action.checkpoint.select import latest
 from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.model.config import GPT2Config
+
+from .instruction_sets import OURS
 
 _PATIENCE_S = 600  # for a few steps, or for the first ones: torch.compile takes minutes
 ENDLESS = 10**6  # steps: more than a benchmark takes
@@ -34,7 +37,10 @@ TEXT = Path(__file__).parents[3] / "shared/corpora/tinyshakespeare.txt"
 
 @dataclass(frozen=True)
 class Shape:
-    """A model and its batches: layers, heads, width, block size, sequences a step, and the tokenizer."""
+    """A model and its batches: layers, heads, width, block size, sequences a step, the tokenizer, and the rate of dropout.
+
+    `preset` has the settings of ours that are not given here.
+    """
 
     n_layer: int
     n_head: int
@@ -42,6 +48,8 @@ class Shape:
     block_size: int
     batch_size: int
     tokenizer: str
+    dropout: float = 0.0
+    preset: str = "ci"
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -49,6 +57,15 @@ class Shape:
 
     def flops_per_token(self, vocabulary: int) -> float:
         return GPT2Config(vocabulary, **self.sizes).flops_per_token()
+
+    def describe(self, tokenizer: str) -> str:
+        """The model in a table; `tokenizer` is the name of its tokenizer."""
+        chosen = f"`preset: {self.preset}`: " if self.preset == "auto" else ""
+        dropout = f", dropout {self.dropout:g}" if self.dropout else ""
+        return (
+            f"{chosen}{self.n_layer} layers, {self.n_head} heads, width {self.n_embd}, block {self.block_size}, batch "
+            f"{self.batch_size}, {tokenizer}{dropout}"
+        )
 
 
 SHAPES = {
@@ -64,6 +81,7 @@ class Tokens:
     """A folder with train.bin and val.bin (uint16) and their tokenizer; `padded` is the size of nanoGPT's vocabulary."""
 
     folder: Path
+    name: str
     vocabulary: int
     padded: int
 
@@ -96,7 +114,21 @@ def write_tokens(text: Path, tokenizer: str, work: Path) -> Tokens:
     cut = int(len(ids) * 0.9)
     ids[:cut].tofile(folder / "train.bin")
     ids[cut:].tofile(folder / "val.bin")
-    return Tokens(folder, made.vocab_size, padded)
+    return Tokens(folder, made.name, made.vocab_size, padded)
+
+
+def auto_shape(text: Path, work: Path) -> Shape:
+    """The model that `preset: auto` chooses for `text` on this machine, by a run of one step in `work`."""
+    out = work / "auto"
+    given = {"preset": "auto", "data": text.absolute(), "max-iters": 1, "eval-tokens": 4096, "output-dir": out}
+    flags = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    done = subprocess.run([sys.executable, "-m", "echoself_action", "train", *flags], cwd=work, capture_output=True, text=True)
+    folder = latest(out) if done.returncode == 0 else None
+    if not folder or not folder.metadata:
+        raise SystemExit((done.stdout + done.stderr)[-3000:])
+    config, sequences = folder.config, folder.metadata.settings["batch_size"]
+    sizes = (config.n_layer, config.n_head, config.n_embd, config.block_size)
+    return Shape(*sizes, sequences, folder.metadata.tokenizer.name, config.dropout, "auto")
 
 
 # as if the package had been installed without a C compiler
@@ -109,10 +141,10 @@ def our_command(shape: Shape, tokens: Tokens, out: Path, native: bool = True, **
     """`echoself train` on the token files, as a command line; `settings` are inputs."""
     vocabulary = "meta.pkl" if shape.tokenizer == "chars" else "tokenizer.json"
     given: dict[str, object] = {
-        "preset": "ci", "data": f"{tokens.folder}/train.bin,{tokens.folder}/val.bin", "tokenizer": tokens.folder / vocabulary,
-        "output_dir": out, "device": "cpu", "bias": False, "dropout": 0.0, "batch_size": shape.batch_size,
-        "gradient_accumulation": 1, "max_minutes": 0, "checkpoint_minutes": 0, "log_interval": 1,
-        "eval_tokens": shape.block_size * shape.batch_size,
+        "preset": shape.preset, "data": f"{tokens.folder}/train.bin,{tokens.folder}/val.bin", "output_dir": out,
+        "tokenizer": tokens.folder / vocabulary, "device": "cpu", "bias": False, "dropout": shape.dropout,
+        "batch_size": shape.batch_size, "gradient_accumulation": 1, "max_minutes": 0, "checkpoint_minutes": 0,
+        "log_interval": 1, "eval_tokens": shape.block_size * shape.batch_size,
     } | shape.sizes | settings  # fmt: skip
     flags = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     return [sys.executable, *(("-m", "echoself_action") if native else ("-c", WITHOUT_NATIVE)), "train", *flags]
@@ -122,7 +154,7 @@ def nanogpt_command(checkout: Path, shape: Shape, work: Path, out: Path, steps: 
     """nanoGPT's train.py, eager, in fp32, on the CPU, with the defaults that its README gives for one; to be run in `work`."""
     given = shape.sizes | {
         "dataset": "tokens", "out_dir": out, "device": "cpu", "compile": False, "dtype": "float32", "bias": False,
-        "dropout": 0.0, "batch_size": shape.batch_size, "gradient_accumulation_steps": 1, "max_iters": steps,
+        "dropout": shape.dropout, "batch_size": shape.batch_size, "gradient_accumulation_steps": 1, "max_iters": steps,
         "lr_decay_iters": steps, "learning_rate": 1e-3, "min_lr": 1e-4, "beta2": 0.99, "warmup_iters": 100,
         "eval_interval": steps, "eval_iters": 1, "log_interval": 1, "always_save_checkpoint": True,
     } | settings  # fmt: skip
@@ -201,19 +233,25 @@ def our_program(
 ) -> Program:
     """`echoself train` without an end, and without an evaluation or a save; its folder in `work` is `name`."""
     endless = {"max_iters": ENDLESS, "eval_interval": ENDLESS, "checkpoint_interval": ENDLESS}
-    command = our_command(shape, tokens, work / name, native, learning_rate=1e-3, **endless, **settings)
+    command = our_command(shape, tokens, work / name, native, **{"learning_rate": 1e-3} | endless | settings)
     figure = r'"tokens_per_second": ([0-9.]+)'
-    return Program(command, work, work / name / "log.jsonl", figure, float, **(variables or {}))
+    unlimited = {} if native else {OURS: ""}  # it names native kernels that must be there
+    return Program(command, work, work / name / "log.jsonl", figure, float, **unlimited | (variables or {}))
 
 
-def take_turns(programs: dict[str, Program], turns: int, seconds: float) -> dict[str, list[float]]:
-    """For each turn the median rate of its whole steps. Other load on the machine affects all programs alike."""
+def take_turns(
+    programs: dict[str, Program], turns: int, seconds: float, each: Callable[[int, dict[str, float]], None] | None = None
+) -> dict[str, list[float]]:
+    """For each turn the median rate of its whole steps. Other load on the machine affects all programs alike.
+
+    `each` gets the number of a turn, from 1, and its rates.
+    """
     medians: dict[str, list[float]] = {name: [] for name in programs}
     try:
         for program in programs.values():
             _until(program, 5)
             program.signal(signal.SIGSTOP)
-        for _ in range(turns):
+        for turn in range(1, turns + 1):
             for name, program in programs.items():
                 before = len(program.rates())
                 program.signal(signal.SIGCONT)
@@ -221,6 +259,8 @@ def take_turns(programs: dict[str, Program], turns: int, seconds: float) -> dict
                 _until(program, before + 3)  # the first one was under way when the program was stopped
                 program.signal(signal.SIGSTOP)
                 medians[name].append(statistics.median(program.rates()[before + 1 :]))
+            if each:
+                each(turn, {name: found[-1] for name, found in medians.items()})
         return medians
     except BaseException:
         end(programs)

@@ -1,17 +1,22 @@
 """The options and figures of all benchmarks: `--json FILE` writes the figures, `--plot FILE.png` draws them."""
 
 import argparse
+import functools
 import json
 import os
 import platform
 import re
+import shutil
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from .processes import end_children_with_this_process
+
+_INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -87,14 +92,32 @@ def spread(values: Sequence[float], form: str) -> str:
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
+def print_row(*cells: str) -> None:
+    """Print a row of a Markdown table."""
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
 def machine() -> str:
-    """The machine of the figures."""
+    """The machine of the figures, and what its programs are limited to (`--isa`)."""
     import torch
 
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    name = model[1] if model else platform.processor()
+    from .instruction_sets import describe_limit
+
     gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
-    return f"{gpu}{os.cpu_count()} cores of {name}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
+    found = [f"{gpu}{os.cpu_count()} cores of {_cpu()}, torch {torch.__version__}", describe_limit()]
+    return "; ".join(filter(None, found))
+
+
+@functools.cache
+def _cpu() -> str:
+    """The CPU by lscpu: "AMD EPYC (family 26, model 2; avx2 fma)", with those of its instructions that matter here."""
+    if not shutil.which("lscpu"):
+        return platform.processor() or platform.machine()
+    printed = subprocess.run(["lscpu"], env=os.environ | {"LC_ALL": "C"}, capture_output=True, text=True, check=True).stdout
+    facts = dict(re.findall(r"^\s*([^:\n]+):\s*(.*)$", printed, re.MULTILINE))
+    flags = " ".join(flag for flag in facts.get("Flags", "").split() if flag in _INSTRUCTIONS)
+    details = [f"{name} {facts[key]}" for name, key in (("family", "CPU family"), ("model", "Model")) if key in facts]
+    return f"{facts.get('Model name', platform.machine())} ({'; '.join(filter(None, (', '.join(details), flags)))})"
 
 
 def _summary(values: list[float]) -> dict[str, float | list[float]]:
