@@ -18,6 +18,7 @@ _OTHERS = {
         "ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16", "MKL_ENABLE_INSTRUCTIONS": "AVX512",
     },
 }  # fmt: skip
+_OTHERS["avx2_bf16"] = _OTHERS["avx2"]  # its kernels round to bfloat16 with AVX2's instructions
 
 
 def add_isa(parser: argparse.ArgumentParser) -> None:
