@@ -249,6 +249,9 @@ def take_turns(
     medians: dict[str, list[float]] = {name: [] for name in programs}
     try:
         for program in programs.values():
+            program.signal(signal.SIGSTOP)
+        for program in programs.values():  # each starts up alone: those that only measure a limit never rest
+            program.signal(signal.SIGCONT)
             _until(program, 5)
             program.signal(signal.SIGSTOP)
         for turn in range(1, turns + 1):
