@@ -42,7 +42,7 @@ def limit_to(isa: str | None) -> None:
     try:
         native.fastest_dtype()
     except InputError as error:
-        raise SystemExit(f"--isa {isa}: {error}\n{native.load_error() or ''}".rstrip()) from None
+        raise SystemExit(f"--isa {isa}: {error}") from None
 
 
 def describe_limit() -> str:
