@@ -11,19 +11,25 @@
 
 enum { SPINS = 3000, ACTIVE = 0xff, OPEN = 0x100, NEXT_LOOP = 0x200 };
 
+typedef struct {
+  atomic_int next; /* of this part's iterations */
+  int end;
+  char padding[56]; /* to a cache line: a thread writes to its own part */
+} Part;
+
 static struct {
   pthread_mutex_t one_loop; /* held by the thread whose loop is run */
   pthread_mutex_t sleep;
   pthread_cond_t wake;
   atomic_uint state; /* the number of the loop, whether it may be joined, and how many workers have joined it */
-  atomic_int next, sleepers;
+  atomic_int sleepers, threads;
   int workers;
   LoopBody *body;
   const void *job;
-  int count, most;
-  atomic_int threads;
+  int most;
   char *scratch;
   size_t scratch_size;
+  Part parts[MAX_THREADS];
 } pool = {.one_loop = PTHREAD_MUTEX_INITIALIZER, .sleep = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
 static void relax(int spins) {
@@ -37,22 +43,27 @@ static void relax(int spins) {
 #endif
 }
 
-/* Takes iterations until none is left: fewer at a time towards the end, so that threads finish together. */
+/* Takes the iterations of its own part, which are those of the loop before that are still in its cache, then those that others have
+ * not yet taken: fewer at a time towards the end, so that threads finish together. */
 static void run_iterations(int number) {
-  for (;;) {
-    int begin = atomic_load(&pool.next), end;
-    do {
-      if (begin >= pool.count) return;
-      const int share = (pool.count - begin) / (2 * pool.threads), least = (pool.most + 2) / 3;
-      end = begin + (share < least ? least : share > pool.most ? pool.most : share);
-      if (end > pool.count) end = pool.count;
-    } while (!atomic_compare_exchange_weak(&pool.next, &begin, end));
-    pool.body(pool.job, begin, end, pool.scratch + (size_t)number * pool.scratch_size);
+  const int threads = atomic_load(&pool.threads), least = (pool.most + 2) / 3;
+  for (int i = 0; i < threads; i++) {
+    Part *part = &pool.parts[(number + i) % threads];
+    for (;;) {
+      int begin = atomic_load(&part->next), end;
+      do {
+        const int share = (part->end - begin) / 2;
+        end = begin + (share < least ? least : share > pool.most ? pool.most : share);
+        if (end > part->end) end = part->end;
+      } while (begin < end && !atomic_compare_exchange_weak(&part->next, &begin, end));
+      if (begin >= end) break;
+      pool.body(pool.job, begin, end, pool.scratch + (size_t)number * pool.scratch_size);
+    }
   }
 }
 
 static int can_join(unsigned state, unsigned last, int number) {
-  return (state & OPEN) && state / NEXT_LOOP != last && number < pool.threads;
+  return (state & OPEN) && state / NEXT_LOOP != last && number < atomic_load(&pool.threads);
 }
 
 static void *work(void *argument) {
@@ -100,9 +111,12 @@ void echoself_parallel_for(LoopBody *body, const void *job, int count, int most,
     return;
   }
   start_workers(threads - 1);
-  pool.body = body, pool.job = job, pool.count = count, pool.most = most, pool.threads = threads;
-  pool.scratch = scratch, pool.scratch_size = scratch_size;
-  atomic_store(&pool.next, 0);
+  pool.body = body, pool.job = job, pool.most = most, pool.scratch = scratch, pool.scratch_size = scratch_size;
+  atomic_store(&pool.threads, threads);
+  for (int i = 0; i < threads; i++) {
+    atomic_store(&pool.parts[i].next, (int)((int64_t)count * i / threads));
+    pool.parts[i].end = (int)((int64_t)count * (i + 1) / threads);
+  }
   atomic_fetch_add(&pool.state, NEXT_LOOP + OPEN);
   if (atomic_load(&pool.sleepers)) {
     pthread_mutex_lock(&pool.sleep);
