@@ -7,10 +7,12 @@
 #include "memory.h"
 #include "pool.h"
 
+enum { TERMS = 5 }; /* of a step's polynomial */
+
 /* A matrix x (rows, columns). `size` is its shorter side, and that of its Gram matrix: x^T x for a tall x, else x x^T. */
 typedef struct {
   int rows, columns, size, tall;
-  elem *x, *copy, *gram, *factor, *product, *transform;
+  elem *x, *copy, *gram, *square, *factor, *product, *transform;
   unit *packed, *packed_x, *packed_left;
 } Matrix;
 
@@ -19,7 +21,7 @@ static Matrix take_matrix(const MuonStep *m, Memory *memory) {
   a.tall = a.rows > a.columns, a.size = smaller(a.rows, a.columns);
   const size_t all = sizeof(elem) * (size_t)a.rows * (size_t)a.columns, square = sizeof(elem) * (size_t)a.size * (size_t)a.size;
   a.x = take(memory, all), a.copy = take(memory, all);
-  a.gram = take(memory, square), a.factor = take(memory, square);
+  a.gram = take(memory, square), a.square = take(memory, square), a.factor = take(memory, square);
   a.product = take(memory, square), a.transform = take(memory, square);
   a.packed = take(memory, sizeof(unit) * right_size(a.size, a.size));
   const size_t plain = right_size(a.rows, a.columns), transposed = right_size(a.columns, a.rows);
@@ -42,10 +44,10 @@ static void copy_upper_to_lower(elem *matrix, int size) {
     }
 }
 
-/* Row blocks of a symmetric matrix (size, size), each from the panel with the diagonal on */
-#define EACH_UPPER_BLOCK(size)                                                                                        \
-  for (int row = 0, column = 0, rows; row < (size); row += rows, column = row / NR * NR)                              \
-    if ((rows = smaller((size) - row, ROW_BLOCK)))
+/* Row blocks of a symmetric matrix (size, size), each from the panel with the diagonal on. Small ones compute less below it. */
+#define EACH_UPPER_BLOCK(size)                                                           \
+  for (int row = 0, column = 0, rows; row < (size); row += rows, column = row / NR * NR) \
+    if ((rows = smaller((size) - row, LEFT_PANEL)))
 
 static void gram_matrix(const Matrix *a) {
   const int summed = a->tall ? a->rows : a->columns, depth = units_of(summed);
@@ -63,18 +65,21 @@ static void gram_matrix(const Matrix *a) {
   copy_upper_to_lower(a->gram, a->size);
 }
 
-/* `to` = alpha a b + beta b + diagonal I, for symmetric a and b that commute */
-static void multiply_symmetric(const Matrix *m, const elem *a, const elem *b, float alpha, float beta, float diagonal, elem *to) {
+static void add_to_diagonal(elem *matrix, int size, float value) {
+  for (int i = 0; i < size && value != 0; i++) {
+    elem *at = matrix + (ptrdiff_t)i * size + i;
+    *at = float_to_elem(elem_to_float(*at) + value);
+  }
+}
+
+/* `to` = alpha a b + beta c, for symmetric a and b that commute. `c` may be `to`, and no other. */
+static void multiply_symmetric(const Matrix *m, const elem *a, const elem *b, float alpha, float beta, const elem *c, elem *to) {
   const int size = m->size, depth = units_of(size);
   pack(b, size, size, size, NR, m->packed, 0, depth);
   EACH_UPPER_BLOCK(size) {
     const ptrdiff_t at = (ptrdiff_t)row * size + column;
     multiply(row_major(a + (ptrdiff_t)row * size, size, size), rows, m->packed + (ptrdiff_t)column * depth, depth, size - column,
-             BLEND_ELEMS, (Output){.to = to + at, .stride = size, .operand = b + at, .alpha = alpha, .beta = beta});
-  }
-  for (int i = 0; i < size && diagonal != 0; i++) {
-    elem *at = to + (ptrdiff_t)i * size + i;
-    *at = float_to_elem(elem_to_float(*at) + diagonal);
+             BLEND_ELEMS, (Output){.to = to + at, .stride = size, .operand = c + at, .alpha = alpha, .beta = beta});
   }
   copy_upper_to_lower(to, size);
 }
@@ -94,28 +99,46 @@ static void transform_x(const Matrix *a, const elem *t, float beta) {
 
 /* Each step: x = a x + b (x x^T) x + c (x x^T)^2 x */
 static void iterate_x(const Matrix *a, const float *coefficients, int steps) {
-  for (const float *c = coefficients; c < coefficients + 3 * steps; c += 3) {
+  for (const float *c = coefficients; c < coefficients + TERMS * steps; c += TERMS) {
     gram_matrix(a);
-    multiply_symmetric(a, a->gram, a->gram, c[2], c[1], 0.0f, a->factor);
+    multiply_symmetric(a, a->gram, a->gram, c[2], c[1], a->gram, a->factor);
     transform_x(a, a->factor, c[0]);
   }
 }
 
-/* The same steps on the Gram matrix alone: x is multiplied once by the product of their polynomials, which all commute. That is
- * half of the work for a matrix that is four times as long as wide; it needs the precision of fp32. */
-static void iterate_gram(const Matrix *a, const float *coefficients, int steps) {
+/* `to` = a I + b g + c g^2 + d g^3 + e g^4 of the Gram matrix g, by two products (Paterson and Stockmeyer 1973), or one if d = e = 0 */
+static void gram_polynomial(const Matrix *a, const float *c, elem *to) {
+  const ptrdiff_t elements = (ptrdiff_t)a->size * a->size;
+  if (c[3] == 0 && c[4] == 0)
+    multiply_symmetric(a, a->gram, a->gram, c[2], c[1], a->gram, to);
+  else {
+    multiply_symmetric(a, a->gram, a->gram, 1.0f, 0.0f, a->gram, a->square);
+    for (ptrdiff_t i = 0; i < elements; i += LANES) {
+      const int count = elements - i < LANES ? (int)(elements - i) : LANES;
+      const vec sum = c[3] * load_elems_n(a->gram + i, count) + c[4] * load_elems_n(a->square + i, count);
+      store_elems_n(a->product + i, sum, count);
+    }
+    add_to_diagonal(a->product, a->size, c[2]);
+    multiply_symmetric(a, a->product, a->square, 1.0f, c[1], a->gram, to);
+  }
+  add_to_diagonal(to, a->size, c[0]);
+}
+
+/* The steps on the Gram matrix alone: x is multiplied once by the product of their polynomials, which all commute. It is less work,
+ * and needs the precision of fp32. */
+static void iterate_gram(Matrix *a, const float *coefficients, int steps) {
   gram_matrix(a);
   for (int step = 0; step < steps; step++) {
-    const float *c = coefficients + 3 * step;
     elem *factor = step ? a->factor : a->transform;
-    multiply_symmetric(a, a->gram, a->gram, c[2], c[1], c[0], factor);
+    gram_polynomial(a, coefficients + TERMS * step, factor);
     if (step + 1 < steps) {
-      multiply_symmetric(a, factor, a->gram, 1.0f, 0.0f, 0.0f, a->product);
-      multiply_symmetric(a, factor, a->product, 1.0f, 0.0f, 0.0f, a->gram);
+      multiply_symmetric(a, factor, a->gram, 1.0f, 0.0f, a->gram, a->product);
+      multiply_symmetric(a, factor, a->product, 1.0f, 0.0f, a->product, a->gram);
     }
     if (step) {
-      multiply_symmetric(a, factor, a->transform, 1.0f, 0.0f, 0.0f, a->product);
-      memcpy(a->transform, a->product, sizeof(elem) * (size_t)a->size * (size_t)a->size);
+      multiply_symmetric(a, factor, a->transform, 1.0f, 0.0f, a->transform, a->product);
+      elem *updated = a->product;
+      a->product = a->transform, a->transform = updated;
     }
   }
   transform_x(a, a->transform, 0.0f);
@@ -131,7 +154,7 @@ INLINE vec nesterov(const MuonStep *m, const float *gradient, const float *momen
 static void update_matrices(const void *argument, int begin, int end, char *scratch) { /* an iteration is a matrix */
   const MuonStep *m = argument;
   Memory memory = {scratch, 0};
-  const Matrix a = take_matrix(m, &memory);
+  Matrix a = take_matrix(m, &memory);
   for (int iteration = begin; iteration < end; iteration++) {
     const int number = iteration / m->side_by_side, first = iteration % m->side_by_side * a.columns;
     const float *gradient = m->gradients[number] + first;
@@ -151,7 +174,7 @@ static void update_matrices(const void *argument, int begin, int end, char *scra
         const vec update = nesterov(m, gradient + at, momentum + at, a.columns - i, 1, &next);
         store_elems_n(a.x + (ptrdiff_t)row * a.columns + i, update * scale, a.columns - i);
       }
-    if (FP32 && 2 * a.size <= (a.tall ? a.rows : a.columns))
+    if (FP32)
       iterate_gram(&a, m->coefficients, m->steps);
     else
       iterate_x(&a, m->coefficients, m->steps);
