@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -289,7 +289,8 @@ class NanoGPT(torch.nn.Module):
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         checkpoint = torch.load(out / "ckpt.pt", weights_only=True)
-        self.gpt = module.GPT(module.GPTConfig(**checkpoint["model_args"]))
+        with redirect_stdout(sys.stderr):  # it prints its size, which would be in the middle of a table
+            self.gpt = module.GPT(module.GPTConfig(**checkpoint["model_args"]))
         self.config = self.gpt.config
         self.gpt.load_state_dict(checkpoint["model"])
 
