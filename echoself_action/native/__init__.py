@@ -35,6 +35,7 @@ DTYPES = {
 def instruction_set(dtype: torch.dtype) -> str | None:
     """The instruction set whose kernels compute matrix products in `dtype` on this machine; None if there are none.
 
+    ECHOSELF_ISA forces one, and for the other dtype its counterpart with the same registers: evaluations are in float32.
     Raises InputError if ECHOSELF_ISA names one that can't be used here.
     """
     usable, forced = _usable(), os.environ.get("ECHOSELF_ISA")
@@ -44,8 +45,8 @@ def instruction_set(dtype: torch.dtype) -> str | None:
             f"ECHOSELF_ISA: the kernels for {forced!r} can't be used: {_why_unusable(forced)}. Nothing was computed.",
             f"Unset ECHOSELF_ISA{choice}",
         )
-    names = [name for name in usable if DTYPES[name] is dtype]
-    return (forced if forced in names else None) if forced else next(iter(names), None)
+    registers = forced.removesuffix("_bf16") if forced else ""
+    return next((name for name in usable if DTYPES[name] is dtype and registers in ("", name.removesuffix("_bf16"))), None)
 
 
 def kernels(dtype: torch.dtype) -> Kernels:
@@ -66,9 +67,9 @@ def fastest_dtype() -> torch.dtype | None:
 
     Raises InputError if ECHOSELF_ISA names an instruction set that can't be used here.
     """
-    if forced := os.environ.get("ECHOSELF_ISA"):
-        return next(dtype for dtype in set(DTYPES.values()) if instruction_set(dtype) == forced)
-    return next((DTYPES[name] for name in _usable()), None)
+    instruction_set(torch.float32)  # raises the error
+    name = os.environ.get("ECHOSELF_ISA") or next(iter(_usable()), None)
+    return DTYPES[name] if name else None
 
 
 def why_not(dtype: torch.dtype) -> str | None:
