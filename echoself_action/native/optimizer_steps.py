@@ -48,7 +48,7 @@ def muon(
     gradients: Sequence[Tensor],
     momenta: Sequence[Tensor],
     side_by_side: int,
-    coefficients: Sequence[Sequence[float]],
+    coefficients: Sequence[tuple[float, float, float]],
     momentum: float,
     rate: float,
     decay: float,
@@ -59,11 +59,9 @@ def muon(
     """Muon's step of parameters of the same shape, with gradients times `gradient_scale`.
 
     Each parameter is `side_by_side` matrices beside each other. They are multiplied by `decay`, and `rate` times the
-    orthogonalised update is subtracted. `coefficients` are those of x, x^3, x^5 (and x^7, x^9 in fp32) of each iteration.
+    orthogonalised update is subtracted. `coefficients` are those of x, x^3 and x^5 in each iteration.
     """
-    table = np.zeros((len(coefficients), 5), np.float32)
-    for row, step in zip(table, coefficients, strict=True):
-        row[: len(step)] = step
+    table = np.array(coefficients, np.float32)
     tables = [c_api.addresses(some) for some in (parameters, momenta, gradients)]
     sizes = (len(parameters), *parameters[0].shape, side_by_side, len(table), torch.get_num_threads())
     pointers = [table.ctypes.data, *map(ctypes.addressof, tables)]

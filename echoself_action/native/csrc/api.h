@@ -44,7 +44,7 @@ typedef struct {
 typedef struct {
   int32_t count, rows, columns, side_by_side; /* matrices in each of `count` parameters (rows, columns) */
   int32_t steps, threads;
-  const float *coefficients;  /* (steps, 5): of x, x^3, x^5, x^7 and x^9; the last two are 0 unless products are in fp32 */
+  const float *coefficients;  /* (steps, 3): of x, x^3 and x^5 */
   float *const *parameters, *const *momenta;
   const float *const *gradients;
   float momentum, rate, decay, gradient_scale; /* `rate` is of the orthogonalised update, `decay` the weights' factor */

@@ -7,12 +7,10 @@
 #include "memory.h"
 #include "pool.h"
 
-enum { TERMS = 5 }; /* of a step's polynomial */
-
 /* A matrix x (rows, columns). `size` is its shorter side, and that of its Gram matrix: x^T x for a tall x, else x x^T. */
 typedef struct {
   int rows, columns, size, tall;
-  elem *x, *copy, *gram, *square, *factor, *product, *transform;
+  elem *x, *copy, *gram, *factor, *product, *transform;
   unit *packed, *packed_x, *packed_left;
 } Matrix;
 
@@ -21,7 +19,7 @@ static Matrix take_matrix(const MuonStep *m, Memory *memory) {
   a.tall = a.rows > a.columns, a.size = smaller(a.rows, a.columns);
   const size_t all = sizeof(elem) * (size_t)a.rows * (size_t)a.columns, square = sizeof(elem) * (size_t)a.size * (size_t)a.size;
   a.x = take(memory, all), a.copy = take(memory, all);
-  a.gram = take(memory, square), a.square = take(memory, square), a.factor = take(memory, square);
+  a.gram = take(memory, square), a.factor = take(memory, square);
   a.product = take(memory, square), a.transform = take(memory, square);
   a.packed = take(memory, sizeof(unit) * right_size(a.size, a.size));
   const size_t plain = right_size(a.rows, a.columns), transposed = right_size(a.columns, a.rows);
@@ -99,29 +97,11 @@ static void transform_x(const Matrix *a, const elem *t, float beta) {
 
 /* Each step: x = a x + b (x x^T) x + c (x x^T)^2 x */
 static void iterate_x(const Matrix *a, const float *coefficients, int steps) {
-  for (const float *c = coefficients; c < coefficients + TERMS * steps; c += TERMS) {
+  for (const float *c = coefficients; c < coefficients + 3 * steps; c += 3) {
     gram_matrix(a);
     multiply_symmetric(a, a->gram, a->gram, c[2], c[1], a->gram, a->factor);
     transform_x(a, a->factor, c[0]);
   }
-}
-
-/* `to` = a I + b g + c g^2 + d g^3 + e g^4 of the Gram matrix g, by two products (Paterson and Stockmeyer 1973), or one if d = e = 0 */
-static void gram_polynomial(const Matrix *a, const float *c, elem *to) {
-  const ptrdiff_t elements = (ptrdiff_t)a->size * a->size;
-  if (c[3] == 0 && c[4] == 0)
-    multiply_symmetric(a, a->gram, a->gram, c[2], c[1], a->gram, to);
-  else {
-    multiply_symmetric(a, a->gram, a->gram, 1.0f, 0.0f, a->gram, a->square);
-    for (ptrdiff_t i = 0; i < elements; i += LANES) {
-      const int count = elements - i < LANES ? (int)(elements - i) : LANES;
-      const vec sum = c[3] * load_elems_n(a->gram + i, count) + c[4] * load_elems_n(a->square + i, count);
-      store_elems_n(a->product + i, sum, count);
-    }
-    add_to_diagonal(a->product, a->size, c[2]);
-    multiply_symmetric(a, a->product, a->square, 1.0f, c[1], a->gram, to);
-  }
-  add_to_diagonal(to, a->size, c[0]);
 }
 
 /* The steps on the Gram matrix alone: x is multiplied once by the product of their polynomials, which all commute. It is less work,
@@ -130,7 +110,9 @@ static void iterate_gram(Matrix *a, const float *coefficients, int steps) {
   gram_matrix(a);
   for (int step = 0; step < steps; step++) {
     elem *factor = step ? a->factor : a->transform;
-    gram_polynomial(a, coefficients + TERMS * step, factor);
+    const float *c = coefficients + 3 * step;
+    multiply_symmetric(a, a->gram, a->gram, c[2], c[1], a->gram, factor);
+    add_to_diagonal(factor, a->size, c[0]);
     if (step + 1 < steps) {
       multiply_symmetric(a, factor, a->gram, 1.0f, 0.0f, a->gram, a->product);
       multiply_symmetric(a, factor, a->product, 1.0f, 0.0f, a->product, a->gram);
