@@ -72,7 +72,7 @@ class Architecture:
     our source file, which transformers runs with trust_remote_code. `own_inputs` are the inputs that are specific to this
     architecture. `n_embd` must be a multiple of `n_embd_multiple` because of `n_embd_reason`. `blocks` is the name of the
     module that contains the blocks, `muon_matrices` the prefix of the matrices that Muon trains, None if it trains none.
-    `accelerated`: native kernels, torch.compile, two CPU threads and the chunked loss support its modules.
+    `accelerated`: torch.compile and the chunked loss support its modules.
     """
 
     name: ArchitectureName

@@ -15,7 +15,7 @@ from ..checkpoint.model_folder import ModelFolder
 from ..corpus.make_tokenizer import load_tokenizer
 from ..corpus.tokenizer import Tokenizer
 from ..model import Model
-from ..native.gpt2 import NativeGPT2
+from ..native.models import evaluated_natively
 from .held_out import read_held_out
 
 _TOKENS_AT_ONCE = 8192
@@ -64,7 +64,7 @@ class HeldOut:
         device = next(model.parameters()).device
         was_training = model.training
         model.eval()
-        native = NativeGPT2.of(model)
+        native = evaluated_natively(model)
         total, count = 0.0, 0
         batches = self._batches(model.config.vocab_size)
         for index in range(rank, -(-len(batches) // size) * size, size):

@@ -18,7 +18,7 @@ from ..checkpoint.weights import load_model
 from ..corpus.make_tokenizer import load_tokenizer
 from ..corpus.tokenizer import Tokenizer
 from ..model import Model
-from ..native.gpt2 import NativeGPT2
+from ..native.models import evaluated_natively
 from .loss import byte_count
 
 RESAMPLES, _SEED = 10_000, 0
@@ -184,7 +184,7 @@ def _window_losses(model: Model, windows: Sequence[Ids]) -> npt.NDArray[np.float
     pieces.sort(key=lambda piece: len(piece[1]))
     result = np.zeros((len(windows), 2))
     at_once = max(1, _LOGITS_AT_ONCE // (size * model.config.vocab_size))
-    was_training, native = model.training, NativeGPT2.of(model)
+    was_training, native = model.training, evaluated_natively(model)
     model.eval()
     while pieces:
         length = len(pieces[0][1])

@@ -169,7 +169,7 @@ class Context:
         """The mean of `x` (batch, length, width) over the text so far, of its shape; legacy: over all of it, of length 1."""
         if self.legacy:
             return x.mean(dim=1, keepdim=True)
-        x = x.float()
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
         if self.valid is not None:
             x = x * self.valid[:, self.past :, None]
         history, _ = self.remember(slot, layer, x[:, None], x[:, None, :, :0])
@@ -287,7 +287,7 @@ class EdgeAttention(nn.Module):
 
     def __init__(self, width: int, layer: int) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer, self.heads = layer, _EDGE_HEADS
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
@@ -295,7 +295,7 @@ class EdgeAttention(nn.Module):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         batch, length, width = x.shape
         mixed = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        heads = mixed.view(batch, length, 3, _EDGE_HEADS, width // _EDGE_HEADS).permute(2, 0, 3, 1, 4)
+        heads = mixed.view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         query, key, value = heads.unbind(0)
         key, value = context.remember(_EDGES, self.layer, key, value)
         visible = None if context.legacy else context.visible(x.device)
@@ -319,13 +319,16 @@ class HypergraphPatternEncoder(nn.Module):
         self.edge_attention = EdgeAttention(width, layer)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        nodes = self.node_encoder(x)
-        if self.training and self.rate > 0:
-            injected = torch.rand(*x.shape[:2], 1, device=x.device) < self.rate
-            chosen = torch.randint(_PATTERNS, x.shape[:2], device=x.device)
-            nodes = torch.where(injected, self.pattern_templates[chosen].to(nodes.dtype), nodes)
-        encoded: Tensor = self.pattern_encoder(self.edge_attention(nodes, context))
+        encoded: Tensor = self.pattern_encoder(self.edge_attention(self.inject(self.node_encoder(x)), context))
         return encoded
+
+    def inject(self, nodes: Tensor) -> Tensor:
+        """`nodes` (batch, length, width) with patterns, if the model is trained."""
+        if not self.training or self.rate <= 0:
+            return nodes
+        injected = torch.rand(*nodes.shape[:2], 1, device=nodes.device) < self.rate
+        chosen = torch.randint(_PATTERNS, nodes.shape[:2], device=nodes.device)
+        return torch.where(injected, F.embedding(chosen, self.pattern_templates).to(nodes.dtype), nodes)
 
 
 class NanEchoBlock(nn.Module):

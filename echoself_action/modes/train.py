@@ -15,7 +15,7 @@ from ..corpus.findings import Finding
 from ..errors import INTERRUPTED, DivergedError
 from ..evaluation.generation import sample
 from ..hub.secrets import without_secrets
-from ..native.gpt2 import why_not as why_not_native
+from ..native.models import why_not as why_not_native
 from ..report.github_actions import insert_summary, model_outputs, summary_size, write_summary
 from ..report.job_summary import ending_summary, findings_summary, training_summary
 from ..report.log import ProgressPrinter, note, part, show_sample, warn

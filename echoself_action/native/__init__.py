@@ -1,4 +1,4 @@
-"""Native kernels for training and evaluation on a CPU: GPT-2's forward and backward pass, AdamW and Muon.
+"""Native kernels for training and evaluation on a CPU: forward and backward pass of GPT-2 and NanEcho, AdamW and Muon.
 
 They are compiled for several instruction sets when the package is installed, if there is a C compiler (`hatch_build.py`); the
 best one that the CPU has is chosen at run time, or the one that `ECHOSELF_ISA` names. They are called by ctypes, which releases

@@ -57,6 +57,67 @@ class AdamWStep(ctypes.Structure):
     ]
 
 
+class LinearLayer(ctypes.Structure):
+    _fields_ = [
+        *_of(c_int32, "rows inputs outputs threads"),
+        *_of(c_void_p, "x weight bias y grad_y grad_x grad_weight grad_bias"),
+    ]
+
+
+class CausalAttention(ctypes.Structure):
+    _fields_ = [
+        *_of(c_int32, "sequences length heads width threads"),
+        *_of(c_float, "dropout"),
+        *_of(c_void_p, "seeds qkv thresholds y logsumexp grad_y grad_qkv grad_thresholds"),
+    ]
+
+
+class PersonaTensors(ctypes.Structure):
+    _fields_ = _of(
+        c_void_p,
+        "in_weight in_bias ln_weight ln_bias out_weight out_bias gate_in_weight gate_in_bias gate_out_weight gate_out_bias",
+    )
+
+
+class Persona(ctypes.Structure):
+    _fields_ = [
+        *_of(c_int32, "rows width threads"),
+        *_of(c_float, "share epsilon"),
+        ("weights", PersonaTensors),
+        ("gradients", PersonaTensors),
+        *_of(c_void_p, "x y hidden gate_hidden transform gate grad_y grad_x"),
+    ]
+
+
+class LayerNormLayer(ctypes.Structure):
+    _fields_ = [
+        *_of(c_int32, "rows width threads"),
+        ("epsilon", c_float),
+        *_of(c_void_p, "x weight bias y grad_y grad_x grad_weight grad_bias"),
+    ]
+
+
+class RunningMean(ctypes.Structure):
+    _fields_ = [*_of(c_int32, "sequences length width threads"), *_of(c_void_p, "x y grad_y grad_x")]
+
+
+class CrossEntropy(ctypes.Structure):
+    _fields_ = [
+        *_of(c_int32, "rows width vocab_size threads"),
+        ("scale", c_float),
+        *_of(c_void_p, "x weight targets losses grad_x grad_weight"),
+    ]
+
+
+Layer = LinearLayer | CausalAttention | Persona | LayerNormLayer | RunningMean | CrossEntropy
+
+
+def _layer(name: str, struct: type[Layer]) -> list[tuple[str, type]]:
+    """The functions of a layer's kernel, of which the first returns how much memory it needs."""
+    memory = CFUNCTYPE(c_size_t, POINTER(struct))
+    return [(f"{name}_memory", memory), (name, CFUNCTYPE(None, POINTER(struct), c_void_p))]
+
+
 class Kernels(ctypes.Structure):
     """The functions for an instruction set."""
 
@@ -70,6 +131,12 @@ class Kernels(ctypes.Structure):
         ("adamw", CFUNCTYPE(None, POINTER(AdamWStep))),
         ("sum_of_squares", CFUNCTYPE(c_double, c_void_p, c_void_p, c_int32, c_int32)),
         ("peak", CFUNCTYPE(c_double, c_int64)),
+        *_layer("linear", LinearLayer),
+        *_layer("attention", CausalAttention),
+        *_layer("persona", Persona),
+        *_layer("layer_norm", LayerNormLayer),
+        *_layer("running_mean", RunningMean),
+        *_layer("cross_entropy", CrossEntropy),
     ]
     losses_memory: Callable[[Gpt2, Batch], int]
     gradients_memory: Callable[[Gpt2, Batch], int]
@@ -80,6 +147,18 @@ class Kernels(ctypes.Structure):
     adamw: Callable[[AdamWStep], None]
     sum_of_squares: Callable[[Any, Any, int, int], float]
     peak: Callable[[int], float]
+    linear_memory: Callable[[LinearLayer], int]
+    linear: Callable[[LinearLayer, int], None]
+    attention_memory: Callable[[CausalAttention], int]
+    attention: Callable[[CausalAttention, int], None]
+    persona_memory: Callable[[Persona], int]
+    persona: Callable[[Persona, int], None]
+    layer_norm_memory: Callable[[LayerNormLayer], int]
+    layer_norm: Callable[[LayerNormLayer, int], None]
+    running_mean_memory: Callable[[RunningMean], int]
+    running_mean: Callable[[RunningMean, int], None]
+    cross_entropy_memory: Callable[[CrossEntropy], int]
+    cross_entropy: Callable[[CrossEntropy, int], None]
 
 
 # in the order of echoself_struct_sizes
@@ -91,6 +170,13 @@ _STRUCTS = (
     Gradients,
     MuonStep,
     AdamWStep,
+    LinearLayer,
+    CausalAttention,
+    PersonaTensors,
+    Persona,
+    LayerNormLayer,
+    RunningMean,
+    CrossEntropy,
     Kernels,
 )
 

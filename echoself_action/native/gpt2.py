@@ -4,22 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import native
 from ..errors import TrainingError
 from ..model.gpt2 import GPT2
 from . import c_api
-
-
-def why_not(model: nn.Module, dtype: torch.dtype) -> str | None:
-    """Why native kernels can't compute this model with products in `dtype` on this machine; None if they can."""
-    if not isinstance(model, GPT2):
-        return "they need architecture: gpt2"
-    parameters = list(model.parameters())
-    if any(p.device.type != "cpu" or p.dtype is not torch.float32 or hasattr(p, "to_local") for p in parameters):
-        return "they need whole parameters in float32 on a CPU"
-    return native.why_not(dtype)
 
 
 class NativeGPT2:
@@ -30,11 +20,6 @@ class NativeGPT2:
 
     def __init__(self, model: GPT2, dtype: torch.dtype) -> None:
         self._model, self._kernels, self._memory = model, native.kernels(dtype), native.Memory()
-
-    @classmethod
-    def of(cls, model: nn.Module) -> "NativeGPT2 | None":
-        """For an evaluation of `model` in fp32; None if native kernels can't compute it on this machine."""
-        return cls(model, torch.float32) if isinstance(model, GPT2) and not why_not(model, torch.float32) else None
 
     def losses(self, ids: Tensor, targets: Tensor) -> Tensor:
         """The cross-entropy in nats of each of `targets`, without dropout: ids, targets and result are (sequences, length).
@@ -96,11 +81,16 @@ class NativeGPT2:
             return
         vocabulary = self._model.config.vocab_size
         token = next(int(one.flatten()[invalid]) for one in batch if not 0 <= one.flatten()[invalid] < vocabulary)
-        raise TrainingError(
-            f"Token id {token} is not in the model's vocabulary of {vocabulary} tokens (ids 0 to {vocabulary - 1}), so its loss"
-            " was not computed.",
-            "Use the tokenizer that belongs to this model.",
-        )
+        raise invalid_token(token, vocabulary)
+
+
+def invalid_token(token: int, vocabulary: int) -> TrainingError:
+    """The error for a token id that is not in a vocabulary of this size."""
+    return TrainingError(
+        f"Token id {token} is not in the model's vocabulary of {vocabulary} tokens (ids 0 to {vocabulary - 1}), so its loss"
+        " was not computed.",
+        "Use the tokenizer that belongs to this model.",
+    )
 
 
 _BLOCK = {

@@ -17,7 +17,7 @@ from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, sha256
 from ..checkpoint.weights import load_model, new_model
 from ..errors import CheckpointError, InputError
 from ..model import ModelConfig
-from ..native.gpt2 import why_not as why_not_native
+from ..native.models import why_not as why_not_native
 from .compile import why_not as why_not_compiled
 from .config_diff import changes
 from .distributed.process_group import SINGLE_PROCESS, ProcessGroup

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..model.gpt2 import GPT2
 from ..native.gpt2 import NativeGPT2
+from ..native.models import native_model
 from .batches import Batches
 from .compile import compiled_loss
 from .distributed.sharding import whole
@@ -24,8 +25,12 @@ class Stepper:
         self._native: NativeGPT2 | None = None
         self._gradients: dict[str, Tensor] = {}  # that the native kernels write
         if run.by_native:
-            assert isinstance(run.model, GPT2)
-            self._native = NativeGPT2(run.model, run.precision.dtype)
+            computed = native_model(run.model, run.precision.dtype)
+            if isinstance(computed, NativeGPT2):
+                self._native = computed
+            else:
+                self._loss = computed.loss
+        if self._native:
             self._gradients = {name: torch.empty_like(p) for name, p in run.model.named_parameters()}
 
     def compile(self) -> None:

@@ -7,6 +7,7 @@ prints each instruction set whose kernels ran. `test_compilers.py` compiles the 
 
 import os
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -14,6 +15,8 @@ from echoself_action import native
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.native import Memory, optimizer_steps
 from echoself_action.native.gpt2 import NativeGPT2
+from echoself_action.native.nanecho import NativeNanEcho
+from tests.native import nanecho_reference
 from tests.native.gpt2_reference import a_batch, a_model
 
 ODD = GPT2Config(vocab_size=67, block_size=37, n_layer=2, n_head=5, n_embd=35, dropout=0.2)
@@ -39,6 +42,15 @@ def run_gpt2(config: GPT2Config, sequences: int, length: int, dtype: torch.dtype
     assert all(gradient.isfinite().all() for gradient in gradients.values())
 
 
+def run_nanecho(changes: dict[str, Any], length: int, dtype: torch.dtype) -> None:
+    model = nanecho_reference.a_model(**changes)
+    ids, targets = nanecho_reference.a_batch(length, model.config.vocab_size)
+    native_model = NativeNanEcho(model, dtype)
+    native_model.loss(ids, targets).backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    assert native_model.losses(ids, targets).isfinite().all()
+
+
 def run_optimizers(dtype: torch.dtype) -> None:
     for rows, columns, side_by_side in MATRICES:
         parameters, gradients = ([torch.randn(rows, columns) for _ in range(3)] for _ in range(2))
@@ -57,6 +69,9 @@ def main() -> None:
             run_gpt2(config, 3, config.block_size, dtype)
             run_gpt2(config, 1, max(1, config.block_size // 2 - 1), dtype)
         run_gpt2(CHUNKS, 2, 50, dtype)
+        for changes in ({}, {"n_embd": 36, "n_head": 3, "vocab_size": 5000}, {"n_embd": 20, "n_head": 4, "bias": False}):
+            for length in (1, 7, 150):
+                run_nanecho({"dropout": 0.2, **changes}, length, dtype)
         run_optimizers(dtype)
         print(isa)
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from echoself_action import native
 from echoself_action.errors import TrainingError
 from echoself_action.model.gpt2 import GPT2, GPT2Config
-from echoself_action.native.gpt2 import NativeGPT2, why_not
+from echoself_action.native.gpt2 import NativeGPT2
+from echoself_action.native.models import why_not
 from echoself_action.training.optim.optimizers import OptimizerName
 from echoself_action.training.optim.param_groups import make_optimizer
 from tests.native.gpt2_reference import Result, a_batch, a_model, by_native, by_pytorch, error
@@ -282,7 +283,7 @@ def test_a_batch_that_the_model_cant_compute_is_an_error(dtype: torch.dtype) -> 
 
 
 def test_why_not_names_what_is_missing(native_code: None) -> None:
-    assert why_not(nn.Linear(1, 1), torch.float32) == "they need architecture: gpt2"
+    assert why_not(nn.Linear(1, 1), torch.float32) == "they need architecture: gpt2 or nanecho"
     assert why_not(GPT2(CONFIG).double(), torch.float32) == "they need whole parameters in float32 on a CPU"
     assert why_not(GPT2(CONFIG).to("meta"), torch.float32) == "they need whole parameters in float32 on a CPU"
     assert why_not(GPT2(CONFIG), torch.float16) == "there are none for dtype: float16"

@@ -59,6 +59,66 @@ typedef struct {
   float rate, beta_1, beta_2, epsilon, gradient_scale;
 } AdamWStep;
 
+/* Layers that other models than GPT-2 are made of. Where `grad_y` is not NULL, the gradients are computed from it. */
+
+typedef struct { /* y = x weight^T + bias */
+  int32_t rows, inputs, outputs, threads;
+  const float *x, *weight, *bias; /* (rows, inputs), (outputs, inputs), (outputs) or NULL */
+  float *y;                       /* (rows, outputs) */
+  const float *grad_y;
+  float *grad_x, *grad_weight, *grad_bias; /* grad_x and grad_bias may be NULL */
+} LinearLayer;
+
+typedef struct { /* causal attention; with thresholds, of softplus(s - t) - softplus(-s - t) for a scaled score s */
+  int32_t sequences, length, heads, width, threads;
+  float dropout;
+  const uint64_t *seeds;         /* (sequences), of dropout; NULL: no dropout */
+  const float *qkv, *thresholds; /* (rows, 3 * width), (rows) or NULL */
+  float *y, *logsumexp;          /* (rows, width), (heads, rows) */
+  const float *grad_y;
+  float *grad_qkv, *grad_thresholds; /* (rows, 3 * width), (heads, rows): of each head */
+} CausalAttention;
+
+typedef struct {
+  float *in_weight, *in_bias, *ln_weight, *ln_bias, *out_weight, *out_bias;      /* in and out are (width, width) */
+  float *gate_in_weight, *gate_in_bias, *gate_out_weight, *gate_out_bias;        /* (width / 2, width), (width, width / 2) */
+} PersonaTensors;
+
+typedef struct { /* y = x + share * (x + gate * transform), see persona.h */
+  int32_t rows, width, threads;
+  float share, epsilon;
+  PersonaTensors weights, gradients;
+  const float *x;
+  float *y, *hidden, *gate_hidden, *transform, *gate; /* (rows, width), gate_hidden (rows, width / 2): kept for the gradients */
+  const float *grad_y;
+  float *grad_x;
+} Persona;
+
+typedef struct {
+  int32_t rows, width, threads;
+  float epsilon;
+  const float *x, *weight, *bias;
+  float *y;
+  const float *grad_y;
+  float *grad_x, *grad_weight, *grad_bias;
+} LayerNormLayer;
+
+typedef struct { /* y at a position is the mean of x up to it */
+  int32_t sequences, length, width, threads;
+  const float *x;
+  float *y;
+  const float *grad_y;
+  float *grad_x;
+} RunningMean;
+
+typedef struct { /* the losses of a head, and the gradients of their sum times `scale` */
+  int32_t rows, width, vocab_size, threads;
+  float scale;
+  const float *x, *weight; /* (rows, width), (vocab_size, width) */
+  const int64_t *targets;  /* (rows), each in [0, vocab_size) */
+  float *losses, *grad_x, *grad_weight;
+} CrossEntropy;
+
 typedef struct {
   size_t (*losses_memory)(const Gpt2 *model, const Batch *batch);
   size_t (*gradients_memory)(const Gpt2 *model, const Batch *batch);
@@ -73,6 +133,18 @@ typedef struct {
   double (*sum_of_squares)(const float *const *tensors, const int64_t *sizes, int32_t count, int32_t threads);
   /* Runs the inner loop of a matrix product in registers, `count` times. Returns its floating-point operations. */
   double (*peak)(int64_t count);
+  size_t (*linear_memory)(const LinearLayer *layer);
+  void (*linear)(const LinearLayer *layer, char *memory);
+  size_t (*attention_memory)(const CausalAttention *layer);
+  void (*attention)(const CausalAttention *layer, char *memory);
+  size_t (*persona_memory)(const Persona *layer);
+  void (*persona)(const Persona *layer, char *memory);
+  size_t (*layer_norm_memory)(const LayerNormLayer *layer);
+  void (*layer_norm)(const LayerNormLayer *layer, char *memory);
+  size_t (*running_mean_memory)(const RunningMean *layer);
+  void (*running_mean)(const RunningMean *layer, char *memory);
+  size_t (*cross_entropy_memory)(const CrossEntropy *layer);
+  void (*cross_entropy)(const CrossEntropy *layer, char *memory);
 } Kernels;
 
 /* The digest of the sources of this library. */

@@ -2,8 +2,9 @@
 
 #pragma once
 
-#include "gemm.h"
+#include "linear.h"
 #include "memory.h"
+#include "pool.h"
 
 enum { QUERY_ROWS = 2 * MR };
 
@@ -15,6 +16,8 @@ typedef struct {
   const elem *grad_out;
   elem *grad_qkv;
   Dropout dropout;
+  const float *thresholds; /* (rows), or NULL */
+  float *grad_thresholds;  /* (heads, rows) */
 } Attention;
 
 typedef struct {
@@ -46,15 +49,36 @@ static AttentionScratch attention_scratch(const Attention *a, int backward, Memo
   return s;
 }
 
+/* With a threshold t, attention is softmax of f(s) = softplus(s - t) - softplus(-s - t) of the scaled scores s. f is odd and
+ * increasing. With e = exp(-|s|) and c = exp(-t), exp(f(|s|)) is exp(|s|) * (e + c) / (1 + c e), whose second factor is in [c, 1]. */
+INLINE vec magnitude(vec x) { return (vec)((ints)x & 0x7fffffff); }
+
+/* exp(f(s)) / exp(s) */
+INLINE vec threshold_factor(vec s, float c) {
+  const vec e = exp_of(-magnitude(s)), a = e + c, b = multiply_add(e, broadcast(c), broadcast(1.0f));
+  const ints positive = s > 0.0f;
+  return choose(positive, a, b) / choose(positive, b, a);
+}
+
+/* The derivatives of f with respect to s and to t */
+INLINE vec threshold_slopes(vec s, float c, vec *slope_t) {
+  const vec e = exp_of(-magnitude(s)), a = c / (e + c), b = c * e / (1.0f + c * e);
+  *slope_t = choose(s > 0.0f, b - a, a - b);
+  return a + b;
+}
+
 /* Probabilities of a row from its scores: of the first `valid`, and 0 up to `count`, times the factors of dropout. Returns the
  * logsumexp of the scaled scores. */
-INLINE float softmax(float *scores, int valid, int count, float scale, const DropoutRow *kept, elem *to) {
+INLINE float softmax(float *scores, int valid, int count, float scale, const float *threshold, const DropoutRow *kept, elem *to) {
+  const float c = threshold ? expf(-*threshold) : 0;
   vec lane_max = broadcast(-INFINITY), lane_sum = zeros();
   for (int i = 0; i < valid; i += LANES)
     lane_max = larger_of(lane_max, choose(first_lanes(valid - i), load(scores + i), broadcast(-INFINITY)));
   const float max = max_of(lane_max) * scale;
   for (int i = 0; i < valid; i += LANES) {
-    const vec e = exp_of(load(scores + i) * scale - max);
+    const vec scaled = load(scores + i) * scale;
+    vec e = exp_of(scaled - max);
+    if (threshold) e *= threshold_factor(scaled, c);
     const vec counted = (vec)((ints)e & first_lanes(valid - i));
     store(scores + i, counted);
     lane_sum += counted;
@@ -89,7 +113,8 @@ static void attention_forward(const void *argument, int begin, int end, char *sc
       for (int i = 0; i < rows; i++) {
         DropoutRow kept;
         if (a->dropout.seeds) kept = dropout_row(&a->dropout, ATTENTION_DROPOUT, sequence, head * length + row + i);
-        logsumexp[row + i] = softmax(s.scores + (ptrdiff_t)i * padded, row + i + 1, seen, scale, a->dropout.seeds ? &kept : NULL,
+        logsumexp[row + i] = softmax(s.scores + (ptrdiff_t)i * padded, row + i + 1, seen, scale,
+                                     a->thresholds ? a->thresholds + start + row + i : NULL, a->dropout.seeds ? &kept : NULL,
                                      s.p + (ptrdiff_t)i * padded);
       }
       multiply(row_major(s.p, padded, seen), rows, s.values, units_of(length), size, STORE_ELEMS,
@@ -101,20 +126,34 @@ static void attention_forward(const void *argument, int begin, int end, char *sc
 /* From a row's scores and the gradients of its probabilities: the probabilities that were used, and the scores' gradients.
  * `out_dot` is the row's output times its gradient, which is the sum of the probabilities times their gradients. */
 INLINE void softmax_backward(const float *scores, const float *grad_p, int valid, int count, float scale, float logsumexp,
-                             float out_dot, const DropoutRow *kept, elem *p, elem *grad_scores) {
+                             float out_dot, const float *threshold, float *grad_threshold, const DropoutRow *kept, elem *p,
+                             elem *grad_scores) {
+  const float c = threshold ? expf(-*threshold) : 0;
+  vec threshold_sum = zeros();
   for (int i = 0; i < count; i += LANES) {
     vec prob = zeros(), used = prob, gradient = prob;
     if (i < valid) {
-      prob = (vec)((ints)exp_of(load(scores + i) * scale - logsumexp) & first_lanes(valid - i));
+      const vec scaled = load(scores + i) * scale;
+      prob = exp_of(scaled - logsumexp);
+      if (threshold) prob *= threshold_factor(scaled, c);
+      prob = (vec)((ints)prob & first_lanes(valid - i));
       used = prob, gradient = load(grad_p + i);
       if (kept) {
         const vec factors = dropout_factors(*kept, i);
         used *= factors, gradient *= factors;
       }
-      gradient = (vec)((ints)((gradient - out_dot) * prob * scale) & first_lanes(valid - i));
+      gradient = (vec)((ints)((gradient - out_dot) * prob) & first_lanes(valid - i));
+      if (threshold) {
+        vec slope_t;
+        const vec slope = threshold_slopes(scaled, c, &slope_t);
+        threshold_sum += (vec)((ints)(gradient * slope_t) & first_lanes(valid - i));
+        gradient *= slope;
+      }
+      gradient *= scale;
     }
     store_elems(p + i, used), store_elems(grad_scores + i, gradient);
   }
+  if (threshold) *grad_threshold = sum_of(threshold_sum);
 }
 
 INLINE float dot_of_elems(const elem *a, const elem *b, int count) {
@@ -154,8 +193,10 @@ static void attention_backward(const void *argument, int begin, int end, char *s
           DropoutRow kept;
           if (a->dropout.seeds) kept = dropout_row(&a->dropout, ATTENTION_DROPOUT, sequence, head * length + row + i);
           softmax_backward(s.scores + here, s.grad_p + here, row + i + 1, smaller(padded, round_up(block_end, LANES)), scale,
-                           logsumexp[row + i], dot_of_elems(out + at, grad_out + at, size), a->dropout.seeds ? &kept : NULL,
-                           s.p + first + here, s.grad_scores + first + here);
+                           logsumexp[row + i], dot_of_elems(out + at, grad_out + at, size),
+                           a->thresholds ? a->thresholds + start + row + i : NULL,
+                           a->thresholds ? a->grad_thresholds + (logsumexp - a->logsumexp) + row + i : NULL,
+                           a->dropout.seeds ? &kept : NULL, s.p + first + here, s.grad_scores + first + here);
         }
         multiply(row_major(s.grad_scores + first, padded, seen), count, s.keys, units_of(length), size, STORE_ELEMS,
                  (Output){.to = grad_q + (ptrdiff_t)row * stride, .stride = stride});
@@ -181,4 +222,59 @@ static void attention_backward(const void *argument, int begin, int end, char *s
       floats_to_elems(s.grad_v + (ptrdiff_t)row * size, (size_t)size, grad_q + (ptrdiff_t)row * stride + 2 * width);
     }
   }
+}
+
+typedef struct {
+  Attention attention;
+  elem *qkv, *out, *grad_out, *grad_qkv; /* where elements are not fp32 */
+  char *scratch;
+  size_t scratch_size;
+} CausalAttentionPlan;
+
+static void plan_causal_attention(const CausalAttention *layer, Memory *memory, CausalAttentionPlan *p) {
+  const size_t size = (size_t)layer->sequences * (size_t)layer->length * (size_t)layer->width;
+  p->attention = (Attention){.sequences = layer->sequences, .length = layer->length, .heads = layer->heads, .width = layer->width,
+                             .logsumexp = layer->logsumexp, .dropout = {layer->seeds, layer->dropout, 0},
+                             .thresholds = layer->thresholds, .grad_thresholds = layer->grad_thresholds};
+  p->qkv = take(memory, elems_size(3 * size)), p->out = take(memory, elems_size(size));
+  p->grad_out = take(memory, elems_size(size)), p->grad_qkv = take(memory, elems_size(3 * size));
+  Memory own = {0};
+  attention_scratch(&p->attention, layer->grad_y != NULL, &own);
+  p->scratch_size = own.used;
+  p->scratch = take(memory, p->scratch_size * (size_t)smaller(layer->threads, MAX_THREADS));
+}
+
+static size_t causal_attention_memory(const CausalAttention *layer) {
+  Memory memory = {0};
+  CausalAttentionPlan p;
+  plan_causal_attention(layer, &memory, &p);
+  return memory.used;
+}
+
+static void elems_to_floats(const elem *from, size_t count, float *to) {
+  for (size_t i = 0; i < count; i += LANES) {
+    const int left = count - i < LANES ? (int)(count - i) : LANES;
+    store_n(to + i, load_elems_n(from + i, left), left);
+  }
+}
+
+static void causal_attention(const CausalAttention *layer, char *memory) {
+  Memory parts = {memory, 0};
+  CausalAttentionPlan p;
+  plan_causal_attention(layer, &parts, &p);
+  Attention *a = &p.attention;
+  const int converts = !ELEMS_ARE_FLOATS;
+  const size_t size = (size_t)layer->sequences * (size_t)layer->length * (size_t)layer->width;
+  a->qkv = as_elems(layer->qkv, 3 * size, p.qkv);
+  const int count = a->sequences * a->heads;
+  if (!layer->grad_y) {
+    a->out = converts ? p.out : (elem *)layer->y;
+    echoself_parallel_for(attention_forward, a, count, 4, layer->threads, p.scratch, p.scratch_size);
+    if (converts) elems_to_floats(a->out, size, layer->y);
+    return;
+  }
+  a->out = (elem *)as_elems(layer->y, size, p.out), a->grad_out = as_elems(layer->grad_y, size, p.grad_out);
+  a->grad_qkv = converts ? p.grad_qkv : (elem *)layer->grad_qkv;
+  echoself_parallel_for(attention_backward, a, count, 4, layer->threads, p.scratch, p.scratch_size);
+  if (converts) elems_to_floats(a->grad_qkv, 3 * size, layer->grad_qkv);
 }

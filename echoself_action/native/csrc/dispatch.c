@@ -52,7 +52,8 @@ const char *echoself_sources_digest(void) { return SOURCES_DIGEST; }
 
 int32_t echoself_struct_sizes(const size_t **sizes) {
   static const size_t all[] = {sizeof(BlockTensors), sizeof(Tensors), sizeof(Gpt2), sizeof(Batch), sizeof(Gradients),
-                               sizeof(MuonStep), sizeof(AdamWStep), sizeof(Kernels)};
+                               sizeof(MuonStep), sizeof(AdamWStep), sizeof(LinearLayer), sizeof(CausalAttention),
+                               sizeof(PersonaTensors), sizeof(Persona), sizeof(LayerNormLayer), sizeof(RunningMean), sizeof(CrossEntropy), sizeof(Kernels)};
   *sizes = all;
   return (int32_t)(sizeof all / sizeof *all);
 }

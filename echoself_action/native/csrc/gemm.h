@@ -79,9 +79,10 @@ PACK_TRANSPOSED(pack_floats_transposed, float, units_of_float_row)
 
 /* ---- products ---- */
 
-/* What is done to a sum before it is stored. `to` is fp32 in the first two, and is then where partial sums are kept. */
+/* What is done to a sum before it is stored. `to` is fp32 up to RESIDUAL, and is then where partial sums are kept. */
 typedef enum {
   STORE,         /* nothing; where `accumulate`, the sum is added to what is there */
+  BIAS,          /* adds the bias */
   RESIDUAL,      /* adds the bias, multiplies by dropout's factors, and adds `operand`, fp32 */
   STORE_ELEMS,   /* adds the bias */
   BLEND_ELEMS,   /* `alpha` times the sum plus `beta` times `operand` */
@@ -117,11 +118,24 @@ INLINE Left packed_columns(const unit *panels, int total) { /* the transpose of 
   return (Left){(const char *)panels, sizeof(unit), (ptrdiff_t)sizeof(unit) * LEFT_PANEL * total, total * PAIR};
 }
 
-/* The sums of a tile, (MR, NR), plus the products of `count` units. */
-INLINE void tile(const char *a, ptrdiff_t row_bytes, ptrdiff_t unit_bytes, const unit *b, int count, float *sums) {
+/* Where sums go, and what they are added to: rows that are `stride` and `start_stride` apart. No start is 0; a bias has stride 0. */
+typedef struct {
+  float *to;
+  ptrdiff_t stride;
+  const float *start;
+  ptrdiff_t start_stride;
+} Sums;
+
+/* The products of `count` units of a tile, (MR, NR) */
+INLINE void tile(const char *a, ptrdiff_t row_bytes, ptrdiff_t unit_bytes, const unit *b, int count, Sums sums) {
   vec held[MR][NV];
-  UNROLL for (int i = 0; i < MR; i++)
-    UNROLL for (int j = 0; j < NV; j++) held[i][j] = load(sums + i * NR + j * LANES);
+  if (sums.start) {
+    UNROLL for (int i = 0; i < MR; i++)
+      UNROLL for (int j = 0; j < NV; j++) held[i][j] = load(sums.start + i * sums.start_stride + j * LANES);
+  } else {
+    UNROLL for (int i = 0; i < MR; i++)
+      UNROLL for (int j = 0; j < NV; j++) held[i][j] = zeros();
+  }
   for (int k = 0; k < count; k++) {
     units right[NV];
     UNROLL for (int j = 0; j < NV; j++) right[j] = load_units(b + j * LANES);
@@ -132,18 +146,19 @@ INLINE void tile(const char *a, ptrdiff_t row_bytes, ptrdiff_t unit_bytes, const
     a += unit_bytes, b += NR;
   }
   UNROLL for (int i = 0; i < MR; i++)
-    UNROLL for (int j = 0; j < NV; j++) store(sums + i * NR + j * LANES, held[i][j]);
+    UNROLL for (int j = 0; j < NV; j++) store(sums.to + i * sums.stride + j * LANES, held[i][j]);
 }
 
-SHARED void tile_of_rows(const char *a, ptrdiff_t row_bytes, const unit *b, int count, float *sums) {
+SHARED void tile_of_rows(const char *a, ptrdiff_t row_bytes, const unit *b, int count, Sums sums) {
   tile(a, row_bytes, sizeof(unit), b, count, sums);
 }
-SHARED void tile_of_columns(const char *a, ptrdiff_t unit_bytes, const unit *b, int count, float *sums) {
+SHARED void tile_of_columns(const char *a, ptrdiff_t unit_bytes, const unit *b, int count, Sums sums) {
   tile(a, sizeof(unit), unit_bytes, b, count, sums);
 }
 
 /* A tile of fewer than MR rows, or with an odd element at the end of its rows: copied and padded with zeros. */
-SHARED void tile_of_few_rows(const Left *left, int row, int rows, int first, const unit *b, int count, float *sums) {
+SHARED void tile_of_few_rows(const Left *left, int row, int rows, int first, const unit *b, int count,
+                             Sums sums) {
   unit copied[K_BLOCK][MR];
   memset(copied, 0, sizeof(unit) * MR * (size_t)count);
   for (int i = 0; i < rows; i++)
@@ -155,11 +170,11 @@ SHARED void tile_of_few_rows(const Left *left, int row, int rows, int first, con
   tile_of_columns((const char *)copied, sizeof copied[0], b, count, sums);
 }
 
-/* Adds to `sums` (rows, NR) the products of units [first, first + count) */
-INLINE void tiles(const Left *left, int row, int rows, const unit *panel, int first, int count, float *sums) {
+/* Sums of (rows rounded up to MR, NR): the products of units [first, first + count) */
+INLINE void tiles(const Left *left, int row, int rows, const unit *panel, int first, int count, Sums sums) {
   const int odd = left->k % PAIR && first + count == units_of(left->k);
   const unit *b = panel + (ptrdiff_t)first * NR;
-  for (int end = row + rows; row < end; row += MR, sums += MR * NR)
+  for (int end = row + rows; row < end; row += MR) {
     if (left->panel_bytes) {
       const char *a = left->at + row / LEFT_PANEL * left->panel_bytes;
       a += (row % LEFT_PANEL + (ptrdiff_t)first * LEFT_PANEL) * (ptrdiff_t)sizeof(unit);
@@ -168,6 +183,9 @@ INLINE void tiles(const Left *left, int row, int rows, const unit *panel, int fi
       tile_of_few_rows(left, row, smaller(end - row, MR), first, b, count, sums);
     else
       tile_of_rows(left->at + row * left->row_bytes + first * (ptrdiff_t)sizeof(unit), left->row_bytes, b, count, sums);
+    sums.to += MR * sums.stride;
+    if (sums.start) sums.start += MR * sums.start_stride;
+  }
 }
 
 /* Stores `sums` (rows, NR) at (row, column) of the output. */
@@ -183,6 +201,7 @@ SHARED void finish(const float *sums, int row, int rows, int column, int columns
       vec sum = load(sums + i * NR + j), derivative;
       switch (epilogue) {
         case STORE: store_n((float *)out->to + at, sum, count); break;
+        case BIAS: store_n((float *)out->to + at, sum + load_bias(out->bias, column + j, count), count); break;
         case RESIDUAL:
           sum += load_bias(out->bias, column + j, count);
           if (drops) sum *= dropout_factors(kept, column + j);
@@ -211,23 +230,36 @@ SHARED void finish(const float *sums, int row, int rows, int column, int columns
 /* `rows` rows of a product with the panels of `right`, which have `total` units. */
 SHARED void multiply(Left left, int rows, const unit *right, int total, int columns, Epilogue epilogue, Output out) {
   const int depth = units_of(left.k), blocks = (depth + K_BLOCK - 1) / K_BLOCK, block = (depth + blocks - 1) / blocks;
-  const int keeps_sums = epilogue == STORE || epilogue == RESIDUAL; /* a block of the left operand then meets all panels */
+  const int keeps_sums = epilogue <= RESIDUAL; /* a block of the left operand then meets all panels */
+  const int adds_bias = out.bias && (epilogue == BIAS || (ELEMS_ARE_FLOATS && epilogue == STORE_ELEMS));
+  const int plain = epilogue == STORE || epilogue == BIAS || (ELEMS_ARE_FLOATS && epilogue == STORE_ELEMS);
+  const int accumulate = epilogue == STORE && out.accumulate;
   float sums[ROW_BLOCK * NR] __attribute__((aligned(64)));
+  Output rest_out = out;
+  if (adds_bias) rest_out.bias = NULL; /* sums start at it */
   for (int row = 0; row < rows; row += ROW_BLOCK) {
     const int count = smaller(rows - row, ROW_BLOCK);
     for (int first = 0, last; first < depth; first = last) {
       last = keeps_sums ? smaller(first + block, depth) : depth;
       for (int column = 0; column < columns; column += NR) {
-        const int width = smaller(columns - column, NR);
-        memset(sums, 0, sizeof(float) * NR * (size_t)round_up(count, MR));
-        if (first || (epilogue == STORE && out.accumulate))
-          for (int i = 0; i < count; i++)
-            for (int j = 0; j < width; j += LANES)
-              store(sums + i * NR + j,
-                    load_n((const float *)out.to + (row + i) * out.stride + column + j, smaller(width - j, LANES)));
-        for (int k = first; k < last; k += block)
-          tiles(&left, row, count, right + (ptrdiff_t)column * total, k, smaller(block, last - k), sums);
-        finish(sums, row, count, column, width, last < depth ? STORE : epilogue, &out);
+        const int width = smaller(columns - column, NR), resumes = first || accumulate;
+        const unit *panel = right + (ptrdiff_t)column * total;
+        const int direct = plain && width == NR ? count / MR * MR : 0, rest = count - direct; /* rows without an epilogue */
+        float *to = (float *)out.to + row * out.stride + column;
+        float padded[NR] = {0};
+        const float *start = NULL; /* of the first sums */
+        if (adds_bias) start = width == NR ? out.bias + column : memcpy(padded, out.bias + column, sizeof(float) * (size_t)width);
+        Sums here = {to, out.stride, resumes ? to : start, resumes ? out.stride : 0};
+        for (int k = first; direct && k < last; k += block, here.start = to, here.start_stride = out.stride)
+          tiles(&left, row, direct, panel, k, smaller(block, last - k), here);
+        if (!rest) continue;
+        for (int i = 0; resumes && i < rest; i++)
+          for (int j = 0; j < width; j += LANES)
+            store(sums + i * NR + j, load_n(to + (direct + i) * out.stride + j, smaller(width - j, LANES)));
+        here = (Sums){sums, NR, resumes ? sums : start, resumes ? NR : 0};
+        for (int k = first; k < last; k += block, here.start = sums, here.start_stride = NR)
+          tiles(&left, row + direct, rest, panel, k, smaller(block, last - k), here);
+        finish(sums, row + direct, rest, column, width, last < depth ? STORE : epilogue, &rest_out);
       }
     }
   }

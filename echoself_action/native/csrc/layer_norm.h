@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include "memory.h"
+#include "pool.h"
 #include "vector.h"
 
 INLINE void mean_and_rstd(const float *x, int width, float epsilon, float *mean, float *rstd) {
@@ -73,4 +75,60 @@ SHARED void layer_norm_gradients(const float *grad_y, const float *x_hat, int ro
     add_or_store(weight + column, dot, count, accumulate);
     if (bias) add_or_store(bias + column, sum, count, accumulate);
   }
+}
+
+/* ---- as a layer ---- */
+
+typedef struct {
+  const LayerNormLayer *layer;
+  float *x_hat; /* (rows, width) */
+} LayerNormJob;
+
+static void layer_norm_rows(const void *argument, int begin, int end, char *scratch) { /* an iteration is a row */
+  const LayerNormJob *job = argument;
+  const LayerNormLayer *l = job->layer;
+  (void)scratch;
+  for (int row = begin; row < end; row++) {
+    const ptrdiff_t start = (ptrdiff_t)row * l->width;
+    float mean, rstd;
+    mean_and_rstd(l->x + start, l->width, l->epsilon, &mean, &rstd);
+    for (int i = 0; i < l->width; i += LANES) {
+      const int count = l->width - i;
+      const vec x_hat = (load_n(l->x + start + i, count) - mean) * rstd;
+      store_n(l->y + start + i, multiply_add(x_hat, load_n(l->weight + i, count), load_bias(l->bias, i, count)), count);
+    }
+  }
+}
+
+static void layer_norm_rows_backward(const void *argument, int begin, int end, char *scratch) { /* an iteration is a row */
+  const LayerNormJob *job = argument;
+  const LayerNormLayer *l = job->layer;
+  (void)scratch;
+  const ptrdiff_t start = (ptrdiff_t)begin * l->width;
+  layer_norm_backward(l->x + start, l->grad_y + start, NULL, end - begin, l->width, l->weight, l->epsilon, job->x_hat + start,
+                      l->grad_x + start);
+}
+
+static void layer_norm_columns_backward(const void *argument, int begin, int end, char *scratch) { /* LANES columns */
+  const LayerNormJob *job = argument;
+  const LayerNormLayer *l = job->layer;
+  (void)scratch;
+  layer_norm_gradients(l->grad_y, job->x_hat, l->rows, l->width, begin * LANES, smaller(end * LANES, l->width), l->grad_weight,
+                       l->grad_bias, 0);
+}
+
+static size_t layer_norm_memory(const LayerNormLayer *layer) {
+  Memory memory = {0};
+  if (layer->grad_y) take(&memory, sizeof(float) * (size_t)layer->rows * (size_t)layer->width);
+  return memory.used;
+}
+
+static void layer_norm_layer(const LayerNormLayer *layer, char *memory) {
+  LayerNormJob job = {.layer = layer};
+  if (layer->grad_y) job.x_hat = take(&(Memory){memory, 0}, sizeof(float) * (size_t)layer->rows * (size_t)layer->width);
+  if (layer->grad_y) {
+    echoself_parallel_for(layer_norm_rows_backward, &job, layer->rows, 64, layer->threads, NULL, 0);
+    echoself_parallel_for(layer_norm_columns_backward, &job, (layer->width + LANES - 1) / LANES, 4, layer->threads, NULL, 0);
+  } else
+    echoself_parallel_for(layer_norm_rows, &job, layer->rows, 64, layer->threads, NULL, 0);
 }

@@ -24,6 +24,10 @@
 
 #include ISA_HEADER
 
+#ifndef ELEMS_ARE_FLOATS /* whether an element is any float, so that nothing is rounded or converted */
+#define ELEMS_ARE_FLOATS 0
+#endif
+
 enum { NR = NV * LANES }; /* the columns of a panel of a right operand */
 
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));

@@ -1,6 +1,7 @@
 /* AVX-512 (F, BW, VL, DQ), products in fp32 */
 
 #define ISA avx512
+#define ELEMS_ARE_FLOATS 1
 #include "avx512_vectors.h"
 
 enum { PAIR = 1, FP32 = 1 };

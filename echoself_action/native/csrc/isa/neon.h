@@ -1,6 +1,7 @@
 /* NEON, products in fp32 */
 
 #define ISA neon
+#define ELEMS_ARE_FLOATS 1
 #include "neon_vectors.h"
 
 enum { PAIR = 1, FP32 = 1 };
