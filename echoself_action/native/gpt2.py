@@ -20,6 +20,7 @@ class NativeGPT2:
 
     def __init__(self, model: GPT2, dtype: torch.dtype) -> None:
         self._model, self._kernels, self._memory = model, native.kernels(dtype), native.Memory()
+        self._parameters = dict(model.named_parameters())  # which takes long to collect
 
     def losses(self, ids: Tensor, targets: Tensor) -> Tensor:
         """The cross-entropy in nats of each of `targets`, without dropout: ids, targets and result are (sequences, length).
@@ -50,9 +51,8 @@ class NativeGPT2:
     def _struct(self) -> c_api.Gpt2:
         config = self._model.config
         sizes = (config.n_layer, config.n_head, config.n_embd, config.vocab_size, config.block_size)
-        named = dict(self._model.named_parameters())
         approximate = config.activation == "gelu_new"
-        return c_api.Gpt2(*sizes, approximate, config.layer_norm_epsilon, config.dropout, _tensors(self._model, named))
+        return c_api.Gpt2(*sizes, approximate, config.layer_norm_epsilon, config.dropout, _tensors(self._model, self._parameters))
 
     def _batch(self, ids: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> tuple[c_api.Batch, list[Tensor]]:
         """The C struct, and the tensors that it points to."""

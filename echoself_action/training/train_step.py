@@ -23,7 +23,8 @@ class Stepper:
         self._run, self._batches = run, batches
         self._loss: Loss = run.model.loss
         self._native: NativeGPT2 | None = None
-        self._gradients: dict[str, Tensor] = {}  # that the native kernels write
+        self._parameters: dict[str, Tensor] = {}  # by name, with the gradients that the native kernels write
+        self._gradients: dict[str, Tensor] = {}
         if run.by_native:
             computed = native_model(run.model, run.precision.dtype)
             if isinstance(computed, NativeGPT2):
@@ -31,7 +32,8 @@ class Stepper:
             else:
                 self._loss = computed.loss
         if self._native:
-            self._gradients = {name: torch.empty_like(p) for name, p in run.model.named_parameters()}
+            self._parameters = dict(run.model.named_parameters())
+            self._gradients = {name: torch.empty_like(p) for name, p in self._parameters.items()}
 
     def compile(self) -> None:
         """Compile the loss by running it once on the next batch. Call it again when the batch size changes.
@@ -115,7 +117,7 @@ class Stepper:
         weight = run.process_group.world_size / (run.settings.sequences_per_step * run.model.config.block_size)
         seeds = [_dropout_seed(run.stream_seed, position + index) for index in range(share)]
         losses = model.gradients(ids, targets, weight, self._gradients, accumulate, seeds)
-        for name, p in run.model.named_parameters():
+        for name, p in self._parameters.items():
             p.grad = self._gradients[name]
         return losses.sum() * weight
 
