@@ -52,7 +52,9 @@ class NativeGPT2:
         config = self._model.config
         sizes = (config.n_layer, config.n_head, config.n_embd, config.vocab_size, config.block_size)
         approximate = config.activation == "gelu_new"
-        return c_api.Gpt2(*sizes, approximate, config.layer_norm_epsilon, config.dropout, _tensors(self._model, self._parameters))
+        return c_api.Gpt2(
+            *sizes, approximate, config.layer_norm_epsilon, config.dropout, _tensors(self._model, self._parameters)
+        )
 
     def _batch(self, ids: Tensor, targets: Tensor, seeds: Sequence[int] | None) -> tuple[c_api.Batch, list[Tensor]]:
         """The C struct, and the tensors that it points to."""

@@ -11,7 +11,6 @@
 
 enum {
   ROW_BLOCK = 72 / LEFT_PANEL * LEFT_PANEL,   /* rows that stay in the second cache between products */
-  K_BLOCK = 24576 / (NR * (int)sizeof(unit)), /* units of a panel that stay in the first cache */
 };
 
 INLINE int units_of(int count) { return (count + PAIR - 1) / PAIR; }
@@ -188,8 +187,8 @@ INLINE void tiles(const Left *left, int row, int rows, const unit *panel, int fi
   }
 }
 
-/* Stores `sums` (rows, NR) at (row, column) of the output. */
-SHARED void finish(const float *sums, int row, int rows, int column, int columns, Epilogue epilogue, const Output *out) {
+/* `finish` for one epilogue, and for whole panels if `columns` is NR: both are constants where it is called. */
+INLINE void finish_by(const float *sums, int row, int rows, int column, int columns, Epilogue epilogue, const Output *out) {
   const int drops = epilogue == RESIDUAL && out->dropout && out->dropout->seeds;
   for (int i = 0; i < rows; i++) {
     const int number = out->first_row + row + i;
@@ -225,6 +224,26 @@ SHARED void finish(const float *sums, int row, int rows, int column, int columns
       }
     }
   }
+}
+
+/* Stores `sums` (rows, NR) at (row, column) of the output. */
+SHARED void finish(const float *sums, int row, int rows, int column, int columns, Epilogue epilogue, const Output *out) {
+#define CASE(name)                                                 \
+  case name:                                                       \
+    if (columns == NR)                                             \
+      finish_by(sums, row, rows, column, NR, name, out);           \
+    else                                                           \
+      finish_by(sums, row, rows, column, columns, name, out);      \
+    break;
+  switch (epilogue) {
+    CASE(STORE)
+    CASE(RESIDUAL)
+    CASE(STORE_ELEMS)
+    CASE(BLEND_ELEMS)
+    CASE(BIAS_GELU)
+    CASE(GELU_BACKWARD)
+  }
+#undef CASE
 }
 
 /* `rows` rows of a product with the panels of `right`, which have `total` units. */

@@ -2,7 +2,7 @@
 
 #include <immintrin.h>
 
-enum { LANES = 8, PAIR = 1, MR = 6, NV = 2, LEFT_PANEL = 24 };
+enum { LANES = 8, PAIR = 1, MR = 6, NV = 2, LEFT_PANEL = 24, K_BLOCK = 384 };
 
 typedef float vec __attribute__((vector_size(32)));
 typedef float elem, unit;

@@ -2,7 +2,7 @@
 
 #include <immintrin.h>
 
-enum { LANES = 16, MR = 8, NV = 2, LEFT_PANEL = 32 };
+enum { LANES = 16, MR = 8, NV = 2, LEFT_PANEL = 32, K_BLOCK = 1024 };
 
 typedef float vec __attribute__((vector_size(64)));
 

@@ -2,7 +2,7 @@
 
 #include <arm_neon.h>
 
-enum { LANES = 4, MR = 8, NV = 2, LEFT_PANEL = 8 };
+enum { LANES = 4, MR = 8, NV = 2, LEFT_PANEL = 8, K_BLOCK = 256 };
 
 typedef float32x4_t vec;
 
