@@ -237,6 +237,7 @@ SHARED void finish(const float *sums, int row, int rows, int column, int columns
     break;
   switch (epilogue) {
     CASE(STORE)
+    CASE(BIAS)
     CASE(RESIDUAL)
     CASE(STORE_ELEMS)
     CASE(BLEND_ELEMS)
