@@ -81,8 +81,9 @@ static Buffers take_buffers(int rows, int width, Memory *memory) {
 static Attention attention_of(const BlockJob *job) {
   const Buffers *s = &job->buffers;
   const Activations *at = &job->at;
-  return (Attention){job->batch->sequences, job->batch->length, job->model->heads, job->model->width, at->qkv, at->attn_out,
-                     at->logsumexp, s->grad_attn_out, s->grad_qkv, job->dropout};
+  return (Attention){.sequences = job->batch->sequences, .length = job->batch->length, .heads = job->model->heads,
+                     .width = job->model->width, .qkv = at->qkv, .out = at->attn_out, .logsumexp = at->logsumexp,
+                     .grad_out = s->grad_attn_out, .grad_qkv = s->grad_qkv, .dropout = job->dropout};
 }
 
 typedef struct {
