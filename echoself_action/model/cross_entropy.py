@@ -26,32 +26,13 @@ def linear_cross_entropy(
 
     Matrix products are in autocast's dtype if it is enabled; all else is in fp32. `gradients` replaces `chunk_gradients`.
     """
-    if torch.is_grad_enabled() and weight.requires_grad:
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-        return head_cross_entropy(x, padded_head(weight, dtype), targets, len(weight), reduction, gradients)
-    return F.cross_entropy(F.linear(x, weight).float(), targets, reduction=reduction)
-
-
-def padded_head(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """`weight` (vocabulary, width) in `dtype`, padded with rows of zeros to the device's multiple."""
-    return F.pad(weight.to(dtype), (0, 0, 0, -len(weight) % _MULTIPLE[weight.device.type]))
-
-
-def head_cross_entropy(
-    x: Tensor,
-    head: Tensor,
-    targets: Tensor,
-    vocabulary: int,
-    reduction: str = "mean",
-    gradients: ChunkGradients | None = None,
-) -> Tensor:
-    """`linear_cross_entropy` for training, given the `padded_head` of the weight: `head` (padded vocabulary, width).
-
-    Matrix products are in its dtype. Its first `vocabulary` rows are tokens, the rest is padding.
-    """
+    if not (torch.is_grad_enabled() and weight.requires_grad):
+        return F.cross_entropy(F.linear(x, weight).float(), targets, reduction=reduction)
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    head = F.pad(weight.to(dtype), (0, 0, 0, -len(weight) % _MULTIPLE[device]))
     loss: Tensor = _Chunked.apply(  # type: ignore[no-untyped-call]
-        x.to(head.dtype), head, targets, vocabulary, reduction == "mean", gradients or chunk_gradients
+        x.to(dtype), head, targets, len(weight), reduction == "mean", gradients or chunk_gradients
     )
     return loss
 
@@ -102,8 +83,8 @@ def chunk_gradients(
 ) -> tuple[Tensor, Tensor]:
     """The summed loss of a chunk of positions in nats, and its gradient with respect to `head` (padded vocabulary, width).
 
-    The gradient with respect to `x` (positions, width) is written to `grad_x`. The other arguments are those of
-    `head_cross_entropy`.
+    `head` is the output layer's weight: `vocabulary` rows of tokens, and rows of zeros. The gradient with respect to `x`
+    (positions, width) is written to `grad_x`. `targets` is (positions).
     """
     at_once = (_FLOATS_AT_ONCE if x.device.type == "cpu" else LOGITS_AT_ONCE) // len(head)
     loss = torch.zeros((), dtype=torch.float32, device=x.device)
@@ -115,6 +96,6 @@ def chunk_gradients(
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:
-    """Slices of about `size` elements; native kernels need a multiple of 32."""
+    """Slices of about `size` elements, of a multiple of 32 if possible, for which matrix kernels are fastest."""
     size = max(1, size // 32 * 32 or size)
     return (slice(start, min(count, start + size)) for start in range(0, count, size))

@@ -58,7 +58,7 @@ class Layers:
         return _apply(_Persona, x.contiguous(), share, self, *parameters)
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """`F.layer_norm` of x (..., width), whose gradients depend on the number of threads."""
+        """`F.layer_norm` of x (..., width). PyTorch's own gradients of it depend on the number of threads."""
         return _apply(_LayerNorm, x.contiguous(), weight, bias, self)
 
     def running_mean(self, x: Tensor) -> Tensor:
@@ -85,6 +85,7 @@ class Layers:
         return losses
 
     def run(self, name: str, layer: c_api.Layer) -> None:
+        """Call the kernel `name` with its struct, which points to tensors that the caller keeps."""
         kernels = native.kernels(self.dtype)
         memory = self.memory.at_least(getattr(kernels, f"{name}_memory")(layer))
         getattr(kernels, name)(layer, memory)

@@ -18,6 +18,11 @@ INLINE int units_of(int count) { return (count + PAIR - 1) / PAIR; }
 INLINE size_t right_size(int k, int columns) { return (size_t)units_of(k) * (size_t)round_up(columns, NR); }
 INLINE size_t left_size(int k, int columns) { return (size_t)units_of(k) * (size_t)round_up(columns, LEFT_PANEL); }
 
+/* A loop over the blocks of some rows of `all`, `row` to `row + rows`, for a LoopBody whose iteration is MR rows */
+#define EACH_ROW_BLOCK(all, begin, end)                                                                \
+  for (int row = (begin) * MR, last = smaller((end) * MR, (all)), rows; row < last; row += rows)       \
+    if ((rows = smaller(last - row, ROW_BLOCK)))
+
 /* ---- packing ---- */
 
 /* Packs (rows, columns), row-major, whose rows are summed over, into panels of `width` columns. They become units from `first`

@@ -138,18 +138,13 @@ static void pack_weights(const void *argument, int begin, int end, char *scratch
 
 static int weight_panels(int width) { return 3 * (round_up(width, NR) / NR) + round_up(4 * width, NR) / NR; }
 
-/* In the loops over rows an iteration is MR of them. */
-#define EACH_ROW_BLOCK(job, begin, end)                                                                    \
-  for (int row = (begin) * MR, last = smaller((end) * MR, rows_of((job)->batch)), rows; row < last; row += rows) \
-    if ((rows = smaller(last - row, ROW_BLOCK)))
-
 static void qkv_forward(const void *argument, int begin, int end, char *scratch) {
   const BlockJob *job = argument;
   const BlockTensors *w = job->weights;
   const int width = job->model->width;
   Memory memory = {scratch, 0};
   const RowScratch own = row_scratch(width, &memory);
-  EACH_ROW_BLOCK(job, begin, end) {
+  EACH_ROW_BLOCK(rows_of(job->batch), begin, end) {
     const ptrdiff_t start = (ptrdiff_t)row * width;
     layer_norm(job->at.x + start, rows, width, w->ln_1_weight, w->ln_1_bias, job->model->epsilon, own.ln);
     multiply(row_major(own.ln, width, width), rows, job->packed.attn, units_of(width), 3 * width, STORE_ELEMS,
@@ -164,7 +159,7 @@ static void proj_mlp_forward(const void *argument, int begin, int end, char *scr
   const int width = job->model->width, length = job->batch->length;
   Memory memory = {scratch, 0};
   const RowScratch own = row_scratch(width, &memory);
-  EACH_ROW_BLOCK(job, begin, end) {
+  EACH_ROW_BLOCK(rows_of(job->batch), begin, end) {
     const ptrdiff_t start = (ptrdiff_t)row * width;
     const Output residual = {.stride = width, .dropout = &job->dropout, .first_row = row, .length = length};
     Output mid = residual, y = residual;
@@ -217,7 +212,7 @@ static void proj_mlp_backward(const void *argument, int begin, int end, char *sc
   const int width = job->model->width, depth = units_of(rows_of(job->batch));
   Memory memory = {scratch, 0};
   const RowScratch own = row_scratch(width, &memory);
-  EACH_ROW_BLOCK(job, begin, end) {
+  EACH_ROW_BLOCK(rows_of(job->batch), begin, end) {
     const ptrdiff_t start = (ptrdiff_t)row * width;
     const int first = row / PAIR;
     drop_gradient(job, MLP_DROPOUT, job->grad_y + start, row, rows, own.grad, own.grad_rows);
@@ -248,7 +243,7 @@ static void qkv_backward(const void *argument, int begin, int end, char *scratch
   const int width = job->model->width, depth = units_of(rows_of(job->batch));
   Memory memory = {scratch, 0};
   const RowScratch own = row_scratch(width, &memory);
-  EACH_ROW_BLOCK(job, begin, end) {
+  EACH_ROW_BLOCK(rows_of(job->batch), begin, end) {
     const ptrdiff_t start = (ptrdiff_t)row * width;
     const elem *grad_qkv = s->grad_qkv + 3 * start;
     pack(grad_qkv, 3 * width, rows, 3 * width, NR, s->grad_qkv_packed, row / PAIR, depth);

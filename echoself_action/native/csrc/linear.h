@@ -103,8 +103,7 @@ static void linear_rows(const void *argument, int begin, int end, char *scratch)
   const LinearJob *job = argument;
   const LinearLayer *l = job->layer;
   const LinearRows own = take_rows(job, &(Memory){scratch, 0});
-  for (int row = begin * MR, last = smaller(end * MR, l->rows), rows; row < last; row += rows) {
-    rows = smaller(last - row, ROW_BLOCK);
+  EACH_ROW_BLOCK(l->rows, begin, end) {
     const elem *x = as_elems(l->x + (ptrdiff_t)row * l->inputs, (size_t)rows * (size_t)l->inputs, own.x);
     multiply(row_major(x, l->inputs, l->inputs), rows, job->weight, units_of(l->inputs), l->outputs, BIAS,
              (Output){.to = l->y + (ptrdiff_t)row * l->outputs, .stride = l->outputs, .bias = l->bias});
@@ -115,8 +114,7 @@ static void linear_rows_backward(const void *argument, int begin, int end, char 
   const LinearJob *job = argument;
   const LinearLayer *l = job->layer;
   const LinearRows own = take_rows(job, &(Memory){scratch, 0});
-  for (int row = begin * MR, last = smaller(end * MR, l->rows), rows; row < last; row += rows) {
-    rows = smaller(last - row, ROW_BLOCK);
+  EACH_ROW_BLOCK(l->rows, begin, end) {
     const elem *x = as_elems(l->x + (ptrdiff_t)row * l->inputs, (size_t)rows * (size_t)l->inputs, own.x);
     const elem *grad_y = as_elems(l->grad_y + (ptrdiff_t)row * l->outputs, (size_t)rows * (size_t)l->outputs, own.grad_y);
     pack(x, l->inputs, rows, l->inputs, NR, job->x, row / PAIR, units_of(l->rows));

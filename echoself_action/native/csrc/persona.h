@@ -109,8 +109,7 @@ static void persona_rows(const void *argument, int begin, int end, char *scratch
   const int width = p->width, half = width / 2;
   Memory memory = {scratch, 0};
   const PersonaScratch own = persona_scratch(width, &memory);
-  for (int row = begin * MR, last = smaller(end * MR, p->rows), rows; row < last; row += rows) {
-    rows = smaller(last - row, ROW_BLOCK);
+  EACH_ROW_BLOCK(p->rows, begin, end) {
     const ptrdiff_t start = (ptrdiff_t)row * width, half_start = (ptrdiff_t)row * half;
     const elem *x = as_elems(p->x + start, (size_t)rows * (size_t)width, own.x);
     multiply(row_major(x, width, width), rows, job->in, units_of(width), width, BIAS,
@@ -138,8 +137,7 @@ static void persona_rows_backward(const void *argument, int begin, int end, char
   const int width = p->width, half = width / 2, depth = units_of(p->rows);
   Memory memory = {scratch, 0};
   const PersonaScratch own = persona_scratch(width, &memory);
-  for (int row = begin * MR, last = smaller(end * MR, p->rows), rows; row < last; row += rows) {
-    rows = smaller(last - row, ROW_BLOCK);
+  EACH_ROW_BLOCK(p->rows, begin, end) {
     const ptrdiff_t start = (ptrdiff_t)row * width, half_start = (ptrdiff_t)row * half;
     const int first = row / PAIR, count = rows * width, half_count = rows * half;
     for (int i = 0; i < count; i += LANES) {
