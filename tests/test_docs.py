@@ -23,7 +23,7 @@ from echoself_action.training.settings import PRESETS
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 CHECKPOINTS = ROOT / "docs/checkpoints.md"
-TROUBLESHOOTING = ROOT / "docs/troubleshooting.md"
+TROUBLESHOOTING = sorted((ROOT / "docs").glob("troubleshooting*.md"))
 
 
 def test_the_tables_are_those_of_inputs_py() -> None:
@@ -40,7 +40,8 @@ def test_the_table_of_presets_is_that_of_the_settings() -> None:
 
 
 def test_the_messages_quoted_in_troubleshooting_exist_in_the_code() -> None:
-    quoted = [line[2:] for line in TROUBLESHOOTING.read_text(encoding="utf-8").splitlines() if line.startswith("> ")]
+    lines = [line for page in TROUBLESHOOTING for line in page.read_text(encoding="utf-8").splitlines()]
+    quoted = [line[2:] for line in lines if line.startswith("> ")]
     in_code = "\n".join([*_strings_of_the_package(), *_messages_of_the_launcher()])
     assert quoted
     assert [message for message in quoted if message not in in_code] == []

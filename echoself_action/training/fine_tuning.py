@@ -1,7 +1,8 @@
 """The settings of runs whose model was initialised from a pretrained one (`init_from`), in the first run and in all later ones.
 
 Its weights know more than a small corpus can teach, so updates are smaller than those of random weights, and steps are short:
-a pretrained model is usually large, and a run on a CPU must still take enough steps. The figures are in docs/recipe.md.
+a pretrained model is usually large, and a run on a CPU must still take enough steps. The figures are in
+docs/recipe-pretrained.md.
 """
 
 import math
