@@ -1,6 +1,5 @@
 """Bits per byte of the held-out text by a general compressor, PPMd, that has read the training text.
 
-    pip install pyppmd
     python benchmarks/compressor.py [--corpus FOLDER_OR_FILE ...] [--model FOLDER] [--orders 4-12] [--memory 256]
 
 The split is this package's own. PPMd gets the training text followed by the held-out text; the bytes that the second adds to
@@ -11,16 +10,14 @@ adds the figure of a model folder on the same text: the whole of it, in fp32.
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from common import results
 from common.corpora import add_corpora, bits_per_byte_of_folder, name_of, split_text
 from common.results import Figures
 
-try:
-    import pyppmd  # type: ignore[import-not-found]
-except ModuleNotFoundError:
-    pyppmd = None
+from echoself_action.corpus.ppmd import MEMORY, added_bits_per_byte
 
 VARIANTS = ("H", "I")  # 7-Zip's and Zip's
 
@@ -30,10 +27,8 @@ def main() -> None:
     add_corpora(parser)
     parser.add_argument("--model", type=Path, nargs="+", default=[], help="model folders, for each corpus")
     parser.add_argument("--orders", type=_orders, default=_orders("4-12"), help="first and last order of PPMd, as 4-12")
-    parser.add_argument("--memory", type=int, default=256, help="MiB that PPMd may use")
+    parser.add_argument("--memory", type=int, default=MEMORY, help="MiB that PPMd may use")
     given = parser.parse_args()
-    if pyppmd is None:
-        raise SystemExit("pyppmd is not installed, so nothing was compressed: pip install pyppmd")
     figures = Figures(given)
     print("| corpus | training text, bytes | held-out text, bytes | program | bits per byte |")
     print("|---|---|---|---|---|")
@@ -41,11 +36,11 @@ def main() -> None:
         text = split_text(corpus)
         train, held_out = ("".join(documents).encode() for documents in (text.train, text.held_out))
         compressors = {
-            f"PPMd {variant}, order {order}": _compressor(variant, order, given.memory)
+            f"PPMd {variant}, order {order}": partial(added_bits_per_byte, order=order, memory=given.memory, variant=variant)
             for variant in VARIANTS
             for order in given.orders
         }
-        rows = {name: added(compress, train, held_out) for name, compress in compressors.items()}
+        rows = {name: added(train, held_out) for name, added in compressors.items()}
         least = min(rows, key=lambda name: rows[name])
         rows[f"{least}, each document alone"] = alone(compressors[least], train, text.held_out)
         for folder in given.model:
@@ -57,22 +52,10 @@ def main() -> None:
     figures.write()
 
 
-def added(compress: Callable[[bytes], int], train: bytes, held_out: bytes) -> float:
-    """Bits that a byte of `held_out` adds to the compressed size of `train`."""
-    return 8 * (compress(train + held_out) - compress(train)) / len(held_out)
-
-
-def alone(compress: Callable[[bytes], int], train: bytes, documents: Sequence[str]) -> float:
+def alone(added: Callable[[bytes, bytes], float], train: bytes, documents: Sequence[str]) -> float:
     """The same, where each document follows `train` by itself: nothing is learnt from the other held-out documents."""
-    texts, before = [text.encode() for text in documents], compress(train)
-    return 8 * sum(compress(train + text) - before for text in texts) / sum(map(len, texts))
-
-
-def _compressor(variant: str, order: int, memory: int) -> Callable[[bytes], int]:
-    def compressed_size(text: bytes) -> int:
-        return len(pyppmd.compress(text, max_order=order, mem_size=memory << 20, variant=variant))
-
-    return compressed_size
+    texts = [text.encode() for text in documents]
+    return sum(added(train, text) * len(text) for text in texts) / sum(map(len, texts))
 
 
 def _orders(word: str) -> range:

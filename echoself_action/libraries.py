@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import model_signing.signing
     import model_signing.verifying
     import pyarrow.parquet
+    import pyppmd
     import sigstore.errors
     import sigstore.oidc
     import tensorboardX.proto.event_pb2
@@ -34,6 +35,7 @@ __all__ = [
     "matplotlib",
     "model_signing",
     "pyarrow",
+    "pyppmd",
     "sigstore",
     "tensorboardX",
     "torch_distributed",
@@ -47,6 +49,7 @@ _MODULES = {  # the modules of each package that are used here
     "matplotlib": ("figure", "ticker"),
     "model_signing": ("signing", "verifying"),  # optional
     "pyarrow": ("parquet",),
+    "pyppmd": (),  # only for a corpus that was not tokenized before
     "sigstore": ("errors", "oidc"),  # optional, with model_signing
     "tensorboardX": ("proto.event_pb2", "proto.summary_pb2", "record_writer"),  # loads PyTorch
     "torch_distributed": ("checkpoint.state_dict", "device_mesh", "fsdp", "tensor"),  # of sharded runs

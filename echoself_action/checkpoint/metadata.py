@@ -34,7 +34,8 @@ class DataFacts(_Facts):
 
     `val_digest` identifies its held-out text as token ids: losses of models with the same one are comparable. `leaked_bytes` is
     the text that was left out of training because it is also held out, `common_bytes` the held-out text that is too common in
-    the training text to be left out there. They are None for older models.
+    the training text to be left out there. `ppmd_bits_per_byte` is what a general compressor needs for the held-out text
+    (corpus/ppmd.py), None for a large corpus. They are None for older models.
     """
 
     digest: str
@@ -46,6 +47,7 @@ class DataFacts(_Facts):
     val_tokens: int
     leaked_bytes: int | None = None
     common_bytes: int | None = None
+    ppmd_bits_per_byte: float | None = None
 
 
 class DatasetFacts(_Facts):

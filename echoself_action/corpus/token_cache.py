@@ -30,6 +30,7 @@ from ..errors import InputError
 from .file_types import Kind, kind_of
 from .findings import REFUSED_BY_FAIL, SKIPPED_FILES, Finding, Report, condensed, shown_path
 from .nanogpt_bin import is_token_files, nanogpt_tokens
+from .ppmd import CollectedText, ppmd_bits_per_byte
 from .readers import Document, OnBadFile, read_documents
 from .round_trip import RoundTrip
 from .split import Segment, split_position
@@ -64,6 +65,8 @@ class _Meta:
     findings: tuple[Finding, ...]  # reported again when the files are reused
     places: dict[str, int] = field(default_factory=dict)  # of the files of findings in the order by content: names can change
     is_compared: bool = False  # with what comes back from the ids; earlier versions did not
+    is_compressed: bool = False  # by PPMd, unless the text is too large; earlier versions did not
+    ppmd_bits_per_byte: float | None = None
 
 
 def prepare_tokens(
@@ -118,6 +121,7 @@ def prepare_tokens(
         val_fraction=val_fraction,
         reused=reused,
         findings=findings,
+        ppmd_bits_per_byte=meta.ppmd_bits_per_byte,
     )
 
 
@@ -157,8 +161,9 @@ def _write(
         documents = read_documents(paths, on_bad_file, findings.append, text_column)
         with split_corpus(documents, val_fraction, partial) as corpus:
             round_trip = RoundTrip(tokenizer)
-            train = _tokenize(corpus.train(), round_trip, partial / "train.bin")
-            val = _tokenize(corpus.val(), round_trip, partial / "val.bin")
+            texts = CollectedText(), CollectedText()
+            train = _tokenize(corpus.train(), round_trip, partial / "train.bin", texts[0])
+            val = _tokenize(corpus.val(), round_trip, partial / "val.bin", texts[1])
             leaks = corpus.leaks
         if not train.documents or not val.documents:
             # read again, because only a small corpus has an empty split
@@ -169,7 +174,19 @@ def _write(
         kept = condensed((*findings, *round_trip.findings()))
         named = {finding.file for finding in kept}
         places = {name: place for place, path in enumerate(paths) if (name := shown_path(path)) in named}
-        meta = _Meta(train, val, val_sha256, leaks.bytes, leaks.paragraphs, leaks.common_bytes, kept, places, is_compared=True)
+        meta = _Meta(
+            train,
+            val,
+            val_sha256,
+            leaks.bytes,
+            leaks.paragraphs,
+            leaks.common_bytes,
+            kept,
+            places,
+            is_compared=True,
+            is_compressed=True,
+            ppmd_bits_per_byte=ppmd_bits_per_byte(*texts),
+        )
         with (partial / "meta.json").open("w", encoding="utf-8") as file:
             json.dump(asdict(meta), file, indent=2)
             _sync(file)
@@ -180,7 +197,7 @@ def _write(
     return meta
 
 
-def _tokenize(texts: Iterable[Segment], round_trip: RoundTrip, path: Path) -> _Split:
+def _tokenize(texts: Iterable[Segment], round_trip: RoundTrip, path: Path, collected: CollectedText) -> _Split:
     split, tokenizer = _Split(), round_trip.tokenizer
     dtype = id_dtype(tokenizer)
     ending = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
@@ -191,10 +208,11 @@ def _tokenize(texts: Iterable[Segment], round_trip: RoundTrip, path: Path) -> _S
                 file.write(ids.astype(dtype, copy=False).data)
                 split.tokens += len(ids) + segment.ends * len(ending)
                 split.documents += segment.documents
-                split.bytes += len(segment.text.encode())
+                collected.add(segment.text.encode())
                 if segment.ends:
                     file.write(end_of_text)
         _sync(file)
+    split.bytes = collected.size
     return split
 
 
@@ -287,7 +305,7 @@ def _read_meta(folder: Path, tokenizer: Tokenizer) -> _Meta | None:
         splits = {"train": _Split(**meta["train"]), "val": _Split(**meta["val"])}
         read = _Meta(**meta | splits | {"findings": findings})
         sizes = [(folder / name).stat().st_size for name in ("train.bin", "val.bin")]
-        if not read.is_compared and not tokenizer.is_lossless:
+        if not read.is_compressed or not (read.is_compared or tokenizer.is_lossless):
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -46,6 +46,7 @@ class Tokens:
     val_fraction: float | None
     reused: bool  # from the cache
     findings: tuple[Finding, ...] = ()  # what was not learnt as it is in the files
+    ppmd_bits_per_byte: float | None = None  # of the held-out text (ppmd.py); None for token files, and for a large corpus
 
 
 def require_block(tokens: Tokens, block_size: int) -> None:

@@ -16,6 +16,7 @@ from ..corpus.globs import find_files
 from ..corpus.leaks import COMMON
 from ..corpus.make_tokenizer import is_path, load_tokenizer, make_tokenizer, train_tokenizer
 from ..corpus.nanogpt_bin import VOCABULARY, is_token_files, vocabulary_beside
+from ..corpus.ppmd import LARGEST
 from ..corpus.readers import read_documents
 from ..corpus.split import is_validation
 from ..corpus.token_cache import corpus_digest, prepare_tokens
@@ -52,6 +53,7 @@ def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
         f"tokens, {len(tokens.val):,} held out{cached}"
     )
     _note_leaks(tokens)
+    _note_ppmd(tokens)
     return tokens
 
 
@@ -73,6 +75,14 @@ def _note_leaks(tokens: Tokens) -> None:
             f"paragraphs with {COMMON} or more copies in the training text, where they stay. They make the validation loss "
             "lower than on new text; if they come from copies of the same files, exclude those from `data`"
         )
+
+
+def _note_ppmd(tokens: Tokens) -> None:
+    """Log what PPMd needs for the held-out text, or why that is unknown (corpus/ppmd.py)."""
+    if tokens.ppmd_bits_per_byte is not None:
+        note(f"PPMd, a general compressor, needs {tokens.ppmd_bits_per_byte:.4f} bits per byte for the held-out text")
+    elif (size := (tokens.bytes_train or 0) + (tokens.bytes_val or 0)) > LARGEST:
+        note(f"the corpus was not compressed with PPMd: it has {size:,} bytes of text, more than {LARGEST:,}")
 
 
 def corpus_files(inputs: Inputs, report: Report = lambda _: None) -> list[Path]:

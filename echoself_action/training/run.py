@@ -225,6 +225,7 @@ class Run:
                 val_tokens=len(tokens.val),
                 leaked_bytes=tokens.leaked_bytes,
                 common_bytes=tokens.common_bytes,
+                ppmd_bits_per_byte=tokens.ppmd_bits_per_byte,
             ),
             init_from=self.init_from,
             imported_from=self.imported_from,
