@@ -73,6 +73,20 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
         assert (ROOT / named).exists(), named
 
 
+def test_the_index_has_every_page() -> None:
+    index = ROOT / "docs/README.md"
+    linked = {
+        (index.parent / link).resolve() for link in re.findall(r"\]\((?!https?:)([^)#]+)", index.read_text(encoding="utf-8"))
+    }
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if page not in linked | {index}] == []
+    assert "](docs/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_example_is_on_the_page_of_workflows() -> None:
+    page = (ROOT / "docs/workflows.md").read_text(encoding="utf-8")
+    assert [path.name for path in (ROOT / "examples").glob("*.yml") if f"](../examples/{path.name})" not in page] == []
+
+
 def test_every_row_of_the_table_of_checkpoints_names_its_tests() -> None:
     table = CHECKPOINTS.read_text(encoding="utf-8").partition("| checkpoint | result |")[2].partition("\n\n")[0]
     rows = table.splitlines()[2:]
