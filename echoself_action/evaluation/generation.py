@@ -75,6 +75,6 @@ def sample(
     return prompt + tokenizer.decode(sample_ids(model, ids, end, tokens, temperature, seed, seconds))
 
 
-def sample_from(folder: ModelFolder) -> str:
-    """`sample` from the model in `folder`, with its defaults."""
-    return sample(load_model(folder), load_tokenizer(folder.path))
+def sample_from(folder: ModelFolder, prompt: str) -> str:
+    """What the model in `folder` continues `prompt` with, by `sample` with its defaults."""
+    return sample(load_model(folder), load_tokenizer(folder.path), prompt).removeprefix(prompt)

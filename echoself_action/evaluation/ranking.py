@@ -8,9 +8,10 @@ from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
 from ..corpus.tokenizer import Tokenizer
 from .generation import prompt_ids, sample_ids
 from .paired_bootstrap import Difference, Ids, Scores, difference, load_language_model, score
+from .prompts import corpus_prompts
 
 SAMPLE_TOKENS, _TEMPERATURE, _SEED = 60, 0.8, 0
-_PROMPTS, _PROMPT_WORDS = 2, 8
+_PROMPTS = 2
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,8 @@ class Ranking:
 
 
 def prompts_from(windows: Sequence[Ids], tokenizer: Tokenizer) -> tuple[str, ...]:
-    """The empty prompt, and the first words of evenly spaced windows."""
-    stride = max(1, len(windows) // _PROMPTS)
-    texts = [tokenizer.decode(i for i in window if i != tokenizer.end_of_text_id) for window in windows[::stride][:_PROMPTS]]
-    return ("", *dict.fromkeys(" ".join(text.split()[:_PROMPT_WORDS]) for text in texts if text.split()))
+    """The empty prompt, and the first words of held-out documents."""
+    return ("", *corpus_prompts(windows, tokenizer, max(map(len, windows)), _PROMPTS))
 
 
 def evaluate_model(

@@ -57,7 +57,6 @@ def _run(inputs: CycleInputs) -> int:
                 remote,
                 trained.best,
                 trained.resumable,
-                sample=trained.sample,
                 ending=trained.ending,
                 reason=trained.reason,
                 latest=trained.result.latest if trained.result else None,

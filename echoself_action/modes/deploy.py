@@ -3,7 +3,6 @@
 import time
 from dataclasses import replace
 
-from .. import evaluation
 from ..checkpoint.model_folder import ModelFolder, check_weights
 from ..checkpoint.select import best, broken, foreign_checkpoints, foreign_text, resumable
 from ..config.mode_inputs import DeployInputs
@@ -12,7 +11,6 @@ from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
 from ..evaluation.gate import is_relative
 from ..hub.client import open_hub, require_write_access
 from ..hub.repo import Remote, look_up
-from ..hub.secrets import without_secrets
 from ..hub.upload_checks import refuse_secrets
 from ..publishing.card import check_card
 from ..publishing.dataset import publish_dataset, with_dataset
@@ -20,6 +18,7 @@ from ..publishing.plan import plan, plan_state, show_plan
 from ..publishing.publication import Publication
 from ..publishing.quality_gate import check_parity, check_parity_again, judge
 from ..publishing.release import release_target, tag_and_release
+from ..publishing.sample import add_sample
 from ..publishing.signing import sign, signer_for
 from ..publishing.upload import open_pull_request, upload, upload_state
 from ..report.github_actions import model_outputs, write_summary
@@ -68,7 +67,7 @@ def deploy(publication: Publication) -> Publication:
     """
     check_weights(publication.model)
     if publication.ending == "converged":
-        return _report(_publish_state(publication))
+        return _report(add_sample(_publish_state(publication)))
     try:
         return _publish(publication)
     except MovedOnError:
@@ -85,7 +84,7 @@ def _publish(publication: Publication) -> Publication:
     if not publication.verdict.passed:
         return _refuse(publication)
     with with_dataset(publication) as publication, part("Publishing"):
-        publication = plan(check_parity(publication))
+        publication = plan(add_sample(check_parity(publication)))
         if publication.has_changes:
             publication = check_parity_again(publication)
         if inputs.dry_run:
@@ -104,7 +103,7 @@ def _refuse(publication: Publication) -> Publication:
     """Publish the training state alone: the next run goes on from it."""
     verdict = publication.verdict
     warn(f"gate: {verdict.reason}. The model was not published; it stays in {publication.model.path}.")
-    publication = _publish_state(publication)
+    publication = add_sample(_publish_state(publication))
     write_summary(refusal_summary(publication.repo_url, verdict))
     return _report(publication)
 
@@ -125,15 +124,11 @@ def _report(publication: Publication) -> Publication:
     if published and not publication.inputs.create_pr:
         facts = publication.model.metadata
         write_summary(publishing_summary(url, published, publication.parity, verdict, publication.history, facts))
-    sample = publication.sample
-    if sample is None:
-        # if nothing is sent, PyTorch would be loaded for the sample alone
-        unchanged = verdict.passed and not publication.has_changes
-        sample = "" if unchanged else without_secrets(evaluation.sample_from(publication.model))
     commit = published.commit if published and published.deployed else ""
     section = PublishReport(url, verdict, commit, published.pr_url if published else "", publication.history)
     output_dir = publication.inputs.output_dir
-    page = write_page(output_dir, output_dir / LOG_FILE, publication.model, [sample], section)
+    samples = [publication.sample.text] if publication.sample else []
+    page = write_page(output_dir, output_dir / LOG_FILE, publication.model, samples, section)
     return replace(publication, report=page)
 
 

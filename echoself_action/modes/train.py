@@ -5,17 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..checkpoint.architectures import ARCHITECTURES, DEFAULT
-from ..checkpoint.metadata import Ending
+from ..checkpoint.metadata import Ending, Sample
 from ..checkpoint.model_folder import ModelFolder
 from ..checkpoint.select import best, resumable
-from ..checkpoint.weights import load_model
 from ..config.mode_inputs import TrainInputs
 from ..config.outputs import set_outputs
 from ..corpus.findings import Finding
+from ..corpus.tokens import Tokens
 from ..errors import INTERRUPTED, DivergedError
-from ..evaluation.generation import sample
-from ..hub.secrets import without_secrets
 from ..native.models import why_not as why_not_native
+from ..publishing.sample import with_sample
 from ..report.github_actions import insert_summary, model_outputs, summary_size, write_summary
 from ..report.job_summary import ending_summary, findings_summary, training_summary
 from ..report.log import ProgressPrinter, note, part, show_sample, warn
@@ -48,7 +47,7 @@ class Trained:
     result: Result | None
     best: ModelFolder
     resumable: ModelFolder
-    sample: str = ""
+    sample: Sample | None = None
     reason: str = ""
     roll_back: Callable[[str], ModelFolder] | None = None
     findings: Sequence[Finding] = ()
@@ -97,7 +96,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
         if start and (reason := converged(start, data.tokens, settings)):
             if not inputs.force:
                 send_no_run(process_group)
-                return replace(_converged(inputs, start, reason), findings=data.tokens.findings)
+                return _converged(inputs, start, data.tokens, reason)
             note(f"force: true: training, although {reason}")
 
         def begin(process_group: ProcessGroup) -> Run:
@@ -114,7 +113,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
         except DivergedError as error:
             diverged = error.message.rstrip(".")
     if result and result.stopped_by == "signal":
-        _log_end(result, result.latest, "")
+        _log_end(result, result.latest, None)
         return Trained(
             "advanced",
             result,
@@ -132,18 +131,24 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
     )
     kept = finished.next_start()
     chosen = best(inputs.output_dir) or kept
-    text = without_secrets(sample(load_model(chosen), data.tokens.tokenizer)) if chosen.step else ""
-    _log_end(result, chosen, text)
+    chosen, sample = _sampled(chosen, data.tokens)
+    _log_end(result, chosen, sample)
     ending: Ending = "advanced" if end.sound else "rolled_back"
-    return Trained(ending, result, chosen, kept, text, end.reason, finished.roll_back, data.tokens.findings)
+    return Trained(ending, result, chosen, kept, sample, end.reason, finished.roll_back, data.tokens.findings)
 
 
-def _converged(inputs: TrainInputs, start: ModelFolder, reason: str) -> Trained:
+def _converged(inputs: TrainInputs, start: ModelFolder, tokens: Tokens, reason: str) -> Trained:
     warn(
         f"converged: {reason}. No steps were trained. More text, a smaller model, dropout or init_from would help; force: true "
         "trains anyway."
     )
-    return Trained("converged", None, best(inputs.output_dir) or start, start, reason=reason)
+    chosen, sample = _sampled(best(inputs.output_dir) or start, tokens)
+    return Trained("converged", None, chosen, start, sample, reason, findings=tokens.findings)
+
+
+def _sampled(model: ModelFolder, tokens: Tokens) -> tuple[ModelFolder, Sample | None]:
+    """A sample of the model, which its metadata records; none before the first step."""
+    return with_sample(model, lambda: [tokens.val]) if model.step else (model, None)
 
 
 def report_training(inputs: TrainInputs, trained: Trained, gate_compares: bool = False) -> dict[str, str]:
@@ -151,12 +156,12 @@ def report_training(inputs: TrainInputs, trained: Trained, gate_compares: bool =
 
     `gate_compares`: whether the quality gate will compare the model with the published one, and report the change.
     """
-    result = trained.result
+    result, text = trained.result, trained.sample.text if trained.sample else ""
     if result:
-        write_summary(training_summary(result, trained.best, trained.sample, gate_compares, trained.findings))
+        write_summary(training_summary(result, trained.best, text, gate_compares, trained.findings))
     elif trained.findings:
         write_summary(findings_summary(trained.findings))
-    page = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, trained.best, [trained.sample], None)
+    page = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, trained.best, [text], None)
     outputs = model_outputs(trained.best) | {
         "result": trained.ending,
         "checkpoint": str(trained.resumable.path if trained.ending == "rolled_back" or not result else result.latest.path),
@@ -203,7 +208,7 @@ def _processes(training: Run) -> str:
     return "" if size == 1 else f", in {size} processes{' with sharding' if training.sharded else ''}"
 
 
-def _log_end(result: Result | None, chosen: ModelFolder, text: str) -> None:
+def _log_end(result: Result | None, chosen: ModelFolder, sample: Sample | None) -> None:
     facts = chosen.metadata
     assert facts
     if result:
@@ -212,6 +217,6 @@ def _log_end(result: Result | None, chosen: ModelFolder, text: str) -> None:
             f"newest checkpoint {result.latest.path}"
         )
     note(f"best model {chosen.path}, step {chosen.step}, validation loss {facts.val_loss_text}")
-    if text:
-        note("sample:")
-        show_sample(text)
+    if sample:
+        note("sample, after a prompt from the held-out text:" if sample.from_corpus else "sample, after a usual prompt:")
+        show_sample(sample.text)

@@ -9,7 +9,6 @@ from ..checkpoint.model_folder import ModelFolder
 from ..config.mode_inputs import DeployInputs
 from ..errors import InputError
 from ..hub.cards.model_card import CardChoices, card_to_fill, model_card
-from ..hub.cards.prompt import example_prompt
 from ..hub.cards.template import read_template
 from ..hub.dataset_repo import MODEL_REPO_FOLDER, published_shards
 from ..hub.endpoint import Hub
@@ -58,7 +57,7 @@ def card_of(publication: Publication, history: History) -> str | None:
     choices = replace(
         card_choices(inputs, MODEL_REPO_FOLDER if with_model or published else None),
         has_state=_has_state(publication),
-        prompt=example_prompt(publication.model.path),
+        **({"prompt": publication.sample.prompt} if publication.sample else {}),
     )
     return model_card(remote.repo_id, publication.model, publication.parity, choices, history.publishes, kept)
 

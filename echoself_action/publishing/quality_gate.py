@@ -70,7 +70,8 @@ def check_parity(publication: Publication) -> Publication:
     parity = known.parity if known and known.parity else _measure_parity(model)
     if not dry_run:
         if known:
-            model = record(model, overwrite=True, parity=known.parity, compared=known.compared, dataset=known.dataset)
+            facts = {"parity": known.parity, "compared": known.compared, "dataset": known.dataset, "sample": known.sample}
+            model = record(model, overwrite=True, **facts)
         model = record(model, parity=parity)
         model = record(model, overwrite=True, compared=publication.verdict.compared)
     return replace(publication, model=model, measured=parity, parity_is_current=is_current)

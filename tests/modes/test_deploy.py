@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,33 @@ def test_the_parity_figures_are_in_the_metadata_the_card_and_the_summary(
         card = Path(hub.api.hf_hub_download("me/model", "README.md")).read_text()
     for text in (card, (tmp_path / "summary.md").read_text()):
         assert f"all 28 tensors match; max absolute logit difference {here['max_abs_diff']:.1e}" in text
+
+
+def test_deploy_shows_the_sample_of_the_job_that_trained_and_publishes_it(echoself: Cli, trained: dict[str, str]) -> None:
+    facts = Path(trained["model_dir"]) / "training_metadata.json"
+    sample = json.loads(facts.read_text())["sample"]
+    assert sample["from_corpus"]
+    assert any(sample["prompt"] in path.read_text() for path in Path("docs").iterdir())
+    echoself(DEPLOY)
+    with open_hub("hub", None) as hub:
+        published = Path(hub.api.hf_hub_download("me/model", "training_metadata.json")).read_text()
+    assert json.loads(published)["sample"] == sample
+
+
+def test_the_prompt_of_a_model_from_elsewhere_is_from_data_if_that_is_set(echoself: Cli, trained: dict[str, str]) -> None:
+    folder = Path(trained["model_dir"]).rename("elsewhere")
+    (folder / "training_metadata.json").unlink()
+    (folder / "held_out.safetensors").unlink()
+    shutil.rmtree(folder / "training_state", ignore_errors=True)
+    samples = []
+    for repo, given in (("me/one", ""), ("me/two", "--data docs/*.md")):
+        echoself("deploy --hub hub --checkpoint elsewhere --gate none --repo-id", repo, given)
+        with open_hub("hub", None) as hub:
+            facts = Path(hub.api.hf_hub_download(repo, "training_metadata.json")).read_text()
+        samples.append(json.loads(facts)["sample"])
+    assert (samples[0]["prompt"], samples[0]["from_corpus"]) == ("The", False)
+    assert samples[1]["from_corpus"]
+    assert any(samples[1]["prompt"] in path.read_text() for path in Path("docs").iterdir())
 
 
 def test_deploy_of_a_published_model_does_nothing(echoself: Cli, trained: dict[str, str]) -> None:
