@@ -34,22 +34,36 @@ from .input_types import (
 DEFAULT_CONFIG = ".github/echoself.yml"
 AUTO = "auto"  # as `checkpoint`: search for one
 LAUNCH_INPUTS = ("runtime", "image")  # launch.sh reads them, before there is a Python that could read flags or a file
-NO_FLAGS = ("mode", "hf_token", *LAUNCH_INPUTS)
+NO_FLAGS = ("mode", "hf_token", "settings", *LAUNCH_INPUTS)
+
+# The inputs of the action, in the order of action.yml. All others are settings: lines of the input `settings`, keys of the YAML
+# file, or flags.
+ACTION_INPUTS = (
+    "mode", "repo_id", "data", "hf_token", "init_from", "checkpoint", "preset", "tokenizer", "max_minutes", "max_iters",
+    "output_dir", "revision", "hub", "gate", "tag", "create_release", "create_pr", "comment", "upload_datasets", "license",
+    "private", "dry_run", "config", "settings", "runtime", "image",
+)  # fmt: skip
 
 
 class _ModelInputs(InputTable):
     """The inputs that select a model, its corpus and its size."""
 
-    mode: Mode = input_field("What to do: train, deploy, pull, cycle or compare.", MODES, shown="required")
-    config: str | None = input_field("YAML file that sets any of these inputs.", MODES, shown=f"{DEFAULT_CONFIG}, if it exists")
+    mode: Mode = input_field("run", "What to do: train, deploy, pull, cycle or compare.", MODES, shown="required")
+    config: str | None = input_field(
+        "run", "YAML file that sets any of these inputs.", MODES, shown=f"{DEFAULT_CONFIG}, if it exists"
+    )
     model: Text | None = input_field(
+        "run",
         "Name of the model to run, one of `models` in the YAML file.",
         MODES,
         shown="all of them, one after the other",
         form="Use one of the names under models in the file.",
     )
-    repo_id: RepoId | None = input_field("Model repo on the Hub, as owner/name.", MODES, form=f"{REPO_ID_FORM} {REPO_NAMES}")
+    repo_id: RepoId | None = input_field(
+        "hub", "Model repo on the Hub, as owner/name.", MODES, form=f"{REPO_ID_FORM} {REPO_NAMES}"
+    )
     revision: Text = input_field(
+        "hub",
         "Branch, tag or commit of the model repo.",
         MODES,
         "main",
@@ -57,18 +71,23 @@ class _ModelInputs(InputTable):
         form="Use the name of a branch, a tag or a commit.",
     )
     hub: PathText | None = input_field(
+        "hub",
         "URL of the Hub; or `local`, or a folder, for a local Hub on this machine.",
         MODES,
         shown="HF_ENDPOINT or huggingface.co",
     )
-    hf_token: SecretStr | None = input_field("Access token of the Hub. Cannot be passed as a flag.", MODES, shown="HF_TOKEN")
+    hf_token: SecretStr | None = input_field(
+        "hub", "Access token of the Hub. Cannot be passed as a flag.", MODES, shown="HF_TOKEN"
+    )
     checkpoint: PathText | None = input_field(
+        "start",
         "Model folder or checkpoint file (`.pt`, `.ckpt`, `.bin`) to deploy, resume from or import; a glob that matches "
         "exactly one; or `auto` to search for one.",
         (*TRAINS, "deploy", "pull"),
         shown="the best checkpoint in output_dir; for pull, the model on the Hub",
     )
     init_from: PathText | None = input_field(
+        "start",
         "Pretrained GPT-2 to start a new model from, with its tokenizer: a model on the Hub as owner/name or "
         "owner/name@revision, such as openai-community/gpt2; a folder; or a `.pt` file. Not used if there is a checkpoint to "
         "resume from.",
@@ -76,43 +95,57 @@ class _ModelInputs(InputTable):
         shown="random weights",
     )
     candidates: Candidates | None = input_field(
+        "comparing",
         "Two or more models to compare: model folders, `.pt` files, or Hub repos as owner/name or owner/name@revision.",
         ("compare",),
         shown="the model on the Hub and the best checkpoint in output_dir",
     )
     pull_requests: PullRequests | None = input_field(
+        "comparing",
         "Review pull requests to repo_id on the Hub and comment the verdict on each: `open` for every open one that has "
         "changed since its last review, or the number of one.",
         ("compare",),
         form="Use open, or the number of a pull request.",
     )
     output_dir: Annotated[Path, BeforeValidator(lambda value: check_path(str(value)))] = input_field(
-        "Folder to save checkpoints in. With several models, each uses a subfolder of its name.", MODES, Path("echoself-model")
+        "checkpoints",
+        "Folder to save checkpoints in. With several models, each uses a subfolder of its name.",
+        MODES,
+        Path("echoself-model"),
     )
 
     formats: Annotated[list[ExportName], BeforeValidator(split)] = input_field(
+        "checkpoints",
         f"Additional exports into output_dir, for other trainers to resume from: {EXPORTS_HELP}.",
         ("pull",),
         [],
     )
 
     data: Annotated[list[PathText], BeforeValidator(split)] = input_field(
+        "data",
         "Training data: globs of text, Markdown, code, notebooks, JSONL, JSON, CSV or Parquet (`text` or chat `messages`), or "
         "nanoGPT .bin files; or a dataset on the Hub as hf://datasets/owner/name or hf://datasets/owner/name@revision.",
         READS_CORPUS,
         ["**/*.md"],
         min_length=1,
     )
-    val_fraction: float = input_field("Fraction of the documents held out for validation.", READS_CORPUS, 0.1, gt=0, le=0.5)
+    val_fraction: float = input_field(
+        "data", "Fraction of the documents held out for validation.", READS_CORPUS, 0.1, gt=0, le=0.5
+    )
     on_bad_file: Literal["fail", "skip"] = input_field(
-        "What to do with a file or record that cannot be read: end the run, or skip and report it.", READS_CORPUS, "fail"
+        "data",
+        "What to do with a file or record that cannot be read: end the run, or skip and report it.",
+        READS_CORPUS,
+        "fail",
     )
     text_column: Text | None = input_field(
+        "data",
         "Name of the field of JSONL and JSON records, or of the Parquet column, that has the text. All others are not learnt.",
         READS_CORPUS,
         shown="a known field or set of fields, such as `text`, `messages`, or `prompt` and `completion`",
     )
     tokenizer: PathText | None = input_field(
+        "data",
         "`gpt2`; `bpe:<size>` to train one on the corpus; `bytes`; or the path of a tokenizer.json, of a folder with one (as "
         "`./name`), or of nanoGPT's meta.pkl; for a new model also that of a repo on the Hub, as owner/name or "
         "owner/name@revision.",
@@ -123,45 +156,51 @@ class _ModelInputs(InputTable):
     )
 
     preset: PresetName = input_field(
+        "model",
         "Model size and training budget: defaults for the inputs marked preset. `auto` fits a new model to the corpus, the "
         "time and this machine; the others have fixed sizes.",
         TRAINS,
         "auto",
     )
     architecture: ArchitectureName | None = input_field(
+        "model",
         "`gpt2`; or `nanecho`, which transformers loads only with trust_remote_code=True.",
         TRAINS,
         shown="the checkpoint's; gpt2 for a new model",
     )
     persona_dimensions: Annotated[DimensionNames, BeforeValidator(split)] | None = input_field(
+        "model",
         "Names of the persona dimensions of a new NanEcho model.",
         TRAINS,
         shown="the eight of Echo Self",
         form="Use names of letters, digits and underscores.",
     )
-    n_layer: int | None = input_field("Number of transformer blocks.", TRAINS, shown="preset", ge=1)
+    n_layer: int | None = input_field("model", "Number of transformer blocks.", TRAINS, shown="preset", ge=1)
     n_head: int | None = input_field(
+        "model",
         "Number of attention heads. Required for an imported checkpoint that does not record it.",
         (*READS_CORPUS, "pull"),
         shown="preset",
         ge=1,
     )
-    n_embd: int | None = input_field("Embedding size (hidden width).", TRAINS, shown="preset", ge=1)
-    block_size: int | None = input_field("Context length, in tokens.", TRAINS, shown="preset", ge=1)
-    dropout: float | None = input_field("Dropout probability.", TRAINS, shown="preset", ge=0, lt=1)
+    n_embd: int | None = input_field("model", "Embedding size (hidden width).", TRAINS, shown="preset", ge=1)
+    block_size: int | None = input_field("model", "Context length, in tokens.", TRAINS, shown="preset", ge=1)
+    dropout: float | None = input_field("model", "Dropout probability.", TRAINS, shown="preset", ge=0, lt=1)
     activation: Activation | None = input_field(
+        "model",
         "Activation function of the MLP: `gelu`, the exact GELU, or `gelu_new`, its tanh approximation. For an imported "
         "checkpoint that does not record it, instead of the one that its layout suggests.",
         (*READS_CORPUS, "pull"),
         shown="the checkpoint's; gelu for a new model",
     )
-    bias: bool | None = input_field("Use biases in linear layers and layer norms.", TRAINS, shown="true")
+    bias: bool | None = input_field("model", "Use biases in linear layers and layer norms.", TRAINS, shown="true")
 
 
 class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields of the last base first
     """The inputs, parsed and validated. None if an input was not given and its default depends on other inputs."""
 
     gate: str = input_field(
+        "publishing",
         "Quality gate a model must pass before it is published, or a pull request in its review: `improved`, significantly "
         "better than the published model on the same held-out text; `not_worse=X`, not worse than it by X nats per token or "
         "more (bits per byte if the tokenizers differ); `max_val_loss=X`, at most X nats per token; or `none`.",
@@ -171,33 +210,43 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         form="Use improved, not_worse=X such as not_worse=0.01, max_val_loss=X such as max_val_loss=3.5, or none.",
     )
     gate_fails_job: bool = input_field(
-        "Fail the job if the gate refuses the model, or if a reviewed pull request is refused.", (*PUBLISHES, "compare"), False
+        "publishing",
+        "Fail the job if the gate refuses the model, or if a reviewed pull request is refused.",
+        (*PUBLISHES, "compare"),
+        False,
     )
     upload_training_state: bool = input_field(
-        "Publish the training state to the branch training-state, so that another job can resume exactly.", PUBLISHES, True
+        "publishing",
+        "Publish the training state to the branch training-state, so that another job can resume exactly.",
+        PUBLISHES,
+        True,
     )
     upload_datasets: bool = input_field(
-        "Publish the documents that the model was trained on, by split, as Parquet files.", PUBLISHES, False
+        "publishing", "Publish the documents that the model was trained on, by split, as Parquet files.", PUBLISHES, False
     )
     dataset_repo_id: RepoId | None = input_field(
+        "publishing",
         "Dataset repo to publish the documents to, as owner/name.",
         PUBLISHES,
         shown="repo_id with -dataset appended",
         form=f"Use the form owner/name, such as my-org/my-corpus. {REPO_NAMES}",
     )
     dataset_layout: Literal["repo", "folder"] = input_field(
+        "publishing",
         "`repo`: publish the documents to a dataset repo, which the model card cites at its commit; `folder`: to `datasets/` "
         "in the model repo, in the same commit as the model.",
         PUBLISHES,
         "repo",
     )
     promote: Literal["never", "better"] = input_field(
+        "comparing",
         "`better`: tag the candidate on the Hub that is significantly better than all others. Only the tag `best` is ever "
         "moved.",
         ("compare",),
         "never",
     )
     tag: Text | None = input_field(
+        "publishing",
         "Tag to set on the published commit, or on the winner of a comparison. `timestamp`: hf-deploy-<UTC time>.",
         (*PUBLISHES, "compare"),
         pattern=f"^{REVISION}$",
@@ -205,71 +254,83 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         form="Use a tag name such as v1.0.",
     )
     create_release: bool = input_field(
+        "publishing",
         "Create an annotated git tag and a GitHub release in this repository for a published model. Requires `contents: "
         "write`.",
         PUBLISHES,
         False,
     )
-    private: bool = input_field("Create the model repo and the dataset repo as private.", PUBLISHES, False)
+    private: bool = input_field("publishing", "Create the model repo and the dataset repo as private.", PUBLISHES, False)
     license: License | None = input_field(
+        "card",
         "License of the model and the dataset, as a license identifier of the Hub; `other` for one that the Hub does not list.",
         PUBLISHES,
         form="Use one of https://huggingface.co/docs/hub/repositories-licenses, such as mit or cc-by-4.0; for any other "
         "license use other, with its name as license_name.",
     )
     license_name: str | None = input_field(
+        "card",
         "Name of the license, with `license: other`.",
         PUBLISHES,
         pattern=r"^[a-z0-9][a-z0-9.-]{0,99}$",
         form="Use lowercase letters, digits, dots and dashes, such as my-license-1.0.",
     )
     license_link: str | None = input_field(
+        "card",
         "Link to the text of the license, with `license: other`: a URL, or LICENSE or LICENSE.md for a file of the repo.",
         PUBLISHES,
         pattern=r"^(LICENSE(\.md)?|https?://[^\s<>\"]+)$",
         form="Use a URL, or LICENSE or LICENSE.md.",
     )
     language: Languages | None = input_field(
+        "card",
         "Languages of the texts, for the model card and the dataset card: ISO 639 codes such as en.",
         PUBLISHES,
         form="Use codes such as en, pt or pt-BR; code or multilingual.",
     )
     card: PathText | None = input_field(
+        "card",
         "Markdown template for the model card: text between `<!-- echoself:NAME -->` and `<!-- /echoself:NAME -->` is "
         "replaced, all other text is kept.",
         PUBLISHES,
         shown="the card on the Hub, else the built-in template",
     )
     create_pr: bool = input_field(
+        "publishing",
         "Open a pull request on the Hub, with the report of the gate, instead of committing. The training state is not "
         "published.",
         PUBLISHES,
         False,
     )
     sign: Annotated[PathText, BeforeValidator(off_as_text)] = input_field(
+        "signing",
         "Sign the published files: the path of a private key (elliptic curve, PEM); `auto` to sign as this workflow with "
         "Sigstore (public log; requires `id-token: write`); or `off`.",
         PUBLISHES,
         "off",
     )
     verify: Annotated[Literal["auto", "require", "off"], BeforeValidator(off_as_text)] = input_field(
+        "signing",
         "Verify the files against the published provenance.json: `auto` if there is one, `require` or `off`.",
         ("pull",),
         "auto",
     )
     signer: PathText | None = input_field(
+        "signing",
         "Reject files without a valid signature by this signer: the path of a public key, or a workflow as "
         "https://github.com/OWNER/REPO/.github/workflows/FILE@REF.",
         ("pull",),
     )
-    dry_run: bool = input_field("Print what would be published, without uploading anything.", PUBLISHES, False)
+    dry_run: bool = input_field("publishing", "Print what would be published, without uploading anything.", PUBLISHES, False)
 
     runtime: Literal["docker", "host"] = input_field(
+        "run",
         "Run in a container, or in a venv on a runner without Docker. Only as an input of the action.",
         MODES,
         "docker",
     )
     image: str | None = input_field(
+        "run",
         "Container image to run, as registry/name:tag or registry/name@digest. Only as an input of the action.",
         MODES,
         shown="the image of this version of the action",

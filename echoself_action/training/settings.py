@@ -37,17 +37,21 @@ def _boolean_as_text(value: object) -> object:
 class TrainingInputs(_Table[Unset]):
     """The training inputs, in the order of the documentation. Counts are optimizer steps unless stated otherwise."""
 
-    max_iters: int | None = input_field("Number of steps to train in this run.", TRAINS, shown="preset", ge=1)
-    max_minutes: float | Unset = input_field("Time limit of this run in minutes, 0 for none.", TRAINS, shown="preset", ge=0)
-    batch_size: int | Unset = input_field("Sequences per batch.", TRAINS, shown="preset", ge=1)
-    gradient_accumulation: int | Unset = input_field("Batches per optimizer step.", TRAINS, shown="preset", ge=1)
+    max_iters: int | None = input_field("training", "Number of steps to train in this run.", TRAINS, shown="preset", ge=1)
+    max_minutes: float | Unset = input_field(
+        "training", "Time limit of this run in minutes, 0 for none.", TRAINS, shown="preset", ge=0
+    )
+    batch_size: int | Unset = input_field("training", "Sequences per batch.", TRAINS, shown="preset", ge=1)
+    gradient_accumulation: int | Unset = input_field("training", "Batches per optimizer step.", TRAINS, shown="preset", ge=1)
     optimizer: OptimizerName | Unset = input_field(
+        "training",
         "`muon` (Muon for the matrices inside the blocks, AdamW for all other parameters) or `adamw`.",
         TRAINS,
         shown="the checkpoint's; muon for a new GPT-2, adamw for a new NanEcho",
     )
-    learning_rate: float | Unset = input_field("Peak learning rate.", TRAINS, shown="preset", gt=0)
+    learning_rate: float | Unset = input_field("training", "Peak learning rate.", TRAINS, shown="preset", gt=0)
     total_iters: int | None = input_field(
+        "schedule",
         "Length of a cosine decay of the learning rate, in steps over all runs. If not set, the learning rate is constant, "
         "with a decay phase at the end of each run (warmup-stable-decay).",
         TRAINS,
@@ -55,6 +59,7 @@ class TrainingInputs(_Table[Unset]):
         ge=1,
     )
     decay: float | Unset = input_field(
+        "schedule",
         "Fraction of a run's steps in the decay phase. Not used with total_iters.",
         TRAINS,
         shown="preset",
@@ -62,9 +67,12 @@ class TrainingInputs(_Table[Unset]):
         lt=1,
         effect="the decay phase starts at a different step; the stable phase is unaffected",
     )
-    warmup: int | None = input_field("Steps of linear warmup.", TRAINS, shown="preset", ge=0)
-    weight_decay: float | Unset = input_field("Weight decay of matrices.", TRAINS, shown="preset", ge=0, effect="from here on")
+    warmup: int | None = input_field("schedule", "Steps of linear warmup.", TRAINS, shown="preset", ge=0)
+    weight_decay: float | Unset = input_field(
+        "training", "Weight decay of matrices.", TRAINS, shown="preset", ge=0, effect="from here on"
+    )
     input_noise: float | Unset = input_field(
+        "training",
         "Fraction of the tokens read in training that are replaced by random tokens of the training text. It regularises, as "
         "dropout does, at no cost in speed.",
         TRAINS,
@@ -73,47 +81,54 @@ class TrainingInputs(_Table[Unset]):
         lt=1,
         effect="from here on",
     )
-    grad_clip: float = input_field("Maximum gradient norm, 0 to disable clipping.", TRAINS, 1.0, ge=0, effect="from here on")
-    seed: int = input_field("Random seed of initial weights, batches and dropout.", TRAINS, 1337, ge=0)
+    grad_clip: float = input_field(
+        "training", "Maximum gradient norm, 0 to disable clipping.", TRAINS, 1.0, ge=0, effect="from here on"
+    )
+    seed: int = input_field("training", "Random seed of initial weights, batches and dropout.", TRAINS, 1337, ge=0)
     dtype: Dtype = input_field(
+        "hardware",
         "Precision of matrix products. `auto`: a model's first run selects bfloat16 where the hardware supports it, float16 on "
         "older GPUs, else float32; later runs keep it.",
         TRAINS,
         "auto",
     )
     compile: Annotated[Compile, BeforeValidator(_boolean_as_text)] = input_field(
-        "Use torch.compile, on a GPU only. `auto`: if Triton and a C compiler are installed.", TRAINS, "auto"
+        "hardware", "Use torch.compile, on a GPU only. `auto`: if Triton and a C compiler are installed.", TRAINS, "auto"
     )
-    device: Device = input_field("Device to train on. `auto`: a GPU if there is one.", TRAINS, "auto")
+    device: Device = input_field("hardware", "Device to train on. `auto`: a GPU if there is one.", TRAINS, "auto")
     processes: Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value)] = input_field(
-        "Number of data-parallel processes on this machine. `auto`: one per GPU.", TRAINS, 1, ge=0
+        "hardware", "Number of data-parallel processes on this machine. `auto`: one per GPU.", TRAINS, 1, ge=0
     )
     sharding: Sharding = input_field(
+        "hardware",
         "With several processes, `none`: data parallel, each holds the whole model; `full`: FSDP, parameters, gradients and "
         "optimizer state are sharded.",
         TRAINS,
         "none",
     )
     resume: Literal["auto", "never", "must"] = input_field(
+        "start",
         "`auto`: resume from output_dir, else from repo_id, else start a new model; `must`: fail instead of starting a new "
         "model; `never`: always start a new model.",
         TRAINS,
         "auto",
     )
-    confirm_fresh_start: bool = input_field("Must be true with `resume: never`.", TRAINS, False)
-    eval_interval: int | None = input_field("Steps between evaluations.", TRAINS, shown="preset", ge=1)
+    confirm_fresh_start: bool = input_field("start", "Must be true with `resume: never`.", TRAINS, False)
+    eval_interval: int | None = input_field("evaluation", "Steps between evaluations.", TRAINS, shown="preset", ge=1)
     eval_tokens: int = input_field(
+        "evaluation",
         "Number of held-out tokens per evaluation, 0 for all.",
         READS_CORPUS,
         65536,
         ge=0,
         effect="held-out losses are measured on different text from here on",
     )
-    checkpoint_interval: int | None = input_field("Steps between checkpoints.", TRAINS, shown="preset", ge=1)
+    checkpoint_interval: int | None = input_field("checkpoints", "Steps between checkpoints.", TRAINS, shown="preset", ge=1)
     checkpoint_minutes: float = input_field(
-        "Maximum minutes between checkpoints, 0 to save by checkpoint_interval only.", TRAINS, 15, ge=0
+        "checkpoints", "Maximum minutes between checkpoints, 0 to save by checkpoint_interval only.", TRAINS, 15, ge=0
     )
     early_stopping: float = input_field(
+        "schedule",
         "Go back to the lowest validation loss of this run and decay from there if the loss is above it by this fraction of "
         "it, in two evaluations in a row or when the decay phase starts. 0 disables it. Not used with total_iters.",
         TRAINS,
@@ -121,16 +136,17 @@ class TrainingInputs(_Table[Unset]):
         ge=0,
     )
     patience: int = input_field(
+        "schedule",
         "Number of runs in a row without a lower validation loss on an unchanged corpus after which no more steps are trained "
         "(`result` is `converged`). 0 to disable.",
         TRAINS,
         5,
         ge=0,
     )
-    force: bool = input_field("Train even if the model has converged on this corpus.", TRAINS, False)
-    log_interval: int | None = input_field("Steps between log lines.", TRAINS, shown="preset", ge=1)
+    force: bool = input_field("schedule", "Train even if the model has converged on this corpus.", TRAINS, False)
+    log_interval: int | None = input_field("evaluation", "Steps between log lines.", TRAINS, shown="preset", ge=1)
     keep_checkpoints: int = input_field(
-        "Number of checkpoints to keep. The best and the latest are always kept.", TRAINS, 3, ge=1
+        "checkpoints", "Number of checkpoints to keep. The best and the latest are always kept.", TRAINS, 3, ge=1
     )
 
 
