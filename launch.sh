@@ -28,8 +28,17 @@ input() {
   [[ ! ${ECHOSELF_INPUTS-} =~ $pattern ]] || printf '%s' "${BASH_REMATCH[1]}"
 }
 
-# the token is needed only to read the artifacts of the run that triggered this one, and to create a release
-[[ ${GITHUB_EVENT_NAME-} == workflow_run || $(input create_release) == true ]] || unset GITHUB_TOKEN
+# Prints the word that the line `$1: word` of the input `settings` has.
+setting() {
+  local text='[{,][[:space:]]*"settings"[[:space:]]*:[[:space:]]*"([^"\\]*(\\.[^"\\]*)*)"' line="(^|\\\\n)$1:[[:space:]]*(\\\\\")?([a-z]+)"
+  [[ ! ${ECHOSELF_INPUTS-} =~ $text || ! ${BASH_REMATCH[1]} =~ $line ]] || printf '%s' "${BASH_REMATCH[3]}"
+}
+
+# an input of the action, or a line of its input `settings`: both at once is an error of the run
+given() { printf '%s' "$(input "$1")$(setting "$1")"; }
+
+# the token is needed only to read the artifacts of the run that triggered this one, to create a release, and to comment
+[[ ${GITHUB_EVENT_NAME-} == workflow_run || $(given create_release) == true || $(given comment) == true ]] || unset GITHUB_TOKEN
 
 has_gpu() { nvidia-smi -L >/dev/null 2>&1; }
 
@@ -87,7 +96,7 @@ find_image() {
 
 run_in_container() {
   local mode device flavor=cpu options=() name
-  mode=$(input mode) device=$(input device)
+  mode=$(given mode) device=$(given device)
   docker version >/dev/null 2>&1 ||
     refuse "Docker is not available to this job. Nothing was done." "Use runtime: host."
   if [[ $mode != deploy && $mode != pull && $mode != compare && $device != cpu ]]; then
@@ -133,7 +142,7 @@ if [[ ${1-} == clean ]]; then
   exit
 fi
 case $(input runtime) in
-  docker | '') run_in_container ;;
+  auto | docker | '') run_in_container ;;
   host) run_on_host ;;
-  *) refuse "runtime: not an allowed value. Nothing was done." "Use docker or host." ;;
+  *) refuse "runtime: not an allowed value. Nothing was done." "Use auto, docker or host." ;;
 esac

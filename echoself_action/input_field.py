@@ -15,8 +15,8 @@ PUBLISHES: tuple[Mode, ...] = ("deploy", "cycle")
 READS_CORPUS: tuple[Mode, ...] = (*TRAINS, "deploy", "compare")
 
 Group = Literal[
-    "run", "hub", "start", "data", "model", "training", "schedule", "evaluation", "hardware", "checkpoints", "publishing", "card",
-    "comparing", "signing",
+    "run", "hub", "start", "data", "model", "training", "schedule", "evaluation", "hardware", "checkpoints", "publishing",
+    "card", "comparing", "signing",
 ]  # fmt: skip
 # The headings of the groups, in the order of the documentation.
 GROUPS: dict[Group, str] = {

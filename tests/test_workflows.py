@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from echoself_action.config.inputs import DEFAULT_CONFIG
+from echoself_action.config.inputs import ACTION_INPUTS, DEFAULT_CONFIG
 from echoself_action.config.load import ACTION_VARIABLE, load_models
 from echoself_action.config.outputs import Outputs
 
@@ -86,6 +86,7 @@ def test_what_the_action_is_given_is_accepted(job: Job, tmp_path: Path, monkeypa
         shutil.copy(MODELS_FILE, tmp_path / DEFAULT_CONFIG)
     for step in filter(is_ours, job.steps):
         given = {name: filled(name, value, job.matrix) for name, value in step["with"].items()}
+        assert set(given) <= set(ACTION_INPUTS)
         monkeypatch.setenv(ACTION_VARIABLE, json.dumps(given))
         load_models({})
 
@@ -226,7 +227,9 @@ def is_ours(step: dict[str, Any]) -> bool:
 def filled(name: str, value: object, matrix: dict[str, Any]) -> object:
     """A value of `with:` as the action gets it, with something likely for what only GitHub knows."""
     text = re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda found: str(matrix[found[1]]), str(value))
-    return {"repo_id": "owner/name", "hf_token": "hf_x", "pull_requests": "7"}.get(name, "x") if "${{" in text else text
+    if name == "settings":
+        return re.sub(r"\$\{\{ .*? \}\}", "7", text)
+    return {"repo_id": "owner/name", "hf_token": "hf_x"}.get(name, "x") if "${{" in text else text
 
 
 def test_packages_that_are_pinned_in_both_distributions_have_one_version() -> None:

@@ -17,14 +17,9 @@ def split(value: object) -> object:
     return value
 
 
-def _text(value: object) -> object:
-    """YAML reads `tag: 1.0` or `revision: 2024` as a number."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
 def off_as_text(value: object) -> object:
-    """YAML 1.1 reads `verify: off` as a boolean."""
-    return "off" if value is False else value
+    """YAML 1.1 reads `off` as false, so that other tools may write `verify: false`."""
+    return "off" if value == "false" else value
 
 
 def check_path(value: str) -> str:
@@ -60,19 +55,12 @@ def _language(value: str) -> str:
     return value
 
 
-def _languages(value: object) -> object:
-    """YAML 1.1 reads `no`, Norwegian, as false."""
-    values = split(value)
-    return ["no" if one is False else one for one in (values if isinstance(values, list) else [values])]
-
-
-Text = Annotated[str, BeforeValidator(_text)]
 License = Annotated[str, AfterValidator(_license)]
-Languages = Annotated[list[Annotated[str, AfterValidator(_language)]], BeforeValidator(_languages), AfterValidator(_distinct)]
+Languages = Annotated[list[Annotated[str, AfterValidator(_language)]], BeforeValidator(split), AfterValidator(_distinct)]
 PathText = Annotated[str, AfterValidator(check_path)]
-RepoId = Annotated[Text, AfterValidator(_repo)]
+RepoId = Annotated[str, AfterValidator(_repo)]
 Candidates = Annotated[list[PathText], BeforeValidator(split), AfterValidator(_distinct), Field(min_length=2)]
-PullRequests = Annotated[Text, StringConstraints(pattern=r"^(open|[1-9][0-9]{0,8})$")]
+PullRequests = Annotated[str, StringConstraints(pattern=r"^(open|[1-9][0-9]{0,8})$")]
 REVISION = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
 REPO_ID_FORM = "Use the form owner/name, such as my-org/my-model."
 REPO_NAMES = (

@@ -25,7 +25,6 @@ from .input_types import (
     PathText,
     PullRequests,
     RepoId,
-    Text,
     check_path,
     off_as_text,
     split,
@@ -50,9 +49,18 @@ class _ModelInputs(InputTable):
 
     mode: Mode = input_field("run", "What to do: train, deploy, pull, cycle or compare.", MODES, shown="required")
     config: str | None = input_field(
-        "run", "YAML file that sets any of these inputs.", MODES, shown=f"{DEFAULT_CONFIG}, if it exists"
+        "run",
+        "YAML file of inputs and settings. An input of the action overrides it.",
+        MODES,
+        shown=f"{DEFAULT_CONFIG}, if it exists",
     )
-    model: Text | None = input_field(
+    settings: str | None = input_field(
+        "run",
+        "Any other setting, one per line as `n_layer: 6`; docs/settings.md lists them. Overrides the file of `config`.",
+        MODES,
+        shown="none",
+    )
+    model: str | None = input_field(
         "run",
         "Name of the model to run, one of `models` in the YAML file.",
         MODES,
@@ -62,7 +70,7 @@ class _ModelInputs(InputTable):
     repo_id: RepoId | None = input_field(
         "hub", "Model repo on the Hub, as owner/name.", MODES, form=f"{REPO_ID_FORM} {REPO_NAMES}"
     )
-    revision: Text = input_field(
+    revision: str = input_field(
         "hub",
         "Branch, tag or commit of the model repo.",
         MODES,
@@ -138,7 +146,7 @@ class _ModelInputs(InputTable):
         READS_CORPUS,
         "fail",
     )
-    text_column: Text | None = input_field(
+    text_column: str | None = input_field(
         "data",
         "Name of the field of JSONL and JSON records, or of the Parquet column, that has the text. All others are not learnt.",
         READS_CORPUS,
@@ -245,7 +253,7 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         ("compare",),
         "never",
     )
-    tag: Text | None = input_field(
+    tag: str | None = input_field(
         "publishing",
         "Tag to set on the published commit, or on the winner of a comparison. `timestamp`: hf-deploy-<UTC time>.",
         (*PUBLISHES, "compare"),
@@ -321,17 +329,24 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         "https://github.com/OWNER/REPO/.github/workflows/FILE@REF.",
         ("pull",),
     )
+    comment: bool = input_field(
+        "publishing",
+        "Post the result as one comment on the pull request of the workflow, updated by later runs. Requires `pull-requests: "
+        "write`.",
+        READS_CORPUS,
+        False,
+    )
     dry_run: bool = input_field("publishing", "Print what would be published, without uploading anything.", PUBLISHES, False)
 
-    runtime: Literal["docker", "host"] = input_field(
+    runtime: Literal["auto", "docker", "host"] = input_field(
         "run",
-        "Run in a container, or in a venv on a runner without Docker. Only as an input of the action.",
+        "Run in a container (`docker`) or in a venv (`host`). `auto`: in a container where Docker is available.",
         MODES,
-        "docker",
+        "auto",
     )
     image: str | None = input_field(
         "run",
-        "Container image to run, as registry/name:tag or registry/name@digest. Only as an input of the action.",
+        "Container image to run, as registry/name:tag or registry/name@digest.",
         MODES,
         shown="the image of this version of the action",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$",

@@ -1,24 +1,42 @@
 """Generate the reference of the inputs and outputs: Markdown tables, and the two blocks of action.yml.
 
-`python -m echoself_action.config.reference docs/inputs.md action.yml` writes them into the files, each between the lines
-`<!-- inputs -->` and `<!-- /inputs -->`, in YAML `# inputs` and `# /inputs` (and the same for `outputs`).
+`python -m echoself_action.config.reference FILE ...` writes them into the files, each between the lines `<!-- inputs -->` and
+`<!-- /inputs -->`, in YAML `# inputs` and `# /inputs` (and the same for `settings` and `outputs`).
 """
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
-from ..input_field import MODES
-from .inputs import Inputs, modes_of, shown_default
+from ..input_field import GROUPS, MODES, declared
+from .inputs import ACTION_INPUTS, Inputs, modes_of, shown_default
 from .outputs import Outputs
 
 
 def inputs_table() -> str:
-    """A Markdown table of every input: its name, its modes, its help text and its default."""
-    rows = ["| input | modes | meaning | default |", "|---|---|---|---|"]
-    for name, declared in Inputs.model_fields.items():
-        rows.append(f"| `{name}` | {_modes(name)} | {declared.description} | {_default(shown_default(name))} |")
+    """A Markdown table of the inputs of the action: name, modes, help text and default."""
+    return _table("input", ACTION_INPUTS)
+
+
+def settings_tables() -> str:
+    """A Markdown table for each group of settings, under its heading."""
+    tables = []
+    for group, heading in GROUPS.items():
+        fields = Inputs.model_fields.items()
+        names = [name for name, field in fields if name not in ACTION_INPUTS and declared(field, "group") == group]
+        if names:
+            tables.append(f"## {heading}\n\n{_table('setting', names)}")
+    return "\n\n".join(tables)
+
+
+def _table(kind: str, names: Iterable[str]) -> str:
+    rows = [f"| {kind} | modes | meaning | default |", "|---|---|---|---|"]
+    for name in names:
+        rows.append(
+            f"| `{name}` | {_modes(name)} | {Inputs.model_fields[name].description} | {_default(shown_default(name))} |"
+        )
     return "\n".join(rows)
 
 
@@ -32,10 +50,10 @@ def outputs_table() -> str:
 def inputs_block() -> str:
     """The inputs block of action.yml. The default of each is in its description only, so that the YAML file can override it."""
     lines = ["inputs:"]
-    for name, declared in Inputs.model_fields.items():
+    for name in ACTION_INPUTS:
         default = shown_default(name)
         shown = "Required." if default == "required" else f"Default: {default}." if default else ""
-        description = f"{declared.description} {shown} [{_modes(name)}]".replace("  ", " ")
+        description = f"{Inputs.model_fields[name].description} {shown} [{_modes(name)}]".replace("  ", " ")
         lines += [f"  {name}:", f"    description: {_quoted(description)}", '    default: ""']
     return "\n".join(lines)
 
@@ -53,6 +71,7 @@ def with_tables(text: str) -> str:
     """The text of a Markdown file or of action.yml, with its tables or blocks regenerated."""
     for opening, closing, content in (
         ("<!-- inputs -->\n", "<!-- /inputs -->", inputs_table()),
+        ("<!-- settings -->\n", "<!-- /settings -->", settings_tables()),
         ("<!-- outputs -->\n", "<!-- /outputs -->", outputs_table()),
         ("\n# inputs\n", "# /inputs\n", inputs_block()),
         ("\n# outputs\n", "# /outputs\n", outputs_block()),

@@ -11,10 +11,31 @@ from ..hub.cards.template import template_problems
 from ..hub.repo_id import MAX_REPO_ID, SCHEME, parse_source
 from ..input_field import MODES, PUBLISHES, TRAINS
 from .input_types import REPO_ID_FORM
-from .inputs import AUTO, Inputs, form_of, modes_of
+from .inputs import ACTION_INPUTS, AUTO, NO_FLAGS, Inputs, form_of, modes_of
 
 _DROP_ONE = "Remove one of the two."
 _SHOWN = 200  # characters of an invalid value
+_NO_FLAG = {
+    "mode": "Write the mode as a command: `echoself train`.",
+    "hf_token": "Other users of the machine can read a token in an argument list: set HF_TOKEN in the environment.",
+    "settings": "It is an input of the action. On the command line each setting is a flag of its own, such as --n-layer 6.",
+    "runtime": "It is an input of the action: a command runs where it is started.",
+    "image": "It is an input of the action: a command runs where it is started.",
+}
+# Inputs of the EchoSelf and NanEcho workflows, in lowercase, and what replaces them.
+_RENAMED = {
+    "hfeself": "Use hf_token.",
+    "hfmodel": "Use repo_id.",
+    "hf_repo_id": "Use repo_id.",
+    "training_type": "Use preset: ci, scheduled and full have the same names.",
+    "force_fresh_start": "Use the settings `resume: never` and `confirm_fresh_start: true`.",
+    "max_checkpoints": "Use the setting keep_checkpoints.",
+    "max_cache_size_gb": "Use the setting keep_checkpoints: nothing limits the size of checkpoints in GB.",
+    "download_from_hf": "Remove it: a run resumes from repo_id.",
+    "source_workflow": "Remove it. Use output_dir for the folder of the artifact, or checkpoint: auto to search for one.",
+    "deep_tree_echo_mode": "Remove it. The setting `architecture: nanecho` trains a NanEcho model.",
+    "relentless_training": "Remove it: every run resumes the model.",
+}
 
 
 @dataclass(frozen=True)
@@ -133,14 +154,18 @@ def contradictions(inputs: Inputs) -> list[Problem]:
 
 
 def suggestion(name: str) -> str:
-    """Advice for `name`, which is not an input, or not one of the mode."""
+    """Advice for `name`, which is not an input; or for a flag `--name`, which is not one of the mode."""
     plain = name.lstrip("-").replace("-", "_")
-    if plain == "hf_token":
-        return "Other users of the machine can read a token in an argument list: set HF_TOKEN in the environment."
-    if plain in Inputs.model_fields:
+    as_written = (lambda known: f"--{known.replace('_', '-')}") if name.startswith("-") else str
+    if name.startswith("-") and plain in NO_FLAGS:
+        return _NO_FLAG[plain]
+    if name.startswith("-") and plain in Inputs.model_fields:
         return f"It is an input of {_either(modes_of(plain), 'and')}."
-    close = get_close_matches(plain, Inputs.model_fields, 1)
-    return f"Did you mean {close[0]}?" if close else "See the table of inputs in docs/inputs.md."
+    if plain.lower() in _RENAMED:
+        return _RENAMED[plain.lower()]
+    close = get_close_matches(plain.lower(), Inputs.model_fields, 1)
+    where = "" if name.startswith("-") or not close or close[0] in ACTION_INPUTS else " It is a setting."
+    return f"Did you mean {as_written(close[0])}?{where}" if close else "See the tables in docs/inputs.md and docs/settings.md."
 
 
 def _shortened(text: str) -> str:

@@ -29,9 +29,9 @@ else:
             return cls
 
 
-def _boolean_as_text(value: object) -> object:
-    """YAML reads `compile: true` as a boolean."""
-    return str(value).lower() if isinstance(value, bool) else value
+def _lowercase(value: object) -> object:
+    """YAML also writes `true` as `True`."""
+    return value.lower() if isinstance(value, str) else value
 
 
 class TrainingInputs(_Table[Unset]):
@@ -92,7 +92,7 @@ class TrainingInputs(_Table[Unset]):
         TRAINS,
         "auto",
     )
-    compile: Annotated[Compile, BeforeValidator(_boolean_as_text)] = input_field(
+    compile: Annotated[Compile, BeforeValidator(_lowercase)] = input_field(
         "hardware", "Use torch.compile, on a GPU only. `auto`: if Triton and a C compiler are installed.", TRAINS, "auto"
     )
     device: Device = input_field("hardware", "Device to train on. `auto`: a GPU if there is one.", TRAINS, "auto")

@@ -47,14 +47,14 @@ def write_config(text: str, path: str = DEFAULT_CONFIG) -> None:
 
 def test_a_flag_beats_the_action_which_beats_the_file_which_beats_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     write_config("seed: 1\nmax_iters: 1\nn_layer: 1\nmode: train\n")
-    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"seed": "2", "max_iters": "2"}))
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"max_iters": "2", "settings": "seed: 2"}))
     inputs = load_inputs({"seed": "3"})
     assert (inputs.seed, inputs.max_iters, inputs.n_layer, inputs.n_head) == (3, 2, 1, None)
 
 
 def test_an_empty_string_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     write_config("seed: 1\n")
-    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"mode": "train", "seed": "", "repo_id": "", "data": ""}))
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"mode": "train", "settings": "", "repo_id": "", "data": ""}))
     inputs = load_inputs({"tokenizer": ""})
     assert (inputs.seed, inputs.repo_id, inputs.tokenizer, inputs.data) == (1, None, None, ["**/*.md"])
 
@@ -132,10 +132,17 @@ def test_an_invalid_input_is_reported_with_its_place(flags: dict[str, Any], mess
 
 def test_all_invalid_inputs_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     write_config("sead: 1\npreset: ci")
-    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"n_embd": "130", "seed": "x"}))
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"max_iters": "x", "settings": "n_embd: 130"}))
     found = problems({"mode": "cycle", "dtype": "float8"}, ("--colour=red",))
     places = [message.split(" ")[0] if message[0] == "-" else message.split(":")[0] for message in found]
-    assert sorted(places) == ["--colour", "--dtype:", "input n_embd", "input seed", "repo_id", "sead in .github/echoself.yml"]
+    assert sorted(places) == [
+        "--colour",
+        "--dtype:",
+        "input max_iters",
+        "n_embd in settings",
+        "repo_id",
+        "sead in .github/echoself.yml",
+    ]
 
 
 def test_upload_datasets_contradicts_create_pr_another_layout_and_too_long_a_repo_id() -> None:
@@ -185,7 +192,7 @@ def test_a_token_is_never_shown() -> None:
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("a: [", "is not valid YAML"), ("- a\n- b", "is not a mapping"), ("\xff", "is not valid YAML")],
+    [("a: [", "is not valid YAML"), ("- a\n- b", "is a list, not a mapping"), ("\xff", "is not valid YAML")],
 )
 def test_an_invalid_config_file_is_named(text: str, problem: str) -> None:
     Path("bad.yml").write_bytes(text.encode("latin-1"))
@@ -248,7 +255,7 @@ def test_each_model_overrides_the_shared_inputs_and_has_its_own_output_dir() -> 
 
 def test_model_selects_one_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     write_config(MODELS)
-    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"mode": "train", "model": "code"}))
+    monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"mode": "train", "settings": "model: code"}))
     assert list(load_models({})) == ["code"]
     assert list(load_models({"model": "docs"})) == ["docs"]
     assert load_inputs({"model": "docs"}).repo_id == "me/docs"

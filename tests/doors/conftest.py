@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 import yaml
 
+from echoself_action.config.inputs import ACTION_INPUTS
+
 ROOT = Path(__file__).parents[2]
 ACTION_FILES = (
     "action.yml",
@@ -62,6 +64,7 @@ class Job:
     process: subprocess.Popen[bytes] | None = None
     log_file: Path = Path()
     code: int = 0
+    warning: str = ""  # of the runner itself
     outputs: dict[str, str] = field(default_factory=dict)
     summary: str = ""
     thread: threading.Thread | None = None
@@ -146,6 +149,10 @@ class Runner:
         return self.start(inputs, **environment).end()
 
     def start(self, inputs: dict[str, str], **environment: str) -> Job:
+        """Start a job. What is not an input of the action becomes a line of its input `settings`."""
+        return self.start_as_written(with_settings(inputs), **environment)
+
+    def start_as_written(self, inputs: dict[str, str], **environment: str) -> Job:
         job = Job(log_file=self.root / f"log-{uuid.uuid4()}")
         job.log_file.touch()
         job.thread = threading.Thread(target=self._execute, args=(job, self.always | inputs, environment), daemon=True)
@@ -154,13 +161,15 @@ class Runner:
 
     def _execute(self, job: Job, given: dict[str, str], environment: dict[str, str]) -> None:
         action = yaml.safe_load((self.action / "action.yml").read_text())
+        # as the runner does it: all that is under `with:`, and the defaults of what is not
+        defaults = {name: declared.get("default", "") for name, declared in action["inputs"].items() if name not in given}
         contexts: dict[str, Any] = {
-            "inputs": {name: given.get(name, declared.get("default", "")) for name, declared in action["inputs"].items()},
+            "inputs": given | defaults,
             "github": {"action_repository": self.repository, "action_ref": self.ref, "token": JOB_TOKEN},
             "steps": {},
         }
-        unknown = given.keys() - action["inputs"].keys()
-        assert not unknown, f"the runner warns of inputs that are not declared: {unknown}"
+        if unknown := given.keys() - action["inputs"].keys():
+            job.warning = f"Unexpected input(s) {', '.join(map(repr, sorted(unknown)))}"
         for step in action["runs"]["steps"]:
             if job.code and step.get("if") != "always()":
                 continue
@@ -210,6 +219,13 @@ class Runner:
         job.summary += files["GITHUB_STEP_SUMMARY"].read_text()
         assert not files["GITHUB_ENV"].read_text()
         return code if code >= 0 else 128 - code, parsed(files["GITHUB_OUTPUT"].read_text())
+
+
+def with_settings(values: dict[str, str]) -> dict[str, str]:
+    """Inputs of the action: settings are moved into `settings`."""
+    lines = [f"{name}: {json.dumps(value)}" for name, value in values.items() if name not in ACTION_INPUTS]
+    inputs = {name: value for name, value in values.items() if name in ACTION_INPUTS}
+    return inputs | ({"settings": "\n".join(lines)} if lines else {})
 
 
 def evaluated(text: str, contexts: dict[str, Any]) -> str:

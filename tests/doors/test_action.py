@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from echoself_action.config.inputs import Inputs
+from echoself_action.config.inputs import ACTION_INPUTS, Inputs
 from echoself_action.config.outputs import Outputs
 from echoself_action.config.reference import with_tables
 
@@ -38,7 +38,9 @@ def test_action_yml_matches_the_inputs() -> None:
     text = (ROOT / "action.yml").read_text()
     assert text == with_tables(text), "run ./run docs"
     action = yaml.safe_load(text)
-    assert list(action["inputs"]) == list(Inputs.model_fields)
+    assert list(action["inputs"]) == list(ACTION_INPUTS)
+    assert len(action["inputs"]) == 26
+    assert len(action["description"]) < 80
     assert list(action["outputs"]) == list(Outputs.__dataclass_fields__)
     assert not [step for step in action["runs"]["steps"] if "${{" in step["run"] or "uses" in step]
 
@@ -79,12 +81,24 @@ def test_an_invalid_input_is_exit_2_with_an_annotation_and_a_summary(runner: Run
     job = runner.run({"mode": "train", "preset": "ci", "n_embd": "130", "seed": "x"})
     assert job.code == 2
     assert job.commands == ["error", "error"]
-    assert "input n_embd: 130 is not divisible by n_head" in job.summary
+    assert "n_embd in settings: 130 is not divisible by n_head" in job.summary
+    assert all_empty(job)
+
+
+def test_a_setting_under_with_is_exit_2_with_the_yaml_to_write(runner: Runner) -> None:
+    """As in workflows for versions in which every setting was an input. The runner only warns, and passes it on."""
+    job = runner.start_as_written({"mode": "train", "n_layer": "6", "language": "en\nde", "seed": "1"}).end()
+    assert job.warning == "Unexpected input(s) 'language', 'n_layer', 'seed'"
+    assert job.code == 2
+    assert job.commands == ["error"]
+    assert "inputs n_layer, language, seed: settings, not inputs of the action" in job.summary
+    lines = job.summary.partition("settings: |\n")[2].splitlines()[:3]
+    assert [line.strip() for line in lines] == ["n_layer: 6", 'language: "en\\nde"', "seed: 1"]
     assert all_empty(job)
 
 
 def test_all_output_is_on_one_stream_and_in_order(tmp_path: Path) -> None:
-    inputs = json.dumps({"mode": "train", "preset": "ci", "n_embd": "130", "seed": "x"})
+    inputs = json.dumps({"mode": "train", "preset": "ci", "settings": "n_embd: 130\nseed: x"})
     environment = os.environ | {"GITHUB_ACTIONS": "true", "ECHOSELF_INPUTS": inputs}
     ended = subprocess.run(
         [sys.executable, ROOT / "entrypoint.py"], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60

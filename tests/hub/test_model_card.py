@@ -8,7 +8,7 @@ import yaml
 
 from echoself_action.checkpoint.metadata import ParityFacts
 from echoself_action.checkpoint.model_folder import ModelFolder
-from echoself_action.config.inputs import Inputs
+from echoself_action.config.inputs import ACTION_INPUTS
 from echoself_action.hub.cards.model_card import OLD_MARKER, CardChoices, card_to_fill, model_card
 from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.history import history_entry, parse_history
@@ -80,7 +80,7 @@ def test_the_workflow_in_the_card_uses_only_existing_inputs(card: str) -> None:
     [block] = re.findall(r"```yaml\n(.*?)```", card, re.DOTALL)
     step = yaml.safe_load(block)[-1]
     assert step["uses"].startswith("9cog/echoself-action@")
-    assert set(step["with"]) <= set(Inputs.model_fields)
+    assert set(step["with"]) <= set(ACTION_INPUTS)
     assert (step["with"]["repo_id"], step["with"]["mode"]) == ("someone/model", "cycle")
 
 
