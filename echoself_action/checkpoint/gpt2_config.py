@@ -54,6 +54,7 @@ def write_config(config: GPT2Config, end_of_text_id: int | None) -> dict[str, An
         "n_inner": None,
         "n_layer": config.n_layer,
         "n_positions": config.block_size,
+        "pad_token_id": end_of_text_id,
         "use_cache": True,
         "vocab_size": config.vocab_size,
     }

@@ -85,6 +85,7 @@ def write_config(config: NanEchoConfig, end_of_text_id: int | None) -> dict[str,
         "dtype": "float32",
         "bos_token_id": end_of_text_id,
         "eos_token_id": end_of_text_id,
+        "pad_token_id": end_of_text_id,
     }
 
 

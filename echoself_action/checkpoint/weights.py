@@ -46,6 +46,14 @@ def load_model(folder: ModelFolder) -> Model:
     return model
 
 
+def new_tokens_by_default(block_size: int) -> int:
+    """The number of tokens that transformers generates from a published model, unless its caller passes another one.
+
+    As many as its pipeline does for other models, but at most half of the context: the prompt needs the other half.
+    """
+    return max(1, min(256, block_size // 2))
+
+
 def write_model(
     folder: Path,
     model_config: ModelConfig,
@@ -61,9 +69,11 @@ def write_model(
     architecture = architecture_of(model_config)
     config = architecture.config.write_config(model_config, end_of_text_id)
     write_json(folder / CONFIG_FILE, config)
+    special = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    # transformers' pipeline generates 256 tokens by default, which a shorter context does not have
     write_json(
         folder / GENERATION_FILE,
-        {key: config[key] for key in ("bos_token_id", "eos_token_id")} | {"do_sample": True, "_from_model_config": True},
+        special | {"do_sample": True, "max_new_tokens": new_tokens_by_default(model_config.block_size)},
     )
     for name, code in architecture.remote_code().items():
         (folder / name).write_bytes(code)

@@ -253,7 +253,9 @@ class Tokenizer:
     def save(self, folder: Path, model_max_length: int | None = None) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer` loads without network access.
 
-        `model_max_length` is the block size of the model in tokens; `transformers` warns and truncates there.
+        `model_max_length` is the block size of the model in tokens; `transformers` warns and truncates there. Texts are padded
+        and cut at their start, as generation needs it. They are padded with the end-of-text token: without one they can't be,
+        because the vocabulary has no token that is not text.
         """
         config: dict[str, object] = {
             # Uses tokenizer.json unchanged. transformers 5 writes "TokenizersBackend" and accepts this name for the same
@@ -261,6 +263,9 @@ class Tokenizer:
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": self.end_of_text,
             "eos_token": self.end_of_text,
+            "pad_token": self.end_of_text,
+            "padding_side": "left",
+            "truncation_side": "left",
             "clean_up_tokenization_spaces": False,
         }
         if model_max_length is not None:

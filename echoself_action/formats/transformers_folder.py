@@ -49,7 +49,7 @@ _LARGEST_JSON = 64 << 20  # bytes; trainer_state.json has an entry for each logg
 # Settings of generation_config.json that an import writes itself, that name a version, or that change no text.
 _GENERATION_KEPT = {
     *("bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "transformers_version", "_from_model_config", "use_cache"),
-    *("output_attentions", "output_hidden_states"),
+    *("max_new_tokens", "output_attentions", "output_hidden_states"),
 }
 # Files of other programs, and what to do to get a folder that can be read.
 _ELSEWHERE = {

@@ -88,7 +88,7 @@ def test_transformers_loads_the_saved_folder_offline_and_gives_the_same_ids(
     assert [stock.decode(encoded) for encoded in expected] == texts
     assert stock(END, split_special_tokens=True)["input_ids"] == ids(tokenizer, [END])[0]
     assert stock("<|endoftext|>")["input_ids"] == [tokenizer.end_of_text_id]
-    assert stock.eos_token_id == stock.bos_token_id == tokenizer.end_of_text_id
+    assert stock.eos_token_id == stock.bos_token_id == stock.pad_token_id == tokenizer.end_of_text_id
     assert len(stock) == tokenizer.vocab_size
     assert stock.model_max_length == 256
     assert not caplog.records
