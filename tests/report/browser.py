@@ -65,6 +65,11 @@ def picture_of(browser: str, page: Path, folder: Path, width: int, dark: bool = 
     return path.read_bytes()
 
 
+def run_browser(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the browser with these arguments, such as --dump-dom and a URL. `folder` gets its profile."""
+    return _run(find_browser(), folder, False, *words)
+
+
 def _run(browser: str, folder: Path, dark: bool, *words: str) -> subprocess.CompletedProcess[str]:
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--allow-file-access-from-files"]
     flags += ["--disable-background-networking", "--virtual-time-budget=3000", f"--user-data-dir={folder / 'profile'}"]
