@@ -19,7 +19,10 @@ from echoself_action.errors import (
     TrainingError,
 )
 from echoself_action.input_field import MODES
+from echoself_action.training.auto_preset import MINUTES
 from echoself_action.training.settings import PRESETS
+
+from .count_docs import counts
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -64,11 +67,39 @@ def test_every_exit_code_is_in_the_table() -> None:
         assert f"\n| {code} | " in text
 
 
-def test_the_inputs_in_the_readme_exist() -> None:
-    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("| input |")[2].partition("\n\n")[0]
-    named = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
-    assert "mode" in named
-    assert set(named) <= set(Inputs.model_fields)
+def test_no_page_is_longer_than_its_limit() -> None:
+    assert [str(count) for count in counts() if count.value > count.limit] == []
+
+
+def test_the_costs_are_those_of_the_presets() -> None:
+    """A run is its training, two to four minutes around it, rounded up; a month is 30 nights."""
+    limits = {"auto": MINUTES} | {name: preset.max_minutes for name, preset in PRESETS.items()}
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("| `preset` |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in row.split("|")[1:4]] for row in table.splitlines()[2:]]
+    assert [re.findall(r"`(\w+)`", name) for name, _, _ in rows] == [[name] for name in limits]
+    for (_, minutes, month), limit in zip(rows, limits.values(), strict=True):
+        assert int(re.findall(r"^\d+", minutes)[0]) == limit
+        assert 30 * (limit + 2) <= int(month.removeprefix("about ").replace(",", "")) <= 30 * (limit + 4)
+
+
+def test_pictures_are_light_and_dark_with_a_text_for_those_who_do_not_see_them() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        pictures = re.findall(r"<picture>(.*?)</picture>", text, re.DOTALL)
+        assert len(re.findall(r"<img |!\[", re.sub(r"\[!\[.*", "", text))) == len(pictures), "badges aside, each is a <picture>"
+        for picture in pictures:
+            [dark] = re.findall(r'<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">', picture)
+            [light] = re.findall(r'<img src="([^"]+)"', picture)
+            [alt] = re.findall(r'alt="([^"]+)"', picture)
+            assert dark.replace("-dark.", "-light.") == light != dark
+            assert (page.parent / dark).is_file()
+            assert (page.parent / light).is_file()
+            assert len(alt.split()) > 5
+
+
+def test_every_picture_is_shown() -> None:
+    shown = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert [path.name for path in (ROOT / "docs/images").iterdir() if f"images/{path.name}" not in shown] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

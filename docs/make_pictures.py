@@ -1,0 +1,107 @@
+"""Makes the pictures of README and docs: `./run pictures`, or `.venv/bin/python docs/make_pictures.py`.
+
+Two cycles as two jobs would run them: each in a checkout of its own, on this repository's text, with a Hub on this machine
+between them. Then the job summary of the second, its report.html on a phone and the model card go to docs/images/, each light
+and dark. All of it is what the runs wrote; only the address of the Hub is huggingface.co's. `--work FOLDER` keeps the runs,
+and uses those that are there. Needs Chromium, and takes twice `--minutes` and a minute.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image, ImageChops
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+from tests.report.browser import find_browser, picture_of  # noqa: E402
+
+IMAGES = ROOT / "docs/images"
+DATA = "README.md,CONTRIBUTING.md,docs/*.md,echoself_action/**/*.py,tests/**/*.py"
+REPO = "you/your-model"
+LOOPBACK = re.compile(r"http://127\.0\.0\.1:\d+")
+COLOURS = 64  # of a picture: enough for text and lines, in a third of the bytes of true colour
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A page, the size that is shown of it in CSS pixels, and the name of its pictures."""
+
+    name: str
+    page: Path
+    width: int
+    height: int
+
+
+def run_cycles(work: Path, minutes: float) -> Path:
+    """Two cycles in folders of `work`; returns that of the second. Raises CalledProcessError if one fails."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout.decode().split("\0")
+    for number, night in enumerate(("first", "second"), start=1):
+        workspace, summary = work / night, work / f"{night}-summary.md"
+        if summary.exists():
+            continue
+        shutil.rmtree(workspace, ignore_errors=True)
+        for name in filter(None, tracked):
+            (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, workspace / name)
+        unfinished = work / "unfinished-summary.md"
+        unfinished.unlink(missing_ok=True)
+        environment = os.environ | {
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_STEP_SUMMARY": str(unfinished),
+            "GITHUB_REPOSITORY": "you/your-repository",
+            "GITHUB_SERVER_URL": "https://github.com",
+            "GITHUB_WORKFLOW": "model",
+            "GITHUB_EVENT_NAME": "schedule",
+            "GITHUB_REF_NAME": "main",
+            "GITHUB_RUN_ID": str(number),
+        }
+        command = [sys.executable, "-m", "echoself_action", "cycle", "--hub", str(work / "hub"), "--repo-id", REPO]
+        command += ["--data", DATA, "--on-bad-file", "skip", "--license", "mit", "--language", "en"]
+        subprocess.run([*command, "--max-minutes", str(minutes)], cwd=workspace, env=environment, check=True)
+        unfinished.rename(summary)
+    return work / "second"
+
+
+def take(shot: Shot, browser: str, folder: Path) -> None:
+    """Write the light and the dark picture of a page."""
+    for scheme in ("light", "dark"):
+        taken = Image.open(BytesIO(picture_of(browser, shot.page, folder, shot.width, dark=scheme == "dark"))).convert("RGB")
+        cut = taken.crop((0, 0, shot.width, min(shot.height, _end_of_content(taken))))
+        path = IMAGES / f"{shot.name}-{scheme}.png"
+        cut.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+        print(f"{path.relative_to(ROOT)}: {cut.width} x {cut.height}, {path.stat().st_size:,} bytes")
+
+
+def _end_of_content(picture: Image.Image) -> int:
+    """The height without the empty rows at the end, plus a margin."""
+    background = Image.new("RGB", picture.size, picture.getpixel((0, picture.height - 1)))  # type: ignore[arg-type]
+    box = ImageChops.difference(picture, background).getbbox()
+    return min(picture.height, (box[3] if box else picture.height) + 16)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make the pictures of README and docs from a real run.")
+    parser.add_argument("--minutes", type=float, default=4, help="of each of the two cycles (%(default)s)")
+    parser.add_argument("--work", type=Path, help="keep the runs here, and use those that are there")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = (arguments.work or Path(temporary)).resolve()
+        work.mkdir(parents=True, exist_ok=True)
+        second = run_cycles(work, arguments.minutes)
+        IMAGES.mkdir(exist_ok=True)
+        browser = find_browser()
+        shots = [Shot("report", second / "echoself-model/report.html", 390, 1100)]
+        for shot in shots:
+            take(shot, browser, work)
+
+
+if __name__ == "__main__":
+    main()
