@@ -6,11 +6,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from ..corpus import ppmd
 from .architectures import ArchitectureName
 from .atomic import new_file
 
 METADATA_FILE = "training_metadata.json"
 BITS_PER_BYTE, NATS_PER_TOKEN = "bits per byte", "nats per token"
+BITS_PER_BYTE_MEANING = (
+    "Bits per byte: how many bits the model needs, on average, for each byte of text that it has not seen. Guessing takes 8; "
+    "lower is better. Models with different tokenizers can be compared."
+)
 Ending = Literal["published", "advanced", "rolled_back", "converged"]
 """The end of a job. published: a better model. advanced: the training state moved on, and the model is not significantly better
 yet. rolled_back: the run made the model worse, and the next one takes another way. converged: nothing was trained, because
@@ -295,6 +300,16 @@ def leaks_text(data: DataFacts) -> str:
     if data.common_bytes:
         parts.append(f"{data.common_bytes:,} bytes of the held-out text are common in the training text, and were not left out")
     return "; ".join(parts)
+
+
+def ppmd_text(data: DataFacts | None) -> str:
+    """What PPMd needs for the held-out text, in one sentence; empty if it is not known."""
+    if data is None or data.ppmd_bits_per_byte is None:
+        return ""
+    return (
+        f"{ppmd.NAME}, needs {data.ppmd_bits_per_byte:.4f} bits per byte for the held-out text after it has read the same "
+        "training text. It also learns from the held-out text as it reads it, which the model does not."
+    )
 
 
 def parity_text(parity: ParityFacts) -> str:

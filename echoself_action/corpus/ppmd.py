@@ -8,6 +8,7 @@ from .. import libraries
 
 ORDER = 12  # bytes; of 4 to 12, the lowest on documentation and within 0.3 % of it on prose
 MEMORY = 256  # MiB; LARGEST bytes of text need less, so nothing is forgotten
+NAME = f"PPMd, the text compressor of 7-Zip (order {ORDER}, {MEMORY} MiB)"
 LARGEST = 16_000_000  # bytes of text in both splits, which take 5 s, and never more than half a minute
 
 
