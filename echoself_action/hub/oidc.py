@@ -16,7 +16,7 @@ from huggingface_hub import constants, utils
 from ..errors import InputError, MissingTokenError
 from .endpoint import Hub
 from .huggingface_compat import NoIdTokenError, exchange_id_token, get_id_token
-from .retry import error_message, with_retries
+from .retry import error_message, is_transient, with_retries
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def _exchange(hub: Hub, resource: str, claims: str, get: Callable[[], T]) -> T:
                 f"publishers ({_SETTINGS}). The claims of this job: {claims}.",
             ) from error
         except utils.HfHubHTTPError as error:
-            if error.response.status_code not in (400, 401, 403):
+            if is_transient(error) or error.response.status_code not in (400, 401, 403):
                 raise
             raise MissingTokenError(
                 f"{hub.endpoint} refused keyless access to {resource}: {error_message(error)}. Nothing was done.",

@@ -54,10 +54,19 @@ def set_timeouts() -> None:
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later: the Hub has a temporary problem, or the response did not arrive whole."""
     if isinstance(error, utils.HfHubHTTPError):
-        return error.response.status_code in _TRANSIENT
+        return error.response.status_code in _TRANSIENT or is_aborted_exchange(error)
     if isinstance(error, (utils.OfflineModeIsEnabled, utils.LocalEntryNotFoundError)):
         return False  # the user asked for the first; before the second the client has retried
     return _is_malformed(error) or _is_network_error(error)
+
+
+def is_aborted_exchange(error: BaseException) -> bool:
+    """Whether the Hub gave up on the exchange of an id token after 10 seconds of its own, which it reports as an invalid grant.
+
+    Other invalid grants are refusals (https://github.com/huggingface/hub-docs/issues/2757).
+    """
+    message = (error.server_message or "") if isinstance(error, utils.HfHubHTTPError) else ""
+    return message.startswith("invalid_grant") and "aborted" in message
 
 
 def is_transient_in_download(error: BaseException) -> bool:
@@ -123,6 +132,11 @@ def _converted(hub: Hub, where: str, action: str, error: BaseException) -> HubEr
     """None for an error that is not one of the Hub or the network."""
     message = error_message(error)
     status = error.response.status_code if isinstance(error, utils.HfHubHTTPError) else 0
+    if is_aborted_exchange(error):
+        return HubError(
+            f"{hub.endpoint} aborted the exchange of the id token of this job: {action} failed: {message}.",
+            "The Hub has a temporary problem: run again later, or use hf_token.",
+        )
     if isinstance(error, utils.GatedRepoError):
         return HubError(f"{where} is gated: {action} failed.", "Accept its conditions on its page.")
     if status == 401 and hub.has_token:

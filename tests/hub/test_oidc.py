@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import _auth
 from localhub import LocalHub, TrustedPublishing
 
-from echoself_action.errors import InputError, MissingTokenError
+from echoself_action.errors import HubError, InputError, MissingTokenError
 from echoself_action.hub.client import datasets_of, open_hub, require_write_access
 from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.repo import look_up
 from echoself_action.report.github_actions import report_problem
+
+from .faults import Answer, Exchange, Fault, FaultyHub
 
 ISSUER, KEY = "https://issuer.test", b"the issuer's key"
 TRUSTED = {"repository": "octo/train"}
@@ -136,6 +139,53 @@ def test_a_refused_exchange_reports_the_claims_of_the_job(server: str, job: None
     assert "refused keyless access to me/other" in error.message
     assert "no trusted publisher of me/other" in error.message
     assert all(f"{name}={JOB[name]}" in error.hint for name in ("sub", "repository", "ref", "workflow_ref"))
+
+
+def aborted(exchange: Exchange) -> None:
+    """What the Hub answers when it has waited 10 seconds for the issuer's keys."""
+    body = json.dumps({"error": "invalid_grant", "error_description": "This operation was aborted"}).encode()
+    exchange.answer(Answer(400, [("Content-Type", "application/json")], body, len(body)))
+
+
+@contextmanager
+def behind(monkeypatch: pytest.MonkeyPatch, server: str, fault: Fault) -> Iterator[None]:
+    with FaultyHub(server, [fault]) as proxy:
+        monkeypatch.setenv("HF_ENDPOINT", proxy.url)
+        monkeypatch.setattr(constants, "ENDPOINT", proxy.url)
+        yield
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_an_exchange_that_the_hub_aborted_is_retried(
+    server: str, job: None, short_waits: None, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    fault = Fault("POST", "/oauth/token$", aborted, times=times)
+    with behind(monkeypatch, server, fault):
+        hub, output = opened()
+        assert look_up(hub, "me/model", "main").model
+    again = [line for line in output if "invalid_grant: This operation was aborted. Retrying in" in line]
+    assert (len(again), fault.seen) == (times, times + 1)
+
+
+def test_an_exchange_that_is_always_aborted_ends_after_five_attempts(
+    server: str, job: None, short_waits: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = Fault("POST", "/oauth/token$", aborted, times=100)
+    with (
+        behind(monkeypatch, server, fault),
+        pytest.raises(HubError, match="aborted the exchange of the id token") as caught,
+    ):
+        opened()
+    assert fault.seen == 5
+    assert "temporary problem" in caught.value.hint
+
+
+def test_another_invalid_grant_is_not_retried(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_OIDC_RESOURCE", "me/other")
+    seen = Fault("POST", "/oauth/token$", lambda exchange: exchange.answer(exchange.forward()), times=100)
+    with behind(monkeypatch, server, seen):
+        assert "no trusted publisher" in refused(MissingTokenError).message
+    assert seen.seen == 1
 
 
 def test_an_id_token_of_another_repository_is_refused_with_its_claims(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
