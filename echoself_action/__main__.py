@@ -10,7 +10,7 @@ from importlib import import_module
 
 from .config.inputs import NO_FLAGS, Inputs, modes_of, shown_default
 from .errors import MissingLocalHubError
-from .exit_codes import exit_code_of
+from .exit_codes import exit_code_of, exit_code_of_model, report_schedule
 from .input_field import MODES
 from .report.github_actions import mask
 from .workspace import LOCAL_HUB
@@ -46,9 +46,11 @@ def run(flags: dict[str, str], unknown_flags: Sequence[str] = ()) -> int:
         if len(models) > 1:
             return int(import_module("echoself_action.modes.several_models").run(models))
         (inputs,) = models.values()
-        return int(import_module(f"echoself_action.modes.{inputs.mode}").run(inputs))
+        return exit_code_of_model(inputs, lambda: int(import_module(f"echoself_action.modes.{inputs.mode}").run(inputs)))
 
-    return exit_code_of(work)
+    code = exit_code_of(work)
+    report_schedule()
+    return code
 
 
 def _serve_hub(arguments: Sequence[str]) -> int:

@@ -1,15 +1,20 @@
 """Every outcome of a mode becomes an exit code here, and every error is reported."""
 
 import errno
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
 
+from .config.inputs import Inputs
 from .config.outputs import set_outputs
 from .errors import BUG, INTERRUPTED, CheckpointError, EchoselfError, TrainingError, is_out_of_memory
-from .report.github_actions import report_problem
+from .github.workflow_schedule import schedule_notice
+from .report.github_actions import report_problem, summary_since, summary_size, write_summary
+from .report.log import warn
+from .report.summary_comment import comment_summary
 
 NEW_ISSUE = "https://github.com/9cog/echoself-action/issues/new"
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
@@ -35,6 +40,31 @@ def exit_code_of(work: Callable[[], int]) -> int:
         traceback.print_exc()
         print(f"This is a bug in echoself-action. Please report it with the lines above: {NEW_ISSUE}", file=sys.stderr)
         return BUG
+
+
+def exit_code_of_model(inputs: Inputs, work: Callable[[], int]) -> int:
+    """The exit code of `work`, the run of one model. With `comment`, its job summary becomes a comment on the pull request.
+
+    An interrupted run writes none: a runner that cancels gives it a few seconds, which saving needs.
+    """
+    start = summary_size()
+    code = exit_code_of(work)
+    if inputs.comment and code != INTERRUPTED and _is_main_process():
+        model = f"{inputs.repo_id}@{inputs.revision}" if inputs.repo_id else str(inputs.output_dir)
+        comment_summary(model, summary_since(start), code)
+    return code
+
+
+def report_schedule() -> None:
+    """Warn if GitHub is about to stop the schedule that started this job."""
+    if _is_main_process() and (notice := schedule_notice(os.environ)):
+        warn(notice)
+        write_summary(f"> {notice}\n")
+
+
+def _is_main_process() -> bool:
+    """Of those that torchrun starts; of those that this program starts, only the main one gets here."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _report(error: EchoselfError) -> int:

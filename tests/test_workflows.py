@@ -35,6 +35,8 @@ RIGHTS = {
     ("release.yml", "release"): {"contents": "write"},
     ("deploy.yml", "deploy"): {"actions": "read"},
     ("cycle-keyless.yml", "cycle"): {"id-token": "write"},
+    ("keep-schedule-alive.yml", "enable"): {"actions": "write"},
+    ("train.yml", "train"): {"pull-requests": "write"},
 }
 
 

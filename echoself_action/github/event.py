@@ -31,12 +31,12 @@ class WorkflowRun:
 
 def triggering_run(environment: Mapping[str, str]) -> WorkflowRun:
     """The run that triggered this job. Raises NoTrustedRunError if there is none, or if it is not trusted."""
-    event = _event(environment)
+    event = read_event(environment)
     run, repository, token = event.get("workflow_run"), environment.get("GITHUB_REPOSITORY"), environment.get("GITHUB_TOKEN")
     if not isinstance(run, Mapping) or type(run.get("id")) is not int or not repository:
         raise NoTrustedRunError("this job was not triggered by another run (workflow_run event)")
     title = f"run {run['id']} ({run.get('name')}, {run.get('conclusion')})"
-    here, head = (_full_name(run, key) for key in ("repository", "head_repository"))
+    here, head = (full_name(run, key) for key in ("repository", "head_repository"))
     if here != repository:
         raise NoTrustedRunError(f"{title} belongs to {here or 'an unknown repository'} and not to {repository}: not trusted")
     if head != repository:
@@ -50,7 +50,8 @@ def triggering_run(environment: Mapping[str, str]) -> WorkflowRun:
     )
 
 
-def _event(environment: Mapping[str, str]) -> Mapping[str, Any]:
+def read_event(environment: Mapping[str, str]) -> Mapping[str, Any]:
+    """The event that triggered this job; empty outside of GitHub Actions."""
     try:
         event = json.loads(Path(environment["GITHUB_EVENT_PATH"]).read_bytes())
     except (KeyError, OSError, ValueError):
@@ -58,7 +59,8 @@ def _event(environment: Mapping[str, str]) -> Mapping[str, Any]:
     return event if isinstance(event, Mapping) else {}
 
 
-def _full_name(run: Mapping[str, Any], key: str) -> str | None:
+def full_name(run: Mapping[str, Any], key: str) -> str | None:
+    """The owner/name of the repository under `key`; None if it was deleted."""
     repository = run.get(key)
     name = repository.get("full_name") if isinstance(repository, Mapping) else None
     return name if isinstance(name, str) else None

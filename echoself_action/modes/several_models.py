@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 
 from ..config.inputs import Inputs
 from ..config.outputs import set_outputs
 from ..errors import INTERRUPTED
-from ..exit_codes import exit_code_of
+from ..exit_codes import exit_code_of_model
 from ..report.github_actions import collect_outputs, write_summary
 from ..report.job_summary import models_summary
 from ..report.log import note
@@ -24,7 +25,7 @@ def run(models: Mapping[str, Inputs]) -> int:
         note(f"\n=== {name}")
         write_summary(f"# {name}\n")
         with collect_outputs() as outputs[name]:
-            codes[name] = exit_code_of(lambda inputs=inputs: _run(inputs))  # type: ignore[misc]
+            codes[name] = exit_code_of_model(inputs, partial(_run, inputs))
         if codes[name] == INTERRUPTED:
             break
     write_summary(models_summary(models, codes, outputs))

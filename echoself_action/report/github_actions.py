@@ -85,6 +85,13 @@ def summary_size() -> int:
     return Path(path).stat().st_size if path and Path(path).exists() else 0
 
 
+def summary_since(position: int) -> str:
+    """The job summary from a position that `summary_size` has returned."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    content = Path(path).read_bytes() if path and Path(path).exists() else b""
+    return content[position:].decode(errors="replace")
+
+
 def insert_summary(position: int, markdown: str) -> None:
     """Insert into the job summary, at a position that `summary_size` has returned. Does nothing on a terminal."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")

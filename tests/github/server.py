@@ -1,5 +1,6 @@
-"""GitHub's REST API for artifacts and releases, on loopback, and on another port the storage that it redirects to."""
+"""GitHub's API for artifacts, releases, comments and workflows, on loopback; on another port, the storage it redirects to."""
 
+import asyncio
 import hashlib
 import io
 import json
@@ -17,6 +18,8 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 REPOSITORY, RUN_ID, TOKEN = "me/repo", 77, "ghs_secret"
+BOT = "github-actions[bot]"  # the account of a job's token
+FORBIDDEN = "Resource not accessible by integration"
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
@@ -40,6 +43,12 @@ class GitHub:
     tag_objects: dict[str, dict[str, Any]] = field(default_factory=dict)  # an annotated tag's sha -> what was sent
     releases: dict[str, dict[str, Any]] = field(default_factory=dict)  # a tag's name -> what was sent, and its page
     blind: bool = False  # to the next look-up of a release and of a tag, as if another job made them just after it
+    comments: list[dict[str, Any]] = field(default_factory=list)  # on any pull request, oldest first
+    pulls: list[dict[str, Any]] = field(default_factory=list)
+    workflows: dict[str, str] = field(default_factory=dict)  # a file's name -> the state of the workflow
+    meet: int = 0  # that many requests list the comments before one of them is answered
+    trouble: dict[str, list[tuple[int, dict[str, str]]]] = field(default_factory=dict)  # like `refuse`, for one request each
+    lost: set[str] = field(default_factory=set)  # endpoints that do what is asked, once, and answer 502
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # path, Authorization
     url: str = ""
     storage: str = ""
@@ -55,6 +64,12 @@ class GitHub:
                 Route(f"{repository}/git/refs", self._make_ref, methods=["POST"]),
                 Route(f"{repository}/git/tags/{{sha}}", self._find_tag),
                 Route(f"{repository}/git/tags", self._make_tag, methods=["POST"]),
+                Route("/api/graphql", self._viewer, methods=["POST"]),
+                Route(f"{repository}/pulls", self._pulls),
+                Route(f"{repository}/issues/{{number:int}}/comments", self._comments, methods=["GET", "POST"]),
+                Route(f"{repository}/issues/comments/{{id:int}}", self._comment, methods=["PATCH", "DELETE"]),
+                Route(f"{base}/workflows/{{file}}", self._workflow),
+                Route(f"{base}/workflows/{{file}}/enable", self._enable, methods=["PUT"]),
                 Route(f"{base}/runs/{{id:int}}/artifacts", self._list),
                 Route(f"{base}/artifacts/{{id:int}}/zip", self._zip),
             ]
@@ -67,6 +82,9 @@ class GitHub:
         self.requests.append((request.url.path, request.headers.get("authorization")))
         if endpoint in self.refuse:
             status, headers = self.refuse[endpoint]
+            return JSONResponse({"message": FORBIDDEN if status == 403 else "no"}, status, headers)
+        if self.trouble.get(endpoint):
+            status, headers = self.trouble[endpoint].pop(0)
             return JSONResponse({"message": "no"}, status, headers)
         if endpoint != "blob" and request.headers.get("authorization") != f"Bearer {TOKEN}":
             return JSONResponse({"message": "Bad credentials"}, 401)
@@ -113,6 +131,71 @@ class GitHub:
             return JSONResponse({"message": "Validation Failed", "errors": [{"code": "already_exists"}]}, 422)
         self.releases[body["tag_name"]] = body | {"html_url": f"https://github.test/{REPOSITORY}/releases/{body['tag_name']}"}
         return JSONResponse(self.releases[body["tag_name"]], 201)
+
+    async def _viewer(self, request: Request) -> Response:
+        return self._seen(request, "viewer") or JSONResponse({"data": {"viewer": {"login": BOT}}})
+
+    async def _pulls(self, request: Request) -> Response:
+        owner, _, branch = request.query_params["head"].partition(":")
+        found = [one for one in self.pulls if one["head"]["ref"] == branch and one["head"]["user"]["login"] == owner]
+        return self._seen(request, "pulls") or JSONResponse(found)
+
+    async def _comments(self, request: Request) -> Response:
+        if request.method == "POST":
+            return await self._add_comment(request)
+        if refusal := self._seen(request, "comments"):
+            return refusal
+        rows = [one for one in self.comments if one["issue"] == request.path_params["number"]]
+        if self.meet:
+            self.meet -= 1
+            while self.meet:
+                await asyncio.sleep(0.005)
+        size, page = int(request.query_params["per_page"]), int(request.query_params["page"])
+        return JSONResponse(rows[(page - 1) * size : page * size])
+
+    async def _add_comment(self, request: Request) -> Response:
+        body = (await request.json())["body"]
+        if refusal := self._seen(request, "comment"):
+            return refusal
+        if len(body) > 65_536:
+            return JSONResponse({"message": "Validation Failed"}, 422)
+        added = self.comment(request.path_params["number"], BOT, body)
+        if "comment" in self.lost:
+            self.lost.discard("comment")
+            return JSONResponse({"message": "no"}, 502)
+        return JSONResponse(added, 201)
+
+    def comment(self, number: int, login: str, body: str) -> dict[str, Any]:
+        """Add a comment, as any account."""
+        identity = max((one["id"] for one in self.comments), default=100) + 1
+        self.comments.append({"id": identity, "issue": number, "body": body, "user": {"login": login}})
+        return self.comments[-1]
+
+    async def _comment(self, request: Request) -> Response:
+        if refusal := self._seen(request, "change"):
+            return refusal
+        found = [one for one in self.comments if one["id"] == request.path_params["id"]]
+        if not found:
+            return JSONResponse({"message": "Not Found"}, 404)
+        if found[0]["user"]["login"] != BOT:
+            return JSONResponse({"message": "Must have admin rights"}, 403)
+        if request.method == "DELETE":
+            self.comments.remove(found[0])
+            return Response(status_code=204)
+        found[0]["body"] = (await request.json())["body"]
+        return JSONResponse(found[0])
+
+    async def _workflow(self, request: Request) -> Response:
+        state = self.workflows.get(request.path_params["file"])
+        return self._seen(request, "workflow") or self._found(state and {"state": state})
+
+    async def _enable(self, request: Request) -> Response:
+        if refusal := self._seen(request, "enable"):
+            return refusal
+        if request.path_params["file"] not in self.workflows:
+            return JSONResponse({"message": "Not Found"}, 404)
+        self.workflows[request.path_params["file"]] = "active"
+        return Response(status_code=204)
 
     async def _list(self, request: Request) -> Response:
         if refusal := self._seen(request, "list"):

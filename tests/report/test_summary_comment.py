@@ -1,0 +1,86 @@
+"""The comment made from a job summary: charts as tables, nothing that notifies or links, at most what GitHub accepts."""
+
+import re
+
+import pytest
+
+from echoself_action.report.summary_comment import comment_text, inert
+
+ORIGIN = "Written by a run."
+CHART = """```mermaid
+%%{init: {"theme": "base"}}%%
+xychart-beta
+    title "Validation loss"
+    x-axis "step" [10, 20, 30]
+    y-axis "bits per byte"
+    line [3.5, 2.25, 2.0]
+```"""
+
+
+def text_of(summary: str, code: int = 0, limit: int = 60_000) -> str:
+    return comment_text(summary, code, ORIGIN, limit)
+
+
+def test_the_summary_is_the_comment_with_its_curve_as_a_table() -> None:
+    text = text_of(f"# Published: 2.0000 bits per byte\n\n{CHART}\n\nafter")
+    assert text.startswith("# Published: 2.0000 bits per byte\n\n| step | bits per byte |\n|---|---|\n| 10 | 3.5 |\n")
+    assert text.endswith(f"| 30 | 2.0 |\n\nafter\n\n{ORIGIN}")
+
+
+def test_a_long_curve_keeps_its_ends() -> None:
+    steps = list(range(40))
+    chart = CHART.replace("10, 20, 30", ", ".join(map(str, steps))).replace(
+        "3.5, 2.25, 2.0", ", ".join(f"{5 - s / 10}" for s in steps)
+    )
+    rows = re.findall(r"^\| (\d+) \|", text_of(chart), re.MULTILINE)
+    assert (len(rows), rows[0], rows[-1]) == (12, "0", "39")
+
+
+def test_two_curves_and_an_axis_with_bounds() -> None:
+    chart = CHART.replace("[10, 20, 30]", "0 --> 100").replace("line [3.5", 'line "new" [3.5')
+    chart = chart.replace("\n```\n", "\n").removesuffix("```") + '    line "published" [4.0, 4.0, 4.0]\n```'
+    assert "| step | new | published |\n|---|---|---|\n| 0 | 3.5 | 4.0 |\n| 50 | 2.25 | 4.0 |\n| 100 | 2.0 | 4.0 |" in text_of(
+        chart
+    )
+
+
+@pytest.mark.parametrize("body", ["pie\n    a: 1\n", "xychart-beta\n    x-axis [1]\n    line [1, 2]\n", "xychart-beta\n"])
+def test_another_chart_stays_a_chart(body: str) -> None:
+    assert f"```mermaid\n{body}```" in text_of(f"```mermaid\n{body}```")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "@octocat", "@org/team", "#12", "GH-12", "me/repo#12", "https://github.com/me/repo/issues/12",
+        "github.com/me/repo/pull/12", "![x](https://evil.test/x.png)", "<img src=x>", "<IMG SRC=x>", "</details", "<!-- x -->",
+        "<script>", "<details onclick=x>", "<a href=x>",
+    ],
+)  # fmt: skip
+def test_nothing_in_the_text_notifies_links_or_loads(harm: str) -> None:
+    live = (
+        r"@\w", r"#\d", r"GH-\d", r"github\.com/\S+/(issues|pull)/", r"!\[", r"<[A-Za-z/!]",
+    )  # fmt: skip
+    made = text_of(f"# Title\n\n    sample {harm} text\n\n`{harm}` and {harm}{harm}")
+    assert not [pattern for pattern in live if re.search(pattern, made)]
+    assert made.replace("\u200b", "").count(harm) == 4
+
+
+def test_what_summaries_fold_stays_folded() -> None:
+    folded = "<details><summary>Samples</summary>\n\n    text\n\n</details>"
+    assert inert(folded) == folded
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "日", "😀"])
+def test_a_long_summary_is_cut_at_a_line_with_what_is_open_closed(letter: str) -> None:
+    summary = f"# Title\n\n<details><summary>More</summary>\n\n```text\n{f'{letter * 50}{chr(10)}' * 3000}```\n\n</details>"
+    text = text_of(summary, limit=5000)
+    assert 4000 < len(text.encode("utf-16-le")) // 2 <= 5000
+    assert f"{letter * 50}\n```\n\n</details>\n\n(The comment is cut" in text
+    assert text.endswith(ORIGIN)
+    assert len(text_of(f"{letter * 70_000}", limit=5000).encode("utf-16-le")) // 2 <= 5000
+
+
+def test_an_internal_error_is_a_failure_and_an_empty_summary_is_said() -> None:
+    assert text_of("## Trained", code=1).startswith("## echoself-action failed: internal error\n\nThe log of the run")
+    assert text_of("").startswith("The run wrote no summary.")
