@@ -111,7 +111,7 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
         assert linked.exists(), target
         assert not anchor or anchor in _anchors(linked), target
     for named in re.findall(r"`((?:tests|examples|docs|echoself_action|packages|\.github/workflows)/[\w./-]+)`", text):
-        assert (ROOT / named).exists(), named
+        assert (ROOT / named).exists() or named == ".github/workflows/model.yml", named  # the user's own
 
 
 def test_the_index_has_every_page() -> None:
