@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -22,22 +21,15 @@ from PIL import Image, ImageChops
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 from tests.report.browser import find_browser, picture_of  # noqa: E402
+from tests.report.github_page import Theme, render  # noqa: E402
 
 IMAGES = ROOT / "docs/images"
 DATA = "README.md,CONTRIBUTING.md,docs/*.md,echoself_action/**/*.py,tests/**/*.py"
 REPO = "you/your-model"
 LOOPBACK = re.compile(r"http://127\.0\.0\.1:\d+")
 COLOURS = 64  # of a picture: enough for text and lines, in a third of the bytes of true colour
-
-
-@dataclass(frozen=True)
-class Shot:
-    """A page, the size that is shown of it in CSS pixels, and the name of its pictures."""
-
-    name: str
-    page: Path
-    width: int
-    height: int
+SCALE = 2  # pixels for each CSS pixel
+THEMES: tuple[Theme, Theme] = ("light", "dark")
 
 
 def run_cycles(work: Path, minutes: float) -> Path:
@@ -70,21 +62,33 @@ def run_cycles(work: Path, minutes: float) -> Path:
     return work / "second"
 
 
-def take(shot: Shot, browser: str, folder: Path) -> None:
-    """Write the light and the dark picture of a page."""
-    for scheme in ("light", "dark"):
-        taken = Image.open(BytesIO(picture_of(browser, shot.page, folder, shot.width, dark=scheme == "dark"))).convert("RGB")
-        cut = taken.crop((0, 0, shot.width, min(shot.height, _end_of_content(taken))))
-        path = IMAGES / f"{shot.name}-{scheme}.png"
-        cut.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
-        print(f"{path.relative_to(ROOT)}: {cut.width} x {cut.height}, {path.stat().st_size:,} bytes")
+def write(name: str, theme: Theme, taken: Image.Image, height: int) -> None:
+    """Write the first `height` CSS pixels of a picture to docs/images."""
+    cut = taken.convert("RGB").crop((0, 0, taken.width, min(height * SCALE, _end_of_content(taken.convert("RGB")))))
+    path = IMAGES / f"{name}-{theme}.png"
+    cut.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(f"{path.relative_to(ROOT)}: {cut.width} x {cut.height}, {path.stat().st_size:,} bytes")
 
 
 def _end_of_content(picture: Image.Image) -> int:
     """The height without the empty rows at the end, plus a margin."""
     background = Image.new("RGB", picture.size, picture.getpixel((0, picture.height - 1)))  # type: ignore[arg-type]
     box = ImageChops.difference(picture, background).getbbox()
-    return min(picture.height, (box[3] if box else picture.height) + 16)
+    return min(picture.height, (box[3] if box else picture.height) + 16 * SCALE)
+
+
+def published_card(work: Path, folder: Path) -> str:
+    """The model card on the Hub in `work`, without its front matter. Its pictures are put into `folder`."""
+    repo = work / f"hub/models/{REPO}.git"
+
+    def content(path: str) -> bytes:
+        return subprocess.run(["git", "-C", repo, "show", f"main:{path}"], check=True, capture_output=True).stdout
+
+    card = content("README.md").decode()
+    for path in re.findall(r"!\[[^]]*\]\((?!https?:)([^)]+)\)", card):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content(path))
+    return re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
 
 
 def main() -> None:
@@ -96,11 +100,18 @@ def main() -> None:
         work = (arguments.work or Path(temporary)).resolve()
         work.mkdir(parents=True, exist_ok=True)
         second = run_cycles(work, arguments.minutes)
+        pages = work / "pages"
+        pages.mkdir(exist_ok=True)
+        summary, card = (work / "second-summary.md").read_text(), published_card(work, pages)
         IMAGES.mkdir(exist_ok=True)
-        browser = find_browser()
-        shots = [Shot("report", second / "echoself-model/report.html", 390, 1100)]
-        for shot in shots:
-            take(shot, browser, work)
+        for theme in THEMES:
+            report = picture_of(
+                find_browser(), second / "echoself-model/report.html", pages, 390, dark=theme == "dark", scale=SCALE
+            )
+            write("report", theme, Image.open(BytesIO(report)), 1100)
+            for name, markdown, height in (("summary", summary, 1000), ("card", card, 1000)):
+                shown = LOOPBACK.sub("https://huggingface.co", markdown)
+                write(name, theme, Image.open(render(shown, theme, 860, pages, name, SCALE)), height)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from .test_workflows import EXAMPLES, OUR_ACTION, is_ours
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 INPUTS = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))["inputs"]
+WORKFLOW_KEYS = {True, "permissions", "concurrency", "env"}  # YAML 1.1 reads the key `on` as true
 # what a fragment leaves to the text around it
 COMMON = {"mode": "cycle", "repo_id": "you/your-model"}
 
@@ -52,7 +53,7 @@ class Snippet:
                 return [step for job in jobs.values() for step in job["steps"]]
             case list() as steps:
                 return steps
-            case dict() as fragment if not self.is_config and True not in fragment:  # YAML 1.1 reads the key `on` as true
+            case dict() as fragment if not self.is_config and not fragment.keys() & WORKFLOW_KEYS:
                 return [{"uses": "9cog/echoself-action@v1", "with": fragment}]
         return []
 

@@ -58,10 +58,11 @@ def look_at(browser: str, page: Path, folder: Path, width: int, dark: bool = Fal
     return Seen(json.loads(unescape(seen)), [line for line in done.stderr.splitlines() if ":CONSOLE" in line])
 
 
-def picture_of(browser: str, page: Path, folder: Path, width: int, dark: bool = False) -> bytes:
-    """A PNG of the page."""
+def picture_of(browser: str, page: Path, folder: Path, width: int, dark: bool = False, scale: int = 1) -> bytes:
+    """A PNG of the page, with `scale` pixels for each CSS pixel."""
     path = folder / "picture.png"
-    _run(browser, folder, dark, f"--window-size={width},2000", f"--screenshot={path}", page.resolve().as_uri())
+    size, pixels = f"--window-size={width},2000", f"--force-device-scale-factor={scale}"
+    _run(browser, folder, dark, size, pixels, f"--screenshot={path}", page.resolve().as_uri())
     return path.read_bytes()
 
 
