@@ -158,4 +158,7 @@ def _repeated(names: list[str]) -> list[str]:
 
 
 DimensionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"), AfterValidator(_not_an_attribute)]
-DimensionNames = Annotated[list[DimensionName], Field(min_length=1), AfterValidator(_distinct)]  # NanEcho's persona dimensions
+# NanEcho's persona dimensions
+DimensionNames = Annotated[
+    list[DimensionName], Field(min_length=1, json_schema_extra={"uniqueItems": True}), AfterValidator(_distinct)
+]

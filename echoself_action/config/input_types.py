@@ -3,10 +3,10 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from ..hub.cards.hub_values import language_problem, license_problem
+from ..hub.cards.hub_values import LANGUAGE, LICENSES, language_problem, license_problem
 from ..hub.repo_id import MAX_REPO_ID, REPO
 
 
@@ -18,8 +18,8 @@ def split(value: object) -> object:
 
 
 def off_as_text(value: object) -> object:
-    """YAML 1.1 reads `off` as false, so that other tools may write `verify: false`."""
-    return "off" if value == "false" else value
+    """`off` is false in YAML 1.1, so that other programs may write `verify: false`."""
+    return "off" if value in ("false", "False", "FALSE") else value
 
 
 def check_path(value: str) -> str:
@@ -55,11 +55,17 @@ def _language(value: str) -> str:
     return value
 
 
-License = Annotated[str, AfterValidator(_license)]
-Languages = Annotated[list[Annotated[str, AfterValidator(_language)]], BeforeValidator(split), AfterValidator(_distinct)]
-PathText = Annotated[str, AfterValidator(check_path)]
-RepoId = Annotated[str, AfterValidator(_repo)]
-Candidates = Annotated[list[PathText], BeforeValidator(split), AfterValidator(_distinct), Field(min_length=2)]
+# What JSON Schema can express of the checks above, for editors.
+_UNIQUE = {"uniqueItems": True}
+PATH = {"type": "string", "maxLength": 4000, "pattern": r"^(?![\s\S]*\u0000)(?![\s\S]*[^/]{256})"}
+License = Annotated[str, AfterValidator(_license), WithJsonSchema({"enum": list(LICENSES), "type": "string"})]
+Language = Annotated[str, AfterValidator(_language), WithJsonSchema({"pattern": f"^(?:{LANGUAGE})$", "type": "string"})]
+Languages = Annotated[list[Language], BeforeValidator(split), AfterValidator(_distinct), Field(json_schema_extra=_UNIQUE)]
+PathText = Annotated[str, AfterValidator(check_path), WithJsonSchema(PATH)]
+RepoId = Annotated[str, AfterValidator(_repo), WithJsonSchema({"pattern": f"^(?:{REPO})$", "type": "string"})]
+Candidates = Annotated[
+    list[PathText], BeforeValidator(split), AfterValidator(_distinct), Field(min_length=2, json_schema_extra=_UNIQUE)
+]
 PullRequests = Annotated[str, StringConstraints(pattern=r"^(open|[1-9][0-9]{0,8})$")]
 REVISION = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"
 REPO_ID_FORM = "Use the form owner/name, such as my-org/my-model."

@@ -7,7 +7,7 @@ the inputs of the action and the YAML file. mode_inputs.py has a type for each m
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, SecretStr
+from pydantic import BeforeValidator, SecretStr, WithJsonSchema
 
 from ..checkpoint.architectures import ArchitectureName, DimensionNames
 from ..formats.registry import EXPORTS_HELP, ExportName
@@ -16,6 +16,7 @@ from ..model.config import Activation
 from ..training.auto_preset import MINUTES
 from ..training.settings import PRESETS, PresetName, TrainingInputs
 from .input_types import (
+    PATH,
     REPO_ID_FORM,
     REPO_NAMES,
     REVISION,
@@ -115,7 +116,9 @@ class _ModelInputs(InputTable):
         ("compare",),
         form="Use open, or the number of a pull request.",
     )
-    output_dir: Annotated[Path, BeforeValidator(lambda value: check_path(str(value)))] = input_field(
+    output_dir: Annotated[
+        Path, BeforeValidator(lambda value: check_path(value) if isinstance(value, str) else value), WithJsonSchema(PATH)
+    ] = input_field(
         "checkpoints",
         "Folder to save checkpoints in. With several models, each uses a subfolder of its name.",
         MODES,
@@ -230,7 +233,10 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         True,
     )
     upload_datasets: bool = input_field(
-        "publishing", "Publish the documents that the model was trained on, by split, as Parquet files.", PUBLISHES, False
+        "publishing",
+        "Publish the documents that the model was trained on, by split, as Parquet files.",
+        PUBLISHES,
+        False,
     )
     dataset_repo_id: RepoId | None = input_field(
         "publishing",
@@ -287,7 +293,7 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         "card",
         "Link to the text of the license, with `license: other`: a URL, or LICENSE or LICENSE.md for a file of the repo.",
         PUBLISHES,
-        pattern=r"^(LICENSE(\.md)?|https?://[^\s<>\"]+)$",
+        pattern=r"^(LICENSE(\.md)?|https?://[^\s<>\x22]+)$",
         form="Use a URL, or LICENSE or LICENSE.md.",
     )
     language: Languages | None = input_field(
@@ -317,7 +323,11 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         PUBLISHES,
         "off",
     )
-    verify: Annotated[Literal["auto", "require", "off"], BeforeValidator(off_as_text)] = input_field(
+    verify: Annotated[
+        Literal["auto", "require", "off"],
+        BeforeValidator(off_as_text),
+        WithJsonSchema({"enum": ["auto", "require", "off", False]}),
+    ] = input_field(
         "signing",
         "Verify the files against the published provenance.json: `auto` if there is one, `require` or `off`.",
         ("pull",),

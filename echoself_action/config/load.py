@@ -25,7 +25,7 @@ from .validate import Problem, contradictions, field_problem, suggestion
 from .yaml_entries import Entries, YamlProblem, read_entries
 
 ACTION_VARIABLE = "ECHOSELF_INPUTS"
-_SHARED = ("mode", "model")  # the same for all models
+SHARED = ("mode", "model")  # the same for all models
 _LAYERS = 4  # flags, settings, action, file
 _FOLDER = "output_dir"  # each model has its own, inside the given one
 _NOT_SHARED = ("must be the same for all models.", "Set it once, outside of models.")
@@ -38,13 +38,13 @@ _REFUSED_IN_SETTINGS = {
     "models": ("can't be a setting.", "Write models in the YAML file, .github/echoself.yml or that of config."),
     **dict.fromkeys(LAUNCH_INPUTS, ("can't be a setting: settings are read too late.", _LAUNCHES)),
 }
-_REFUSED_IN_FILE = {
+REFUSED_IN_FILE = {
     "hf_token": ("cannot be set in the file, and was not used.", f"{_WHERE_TO_SET_IT} Revoke a token that was committed."),
     "settings": ("cannot be set in the file, where each setting is a key.", "Write its lines as keys of the file."),
     "config": ("cannot be set in the file that it names.", "Set it under `with:`, or as --config."),
     **dict.fromkeys(LAUNCH_INPUTS, ("cannot be set in the file, which is read too late.", _LAUNCHES)),
 }
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SHOWN = 200  # characters of a value
 
 
@@ -79,7 +79,7 @@ def load_models(flags: Mapping[str, Any], unknown_flags: Sequence[str] = ()) -> 
     problems += [*_not_of_the_action(action), *_given_twice(action, written.values)]
     settings, found = _yaml_layer(written, _in("settings"), "input settings", None, _REFUSED_IN_SETTINGS)
     problems += found
-    below, found = _yaml_layer(file, _in(path), f"config: {path}", path, _REFUSED_IN_FILE, {"models"})
+    below, found = _yaml_layer(file, _in(path), f"config: {path}", path, REFUSED_IN_FILE, {"models"})
     problems += found
     models, found = _models(file, path)
     problems += found
@@ -154,10 +154,10 @@ def _models(file: Entries, path: str) -> tuple[dict[str, _Layer], list[InputErro
     models = {}
     for name, line in entries.lines.items():
         own = entries.mappings.get(name, Entries())
-        refused = _REFUSED_IN_FILE | dict.fromkeys(_SHARED, _NOT_SHARED)
+        refused = REFUSED_IN_FILE | dict.fromkeys(SHARED, _NOT_SHARED)
         models[name], found = _yaml_layer(own, _in_model(name, path), path, path, refused)
         problems += found
-        if not _MODEL_NAME.fullmatch(name) or name in entries.values:
+        if not MODEL_NAME.fullmatch(name) or name in entries.values:
             fix = "Use letters, digits, dots, dashes and underscores in the name, and under it inputs as `name: value`."
             message = f"models.{name} in {path}: not a valid name with a mapping of inputs."
             problems.append(InputError(message, fix, file=path, line=line))
@@ -202,7 +202,7 @@ def _with_own_folder(name: str, own: Mapping[str, Any], above: Sequence[_Layer],
     if given is None and _FOLDER in own:
         return dict(own)
     shared = given or file.get(_FOLDER) or Inputs.model_fields[_FOLDER].default
-    return {**own, _FOLDER: str(Path(str(shared)) / name)}
+    return {**own, _FOLDER: shared if isinstance(shared, list) else str(Path(shared) / name)}  # a list is invalid
 
 
 def _collisions(models: Mapping[str, Inputs], path: str) -> Iterator[InputError]:
@@ -222,8 +222,8 @@ def _collisions(models: Mapping[str, Inputs], path: str) -> Iterator[InputError]
             yield InputError(f"{both}: both would publish their documents to {ours.dataset_repo}.", fix, file=path)
 
 
-def _unknown_model(model: str | None, models: Mapping[str, Any], path: str) -> Iterator[InputError]:
-    if model and model not in models:
+def _unknown_model(model: object, models: Mapping[str, Any], path: str) -> Iterator[InputError]:
+    if isinstance(model, str) and model not in models:
         known = f"Use {', '.join(models)}." if models else f"Add models to {path}, with this name and its inputs under it."
         yield InputError(f"model: {model!r} is not one of the models in {path}.", known)
 

@@ -1,7 +1,7 @@
-"""Generate the reference of the inputs and outputs: Markdown tables, and the two blocks of action.yml.
+"""Generate the reference of the inputs and outputs: Markdown tables, the two blocks of action.yml, and the JSON schema.
 
 `python -m echoself_action.config.reference FILE ...` writes them into the files, each between the lines `<!-- inputs -->` and
-`<!-- /inputs -->`, in YAML `# inputs` and `# /inputs` (and the same for `settings` and `outputs`).
+`<!-- /inputs -->`, in YAML `# inputs` and `# /inputs` (also for `settings` and `outputs`). A .json file gets the schema.
 """
 
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 from ..input_field import GROUPS, MODES, declared
 from .inputs import ACTION_INPUTS, Inputs, modes_of, shown_default
 from .outputs import Outputs
+from .schema import schema_text
 
 
 def inputs_table() -> str:
@@ -98,4 +99,5 @@ def _quoted(text: str) -> str:
 
 if __name__ == "__main__":
     for path in map(Path, sys.argv[1:]):
-        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
+        text = schema_text() if path.suffix == ".json" else with_tables(path.read_text(encoding="utf-8"))
+        path.write_text(text, encoding="utf-8")

@@ -113,6 +113,8 @@ def _add(found: Entries, name: str, node: yaml.Node, depth: int, merging: tuple[
             else "a list with something else than texts"
         )
         found.problems.append(YamlProblem(name, f"{what}.", "Write a text, a number, true or false, or a list of texts.", line))
+    elif isinstance(node, yaml.SequenceNode) and not all(item.value and not _is_null(item) for item in items):
+        found.problems.append(YamlProblem(name, "a list with an empty item.", "Remove the empty item.", line))
     elif isinstance(node, yaml.SequenceNode):
         found.values[name] = [item.value for item in items]
     elif node.value and not _is_null(node):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Never, TypeVar
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 from ..input_field import READS_CORPUS, TRAINS, InputTable, input_field
 from .optim.optimizers import OptimizerName
@@ -11,6 +11,9 @@ from .optim.optimizers import OptimizerName
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Compile = Literal["auto", "true", "false"]
 Device = Literal["auto", "cpu", "cuda"]
+_AUTO_OR_BOOLEAN = {"enum": ["auto", True, False, "true", "false"]}
+_AUTO_OR_COUNT = {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 0}]}
+Processes = Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value), WithJsonSchema(_AUTO_OR_COUNT)]
 Sharding = Literal["none", "full"]
 PresetName = Literal["auto", "ci", "scheduled", "full"]
 
@@ -31,7 +34,7 @@ else:
 
 def _lowercase(value: object) -> object:
     """YAML also writes `true` as `True`."""
-    return value.lower() if isinstance(value, str) else value
+    return value.lower() if value in ("True", "TRUE", "False", "FALSE") and isinstance(value, str) else value
 
 
 class TrainingInputs(_Table[Unset]):
@@ -92,11 +95,14 @@ class TrainingInputs(_Table[Unset]):
         TRAINS,
         "auto",
     )
-    compile: Annotated[Compile, BeforeValidator(_lowercase)] = input_field(
-        "hardware", "Use torch.compile, on a GPU only. `auto`: if Triton and a C compiler are installed.", TRAINS, "auto"
+    compile: Annotated[Compile, BeforeValidator(_lowercase), WithJsonSchema(_AUTO_OR_BOOLEAN)] = input_field(
+        "hardware",
+        "Use torch.compile, on a GPU only. `auto`: if Triton and a C compiler are installed.",
+        TRAINS,
+        "auto",
     )
     device: Device = input_field("hardware", "Device to train on. `auto`: a GPU if there is one.", TRAINS, "auto")
-    processes: Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value)] = input_field(
+    processes: Processes = input_field(
         "hardware", "Number of data-parallel processes on this machine. `auto`: one per GPU.", TRAINS, 1, ge=0
     )
     sharding: Sharding = input_field(
@@ -125,7 +131,11 @@ class TrainingInputs(_Table[Unset]):
     )
     checkpoint_interval: int | None = input_field("checkpoints", "Steps between checkpoints.", TRAINS, shown="preset", ge=1)
     checkpoint_minutes: float = input_field(
-        "checkpoints", "Maximum minutes between checkpoints, 0 to save by checkpoint_interval only.", TRAINS, 15, ge=0
+        "checkpoints",
+        "Maximum minutes between checkpoints, 0 to save by checkpoint_interval only.",
+        TRAINS,
+        15,
+        ge=0,
     )
     early_stopping: float = input_field(
         "schedule",

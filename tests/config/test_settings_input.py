@@ -64,7 +64,8 @@ def test_empty_settings_are_not_given(action: Any, text: str) -> None:
 
 def test_a_value_is_the_text_that_is_written(action: Any) -> None:
     """YAML's own types would change these."""
-    text = 'tag: 1.10\nrevision: 2024-01-31\nlanguage: no\nlicense: other\nlicense_name: 010\nverify: off\nsign: off\ncompile: True\nseed: "7"\n'
+    text = "tag: 1.10\nrevision: 2024-01-31\nlanguage: no\nlicense: other\nlicense_name: 010\n"
+    text += 'verify: off\nsign: off\ncompile: True\nseed: "7"\n'
     inputs = action({"settings": text})
     assert (inputs.tag, inputs.revision, inputs.language, inputs.license_name) == ("1.10", "2024-01-31", ["no"], "010")
     assert (inputs.verify, inputs.sign, inputs.compile, inputs.seed) == ("off", "off", "true", 7)

@@ -30,6 +30,12 @@ tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
 """
 _TWO_LETTERS = frozenset(_ISO_639_1.split())
 _TAG = re.compile(r"([A-Za-z]{2,3})(-[A-Za-z0-9]{1,8}){1,3}")  # BCP 47, such as pt-BR
+# The same as `language_problem`, as a regular expression of JSON Schema, which has no flag to ignore case.
+_ANY_CASE = "|".join("".join(f"[{letter}{letter.upper()}]" for letter in code) for code in sorted(_TWO_LETTERS))
+LANGUAGE = (
+    f"{'|'.join((*_SPECIAL_LANGUAGES, *sorted(_TWO_LETTERS)))}|[a-z]{{3}}"
+    rf"|(?:{_ANY_CASE}|[A-Za-z]{{3}})(?:-[A-Za-z0-9]{{1,8}}){{1,3}}"
+)
 
 
 def license_problem(value: object) -> str:
