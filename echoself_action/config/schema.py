@@ -116,13 +116,11 @@ def _text(kind: dict[str, Any]) -> dict[str, Any]:
 
 def _text_list(kind: dict[str, Any]) -> str:
     """The pattern of a list as text, with commas or newlines between its items."""
-    items, least = kind["items"], kind.get("minItems", 0)
+    items, least = kind["items"], int(kind.get("minItems", 0))
     if items == PATH:
         limits = r"^(?![\s\S]*\u0000)(?![\s\S]*[^/,\n]{256})(?![\s\S]*[^,\n]{4001})"  # of PATH
         return limits + r"[\s\S]*[^,\s]" + r"[^,\n]*[,\n][\s\S]*[^,\s]" * (least - 1)
-    choices = (
-        "|".join(map(re.escape, items["enum"])) if "enum" in items else items["pattern"].removeprefix("^").removesuffix("$")
-    )
+    choices = "|".join(map(re.escape, items.get("enum", ()))) or str(items["pattern"]).removeprefix("^").removesuffix("$")
     several = rf"(?:{choices})(?:\s*[,\n][,\s]*(?:{choices})){{{max(least - 1, 0)},}}"
     return rf"^[,\s]*{several}[,\s]*$" if least else rf"^[,\s]*(?:{several})?[,\s]*$"
 

@@ -105,8 +105,8 @@ VALUES: dict[str, tuple[str, str, str]] = {
     "dry_run": ("true", "-1", ""),
 }
 
-# Forms that YAML has for values of any input. Left out is a number in another notation: JSON Schema sees 1000 for `1e3` and 1 for
-# `1.0`, and load.py the text.
+# Forms that YAML has for values of any input. Left out is a number in another notation: JSON Schema sees 1000 for `1e3` and 1
+# for `1.0`, and load.py the text.
 ANY_VALUE = [
     "1", "0", "-1", "7", "1.5", "0.5", "0.51", "0.05", "-0.5", "1e-3", "'6'", "'0.1'", "'1e-1'", "'-1'", "'+1'", "'1_000'",
     "", "''", "'x'", "null", "~", "true", "false", "True", "off", "on", "yes", "no", "'off'", "'true'", "'1'", "auto", "none",
