@@ -4,7 +4,6 @@ The action runs with `runtime: host`, so the steps that make and load its image 
 """
 
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import yaml
 
 from .doors.conftest import Runner, action, root, tools  # noqa: F401  # fixtures
+from .doors.expressions import as_text, filled
+from .doors.workflows import upload
 
 ROOT = Path(__file__).parent.parent
 IMAGE = "self-test-image"
@@ -34,12 +35,12 @@ def test_train_deploy_and_pull_over_artifacts(action: Path, tools: Path, root: P
 
 def take(step: dict[str, Any], runner: Runner, artifacts: Path, contexts: dict[str, Any]) -> dict[str, str]:
     """Take one step; returns its outputs."""
-    given = {name: filled(value, contexts) for name, value in step.get("with", {}).items()}
+    given = {name: as_text(filled(value, contexts)) for name, value in step.get("with", {}).items()}
     match step.get("uses", "run").partition("@")[0]:
         case "actions/checkout":
             check_out(runner.workspace)
         case "actions/upload-artifact":
-            upload(runner.workspace / given["path"], artifacts / given["name"])
+            assert upload(runner.workspace, given, artifacts) == 0
         case "actions/download-artifact" if given["name"] != IMAGE:
             shutil.copytree(artifacts / given["name"], runner.workspace / given.get("path", "."), dirs_exist_ok=True)
         case "./":
@@ -47,23 +48,11 @@ def take(step: dict[str, Any], runner: Runner, artifacts: Path, contexts: dict[s
             assert job.code == 0, job.log
             return job.outputs
         case "run" if not step["run"].startswith("docker load"):
-            environment = os.environ | {name: filled(value, contexts) for name, value in step.get("env", {}).items()}
+            environment = os.environ | {name: as_text(filled(value, contexts)) for name, value in step.get("env", {}).items()}
             command = ["bash", "-eo", "pipefail", "-c", step["run"]]
             ended = subprocess.run(command, cwd=runner.workspace, env=environment, capture_output=True, text=True, check=False)
             assert ended.returncode == 0, ended.stdout + ended.stderr
     return {}
-
-
-def filled(text: object, contexts: dict[str, Any]) -> str:
-    """`text` with the values of its expressions, which must be there."""
-
-    def value(expression: re.Match[str]) -> str:
-        found: Any = contexts
-        for name in expression[1].split("."):
-            found = found[name]
-        return str(found)
-
-    return re.sub(r"\$\{\{ (.+?) \}\}", value, str(text))
 
 
 def check_out(workspace: Path) -> None:
@@ -73,13 +62,3 @@ def check_out(workspace: Path) -> None:
     for name in (name for name in listed.split("\0") if (ROOT / name).is_file()):
         (workspace / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, workspace / name)
-
-
-def upload(path: Path, artifact: Path) -> None:
-    """An artifact holds files: no hidden ones, no modes, and no empty folders."""
-    base = path if path.is_dir() else path.parent
-    for file in path.rglob("*") if path.is_dir() else [path]:
-        name = file.relative_to(base)
-        if file.is_file() and not any(part.startswith(".") for part in name.parts):
-            (artifact / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, artifact / name)

@@ -49,6 +49,7 @@ class GitHub:
     meet: int = 0  # that many requests list the comments before one of them is answered
     trouble: dict[str, list[tuple[int, dict[str, str]]]] = field(default_factory=dict)  # like `refuse`, for one request each
     lost: set[str] = field(default_factory=set)  # endpoints that do what is asked, once, and answer 502
+    token: str = TOKEN
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # path, Authorization
     url: str = ""
     storage: str = ""
@@ -86,7 +87,7 @@ class GitHub:
         if self.trouble.get(endpoint):
             status, headers = self.trouble[endpoint].pop(0)
             return JSONResponse({"message": "no"}, status, headers)
-        if endpoint != "blob" and request.headers.get("authorization") != f"Bearer {TOKEN}":
+        if endpoint != "blob" and request.headers.get("authorization") != f"Bearer {self.token}":
             return JSONResponse({"message": "Bad credentials"}, 401)
         return None
 
