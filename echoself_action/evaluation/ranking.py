@@ -18,6 +18,8 @@ _PROMPTS = 2
 class RankedModel:
     """A candidate and its results. `name` is the name that the user gave, `place` its exact source; `size` is in bytes.
 
+    `url` is its page on the Hub, empty for a local one.
+
     `texts` are samples, one for each prompt, generated at `tokens_per_second`.
     """
 
@@ -31,6 +33,7 @@ class RankedModel:
     scores: Scores
     texts: tuple[str, ...]
     tokens_per_second: float
+    url: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ With `pull_requests` it reviews pull requests on the Hub: see reviewing/.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -75,7 +76,9 @@ def run(inputs: CompareInputs | ReviewInputs) -> int:
 def _ranking(inputs: CompareInputs, candidates: Sequence[ResolvedCandidate]) -> tuple[Ranking, Sequence[Finding]]:
     origin, windows, tokenizer, findings = _held_out(inputs, candidates)
     prompts = prompts_from(windows, tokenizer)
-    models = [evaluate_model(one.name, one.place, one.folder, windows, tokenizer, prompts) for one in candidates]
+    models = [
+        replace(evaluate_model(one.name, one.place, one.folder, windows, tokenizer, prompts), url=one.url) for one in candidates
+    ]
     return rank(f"{len(windows):,} windows, {origin}", prompts, models), findings
 
 

@@ -124,11 +124,19 @@ def _report(publication: Publication) -> Publication:
     if published and not publication.inputs.create_pr:
         facts = publication.model.metadata
         write_summary(publishing_summary(url, published, publication.parity, verdict, publication.history, facts))
-    commit = published.commit if published and published.deployed else ""
-    section = PublishReport(url, verdict, commit, published.pr_url if published else "", publication.history)
-    output_dir = publication.inputs.output_dir
-    samples = [publication.sample.text] if publication.sample else []
-    page = write_page(output_dir, output_dir / LOG_FILE, publication.model, samples, section)
+    inputs = publication.inputs
+    section = PublishReport(
+        publication.remote.repo_id,
+        url if publication.remote.model or published or publication.state_published else "",
+        inputs.gate,
+        verdict,
+        published.commit if published and published.deployed else "",
+        published.pr_url if published else "",
+        publication.result,
+        publication.reason,
+        publication.history,
+    )
+    page = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, publication.model, publication.sample, section)
     return replace(publication, report=page)
 
 

@@ -161,7 +161,7 @@ def report_training(inputs: TrainInputs, trained: Trained, gate_compares: bool =
         write_summary(training_summary(result, trained.best, text, gate_compares, trained.findings))
     elif trained.findings:
         write_summary(findings_summary(trained.findings))
-    page = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, trained.best, [text], None)
+    page = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, trained.best, trained.sample, None)
     outputs = model_outputs(trained.best) | {
         "result": trained.ending,
         "checkpoint": str(trained.resumable.path if trained.ending == "rolled_back" or not result else result.latest.path),

@@ -27,13 +27,13 @@ class Line:
 
 
 def line_chart(title: str, x_label: str, lines: Sequence[Line]) -> Markup:
-    """A line chart; empty unless a line has at least two points."""
+    """A line chart over whole numbers, such as steps; empty unless a line has at least two points."""
     lines = [Line(line.name, _thinned(line.points), line.style) for line in lines if line.points]
     if not any(len(line.points) > 1 for line in lines):
         return Markup()
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
-    x_ticks = [tick for tick in _ticks(min(xs), max(xs)) if min(xs) <= tick <= max(xs)]
+    x_ticks = [tick for tick in _ticks(min(xs), max(xs), 6, whole=True) if min(xs) <= tick <= max(xs)]
     y_ticks = _ticks(min(ys), max(ys))
     low, high = min(y_ticks[0], *ys), max(y_ticks[-1], *ys)
 
@@ -92,18 +92,22 @@ def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, flo
     return points[::-1][::stride][::-1]  # always with the last point
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """About four round numbers, from at most `low` to at least `high`."""
+def _ticks(low: float, high: float, most: int = 5, whole: bool = False) -> list[float]:
+    """Round numbers from at most `low` to at least `high`, with up to `most` between the two; integers if `whole`."""
     if high <= low:
         low, high = low - (abs(low) * 0.05 or 1), high + (abs(high) * 0.05 or 1)
-    rough = (high - low) / 4
+    rough = max((high - low) / most, 1 if whole else 0)
     unit = 10.0 ** math.floor(math.log10(rough))
-    step = unit * next((factor for factor in (1, 2, 2.5, 5) if factor * unit >= rough), 10)
+    step = unit * next((factor for factor in (1, 2, 5) if factor * unit >= rough), 10)
     first, last = math.floor(low / step), math.ceil(high / step)
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 
 def _number(value: float) -> str:
-    if value and (abs(value) < 1e-3 or abs(value) >= 1e7):
-        return f"{value:.3g}"
+    """A tick: with k and M for thousands and millions, from 10,000 on."""
+    if value and abs(value) < 1e-3:
+        return f"{value:.3g}".replace("e-0", "e-")
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= max(size, 1e4):
+            return f"{value / size:,.6g}{suffix}"
     return f"{value:,.6f}".rstrip("0").rstrip(".")

@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+from ..checkpoint.metadata import BITS_PER_BYTE_MEANING
 from ..evaluation.paired_bootstrap import Difference
 from ..evaluation.ranking import RankedModel, Ranking
 from ..markdown import code, indented, table
@@ -97,6 +98,7 @@ def _page(ranking: Ranking) -> str:
         "compare.html",
         ranking=ranking,
         verdict=verdict(ranking),
+        meaning=BITS_PER_BYTE_MEANING,
         rows=[(name, [column[name] for column in columns]) for name in columns[0]],
         intervals=[
             (name, f"{relation}: {one}", interval_chart(one.low, one.mean, one.high, reach)) for name, relation, one in compared

@@ -6,7 +6,9 @@ markup. Should that ever fail, the Content-Security-Policy in templates/base.htm
 
 from datetime import UTC, datetime
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, FileSystemLoader
 
@@ -21,6 +23,24 @@ def render(template: str, **values: object) -> str:
     return _environment().get_template(template).render(written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", **values)
 
 
+def followable(url: str | None) -> str:
+    """`url`, unless only this machine can follow it, or it is not that of a web page; "" then."""
+    try:
+        parts = urlsplit(url or "")
+        host = parts.hostname or ""
+    except ValueError:
+        return ""
+    return url if url and parts.scheme in ("https", "http") and host and not _is_this_machine(host) else ""
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
+
+
 def write_html(path: Path, html: str) -> Path:
     """Write `html` to `path`, atomically; returns `path`. Characters that UTF-8 can't encode become question marks."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,5 +52,5 @@ def write_html(path: Path, html: str) -> Path:
 @cache
 def _environment() -> Environment:
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = number
+    environment.filters |= {"number": number, "followable": followable}
     return environment

@@ -2,65 +2,176 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 
-from ..checkpoint.metadata import BITS_PER_BYTE, NATS_PER_TOKEN, Comparison, Metadata, bits_per_byte, leaks_text, parity_text
+from ..checkpoint.metadata import (
+    BITS_PER_BYTE,
+    BITS_PER_BYTE_MEANING,
+    NATS_PER_TOKEN,
+    Comparison,
+    Ending,
+    Metadata,
+    Sample,
+    bits_per_byte,
+    leaks_text,
+    parity_text,
+    ppmd_text,
+)
 from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
 from ..hub.cards.history_chart import perplexity
 from ..hub.cards.origin import origin_rows, tokens_seen_text
 from ..hub.history import NO_HISTORY, History, HistoryEntry, read_history, trend
+from ..hub.provenance import this_run
+from ..hub.repo import CARD_FILE
 from ..markdown import number
 from .charts import Line, interval_chart, line_chart
 from .html_page import render, write_html
 
 REPORT_FILE = "report.html"
 _SHOWN = 50  # publishes and evaluations in a table
+_FIRST = 10  # of them that are shown at once
+_RUN_LABELS = ("ended (UTC)", "result", "step", "bits/byte", "nats/token", "perplexity", "time", "tokens/s", "job")
+_SHA = 7  # digits of a commit, as GitHub and the Hub show it
 
 
 @dataclass(frozen=True)
 class PublishReport:
-    """The result of publishing: the repo's URL, the gate's verdict, and the commit or the pull request, "" if none was made."""
+    """What publishing did: the repo, the input `gate` with its verdict, and the commit or pull request, "" if none was made.
 
+    `repo_url` is empty if there is no such repo on the Hub. `result` is the end of the job, and `reason` why it was rolled back
+    or has converged.
+    """
+
+    repo_id: str
     repo_url: str
+    gate: str
     verdict: Verdict
     commit: str = ""
     pr_url: str = ""
+    result: Ending | str = ""
+    reason: str = ""
     history: History = NO_HISTORY
 
 
 def write_page(
-    output_dir: Path, log: Path, model: ModelFolder, samples: Sequence[str], publishing: PublishReport | None
+    output_dir: Path, log: Path, model: ModelFolder, sample: Sample | None, publishing: PublishReport | None
 ) -> Path:
     """Write the page about `model` into `output_dir`; returns its path. `log` is the run's log.jsonl, which may not exist."""
-    return write_html(output_dir / REPORT_FILE, page(model, read_log(log), samples, publishing))
+    return write_html(output_dir / REPORT_FILE, page(model, read_log(log), sample, publishing))
 
 
-def page(model: ModelFolder, log: Sequence[dict[str, float]], samples: Sequence[str], publishing: PublishReport | None) -> str:
-    """The HTML."""
-    facts = model.metadata
+def page(model: ModelFolder, log: Sequence[dict[str, float]], sample: Sample | None, publishing: PublishReport | None) -> str:
+    """The HTML. `sample` is by default the one that the metadata of the model records."""
+    facts, run = model.metadata, this_run()
     history = publishing.history if publishing else read_history(model.path)
+    proposal = history.entries[-1] if publishing and publishing.pr_url and history.entries else None
+    published = [entry for entry in history.publishes if entry is not proposal]
     compared = publishing.verdict.compared if publishing else None
+    runs = [_run_row(entry, entry is proposal) for entry in reversed(history.entries[-_SHOWN:])]
     return render(
         "report.html",
+        name=publishing.repo_id if publishing else run.get("repository") or model.path.resolve().parent.name,
         model=model,
         facts=facts,
+        headline=facts.val_loss_text if facts and facts.val_loss is not None else "",
+        links=_links(publishing, run),
         figures=_figures(model),
+        notes=[BITS_PER_BYTE_MEANING, ppmd_text(facts.data)] if facts and facts.bits_per_byte is not None else [],
         bits_per_byte=bits_per_byte,
         publishing=publishing,
+        outcome=_outcome(publishing) if publishing else None,
         compared=compared,
         interval=_interval(compared) if compared else "",
-        charts=_charts(model, log if _is_of_its_training(facts) else (), history.publishes),
-        samples=[sample for sample in samples if sample.strip()],
+        charts=_charts(model, log if _is_of_its_training(facts) else (), published),
+        sample=sample or (facts.sample if facts else None),
         evaluations=list(reversed(facts.evaluations[-_SHOWN:])) if facts else [],
-        history=list(reversed(history.entries[-_SHOWN:])),
+        runs=runs,
+        run_labels=[label for label in _RUN_LABELS if any(row[label] for row in runs)],
+        first=_FIRST,
+        sha=_SHA,
         tables=_tables(model),
-        perplexity=perplexity,
     )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """`badge`: the gate's verdict in one word; "" if there was no gate. `kind` is the CSS class of its colour."""
+
+    title: str
+    text: str
+    badge: str = ""
+    kind: str = "open"
+
+
+def _outcome(publishing: PublishReport) -> _Outcome:
+    """What became of the model."""
+    verdict, has_gate = publishing.verdict, publishing.gate != "none"
+    said = verdict.reason.partition(": ")[0] if verdict.compared else verdict.reason  # the figures are in the table below it
+    if publishing.result == "converged":
+        return _Outcome("Converged: no steps were trained", _sentence(publishing.reason))
+    reason = _sentence(said) if has_gate or not verdict.passed else "No quality gate is set (gate: none)."
+    badge, kind = ("gate passed", "good") if verdict.passed else ("gate refused", "bad")
+    badge = badge if has_gate else ""
+    if publishing.result == "rolled_back":
+        return _Outcome("Rolled back: the published model is unchanged", reason, badge, kind)
+    if not verdict.passed:
+        return _Outcome("Not published", reason, badge, kind)
+    title = "Published" if publishing.commit else "Proposed" if publishing.pr_url else "Nothing new to publish"
+    return _Outcome(title, reason, badge, kind)
+
+
+def _links(publishing: PublishReport | None, run: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """(label, text, URL) of what belongs to the model elsewhere. The page shows only the text of a URL of this machine."""
+    links = []
+    if publishing:
+        url, commit = publishing.repo_url, publishing.commit
+        links = [
+            ("Model", publishing.repo_id, url),
+            ("Commit", commit[:_SHA], f"{url}/commit/{commit}"),
+            ("Model card", CARD_FILE if commit else "", f"{url}/blob/{commit}/{CARD_FILE}"),
+            ("Pull request", _number_of(publishing.pr_url), publishing.pr_url),
+        ]
+    job, source = run.get("run_url", ""), run.get("commit", "")
+    repository = job.partition("/actions/")[0]
+    links += [
+        ("Job", f"run {run.get('run_id', '')}" if job else "", job),
+        ("Repository", run.get("repository", ""), repository),
+        ("Code and text", source[:_SHA], f"{repository}/commit/{source}"),
+    ]
+    return [link for link in links if link[1]]
+
+
+def _number_of(pr_url: str) -> str:
+    return f"#{pr_url.rstrip('/').rpartition('/')[2]}" if pr_url else ""
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def _duration(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:,.1f} min"
+
+
+def _run_row(entry: HistoryEntry, is_proposal: bool) -> dict[str, str]:
+    """A run in the table of the history, by the labels of its columns; `job` is followed by its URL in `url`."""
+    return {
+        "ended (UTC)": f"{entry.published_at:%Y-%m-%d %H:%M}",
+        "result": "proposed" if is_proposal else (entry.result or "published").replace("_", " "),
+        "step": f"{entry.step:,}",
+        "bits/byte": number(entry.bits_per_byte),
+        "nats/token": number(entry.val_loss),
+        "perplexity": number(perplexity(entry.val_loss), 2),
+        "time": _duration(entry.duration_s),
+        "tokens/s": number(entry.tokens_per_second, 0),
+        "job": (entry.commit or "")[:_SHA] or ("job" if entry.run_url else ""),
+        "url": entry.run_url or "",
+    }
 
 
 def _is_of_its_training(facts: Metadata | None) -> bool:
@@ -89,20 +200,23 @@ def read_log(path: Path) -> list[dict[str, float]]:
     return lines
 
 
-def _figures(model: ModelFolder) -> list[tuple[str, str]]:
-    """The headline figures: label, value."""
+def _figures(model: ModelFolder) -> list[tuple[str, str, str]]:
+    """The headline figures: label, value, unit."""
     facts = model.metadata
     if facts is None:
         return []
+    tokens, _, since = tokens_seen_text(facts).partition(" ")
+    ppmd = facts.data.ppmd_bits_per_byte if facts.data else None
     figures = [
-        ("Bits per byte", number(facts.bits_per_byte)),
-        ("Validation loss", number(facts.val_loss)),
-        ("Perplexity", number(perplexity(facts.val_loss), 1)),
-        ("Training loss", number(facts.train_loss)),
-        ("Steps", f"{facts.step:,}"),
-        ("Parameters", f"{facts.parameters:,}"),
-        ("Tokens seen", tokens_seen_text(facts)),
-        ("Tokens/s", number(facts.tokens_per_second, 0)),
+        ("Held-out text", number(facts.bits_per_byte), "bits per byte"),
+        ("PPMd, same text", number(ppmd) if facts.bits_per_byte is not None else "", "bits per byte"),
+        ("Validation loss", number(facts.val_loss), "nats per token"),
+        ("Perplexity", number(perplexity(facts.val_loss), 1), "per token"),
+        ("Training loss", number(facts.train_loss), "nats per token"),
+        ("Trained", f"{facts.step:,}", "steps"),
+        ("Size", f"{facts.parameters:,}", "parameters"),
+        ("Text seen", tokens, f"tokens {since}".strip()),
+        ("Speed", number(facts.tokens_per_second, 0), "tokens per second"),
     ]
     return [figure for figure in figures if figure[1]]
 
@@ -164,7 +278,8 @@ def _tables(model: ModelFolder) -> list[tuple[str, list[tuple[str, str]]]]:
             ("documents", f"{data.documents:,}, {data.val_documents or 0:,} held out" if data.documents else ""),
             ("tokens", f"{data.train_tokens:,} to train on, {data.val_tokens:,} held out"),
             ("in both splits", leaks_text(data)),
-            ("digest", data.digest),
+            ("digest", data.digest[:16]),
+            ("PPMd", ppmd_text(data)),
         ]
         tables.append(("Corpus", [row for row in rows if row[1]]))
     if origin := origin_rows(facts):

@@ -21,17 +21,18 @@ _ON_THE_HUB = re.compile(f"({REPO})(?:@({REVISION}))?")
 
 @dataclass(frozen=True)
 class ResolvedCandidate:
-    """A candidate by the `name` that the user gave. `repo_id`, `revision` and `commit` are empty for a local one."""
+    """A candidate by the `name` that the user gave. `repo_id`, `revision`, `commit` and `url` are empty for a local one."""
 
     name: str
     folder: ModelFolder
     repo_id: str = ""
     revision: str = ""
     commit: str = ""
+    url: str = ""  # its page on the Hub
 
     @property
     def place(self) -> str:
-        return f"commit {self.commit}" if self.commit else str(self.folder.path)
+        return f"commit {self.commit[:7]}" if self.commit else str(self.folder.path)
 
 
 def is_local(name: str) -> bool:
@@ -73,4 +74,5 @@ def hub_candidate(hub: Hub, name: str, scratch: Path, tokenizer: str | None = No
         )
     fetched = fetch(hub, remote, scratch, note, tokenizer=tokenizer)
     note(f"{name}: {hub.url(repo_id)} at {fetched.commit}, step {fetched.model.step}")
-    return ResolvedCandidate(name, fetched.model, repo_id, revision, fetched.commit)
+    url = f"{hub.url(repo_id)}/tree/{fetched.commit}"
+    return ResolvedCandidate(name, fetched.model, repo_id, revision, fetched.commit, url)

@@ -14,9 +14,30 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # The probe shows the page in a frame of the given width and inspects it from outside: the page itself may run no script.
-_PROBE = """<!doctype html><style>* {{ margin: 0; border: 0 }}</style>
+_PROBE = r"""<!doctype html><style>* {{ margin: 0; border: 0 }}</style>
 <iframe src="{page}" style="width: {width}px; height: 3000px"></iframe><pre id="seen"></pre>
 <script>
+function measured(page, view) {{
+  const box = (element) => element.getBoundingClientRect(), style = (element) => view.getComputedStyle(element);
+  const visible = [...page.querySelectorAll("body *")].filter((one) => one.checkVisibility() && box(one).width > 0);
+  const behind = (one) => {{
+    while (one.parentElement && /, 0\)$|transparent/.test(style(one).backgroundColor)) one = one.parentElement;
+    return style(one).backgroundColor;
+  }};
+  const texts = (one) => [...one.childNodes].filter((node) => node.nodeType === 3);
+  const shown = (one) => texts(one).map((node) => node.textContent).join("").trim();
+  const written = visible.filter(shown);
+  return {{
+    cut: visible.filter((one) => box(one).right > view.innerWidth + 0.5 || box(one).left < -0.5
+        || (one.tagName !== "svg" && !one.closest("svg") && one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 0
+            && style(one).display !== "inline"))
+      .map((one) => `${{one.tagName}} ${{one.textContent.slice(0, 60)}}`),
+    colours: [...new Map(written.map((one) => [one.closest("svg") ? style(one).fill : style(one).color, one]))]
+      .map(([colour, one]) => [colour, behind(one), shown(one).slice(0, 40)]),
+    small: written.filter((one) => (one.closest("svg") ? box(one).height : parseFloat(style(one).fontSize)) < 11).map(shown),
+    links: [...page.querySelectorAll("a")].map((one) => [one.textContent, one.href]),
+  }};
+}}
 document.querySelector("iframe").onload = ({{ target }}) => {{
   const page = target.contentDocument, root = page.documentElement;
   document.getElementById("seen").textContent = JSON.stringify({{
@@ -24,6 +45,7 @@ document.querySelector("iframe").onload = ({{ target }}) => {{
     scripts: page.querySelectorAll("script, img, iframe, object").length,
     width: root.scrollWidth, seen_width: root.clientWidth,
     background: target.contentWindow.getComputedStyle(page.body).backgroundColor,
+    ...measured(page, target.contentWindow),
     charts: [...page.querySelectorAll("svg.chart")].map(svg => svg.getBoundingClientRect().width),
     fetched: target.contentWindow.performance.getEntriesByType("resource").map(entry => entry.name),
   }});

@@ -64,3 +64,31 @@ def test_an_interval_chart_is_coloured_by_significance_and_inside_its_frame(
 def test_interval_charts_share_a_scale() -> None:
     narrow, wide = (ElementTree.fromstring(interval_chart(-x, -x, -x, reach=0.4)) for x in (0.1, 0.4))  # noqa: S314
     assert [float(dot.get("cx", "")) for chart in (narrow, wide) for dot in chart.iter("circle")] == [183.0, 12.0]
+
+
+def ticks(svg: str, anchor: str) -> list[float]:
+    texts = [text.text or "" for text in ElementTree.fromstring(svg).iter("text") if text.get("text-anchor") == anchor]  # noqa: S314
+    factors = {"k": 1e3, "M": 1e6, "G": 1e9}
+    return [float(text.strip("kMG").replace(",", "")) * factors.get(text[-1], 1) for text in texts if text != "step"]
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ((1, 2), (2.4951, 3.2784)),
+        ((1, 4), (0.1, 0.9)),
+        ((5, 305), (39_560, 53_709)),
+        ((1, 7_000_000), (3e-5, 3e-4)),
+        ((7, 12_345), (1, 1)),
+    ],
+)
+def test_ticks_are_round_and_those_of_steps_are_whole(x: tuple[float, float], y: tuple[float, float]) -> None:
+    svg = line_chart("Loss", "step", [Line("a", list(zip(x, y, strict=True)))])
+    steps, losses = ticks(svg, "middle"), ticks(svg, "end")
+    assert steps == [int(step) for step in steps]
+    assert len(steps) >= 2
+    assert 3 <= len(losses) <= 7
+    for found in (steps, losses):
+        size = found[1] - found[0]
+        assert f"{size:.6e}".partition("e")[0] in ("1.000000", "2.000000", "5.000000")
+        assert all(abs(tick / size - round(tick / size)) < 1e-6 for tick in found)

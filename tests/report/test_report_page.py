@@ -1,16 +1,21 @@
 import json
+import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from echoself_action.checkpoint.metadata import Comparison, Evaluation
+from echoself_action.checkpoint.metadata import Comparison, Evaluation, Sample
 from echoself_action.checkpoint.model_folder import ModelFolder
-from echoself_action.evaluation.gate import Verdict
+from echoself_action.evaluation.gate import Verdict, judge_loss
 from echoself_action.hub.history import History, HistoryEntry
+from echoself_action.report.html_page import followable
 from echoself_action.report.report_page import PublishReport, page, read_log, write_page
 
 from .browser import find_browser, look_at, picture_of
+from .github_page import contrast
 
 HOSTILE = "</pre><script>document.title='owned'</script><img src=http://127.0.0.1:9/x onerror=alert(1)>{{ 7*7 }}&amp;\x00"
 COMPARED = Comparison(
@@ -36,6 +41,10 @@ def history(length: int) -> list[HistoryEntry]:
             weights_sha256="0",
             val_loss=4 - day / 10,
             commit=HOSTILE,
+            run_url="javascript:alert(1)" if day % 2 else f"https://github.com/me/x/actions/runs/{day}",
+            duration_s=90,
+            tokens_per_second=1234,
+            result="rolled_back" if day == 3 else "published",
         )
         for day in range(length)
     ]
@@ -50,6 +59,8 @@ def model(model_folder: ModelFolder) -> ModelFolder:
     changes = {
         "step": 1000,
         "val_loss": 2.5,
+        "bytes_per_token": 1.5,
+        "sample": Sample(prompt=HOSTILE, continuation=" Once upon a time\n  there was", from_corpus=True),
         "evaluations": [Evaluation(step=10 * n, train_loss=3 - n / 100, val_loss=3.1 - n / 100) for n in range(1, 31)],
         "settings": {**facts.settings, HOSTILE: HOSTILE, "long": "x" * 500},
         "versions": {"torch": HOSTILE},
@@ -65,8 +76,10 @@ def report(model: ModelFolder, tmp_path: Path) -> Path:
     lines = [{"step": n, "loss": 3 - n / 400, "lr": 1e-3, "tokens_per_second": 1234.5} for n in range(5, 305, 5)]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     verdict = Verdict(True, f"it is better than the published model: {HOSTILE}", COMPARED)
-    publishing = PublishReport(f"http://hub/me/{HOSTILE}", verdict, "c0ffee", history=History(b"", tuple(history(5))))
-    return write_page(tmp_path / "out", log, model, [HOSTILE, "Once upon a time\n  there was"], publishing)
+    publishing = PublishReport(
+        f"me/{HOSTILE}", f"http://hub/me/{HOSTILE}", "improved", verdict, "c0ffee" * 6, history=History(b"", tuple(history(15)))
+    )
+    return write_page(tmp_path / "out", log, model, None, publishing)
 
 
 def test_the_page_is_self_contained(report: Path) -> None:
@@ -85,8 +98,12 @@ def test_a_browser_shows_the_page_without_requests_or_sideways_scrolling(
     facts = seen.facts
     assert seen.console == []
     assert facts["fetched"] == []
-    assert facts["title"].startswith("Step 1,000")
+    assert facts["title"].startswith("me/")
+    assert "step 1,000" in facts["title"]
     assert facts["width"] == facts["seen_width"] == width  # nothing to scroll to at the side
+    assert facts["cut"] == []
+    assert facts["small"] == []
+    assert [found for found in facts["colours"] if contrast(*found[:2]) < 4.5] == []
     assert facts["background"] == ("rgb(13, 17, 23)" if dark else "rgb(255, 255, 255)")
     assert len(facts["charts"]) == 4
     assert all(250 < chart < width for chart in facts["charts"])
@@ -101,7 +118,7 @@ def test_text_from_outside_is_never_markup(report: Path, tmp_path: Path) -> None
 
 def test_the_page_shows_gate_samples_and_history(report: Path, tmp_path: Path) -> None:
     text = look_at(find_browser(), report, tmp_path, 1200).facts["text"]
-    for shown in ("Published", "passed", "-0.1200 to -0.0800", "Once upon a time", "2026-01-05", "Samples"):
+    for shown in ("Published", "passed", "-0.1200 to -0.0800", "Once upon a time", "2026-01-15", "Sample"):
         assert shown in text
 
 
@@ -111,27 +128,93 @@ def test_light_and_dark_differ(report: Path, tmp_path: Path) -> None:
     assert light != dark
 
 
+def test_only_pages_that_others_can_open_are_linked(report: Path, tmp_path: Path) -> None:
+    links = look_at(find_browser(), report, tmp_path, 1200).facts["links"]
+    assert {urlsplit(url).scheme for _, url in links} == {"http", "https"}
+    commit = "c0ffee" * 6
+    assert [text for text, url in links if url.endswith(f"/commit/{commit}")] == [commit[:7]]
+    assert [text for text, url in links if url.endswith(f"/blob/{commit}/README.md")] == ["README.md"]
+    assert len([url for _, url in links if "/actions/runs/" in url]) == 8
+
+
+@pytest.mark.parametrize(
+    ("url", "is_linked"),
+    [
+        ("https://huggingface.co/me/a", True),
+        ("http://hub.example:8080/me/a", True),
+        *((f"http://{host}/me/a", False) for host in ("127.0.0.1:8123", "localhost:1", "[::1]:5", "127.1.2.3")),
+        ("javascript:alert(1)", False),
+        ("/commit/1", False),
+        ("https://[", False),
+        ("", False),
+    ],
+)
+def test_what_can_be_followed(url: str, is_linked: bool) -> None:
+    assert followable(url) == (url if is_linked else "")
+
+
+def test_a_page_is_named_by_its_repo_and_links_the_job(model_folder: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "<h1>model</h1>" in page(ModelFolder(Path("model/checkpoint-1"), model_folder.config, None), [], None, None)
+    for name, value in {"REPOSITORY": "me/docs", "RUN_ID": "42", "SHA": "abc1234" * 5}.items():
+        monkeypatch.setenv(f"GITHUB_{name}", value)
+    text = page(model_folder, [], None, None)
+    assert "<h1>me/docs</h1>" in text
+    assert 'href="https://github.com/me/docs/actions/runs/42" rel="noreferrer">run 42</a>' in text
+    assert f'href="https://github.com/me/docs/commit/{"abc1234" * 5}" rel="noreferrer">abc1234</a>' in text
+
+
 def test_sections_without_data_are_left_out(model_folder: ModelFolder) -> None:
     stock = ModelFolder(model_folder.path, model_folder.config, None)
-    text = page(stock, [], [""], None)
-    assert not [part for part in ("gate", "curves", "samples", "history", "evaluations") if f'id="{part}"' in text]
+    text = page(stock, [], None, None)
+    assert not [part for part in ("gate", "curves", "sample", "history", "evaluations") if f'id="{part}"' in text]
     assert "None" not in text
 
 
 @pytest.mark.parametrize(
-    ("passed", "commit", "pr_url", "title"),
+    ("passed", "done", "title"),
     [
-        (False, "", "", "Not published"),
-        (True, "c0ffee", "", "Published"),
-        (True, "", "http://hub/me/a/discussions/1", "Proposed"),
-        (True, "", "", "Nothing new to publish"),
+        (False, {}, "Not published"),
+        (True, {"commit": "c0ffee"}, "Published"),
+        (True, {"pr_url": "http://hub/me/a/discussions/1"}, "Proposed"),
+        (True, {}, "Nothing new to publish"),
+        (False, {"result": "converged", "reason": "nothing was gained"}, "Converged: no steps were trained"),
+        (False, {"result": "rolled_back"}, "Rolled back: the published model is unchanged"),
     ],
 )
-def test_the_title_says_whether_the_model_was_published(
-    model_folder: ModelFolder, passed: bool, commit: str, pr_url: str, title: str
+def test_the_title_says_what_became_of_the_model(
+    model_folder: ModelFolder, passed: bool, done: dict[str, str], title: str
 ) -> None:
-    publishing = PublishReport("http://hub/me/a", Verdict(passed, "so it is"), commit, pr_url)
-    assert f"<h2>{title}</h2>" in page(model_folder, [], [], publishing)
+    publishing = PublishReport("me/a", "http://hub/me/a", "improved", Verdict(passed, "so it is"), **done)
+    text = page(model_folder, [], None, publishing)
+    assert f"<h2>{title}</h2>" in text
+    assert ("gate refused" in text) == (not passed and done.get("result") != "converged")
+
+
+def test_a_model_without_a_gate_has_not_passed_one(model_folder: ModelFolder) -> None:
+    text = page(model_folder, [], None, PublishReport("me/a", "", "none", judge_loss("none", model_folder), "c0ffee"))
+    assert "No quality gate is set" in text
+    assert "passed" not in text
+
+
+def test_a_proposal_is_not_among_the_publishes(model_folder: ModelFolder) -> None:
+    runs = tuple(history(5))
+    proposal = PublishReport("me/a", "", "none", Verdict(True, ""), pr_url="http://hub/1", history=History(b"", runs))
+    text, published = (page(model_folder, [], None, one) for one in (proposal, replace(proposal, pr_url="", commit="1")))
+    labels = [text.count(f'data-label="result">{result}<') for result in ("proposed", "published", "rolled back")]
+    assert labels == [1, 3, 1]
+    assert 'data-label="result">proposed<' not in published
+    points = [re.findall(r"validation loss: [0-9.]+ at [0-9]+", one) for one in (text, published)]
+    assert [len(found) for found in points] == [3, 4]
+
+
+def test_the_page_says_what_bits_per_byte_are_and_what_ppmd_needs(model: ModelFolder) -> None:
+    text = page(model, [], None, None)
+    assert "how many bits the model needs" in text
+    assert model.metadata
+    assert model.metadata.data
+    assert f"{model.metadata.data.ppmd_bits_per_byte:.4f} <small>bits per byte</small>" in text
+    older = model.metadata.model_copy(update={"data": model.metadata.data.model_copy(update={"ppmd_bits_per_byte": None})})
+    assert "PPMd" not in page(ModelFolder(model.path, model.config, older), [], None, None)
 
 
 def test_read_log_keeps_the_last_line_of_a_step_and_skips_bad_lines(tmp_path: Path) -> None:
