@@ -3,11 +3,13 @@
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from echoself_action.config.inputs import Inputs, modes_of
+from echoself_action.config.outputs import Outputs
 from echoself_action.config.reference import with_tables
 from echoself_action.errors import (
     GATE_REFUSED,
@@ -27,6 +29,9 @@ from .count_docs import counts
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 CHECKPOINTS = ROOT / "docs/checkpoints.md"
+# of workflows, records of a corpus, config.json, the search for secrets, and OAuth
+KEYS_OF_OTHER_FILES = {"permissions", "contents", "actions", "if", "lfs", "weight", "train", "label", "legacy", "pragma"}
+KEYS_OF_OTHER_FILES |= {"scale_attn_by_inverse_layer_idx", "invalid_grant"}
 TROUBLESHOOTING = sorted((ROOT / "docs").glob("troubleshooting*.md"))
 
 
@@ -112,6 +117,14 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in _anchors(linked), target
     for named in re.findall(r"`((?:tests|examples|docs|echoself_action|packages|\.github/workflows)/[\w./-]+)`", text):
         assert (ROOT / named).exists() or named == ".github/workflows/model.yml", named  # the user's own
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_an_input_that_is_set_in_the_text_exists(page: Path) -> None:
+    """`name: value` in a sentence is an input, a setting, an output, or one of the keys of other files."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    known = set(Inputs.model_fields) | {output.name for output in fields(Outputs)} | KEYS_OF_OTHER_FILES
+    assert [name for name in re.findall(r"`([a-z_]+): [^`]*`", text) if name not in known] == []
 
 
 def test_the_index_has_every_page() -> None:
