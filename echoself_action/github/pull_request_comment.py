@@ -85,7 +85,7 @@ def pull_request_of(environment: Mapping[str, str]) -> GitHubPullRequest:
         raise NoPullRequestError(f"the job runs for no pull request (event: {kind})")
     if not token:
         raise NoPullRequestError("GITHUB_TOKEN is not set: set `comment: true` under `with:`, not in the config file")
-    from_fork = bool(request) and full_name(_mapping(request, "head"), "repo") != repository
+    from_fork = kind == "pull_request" and full_name(_mapping(request, "head"), "repo") != repository
     access = Access(environment.get("GITHUB_API_URL") or PUBLIC_API, token, _FORK if from_fork else _PERMISSION)
     if run:
         return GitHubPullRequest(repository, _number_of_run(run, repository, access), str(run.get("head_sha") or ""), access)

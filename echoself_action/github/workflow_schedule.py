@@ -15,6 +15,7 @@ from .event import read_event
 
 DAYS, NOTICE_DAYS = 60, 50
 COMMIT_TIME = "ECHOSELF_COMMIT_TIME"  # set by launch.sh, because the image has no git: seconds since 1970
+_EXAMPLE = "https://github.com/9cog/echoself-action/blob/main/examples/keep-schedule-alive.yml"
 _DAY = 86_400  # seconds
 # what a workflow contains that enables others by the API, or by one of the known actions
 _KEEPS_ALIVE = re.compile(r"gh workflow enable|actions/workflows/\S+/enable|keep-?alive", re.IGNORECASE)
@@ -36,8 +37,7 @@ def schedule_notice(environment: Mapping[str, str]) -> str:
     left = f"{DAYS - days} days" if DAYS - days > 1 else "one day"
     return (
         f"This repository has had no commit for {days} days. GitHub stops the schedules of public repositories after {DAYS} "
-        f"days without activity: this one in {left}. Push a commit, or add the workflow examples/keep-schedule-alive.yml of "
-        "echoself-action, which keeps schedules enabled."
+        f"days without activity: this one in {left}. Push a commit, or add a workflow that keeps schedules enabled: {_EXAMPLE}"
     )
 
 

@@ -1,6 +1,7 @@
-"""Every workflow in examples/ is run, step by step: against a Hub and an API of GitHub on loopback, with a model that is small.
+"""The workflow of the README and every one in examples/ are run, step by step, with a small model.
 
-What is changed in an example is in `SIZES`, `STEPS` and `FLAGS`: the size of the model, the number of steps, and the device.
+The Hub and the API of GitHub are on loopback. What is changed in an example is in `SIZES`, `STEPS` and `FLAGS`: the size of the
+model, the number of steps, and the device.
 """
 
 import json
@@ -27,6 +28,7 @@ from ..hub.test_oidc import Runner as IdTokenServer
 from .conftest import JOB_TOKEN, ROOT
 from .workflows import JobResult, Machine, World, make_repository, programs
 
+README = (ROOT / "README.md").read_text()
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.yml"))
 SIZES = {"n_layer": "1", "n_head": "1", "n_embd": "8", "block_size": "16"}
 STEPS = {"max_iters": "4", "eval_interval": "2", "log_interval": "4", "eval_tokens": "512", "batch_size": "2", "device": "cpu"}
@@ -45,14 +47,14 @@ class Stage:
     hub: LocalHub
     github: GitHub
     world: World
-    workflow: str
+    workflow: Path
 
     def run(self, event_name: str, **event: object) -> dict[str, list[JobResult]]:
         """Run the workflow; every job succeeds, and no job is skipped."""
-        results = self.world.run(ROOT / "examples" / self.workflow, event_name, event)
+        results = self.world.run(self.workflow, event_name, event)
         for legs in results.values():
             for leg in legs:
-                assert leg.result == "success", f"{self.workflow}, {leg.name}:\n{leg.log}"
+                assert leg.result == "success", f"{self.workflow.name}, {leg.name}:\n{leg.log}"
         return results
 
     def files(self, repo_id: str, kind: str = "model") -> list[str]:
@@ -64,8 +66,11 @@ class Stage:
 
 @pytest.fixture
 def stage(request: pytest.FixtureRequest, action: Path, tools: Path, tmp_path: Path) -> Iterator[Stage]:
-    """The stage of the example that the test is named after. Its file stands in the repository, too, as a user has it there."""
-    workflow = request.node.name.removeprefix("test_").replace("_", "-") + ".yml"
+    """The stage of the example that the test is named after. Its file is in the repository, too, as a user has it there."""
+    workflow = ROOT / "examples" / file_of(request.node.name)
+    if workflow.name == "readme.yml":
+        workflow = tmp_path / "model.yml"
+        workflow.write_text(README.partition("```yaml\n")[2].partition("```")[0])
     trusted = TrustedPublishing(ISSUER, KEY, {MODEL: TRUSTED})
     with (
         LocalHub(tmp_path / "hub", token=TOKEN, publishing=trusted) as hub,
@@ -89,8 +94,7 @@ def stage(request: pytest.FixtureRequest, action: Path, tools: Path, tmp_path: P
             },
             github,
         )
-        text = (ROOT / "examples" / workflow).read_text()
-        files = {f".github/workflows/{workflow}": text, "README.md": "# A repository\n"}
+        files = {f".github/workflows/{workflow.name}": workflow.read_text(), "README.md": "# A repository\n"}
         world = World(
             place=tmp_path / "jobs",
             action=action,
@@ -115,6 +119,11 @@ def published(stage: Stage, left_by: Left, tmp_path: Path) -> Callable[..., None
     return publish
 
 
+def file_of(test: str) -> str:
+    """The example that a test is named after."""
+    return test.removeprefix("test_").replace("_", "-") + ".yml"
+
+
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -122,8 +131,14 @@ def free_port() -> int:
 
 
 def test_every_example_is_run() -> None:
-    tests = {name.removeprefix("test_").replace("_", "-") + ".yml" for name in globals() if name.startswith("test_")}
+    tests = {file_of(name) for name in globals() if name.startswith("test_")}
     assert [name for name in EXAMPLES if name not in tests] == []
+
+
+def test_readme(stage: Stage) -> None:
+    (job,) = stage.run("schedule")["cycle"]
+    assert "model.safetensors" in stage.files(MODEL)
+    assert job.actions[0].outputs["result"] == "published"
 
 
 def test_train(stage: Stage) -> None:

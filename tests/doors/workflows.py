@@ -97,6 +97,7 @@ class World:
             "secrets": {**self.secrets, "GITHUB_TOKEN": JOB_TOKEN},
             "vars": dict(self.variables),
             "env": {},
+            "permissions": body["permissions"],
         }
         contexts["env"] = filled(body.get("env", {}), contexts)
         results: dict[str, list[JobResult]] = {}
@@ -164,7 +165,7 @@ class _Leg:
         for label in [labels] if isinstance(labels, str) else labels[:1]:
             assert label.startswith(RUNNERS), f"{workflow.name}: there is no runner {label}"
         assert body["timeout-minutes"]
-        self.permissions = body["permissions"]
+        self.permissions = body.get("permissions", contexts["permissions"])
         environment = world.machine.environment(self.permissions) | {
             "GITHUB_EVENT_NAME": contexts["github"]["event_name"],
             "GITHUB_REPOSITORY": contexts["github"]["repository"],

@@ -190,6 +190,14 @@ def test_a_missing_permission_is_named(
     assert "ghs_secret" not in f"{caught.value}"
 
 
+def test_a_token_of_the_base_repository_lacks_a_permission_also_for_a_fork(github: GitHub, environment: dict[str, str]) -> None:
+    github.refuse = {"comment": (403, {})}
+    target = event_of(environment, "pull_request_target", pull_request={"number": 9, "head": {"sha": "abc", "repo": FORK}})
+    with pytest.raises(HubError) as caught:
+        write_comment(pull_request_of(target), MARK, "text")
+    assert "pull-requests: write" in caught.value.hint
+
+
 def test_a_comment_of_the_issue_or_of_the_pull_request_target_is_of_the_pull_request(environment: dict[str, str]) -> None:
     commented = event_of(environment, "issue_comment", issue={"number": 8, "pull_request": {"url": "x"}})
     assert pull_request_of(commented).number == 8

@@ -30,7 +30,7 @@ def scheduled(folder: Path, days: float, private: bool | None = None, pushed: fl
 def test_the_notice_says_how_long_the_schedule_lives_and_what_to_do(tmp_path: Path, days: float, left: str) -> None:
     notice = schedule_notice(scheduled(tmp_path, days))
     assert f"no commit for {int(days)} days" in notice
-    assert f"this one in {left}. Push a commit, or add the workflow examples/keep-schedule-alive.yml" in notice
+    assert f"this one in {left}. Push a commit, or add a workflow that keeps schedules enabled: https://" in notice
 
 
 @pytest.mark.parametrize("days", [1, 49.9, 60.1, 400])
