@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -19,6 +20,7 @@ from .test_workflows import EXAMPLES, OUR_ACTION, is_ours
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCHEMA = json.loads((ROOT / "docs/echoself.schema.json").read_text(encoding="utf-8"))
 INPUTS = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))["inputs"]
 WORKFLOW_KEYS = {True, "permissions", "concurrency", "env"}  # YAML 1.1 reads the key `on` as true
 # what a fragment leaves to the text around it
@@ -84,6 +86,7 @@ def test_the_action_accepts_what_it_is_given(snippet: Snippet, tmp_path: Path, m
     if snippet.is_config:
         (tmp_path / DEFAULT_CONFIG).parent.mkdir()
         (tmp_path / DEFAULT_CONFIG).write_text(snippet.text)
+        jsonschema.validate(snippet.content, SCHEMA)
         monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"mode": "cycle"}))
         load_models({})
     for step in filter(is_ours, snippet.steps):
