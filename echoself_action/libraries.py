@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     import tensorboardX.proto.event_pb2
     import tensorboardX.proto.summary_pb2
     import tensorboardX.record_writer
+    import torch
     import torch.distributed.checkpoint.state_dict
     import torch.distributed.device_mesh
     import torch.distributed.fsdp
-    import torch.distributed.tensor  # noqa: F401 -- exported as torch_distributed
+    import torch.distributed.tensor
     from torch import distributed as torch_distributed
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "pyppmd",
     "sigstore",
     "tensorboardX",
+    "torch",
     "torch_distributed",
 ]
 
@@ -52,6 +54,7 @@ _MODULES = {  # the modules of each package that are used here
     "pyppmd": (),  # only for a corpus that was not tokenized before
     "sigstore": ("errors", "oidc"),  # optional, with model_signing
     "tensorboardX": ("proto.event_pb2", "proto.summary_pb2", "record_writer"),  # loads PyTorch
+    "torch": (),
     "torch_distributed": ("checkpoint.state_dict", "device_mesh", "fsdp", "tensor"),  # of sharded runs
 }
 

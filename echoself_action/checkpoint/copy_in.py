@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..workspace import create_output_dir
 from .atomic import new_folder
 from .metadata import METADATA_FILE
 from .model_folder import (
@@ -52,6 +53,7 @@ def _transfer(source: ModelFolder, output_dir: Path, transfer: Callable[[Path, P
             if path.samefile(source.path) or _is_undamaged_copy(path, source):
                 return read_model_folder(path)
         final = free_path(final)
+        create_output_dir(output_dir)
         with new_folder(final) as folder:
             transfer(source.path, folder)
             for name, code in source.architecture.remote_code().items():

@@ -27,6 +27,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import InputError
+from ..workspace import create_cache
 from .file_types import Kind, kind_of
 from .findings import REFUSED_BY_FAIL, SKIPPED_FILES, Finding, Report, condensed, shown_path
 from .nanogpt_bin import is_token_files, nanogpt_tokens
@@ -316,7 +317,7 @@ def _read_meta(folder: Path, tokenizer: Tokenizer) -> _Meta | None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """A lock for one process at a time, which the operating system releases when that process ends."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    create_cache(folder.parent)
     with folder.with_name(folder.name + ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -27,6 +27,7 @@ from ..corpus.vocab_merges import VOCABULARY_FILE
 from ..errors import CheckpointError
 from ..training.optim.schedule import FLOOR, Schedule, cosine_schedule
 from ..training.training_state import TrainingState, write_moments, write_spare, write_state
+from ..workspace import create_output_dir
 from .detect_layout import shown
 from .folder_tokenizer import folder_tokenizer
 from .imported_model import NOTHING_GIVEN, Given, ImportedModel
@@ -154,6 +155,7 @@ def _write(
     source: ImportedModel, tokenizer: Tokenizer, final: Path, note: Callable[[str], None], pretrained: PretrainedFacts | None
 ) -> ModelFolder:
     release = source.origin.release
+    create_output_dir(final.parent)
     with new_folder(final) as folder, ThreadPoolExecutor(1) as beside:
         written = beside.submit(write_moments, folder, source.moments, release) if source.has_state else None
         digest = write_model(folder, source.config, source.weights, tokenizer.end_of_text_id, release)

@@ -13,7 +13,7 @@ from huggingface_hub import constants, utils
 
 from .. import libraries
 from ..errors import HubError, InputError, MissingLocalHubError, MissingTokenError
-from ..workspace import LOCAL_HUB
+from ..workspace import LOCAL_HUB, create_cache
 from .endpoint import PUBLIC_ENDPOINT, Hub
 from .huggingface_compat import xet_disabled
 from .oidc import RESOURCE, sign_in, token_for
@@ -50,11 +50,13 @@ def open_hub(hub: str | None, token: str | None, log: Callable[[str], None] = pr
 
 def _local_hub(hub: str, folder: Path) -> "LocalHub":
     try:
-        return libraries.localhub.LocalHub(folder)
+        localhub = libraries.localhub
     except ModuleNotFoundError as error:
         if error.name != "localhub":
             raise
         raise MissingLocalHubError(f"hub: {hub}") from None
+    create_cache(folder)
+    return localhub.LocalHub(folder)
 
 
 def datasets_of(hub: Hub, repo_id: str) -> Hub:

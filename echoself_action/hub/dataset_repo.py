@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from ..checkpoint.metadata import DatasetFacts
 from ..corpus.parquet_dataset import Dataset, Row, is_ours, restore
 from ..errors import InputError
+from ..workspace import create_cache
 from .endpoint import Hub
 from .fetch import download
 from .publish import changes
@@ -91,7 +92,7 @@ def fetch_dataset(hub: Hub, source: str, cache: Path) -> list[Path]:
         )
     folder = cache / repo_id.replace("/", "--") / listing.commit
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        create_cache(folder.parent)
         with TemporaryDirectory(dir=folder.parent) as scratch:
             fetched = [download(datasets, repo_id, listing.commit, file, Path(scratch) / "parquet") for file in wanted]
             files = Path(scratch) / "files"

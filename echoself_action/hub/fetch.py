@@ -15,6 +15,7 @@ from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, read_model_fold
 from ..errors import CheckpointError, HubError
 from ..formats.import_folder import Download, import_folder, is_own
 from ..formats.transformers_folder import files_to_read
+from ..workspace import create_output_dir
 from .endpoint import Hub
 from .provenance import Verify, verify_files
 from .repo import (
@@ -183,7 +184,7 @@ def _import(repo_id: str, published: Listing, tokenizer: str | None, note: Calla
 @contextmanager
 def _incoming(hub: Hub, repo_id: str, files: _Files, output_dir: Path) -> Iterator[Path]:
     """A temporary folder with these files, each verified against the Hub's listing."""
-    output_dir.mkdir(parents=True, exist_ok=True)
+    create_output_dir(output_dir)
     incoming = output_dir / f"{TEMPORARY_PREFIX}{repo_id.replace('/', '--')}"
     shutil.rmtree(incoming, ignore_errors=True)
     try:

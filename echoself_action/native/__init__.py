@@ -13,29 +13,40 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+from .. import libraries
 from ..errors import InputError
 from . import c_api
 from .c_api import Kernels
 
+if TYPE_CHECKING:
+    import torch
+
 _NAME = "native.bin"  # with the suffix .so, Python could import it as a module
-DTYPES = {
-    "avx512_bf16": torch.bfloat16,
-    "neon_bf16": torch.bfloat16,
-    "avx512": torch.float32,
-    "avx2": torch.float32,
-    "neon": torch.float32,
-    "avx2_bf16": torch.bfloat16,  # as fast as avx2, for models that were trained in bfloat16 on another CPU
+_DTYPE_NAMES = {
+    "avx512_bf16": "bfloat16",
+    "neon_bf16": "bfloat16",
+    "avx512": "float32",
+    "avx2": "float32",
+    "neon": "float32",
+    "avx2_bf16": "bfloat16",  # as fast as avx2, for models that were trained in bfloat16 on another CPU
 }
-"""The dtype of the matrix products of each instruction set."""
+
+if TYPE_CHECKING:
+    DTYPES: dict[str, torch.dtype]
+    """The dtype of the matrix products of each instruction set."""
+else:
+
+    def __getattr__(name: str) -> Any:  # PEP 562: PyTorch takes a second to load, and `echoself --version` does not need it
+        if name != "DTYPES":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return {isa: getattr(libraries.torch, dtype) for isa, dtype in _DTYPE_NAMES.items()}
 
 
-def instruction_set(dtype: torch.dtype) -> str | None:
-    """The instruction set whose kernels compute matrix products in `dtype` on this machine; None if there are none.
+def best_instruction_set() -> str | None:
+    """The instruction set of the kernels that `dtype: auto` uses for a new model on this machine; None if there are none.
 
-    ECHOSELF_ISA forces one, and for the other dtype its counterpart with the same registers: evaluations are in float32.
     Raises InputError if ECHOSELF_ISA names one that can't be used here.
     """
     usable, forced = _usable(), os.environ.get("ECHOSELF_ISA")
@@ -45,11 +56,22 @@ def instruction_set(dtype: torch.dtype) -> str | None:
             f"ECHOSELF_ISA: the kernels for {forced!r} can't be used: {_why_unusable(forced)}. Nothing was computed.",
             f"Unset ECHOSELF_ISA{choice}",
         )
-    registers = forced.removesuffix("_bf16") if forced else ""
-    return next((name for name in usable if DTYPES[name] is dtype and registers in ("", name.removesuffix("_bf16"))), None)
+    return forced or next(iter(usable), None)
 
 
-def kernels(dtype: torch.dtype) -> Kernels:
+def instruction_set(dtype: "torch.dtype") -> str | None:
+    """The instruction set whose kernels compute matrix products in `dtype` on this machine; None if there are none.
+
+    ECHOSELF_ISA forces one, and for the other dtype its counterpart with the same registers: evaluations are in float32.
+    Raises InputError if ECHOSELF_ISA names one that can't be used here.
+    """
+    best_instruction_set()  # raises the error
+    forced = os.environ.get("ECHOSELF_ISA", "").removesuffix("_bf16")
+    of_dtype = (isa for isa in _usable() if _DTYPE_NAMES[isa] == _name_of(dtype))
+    return next((isa for isa in of_dtype if forced in ("", isa.removesuffix("_bf16"))), None)
+
+
+def kernels(dtype: "torch.dtype") -> Kernels:
     """The kernels for `instruction_set(dtype)`, which must not be None."""
     name = instruction_set(dtype)
     assert name is not None, dtype
@@ -62,29 +84,28 @@ def any_kernels() -> Kernels:
     return _usable()[forced] if forced else next(iter(_usable().values()))
 
 
-def fastest_dtype() -> torch.dtype | None:
+def fastest_dtype() -> "torch.dtype | None":
     """The dtype of the best kernels for this machine, None if there are none.
 
     Raises InputError if ECHOSELF_ISA names an instruction set that can't be used here.
     """
-    instruction_set(torch.float32)  # raises the error
-    name = os.environ.get("ECHOSELF_ISA") or next(iter(_usable()), None)
-    return DTYPES[name] if name else None
+    isa = best_instruction_set()
+    return getattr(libraries.torch, _DTYPE_NAMES[isa]) if isa else None
 
 
-def why_not(dtype: torch.dtype) -> str | None:
+def why_not(dtype: "torch.dtype") -> str | None:
     """Why native kernels can't compute products in `dtype` on this machine; None if they can."""
     if instruction_set(dtype):
         return None
     if reason := load_error():
         return reason
-    name = str(dtype).removeprefix("torch.")
-    if dtype not in DTYPES.values():
+    name = _name_of(dtype)
+    if name not in _DTYPE_NAMES.values():
         return f"there are none for dtype: {name}"
     if forced := os.environ.get("ECHOSELF_ISA"):
         return f"ECHOSELF_ISA is {forced}, which has none for dtype: {name}"
     compiled = _compiled()
-    if those := [isa for isa in compiled if DTYPES[isa] is dtype]:
+    if those := [isa for isa in compiled if _DTYPE_NAMES[isa] == name]:
         return f"those for dtype: {name} need a CPU with one of these instruction sets: {', '.join(those)}"
     return f"there are none for dtype: {name}, because the C compiler knew only: {', '.join(compiled)}"
 
@@ -99,14 +120,18 @@ class Memory:
     """Memory that successive kernel calls reuse. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._bytes = torch.empty(0, dtype=torch.uint8)
+        self._bytes = libraries.torch.empty(0, dtype=libraries.torch.uint8)
 
     def at_least(self, count: int) -> int:
         """The address of at least `count` bytes, valid until the next call."""
         if len(self._bytes) < count:
-            self._bytes = torch.empty(0, dtype=torch.uint8)  # frees the old memory first
-            self._bytes = torch.empty(count, dtype=torch.uint8)
+            self._bytes = libraries.torch.empty(0, dtype=libraries.torch.uint8)  # frees the old memory first
+            self._bytes = libraries.torch.empty(count, dtype=libraries.torch.uint8)
         return self._bytes.data_ptr()
+
+
+def _name_of(dtype: "torch.dtype") -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _usable() -> dict[str, Kernels]:

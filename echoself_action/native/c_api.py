@@ -3,9 +3,10 @@
 import ctypes
 from collections.abc import Callable, Sequence
 from ctypes import CFUNCTYPE, POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_void_p
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _Fields = list[tuple[str, type]]
 
@@ -181,7 +182,7 @@ _STRUCTS = (
 )
 
 
-def addresses(tensors: Sequence[Tensor]) -> ctypes.Array[c_void_p]:
+def addresses(tensors: "Sequence[Tensor]") -> ctypes.Array[c_void_p]:
     """The addresses of tensors, which must be contiguous and outlive the array."""
     return (c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
 

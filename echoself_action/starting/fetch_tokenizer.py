@@ -16,7 +16,7 @@ from ..hub.fetch import download
 from ..hub.repo import MAIN, find_repo
 from ..hub.repo_id import REPO
 from ..report.log import note
-from ..workspace import TOKEN_CACHE
+from ..workspace import TOKEN_CACHE, create_cache
 
 _ON_THE_HUB = re.compile(f"({REPO})(?:@({REVISION}))?")
 _LARGEST = 100 << 20  # bytes of a file; a vocabulary of 256,000 tokens has 35 MB
@@ -37,7 +37,7 @@ def fetch_tokenizer(inputs: Inputs, spec: str) -> Tokenizer:
     named = _ON_THE_HUB.fullmatch(spec)
     assert named
     repo_id, revision = named[1], named[2] or MAIN
-    TOKEN_CACHE.mkdir(parents=True, exist_ok=True)
+    create_cache(TOKEN_CACHE)
     with (
         open_hub(inputs.hub, inputs.token, note) as hub,
         tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=TOKEN_CACHE) as temporary,

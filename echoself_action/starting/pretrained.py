@@ -33,6 +33,7 @@ from ..model import ModelConfig
 from ..model.config import GPT2Config
 from ..report.log import note, part
 from ..training.fine_tuning import DROPOUT
+from ..workspace import create_output_dir
 
 _ON_THE_HUB = re.compile(f"({REPO})(?:@({REVISION}))?")
 _FORMS = "Give a model on the Hub as owner/name or owner/name@revision, a folder, or a `.pt` file."
@@ -78,7 +79,7 @@ def require_same_shape(inputs: Inputs, config: ModelConfig, problem: str, hint: 
 
 
 def _initial(inputs: Inputs, given: str) -> ModelFolder:
-    inputs.output_dir.mkdir(parents=True, exist_ok=True)
+    create_output_dir(inputs.output_dir)
     with part("Pretrained model"), _found(inputs, given) as (source, facts):
         assert isinstance(source.config, GPT2Config)
         remarks = []

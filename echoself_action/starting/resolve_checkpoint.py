@@ -36,6 +36,7 @@ from ..hub.fetch import fetch
 from ..hub.repo import look_up
 from ..report.github_actions import mask
 from ..report.log import note, part, warn
+from ..workspace import create_output_dir
 
 LARGEST_ARTIFACTS = 10 << 30  # bytes of all artifacts of a run, compressed or not: a hosted runner's disk holds twice that
 
@@ -134,7 +135,7 @@ def _in_artifacts(inputs: Inputs) -> ModelFolder | str:
         run = triggering_run(os.environ)
     except NoTrustedRunError as reason:
         return f"artifacts: {reason}"
-    inputs.output_dir.mkdir(parents=True, exist_ok=True)
+    create_output_dir(inputs.output_dir)
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=inputs.output_dir) as folder:
         _fetch_artifacts(run, Path(folder))
         found = _best_below(Path(folder), inputs)

@@ -28,7 +28,7 @@ from ..hub.dataset_repo import fetch_dataset
 from ..hub.repo_id import SCHEME
 from ..report.log import note, warn
 from ..training.auto_preset import LARGE_CORPUS, vocabulary_size
-from ..workspace import DATASET_CACHE, TOKEN_CACHE
+from ..workspace import DATASET_CACHE, TOKEN_CACHE, create_cache
 from .fetch_tokenizer import fetch_tokenizer, is_on_the_hub
 
 
@@ -203,8 +203,10 @@ def _trained_or_cached(spec: str, inputs: Inputs, files: list[Path], train: Call
     except CheckpointError:  # not cached, or incomplete
         tokenizer = train()
         shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError), new_folder(folder) as written:  # another process was first, or the disk is full
-            tokenizer.save(written)
+        with suppress(OSError):  # another process was first, or the disk is full
+            create_cache(TOKEN_CACHE)
+            with new_folder(folder) as written:
+                tokenizer.save(written)
     return tokenizer
 
 

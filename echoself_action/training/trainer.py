@@ -14,6 +14,7 @@ from ..checkpoint.metadata import Evaluation, bits_per_byte
 from ..checkpoint.select import branched_from, checkpoints
 from ..errors import DivergedError, is_out_of_memory
 from ..evaluation.loss import HeldOut, bytes_per_token
+from ..workspace import create_output_dir
 from .async_checkpointer import AsyncCheckpointer
 from .compile import Compiler
 from .early_stopping import EarlyStopping, RewindPoint
@@ -85,7 +86,7 @@ class _Trainer:
         self.early_stopping = EarlyStopping(settings.early_stopping)
 
     def train(self) -> Result:
-        self.output_dir.mkdir(parents=True, exist_ok=True)
+        create_output_dir(self.output_dir)
         remove_leftovers(self.output_dir)
         stopped_by = self.take_steps()
         tokens_per_second = self.speed.of_run
