@@ -1,56 +1,100 @@
-"""The command line: `echoself MODE [--input value ...]`, and `echoself hub` to run a local Hub.
+"""The command line: `echoself MODE [--input value ...]`, `echoself hub` to run a local Hub, and help.
 
 The flags are generated from config/inputs.py. A mode and its libraries are imported once the mode is known.
 """
 
-import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from importlib.metadata import version
 
-from .config.inputs import NO_FLAGS, Inputs, modes_of, shown_default
-from .errors import MissingLocalHubError
+from .config.command_line import COMMANDS, OVERVIEW, mode_help, parse_flags, suggested_command
+from .errors import InputError, MissingLocalHubError
 from .exit_codes import exit_code_of, exit_code_of_model, report_schedule
-from .input_field import MODES
+from .input_field import MODES, Mode
+from .installation import DISTRIBUTION, localhub_command
 from .report.github_actions import mask
-from .workspace import LOCAL_HUB
+from .workspace import LOCAL_HUB, create_cache
 
-DESCRIPTION = "Train GPT-2 models on a repository's own text, publish them to the Hugging Face Hub, and resume from there."
-HELP = {
-    "train": "Train a new model, or resume training one.",
-    "deploy": "Publish a model to the Hub.",
-    "pull": "Download a model from the Hub, or import a checkpoint.",
-    "cycle": "Pull, train and deploy in one run.",
-    "compare": "Compare two or more models on the same held-out text, or review pull requests on the Hub.",
-}
+_HELP = ("-h", "--help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments and arguments[0] == "hub":
-        return exit_code_of(lambda: _serve_hub(arguments[1:]))
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in MODES:
-        return run({"mode": arguments[0]})
-    known, unknown = _parser().parse_known_args(arguments)
-    return run({name: value for name, value in vars(known).items() if value is not None}, unknown)
+    return exit_code_of(lambda: _command(arguments))
 
 
-def run(flags: dict[str, str], unknown_flags: Sequence[str] = ()) -> int:
+def run(flags: Mapping[str, str], unknown_flags: Sequence[str] = ()) -> int:
     """Run a mode with inputs from flags, environment and file; returns the exit code. Every error is reported here."""
-
-    def work() -> int:
-        models = import_module("echoself_action.config.load").load_models(flags, unknown_flags)
-        for inputs in models.values():
-            mask(inputs.token)
-        if len(models) > 1:
-            return int(import_module("echoself_action.modes.several_models").run(models))
-        (inputs,) = models.values()
-        return exit_code_of_model(inputs, lambda: int(import_module(f"echoself_action.modes.{inputs.mode}").run(inputs)))
-
-    code = exit_code_of(work)
+    code = exit_code_of(lambda: _run(flags, unknown_flags))
     report_schedule()
     return code
+
+
+def _command(arguments: Sequence[str]) -> int:
+    first, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
+    mode = next((mode for mode in MODES if mode == first), None)
+    if first in ("help", *_HELP):
+        return _help(rest)
+    if first in ("--version", "-V"):
+        _show(_version())
+        return 0
+    if first == "hub":
+        return _serve_hub(rest)
+    if mode and any(word in _HELP for word in rest):
+        return _help([mode])
+    if mode:
+        return run(*parse_flags(mode, rest))
+    if first and not first.startswith("-"):
+        raise InputError(f"mode: {first!r} is not a valid mode. Nothing was done.", suggested_command(first))
+    if not first and not import_module("echoself_action.config.load").is_mode_given():
+        print(OVERVIEW, file=sys.stderr)
+        return InputError.exit_code
+    return run(*parse_flags(None, arguments))
+
+
+def _run(flags: Mapping[str, str], unknown_flags: Sequence[str]) -> int:
+    models = import_module("echoself_action.config.load").load_models(flags, unknown_flags)
+    for inputs in models.values():
+        mask(inputs.token)
+    if len(models) > 1:
+        return int(import_module("echoself_action.modes.several_models").run(models))
+    (inputs,) = models.values()
+    start_mode = import_module("echoself_action.modes.start_mode").start_mode
+    return exit_code_of_model(inputs, lambda: int(start_mode(inputs)))
+
+
+def _help(words: Sequence[str]) -> int:
+    asked = next((word for word in words if not word.startswith("-")), "")
+    mode: Mode | None = next((mode for mode in MODES if mode == asked), None)
+    if mode:
+        _show(mode_help(mode))
+    elif asked == "hub":
+        return _serve_hub(["--help"])
+    elif asked and asked not in COMMANDS:
+        raise InputError(f"help: there is no command {asked!r}.", suggested_command(asked))
+    else:
+        _show(OVERVIEW)
+    return 0
+
+
+def _show(text: str) -> None:
+    """Print a text that may be longer than what reads it, such as `head`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more when it exits
+
+
+def _version() -> str:
+    native = import_module("echoself_action.native")
+    kernels = native.best_instruction_set()
+    why_not = native.load_error() or "this CPU has none of their instruction sets"
+    compiled = f"native kernels: {kernels}" if kernels else f"no native kernels: {why_not}"
+    python = sys.version.partition(" ")[0]
+    return f"echoself-action {version(DISTRIBUTION)}, torch {version('torch')}, Python {python}\n{compiled}"
 
 
 def _serve_hub(arguments: Sequence[str]) -> int:
@@ -60,28 +104,10 @@ def _serve_hub(arguments: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name != "localhub":
             raise
-        raise MissingLocalHubError("echoself hub") from None
+        raise MissingLocalHubError("echoself hub", localhub_command()) from None
+    if not any(word in _HELP or word.startswith("--dir") for word in arguments):
+        create_cache(LOCAL_HUB)
     return int(localhub.main(arguments, "echoself hub", str(LOCAL_HUB), "ECHOSELF_HUB_TOKEN"))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="echoself", description=DESCRIPTION, allow_abbrev=False)
-    commands = parser.add_subparsers(title="modes", metavar="MODE", dest="mode")
-    for mode in MODES:
-        command = commands.add_parser(mode, help=HELP[mode], description=HELP[mode], allow_abbrev=False)
-        for name, field in Inputs.model_fields.items():
-            if mode not in modes_of(name) or name in NO_FLAGS:
-                continue
-            default = shown_default(name)
-            switch = {"nargs": "?", "const": "true"} if "bool" in str(field.annotation) else {}
-            command.add_argument(
-                f"--{name.replace('_', '-')}",
-                help=f"{field.description}{f' ({default})' if default else ''}".replace("%", "%%"),
-                metavar="VALUE",
-                **switch,  # type: ignore[arg-type]
-            )
-    commands.add_parser("hub", help="Run a local Hub.", add_help=False)
-    return parser
 
 
 if __name__ == "__main__":

@@ -78,11 +78,9 @@ class MissingTokenError(InputError):
 class MissingLocalHubError(InputError):
     """`hub: local`, a folder as `hub`, or `echoself hub` without the `localhub` package, which only they need."""
 
-    def __init__(self, asked_by: str) -> None:
+    def __init__(self, asked_by: str, command: str) -> None:
         super().__init__(
-            f"{asked_by} needs the localhub package, which is not installed. Nothing was done.",
-            "Install it with `pip install ./packages/localhub` in a checkout of the action, or with `pip install "
-            "'git+https://github.com/9cog/echoself-action#subdirectory=packages/localhub'`.",
+            f"{asked_by} needs the localhub package, which is not installed. Nothing was done.", f"Install it: {command}"
         )
 
 

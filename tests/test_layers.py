@@ -24,15 +24,15 @@ LAYERS = (
     ("checkpoint",),
     ("native",),
     ("model", "corpus"),
-    ("hub.repo_id", "input_field", "libraries", "markdown", "workspace"),
+    ("hub.repo_id", "input_field", "installation", "libraries", "markdown", "workspace"),
     ("errors",),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
 # Modules that import other modules when they need them, because imports at the top would make every start slow.
 LATE_IMPORTS = {
-    "__main__": "the chosen mode: --help loads no mode",
-    "modes.several_models": "the mode of the models",
+    "__main__": "what runs a command: --help loads none of it",
+    "modes.start_mode": "the mode",
     "evaluation": "what computes loads PyTorch",
     "checkpoint.architectures": "models load PyTorch, and NanEcho's configuration loads transformers",
     "formats.registry": "the module of a format, which may load PyTorch",

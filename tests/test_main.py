@@ -2,15 +2,18 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from localhub import LocalHub
 
+from echoself_action import native
 from echoself_action.__main__ import main
 from echoself_action.hub import retry
 
@@ -64,6 +67,10 @@ def left(workspace: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        ("trian", "Did you mean `echoself train`?"),
+        ("help cicle", "Did you mean `echoself cycle`?"),
+        ("train --n-layers 3", "Did you mean --n-layer?"),
+        ("train --n-layer", "Argument --n-layer: expected one argument"),
         (f"train --data none/**/*.md {SMALL}", "'none/**/*.md' matches no file"),
         ("cycle --repo-id not-a-repo", "--repo-id: 'not-a-repo' has an invalid format"),
         ("trian", "mode: 'trian' is not a valid mode"),
@@ -94,8 +101,7 @@ def test_a_local_hub_without_localhub_reports_how_to_install_it(workspace: Path,
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "HF_HOME": str(workspace / ".echoself")}
     ended = subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
     refused(ended, 2, "needs the localhub package, which is not installed")
-    assert "pip install ./packages/localhub" in ended.stderr
-    assert "#subdirectory=packages/localhub" in ended.stderr
+    assert f"-m pip install {ROOT}/packages/localhub\n" in ended.stderr
     assert left(workspace) == ["text.md"]
 
 
@@ -178,10 +184,50 @@ def test_a_temporarily_full_disk_loses_only_the_saves_of_that_time(small_disk: l
 
 def test_every_mode_has_help(run: Run) -> None:
     assert "cycle" in run("--help").stdout
-    shown = run("train --help").stdout
-    assert "--learning-rate" in shown
+    shown = run("train --help", COLUMNS="80").stdout
+    assert run("help train", COLUMNS="80").stdout == shown
+    assert shown.index("  echoself train --data") < shown.index("  --learning-rate X ")
+    assert "  --device auto|cpu|cuda\n" in shown
+    assert max(map(len, shown.splitlines())) <= 80
     assert "--tag" not in shown
     assert "--hf-token" not in shown
+
+
+def test_without_a_mode_the_command_shows_what_there_is(run: Run, workspace: Path) -> None:
+    ended = run("")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "usage: echoself MODE" in ended.stderr
+    assert max(map(len, ended.stderr.splitlines())) <= 80
+    (workspace / ".github").mkdir()
+    (workspace / ".github/echoself.yml").write_text("mode: train\ndata: none/*.md\n")
+    refused(run(""), 2, "'none/*.md' matches no file")
+
+
+def test_help_may_be_cut_off(run: Run) -> None:
+    """By `head`, for example, which closes the pipe."""
+    command = f"{sys.executable} -m echoself_action train --help | true"
+    ended = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_version_names_what_results_depend_on(run: Run) -> None:
+    first, second = run("--version").stdout.splitlines()
+    package, torch, python = (metadata.version("echoself-action"), metadata.version("torch"), platform.python_version())
+    assert first == f"echoself-action {package}, torch {torch}, Python {python}"
+    assert second == f"native kernels: {native.best_instruction_set()}" or second.startswith("no native kernels: ")
+    refused(run("--version", ECHOSELF_ISA="z80"), 2, "the kernels for 'z80' can't be used")
+
+
+@pytest.mark.parametrize(("files", "advice"), [((), "The folder has no files"), (("a.txt", "b.txt", "c.png"), "**/*.txt")])
+def test_a_folder_without_text_says_what_to_do(tmp_path: Path, files: tuple[str, ...], advice: str) -> None:
+    for name in files:
+        (tmp_path / name).write_text("text")
+    code = "import sys; from echoself_action.__main__ import main; code = main(['train']); "
+    code += "sys.exit(1 if 'torch' in sys.modules else code)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    refused(ended, 2, f"'**/*.md' matches no file under {tmp_path}")
+    assert advice in ended.stderr
+    assert left(tmp_path) == sorted(files)
 
 
 def test_a_token_is_in_no_output(run: Run, workspace: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..input_field import PUBLISHES
 from .inputs import ACTION_INPUTS, DEFAULT_CONFIG, LAUNCH_INPUTS, Inputs
 from .mode_inputs import type_of
-from .validate import Problem, contradictions, field_problem, suggestion
+from .validate import Problem, as_flag, contradictions, field_problem, suggestion
 from .yaml_entries import Entries, YamlProblem, read_entries
 
 ACTION_VARIABLE = "ECHOSELF_INPUTS"
@@ -85,7 +85,7 @@ def load_models(flags: Mapping[str, Any], unknown_flags: Sequence[str] = ()) -> 
     problems += found
     if any(not problem.name for problem in (*written.problems, *file.problems)):
         raise _invalid(problems)  # what is missing may be in the text that can't be read
-    above = (_Layer(given, _as_flag), settings, _Layer(action, lambda name: f"input {name}"))
+    above = (_Layer(given, as_flag), settings, _Layer(action, lambda name: f"input {name}"))
     loaded: dict[str, Inputs] = {}
     for name, own in (models or {"": _Layer({}, str)}).items():
         layers: tuple[_Layer, ...] = above
@@ -108,6 +108,15 @@ def _invalid(problems: Sequence[InputError]) -> InputError:
     distinct = list({str(problem): problem for problem in problems}.values())  # a problem of all models is reported once
     count = "1 input is" if len(distinct) == 1 else f"{len(distinct)} inputs are"
     return InputError(f"{count} invalid. Nothing was done.", problems=distinct)
+
+
+def is_mode_given() -> bool:
+    """Whether the inputs of the action or the YAML file have a mode; also if they can't be read, which is to be reported."""
+    action = _action_inputs(os.environ)
+    written = read_entries(str(action.pop("settings", "")))
+    config = action.get("config") or written.values.get("config")
+    file = _config_file(str(config) if config else None)
+    return any("mode" in values for values in (action, written.values, file.values)) or bool(file.problems)
 
 
 def _loaded(layers: Sequence[_Layer], own: _Layer) -> tuple[Inputs | None, list[InputError]]:
@@ -263,10 +272,6 @@ def _unknown(words: Sequence[str]) -> list[str]:
     # the value after an unknown flag may be a secret: it is not repeated
     flags = [word.split("=")[0] for word in words if word.startswith("-")]
     return flags or (["An argument without a flag"] if words else [])
-
-
-def _as_flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _in(place: str) -> Callable[[str], str]:

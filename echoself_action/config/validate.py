@@ -57,8 +57,10 @@ def field_problem(detail: Any, mode: object) -> Problem:
     if kind == "extra_forbidden":
         return Problem((name,), "there is no such input.", suggestion(name))
     if name == "mode":
-        message = "missing." if detail["input"] is None else f"{_shortened(repr(detail['input']))} is not a valid mode."
-        return Problem((name,), message, f"Use {_either(MODES)}.")
+        given = detail["input"]
+        message = "missing." if given is None else f"{_shortened(repr(given))} is not a valid mode."
+        close = get_close_matches(str(given), MODES, 1)
+        return Problem((name,), message, f"Did you mean {close[0]}?" if close else f"Use {_either(MODES)}.")
     value = "the value" if name == "hf_token" else _shortened(repr(detail["input"]))
     if kind == "literal_error":
         return Problem((name,), f"{value} is not an allowed value.", f"Use {context['expected']}.")
@@ -156,7 +158,7 @@ def contradictions(inputs: Inputs) -> list[Problem]:
 def suggestion(name: str) -> str:
     """Advice for `name`, which is not an input; or for a flag `--name`, which is not one of the mode."""
     plain = name.lstrip("-").replace("-", "_")
-    as_written = (lambda known: f"--{known.replace('_', '-')}") if name.startswith("-") else str
+    as_written = as_flag if name.startswith("-") else str
     if name.startswith("-") and plain in NO_FLAGS:
         return _NO_FLAG[plain]
     if name.startswith("-") and plain in Inputs.model_fields:
@@ -166,6 +168,11 @@ def suggestion(name: str) -> str:
     close = get_close_matches(plain.lower(), Inputs.model_fields, 1)
     where = "" if name.startswith("-") or not close or close[0] in ACTION_INPUTS else " It is a setting."
     return f"Did you mean {as_written(close[0])}?{where}" if close else "See the tables in docs/inputs.md and docs/settings.md."
+
+
+def as_flag(name: str) -> str:
+    """The flag of an input: `--n-layer` of n_layer."""
+    return f"--{name.replace('_', '-')}"
 
 
 def _shortened(text: str) -> str:

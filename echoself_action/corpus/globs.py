@@ -1,8 +1,10 @@
 """Finds the files of a corpus: globs in, a sorted list of files out."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 
 from ..errors import InputError
@@ -10,6 +12,9 @@ from .findings import FileFindings, Report
 
 # Third-party code, which `**` does not match.
 _VENDORED = {"node_modules", "__pycache__"}
+# Suffixes that are proposed if nothing was found, and how many files are looked at for that.
+_TEXT_SUFFIXES = {".md", ".txt", ".rst", ".tex", ".org", ".adoc", ".html", ".py", ".ipynb", ".jsonl", ".csv", ".parquet"}
+_LOOKED_AT = 10_000
 
 _OUTSIDE, _BROKEN, _FOLDERS, _REPEATED, _CLOSED = (
     "links out of the workspace, not followed",
@@ -42,7 +47,8 @@ def find_files(patterns: Sequence[str], root: Path, report: Report = lambda _: N
             continue
         matches = set(search.matches(pattern))
         if not matches:
-            problems.append(_matched_nothing(pattern, root, len(patterns) > 1, search.not_followed))
+            of_several = sum(not one.startswith("!") for one in patterns) > 1
+            problems.append(_matched_nothing(pattern, root, of_several, search.not_followed))
         found |= matches
     if problems:
         raise InputError("Part of the corpus was not found. Nothing was read.", problems=problems)
@@ -92,12 +98,33 @@ def _matched_nothing(pattern: str, root: Path, of_several: bool, not_followed: l
             f"'{pattern}' matches no file under {root}, only links that are not followed: {'; '.join(not_followed[:3])}.",
             "Copy the files into the workspace, or use the path of the file or folder itself as the pattern.",
         )
-    hint = "Check the spelling, and that the checkout contains the file. Hidden folders must be named explicitly."
+    hint = _what_there_is(root)
     if set(pattern) & set("{}"):
         hint = "Braces are not expanded: write each pattern in full, such as **/*.md, **/*.txt."
     elif of_several:
         hint += " Commas separate patterns: for a name with a comma, use ? in its place."
     return InputError(f"'{pattern}' matches no file under {root}.", hint)
+
+
+def _what_there_is(root: Path) -> str:
+    """Advice for a pattern that matches nothing: the kinds of files that are there."""
+    suffixes = Counter(path.suffix for path in islice(_visible_files(root), _LOOKED_AT))
+    if not suffixes:
+        return (
+            "The folder has no files. Change to the folder with the text; in a workflow, add actions/checkout before this step."
+        )
+    text = Counter({suffix: count for suffix, count in suffixes.items() if suffix in _TEXT_SUFFIXES})
+    if not text:
+        return "Check the spelling, and that the checkout contains the file. Hidden folders must be named explicitly."
+    shown = ", ".join(f"{count:,} {suffix}" for suffix, count in text.most_common(3))
+    patterns = ",".join(f"**/*{suffix}" for suffix, _ in text.most_common(3))
+    return f"The folder has other text ({shown}): set data, such as {patterns}. Hidden folders must be named explicitly."
+
+
+def _visible_files(root: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not _is_skipped(name)]
+        yield from (Path(folder, name) for name in files if not name.startswith("."))
 
 
 class _Search:

@@ -13,6 +13,7 @@ from huggingface_hub import constants, utils
 
 from .. import libraries
 from ..errors import HubError, InputError, MissingLocalHubError, MissingTokenError
+from ..installation import localhub_command
 from ..workspace import LOCAL_HUB, create_cache
 from .endpoint import PUBLIC_ENDPOINT, Hub
 from .huggingface_compat import xet_disabled
@@ -54,7 +55,7 @@ def _local_hub(hub: str, folder: Path) -> "LocalHub":
     except ModuleNotFoundError as error:
         if error.name != "localhub":
             raise
-        raise MissingLocalHubError(f"hub: {hub}") from None
+        raise MissingLocalHubError(f"hub: {hub}", localhub_command()) from None
     create_cache(folder)
     return localhub.LocalHub(folder)
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from functools import partial
-from importlib import import_module
 
 from ..config.inputs import Inputs
 from ..config.outputs import set_outputs
@@ -12,6 +11,7 @@ from ..exit_codes import exit_code_of_model
 from ..report.github_actions import collect_outputs, write_summary
 from ..report.job_summary import models_summary
 from ..report.log import note
+from .start_mode import start_mode
 
 
 def run(models: Mapping[str, Inputs]) -> int:
@@ -25,7 +25,7 @@ def run(models: Mapping[str, Inputs]) -> int:
         note(f"\n=== {name}")
         write_summary(f"# {name}\n")
         with collect_outputs() as outputs[name]:
-            codes[name] = exit_code_of_model(inputs, partial(_run, inputs))
+            codes[name] = exit_code_of_model(inputs, partial(start_mode, inputs))
         if codes[name] == INTERRUPTED:
             break
     write_summary(models_summary(models, codes, outputs))
@@ -34,7 +34,3 @@ def run(models: Mapping[str, Inputs]) -> int:
     given = {name: {key: value for key, value in values.items() if value} for name, values in outputs.items()}
     set_outputs({"models": json.dumps(given)})
     return next((code for code in codes.values() if code), 0)
-
-
-def _run(inputs: Inputs) -> int:
-    return int(import_module(f"echoself_action.modes.{inputs.mode}").run(inputs))

@@ -28,7 +28,7 @@ from ..hub.publish import ensure_repo, publish_model, read_card
 from ..hub.repo import CARD_FILE, MAIN, Remote, find_repo
 from ..report.github_actions import write_summary
 from ..report.log import note, part, warn
-from ..starting.tokenize_corpus import corpus_files
+from ..starting.corpus_files import corpus_files
 from .card import card_choices
 from .publication import DatasetFiles, DatasetRepo, Publication
 from .upload import log_upload

@@ -9,10 +9,9 @@ from pathlib import Path
 import tokenizers
 
 from ..checkpoint.atomic import new_folder
-from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
+from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
-from ..corpus.findings import Finding, Report
-from ..corpus.globs import find_files
+from ..corpus.findings import Finding
 from ..corpus.leaks import COMMON
 from ..corpus.make_tokenizer import is_path, load_tokenizer, make_tokenizer, train_tokenizer
 from ..corpus.nanogpt_bin import VOCABULARY, is_token_files, vocabulary_beside
@@ -23,12 +22,10 @@ from ..corpus.token_cache import corpus_digest, prepare_tokens
 from ..corpus.tokenizer import IDS, Tokenizer, is_given_name
 from ..corpus.tokens import Tokens, require_block
 from ..errors import CheckpointError, InputError
-from ..hub.client import open_hub
-from ..hub.dataset_repo import fetch_dataset
-from ..hub.repo_id import SCHEME
 from ..report.log import note, warn
 from ..training.auto_preset import LARGE_CORPUS, vocabulary_size
-from ..workspace import DATASET_CACHE, TOKEN_CACHE, create_cache
+from ..workspace import TOKEN_CACHE, create_cache
+from .corpus_files import corpus_files
 from .fetch_tokenizer import fetch_tokenizer, is_on_the_hub
 
 
@@ -83,25 +80,6 @@ def _note_ppmd(tokens: Tokens) -> None:
         note(f"PPMd, a general compressor, needs {tokens.ppmd_bits_per_byte:.4f} bits per byte for the held-out text")
     elif (size := (tokens.bytes_train or 0) + (tokens.bytes_val or 0)) > LARGEST:
         note(f"the corpus was not compressed with PPMd: it has {size:,} bytes of text, more than {LARGEST:,}")
-
-
-def corpus_files(inputs: Inputs, report: Report = lambda _: None) -> list[Path]:
-    """The files that `data` selects; datasets are fetched from the Hub. `report` is called with links that are not followed.
-
-    Raises InputError if a pattern matches no file, HubError if a dataset can't be fetched.
-    """
-    sources = [one for one in inputs.data if one.startswith(SCHEME)]
-    patterns = [one for one in inputs.data if one not in sources]
-    found = find_files([*patterns, f"!{inputs.output_dir}/**"], Path.cwd(), report) if patterns else []
-    # model cards, tokenizers and the like are no text to learn
-    files = [path for path in found if not (path.parent / WEIGHTS_FILE).exists()]
-    if left_out := len(found) - len(files):
-        first = next(path for path in found if path not in files)
-        report(Finding("files of model folders left out", "", left_out, f"{first}, beside {WEIGHTS_FILE}", is_loss=False))
-    if sources:
-        with open_hub(inputs.hub, inputs.token, note) as hub:
-            files += [path for source in sources for path in fetch_dataset(hub, source, DATASET_CACHE)]
-    return files
 
 
 def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> Tokenizer:

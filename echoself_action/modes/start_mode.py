@@ -1,0 +1,12 @@
+"""Runs the mode of a model, whose modules are imported only then."""
+
+from importlib import import_module
+
+from ..config.inputs import Inputs
+from ..starting.corpus_files import require_files
+
+
+def start_mode(inputs: Inputs) -> int:
+    """Run the mode; returns the exit code. Raises InputError at once if it would train, and `data` matches no file."""
+    require_files(inputs)
+    return int(import_module(f"echoself_action.modes.{inputs.mode}").run(inputs))
