@@ -220,6 +220,11 @@ def write_documents(folder: Path, names: Iterable[str]) -> None:
         (folder / "docs" / name).write_text(DOCUMENTS[name].read_text())
 
 
+def contents(output_dir: Path) -> list[str]:
+    """The names of what a run left in its output_dir, but for the .gitignore that it makes there."""
+    return sorted(path.name for path in output_dir.iterdir() if path.name != ".gitignore")
+
+
 def command_line(patch: pytest.MonkeyPatch, place: Path) -> Cli:
     """The command line, with the files of its job in `place`."""
 

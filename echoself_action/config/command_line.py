@@ -116,7 +116,7 @@ def _by_group(mode: Mode | None) -> dict[str, list[str]]:
             name for name in names if name not in ACTION_INPUTS and declared(Inputs.model_fields[name], "group") == group
         ]
         if settings:
-            found[f"Settings: {heading[:1].lower()}{heading[1:]}"] = settings
+            found[f"Settings: {heading}"] = settings
     return found
 
 

@@ -328,7 +328,7 @@ DATED: dict[str, tuple[dict[str, Any], str, str]] = {
 def test_the_gelu_that_a_file_does_not_state_is_dated_and_said(tmp_path: Path, case: str) -> None:
     content, activation, reason = DATED[case]
     notes = assert_imported(content, tmp_path, activation)
-    metadata = read_metadata(next((tmp_path / "out").iterdir()))
+    metadata = read_metadata(next((tmp_path / "out").glob("checkpoint-*")))
     assert metadata
     assert len(metadata.assumptions) == 1
     assert reason in metadata.assumptions[0]
@@ -367,7 +367,7 @@ def test_where_nothing_states_the_gelu_the_input_decides(tmp_path: Path) -> None
     assert_imported(nanogpt(), tmp_path / "1", "gelu_new", given=Given(activation="gelu_new"))
     assert_imported(nanogpt() | {"model_args": old_args()}, tmp_path / "2", "gelu", given=Given(activation="gelu"))
     assert_imported(state_dict(), tmp_path / "3", "gelu_new", given=Given(2, "gelu_new"))
-    metadata = read_metadata(next((tmp_path / "3/out").iterdir()))
+    metadata = read_metadata(next((tmp_path / "3/out").glob("checkpoint-*")))
     assert metadata
     assert "as the input activation says" in metadata.assumptions[0]
 

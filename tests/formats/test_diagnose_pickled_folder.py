@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.hub.client import open_hub
 
-from ..conftest import SMALL, Cli
+from ..conftest import SMALL, Cli, contents
 from .foreign_files import gpt2_weights, save
 from .hostile_pickles import PICKLES
 
@@ -62,7 +62,7 @@ def test_a_model_without_most_of_its_tensors_is_diagnosed_with_its_source(
         "checkpoint 'ckpt_20261124_035214_40_dca8f64e_44a379d7'",
     ):
         assert fact in output
-    assert not list(Path("echoself-model").iterdir())
+    assert not contents(Path("echoself-model"))
 
 
 def test_an_untransposed_model_is_recovered_by_the_command_in_the_message(
@@ -86,7 +86,7 @@ def test_an_untransposed_model_is_recovered_by_the_command_in_the_message(
         "All weights are present",
     ):
         assert fact in output
-    assert not list(Path("echoself-model").iterdir())
+    assert not contents(Path("echoself-model"))
 
     [command] = re.findall(r"`(.*)`", output)
     fetching, saving = command.split(" && ")
@@ -130,7 +130,7 @@ def test_a_complete_stock_model_is_pulled_as_a_model_folder_and_trained(echoself
     commit = upload(tmp_path / "stock")
     pulled = echoself(PULL)
     assert (pulled["commit_sha"], pulled["model_dir"]) == (commit, "echoself-model/checkpoint-0")
-    assert [path.name for path in Path("echoself-model").iterdir()] == ["checkpoint-0"]
+    assert contents(Path("echoself-model")) == ["checkpoint-0"]
     stored = load_file("echoself-model/checkpoint-0/model.safetensors")
     assert all(torch.equal(stored[name], tensor) for name, tensor in model.state_dict().items() if name in stored)
     assert len(stored) == 28

@@ -12,6 +12,8 @@ from echoself_action.hub.fetch import Fetched, fetch
 from echoself_action.hub.publish import ensure_repo, model_files, publish_model, publish_state, state_files
 from echoself_action.hub.repo import look_up
 
+from ..conftest import contents
+
 REPO = "someone/model"
 
 
@@ -55,7 +57,7 @@ def test_fetched_files_equal_the_published_files_byte_for_byte(hub: Hub, model_f
     assert files == published | {Path("README.md")}
     for name in published:
         assert (fetched.model.path / name).read_bytes() == (model_folder.path / name).read_bytes(), name
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["checkpoint-0"]
+    assert contents(tmp_path / "out") == ["checkpoint-0"]
 
 
 def test_without_a_published_training_state_only_the_model_is_fetched(
@@ -140,7 +142,7 @@ def test_weights_that_do_not_fit_their_config_are_refused(hub: Hub, model_folder
     hub.api.create_commit(REPO, [changed], commit_message="Contradict")
     with pytest.raises(CheckpointError, match=r"transformer\.h\.2"):
         pull(hub, tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
+    assert not contents(tmp_path / "out")
 
 
 def test_weights_that_do_not_match_the_metadata_are_refused(hub: Hub, model_folder: ModelFolder, tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_weights_that_do_not_match_the_metadata_are_refused(hub: Hub, model_fold
     hub.api.create_commit(REPO, [CommitOperationAdd("model.safetensors", other)], commit_message="Swap the weights")
     with pytest.raises(CheckpointError, match="is damaged"):
         pull(hub, tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
+    assert not contents(tmp_path / "out")
 
 
 def on_branch(folder: ModelFolder, path: Path, step: int, branched_from: int) -> ModelFolder:
@@ -169,7 +171,7 @@ def test_the_stable_checkpoint_is_fetched_with_the_model_of_its_decay_phase(
     assert (fetched.model.step, fetched.newest.step) == (20, 16)
     assert not fetched.model.has_training_state
     assert fetched.newest.has_training_state
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["checkpoint-16", "checkpoint-20-decayed"]
+    assert contents(tmp_path / "out") == ["checkpoint-16", "checkpoint-20-decayed"]
 
 
 def test_a_stable_checkpoint_later_than_the_best_decay_phase_is_fetched(

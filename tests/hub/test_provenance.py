@@ -13,6 +13,8 @@ from echoself_action.hub.provenance import Verify, provenance_of
 from echoself_action.hub.publish import ensure_repo, model_files, publish_model, publish_state, state_files
 from echoself_action.hub.repo import PROVENANCE_FILE, look_up
 
+from ..conftest import contents
+
 REPO = "someone/model"
 JOB = {
     "GITHUB_REPOSITORY": "octo/train",
@@ -75,7 +77,7 @@ def test_a_model_with_a_file_changed_after_publishing_is_refused(
     for verify in ("auto", "require"):
         with pytest.raises(CheckpointError, match=f"was changed after it was published: {name}"):
             pull(hub, tmp_path / "out", verify)
-        assert not list((tmp_path / "out").iterdir())
+        assert not contents(tmp_path / "out")
     assert pull(hub, tmp_path / "out", "off")[0].model
 
 

@@ -27,7 +27,7 @@ from echoself_action.hub.client import open_hub
 from echoself_action.hub.repo import CODE_FILES, list_repo
 from echoself_action.hub.signature import SIGNED
 
-from ..conftest import SMALL, Cli
+from ..conftest import SMALL, Cli, contents
 from ..hub.test_oidc import Runner
 
 REPO = "me/model"
@@ -126,7 +126,7 @@ def test_each_invalid_signature_has_its_own_message_and_leaves_nothing_behind(
     def refused(message: str, more: str = f"--signer {public}") -> None:
         echoself(PULL, more, "--output-dir out", code=3)
         assert message in capsys.readouterr().err
-        assert not list(Path("out").iterdir())
+        assert not contents(Path("out"))
 
     echoself(DEPLOY)
     refused("has no model.sig, which signer requires. Nothing was kept.")

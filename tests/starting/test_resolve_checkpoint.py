@@ -11,7 +11,7 @@ import torch
 
 from echoself_action.checkpoint.metadata import read_metadata
 
-from ..conftest import SMALL, Cli
+from ..conftest import SMALL, Cli, contents
 from ..formats.foreign_files import gpt2_weights, nanogpt_checkpoint, of_layout, save
 from ..formats.test_find_checkpoints import Bomb
 from ..github.server import TOKEN, GitHub, job_environment, running, workflow_run_event, zipped
@@ -153,7 +153,7 @@ def test_a_checkpoint_in_an_artifact_of_the_triggering_run_is_copied(
     Path("ckpt.pt").unlink()
     outputs = echoself(f"deploy {HUB}", AUTO)
     assert (outputs["model_dir"], outputs["deployed"]) == ("echoself-model/checkpoint-20-decayed", "true")
-    assert {path.name for path in Path("echoself-model").iterdir()} == {"checkpoint-20-decayed", "report.html"}
+    assert contents(Path("echoself-model")) == ["checkpoint-20-decayed", "report.html"]
     assert (Path(outputs["model_dir"]) / "training_state/optimizer.safetensors").is_file()
     output = capsys.readouterr().out
     assert "artifact 'old' of run 77 (training, success) has expired" in output
@@ -167,7 +167,7 @@ def test_a_foreign_checkpoint_in_an_artifact_is_imported(echoself: Cli, workspac
     triggered.artifacts = {"checkpoints": zipped({"out/ckpt.pt": content, "log.txt": b"x"})}
     outputs = echoself("pull", AUTO)
     assert (outputs["model_dir"], imported(outputs)) == ("echoself-model/checkpoint-7", 2.0)
-    assert [path.name for path in Path("echoself-model").iterdir()] == ["checkpoint-7"]
+    assert contents(Path("echoself-model")) == ["checkpoint-7"]
 
 
 def test_artifacts_of_a_run_from_a_fork_are_not_requested(

@@ -22,7 +22,7 @@ from echoself_action.training.result import StopRequest
 from echoself_action.training.run import Data
 from echoself_action.training.trainer import Callbacks, Result, train
 
-from ..conftest import training_settings
+from ..conftest import contents, training_settings
 from ..formats.foreign_files import save
 from ..formats.nanecho_files import SIZES, nanecho_checkpoint, state_dict
 from .test_trainer import StopAt, same, weights
@@ -138,4 +138,4 @@ def test_checkpoint_is_not_imported_twice(tmp_path: Path) -> None:
     again = import_checkpoint(path, tmp_path / "out", None, notes.append)
     assert notes[-1] == f"already imported: {first.path}"
     assert (again.path / "model.safetensors").stat().st_mtime_ns == made
-    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["checkpoint-40"]
+    assert contents(tmp_path / "out") == ["checkpoint-40"]
