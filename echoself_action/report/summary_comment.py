@@ -29,12 +29,14 @@ _DONE = {
 }
 _ACTIVE = (
     re.compile(r"@(?=[A-Za-z0-9])"),  # a mention of a user or a team
-    re.compile(r"#(?=[0-9])|GH-(?=[0-9])"),  # a reference to an issue
-    re.compile(r"github\.com(?=/[^/\s]+/[^/\s]+/(?:issues|pull|discussions)/)"),  # the same as a URL
+    re.compile(r"#(?=[0-9])|GH-(?=[0-9])", re.IGNORECASE),  # a reference to an issue
+    re.compile(r"github\.com(?=/[^/\s]+/[^/\s]+/(?:issues|pull|discussions)/)", re.IGNORECASE),  # the same as a URL
     re.compile(r"!(?=\[)"),  # an image
-    re.compile(r"<(?!/?(?:details|summary|br)>)(?=[A-Za-z/!?])"),  # HTML, but for the tags that summaries have
+    re.compile(r"<(?!/?(?:details|summary|br|b)>|details open>)(?=[A-Za-z/!?])"),  # HTML, but for the tags that summaries have
+    re.compile(r"&(?!(?:amp|lt|gt|nbsp);)(?=[#A-Za-z])"),  # a character of any of these: GitHub looks for them in the HTML
 )
 _CHART = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # of generated text
 _QUOTED = r'(?:"([^"]*)")?'
 
 
@@ -61,7 +63,7 @@ def comment_summary(model: str, summary: str, exit_code: int) -> None:
 
 def comment_text(summary: str, exit_code: int, origin: str, limit: int) -> str:
     """The Markdown of the comment, at most `limit` characters: the `summary` with its charts as tables, and the `origin`."""
-    text = encodable(summary).strip()
+    text = _CONTROL.sub("\ufffd", encodable(summary)).strip()
     if exit_code == BUG:
         text = f"## echoself-action failed: internal error\n\nThe log of the run has the reason.\n\n{text}".strip()
     text = inert(_CHART.sub(_as_table, text))
@@ -110,14 +112,16 @@ def _x_axis(chart: str, count: int) -> tuple[str, Sequence[str]]:
         return found[1] or "", [place.strip().strip('"') for place in found[2].split(",")]
     if found := re.search(rf"^\s*x-axis {_QUOTED} ?(-?[\d.]+) *--> *(-?[\d.]+)", chart, re.MULTILINE):
         low, high = float(found[2]), float(found[3])
-        return found[1] or "", [f"{low + (high - low) * index / max(1, count - 1):.0f}" for index in range(count)]
+        places = [low + (high - low) * index / max(1, count - 1) for index in range(count)]
+        return found[1] or "", [f"{round(place, 2):g}" for place in places]
     return "", []
 
 
 def _shown(count: int) -> list[int]:
-    """At most _POINTS of `count` points, evenly spaced, with the first and the last."""
-    shown = min(count, _POINTS)
-    return [round(index * (count - 1) / max(1, shown - 1)) for index in range(shown)]
+    """At most _POINTS of `count` points: the last, every so many before it, and the first."""
+    stride = -(-count // (_POINTS - 1))
+    shown = list(range(count - 1, -1, -stride))[::-1]
+    return shown if shown[0] == 0 else [0, *shown]
 
 
 def _cut(text: str, limit: int) -> str:
