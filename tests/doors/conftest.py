@@ -223,9 +223,9 @@ class Runner:
 
 def with_settings(values: dict[str, str]) -> dict[str, str]:
     """Inputs of the action: settings are moved into `settings`."""
-    lines = [f"{name}: {json.dumps(value)}" for name, value in values.items() if name not in ACTION_INPUTS]
+    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in values.items() if name not in ACTION_INPUTS]
     inputs = {name: value for name, value in values.items() if name in ACTION_INPUTS}
-    return inputs | ({"settings": "\n".join(lines)} if lines else {})
+    return inputs | ({"settings": "\n".join([*filter(None, [values.get("settings")]), *lines])} if lines else {})
 
 
 def evaluated(text: str, contexts: dict[str, Any]) -> str:
