@@ -29,9 +29,9 @@ from .count_docs import counts
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 CHECKPOINTS = ROOT / "docs/checkpoints.md"
-# of workflows, records of a corpus, config.json, the search for secrets, and OAuth
+# of workflows (EchoSelf's, too), records of a corpus, config.json, the search for secrets, and OAuth
 KEYS_OF_OTHER_FILES = {"permissions", "contents", "actions", "if", "lfs", "weight", "train", "label", "legacy", "pragma"}
-KEYS_OF_OTHER_FILES |= {"scale_attn_by_inverse_layer_idx", "invalid_grant"}
+KEYS_OF_OTHER_FILES |= {"scale_attn_by_inverse_layer_idx", "invalid_grant", "training_type"}
 TROUBLESHOOTING = sorted((ROOT / "docs").glob("troubleshooting*.md"))
 
 
