@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from .config.command_line import COMMANDS, OVERVIEW, mode_help, parse_flags, suggested_command
 from .errors import InputError, MissingLocalHubError
-from .exit_codes import exit_code_of, exit_code_of_model, report_schedule
+from .exit_codes import exit_code_of, exit_code_of_invalid_inputs, exit_code_of_model, report_schedule
 from .input_field import MODES, Mode
 from .installation import DISTRIBUTION, localhub_command
 from .report.github_actions import mask
@@ -56,7 +56,11 @@ def _command(arguments: Sequence[str]) -> int:
 
 
 def _run(flags: Mapping[str, str], unknown_flags: Sequence[str]) -> int:
-    models = import_module("echoself_action.config.load").load_models(flags, unknown_flags)
+    load = import_module("echoself_action.config.load")
+    try:
+        models = load.load_models(flags, unknown_flags)
+    except load.InvalidInputsError as error:
+        return exit_code_of_invalid_inputs(error, error.models.values())
     for inputs in models.values():
         mask(inputs.token)
     if len(models) > 1:

@@ -5,13 +5,14 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 
 from .config.inputs import Inputs
 from .config.outputs import set_outputs
 from .errors import BUG, INTERRUPTED, CheckpointError, EchoselfError, TrainingError, is_out_of_memory
 from .github.workflow_schedule import schedule_notice
+from .input_field import PUBLISHES
 from .report.github_actions import report_problem, summary_since, summary_size, write_summary
 from .report.log import warn
 from .report.summary_comment import comment_summary
@@ -49,10 +50,26 @@ def exit_code_of_model(inputs: Inputs, work: Callable[[], int]) -> int:
     """
     start = summary_size()
     code = exit_code_of(work)
-    if inputs.comment and code != INTERRUPTED and _is_main_process():
+    if code != INTERRUPTED:
+        _comment(inputs, start, code)
+    return code
+
+
+def exit_code_of_invalid_inputs(error: EchoselfError, models: Iterable[Inputs]) -> int:
+    """The exit code of `error`, which is reported, also in the comments of the `models` with these valid inputs."""
+    start = summary_size()
+    code = _report(error)
+    for inputs in models:
+        if inputs.repo_id or inputs.mode not in PUBLISHES:  # else it is the invalid one, which the comment is found by
+            _comment(inputs, start, code)
+    return code
+
+
+def _comment(inputs: Inputs, start: int, code: int) -> None:
+    """Comment the summary since it had the size `start`, if `inputs` ask for it."""
+    if inputs.comment and _is_main_process():
         model = f"{inputs.repo_id}@{inputs.revision}" if inputs.repo_id else str(inputs.output_dir)
         comment_summary(model, summary_since(start), code)
-    return code
 
 
 def report_schedule() -> None:

@@ -65,10 +65,18 @@ class _Layer:
         return InputError(f"{self.named(name)}: {message}", fix, file=self.file, line=self.lines.get(name))
 
 
+class InvalidInputsError(InputError):
+    """Some inputs are invalid. `models` are the valid inputs of each model, without the others, as far as the mode is known."""
+
+    def __init__(self, message: str, problems: Sequence[InputError], models: Mapping[str, Inputs]) -> None:
+        super().__init__(message, problems=problems)
+        self.models = models
+
+
 def load_models(flags: Mapping[str, Any], unknown_flags: Sequence[str] = ()) -> dict[str, Inputs]:
     """The inputs of each model of this run by its name; under "" if the file has no `models`.
 
-    Raises InputError with all problems of all models, each with its place and its fix.
+    Raises InvalidInputsError with all problems of all models, each with its place and its fix.
     """
     given, action = _given(flags), _action_inputs(os.environ)
     written = read_entries(str(action.pop("settings", "")))
@@ -84,7 +92,7 @@ def load_models(flags: Mapping[str, Any], unknown_flags: Sequence[str] = ()) -> 
     models, found = _models(file, path)
     problems += found
     if any(not problem.name for problem in (*written.problems, *file.problems)):
-        raise _invalid(problems)  # what is missing may be in the text that can't be read
+        raise _invalid(problems, {})  # what is missing may be in the text that can't be read
     above = (_Layer(given, as_flag), settings, _Layer(action, lambda name: f"input {name}"))
     loaded: dict[str, Inputs] = {}
     for name, own in (models or {"": _Layer({}, str)}).items():
@@ -99,15 +107,15 @@ def load_models(flags: Mapping[str, Any], unknown_flags: Sequence[str] = ()) -> 
     selected = next((layer.values["model"] for layer in (*above, below) if "model" in layer.values), None)
     problems += [*_collisions(loaded, path), *_unknown_model(selected, models, path)]
     if problems:
-        raise _invalid(problems)
+        raise _invalid(problems, loaded)
     chosen = next(iter(loaded.values())).model
     return {chosen: loaded[chosen]} if chosen else loaded
 
 
-def _invalid(problems: Sequence[InputError]) -> InputError:
+def _invalid(problems: Sequence[InputError], models: Mapping[str, Inputs]) -> InvalidInputsError:
     distinct = list({str(problem): problem for problem in problems}.values())  # a problem of all models is reported once
     count = "1 input is" if len(distinct) == 1 else f"{len(distinct)} inputs are"
-    return InputError(f"{count} invalid. Nothing was done.", problems=distinct)
+    return InvalidInputsError(f"{count} invalid. Nothing was done.", distinct, models)
 
 
 def is_mode_given() -> bool:

@@ -74,6 +74,16 @@ def test_the_comment_says_how_the_last_run_ended(github: GitHub, echoself: Cli) 
     assert "There is no checkpoint in echoself-model" in only()
 
 
+def test_invalid_inputs_are_commented_unless_it_is_unknown_where(github: GitHub, echoself: Cli) -> None:
+    echoself(TRAIN)
+    echoself(f"{TRAIN} --seed x", code=2)
+    (comment,) = github.comments
+    assert "## echoself-action failed" in comment["body"]
+    assert "--seed: 'x': input should be a valid integer" in comment["body"]
+    echoself(f"cycle {FAST} --comment --repo-id not-valid", code=2)
+    assert github.comments == [comment]
+
+
 def test_an_internal_error_is_commented_as_a_failure(github: GitHub, echoself: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> int:
         raise RuntimeError("a bug")
