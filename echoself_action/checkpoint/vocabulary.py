@@ -37,6 +37,16 @@ def check_token_ids(folder: Path, vocab_size: int) -> None:
             )
 
 
+def pad_token(folder: Path) -> str | None:
+    """The token with which transformers pads the texts of a batch; None if the tokenizer in `folder` has none."""
+    try:
+        token = json.loads((folder / TOKENIZER_CONFIG_FILE).read_bytes()).get("pad_token")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    token = token.get("content") if isinstance(token, dict) else token  # as transformers 4 writes it
+    return token if isinstance(token, str) else None
+
+
 @lru_cache(maxsize=64)
 def _tokenizer_ids(path: Path, modified: int, size: int) -> int:  # noqa: ARG001  # cache keys: a changed file is read again
     """The highest id that `tokenizers` gives a token of the tokenizer.json at `path`, -1 if it has none.

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..checkpoint.architectures import DEFAULT
 from ..checkpoint.metadata import DataFacts, Metadata, ParityFacts, TokenizerFacts
 from ..checkpoint.model_folder import ModelFolder
+from ..checkpoint.vocabulary import pad_token
 from ..config.mode_inputs import DeployInputs
 from ..errors import InputError
 from ..hub.cards.model_card import CardChoices, card_to_fill, model_card
@@ -57,8 +58,10 @@ def card_of(publication: Publication, history: History) -> str | None:
     choices = replace(
         card_choices(inputs, MODEL_REPO_FOLDER if with_model or published else None),
         has_state=_has_state(publication),
-        **({"prompt": publication.sample.prompt} if publication.sample else {}),
+        pad_token=pad_token(publication.model.path),
     )
+    if publication.sample:
+        choices = replace(choices, sample=publication.sample)
     return model_card(remote.repo_id, publication.model, publication.parity, choices, history.publishes, kept)
 
 

@@ -59,7 +59,7 @@ def comparison_log(ranking: Ranking) -> list[str]:
 def comparison_summary(ranking: Ranking, page: str) -> str:
     """Markdown for the job summary; `page` is the path of compare.html."""
     columns = [figures(model) for model in ranking.models]
-    head = ["", *(code(model.name) for model in ranking.models)]
+    head = ["model", *(code(model.name) for model in ranking.models)]
     rows = [[name, *(code(column[name]) for column in columns)] for name in columns[0]]
     sections = [
         f"## Compared: {verdict(ranking)}",

@@ -32,10 +32,10 @@ def pull_request_description(
     origin = origin_rows(proposed)
     parts = [
         f"**Gate {code(gate)}:** {verdict.reason}.",
-        table(("", "published", "proposed", "change"), rows),
-        table(("", ""), [(label, escaped(text)) for label, text in origin]) if origin else "",
+        table(("Figure", "published", "proposed", "change"), rows),
+        table(("Origin", "Value"), [(label, escaped(text)) for label, text in origin]) if origin else "",
         f"Checked before upload with stock transformers: {parity_text(parity)}.",
-        table(("file", "", "bytes"), files),
+        table(("File", "change", "bytes"), files),
         "Opened by [echoself-action](https://github.com/9cog/echoself-action) with `create_pr`.",
     ]
     return "\n\n".join(part for part in parts if part)
@@ -60,7 +60,7 @@ def release_notes(repo_url: str, tag: str, commit_url: str, model: ModelFolder, 
     trust = model.architecture.trust_argument
     return (
         f"[{repo_id}]({repo_url}) at [{commit_url.rpartition('/')[2][:12]}]({commit_url}), also tagged `{tag}` on the Hub.\n\n"
-        f"{table(('', ''), [row for row in rows if row[1]])}\n\n"
+        f"{table(('Fact', 'value'), [row for row in rows if row[1]])}\n\n"
         f"Gate: {gate}.\n\n"
         "```python\nfrom transformers import AutoModelForCausalLM\n\n"
         f'model = AutoModelForCausalLM.from_pretrained("{repo_id}", revision="{tag}"{trust})\n```\n'

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from echoself_action.checkpoint.metadata import ParityFacts
+from echoself_action.checkpoint.metadata import ParityFacts, Sample, ppmd_text
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.config.inputs import ACTION_INPUTS
 from echoself_action.hub.cards.model_card import OLD_MARKER, CardChoices, card_to_fill, model_card
@@ -16,6 +16,7 @@ from echoself_action.hub.publish import ensure_repo, model_files, publish_model
 from echoself_action.hub.repo import look_up
 
 PARITY = ParityFacts(tensors=28, max_abs_diff=2e-7, argmax_agreement=1.0, positions=128)
+SAMPLE = Sample(prompt='Speak,\n"speak".', continuation=" We will | not <b>hear</b>\n```\n", from_corpus=True)
 
 
 @pytest.fixture
@@ -28,7 +29,8 @@ def card(model_folder: ModelFolder) -> str:
         publish = history_entry(folder, history, {}, 2.25, datetime(2026, 1, day, 3, 4, tzinfo=UTC))
         assert publish
         history = history.followed_by(publish)
-    return model_card("someone/model", folder, PARITY, CardChoices(license="mit", language=("en",)), history.entries)
+    choices = CardChoices(license="mit", language=("en",), sample=SAMPLE, pad_token="<|endoftext|>")
+    return model_card("someone/model", folder, PARITY, choices, history.entries)
 
 
 def test_the_front_matter_has_the_fields_that_the_hub_shows(card: str) -> None:
@@ -69,7 +71,47 @@ def test_the_snippet_runs(card: str, model_folder: ModelFolder, capsys: pytest.C
     [snippet] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     torch.manual_seed(0)
     exec(snippet.replace("someone/model", str(model_folder.path)))  # noqa: S102
-    assert capsys.readouterr().out.startswith("The")
+    assert capsys.readouterr().out.startswith(SAMPLE.prompt)
+
+
+def test_the_card_has_a_sample_with_a_prompt_of_the_corpus(card: str) -> None:
+    assert 'held-out document:\n\n    Speak,\n    "speak".\n\n' in card
+    assert "\n\n    We will | not <b>hear</b>\n    ```\n" in card
+    [example] = yaml.safe_load(card.split("---")[1])["widget"]
+    assert (example["text"], example["output"]) == (SAMPLE.prompt, {"text": SAMPLE.continuation})
+
+
+def test_examples_of_the_widget_that_the_user_wrote_are_kept(card: str, model_folder: ModelFolder) -> None:
+    def widget(kept: str, sample: Sample) -> list[dict[str, str]]:
+        again = model_card("someone/model", model_folder, PARITY, CardChoices(sample=sample), kept=kept)
+        found: list[dict[str, str]] = yaml.safe_load(again.split("---")[1])["widget"]
+        return found
+
+    later = Sample(prompt="Later")
+    assert [one["text"] for one in widget(card, later)] == ["Later"]
+    mixed = card.replace("widget:\n", "widget:\n- text: Mine\n")
+    assert [one["text"] for one in widget(mixed, later)] == ["Mine", "Later"]
+    assert [one["text"] for one in widget("---\nwidget:\n- text: Mine\n---\n# Mine\n", later)] == ["Mine"]
+
+
+def test_the_card_says_what_prompts_may_be(card: str, model_folder: ModelFolder) -> None:
+    assert "32 tokens, for the prompt and the generated text together" in card
+    assert "padded at their start with `<|endoftext|>`" in card
+    without = model_card("a/b", model_folder, PARITY, CardChoices())
+    assert "no token for padding" in without
+
+
+def test_no_table_has_an_empty_head(card: str) -> None:
+    lines = card.splitlines()
+    heads = [lines[number - 1] for number, line in enumerate(lines) if re.fullmatch(r"\|(---\|)+", line)]
+    assert len(heads) == 3
+    assert [head for head in heads if re.search(r"\|\s*\|", head)] == []
+
+
+def test_the_card_says_what_bits_per_byte_are_and_what_ppmd_needs(card: str, model_folder: ModelFolder) -> None:
+    assert model_folder.metadata
+    assert ppmd_text(model_folder.metadata.data) in card
+    assert "how many bits the model needs" in card
 
 
 def test_the_same_model_gives_the_same_card(card: str, model_folder: ModelFolder) -> None:
@@ -103,7 +145,7 @@ def test_a_template_gets_its_sections_and_the_front_matter(model_folder: ModelFo
     template = "# Ours\n\n<!-- echoself:use -->\n<!-- /echoself:use -->\n\nThe end.\n"
     text = model_card("someone/model", model_folder, PARITY, CardChoices(license="mit"), kept=template)
     assert yaml.safe_load(text.split("---")[1])["license"] == "mit"
-    assert 'from_pretrained("someone/model")' in text
+    assert 'pipeline("text-generation", "someone/model")' in text
     assert text.endswith("<!-- /echoself:use -->\n\nThe end.\n")
 
 

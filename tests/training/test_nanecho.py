@@ -105,7 +105,7 @@ def test_model_card_describes_nanecho_and_its_snippet_runs(trained: ModelFolder,
         assert fact in card, fact
     assert "legacy" not in card
     [snippet] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    assert 'from_pretrained("someone/echo", trust_remote_code=True)' in snippet
+    assert 'pipeline("text-generation", "someone/echo", trust_remote_code=True)' in snippet
     exec(snippet.replace("someone/echo", str(trained.path)))  # noqa: S102
     assert capsys.readouterr().out.startswith("The")
 

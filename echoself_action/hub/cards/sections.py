@@ -39,6 +39,15 @@ def front_matter(text: str) -> str | None:
     return match[1] if match else None
 
 
+def front_matter_values(text: str) -> dict[Any, Any]:
+    """The keys and values at the top of `text`; empty if there are none, or they are not valid."""
+    try:
+        values = yaml.safe_load(front_matter(text) or "")
+    except yaml.YAMLError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
 def filled(text: str, sections: Mapping[str, str]) -> str:
     """`text` with the sections in `sections` replaced."""
     return _SECTION.sub(lambda found: section(found[1], sections[found[1]]) if found[1] in sections else found[0], text)
