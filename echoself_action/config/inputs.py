@@ -97,9 +97,8 @@ class _ModelInputs(InputTable):
     )
     init_from: PathText | None = input_field(
         "start",
-        "Pretrained GPT-2 to start a new model from, with its tokenizer: a model on the Hub as owner/name or "
-        "owner/name@revision, such as openai-community/gpt2; a folder; or a `.pt` file. Not used if there is a checkpoint to "
-        "resume from.",
+        "Pretrained GPT-2 to start a new model from: on the Hub, as openai-community/gpt2 or owner/name@revision; a folder; or "
+        "a `.pt` file. Not used if there is a checkpoint to resume from.",
         TRAINS,
         shown="random weights",
     )
@@ -134,8 +133,8 @@ class _ModelInputs(InputTable):
 
     data: Annotated[list[PathText], BeforeValidator(split)] = input_field(
         "data",
-        "Training data: globs of text, Markdown, code, notebooks, JSONL, JSON, CSV or Parquet (`text` or chat `messages`), or "
-        "nanoGPT .bin files; or a dataset on the Hub as hf://datasets/owner/name or hf://datasets/owner/name@revision.",
+        "Training data: globs of text, Markdown, code, notebooks, JSONL, JSON, CSV, Parquet or nanoGPT .bin files; or a "
+        "dataset on the Hub, as hf://datasets/owner/name or hf://datasets/owner/name@revision.",
         READS_CORPUS,
         ["**/*.md"],
         min_length=1,
@@ -157,9 +156,8 @@ class _ModelInputs(InputTable):
     )
     tokenizer: PathText | None = input_field(
         "data",
-        "`gpt2`; `bpe:<size>` to train one on the corpus; `bytes`; or the path of a tokenizer.json, of a folder with one (as "
-        "`./name`), or of nanoGPT's meta.pkl; for a new model also that of a repo on the Hub, as owner/name or "
-        "owner/name@revision.",
+        "`gpt2`; `bytes`; `bpe:<size>` to train one on the corpus; the path of a tokenizer.json, of nanoGPT's meta.pkl, or "
+        "of a folder (`./name`); or, for a new model, a repo on the Hub, as owner/name or owner/name@revision.",
         (*READS_CORPUS, "pull"),
         pattern=r"^(gpt2|bytes|bpe:[1-9][0-9]*|.+\.(json|pkl)|.+/.*)$",
         shown="the checkpoint's; for a new model bpe:<size>, by the size of the corpus",
@@ -168,8 +166,8 @@ class _ModelInputs(InputTable):
 
     preset: PresetName = input_field(
         "model",
-        "Model size and training budget: defaults for the inputs marked preset. `auto` fits a new model to the corpus, the "
-        "time and this machine; the others have fixed sizes.",
+        "Model size and training budget. `auto` fits a new model to the corpus, the time and this machine; the others have "
+        "fixed sizes.",
         TRAINS,
         "auto",
     )
@@ -212,9 +210,8 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
 
     gate: str = input_field(
         "publishing",
-        "Quality gate a model must pass before it is published, or a pull request in its review: `improved`, significantly "
-        "better than the published model on the same held-out text; `not_worse=X`, not worse than it by X nats per token or "
-        "more (bits per byte if the tokenizers differ); `max_val_loss=X`, at most X nats per token; or `none`.",
+        "Quality gate a model must pass before it is published, or a pull request in its review: `improved` (significantly "
+        "better than the published model), `not_worse=X` or `max_val_loss=X` (nats per token), or `none`.",
         (*PUBLISHES, "compare"),
         "improved",
         pattern=r"^(none|improved|(not_worse|max_val_loss)=[0-9]+(\.[0-9]+)?)$",
@@ -404,3 +401,10 @@ def shown_default(name: str) -> str:
     if isinstance(default, bool):
         return str(default).lower()
     return ", ".join(default) if isinstance(default, list) else "" if default is None else str(default)
+
+
+def help_with_default(name: str) -> str:
+    """The help text of an input, and a sentence about its default."""
+    shown = {"required": "Required.", "preset": "Default: that of the preset.", "": ""}
+    default = shown_default(name)
+    return f"{Inputs.model_fields[name].description} {shown.get(default, f'Default: {default}.')}".rstrip()

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..input_field import GROUPS, MODES, declared
-from .inputs import ACTION_INPUTS, Inputs, modes_of, shown_default
+from .inputs import ACTION_INPUTS, Inputs, help_with_default, modes_of, shown_default
 from .outputs import Outputs
 from .schema import schema_text
 
@@ -52,9 +52,7 @@ def inputs_block() -> str:
     """The inputs block of action.yml. The default of each is in its description only, so that the YAML file can override it."""
     lines = ["inputs:"]
     for name in ACTION_INPUTS:
-        default = shown_default(name)
-        shown = "Required." if default == "required" else f"Default: {default}." if default else ""
-        description = f"{Inputs.model_fields[name].description} {shown} [{_modes(name)}]".replace("  ", " ")
+        description = f"{help_with_default(name)} [{_modes(name)}]"
         lines += [f"  {name}:", f"    description: {_quoted(description)}", '    default: ""']
     return "\n".join(lines)
 

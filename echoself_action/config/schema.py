@@ -10,7 +10,7 @@ from typing import Any
 
 from ..input_field import MODES
 from .input_types import PATH
-from .inputs import DEFAULT_CONFIG, Inputs, modes_of, shown_default
+from .inputs import DEFAULT_CONFIG, Inputs, help_with_default, modes_of
 from .load import MODEL_NAME, REFUSED_IN_FILE, SHARED
 
 # The published copy, which the documentation names: a branch tag follows the releases.
@@ -67,12 +67,10 @@ def schema_text() -> str:
 
 
 def _definition(name: str) -> dict[str, Any]:
-    field = Inputs.model_fields[name]
-    modes, shown = modes_of(name), shown_default(name)
-    default = f" Default: {shown}." if shown and shown != "required" else ""
+    modes = modes_of(name)
     where = "" if len(modes) == len(MODES) else f" Modes: {', '.join(modes)}."
     forms = [form for kind in _types_of(name) for form in _forms(kind)]
-    return {"description": f"{field.description}{default}{where}", "anyOf": [*forms, _UNSET]}
+    return {"description": f"{help_with_default(name)}{where}", "anyOf": [*forms, _UNSET]}
 
 
 def _types_of(name: str) -> list[dict[str, Any]]:
