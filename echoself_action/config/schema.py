@@ -133,7 +133,7 @@ _KEYWORDS = {"type", "anyOf", "enum", "const", "pattern", "items", "minItems", "
 }
 _BOOLEAN_TEXT = "|".join("".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in text) for text in _BOOLEAN_TEXTS)
 _SHARED_FORMS: dict[str, dict[str, Any]] = {
-    "unset": {"description": "Not set.", "enum": [None, ""]},
+    "unset": {"type": ["null", "string"], "maxLength": 0},  # no description and no enum: editors would show them
     "path": _text(PATH),
     "boolean": {
         "anyOf": [
