@@ -161,7 +161,7 @@ def suggestion(name: str) -> str:
     as_written = as_flag if name.startswith("-") else str
     if name.startswith("-") and plain in NO_FLAGS:
         return _NO_FLAG[plain]
-    if name.startswith("-") and plain in Inputs.model_fields:
+    if name in map(as_flag, Inputs.model_fields):
         return f"It is an input of {_either(modes_of(plain), 'and')}."
     if plain.lower() in _RENAMED:
         return _RENAMED[plain.lower()]

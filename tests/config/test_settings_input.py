@@ -120,6 +120,19 @@ def test_settings_is_not_a_flag(action: Any) -> None:
     assert "--n-layer 6" in problem.hint
 
 
+@pytest.mark.parametrize(
+    ("flag", "hint"),
+    [
+        ("--n_layer", "Did you mean --n-layer?"),
+        ("--n-layr", "Did you mean --n-layer?"),
+        ("--promote", "It is an input of compare."),
+    ],
+)
+def test_a_flag_that_does_not_exist_suggests_one(action: Any, flag: str, hint: str) -> None:
+    (problem,) = errors(action, {}, {}, (flag, "6"))
+    assert problem.hint == hint
+
+
 def test_config_may_be_a_setting_but_not_a_key_of_the_file(action: Any) -> None:
     write_file("config: other.yml\nseed: 1\n")
     Path("other.yml").write_text("seed: 2")
