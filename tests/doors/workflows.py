@@ -29,7 +29,7 @@ RUNNERS = ("ubuntu-latest", "ubuntu-24.04", "ubuntu-24.04-arm", "macos-latest", 
 ACTIONS = {
     "actions/checkout": "repository ref token ssh-key ssh-known-hosts ssh-strict ssh-user persist-credentials path clean "
     "filter sparse-checkout sparse-checkout-cone-mode fetch-depth fetch-tags show-progress lfs submodules set-safe-directory "
-    "github-server-url allow-unsafe-pr-checkout",
+    "github-server-url",
     "actions/setup-python": "python-version python-version-file cache architecture check-latest token cache-dependency-path "
     "update-environment allow-prereleases freethreaded pip-version pip-install",
     "actions/upload-artifact": "name path if-no-files-found retention-days compression-level overwrite "
