@@ -84,7 +84,7 @@ def pull_request_of(environment: Mapping[str, str]) -> GitHubPullRequest:
     if not request and not run and not issue.get("pull_request"):
         raise NoPullRequestError(f"the job runs for no pull request (event: {kind})")
     if not token:
-        raise NoPullRequestError("GITHUB_TOKEN is not set: set `comment: true` under `with:`, not in the config file")
+        raise NoPullRequestError("GITHUB_TOKEN is not set: set `comment: true` under `with:`")
     from_fork = kind == "pull_request" and full_name(_mapping(request, "head"), "repo") != repository
     access = Access(environment.get("GITHUB_API_URL") or PUBLIC_API, token, _FORK if from_fork else _PERMISSION)
     if run:
