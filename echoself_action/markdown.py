@@ -1,5 +1,6 @@
 """Markdown for cards, comments and job summaries: text from a corpus, a model or an input can't break out of its place."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 
@@ -18,6 +19,12 @@ def indented(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines() or [""])
 
 
+def wrapped(text: str, width: int = 90) -> str:
+    """`text` with lines of at most `width` characters, broken at spaces: a code block does not wrap its lines."""
+    lines = (textwrap.wrap(line, width, replace_whitespace=False) or [""] for line in text.splitlines())
+    return "\n".join(part for parts in lines for part in parts)
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; white space in a cell is collapsed, so that each row is one line."""
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
@@ -28,3 +35,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def number(value: float | None, digits: int = 4) -> str:
     """A number with thousands separators; "" for None."""
     return "" if value is None else f"{value:,.{digits}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time, in seconds or minutes; "" for None."""
+    return "" if seconds is None else f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:,.1f} min"

@@ -28,7 +28,7 @@ from ..hub.cards.origin import origin_rows, tokens_seen_text
 from ..hub.history import NO_HISTORY, History, HistoryEntry, read_history, trend
 from ..hub.provenance import this_run
 from ..hub.repo import CARD_FILE
-from ..markdown import number
+from ..markdown import duration, number
 from .charts import Line, interval_chart, line_chart
 from .html_page import render, write_html
 
@@ -154,10 +154,6 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
-def _duration(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:,.1f} min"
-
-
 def _run_row(entry: HistoryEntry, is_proposal: bool) -> dict[str, str]:
     """A run in the table of the history, by the labels of its columns; `job` is followed by its URL in `url`."""
     return {
@@ -167,7 +163,7 @@ def _run_row(entry: HistoryEntry, is_proposal: bool) -> dict[str, str]:
         "bits/byte": number(entry.bits_per_byte),
         "nats/token": number(entry.val_loss),
         "perplexity": number(perplexity(entry.val_loss), 2),
-        "time": _duration(entry.duration_s),
+        "time": duration(entry.duration_s),
         "tokens/s": number(entry.tokens_per_second, 0),
         "job": (entry.commit or "")[:_SHA] or ("job" if entry.run_url else ""),
         "url": entry.run_url or "",

@@ -46,12 +46,12 @@ def test_the_front_matter_has_the_fields_that_the_hub_shows(card: str) -> None:
 def test_the_card_reports_training_results_and_limits(card: str) -> None:
     for fact in (
         "| Steps | 100 |",
-        "| Validation loss | 1.5000 |",
+        "| Validation loss | 1.5000 nats per token |",
         "`bytes`, 257 entries",
         "all 28 tensors match",
         "2.0e-07",
         "## Intended use and limits",
-        "| Bits per byte | 2.2500 |",
+        "| Held-out text | 2.2500 bits per byte |",
         "](metrics/history.png)",
         "| 2026-01-02 03:04 | 100 | 2.2500 | 1.5000 | 4.48 |",
         "year = {2026}",
