@@ -72,7 +72,10 @@ def sample(
 ) -> str:
     """`prompt`, at the start of a document, and up to `tokens` sampled tokens. Stops at end-of-text and after `seconds`."""
     ids, end = prompt_ids(tokenizer, prompt), tokenizer.end_of_text_id
-    return prompt + tokenizer.decode(sample_ids(model, ids, end, tokens, temperature, seed, seconds))
+    new = sample_ids(model, ids, end, tokens, temperature, seed, seconds)
+    start, whole = tokenizer.decode(ids[1:]), tokenizer.decode([*ids[1:], *new])
+    # decoded together: between two tokens, some vocabularies have a space that neither of the two has
+    return prompt + (whole.removeprefix(start) if whole.startswith(start) else tokenizer.decode(new))
 
 
 def sample_from(folder: ModelFolder, prompt: str) -> str:

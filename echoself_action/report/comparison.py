@@ -90,6 +90,10 @@ def _relation(found: Difference) -> str:
     return "significantly worse than" if found.low > 0 else "not significantly different from"
 
 
+def _in_short(found: Difference) -> str:
+    return f"{found.mean:+.4f} bits per byte, 95 % confidence interval {found.low:+.4f} to {found.high:+.4f}"
+
+
 def _page(ranking: Ranking) -> str:
     columns = [figures(model) for model in ranking.models]
     compared = against_first(ranking)
@@ -101,7 +105,8 @@ def _page(ranking: Ranking) -> str:
         meaning=BITS_PER_BYTE_MEANING,
         rows=[(name, [column[name] for column in columns]) for name in columns[0]],
         intervals=[
-            (name, f"{relation}: {one}", interval_chart(one.low, one.mean, one.high, reach)) for name, relation, one in compared
+            (name, f"{relation}: {_in_short(one)}", interval_chart(one.low, one.mean, one.high, reach))
+            for name, relation, one in compared
         ],
         samples=[
             (prompt_title(prompt), [(model.name, model.texts[number]) for model in ranking.models])

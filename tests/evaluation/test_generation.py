@@ -1,9 +1,11 @@
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from echoself_action.corpus.make_tokenizer import ids_tokenizer
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.evaluation.generation import next_logits, sample, sample_ids
 from echoself_action.model import Model
@@ -75,3 +77,11 @@ def test_samples_are_the_same_with_and_without_the_cache_also_beyond_block_size(
     assert [sample_ids(large_logits_model, prompt, None, 24, 0.8, seed) for seed in range(4)] == cached
     assert len({tuple(ids) for ids in cached}) == 4
     assert all(len(ids) == 24 for ids in cached)
+
+
+def test_the_spaces_between_tokens_are_those_of_the_whole_text() -> None:
+    tokenizer = ids_tokenizer(20)
+    model = GPT2(GPT2Config(vocab_size=20, block_size=8, n_layer=1, n_head=1, n_embd=4))
+    model.initialise(0)
+    text = sample(model, tokenizer, "3 14", tokens=4)
+    assert re.fullmatch(r"3 14( \d+){4}", text)

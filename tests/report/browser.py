@@ -18,6 +18,7 @@ _PROBE = r"""<!doctype html><style>* {{ margin: 0; border: 0 }}</style>
 <iframe src="{page}" style="width: {width}px; height: 3000px"></iframe><pre id="seen"></pre>
 <script>
 function measured(page, view) {{
+  page.querySelectorAll("details").forEach((one) => one.open = true);
   const box = (element) => element.getBoundingClientRect(), style = (element) => view.getComputedStyle(element);
   const visible = [...page.querySelectorAll("body *")].filter((one) => one.checkVisibility() && box(one).width > 0);
   const behind = (one) => {{
