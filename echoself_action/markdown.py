@@ -1,7 +1,11 @@
 """Markdown for cards, comments and job summaries: text from a corpus, a model or an input can't break out of its place."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
+
+_SPECIAL = re.compile(r"[\\`*\[\]<>|~$&]|(?<!\w)_|_(?!\w)")
+_BLOCK = re.compile(r"(#|[-+=](?=\s|[-=]|$)|\d{1,9}[.)](?=\s|$))")
 
 
 def code(text: object) -> str:
@@ -12,6 +16,17 @@ def code(text: object) -> str:
 def escaped(text: str) -> str:
     """Text of a table's cell, in which nothing is Markdown or HTML."""
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>|" else letter for letter in text)
+
+
+def prose(text: str, is_start: bool = True) -> str:
+    """Text on one line in which nothing is Markdown or HTML, but in which names_like_this stay as they are.
+
+    `is_start`: a line begins with it, where a mark such as `-` would begin a list.
+    """
+    line = _SPECIAL.sub(lambda found: f"\\{found[0]}", " ".join(text.split()) if is_start else text)
+    if is_start and (found := _BLOCK.match(line)):
+        return f"{found[0][:-1]}\\{line[found.end() - 1 :]}"
+    return line
 
 
 def indented(text: str) -> str:

@@ -21,9 +21,9 @@ from ..evaluation.ranking import Ranking, evaluate_model, prompts_from, rank
 from ..hub.client import open_hub, require_write_access
 from ..hub.endpoint import Hub
 from ..hub.tags import BEST, TIMESTAMP, move_tag, set_tag, timestamp_tag
-from ..report.comparison import comparison_log, comparison_summary, write_comparison_page
+from ..report.comparison import comparison_log, write_comparison_page
 from ..report.github_actions import model_outputs, write_summary
-from ..report.job_summary import findings_summary
+from ..report.job_summary.compare_summary import compare_summary
 from ..report.log import note, part, warn
 from ..reviewing.review import review_pull_requests
 from ..starting.candidates import ResolvedCandidate, hub_candidate, is_local, local_candidate
@@ -66,9 +66,7 @@ def run(inputs: CompareInputs | ReviewInputs) -> int:
             "bits_per_byte": f"{scores.bits_per_byte:.6f}",
             "val_loss": f"{scores.loss:.6f}",
         }
-    write_summary(comparison_summary(ranking, str(page)))
-    if findings:
-        write_summary(findings_summary(findings))
+    write_summary(compare_summary(ranking, page, findings, outputs.get("tag", "")).markdown())
     set_outputs(outputs)
     return 0
 

@@ -1,20 +1,22 @@
 """cycle: pull, train and deploy in one job, so that the published model improves with every run."""
 
 import time
+from dataclasses import replace
+from pathlib import Path
 
 from ..checkpoint.model_folder import ModelFolder
 from ..config.mode_inputs import CycleInputs
 from ..config.outputs import set_outputs
 from ..errors import INTERRUPTED
-from ..evaluation.gate import is_relative
 from ..hub.client import open_hub, require_write_access
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
 from ..publishing.card import check_card
 from ..publishing.dataset import check_dataset
+from ..publishing.outcome import outcome_of
 from ..publishing.publication import Publication
-from ..report.github_actions import insert_summary, model_outputs, summary_size
-from ..report.job_summary import ending_summary
+from ..report.github_actions import model_outputs, replace_summary, summary_size
+from ..report.job_summary.run_summary import run_summary
 from ..report.log import note, part
 from ..starting.resume import starting_point_of_cycle
 from .deploy import check_before_work, deploy, exit_code
@@ -45,8 +47,7 @@ def _run(inputs: CycleInputs) -> int:
             start = starting_point_of_cycle(inputs, fetch_newest)
         trained = train_model(inputs, start, started)
         summary_start = summary_size()
-        gate_compares = is_relative(inputs.gate) and remote.model is not None and remote.model.has_model
-        outputs = report_training(inputs, trained, gate_compares and not trained.interrupted)
+        outputs = report_training(inputs, trained)  # also if the model can't be published
         if trained.interrupted:
             set_outputs(outputs)
             return INTERRUPTED
@@ -63,9 +64,17 @@ def _run(inputs: CycleInputs) -> int:
                 roll_back=trained.roll_back,
             )
         )
-    judged = done.verdict if trained.ending != "converged" else None
-    heading = ending_summary(done.result, done.reason, (done.model, done.resumable), judged, done.history)
-    insert_summary(summary_start, heading)
+    outcome = replace(
+        trained.outcome,
+        result=done.result,
+        model=done.model,
+        resumable=done.resumable,
+        reason=done.reason,
+        sample=done.sample,
+        publishing=outcome_of(done),
+        report=done.report or Path(outputs["report"]),
+    )
+    replace_summary(summary_start, run_summary(outcome).markdown())
     newest = str(done.resumable.path) if done.ending == "rolled_back" else outputs["checkpoint"]
     set_outputs(outputs | model_outputs(done.model) | {"checkpoint": newest} | done.outputs)
     return exit_code(done)

@@ -14,6 +14,7 @@ from ..hub.repo import Remote, look_up
 from ..hub.upload_checks import refuse_secrets
 from ..publishing.card import check_card
 from ..publishing.dataset import publish_dataset, with_dataset
+from ..publishing.outcome import outcome_of
 from ..publishing.plan import plan, plan_state, show_plan
 from ..publishing.publication import Publication
 from ..publishing.quality_gate import check_parity, check_parity_again, judge
@@ -22,7 +23,7 @@ from ..publishing.sample import add_sample
 from ..publishing.signing import sign, signer_for
 from ..publishing.upload import open_pull_request, upload, upload_state
 from ..report.github_actions import model_outputs, write_summary
-from ..report.job_summary import dry_run_summary, publishing_summary, refusal_summary
+from ..report.job_summary.run_summary import RunOutcome, run_summary
 from ..report.log import note, part, warn
 from ..report.report_page import PublishReport, write_page
 from ..starting.resolve_checkpoint import require_checkpoint, resolve_checkpoint
@@ -49,6 +50,10 @@ def run(inputs: DeployInputs) -> int:
         else:
             model = newest = resolve_checkpoint(inputs)
         done = deploy(Publication(inputs, hub, remote, model, newest))
+    outcome = RunOutcome(
+        done.result, done.model, newest, done.reason, done.sample, publishing=outcome_of(done), report=done.report
+    )
+    write_summary(run_summary(outcome).markdown())
     set_outputs(model_outputs(model) | {"checkpoint": str(newest.path)} | done.outputs)
     return exit_code(done)
 
@@ -89,8 +94,6 @@ def _publish(publication: Publication) -> Publication:
             publication = check_parity_again(publication)
         if inputs.dry_run:
             show_plan(publication)
-            facts = publication.model.metadata
-            write_summary(dry_run_summary(publication.repo_url, publication.parity, publication.verdict, facts))
             return publication
         if publication.dataset and publication.dataset.repo:
             publication = plan(publish_dataset(publication))  # the model records the commit of its dataset
@@ -104,7 +107,6 @@ def _refuse(publication: Publication) -> Publication:
     verdict = publication.verdict
     warn(f"gate: {verdict.reason}. The model was not published; it stays in {publication.model.path}.")
     publication = add_sample(_publish_state(publication))
-    write_summary(refusal_summary(publication.repo_url, verdict))
     return _report(publication)
 
 
@@ -119,11 +121,8 @@ def _publish_state(publication: Publication) -> Publication:
 
 
 def _report(publication: Publication) -> Publication:
-    """Write the summary and the page."""
+    """Write the page."""
     published, verdict, url = publication.published, publication.verdict, publication.repo_url
-    if published and not publication.inputs.create_pr:
-        facts = publication.model.metadata
-        write_summary(publishing_summary(url, published, publication.parity, verdict, publication.history, facts))
     inputs = publication.inputs
     section = PublishReport(
         publication.remote.repo_id,

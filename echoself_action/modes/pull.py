@@ -1,6 +1,8 @@
 """pull: download a model from the Hub, or import a checkpoint, as a checked model folder to use or to resume training from."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from ..checkpoint.copy_in import copy_checkpoint
 from ..checkpoint.model_folder import ModelFolder
@@ -13,26 +15,30 @@ from ..hub.fetch import fetch
 from ..hub.repo import look_up
 from ..hub.signature import signed_by
 from ..report.github_actions import model_outputs, write_summary
-from ..report.job_summary import export_summary, import_summary, pulling_summary
+from ..report.job_summary.layout import JobSummary
+from ..report.job_summary.pull_summary import NamedExport, import_summary, pull_summary
 from ..report.log import note, part
 from ..starting.resolve_checkpoint import resolve_checkpoint
 
 
 @dataclass(frozen=True)
 class Pulled:
-    """`model` is the one to use, `newest` the one that training resumes from; `origin` are the outputs that name its source."""
+    """`model` is the one to use, `newest` the one that training resumes from; `origin` are the outputs that name its source.
+
+    `summary` makes the job summary, given the exports.
+    """
 
     model: ModelFolder
     newest: ModelFolder
-    summary: str
+    summary: Callable[[Sequence[NamedExport]], JobSummary]
     origin: dict[str, str] = field(default_factory=dict)
 
 
 def run(inputs: PullInputs | ImportInputs) -> int:
     """Run the mode; returns the exit code."""
     pulled = _download(inputs) if isinstance(inputs, PullInputs) else _import(inputs)
-    exported = _export(inputs, pulled.newest)
-    write_summary("\n".join((pulled.summary, *exported)))
+    exports = _export(inputs, pulled.newest)
+    write_summary(pulled.summary(exports).markdown())
     outputs = model_outputs(pulled.model) | {"checkpoint": str(pulled.newest.path)} | pulled.origin
     set_outputs(outputs)
     return 0
@@ -47,7 +53,7 @@ def _download(inputs: PullInputs) -> Pulled:
     note(f"pulled {url} at {fetched.commit}: step {fetched.model.step}, {fetched.model.path}")
     if fetched.newest != fetched.model:
         note(f"training resumes from step {fetched.newest.step}: {fetched.newest.path}")
-    summary = pulling_summary(url, inputs.revision, fetched.commit, fetched.model)
+    summary = partial(pull_summary, url, inputs.revision, fetched.commit, fetched.model, fetched.newest)
     origin = {"repo_url": url, "commit_sha": fetched.commit, "revision": inputs.revision}
     return Pulled(fetched.model, fetched.newest, summary, origin)
 
@@ -56,16 +62,16 @@ def _import(inputs: ImportInputs) -> Pulled:
     named = resolve_checkpoint(inputs)
     model = copy_checkpoint(named, inputs.output_dir)
     note(f"imported step {model.step}: {model.path}")
-    return Pulled(model, model, import_summary(named, model))
+    return Pulled(model, model, partial(import_summary, named, model))
 
 
-def _export(inputs: Inputs, model: ModelFolder) -> list[str]:
-    """Write `formats`; returns a section of the summary for each."""
-    sections = []
+def _export(inputs: Inputs, model: ModelFolder) -> list[NamedExport]:
+    """Write `formats`."""
+    exports = []
     for name in inputs.formats:
         exported = EXPORTS[name].export(model, inputs.output_dir)
         note(f"exported for {EXPORTS[name].display_name}, step {model.step}: {exported.path}; resume with {exported.command}")
         for changed in exported.notes:
             note(f"  {changed}")
-        sections.append(export_summary(EXPORTS[name].display_name, exported))
-    return sections
+        exports.append(NamedExport(EXPORTS[name].display_name, exported))
+    return exports

@@ -15,8 +15,8 @@ from ..corpus.tokens import Tokens
 from ..errors import INTERRUPTED, DivergedError
 from ..native.models import why_not as why_not_native
 from ..publishing.sample import with_sample
-from ..report.github_actions import insert_summary, model_outputs, summary_size, write_summary
-from ..report.job_summary import ending_summary, findings_summary, training_summary
+from ..report.github_actions import model_outputs, write_summary
+from ..report.job_summary.run_summary import RunOutcome, run_summary
 from ..report.log import ProgressPrinter, note, part, show_sample, warn
 from ..report.report_page import write_page
 from ..starting.next_start import FinishedRun
@@ -56,6 +56,20 @@ class Trained:
     def interrupted(self) -> bool:
         return self.result is not None and self.result.stopped_by == "signal"
 
+    @property
+    def outcome(self) -> RunOutcome:
+        """What the job summary reports, without a publish."""
+        return RunOutcome(
+            result=self.ending,
+            model=self.best,
+            resumable=self.resumable,
+            reason=self.reason,
+            sample=self.sample,
+            training=self.result,
+            trains=True,
+            findings=self.findings,
+        )
+
 
 def run(inputs: TrainInputs) -> int:
     """Run the mode; returns the exit code."""
@@ -65,11 +79,7 @@ def run(inputs: TrainInputs) -> int:
 def _run(inputs: TrainInputs) -> int:
     started = time.monotonic()
     trained = train_model(inputs, starting_point(inputs), started)
-    summary_start = summary_size()
-    outputs = report_training(inputs, trained)
-    if not trained.interrupted:
-        insert_summary(summary_start, ending_summary(trained.ending, trained.reason, (trained.best, trained.resumable)))
-    set_outputs(outputs)
+    set_outputs(report_training(inputs, trained))
     return INTERRUPTED if trained.interrupted else 0
 
 
@@ -151,17 +161,11 @@ def _sampled(model: ModelFolder, tokens: Tokens) -> tuple[ModelFolder, Sample | 
     return with_sample(model, lambda: [tokens.val]) if model.step else (model, None)
 
 
-def report_training(inputs: TrainInputs, trained: Trained, gate_compares: bool = False) -> dict[str, str]:
-    """Write the job summary and report.html; returns the outputs of training.
-
-    `gate_compares`: whether the quality gate will compare the model with the published one, and report the change.
-    """
-    result, text = trained.result, trained.sample.text if trained.sample else ""
-    if result:
-        write_summary(training_summary(result, trained.best, text, gate_compares, trained.findings))
-    elif trained.findings:
-        write_summary(findings_summary(trained.findings))
+def report_training(inputs: TrainInputs, trained: Trained) -> dict[str, str]:
+    """Write the job summary and report.html; returns the outputs of training."""
+    result = trained.result
     page = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, trained.best, trained.sample, None)
+    write_summary(run_summary(replace(trained.outcome, report=page)).markdown())
     outputs = model_outputs(trained.best) | {
         "result": trained.ending,
         "checkpoint": str(trained.resumable.path if trained.ending == "rolled_back" or not result else result.latest.path),

@@ -26,7 +26,6 @@ from ..hub.dataset_repo import (
 from ..hub.endpoint import Hub
 from ..hub.publish import ensure_repo, publish_model, read_card
 from ..hub.repo import CARD_FILE, MAIN, Remote, find_repo
-from ..report.github_actions import write_summary
 from ..report.log import note, part, warn
 from ..starting.corpus_files import corpus_files
 from .card import card_choices
@@ -82,7 +81,6 @@ def publish_dataset(publication: Publication) -> Publication:
         log_upload(published, url)
     else:
         note(f"{url} already holds these documents at commit {facts.commit}: nothing was sent")
-    write_summary(f"Documents: [{url}]({url}/tree/{facts.commit}), commit `{facts.commit}`.\n")
     return replace(publication, model=record(model, overwrite=True, dataset=facts), dataset_commit=facts.commit)
 
 

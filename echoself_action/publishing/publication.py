@@ -82,6 +82,7 @@ class Publication:
 
     # done
     published: CommitResult | None = None
+    proposal: str = ""  # the description of the pull request
     state_published: CommitResult | None = None
     tag: str = ""
     release_url: str = ""

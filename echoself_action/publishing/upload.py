@@ -7,8 +7,6 @@ from ..hub.fetch import read_facts
 from ..hub.publish import CommitResult, changes, ensure_repo, publish_model, publish_state
 from ..hub.repo import STATE_BRANCH
 from ..report.descriptions import pull_request_description
-from ..report.github_actions import write_summary
-from ..report.job_summary import pull_request_summary
 from ..report.log import note
 from .publication import Publication
 
@@ -52,8 +50,7 @@ def open_pull_request(publication: Publication) -> Publication:
     published = pull_request.open_pull_request(hub, remote, publication.files, _title(publication), text)
     url, pr_url = publication.repo_url, published.pr_url
     note(f"pull request: {pr_url}" if pr_url else f"{url} already holds this model: no pull request was opened")
-    write_summary(pull_request_summary(url, pr_url, text))
-    return replace(publication, published=published)
+    return replace(publication, published=published, proposal=text if pr_url else "")
 
 
 def log_upload(published: CommitResult, url: str) -> None:

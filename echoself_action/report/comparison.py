@@ -6,7 +6,6 @@ from pathlib import Path
 from ..checkpoint.metadata import BITS_PER_BYTE_MEANING
 from ..evaluation.paired_bootstrap import Difference
 from ..evaluation.ranking import RankedModel, Ranking
-from ..markdown import code, indented, table
 from .charts import interval_chart
 from .html_page import render, write_html
 
@@ -54,24 +53,6 @@ def comparison_log(ranking: Ranking) -> list[str]:
         lines.append(f"{model.name}: {', '.join(f'{name} {value}' for name, value in figures(model).items())}")
     lines += [f"{name} is {relation}: {found}" for name, relation, found in against_first(ranking)]
     return [*lines, f"{verdict(ranking)}."]
-
-
-def comparison_summary(ranking: Ranking, page: str) -> str:
-    """Markdown for the job summary; `page` is the path of compare.html."""
-    columns = [figures(model) for model in ranking.models]
-    head = ["model", *(code(model.name) for model in ranking.models)]
-    rows = [[name, *(code(column[name]) for column in columns)] for name in columns[0]]
-    sections = [
-        f"## Compared: {verdict(ranking)}",
-        table(head, rows),
-        "\n".join(f"- {code(name)} is {code(relation)}: {found}" for name, relation, found in against_first(ranking)),
-        f"Held-out text: {code(ranking.held_out)}. The full report is {code(page)}; upload it as an artifact to view it.",
-    ]
-    for number, prompt in enumerate(ranking.prompts):
-        texts = "\n\n".join(f"{code(model.name)}\n\n{indented(model.texts[number])}" for model in ranking.models)
-        title = prompt_title(prompt).replace("&", "&amp;").replace("<", "&lt;")
-        sections.append(f"<details><summary>Samples, prompt: {title}</summary>\n\n{texts}\n\n</details>")
-    return "\n\n".join(sections) + "\n"
 
 
 def write_comparison_page(output_dir: Path, ranking: Ranking) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import github_action_utils as actions
 
 from ..errors import EchoselfError, InputError, MissingTokenError
-from ..markdown import indented
+from .job_summary.failure_summary import failure_of
 
 if TYPE_CHECKING:
     from ..checkpoint.model_folder import ModelFolder
@@ -92,13 +92,14 @@ def summary_since(position: int) -> str:
     return content[position:].decode(errors="replace")
 
 
-def insert_summary(position: int, markdown: str) -> None:
-    """Insert into the job summary, at a position that `summary_size` has returned. Does nothing on a terminal."""
+def replace_summary(position: int, markdown: str) -> None:
+    """Replace the job summary from a position that `summary_size` has returned. Does nothing on a terminal."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if not path:
         return
-    content = Path(path).read_bytes() if Path(path).exists() else b""
-    Path(path).write_bytes(content[:position] + encodable(markdown).encode() + b"\n" + content[position:])
+    if Path(path).exists():
+        os.truncate(path, position)
+    write_summary(markdown)
 
 
 def write_summary(markdown: str) -> None:
@@ -114,8 +115,11 @@ def write_summary(markdown: str) -> None:
     actions.append_job_summary(markdown)
 
 
-def report_problem(error: EchoselfError) -> None:
-    """Print `error`; on Actions also annotate the run, once for each problem, and append it to the job summary."""
+def report_problem(error: EchoselfError, summary_start: int | None = None) -> None:
+    """Print `error`; on Actions also annotate the run, once for each problem, and write it to the job summary.
+
+    There it is above what the run has written since `summary_start`.
+    """
     advice = _fork_advice() if isinstance(error, MissingTokenError) else ""
     message = f"{error}\n{advice}".rstrip()
     print(escape_commands(f"echoself: {message}"), file=sys.stderr)
@@ -125,7 +129,16 @@ def report_problem(error: EchoselfError) -> None:
             text = encodable(f"{problem}\n{advice}".rstrip())[:MAX_ANNOTATION]
             file = problem.file and encodable(problem.file)
             actions.error(text, title="echoself-action", file=file, line=problem.line)
-    write_summary(f"## echoself-action failed\n\n{indented(message)}\n")
+    write_failure(failure_of(error, advice), summary_start)
+
+
+def write_failure(failure: str, summary_start: int | None = None) -> None:
+    """Write a failure to the job summary, above what the run has written since `summary_start`."""
+    before = "" if summary_start is None else summary_since(summary_start)
+    if not before:
+        write_summary(failure)
+    else:
+        replace_summary(summary_start or 0, f"{failure}\n{before.replace('# ', '## Before that: ', 1)}")
 
 
 def _fork_advice() -> str:

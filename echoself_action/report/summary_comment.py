@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from ..errors import BUG, EchoselfError
+from ..errors import EchoselfError
 from ..github.pull_request_comment import (
     MAX_LENGTH,
     GitHubPullRequest,
@@ -40,7 +40,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # of generated text
 _QUOTED = r'(?:"([^"]*)")?'
 
 
-def comment_summary(model: str, summary: str, exit_code: int) -> None:
+def comment_summary(model: str, summary: str) -> None:
     """Write `summary`, that of one model's run, into the comment on the pull request of this job.
 
     If there is none, or GitHub refuses, the log and the job summary say so, and the job goes on.
@@ -50,7 +50,7 @@ def comment_summary(model: str, summary: str, exit_code: int) -> None:
         workflow = _workflow(os.environ)
         run = os.environ.get("GITHUB_RUN_ID", "")
         mark = Mark(workflow, model, int(run) if run.isdigit() else 0)
-        text = comment_text(summary, exit_code, _origin(pull_request, workflow), MAX_LENGTH - len(mark.lines))
+        text = comment_text(summary, _origin(pull_request, workflow), MAX_LENGTH - len(mark.lines))
         done = write_comment(pull_request, mark, text)
     except NoPullRequestError as error:
         note(f"comment: none was written: {error}")
@@ -61,11 +61,9 @@ def comment_summary(model: str, summary: str, exit_code: int) -> None:
         note(f"comment: {_DONE[done]} {pull_request.title}")
 
 
-def comment_text(summary: str, exit_code: int, origin: str, limit: int) -> str:
+def comment_text(summary: str, origin: str, limit: int) -> str:
     """The Markdown of the comment, at most `limit` characters: the `summary` with its charts as tables, and the `origin`."""
     text = _CONTROL.sub("\ufffd", encodable(summary)).strip()
-    if exit_code == BUG:
-        text = f"## echoself-action failed: internal error\n\nThe log of the run has the reason.\n\n{text}".strip()
     text = inert(_CHART.sub(_as_table, text))
     return _cut(text or "The run wrote no summary.", limit - _length(origin) - 2) + f"\n\n{origin}"
 

@@ -67,7 +67,7 @@ def test_the_comment_says_how_the_last_run_ended(github: GitHub, echoself: Cli) 
     echoself(cycle)
     assert "# Published: " in only()
     echoself(f"{cycle} --checkpoint missing.pt", code=3)
-    assert "## echoself-action failed" in only()
+    assert "# Failed: " in only()
     assert "missing.pt" in only()
     shutil.rmtree("echoself-model")
     echoself(f"deploy {MODEL} --comment", code=3)
@@ -78,7 +78,7 @@ def test_invalid_inputs_are_commented_unless_it_is_unknown_where(github: GitHub,
     echoself(TRAIN)
     echoself(f"{TRAIN} --seed x", code=2)
     (comment,) = github.comments
-    assert "## echoself-action failed" in comment["body"]
+    assert "# Failed: " in comment["body"]
     assert "--seed: 'x': input should be a valid integer" in comment["body"]
     echoself(f"cycle {FAST} --comment --repo-id not-valid", code=2)
     assert github.comments == [comment]
@@ -90,7 +90,8 @@ def test_an_internal_error_is_commented_as_a_failure(github: GitHub, echoself: C
 
     monkeypatch.setattr("echoself_action.modes.train.run", broken)
     echoself(TRAIN, code=1)
-    assert "## echoself-action failed: internal error" in github.comments[0]["body"]
+    assert "# Failed: a bug in echoself-action" in github.comments[0]["body"]
+    assert "RuntimeError: a bug" in github.comments[0]["body"]
 
 
 def test_each_of_several_models_has_its_own_comment(github: GitHub, echoself: Cli) -> None:
@@ -108,7 +109,7 @@ def test_a_comparison_is_commented(github: GitHub, echoself: Cli) -> None:
     for seed in ("1", "2"):
         echoself(f"train {FAST} --seed {seed} --output-dir model-{seed}")
     echoself("compare --candidates model-1,model-2 --data docs/scene-0*.md --comment")
-    assert "## Compared: " in github.comments[0]["body"]
+    assert "better than " in github.comments[0]["body"].splitlines()[2]
 
 
 def test_without_permission_the_job_succeeds_and_says_what_to_change(

@@ -42,12 +42,15 @@ def test_all_models_run_and_are_reported_in_one_table(
             assert hub.api.model_info(f"me/{name}").sha == of[name]["commit_sha"]
         assert not hub.api.repo_exists("me/broken")
     summary = (tmp_path / "summary.md").read_text()
-    assert summary.index("# notes\n") < summary.index("# broken\n") < summary.index("# small\n")
-    table = summary.partition("# Models: 1 of 3 not completed")[2]
+    assert summary.startswith("# 3 models: 2 published, 1 invalid input\n")
+    assert summary.index("<summary>notes: ") < summary.index("<summary>broken: ") < summary.index("<summary>small: ")
+    table, _, sections = summary.partition("**Next:** see what to do for `broken` below.")
     notes = of["notes"]
-    losses = f"{notes['bits_per_byte']} | {notes['val_loss']}"
-    assert f"| `notes` | done | 20 | {losses} | passed | [new: {notes['commit_sha'][:7]}](" in table
-    assert "| `broken` | invalid input |  |  |  |  |  |" in table
+    bits = f"{float(notes['bits_per_byte']):.4f}"
+    assert f"| `notes` | published | {bits} | 20 | passed | [new: {notes['commit_sha'][:7]}](" in table
+    assert "| `broken` | invalid input |  |  |  |  |" in table
+    assert sections.count(f"### Published: {bits} bits per byte") == 1
+    assert "<details open><summary>broken: invalid input</summary>" in sections
     assert "'none/*.md' matches no file" in capsys.readouterr().err
 
 

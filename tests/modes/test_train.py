@@ -17,7 +17,7 @@ def test_outputs_and_summary_report_the_result(echoself: Cli, workspace: Path, t
     assert outputs["stopped_by"] == "max_iters"
     assert outputs["commit_sha"] == ""
     summary = (tmp_path / "summary.md").read_text()
-    assert "Trained from step 0 to 20: validation loss" in summary
+    assert summary.startswith("# Advanced to step 20: ")
     assert "```mermaid" in summary
 
 

@@ -47,7 +47,7 @@ def test_every_publish_adds_a_history_entry_in_its_own_commit(
     metrics = yaml.safe_load(card.split("---")[1])["model-index"][0]["results"][0]["metrics"]
     assert {metric["type"] for metric in metrics} == {"loss", "perplexity", "bits_per_byte"}
     summary = (tmp_path / "summary.md").read_text()
-    assert 'x-axis "publish" [1, 2]' in summary
+    assert 'x-axis "publish" [1, 2]\n' in summary
     assert "[`c0ffee`](https://github.com/me/notes/actions/runs/7)" in summary
 
 

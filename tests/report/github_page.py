@@ -71,7 +71,8 @@ mermaid.initialize({{ startOnLoad: false, theme: "{mermaid_theme}", securityLeve
     canvas: getComputedStyle(document.body).backgroundColor,
     charts: [...article.querySelectorAll(".mermaid svg")].map((one) => ({{
       width: box(one).width, background: getComputedStyle(one.querySelector(".background") ?? one).fill,
-      lines: [...one.querySelectorAll(".plot path")].map((line) => getComputedStyle(line).stroke), texts: text(one) }})),
+      lines: [...one.querySelectorAll(".plot path")].map((line) => getComputedStyle(line).stroke), texts: text(one),
+      points: [...one.querySelectorAll(".plot path")].map((line) => line.getAttribute("d").split(/[ML]/).length - 1) }})),
   }});
 }})();
 </script></body></html>"""

@@ -56,7 +56,9 @@ def test_each_problem_is_an_annotation_with_file_and_hint(summary: Path, capsys:
     assert len(annotations) == 2
     assert "file=conf.yml" in annotations[0]
     assert annotations[0].endswith("::a is wrong%0A  Change a.")
-    assert "    - a is wrong" in summary.read_text()
+    assert summary.read_text() == (
+        "# Failed: 2 inputs are wrong\n\n- a is wrong\n\n  **To do:** Change a.\n\n- b is wrong\n\n  **To do:** Change b.\n\n"
+    )
 
 
 def test_at_most_ten_annotations_and_the_summary_lists_all(summary: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,8 +17,8 @@ xychart-beta
 ```"""
 
 
-def text_of(summary: str, code: int = 0, limit: int = 60_000) -> str:
-    return comment_text(summary, code, ORIGIN, limit)
+def text_of(summary: str, limit: int = 60_000) -> str:
+    return comment_text(summary, ORIGIN, limit)
 
 
 def test_the_summary_is_the_comment_with_its_curve_as_a_table() -> None:
@@ -86,6 +86,5 @@ def test_control_characters_of_generated_text_are_replaced() -> None:
     assert text_of("    a\x00b\x1b[31m\x85c\td\n").startswith("a\ufffdb\ufffd[31m\ufffdc\td")
 
 
-def test_an_internal_error_is_a_failure_and_an_empty_summary_is_said() -> None:
-    assert text_of("## Trained", code=1).startswith("## echoself-action failed: internal error\n\nThe log of the run")
+def test_an_empty_summary_is_said() -> None:
     assert text_of("").startswith("The run wrote no summary.")
