@@ -213,7 +213,8 @@ class _Leg:
             self.result.log += f"\n# {step['run']}\n{job.raw_log}"
             self.result.summary += job.summary
         elif step["uses"] == OUR_ACTION:
-            job = self.runner.run(with_settings(given, self.world.small), **environment)
+            job = self.runner.start_as_written(with_settings(given, self.world.small), **environment).end(250)
+            assert not job.warning, f"{step['uses']}: {job.warning}"
             self.result.actions.append(job)
             self.result.log += job.log
             self.result.summary += job.summary
