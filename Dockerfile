@@ -20,7 +20,7 @@ COPY --from=requirements /run.txt /torch.txt /
 COPY install.sh /
 RUN python -m venv --without-pip /opt/venv
 RUN case $FLAVOR in \
-      cpu) PIP_NO_CACHE_DIR=1 TORCH=$(cat /torch.txt) /install.sh torch pip --python /opt/venv/bin/python ;; \
+      cpu) PIP_NO_CACHE_DIR=1 TORCH=$(cat /torch.txt) /install.sh torch pip -q --python /opt/venv/bin/python ;; \
       cuda) ;; \
       *) echo "FLAVOR must be cpu or cuda, not $FLAVOR" >&2; exit 1 ;; \
     esac; \
@@ -34,6 +34,13 @@ RUN rm -rf torch/include torch/test torch/share torch/lib/*test*.so pyarrow/incl
     find sympy networkx mpmath -depth -type d -name tests -exec rm -rf {} + && \
     find fontTools -mindepth 1 -maxdepth 1 -type d ! -name misc ! -name config -exec rm -rf {} + && \
     find torch/bin -type f ! -name torch_shm_manager -delete
+# Of the CUDA packages (500 MB): headers, static and device libraries, the profiler's libraries, a second copy of the compiler NVRTC, and
+# cuSOLVER for several GPUs. torch links to none of them. Triton compiles with the headers and the ptxas in its own folder.
+RUN [ $FLAVOR != cuda ] || { \
+      rm -rf nvidia/*/include nvidia/*/lib/libcusolverMg.so.* nvidia/*/lib/*.alt.so.* nvidia/*/lib/libnvperf_*.so \
+        triton/backends/nvidia/lib/cupti triton/backends/nvidia/bin/nvdisasm triton/backends/nvidia/bin/cuobjdump \
+        triton/_C/libproton.so triton/profiler triton/instrumentation && \
+      find nvidia -name '*.a' -delete && find nvidia -name '*.bc' -delete; }
 
 # GPT-2's vocabulary, so that jobs need not download it. If it can't be downloaded here, jobs do it.
 FROM dependencies AS vocabulary

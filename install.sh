@@ -19,7 +19,7 @@ torch() {
   [ "$(uname -s)" = Linux ] || return 0
   ! nvidia-smi -L >/dev/null 2>&1 || return 0
   requirement=${TORCH:-$(sed -n 's/^ *"\(torch==[0-9.]*\)",$/\1/p' "$here/pyproject.toml")}
-  "$@" install -q --no-deps --retries 0 --timeout 15 --index-url https://download.pytorch.org/whl/cpu "$requirement" ||
+  "$@" install --no-deps --retries 0 --timeout 15 --index-url https://download.pytorch.org/whl/cpu "$requirement" ||
     echo "PyTorch's CPU build can't be downloaded from its index; pip's settings decide which build is installed" >&2
 }
 

@@ -21,12 +21,14 @@ import pytest
 import yaml
 
 from echoself_action.config.inputs import ACTION_INPUTS
+from host_runtime import contents
 
 ROOT = Path(__file__).parents[2]
 ACTION_FILES = (
     "action.yml",
     "launch.sh",
     "install.sh",
+    "host_runtime.py",
     "entrypoint.py",
     "Dockerfile",
     ".dockerignore",
@@ -194,12 +196,23 @@ class Runner:
             "CI": "true",
             "GITHUB_ACTIONS": "true",
             "GITHUB_ACTION_PATH": str(self.action),
+            "GITHUB_EVENT_NAME": "schedule",
             "GITHUB_EVENT_PATH": str(self.temp / "_github_workflow" / "event.json"),
+            "GITHUB_JOB": "train",
+            "GITHUB_REF": "refs/heads/main",
+            "GITHUB_REF_NAME": "main",
             "GITHUB_REPOSITORY": "someone/repo",
             "GITHUB_RUN_ATTEMPT": "1",
             "GITHUB_RUN_ID": self.run_id,
+            "GITHUB_SERVER_URL": "https://github.example",
+            "GITHUB_SHA": "0123456789abcdef0123456789abcdef01234567",
+            "GITHUB_WORKFLOW": "nightly",
+            "GITHUB_WORKFLOW_REF": "someone/repo/.github/workflows/nightly.yml@refs/heads/main",
             "GITHUB_WORKSPACE": str(self.workspace),
+            "RUNNER_ARCH": "X64",
+            "RUNNER_ENVIRONMENT": "github-hosted",
             "RUNNER_NAME": "a runner",
+            "RUNNER_OS": "Linux",
             "RUNNER_TEMP": str(self.temp),
             "RUNNER_TOOL_CACHE": str(self.tools),
             **{kind: str(path) for kind, path in files.items()},
@@ -288,16 +301,21 @@ def action() -> Iterator[Path]:
 def tools(tmp_path_factory: pytest.TempPathFactory, action: Path) -> Path:
     """A tool cache as an earlier job leaves it, with a venv that uses the packages of this Python."""
     folder = tmp_path_factory.mktemp("tools")
-    say = "import sys; print(sys.executable, sys.version)"
-    found = subprocess.run(["python3", "-c", say], env={"PATH": PATH}, capture_output=True, check=True).stdout
-    python = subprocess.run(["cksum"], input=found, capture_output=True, check=True).stdout.split()[0].decode()
-    key = subprocess.run([action / "install.sh", "key"], capture_output=True, check=True, text=True).stdout.strip()
-    venv = folder / "echoself-action" / f"{python}-{key}"
-    subprocess.run(["python3", "-m", "venv", "--without-pip", venv], env={"PATH": PATH}, check=True)
-    (packages,) = venv.glob("lib/python3*/site-packages")
-    (packages / "installed.pth").write_text(f"{sysconfig.get_path('purelib')}\n{action / 'packages/localhub'}\n")
-    (venv / "complete").touch()
+    add_venv(folder, action, ["python3"], Path(sysconfig.get_path("purelib")))
     return folder
+
+
+def add_venv(tools: Path, action: Path, python: list[str], packages: Path) -> Path:
+    """Add the venv to a tool cache that host_runtime.py would install with the command `python`; it has these `packages`."""
+    say = "import host_runtime, sys; print(host_runtime.key())"
+    environment = {"PATH": PATH, "PYTHONPATH": str(action), "PYTHONDONTWRITEBYTECODE": "1"}
+    key = subprocess.run([*python, "-c", say], env=environment, capture_output=True, check=True, text=True).stdout.strip()
+    venv = tools / "echoself-action" / key
+    subprocess.run([*python, "-m", "venv", "--without-pip", venv], env={"PATH": PATH}, check=True)
+    (site,) = venv.glob("lib/python3*/site-packages")
+    (site / "installed.pth").write_text(f"{packages}\n{action / 'packages/localhub'}\n")
+    (venv / "complete").write_text(contents(venv))
+    return venv
 
 
 @pytest.fixture
