@@ -277,6 +277,37 @@ def parsed(text: str) -> dict[str, str]:
     return found
 
 
+# A client that writes down what it is asked, for what no machine of ours has: a published image, and a GPU. Without variables
+# that break something, Docker works and the image of the release is published.
+RECORDER = """#!/bin/sh
+echo "$*" >>"$RECORD"
+case $1 in
+  version) [ -z "${NO_ENGINE-}" ] || { echo "Cannot connect to the Docker daemon"; exit 1; }
+    case $* in *Arch*) echo amd64 ;; *) echo linux ;; esac ;;
+  import) cat >/dev/null; echo sha256:empty ;;
+  create) [ -z "${ELSEWHERE-}" ] ;;
+  cp) cat "$RUNNER_TEMP/echoself-probe/file" ;;
+  image) [ "$3" != --format ] || echo "${IMAGE_ARCHITECTURE-amd64}" ;;
+  pull) while [ -n "${UNTIL-}" ] && [ ! -e "$UNTIL" ]; do sleep 0.05; done; [ -z "${UNPUBLISHED-}" ] ;;
+  build) [ -z "${NO_BUILD-}" ] || exit 1; while [ "$1" != --iidfile ]; do shift; done; echo sha256:built >"$2" ;;
+  container) exit 1 ;;
+  run) case $* in
+      *sha256:empty*) [ -z "${NO_TOOLKIT-}" ] || echo 'could not select device driver'; exit 125 ;;
+      *nvidia-smi*) [ -z "${NO_DEVICE-}" ] || { echo "nvidia-smi: no such file"; exit 127; } ;;
+      *) echo "token: ${GITHUB_TOKEN-none}" >>"$RECORD" ;;
+    esac ;;
+esac
+"""
+
+
+def recorded(runner: Runner) -> list[list[str]]:
+    """The commands that the client was asked for, except those that only look."""
+    lines = [line.split() for line in Path(runner.environment["RECORD"]).read_text().splitlines()]
+    return [
+        words for words in lines if words[0] in ("pull", "build", "run") and not {"sha256:empty", "nvidia-smi"} & set(words)
+    ]
+
+
 @pytest.fixture(scope="session")
 def action() -> Iterator[Path]:
     """The action's files at the path that a runner uses, readable for all users."""
@@ -329,6 +360,17 @@ def root() -> Iterator[Path]:
 @pytest.fixture
 def on_host(root: Path, action: Path, tools: Path) -> Runner:
     return Runner(root, action, tools, {"runtime": "host"}, {"OMP_NUM_THREADS": "1"}, {})
+
+
+@pytest.fixture
+def asked(action: Path, tools: Path, tmp_path: Path) -> Runner:
+    """A runner with the recorder for a Docker client."""
+    (tmp_path / "bin").mkdir()
+    for name, script in (("docker", RECORDER), ("nvidia-smi", '#!/bin/sh\n[ -n "$GPU" ]\n')):
+        (tmp_path / "bin" / name).write_text(script)
+        (tmp_path / "bin" / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path / 'bin'}:{PATH}", "RECORD": str(tmp_path / "record"), "GPU": ""}
+    return Runner(tmp_path / "runner", action, tools, {}, environment, {}, "9Cog/echoself-action", "v1")
 
 
 @pytest.fixture

@@ -19,35 +19,9 @@ import yaml
 
 import hatch_build
 
-from .conftest import JOB_TOKEN, PATH, ROOT, SMALL, Runner
+from .conftest import JOB_TOKEN, ROOT, SMALL, Runner, recorded
 
 MAX_BYTES = 1_500_000_000
-# A client that writes down what it is asked, for what no machine of ours has: a published image, and a GPU.
-RECORDER = """#!/bin/sh
-echo "$*" >>"$RECORD"
-case $1 in
-  pull) while [ -n "${UNTIL:-}" ] && [ ! -e "$UNTIL" ]; do sleep 0.05; done; [ -n "$PUBLISHED" ] ;;
-  build) while [ "$1" != --iidfile ]; do shift; done; echo sha256:built >"$2" ;;
-  container) exit 1 ;;
-  run) echo "token: ${GITHUB_TOKEN-none}" >>"$RECORD" ;;
-esac
-"""
-
-
-@pytest.fixture
-def asked(action: Path, tmp_path: Path) -> Runner:
-    """A runner with the recorder for a Docker client."""
-    (tmp_path / "bin").mkdir()
-    for name, script in (("docker", RECORDER), ("nvidia-smi", '#!/bin/sh\n[ -n "$GPU" ]\n')):
-        (tmp_path / "bin" / name).write_text(script)
-        (tmp_path / "bin" / name).chmod(0o755)
-    environment = {"PATH": f"{tmp_path / 'bin'}:{PATH}", "RECORD": str(tmp_path / "record"), "GPU": "", "PUBLISHED": ""}
-    return Runner(tmp_path / "runner", action, tmp_path, {}, environment, {}, "9Cog/echoself-action", "v1")
-
-
-def recorded(runner: Runner) -> list[list[str]]:
-    lines = Path(runner.environment["RECORD"]).read_text().splitlines()
-    return [words for line in lines if (words := line.split())[0] in ("pull", "build", "run")]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +37,7 @@ def recorded(runner: Runner) -> list[list[str]]:
     ],
 )
 def test_the_cuda_image_is_only_for_training_on_a_gpu(asked: Runner, inputs: dict[str, str], gpu: str, flavor: str) -> None:
-    assert asked.run(inputs, GPU=gpu, PUBLISHED="yes").code == 0
+    assert asked.run(inputs, GPU=gpu).code == 0
     pull, run = recorded(asked)
     assert pull[-1] == run[-1]
     assert re.fullmatch(rf"ghcr\.io/9cog/echoself-action:\d+\.\d+\.\d+-{flavor}", pull[-1])
@@ -73,12 +47,12 @@ def test_the_cuda_image_is_only_for_training_on_a_gpu(asked: Runner, inputs: dic
 @pytest.mark.parametrize(("ref", "tag"), [("0123abc", "0123abc-cpu"), ("a/Branch", "a-Branch-cpu"), ("v2-dev", "v2-dev-cpu")])
 def test_a_commit_or_a_branch_never_uses_the_image_of_a_release(asked: Runner, ref: str, tag: str) -> None:
     asked.ref = ref
-    asked.run({"mode": "pull"}, PUBLISHED="yes")
+    asked.run({"mode": "pull"})
     assert recorded(asked)[0][-1] == f"ghcr.io/9cog/echoself-action:{tag}"
 
 
 def test_an_image_that_is_not_published_is_built(asked: Runner) -> None:
-    assert asked.run({"mode": "pull"}).code == 0
+    assert asked.run({"mode": "pull"}, UNPUBLISHED="yes").code == 0
     pull, build, run = recorded(asked)
     assert (pull[0], build[0], build[2], run[-1]) == ("pull", "build", "FLAVOR=cpu", "sha256:built")
 
@@ -92,7 +66,7 @@ def test_a_checkout_of_the_action_is_built_and_nothing_is_pulled(asked: Runner) 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_cancel_while_an_image_is_pulled_starts_nothing(asked: Runner, tmp_path: Path, number: signal.Signals) -> None:
     cancelled = tmp_path / "cancelled"
-    job = asked.start({"mode": "pull"}, PUBLISHED="yes", UNTIL=str(cancelled))
+    job = asked.start({"mode": "pull"}, UNTIL=str(cancelled))
     job.wait_for("pulling")
     job.send(number)
     cancelled.touch()
@@ -102,7 +76,7 @@ def test_a_cancel_while_an_image_is_pulled_starts_nothing(asked: Runner, tmp_pat
 
 def test_no_value_is_on_the_command_line_and_the_container_has_few_rights(asked: Runner) -> None:
     secrets = {"HF_TOKEN": "secret-1", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "secret-2"}
-    asked.run({"mode": "pull", "hf_token": "secret-3", "data": "secret-4"}, PUBLISHED="yes", **secrets)
+    asked.run({"mode": "pull", "hf_token": "secret-3", "data": "secret-4"}, **secrets)
     run = recorded(asked)[-1]
     assert "secret" not in " ".join(run)
     assert all("=" not in name for option, name in pairwise(run) if option == "--env")
@@ -128,7 +102,7 @@ def test_the_jobs_own_token_is_passed_in_a_workflow_run_event_or_for_a_release_a
     asked: Runner, event: str, release: str, token: str
 ) -> None:
     inputs = {"mode": "deploy", "tag": '"create_release":"true"', "create_release": release}
-    job = asked.run(inputs, PUBLISHED="yes", GITHUB_EVENT_NAME=event)
+    job = asked.run(inputs, GITHUB_EVENT_NAME=event)
     assert f"token: {token}" in Path(asked.environment["RECORD"]).read_text().splitlines()
     assert "GITHUB_TOKEN" in recorded(asked)[-1]
     assert JOB_TOKEN not in " ".join(recorded(asked)[-1]) + job.raw_log
@@ -140,16 +114,6 @@ def test_an_invalid_image_reference_is_rejected(asked: Runner, image: str) -> No
     assert job.code == 2
     assert "image: not a valid image reference" in job.summary
     assert "run" not in Path(asked.environment["RECORD"]).read_text()
-
-
-def test_without_docker_the_error_suggests_runtime_host(action: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "docker"
-    broken.write_text("#!/bin/sh\nexit 1\n")
-    broken.chmod(0o755)
-    job = Runner(tmp_path / "runner", action, tmp_path, {}, {"PATH": f"{tmp_path}:{PATH}"}, {}).run({"mode": "pull"})
-    assert job.code == 2
-    assert "Use runtime: host" in job.summary
-    assert "unbound variable" not in job.raw_log
 
 
 # --- for real, in .ci/container
