@@ -42,6 +42,9 @@ refuse() {
 # toJSON writes one input a line. `clean` has no inputs.
 input() { LC_ALL=C sed -n "s/^[[:space:]]*\"$1\":[[:space:]]*\"\(.*\)\",\{0,1\}[[:space:]]*$/\1/p" <<<"${ECHOSELF_INPUTS-}"; }
 
+# Prints the input $1 as it was written.
+text_input() { printf '%b' "$(input "$1" | sed 's/\\"/"/g')"; }
+
 # Prints the value of $1 in YAML on standard input: only a word at the top level, such as `device: cuda`, quoted or not.
 yaml_value() {
   LC_ALL=C sed -n "s/^$1[[:space:]]*:[[:space:]]*[\"']\{0,1\}\([A-Za-z0-9_]*\)[\"']\{0,1\}[[:space:]]*\(#.*\)\{0,1\}$/\1/p" | tail -n 1
@@ -52,8 +55,8 @@ yaml_value() {
 setting() {
   local value file
   value=$(input "$1")
-  [[ -n $value ]] || value=$(printf '%b' "$(input settings)" | yaml_value "$1")
-  file=$(printf '%b' "$(input config)")
+  [[ -n $value ]] || value=$(text_input settings | yaml_value "$1")
+  file=$(text_input config)
   file=${file:-.github/echoself.yml}
   [[ -n $value || ! -f $file ]] || value=$(yaml_value "$1" <"$file")
   printf '%s' "$value"

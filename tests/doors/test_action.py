@@ -74,7 +74,8 @@ def test_cycle_resumes_where_the_last_job_stopped(runner: Runner) -> None:
 
 def test_the_yaml_file_of_the_repository_is_read(runner: Runner) -> None:
     (runner.workspace / "my.yml").write_text(json.dumps(SMALL | {"mode": "train"}))
-    assert runner.run({"config": "my.yml", "max_iters": "6"}).outputs["step"] == "6"
+    job = runner.run({"config": "my.yml", "max_iters": "6"})
+    assert job.outputs["step"] == "6", job.log
 
 
 def test_an_invalid_input_is_exit_2_with_an_annotation_and_a_summary(runner: Runner) -> None:
