@@ -332,7 +332,11 @@ def action() -> Iterator[Path]:
 def tools(tmp_path_factory: pytest.TempPathFactory, action: Path) -> Path:
     """A tool cache as an earlier job leaves it, with a venv that uses the packages of this Python."""
     folder = tmp_path_factory.mktemp("tools")
-    add_venv(folder, action, ["python3"], Path(sysconfig.get_path("purelib")))
+    venv = add_venv(folder, action, ["python3"], Path(sysconfig.get_path("purelib")))
+    for kind in ("cpu", "cuda"):  # for jobs that find a GPU, too
+        other = venv.with_name(f"{kind}-{venv.name.partition('-')[2]}")
+        if not other.exists():
+            other.symlink_to(venv)
     return folder
 
 
