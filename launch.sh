@@ -19,7 +19,7 @@ container=echoself-${GITHUB_RUN_ID:-0}-${GITHUB_RUN_ATTEMPT:-0}-$(cksum <<<"${RU
 # The variables of the job that a container gets besides those of its image. By name, because every user of the machine can read
 # command lines; those that are not set stay so. tests/doors checks that all variables that the program reads are among them.
 job_variables=(
-  ECHOSELF_INPUTS ECHOSELF_REPOSITORY ECHOSELF_REF ECHOSELF_ISA HOME
+  ECHOSELF_INPUTS ECHOSELF_REPOSITORY ECHOSELF_REF ECHOSELF_COMMIT_TIME ECHOSELF_ISA HOME
   GITHUB_ACTIONS GITHUB_OUTPUT GITHUB_STEP_SUMMARY GITHUB_EVENT_PATH GITHUB_WORKSPACE GITHUB_TOKEN
   GITHUB_SERVER_URL GITHUB_API_URL GITHUB_GRAPHQL_URL GITHUB_REPOSITORY GITHUB_REPOSITORY_ID GITHUB_REPOSITORY_OWNER
   GITHUB_SHA GITHUB_REF GITHUB_REF_NAME GITHUB_REF_TYPE GITHUB_HEAD_REF GITHUB_BASE_REF GITHUB_EVENT_NAME GITHUB_ACTOR
@@ -74,6 +74,12 @@ matches() { [[ $1 =~ $2 ]]; }
 
 # the token is needed only to read the artifacts of the run that triggered this one, to create a release, and to comment
 [[ ${GITHUB_EVENT_NAME-} == workflow_run ]] || is_true create_release || is_true comment || unset GITHUB_TOKEN
+
+# For the notice before GitHub stops a schedule: the image has no git. Empty in a workspace without a commit.
+if [[ ${GITHUB_EVENT_NAME-} == schedule ]]; then
+  ECHOSELF_COMMIT_TIME=$(git -c safe.directory='*' log -1 --format=%ct 2>/dev/null || true)
+  export ECHOSELF_COMMIT_TIME
+fi
 
 has_gpu() { nvidia-smi -L >/dev/null 2>&1; }
 

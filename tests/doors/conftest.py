@@ -294,7 +294,7 @@ case $1 in
   run) case $* in
       *sha256:empty*) [ -z "${NO_TOOLKIT-}" ] || echo 'could not select device driver'; exit 125 ;;
       *nvidia-smi*) [ -z "${NO_DEVICE-}" ] || { echo "nvidia-smi: no such file"; exit 127; } ;;
-      *) echo "token: ${GITHUB_TOKEN-none}" >>"$RECORD" ;;
+      *) echo "token: ${GITHUB_TOKEN-none}" >>"$RECORD"; echo "committed: ${ECHOSELF_COMMIT_TIME-}" >>"$RECORD" ;;
     esac ;;
 esac
 """

@@ -153,6 +153,16 @@ def test_all_variables_of_a_job_that_the_program_reads_are_passed_to_the_contain
     assert read <= set(recorded(asked)[-1]), "add it to job_variables of launch.sh"
 
 
+@pytest.mark.parametrize(("event", "time"), [("schedule", "1700000000"), ("push", "")])
+def test_a_scheduled_job_is_told_when_its_commit_was_made(asked: Runner, event: str, time: str) -> None:
+    date = {"GIT_COMMITTER_DATE": "@1700000000 +0000"}
+    git = ["git", "-C", asked.workspace, "-c", "user.name=x", "-c", "user.email=x@y"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "x"], env=os.environ | date, check=True)
+    asked.run({"mode": "pull"}, GITHUB_EVENT_NAME=event)
+    assert f"committed: {time}" in Path(asked.environment["RECORD"]).read_text().splitlines()
+
+
 def test_launch_sh_has_no_syntax_that_bash_3_2_lacks() -> None:
     """macOS has bash 3.2 only. What it lacks: associative arrays, name references, mapfile, case conversion, and others."""
     newer = re.compile(
