@@ -347,8 +347,8 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
 
     runtime: Literal["auto", "docker", "host"] = input_field(
         "run",
-        "Run in a container (`docker`) or in a venv (`host`). `auto`: in a container if Docker can run one for the job, else in a "
-        "venv.",
+        "Run in a container (`docker`) or in a venv (`host`). `auto`: in a container if Docker can run one for the job, else "
+        "in a venv.",
         MODES,
         "auto",
     )
