@@ -6,8 +6,9 @@ from pathlib import Path
 from ..checkpoint.metadata import BITS_PER_BYTE_MEANING
 from ..evaluation.paired_bootstrap import Difference
 from ..evaluation.ranking import RankedModel, Ranking
+from ..hub.provenance import this_run
 from .charts import interval_chart
-from .html_page import render, write_html
+from .html_page import job_links, render, write_html
 
 PAGE_FILE = "compare.html"
 
@@ -84,6 +85,7 @@ def _page(ranking: Ranking) -> str:
         ranking=ranking,
         verdict=verdict(ranking),
         meaning=BITS_PER_BYTE_MEANING,
+        links=[link for link in job_links(this_run()) if link[1]],
         rows=[(name, [column[name] for column in columns]) for name in columns[0]],
         intervals=[
             (name, f"{relation}: {_in_short(one)}", interval_chart(one.low, one.mean, one.high, reach))

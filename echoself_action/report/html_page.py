@@ -4,6 +4,7 @@ Jinja2 escapes every value except the charts, which escape their own text, so th
 markup. Should that ever fail, the Content-Security-Policy in templates/base.html forbids scripts and requests.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from ipaddress import ip_address
@@ -15,12 +16,24 @@ from jinja2 import Environment, FileSystemLoader
 from ..checkpoint.atomic import new_file
 from ..markdown import number
 
+SHA = 7  # digits of a commit, as GitHub and the Hub show it
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
 def render(template: str, **values: object) -> str:
     """The HTML of `template`, a file that extends base.html, with `values`."""
     return _environment().get_template(template).render(written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", **values)
+
+
+def job_links(run: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """(label, text, URL) of the job `run` in GitHub Actions, of its repository and of the commit that it ran on."""
+    job, source = run.get("run_url", ""), run.get("commit", "")
+    repository = job.partition("/actions/")[0]
+    return [
+        ("Job", f"run {run.get('run_id', '')}" if job else "", job),
+        ("Repository", run.get("repository", ""), repository),
+        ("Code and text", source[:SHA], f"{repository}/commit/{source}"),
+    ]
 
 
 def followable(url: str | None) -> str:

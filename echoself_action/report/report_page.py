@@ -30,13 +30,12 @@ from ..hub.provenance import this_run
 from ..hub.repo import CARD_FILE
 from ..markdown import duration, number
 from .charts import Line, interval_chart, line_chart
-from .html_page import render, write_html
+from .html_page import SHA, job_links, render, write_html
 
 REPORT_FILE = "report.html"
 _SHOWN = 50  # publishes and evaluations in a table
 _FIRST = 10  # of them that are shown at once
 _RUN_LABELS = ("ended (UTC)", "result", "step", "bits/byte", "nats/token", "perplexity", "time", "tokens/s", "job")
-_SHA = 7  # digits of a commit, as GitHub and the Hub show it
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def page(model: ModelFolder, log: Sequence[dict[str, float]], sample: Sample | N
         runs=runs,
         run_labels=[label for label in _RUN_LABELS if any(row[label] for row in runs)],
         first=_FIRST,
-        sha=_SHA,
+        sha=SHA,
         tables=_tables(model),
     )
 
@@ -132,17 +131,11 @@ def _links(publishing: PublishReport | None, run: Mapping[str, str]) -> list[tup
         url, commit = publishing.repo_url, publishing.commit
         links = [
             ("Model", publishing.repo_id, url),
-            ("Commit", commit[:_SHA], f"{url}/commit/{commit}"),
+            ("Commit", commit[:SHA], f"{url}/commit/{commit}"),
             ("Model card", CARD_FILE if commit else "", f"{url}/blob/{commit}/{CARD_FILE}"),
             ("Pull request", _number_of(publishing.pr_url), publishing.pr_url),
         ]
-    job, source = run.get("run_url", ""), run.get("commit", "")
-    repository = job.partition("/actions/")[0]
-    links += [
-        ("Job", f"run {run.get('run_id', '')}" if job else "", job),
-        ("Repository", run.get("repository", ""), repository),
-        ("Code and text", source[:_SHA], f"{repository}/commit/{source}"),
-    ]
+    links += job_links(run)
     return [link for link in links if link[1]]
 
 
@@ -165,7 +158,7 @@ def _run_row(entry: HistoryEntry, is_proposal: bool) -> dict[str, str]:
         "perplexity": number(perplexity(entry.val_loss), 2),
         "time": duration(entry.duration_s),
         "tokens/s": number(entry.tokens_per_second, 0),
-        "job": (entry.commit or "")[:_SHA] or ("job" if entry.run_url else ""),
+        "job": (entry.commit or "")[:SHA] or ("job" if entry.run_url else ""),
         "url": entry.run_url or "",
     }
 
