@@ -192,8 +192,15 @@ def test_gpu(stage: Stage) -> None:
     assert "model.safetensors" in stage.files("you/your-large-model")
 
 
-def test_hf_jobs(stage: Stage) -> None:
+def test_hf_jobs(stage: Stage, tmp_path: Path) -> None:
+    """With the action's own choice of a runtime: there is no Docker engine in a Job."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/docker").write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
+    (tmp_path / "bin/docker").chmod(0o755)
+    stage.world.machine.environment_of_jobs["PATH"] = f"{tmp_path / 'bin'}:{programs()}"
+    stage.world.runtime = "auto"
     (job,) = stage.run("schedule")["cycle"]
+    assert "runtime: venv, because the Docker engine can't be used: Cannot connect to the Docker daemon" in job.log
     assert "Install a C compiler, which compiled kernels need" in job.steps
     assert "model.safetensors" in stage.files(MODEL)
 

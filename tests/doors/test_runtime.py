@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time as clock
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,18 @@ def test_a_scheduled_job_is_told_when_its_commit_was_made(asked: Runner, event: 
     subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "x"], env=os.environ | date, check=True)
     asked.run({"mode": "pull"}, GITHUB_EVENT_NAME=event)
     assert f"committed: {time}" in Path(asked.environment["RECORD"]).read_text().splitlines()
+
+
+def test_a_scheduled_job_hears_that_its_schedule_ends(on_host: Runner) -> None:
+    """From launch.sh to the job summary, also if the run fails."""
+    committed = {"GIT_COMMITTER_DATE": f"@{clock.time() - 55.5 * 86_400:.0f} +0000"}
+    git = ["git", "-C", on_host.workspace, "-c", "user.name=x", "-c", "user.email=x@y"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "x"], env=os.environ | committed, check=True)
+    job = on_host.run({"mode": "train", "preset": "none"}, GITHUB_EVENT_NAME="schedule")
+    assert job.code == 2
+    assert "> This repository has had no commit for 55 days." in job.summary
+    assert "::warning title=echoself-action::This repository has had no commit for 55 days." in job.log
 
 
 def test_launch_sh_has_no_syntax_that_bash_3_2_lacks() -> None:

@@ -69,6 +69,7 @@ class World:
     small: Mapping[str, str]
     secrets: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
+    runtime: str = "host"
 
     def run(
         self, workflow: Path, event_name: str, event: Mapping[str, Any] | None = None, inputs: Mapping[str, Any] | None = None
@@ -142,7 +143,7 @@ class Machine:
     """The environment that a job of a workflow has, by its permissions: the services of GitHub and of the Hub."""
 
     def __init__(self, environment: Mapping[str, str], id_token: Mapping[str, str], github: GitHub) -> None:
-        self._environment, self._id_token, self._github = dict(environment), dict(id_token), github
+        self.environment_of_jobs, self._id_token, self._github = dict(environment), dict(id_token), github
 
     def environment(self, permissions: Mapping[str, str]) -> dict[str, str]:
         """Also makes GitHub refuse what the permissions do not allow."""
@@ -151,7 +152,7 @@ class Machine:
                 self._github.refuse.pop(endpoint, None)
                 if permissions.get(permission) != "write":
                     self._github.refuse[endpoint] = (403, {})
-        return self._environment | (self._id_token if permissions.get("id-token") == "write" else {})
+        return self.environment_of_jobs | (self._id_token if permissions.get("id-token") == "write" else {})
 
 
 class _Leg:
@@ -178,7 +179,7 @@ class _Leg:
             world.place / name,
             world.action,
             world.tools,
-            {"runtime": "host"},
+            {"runtime": world.runtime},
             environment,
             {},
             run_id=contexts["github"]["run_id"],
