@@ -52,6 +52,11 @@ def _days_since_activity(environment: Mapping[str, str], repository: Mapping[str
 
 
 def _is_kept_alive(workspace: Path) -> bool:
-    """Whether a workflow of the repository enables others."""
-    files = [*workspace.glob(".github/workflows/*.yml"), *workspace.glob(".github/workflows/*.yaml")]
-    return any(_KEEPS_ALIVE.search(path.read_text(encoding="utf-8", errors="replace")) for path in files if path.is_file())
+    """Whether a workflow of the repository enables others. One that can't be read does not count."""
+    for path in (*workspace.glob(".github/workflows/*.yml"), *workspace.glob(".github/workflows/*.yaml")):
+        try:
+            if _KEEPS_ALIVE.search(path.read_text(encoding="utf-8", errors="replace")):
+                return True
+        except OSError:
+            continue
+    return False

@@ -131,7 +131,7 @@ def _cut(text: str, limit: int) -> str:
     kept = text.encode("utf-16-le")[: 2 * room].decode("utf-16-le", errors="ignore").rpartition("\n")[0]
     fences = re.findall(r"^```", kept, re.MULTILINE)
     closed = kept + ("\n```" if len(fences) % 2 else "")
-    return closed + "\n\n</details>" * max(0, min(10, kept.count("<details>") - kept.count("</details>"))) + note
+    return closed + "\n\n</details>" * max(0, min(10, kept.count("<details") - kept.count("</details>"))) + note
 
 
 def _length(text: str) -> int:

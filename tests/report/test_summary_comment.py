@@ -74,7 +74,8 @@ def test_what_summaries_fold_stays_folded() -> None:
 
 @pytest.mark.parametrize("letter", ["x", "é", "日", "😀"])
 def test_a_long_summary_is_cut_at_a_line_with_what_is_open_closed(letter: str) -> None:
-    summary = f"# Title\n\n<details><summary>More</summary>\n\n```text\n{f'{letter * 50}{chr(10)}' * 3000}```\n\n</details>"
+    lines = f"{letter * 50}\n" * 3000
+    summary = f"# Title\n\n<details open><summary>More</summary>\n\n```text\n{lines}```\n\n</details>"
     text = text_of(summary, limit=5000)
     assert 4000 < len(text.encode("utf-16-le")) // 2 <= 5000
     assert f"{letter * 50}\n```\n\n</details>\n\n(The comment is cut" in text
