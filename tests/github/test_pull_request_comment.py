@@ -84,6 +84,18 @@ def test_two_runs_that_race_end_with_one_comment(github: GitHub, pull_request: G
     assert bodies(github) == [f"{later(102).lines}run 102"]
 
 
+def test_of_five_runs_that_race_one_comment_is_left(github: GitHub, pull_request: GitHubPullRequest) -> None:
+    runs = range(101, 106)
+    github.meet = len(runs)
+    threads = [threading.Thread(target=write_comment, args=(pull_request, later(run), f"run {run}")) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    (body,) = bodies(github)
+    assert body in [f"{later(run).lines}run {run}" for run in runs]
+
+
 def test_comments_that_a_killed_run_left_are_deleted(github: GitHub, pull_request: GitHubPullRequest) -> None:
     for text in ("one", "two"):
         github.comment(7, BOT, f"{MARK.lines}{text}")
