@@ -1,9 +1,9 @@
 """Makes the pictures of README and docs: `./run pictures`, or `.venv/bin/python docs/make_pictures.py`.
 
-Two cycles as two jobs would run them: each in a checkout of its own, on this repository's text, with a Hub on this machine
-between them. Then the job summary of the second, its report.html on a phone and the model card go to docs/images/, each light
-and dark. All of it is what the runs wrote; only the address of the Hub is huggingface.co's. `--work FOLDER` keeps the runs,
-and uses those that are there. Needs Chromium, and takes twice `--minutes` and a minute.
+Two cycles as two jobs would run them: each in a checkout of its own, on this repository's Markdown, with a Hub on this machine
+between them. Then go to docs/images/, each light and dark: the job summary of the second (what is not folded), its report.html
+on a phone, and the model card. All of it is what the runs wrote; only the address of the Hub is huggingface.co's. `--work
+FOLDER` keeps the runs, and uses those that are there. Needs Chromium and Node.js, and takes twice `--minutes` and a minute.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from tests.report.browser import find_browser, picture_of  # noqa: E402
 from tests.report.github_page import Theme, render  # noqa: E402
 
 IMAGES = ROOT / "docs/images"
-DATA = "README.md,CONTRIBUTING.md,docs/*.md,echoself_action/**/*.py,tests/**/*.py"
+DATA = "**/*.md"
 REPO = "you/your-model"
 LOOPBACK = re.compile(r"http://127\.0\.0\.1:\d+")
 COLOURS = 64  # of a picture: enough for text and lines, in a third of the bytes of true colour
@@ -56,7 +56,7 @@ def run_cycles(work: Path, minutes: float) -> Path:
             "GITHUB_RUN_ID": str(number),
         }
         command = [sys.executable, "-m", "echoself_action", "cycle", "--hub", str(work / "hub"), "--repo-id", REPO]
-        command += ["--data", DATA, "--on-bad-file", "skip", "--license", "mit", "--language", "en"]
+        command += ["--data", DATA, "--license", "mit", "--language", "en"]
         subprocess.run([*command, "--max-minutes", str(minutes)], cwd=workspace, env=environment, check=True)
         unfinished.rename(summary)
     return work / "second"
@@ -102,14 +102,14 @@ def main() -> None:
         second = run_cycles(work, arguments.minutes)
         pages = work / "pages"
         pages.mkdir(exist_ok=True)
-        summary, card = (work / "second-summary.md").read_text(), published_card(work, pages)
+        summary, card = (work / "second-summary.md").read_text().partition("<details>")[0], published_card(work, pages)
         IMAGES.mkdir(exist_ok=True)
         for theme in THEMES:
             report = picture_of(
                 find_browser(), second / "echoself-model/report.html", pages, 390, dark=theme == "dark", scale=SCALE
             )
             write("report", theme, Image.open(BytesIO(report)), 1100)
-            for name, markdown, height in (("summary", summary, 1000), ("card", card, 1000)):
+            for name, markdown, height in (("summary", summary, 1300), ("card", card, 1000)):
                 shown = LOOPBACK.sub("https://huggingface.co", markdown)
                 write(name, theme, Image.open(render(shown, theme, 860, pages, name, SCALE)), height)
 
