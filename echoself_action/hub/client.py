@@ -6,24 +6,21 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import huggingface_hub
 from huggingface_hub import constants, utils
 
 from .. import libraries
-from ..errors import HubError, InputError, MissingLocalHubError, MissingTokenError
+from ..errors import InputError, MissingLocalHubError
 from ..installation import localhub_command
 from ..workspace import LOCAL_HUB, create_cache
 from .endpoint import PUBLIC_ENDPOINT, Hub
 from .huggingface_compat import xet_disabled
 from .oidc import RESOURCE, sign_in, token_for
-from .retry import hub_errors, set_timeouts, with_retries
+from .retry import hub_errors, set_timeouts
 
 if TYPE_CHECKING:
     from localhub import LocalHub
-
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @contextmanager
@@ -70,27 +67,6 @@ def datasets_of(hub: Hub, repo_id: str) -> Hub:
         return datasets
     token = token_for(hub, datasets.repo_path(repo_id))
     return replace(datasets, api=huggingface_hub.HfApi(hub.endpoint, token=token))
-
-
-def require_write_access(hub: Hub) -> None:
-    """Check the token before any work. A Hub on this machine needs none.
-
-    Raises MissingTokenError without a token, HubError for a token that the Hub rejects or that is read-only.
-    """
-    if hub.api.token is None and os.environ.get(RESOURCE):
-        return  # the token exchange has succeeded, and its tokens are for writing
-    if hub.has_token:
-        account = with_retries(hub, "the account", "looking up the token", hub.api.whoami)
-        if account.get("auth", {}).get("accessToken", {}).get("role") == "read":
-            raise HubError(
-                f"The token of {account.get('name')} is read-only on {hub.endpoint}. Nothing was done.",
-                "Create a token with write access, and set HF_TOKEN to it.",
-            )
-    elif urlsplit(hub.endpoint).hostname not in _LOOPBACK:
-        raise MissingTokenError(
-            f"hf_token: missing, but writing to {hub.endpoint} requires a token. Nothing was done.",
-            "Set HF_TOKEN to a token with write access (in a workflow: secrets.HF_TOKEN), or use hub: local to try things out.",
-        )
 
 
 def _client(endpoint: str, token: str | None, log: Callable[[str], None], folder: Path | None = None) -> Hub:

@@ -18,7 +18,8 @@ from ..evaluation.held_out import read_held_out
 from ..evaluation.loss import HeldOut
 from ..evaluation.paired_bootstrap import Ids
 from ..evaluation.ranking import Ranking, evaluate_model, prompts_from, rank
-from ..hub.client import open_hub, require_write_access
+from ..hub.access import require_write_access
+from ..hub.client import open_hub
 from ..hub.endpoint import Hub
 from ..hub.tags import BEST, TIMESTAMP, move_tag, set_tag, timestamp_tag
 from ..report.comparison import comparison_log, write_comparison_page

@@ -8,7 +8,8 @@ from ..checkpoint.model_folder import ModelFolder
 from ..config.mode_inputs import CycleInputs
 from ..config.outputs import set_outputs
 from ..errors import INTERRUPTED
-from ..hub.client import open_hub, require_write_access
+from ..hub.access import require_repo_access, require_write_access
+from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
 from ..publishing.card import check_card
@@ -33,8 +34,10 @@ def _run(inputs: CycleInputs) -> int:
     started = time.monotonic()
     check_before_work(inputs)
     with open_hub(inputs.hub, inputs.token, note) as hub:
-        require_write_access(hub)
+        access = require_write_access(hub)
         remote = look_up(hub, inputs.repo_id, inputs.revision)
+        if not inputs.create_pr:
+            require_repo_access(hub, remote, access)
         check_card(inputs, hub, remote)
         check_dataset(inputs, hub)
         with part("Pulling"):

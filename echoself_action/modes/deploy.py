@@ -9,7 +9,8 @@ from ..config.mode_inputs import DeployInputs
 from ..config.outputs import set_outputs
 from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
 from ..evaluation.gate import is_relative
-from ..hub.client import open_hub, require_write_access
+from ..hub.access import require_repo_access, require_write_access
+from ..hub.client import open_hub
 from ..hub.repo import Remote, look_up
 from ..hub.upload_checks import refuse_secrets
 from ..publishing.card import check_card
@@ -41,9 +42,10 @@ def run(inputs: DeployInputs) -> int:
     else:
         trained = _trained(inputs)
     with open_hub(inputs.hub, inputs.token, note) as hub:
-        if not inputs.dry_run:
-            require_write_access(hub)
+        access = None if inputs.dry_run else require_write_access(hub)
         remote = look_up(hub, inputs.repo_id, inputs.revision)
+        if access and not inputs.create_pr:
+            require_repo_access(hub, remote, access)
         check_card(inputs, hub, remote)
         if trained:
             model, newest = trained

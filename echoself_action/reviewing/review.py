@@ -20,7 +20,8 @@ from ..config.outputs import set_outputs
 from ..errors import GATE_REFUSED, CheckpointError, EchoselfError, HubError
 from ..evaluation.held_out import write_held_out
 from ..evaluation.loss import HeldOut
-from ..hub.client import open_hub, require_write_access
+from ..hub.access import require_write_access
+from ..hub.client import open_hub
 from ..hub.endpoint import Hub
 from ..hub.fetch import fetch
 from ..hub.repo import Listing, Remote, look_up

@@ -5,7 +5,8 @@ import pytest
 from localhub import Account, LocalHub
 
 from echoself_action.errors import HubError, InputError, MissingTokenError
-from echoself_action.hub.client import open_hub, require_write_access
+from echoself_action.hub.access import require_write_access
+from echoself_action.hub.client import open_hub
 from echoself_action.hub.repo import look_up
 from echoself_action.hub.retry import hub_errors
 

@@ -20,7 +20,8 @@ from huggingface_hub.utils import _auth
 from localhub import LocalHub, TrustedPublishing
 
 from echoself_action.errors import HubError, InputError, MissingTokenError
-from echoself_action.hub.client import datasets_of, open_hub, require_write_access
+from echoself_action.hub.access import require_write_access
+from echoself_action.hub.client import datasets_of, open_hub
 from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.repo import look_up
 from echoself_action.report.github_actions import report_problem

@@ -46,6 +46,10 @@ def test_whoami_has_name_orgs_and_role(client_of):
     me = client_of(OWNER).whoami()
     assert (me["name"], [org["name"] for org in me["orgs"]], me["auth"]["accessToken"]["role"]) == ("me", ["my-org"], "write")
     assert client_of(READER).whoami()["auth"]["accessToken"]["role"] == "read"
+    token = client_of(SCOPED).whoami()["auth"]["accessToken"]
+    (scope,) = token["fineGrained"]["scoped"]
+    assert (token["role"], scope["entity"]["type"], scope["entity"]["name"]) == ("fineGrained", "model", REPO)
+    assert "repo.write" in scope["permissions"]
 
 
 def test_private_repo_does_not_exist_for_others(client_of):

@@ -4,6 +4,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..accounts import Account
+from ..names import parse_resource
 from ..refusal import Refusal, repo_not_found
 from ..trusted_publishing import LIFETIME
 from ..web import Json, endpoint_of, signed_in, state_of, with_json
@@ -19,10 +21,26 @@ def whoami(request: Request) -> Response:
             "name": account.name,
             "fullname": account.name,
             "isPro": False,
-            "orgs": [{"type": "org", "name": org} for org in orgs],
-            "auth": {"type": "access_token", "accessToken": {"displayName": account.name, "role": account.role}},
+            "orgs": [{"type": "org", "name": org, "roleInOrg": "write"} for org in orgs],
+            "auth": {"type": "access_token", "accessToken": _token(account)},
         }
     )
+
+
+def _token(account: Account) -> Json:
+    """The role of the token; of a fine-grained one also what it grants."""
+    token: Json = {"displayName": account.name, "role": account.role}
+    if account.role == "fineGrained":
+        repos = [parse_resource(resource) for resource in sorted(account.resources)]
+        scoped = [
+            {
+                "entity": {"_id": repo.resource, "type": repo.kind, "name": repo.id},
+                "permissions": ["repo.content.read", "repo.write"],
+            }
+            for repo in repos
+        ]
+        token["fineGrained"] = {"canReadGatedRepos": False, "global": [], "scoped": scoped}
+    return token
 
 
 def exchange_token(request: Request, body: Json) -> Response:
