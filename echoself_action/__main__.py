@@ -1,4 +1,4 @@
-"""The command line: `echoself MODE [--input value ...]`, `echoself hub` to run a local Hub, and help.
+"""The command line: `echoself MODE [--input value ...]`, `echoself doctor` to check a job, `echoself hub` to run a local Hub.
 
 The flags are generated from config/inputs.py. A mode and its libraries are imported once the mode is known.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from .config.command_line import COMMANDS, OVERVIEW, mode_help, parse_flags, suggested_command
+from .config.command_line import COMMANDS, DOCTOR_HELP, OVERVIEW, mode_help, parse_flags, suggested_command
 from .errors import InputError, MissingLocalHubError
 from .exit_codes import exit_code_of, exit_code_of_invalid_inputs, exit_code_of_model, report_schedule
 from .input_field import MODES, Mode
@@ -43,6 +43,8 @@ def _command(arguments: Sequence[str]) -> int:
         return 0
     if first == "hub":
         return _serve_hub(rest)
+    if first == "doctor":
+        return _examine(rest)
     if mode and any(word in _HELP for word in rest):
         return _help([mode])
     if mode:
@@ -70,11 +72,29 @@ def _run(flags: Mapping[str, str], unknown_flags: Sequence[str]) -> int:
     return exit_code_of_model(inputs, lambda: int(start_mode(inputs)))
 
 
+def _examine(words: Sequence[str]) -> int:
+    """`echoself doctor [MODE] [--input VALUE ...]`: the mode is that of the YAML file, or cycle, if it is not given."""
+    if any(word in _HELP for word in words):
+        return _help(["doctor"])
+    mode = next((mode for mode in MODES if [mode] == list(words[:1])), None)
+    flags, unknown = parse_flags(mode, words[1:] if mode else words)
+    if unknown and not unknown[0].startswith("-"):
+        raise InputError(f"doctor: {unknown[0]!r} is not a valid mode. Nothing was checked.", f"Use {', '.join(MODES)}.")
+    load = import_module("echoself_action.config.load")
+    default = {} if mode or load.is_mode_given() else {"mode": "cycle"}
+    models = load.load_models(default | flags, unknown)
+    for inputs in models.values():
+        mask(inputs.token)
+    return int(import_module("echoself_action.modes.doctor").run(models))
+
+
 def _help(words: Sequence[str]) -> int:
     asked = next((word for word in words if not word.startswith("-")), "")
     mode: Mode | None = next((mode for mode in MODES if mode == asked), None)
     if mode:
         _show(mode_help(mode))
+    elif asked == "doctor":
+        _show(DOCTOR_HELP)
     elif asked == "hub":
         return _serve_hub(["--help"])
     elif asked and asked not in COMMANDS:

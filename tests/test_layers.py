@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "echoself_action"
 LAYERS = (
     ("__main__",),
     ("modes",),
+    ("preflight",),
     ("exit_codes",),
     ("reviewing",),
     ("publishing",),

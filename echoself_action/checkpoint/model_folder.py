@@ -82,7 +82,7 @@ def read_model_folder(path: Path) -> ModelFolder:
             f"{path} is not a complete model folder: {', '.join(missing)} missing. It was not used.",
             "A model folder has config.json, model.safetensors, tokenizer.json and tokenizer_config.json.",
         )
-    config = _read_config(path / CONFIG_FILE)
+    config = read_config(path / CONFIG_FILE)
     _check_shapes(path / WEIGHTS_FILE, config)
     check_token_ids(path, config.vocab_size)
     _check_tied(path / WEIGHTS_FILE, config)
@@ -157,7 +157,8 @@ def element_count(config: ModelConfig) -> int:
     return sum(math.prod(shape) for shape in architecture_of(config).config.shapes(config).values())
 
 
-def _read_config(path: Path) -> ModelConfig:
+def read_config(path: Path) -> ModelConfig:
+    """The config.json at `path`. Raises CheckpointError if it is not of an architecture that this program has."""
     try:
         values = json.loads(path.read_bytes())
         kind = values["model_type"] if isinstance(values, dict) else None

@@ -30,9 +30,10 @@ EXAMPLES: Mapping[Mode, tuple[str, ...]] = {
     ),
     "compare": ("echoself compare --repo-id you/your-model", "echoself compare --candidates echoself-model,you/your-model"),
 }
-COMMANDS = (*MODES, "hub", "help")
+COMMANDS = (*MODES, "doctor", "hub", "help")
 _COMMAND_HELP: dict[str, str] = {
     **{mode: MODE_HELP[mode] for mode in MODES},
+    "doctor": "Check whether a job could start, and show what it would do.",
     "hub": "Run a local Hub.",
     "help": "Show the inputs of a mode: echoself help train",
 }
@@ -55,6 +56,21 @@ OVERVIEW = "\n".join(
         "  --version  the versions of the package, of PyTorch and of Python",
     ]
 )
+
+DOCTOR_HELP = """\
+usage: echoself doctor [MODE] [--input VALUE ...]
+
+Check whether a job of MODE could start with these inputs, and show what it
+would do: the access of the token, the repo and what is published there, the
+corpus, this machine, where training would start, and how many steps it would
+take. Nothing is trained; nothing is written or published.
+
+  echoself doctor --repo-id you/your-model
+  echoself doctor train --data 'docs/**/*.md'
+
+MODE is that of the YAML file, or cycle, if it is not given. The inputs are those
+of the mode: see `echoself help MODE`. The exit code is 0 if the job would start,
+else the one that the job would end with."""
 
 
 def parse_flags(mode: Mode | None, words: Sequence[str]) -> tuple[dict[str, str], list[str]]:

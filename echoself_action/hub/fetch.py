@@ -11,10 +11,20 @@ from tempfile import TemporaryDirectory
 from ..checkpoint.atomic import TEMPORARY_PREFIX
 from ..checkpoint.copy_in import move_checkpoint
 from ..checkpoint.metadata import METADATA_FILE, Metadata, read_metadata
-from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, read_model_folder
+from ..checkpoint.model_folder import (
+    CONFIG_FILE,
+    STATE_FILE,
+    TRAINING_STATE,
+    WEIGHTS_FILE,
+    ModelFolder,
+    read_config,
+    read_model_folder,
+)
 from ..errors import CheckpointError, HubError
 from ..formats.import_folder import Download, import_folder, is_own
 from ..formats.transformers_folder import files_to_read
+from ..model import ModelConfig
+from ..training.training_state import TrainingState, read_state_file
 from ..workspace import create_output_dir
 from .endpoint import Hub
 from .provenance import Verify, verify_files
@@ -112,9 +122,7 @@ def fetch(
     on_branch = model.metadata is not None and model.metadata.branched_from is not None
     if kept and remote.revision == MAIN and model.metadata and (on_branch or not model.has_training_state):
         facts = read_facts(hub, remote.repo_id, kept)
-        branched_from = model.metadata.branched_from
-        further = model.step + 1 if branched_from is None else branched_from
-        if facts and facts.run_id == model.metadata.run_id and facts.step >= further:
+        if facts and _continues(model.metadata, facts):
             newest = _download(hub, remote.repo_id, _files(kept, (*MODEL_FILES, *_STATE_FILES)), output_dir)
     return Fetched(model, newest, published.commit)
 
@@ -126,6 +134,45 @@ def _files(listing: Listing, wanted: Iterable[str]) -> _Files:
 def _weights(listing: Listing) -> tuple[str | None, str | None]:
     file = listing.files[WEIGHTS_FILE]
     return file.sha256, file.blob_id
+
+
+def _continues(published: Metadata, kept: Metadata) -> bool:
+    """Whether the training state `kept` is of the published model's run, and from its decay phase's start or later."""
+    further = published.step + 1 if published.branched_from is None else published.branched_from
+    return kept.run_id == published.run_id and kept.step >= further
+
+
+def published_facts(hub: Hub, remote: Remote) -> tuple[Metadata | None, Metadata | None]:
+    """The metadata of the two folders that `fetch` would download: the model's, and that of the checkpoint to resume from.
+
+    None for a model of another program, and for none at all. Raises HubError.
+    """
+    kept = remote.state if remote.state and remote.state.has_state and remote.revision == MAIN else None
+    state = read_facts(hub, remote.repo_id, kept) if kept else None
+    if remote.model is None or not remote.model.has_model:
+        return None, state  # the first publish was interrupted between the state and the model
+    model = read_facts(hub, remote.repo_id, remote.model)
+    newest = (
+        state if model and state and kept and _weights(kept) != _weights(remote.model) and _continues(model, state) else model
+    )
+    return model, newest
+
+
+def published_state(hub: Hub, remote: Remote) -> TrainingState | None:
+    """The state of the published training state, without its moments; None if there is none. Raises HubError."""
+    name = f"{TRAINING_STATE}/{STATE_FILE}"
+    if remote.state is None or not remote.state.has_state or remote.revision != MAIN:
+        return None
+    with TemporaryDirectory() as folder:
+        return read_state_file(
+            download(hub, remote.repo_id, remote.state.commit, remote.state.files[name], Path(folder)).parent
+        )
+
+
+def published_config(hub: Hub, repo_id: str, listing: Listing) -> ModelConfig:
+    """The config.json of a commit. Raises HubError, or CheckpointError if it is not of a model that can be trained."""
+    with TemporaryDirectory() as folder:
+        return read_config(download(hub, repo_id, listing.commit, listing.files[CONFIG_FILE], Path(folder)))
 
 
 def read_facts(hub: Hub, repo_id: str, kept: Listing) -> Metadata | None:

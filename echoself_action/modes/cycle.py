@@ -12,10 +12,13 @@ from ..hub.access import require_repo_access, require_write_access
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
+from ..preflight.first_lines import hub_checks, show_checks
+from ..preflight.training_checks import training_checks
 from ..publishing.card import check_card
 from ..publishing.dataset import check_dataset
 from ..publishing.outcome import outcome_of
 from ..publishing.publication import Publication
+from ..report.checks import checks_summary
 from ..report.github_actions import model_outputs, replace_summary, summary_size
 from ..report.job_summary.run_summary import run_summary
 from ..report.log import note, part
@@ -38,6 +41,8 @@ def _run(inputs: CycleInputs) -> int:
         remote = look_up(hub, inputs.repo_id, inputs.revision)
         if not inputs.create_pr:
             require_repo_access(hub, remote, access)
+        checks = [*hub_checks(inputs, hub, remote, access), *training_checks(inputs)]
+        show_checks(checks)
         check_card(inputs, hub, remote)
         check_dataset(inputs, hub)
         with part("Pulling"):
@@ -77,7 +82,7 @@ def _run(inputs: CycleInputs) -> int:
         publishing=outcome_of(done),
         report=done.report or Path(outputs["report"]),
     )
-    replace_summary(summary_start, run_summary(outcome).markdown())
+    replace_summary(summary_start, f"{run_summary(outcome).markdown()}\n{checks_summary(checks)}")
     newest = str(done.resumable.path) if done.ending == "rolled_back" else outputs["checkpoint"]
     set_outputs(outputs | model_outputs(done.model) | {"checkpoint": newest} | done.outputs)
     return exit_code(done)

@@ -13,6 +13,7 @@ from ..hub.access import require_repo_access, require_write_access
 from ..hub.client import open_hub
 from ..hub.repo import Remote, look_up
 from ..hub.upload_checks import refuse_secrets
+from ..preflight.first_lines import hub_checks, show_checks
 from ..publishing.card import check_card
 from ..publishing.dataset import publish_dataset, with_dataset
 from ..publishing.outcome import outcome_of
@@ -23,6 +24,7 @@ from ..publishing.release import release_target, tag_and_release
 from ..publishing.sample import add_sample
 from ..publishing.signing import sign, signer_for
 from ..publishing.upload import open_pull_request, upload, upload_state
+from ..report.checks import checks_summary
 from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary.run_summary import RunOutcome, run_summary
 from ..report.log import note, part, warn
@@ -46,6 +48,8 @@ def run(inputs: DeployInputs) -> int:
         remote = look_up(hub, inputs.repo_id, inputs.revision)
         if access and not inputs.create_pr:
             require_repo_access(hub, remote, access)
+        checks = hub_checks(inputs, hub, remote, access)
+        show_checks(checks)
         check_card(inputs, hub, remote)
         if trained:
             model, newest = trained
@@ -55,7 +59,7 @@ def run(inputs: DeployInputs) -> int:
     outcome = RunOutcome(
         done.result, done.model, newest, done.reason, done.sample, publishing=outcome_of(done), report=done.report
     )
-    write_summary(run_summary(outcome).markdown())
+    write_summary(f"{run_summary(outcome).markdown()}\n{checks_summary(checks)}")
     set_outputs(model_outputs(model) | {"checkpoint": str(newest.path)} | done.outputs)
     return exit_code(done)
 

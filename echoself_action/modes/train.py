@@ -14,19 +14,22 @@ from ..corpus.findings import Finding
 from ..corpus.tokens import Tokens
 from ..errors import INTERRUPTED, DivergedError
 from ..native.models import why_not as why_not_native
+from ..preflight.first_lines import show_checks
+from ..preflight.training_checks import training_checks
 from ..publishing.sample import with_sample
+from ..report.checks import checks_summary
 from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary.run_summary import RunOutcome, run_summary
 from ..report.log import ProgressPrinter, note, part, show_sample, warn
 from ..report.report_page import write_page
 from ..starting.next_start import FinishedRun
 from ..starting.pretrained import is_fine_tuned, require_same_shape, with_init_from
-from ..starting.resume import set_aside_other_runs, starting_point
+from ..starting.resume import optimizer_of, set_aside_other_runs, starting_point
 from ..starting.sizing import new_config
 from ..starting.tokenize_corpus import corpus_tokens
 from ..training.distributed.process_group import SINGLE_PROCESS, ProcessGroup, join_process_group
 from ..training.init_or_resume import new_run, resume_run, send_no_run
-from ..training.optim.optimizers import OPTIMIZERS, OptimizerName
+from ..training.optim.optimizers import OptimizerName
 from ..training.precision import choose_device
 from ..training.result import LOG_FILE, Callbacks, Result, stop_on_signals
 from ..training.run import Data, Run
@@ -78,8 +81,12 @@ def run(inputs: TrainInputs) -> int:
 
 def _run(inputs: TrainInputs) -> int:
     started = time.monotonic()
+    checks = training_checks(inputs)
+    show_checks(checks)
     trained = train_model(inputs, starting_point(inputs), started)
     set_outputs(report_training(inputs, trained))
+    if not trained.interrupted:
+        write_summary(checks_summary(checks))
     return INTERRUPTED if trained.interrupted else 0
 
 
@@ -180,8 +187,7 @@ def _default_optimizer(inputs: TrainInputs, start: ModelFolder | None) -> Optimi
     """The optimizer of the checkpoint, because another could not use its state; for a new model, that of its architecture."""
     if start is None:
         return ARCHITECTURES[inputs.architecture or DEFAULT.name].default_optimizer
-    before = start.metadata.settings.get("optimizer") if start.metadata else None
-    return next((name for name in OPTIMIZERS if name == before), "adamw")  # also for checkpoints of other programs
+    return optimizer_of(start.metadata)
 
 
 def _with_dropout(inputs: TrainInputs, start: ModelFolder) -> ModelFolder:

@@ -51,19 +51,20 @@ def resolve_checkpoint(inputs: Inputs) -> ModelFolder:
     return read_or_import(inputs, _single_path(inputs.checkpoint), inputs.output_dir)
 
 
-def require_checkpoint(inputs: Inputs) -> None:
+def require_checkpoint(inputs: Inputs) -> Path | None:
     """Raises CheckpointError if `checkpoint` is a path of which the configuration alone shows that it can't be used.
 
-    No weights are read, so it takes no time before a request that may end the run.
+    No weights are read, so it takes no time before a request that may end the run. Returns the path; None for `auto`.
     """
     assert inputs.checkpoint
     if inputs.checkpoint == AUTO:
-        return
+        return None
     path = _single_path(inputs.checkpoint)
     if not path.exists() or (path.is_dir() and is_own(path)):
         read_model_folder(path)
     elif path.is_dir() and not checkpoint_in(path):
         read_pretrained_config(path)
+    return path
 
 
 def read_or_import(inputs: Inputs, path: Path, output_dir: Path) -> ModelFolder:

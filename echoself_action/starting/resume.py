@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..checkpoint.atomic import set_aside
+from ..checkpoint.metadata import Metadata
 from ..checkpoint.model_folder import ModelFolder, check_weights
 from ..checkpoint.select import (
     branched_from,
@@ -40,6 +41,7 @@ from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
 from ..report.log import note, warn
+from ..training.optim.optimizers import OPTIMIZERS, OptimizerName
 from ..training.result import LOG_FILE
 from ..training.training_state import check_state
 from .resolve_checkpoint import resolve_checkpoint
@@ -72,11 +74,23 @@ def starting_point_of_cycle(inputs: Inputs, fetch_newest: Callable[[], ModelFold
     fetched, local = fetch_newest(), _local_checkpoint(inputs)
     if fetched is None or local is None or local.path == fetched.path:
         return _checked(inputs, fetched or local, f"the newest of {inputs.repo_id if fetched else inputs.output_dir}")
-    same_run = local.metadata and fetched.metadata and local.metadata.run_id == fetched.metadata.run_id
-    if same_run and (local.step > fetched.step or local.step == branched_from(fetched)):
+    if is_ahead(local.metadata, fetched.metadata):
         return _checked(inputs, local, f"it is ahead of {inputs.repo_id}, at step {fetched.step}")
+    same_run = local.metadata and fetched.metadata and local.metadata.run_id == fetched.metadata.run_id
     other = "is not ahead of it" if same_run else "is of another model"
     return _checked(inputs, fetched, f"the newest of {inputs.repo_id}; {local.path}, step {local.step}, {other}")
+
+
+def is_ahead(local: Metadata | None, fetched: Metadata | None) -> bool:
+    """Whether the local checkpoint is of the run of the Hub's, and ahead of it."""
+    same_run = local and fetched and local.run_id == fetched.run_id
+    return bool(same_run and local and fetched and (local.step > fetched.step or local.step == fetched.branched_from))
+
+
+def optimizer_of(facts: Metadata | None) -> OptimizerName:
+    """The optimizer of a checkpoint with this metadata; for one of another program AdamW, which most of them use."""
+    before = facts.settings.get("optimizer") if facts else None
+    return next((name for name in OPTIMIZERS if name == before), "adamw")
 
 
 def set_aside_other_runs(output_dir: Path, start: ModelFolder | None) -> None:

@@ -123,13 +123,13 @@ def read_spare(folder: Path) -> dict[str, "Tensor"]:
 
 def read_counters(folder: ModelFolder) -> TrainingState | None:
     """The state of a checkpoint without its moments; None if it has no training state. Raises CheckpointError if damaged."""
-    return _read(folder.path / TRAINING_STATE) if folder.has_training_state else None
+    return read_state_file(folder.path / TRAINING_STATE) if folder.has_training_state else None
 
 
 def update_state(folder: ModelFolder, **changes: object) -> None:
     """Change fields of the state of a checkpoint, atomically. Raises CheckpointError if it can't be read."""
     place = folder.path / TRAINING_STATE
-    state = _read(place).model_copy(update=changes)
+    state = read_state_file(place).model_copy(update=changes)
     with new_file(place / STATE_FILE) as file:
         file.write(_as_json(state))
 
@@ -137,7 +137,7 @@ def update_state(folder: ModelFolder, **changes: object) -> None:
 def check_state(folder: ModelFolder) -> None:
     """Verify the sha256 of the moments, if the state records it. Raises CheckpointError if it differs."""
     if folder.has_training_state:
-        _check_moments(folder.path / TRAINING_STATE, _read(folder.path / TRAINING_STATE))
+        _check_moments(folder.path / TRAINING_STATE, read_state_file(folder.path / TRAINING_STATE))
 
 
 def read_state(folder: Path, weights_sha256: str) -> tuple[TrainingState, dict[str, "Tensor"]]:
@@ -146,7 +146,7 @@ def read_state(folder: Path, weights_sha256: str) -> tuple[TrainingState, dict[s
     Raises CheckpointError if they are damaged, or belong to weights with another digest than `weights_sha256`.
     """
     place = folder / TRAINING_STATE
-    state = _read(place)
+    state = read_state_file(place)
     _check_moments(place, state)
     if state.weights_sha256 != weights_sha256:
         raise CheckpointError(
@@ -169,7 +169,8 @@ def _load(path: Path) -> dict[str, "Tensor"]:
         return tensors
 
 
-def _read(place: Path) -> TrainingState:
+def read_state_file(place: Path) -> TrainingState:
+    """The state.json in the folder `place`. Raises CheckpointError if it is damaged."""
     try:
         return TrainingState.model_validate_json((place / STATE_FILE).read_bytes())
     except (OSError, ValidationError) as error:

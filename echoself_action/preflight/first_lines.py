@@ -1,0 +1,22 @@
+"""The first lines of a job: what it has found before it starts to work, by requests that it makes anyway."""
+
+from collections.abc import Sequence
+
+from ..config.inputs import Inputs
+from ..hub.access import Access
+from ..hub.endpoint import Hub
+from ..hub.repo import Remote
+from ..report.checks import Check, check_lines
+from ..report.log import note, part
+from .hub_state import repo_check, token_check
+
+
+def hub_checks(inputs: Inputs, hub: Hub, remote: Remote, access: Access | None) -> list[Check]:
+    """The token and the repo. `access`: None if it was not looked up, because nothing is published."""
+    token = [token_check(hub, access, inputs.token is not None)] if access else []
+    return [*token, repo_check(hub, remote, private=inputs.private)]
+
+
+def show_checks(checks: Sequence[Check]) -> None:
+    with part("Checks"):
+        note(check_lines(checks))

@@ -1,0 +1,76 @@
+"""The machine: its CPU and native kernels, GPU, memory and disk."""
+
+import os
+import platform
+import re
+import shutil
+from pathlib import Path
+
+import torch
+
+from .. import native
+from ..config.inputs import Inputs
+from ..errors import EchoselfError, InputError
+from ..report.checks import Check, problem, warning
+
+_COMPILE = "Install a C compiler (gcc), then install the package again; or run the container image of the action."
+_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def machine_check(inputs: Inputs) -> Check:
+    """What computes a run on this machine, and the room for it."""
+    try:
+        kernels = native.best_instruction_set()
+    except EchoselfError as error:
+        return problem("machine", error)
+    gpu = torch.cuda.is_available() and inputs.device != "cpu"
+    if inputs.device == "cuda" and not gpu:
+        hint = "Use device: auto, or a runner with a GPU and a CUDA build of PyTorch."
+        return problem("machine", InputError("device: cuda was set, and PyTorch finds no CUDA device.", hint))
+    parts = [f"{cpu_name()}, {cpu_count()} CPUs"]
+    if gpu:
+        room = torch.cuda.get_device_properties(0).total_memory
+        parts.append(f"GPU {torch.cuda.get_device_name(0)} with {gigabytes(room)}")
+    else:
+        parts.append("no GPU" if inputs.device != "cpu" else "no GPU used (device: cpu)")
+    parts.append(f"native kernels {kernels}" if kernels else "no native kernels")
+    parts.append(f"{gigabytes(available_memory())} of memory, {gigabytes(free_disk(inputs.output_dir))} of disk free")
+    text = ", ".join(parts)
+    if kernels or gpu:
+        return Check("machine", text)
+    reason = native.load_error() or "this CPU has none of the instruction sets that they were compiled for"
+    return warning("machine", f"{text}. Training is slower without native kernels: {reason}.", _COMPILE)
+
+
+def cpu_name() -> str:
+    """The name of the CPU; where the system does not tell it, that of its instruction set."""
+    try:
+        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.machine()
+
+
+def cpu_count() -> int:
+    """The logical CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Bytes of memory that a run can use: what is free on the machine, or the limit of its container."""
+    try:
+        found = re.search(r"^MemAvailable:\s*(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    free = int(found[1]) * 1024 if found else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = (path.read_text().strip() for path in _CGROUP_LIMITS if path.is_file())
+    return min([free, *(int(limit) for limit in limits if limit.isdecimal())])
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes of free disk for `folder`, which need not exist yet."""
+    return shutil.disk_usage(next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())).free
+
+
+def gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"

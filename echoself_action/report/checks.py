@@ -1,0 +1,50 @@
+"""The checks before a run: one line each, in the log, in the output of `echoself doctor` and in the job summary."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import EchoselfError
+from ..markdown import escaped, table
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found about a `subject`. A problem ends the run with `exit_code`; `fix` says what to change."""
+
+    subject: str
+    text: str
+    level: Literal["OK", "warning", "problem"] = "OK"
+    fix: str = ""
+    exit_code: int = 0
+
+
+def warning(subject: str, text: str, fix: str = "") -> Check:
+    return Check(subject, text, "warning", fix)
+
+
+def problem(subject: str, error: EchoselfError) -> Check:
+    """The check that a run ends at, with this error."""
+    message, _, rest = str(error).partition("\n")
+    return Check(subject, message, "problem", "\n".join(line.strip() for line in rest.splitlines()), error.exit_code)
+
+
+def check_lines(checks: Sequence[Check], width: int | None = None) -> str:
+    """One line for each check, and its fix below it; wrapped at `width` columns, or not at all."""
+    lines = []
+    for check in checks:
+        head = f"{check.level:8} {check.subject:8} "
+        for text in (check.text, *check.fix.splitlines()):
+            first = head if text is check.text else " " * len(head)
+            lines.append(first + text if width is None else textwrap.fill(
+                text, width, initial_indent=first, subsequent_indent=" " * len(head), break_on_hyphens=False,
+                break_long_words=False,
+            ))  # fmt: skip
+    return "\n".join(lines)
+
+
+def checks_summary(checks: Sequence[Check]) -> str:
+    """The checks as a table of Markdown, folded."""
+    rows = [(check.level, check.subject, escaped(" ".join((check.text, *check.fix.splitlines())))) for check in checks]
+    return f"<details><summary>Checks before the run</summary>\n\n{table(('', 'what', 'found'), rows)}\n\n</details>\n"
