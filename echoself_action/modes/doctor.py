@@ -84,10 +84,10 @@ def _examine(inputs: Inputs) -> _Findings:
         found.attempt("model", lambda: _model_check(inputs))
     with ExitStack() as stack:
         published = _examine_hub(inputs, found, stack)
-        if inputs.mode in TRAINS:
-            found.add(machine_check(inputs))
-        if isinstance(inputs, TrainInputs) and has_files:
-            _examine_training(inputs, found, published)
+        if isinstance(inputs, TrainInputs):
+            found.add(machine := machine_check(inputs))
+            if has_files:
+                _examine_training(inputs, found, published, machine.level != "problem")
     return found
 
 
@@ -101,6 +101,10 @@ def _examine_hub(inputs: Inputs, found: _Findings, stack: ExitStack) -> Publishe
     if inputs.hub and "://" not in inputs.hub and not folder.is_dir():
         if not find_spec("localhub"):
             found.add(problem("hub", MissingLocalHubError(f"hub: {inputs.hub}", localhub_command())))
+        if inputs.mode == "pull":
+            error = HubError(f"There is no local Hub in {folder}, so {inputs.repo_id} can't be pulled.", "Check hub.")
+            found.add(problem("repo", error))
+            return None
         found.add(Check("token", "not needed: the Hub is on this machine"))
         found.add(Check("repo", f"{inputs.repo_id} will be created, in a new local Hub in {folder}"))
         return None
@@ -142,7 +146,7 @@ def _examine_repo(inputs: Inputs, found: _Findings, hub: Hub, access: Access | N
         return published
     remote = published.remote
     if access and not inputs.create_pr:
-        found.attempt("repo", lambda: require_repo_access(hub, remote, access))
+        found.attempt("access", lambda: require_repo_access(hub, remote, access))
     if access or inputs.dry_run:
         found.attempt("card", lambda: check_card(inputs, hub, remote))
         found.attempt("dataset", lambda: check_dataset(inputs, hub))
@@ -151,7 +155,7 @@ def _examine_repo(inputs: Inputs, found: _Findings, hub: Hub, access: Access | N
     return published
 
 
-def _examine_training(inputs: TrainInputs, found: _Findings, published: Published | None) -> None:
+def _examine_training(inputs: TrainInputs, found: _Findings, published: Published | None, can_compute: bool) -> None:
     """Check the corpus, and what a run would do with it."""
     corpus: CorpusFacts | None = None
     start: Start | None = None
@@ -167,7 +171,7 @@ def _examine_training(inputs: TrainInputs, found: _Findings, published: Publishe
 
     found.attempt("plan", find)
     found.attempt("corpus", read)
-    if start is None or corpus is None or not found.knows_repo:
+    if start is None or corpus is None or not found.knows_repo or not can_compute:
         return
     found.add(*forecast(inputs, start, corpus, _bytes_per_token(inputs, start, corpus)))
     if inputs.mode in PUBLISHES:

@@ -17,7 +17,7 @@ from ..hub.repo import Remote
 from ..model import ModelConfig
 from ..model.cross_entropy import LOGITS_AT_ONCE
 from ..report.checks import Check, warning
-from ..starting.pretrained import require_same_shape
+from ..starting.pretrained import pretrained_config, require_same_shape
 from ..starting.resolve_checkpoint import require_checkpoint
 from ..starting.resume import is_ahead, optimizer_of
 from ..starting.sizing import config_of_sizes, is_sized_by_corpus, measured_flops, sized_config
@@ -92,7 +92,9 @@ def forecast(inputs: TrainInputs, start: Start, corpus: CorpusFacts, bytes_per_t
     rate = rate or (flops or measured_flops(inputs, config.vocab_size)) / config_of_sizes(config).flops_per_token()
     steps, minutes = _steps_and_minutes(settings, config, rate)
     model = f"a {config.n_layer}-layer model of {element_count(config):,} parameters"
-    text = f"would {start.text}, and train about {steps:,} steps of {model} in {minutes:.2g} minutes, at about {_rounded(rate):,} tokens/s"
+    time = "less than a minute" if minutes < 1 else f"{minutes:.2g} minutes"
+    speed = f"{_rounded(rate):,} tokens/s"
+    text = f"would {start.text}, and train about {steps:,} steps of {model} in {time}, at about {speed}"
     checks = [Check("plan", text)]
     if min(tokens) <= config.block_size:
         checks.append(warning(
@@ -160,7 +162,7 @@ def _new(inputs: TrainInputs) -> Start:
             "Check output_dir and repo_id, or set resume: auto to train a new model if there is no checkpoint.",
         )
     if inputs.init_from:
-        return Start(f"start a new model from {inputs.init_from}", resumes=False)
+        return Start(f"start from {inputs.init_from}", pretrained_config(inputs, inputs.init_from), resumes=False)
     return Start("start a new model", resumes=False)
 
 
@@ -188,7 +190,8 @@ def _steps_and_minutes(settings: TrainingSettings, config: ModelConfig, tokens_p
     steps_per_minute = 60 * tokens_per_second / (settings.sequences_per_step * config.block_size)
     limits = [settings.max_minutes * steps_per_minute] if settings.max_minutes else []
     steps = min([*limits, *([settings.max_iters] if settings.max_iters else [])])
-    return max(1, steps if steps == settings.max_iters else _rounded(steps)), steps / steps_per_minute
+    shown = int(steps) if steps == settings.max_iters else _rounded(steps)
+    return max(1, shown), steps / steps_per_minute
 
 
 def _rounded(count: float) -> int:

@@ -14,7 +14,7 @@ from ..report.checks import Check
 def token_check(hub: Hub, access: Access, given: bool) -> Check:
     """The token that the job uses. `given`: it is that of the input hf_token."""
     if access.how == "none":
-        return Check("token", f"not needed: the Hub at {hub.endpoint} is on this machine")
+        return Check("token", f"not needed: the Hub {hub.folder or hub.endpoint} is on this machine")
     if access.how == "keyless":
         return Check(
             "token", f"keyless access to {os.environ[RESOURCE]}, which {urlsplit(hub.endpoint).hostname} grants this job"
@@ -25,7 +25,7 @@ def token_check(hub: Hub, access: Access, given: bool) -> Check:
 
 def repo_check(hub: Hub, remote: Remote, facts: Metadata | None = None, private: bool = False) -> Check:
     """The repo and what is published; `facts` are of the published model, if they have been read."""
-    where = hub.url(remote.repo_id)
+    where = f"{remote.repo_id} in the local Hub {hub.folder}" if hub.folder else hub.url(remote.repo_id)
     if remote.model is None:
         branch = f" has no revision {remote.revision}, which" if remote.state else " does not exist, and"
         return Check("repo", f"{where}{branch} will be created{', as private' if private and not remote.state else ''}")

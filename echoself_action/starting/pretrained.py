@@ -26,8 +26,9 @@ from ..formats.imported_model import Given, ImportedModel
 from ..formats.transformers_config import read_pretrained_config
 from ..formats.transformers_folder import cropped, files_to_read, read_folder
 from ..hub.client import open_hub
+from ..hub.endpoint import Hub
 from ..hub.fetch import download
-from ..hub.repo import MAIN, find_repo
+from ..hub.repo import MAIN, Listing, find_repo
 from ..hub.repo_id import REPO
 from ..model import ModelConfig
 from ..model.config import GPT2Config
@@ -53,6 +54,30 @@ def with_init_from(inputs: Inputs, start: ModelFolder | None) -> ModelFolder | N
     known = f", whose run started from {origin}" if origin else ""
     note(f"init_from: {inputs.init_from} is not used, because {start.path} is resumed{known}")
     return start
+
+
+def pretrained_config(inputs: Inputs, given: str) -> GPT2Config | None:
+    """The config of the model that `init_from` gives, without its weights; None for a checkpoint file, which is not read.
+
+    Raises as `with_init_from`.
+    """
+    path, named = Path(given), _ON_THE_HUB.fullmatch(given)
+    if path.is_dir() and (trained := best(path)):
+        path = trained.path
+    if path.is_file() or (path.is_dir() and checkpoint_in(path)):
+        return None
+    if path.is_dir():
+        config = read_pretrained_config(path)
+        _facts(inputs, config, path.name, None)
+    elif named:
+        with tempfile.TemporaryDirectory() as temporary, open_hub(inputs.hub, inputs.token, note) as hub:
+            listing = _find(inputs, hub, named[1], named[2] or MAIN)
+            if CONFIG_FILE in listing.files:
+                download(hub, named[1], listing.commit, listing.files[CONFIG_FILE], Path(temporary))
+            config = _checked_config(inputs, Path(temporary), named[1], listing.commit)
+    else:
+        raise InputError(f"init_from: {given!r} is neither an existing path nor a valid repo id. Nothing was trained.", _FORMS)
+    return replace(config, block_size=min(config.block_size, inputs.block_size or config.block_size))
 
 
 def is_fine_tuned(start: ModelFolder | None) -> bool:
@@ -127,13 +152,7 @@ def _found(inputs: Inputs, given: str) -> Iterator[tuple[ImportedModel, Pretrain
 def _download(inputs: Inputs, repo_id: str, revision: str, folder: Path) -> tuple[str, GPT2Config]:
     """Download the files of the model, after a look at its config; returns the commit and the config."""
     with open_hub(inputs.hub, inputs.token, note) as hub:
-        listing = find_repo(hub, repo_id, revision)
-        if listing is None:
-            raise HubError(
-                f"init_from: there is no path {inputs.init_from}, and {repo_id} on {hub.endpoint} does not exist at revision "
-                f"{revision}, or is not accessible. Nothing was trained.",
-                f"Check the name, and which repos the token has access to. {_FORMS}",
-            )
+        listing = _find(inputs, hub, repo_id, revision)
         names = files_to_read(listing.files)
         size = sum(listing.files[name].size for name in names)
         config: GPT2Config | None = None
@@ -143,6 +162,17 @@ def _download(inputs: Inputs, repo_id: str, revision: str, folder: Path) -> tupl
                 note(f"downloading {repo_id} at {listing.commit}: {len(names)} files, {size:,} bytes")
             download(hub, repo_id, listing.commit, listing.files[name], folder)
         return listing.commit, config or _checked_config(inputs, folder, repo_id, listing.commit)
+
+
+def _find(inputs: Inputs, hub: Hub, repo_id: str, revision: str) -> Listing:
+    listing = find_repo(hub, repo_id, revision)
+    if listing is None:
+        raise HubError(
+            f"init_from: there is no path {inputs.init_from}, and {repo_id} on {hub.endpoint} does not exist at revision "
+            f"{revision}, or is not accessible. Nothing was trained.",
+            f"Check the name, and which repos the token has access to. {_FORMS}",
+        )
+    return listing
 
 
 def _checked_config(inputs: Inputs, folder: Path, repo_id: str, commit: str) -> GPT2Config:
