@@ -28,7 +28,7 @@ _READS_ONLY = "read"  # role of a token, and of a member of an organisation
 
 
 @dataclass(frozen=True)
-class Access:
+class TokenAccess:
     """The access of a request to the Hub. `how` is what gives it: a token, keyless access, or none.
 
     `namespaces` are the account and the organisations in which it may write. `grants` are the repos and namespaces that a
@@ -58,13 +58,13 @@ class Access:
         return ""
 
 
-def require_write_access(hub: Hub) -> Access:
+def require_write_access(hub: Hub) -> TokenAccess:
     """Check the token before any work. A Hub on this machine needs none.
 
     Raises MissingTokenError without a token, HubError for a token that the Hub rejects or that is read-only.
     """
     if hub.api.token is None and os.environ.get(RESOURCE):
-        return Access("keyless")  # the token exchange has succeeded, and its tokens are for writing
+        return TokenAccess("keyless")  # the token exchange has succeeded, and its tokens are for writing
     if hub.has_token:
         access = access_of(with_retries(hub, "the account", "looking up the token", hub.api.whoami))
         if access.role == _READS_ONLY:
@@ -78,10 +78,10 @@ def require_write_access(hub: Hub) -> Access:
             f"hf_token: missing, but writing to {hub.endpoint} requires a token. Nothing was done.",
             "Set HF_TOKEN to a token with write access (in a workflow: secrets.HF_TOKEN), or use hub: local to try things out.",
         )
-    return Access("none")
+    return TokenAccess("none")
 
 
-def require_repo_access(hub: Hub, remote: Remote, access: Access) -> None:
+def require_repo_access(hub: Hub, remote: Remote, access: TokenAccess) -> None:
     """Raises HubError if the token can't publish to this repo, or can't create it: before a night of training is in vain.
 
     Hubs that don't answer the question, and keyless access to a repo that does not exist, are left to the publish.
@@ -103,14 +103,14 @@ def require_repo_access(hub: Hub, remote: Remote, access: Access) -> None:
         )
 
 
-def access_of(answer: Mapping[str, Any]) -> Access:
+def access_of(answer: Mapping[str, Any]) -> TokenAccess:
     """What the token of this answer to whoami may do."""
     token = answer.get("auth", {}).get("accessToken", {})
     account, role = str(answer.get("name")), str(token.get("role") or "")
     orgs = [org["name"] for org in answer.get("orgs") or () if org.get("roleInOrg") != _READS_ONLY]
     fine_grained = token.get("fineGrained")
     grants = _grants(fine_grained) if role == "fineGrained" and isinstance(fine_grained, Mapping) else None
-    return Access("token", account, role, frozenset({account, *orgs}), grants)
+    return TokenAccess("token", account, role, frozenset({account, *orgs}), grants)
 
 
 def _grants(fine_grained: Mapping[str, Any]) -> frozenset[str] | None:

@@ -11,7 +11,7 @@ from ..checkpoint.select import best
 from ..config.inputs import AUTO, Inputs
 from ..config.mode_inputs import DeployInputs, TrainInputs
 from ..errors import EXIT_CODES, CheckpointError, EchoselfError, HubError, MissingLocalHubError
-from ..hub.access import Access, require_repo_access, require_write_access
+from ..hub.access import TokenAccess, require_repo_access, require_write_access
 from ..hub.client import open_hub
 from ..hub.endpoint import Hub
 from ..hub.oidc import RESOURCE
@@ -24,7 +24,7 @@ from ..preflight.hub_state import repo_check, token_check
 from ..preflight.machine import machine_check
 from ..publishing.card import check_card
 from ..publishing.dataset import check_dataset
-from ..report.checks import Check, check_lines, checks_summary, problem, warning
+from ..report.checks import PreflightCheck, check_lines, checks_summary, problem, warning
 from ..report.github_actions import on_actions, write_summary
 from ..report.log import note
 from ..starting.corpus_files import require_files
@@ -39,15 +39,15 @@ _WIDTH = 100  # columns on a terminal
 class _Findings:
     """The checks in the order of the job, and the exit code of the first problem: 0 if it would start."""
 
-    checks: list[Check]
+    checks: list[PreflightCheck]
     exit_code: int = 0
     knows_repo: bool = True
 
-    def add(self, *checks: Check) -> None:
+    def add(self, *checks: PreflightCheck) -> None:
         self.checks += checks
         self.exit_code = self.exit_code or next((check.exit_code for check in checks if check.exit_code), 0)
 
-    def attempt(self, subject: str, work: Callable[[], Check | None]) -> bool:
+    def attempt(self, subject: str, work: Callable[[], PreflightCheck | None]) -> bool:
         """Add the check that `work` returns, or the error that it raises; returns whether it raised none."""
         try:
             if check := work():
@@ -95,7 +95,7 @@ def _examine_hub(inputs: Inputs, found: _Findings, stack: ExitStack) -> Publishe
     """Check the token, the repo, and what would be published; returns what is, None if it is unknown."""
     if not inputs.repo_id:
         if inputs.mode in TRAINS:
-            found.add(Check("repo", "not used: repo_id is not set, so the model stays in output_dir"))
+            found.add(PreflightCheck("repo", "not used: repo_id is not set, so the model stays in output_dir"))
         return None
     folder = LOCAL_HUB if inputs.hub == "local" else Path(inputs.hub or "")
     if inputs.hub and "://" not in inputs.hub and not folder.is_dir():
@@ -105,13 +105,13 @@ def _examine_hub(inputs: Inputs, found: _Findings, stack: ExitStack) -> Publishe
             error = HubError(f"There is no local Hub in {folder}, so {inputs.repo_id} can't be pulled.", "Check hub.")
             found.add(problem("repo", error))
             return None
-        found.add(Check("token", "not needed: the Hub is on this machine"))
-        found.add(Check("repo", f"{inputs.repo_id} will be created, in a new local Hub in {folder}"))
+        found.add(PreflightCheck("token", "not needed: the Hub is on this machine"))
+        found.add(PreflightCheck("repo", f"{inputs.repo_id} will be created, in a new local Hub in {folder}"))
         return None
     hub: Hub | None = None
-    access: Access | None = None
+    access: TokenAccess | None = None
 
-    def open_it() -> Check | None:
+    def open_it() -> PreflightCheck | None:
         nonlocal hub, access
         hub = stack.enter_context(open_hub(inputs.hub, inputs.token, note))
         if inputs.mode not in PUBLISHES or inputs.dry_run:
@@ -125,12 +125,12 @@ def _examine_hub(inputs: Inputs, found: _Findings, stack: ExitStack) -> Publishe
     return _examine_repo(inputs, found, hub, access) if hub else None
 
 
-def _examine_repo(inputs: Inputs, found: _Findings, hub: Hub, access: Access | None) -> Published | None:
+def _examine_repo(inputs: Inputs, found: _Findings, hub: Hub, access: TokenAccess | None) -> Published | None:
     """Check the repo. Without write access it is looked at all the same."""
     assert inputs.repo_id
     published: Published | None = None
 
-    def look() -> Check:
+    def look() -> PreflightCheck:
         nonlocal published
         remote = look_up(hub, inputs.repo_id or "", inputs.revision)
         if inputs.mode == "pull" and not remote.holds_a_model:
@@ -164,7 +164,7 @@ def _examine_training(inputs: TrainInputs, found: _Findings, published: Publishe
         nonlocal start
         start = find_start(inputs, published)
 
-    def read() -> Check:
+    def read() -> PreflightCheck:
         nonlocal corpus
         corpus = read_corpus(inputs)
         return corpus_check(inputs, corpus, _bytes_per_token(inputs, start, corpus))
@@ -183,22 +183,22 @@ def _bytes_per_token(inputs: Inputs, start: Start | None, corpus: CorpusFacts) -
     return known or corpus.bytes_per_token(inputs.tokenizer)
 
 
-def _model_check(inputs: Inputs) -> Check:
+def _model_check(inputs: Inputs) -> PreflightCheck:
     """The model that deploy would publish. Raises CheckpointError if there is none."""
     if inputs.checkpoint:
         require_checkpoint(inputs)
         what = "is searched when the job runs" if inputs.checkpoint == AUTO else "would be published"
-        return Check("model", f"{inputs.checkpoint} {what}")
+        return PreflightCheck("model", f"{inputs.checkpoint} {what}")
     model = best(inputs.output_dir)
     if model is None:
         raise CheckpointError(
             f"There is no checkpoint in {inputs.output_dir}.", "Train first, or set checkpoint to the path of a model folder."
         )
     loss = f", {model.metadata.val_loss_text}" if model.metadata else ""
-    return Check("model", f"{model.path}: step {model.step:,}{loss}")
+    return PreflightCheck("model", f"{model.path}: step {model.step:,}{loss}")
 
 
-def _keyless_advice() -> Iterator[Check]:
+def _keyless_advice() -> Iterator[PreflightCheck]:
     """How a job that has an id token could use it."""
     if os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL") and not os.environ.get(RESOURCE):
         text = f"keyless access is possible: this job has an id token, and {RESOURCE} is not set"

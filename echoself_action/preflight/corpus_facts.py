@@ -11,7 +11,7 @@ from ..corpus.readers import read_documents
 from ..corpus.split import is_validation
 from ..errors import InputError
 from ..hub.repo_id import SCHEME
-from ..report.checks import Check, warning
+from ..report.checks import PreflightCheck, warning
 from ..starting.corpus_files import files_here
 from ..training.auto_preset import vocabulary_size
 
@@ -76,7 +76,7 @@ def read_corpus(inputs: Inputs) -> CorpusFacts:
     return CorpusFacts(files, sum(documents.values()), counts[False], counts[True], condensed(found))
 
 
-def corpus_check(inputs: Inputs, corpus: CorpusFacts, bytes_per_token: float) -> Check:
+def corpus_check(inputs: Inputs, corpus: CorpusFacts, bytes_per_token: float) -> PreflightCheck:
     """What the corpus holds, and what would not be learnt from it."""
     datasets = [source for source in inputs.data if source.startswith(SCHEME)]
     also = f"; and {', '.join(datasets)}, not read before the run" if datasets else ""
@@ -84,25 +84,25 @@ def corpus_check(inputs: Inputs, corpus: CorpusFacts, bytes_per_token: float) ->
     tokens = round(total / bytes_per_token)
     share = f"{corpus.val_bytes / total:.0%} held out" if total else "nothing held out"
     if corpus.documents is None:
-        return Check("corpus", f"{len(corpus.files)} token files with {tokens:,} tokens, {share}{also}")
+        return PreflightCheck("corpus", f"{len(corpus.files)} token files with {tokens:,} tokens, {share}{also}")
     text = (
         f"{len(corpus.files):,} files, {corpus.documents:,} documents, {size_text(total)} of text, about {_rounded(tokens):,} "
         f"tokens, {share}{also}"
     )
     losses = [finding for finding in corpus.findings if finding.is_loss]
     if not losses:
-        return Check("corpus", text)
+        return PreflightCheck("corpus", text)
     fix = "\n".join(f"{finding}" for finding in losses[:_SHOWN])
     more = f"\nand {len(losses) - _SHOWN} more" if len(losses) > _SHOWN else ""
     return warning("corpus", f"{text}. Not learnt as it is in the files:", fix + more)
 
 
-def files_check(inputs: Inputs) -> Check:
+def files_check(inputs: Inputs) -> PreflightCheck:
     """The files of the corpus, which are not read. Raises InputError if a pattern matches no file."""
     files = files_here(inputs)
     datasets = [source for source in inputs.data if source.startswith(SCHEME)]
     parts = [f"{len(files):,} files, {size_text(sum(path.stat().st_size for path in files))}"] if files else []
-    return Check("corpus", "; and ".join([*parts, *datasets]))
+    return PreflightCheck("corpus", "; and ".join([*parts, *datasets]))
 
 
 def size_text(count: int) -> str:

@@ -16,7 +16,7 @@ from ..hub.fetch import published_config, published_facts, published_state
 from ..hub.repo import Remote
 from ..model import ModelConfig
 from ..model.cross_entropy import LOGITS_AT_ONCE
-from ..report.checks import Check, warning
+from ..report.checks import PreflightCheck, warning
 from ..starting.pretrained import pretrained_config, require_same_shape
 from ..starting.resolve_checkpoint import require_checkpoint
 from ..starting.resume import is_ahead, optimizer_of
@@ -71,7 +71,7 @@ def find_start(inputs: TrainInputs, published: Published | None) -> Start:
     return start
 
 
-def forecast(inputs: TrainInputs, start: Start, corpus: CorpusFacts, bytes_per_token: float) -> list[Check]:
+def forecast(inputs: TrainInputs, start: Start, corpus: CorpusFacts, bytes_per_token: float) -> list[PreflightCheck]:
     """What the run would do, in its time, and whether its memory and disk suffice."""
     if converged := _converged(inputs, start, corpus):
         return [warning("plan", f"would train nothing: {converged}", "Add text, or set force: true to train anyway.")]
@@ -83,7 +83,7 @@ def forecast(inputs: TrainInputs, start: Start, corpus: CorpusFacts, bytes_per_t
         flops = measured_flops(inputs, counts.vocab_size)
         config = sized_config(inputs, counts, flops if is_sized_by_corpus(inputs) else None)
     if config is None:
-        return [Check("plan", f"would {start.text}; its size is known when it is read")]
+        return [PreflightCheck("plan", f"would {start.text}; its size is known when it is read")]
     architecture = architecture_of(config)
     optimizer = inputs.optimizer or (optimizer_of(start.facts) if start.resumes else architecture.default_optimizer)
     fine_tunes = bool(inputs.init_from if not start.resumes else start.facts and start.facts.init_from)
@@ -95,7 +95,7 @@ def forecast(inputs: TrainInputs, start: Start, corpus: CorpusFacts, bytes_per_t
     time = "less than a minute" if minutes < 1 else f"{minutes:.2g} minutes"
     speed = f"{_rounded(rate):,} tokens/s"
     text = f"would {start.text}, and train about {steps:,} steps of {model} in {time}, at about {speed}"
-    checks = [Check("plan", text)]
+    checks = [PreflightCheck("plan", text)]
     if min(tokens) <= config.block_size:
         checks.append(warning(
             "plan", f"block_size {config.block_size} may be too long for a split of about {min(tokens):,.0f} tokens",
@@ -104,22 +104,22 @@ def forecast(inputs: TrainInputs, start: Start, corpus: CorpusFacts, bytes_per_t
     return [*checks, *_room(inputs, settings, config)]
 
 
-def publish_check(inputs: Inputs, published: Published | None) -> Check:
+def publish_check(inputs: Inputs, published: Published | None) -> PreflightCheck:
     """What would become of the model."""
     if inputs.dry_run:
-        return Check("publish", "would list what it would publish, and upload nothing (dry_run)")
+        return PreflightCheck("publish", "would list what it would publish, and upload nothing (dry_run)")
     verb = "open a pull request with it" if inputs.create_pr else "publish it"
     model = published.model if published else None
     has_model = published is not None and published.remote.model is not None and published.remote.model.has_model
     if inputs.gate == "none":
-        return Check("publish", f"would {verb} in any case (gate: none)")
+        return PreflightCheck("publish", f"would {verb} in any case (gate: none)")
     if inputs.gate.startswith("max_val_loss"):
-        return Check("publish", f"would {verb} if its validation loss is low enough (gate: {inputs.gate})")
+        return PreflightCheck("publish", f"would {verb} if its validation loss is low enough (gate: {inputs.gate})")
     if not has_model:
-        return Check("publish", f"would {verb}: it is the first (gate: {inputs.gate})")
+        return PreflightCheck("publish", f"would {verb}: it is the first (gate: {inputs.gate})")
     better = "it is significantly better" if inputs.gate == "improved" else "it is not worse"
     than = f"step {model.step:,}, {model.val_loss_text}" if model else "the published model"
-    return Check("publish", f"would {verb} if {better} than {than} on the same held-out text (gate: {inputs.gate})")
+    return PreflightCheck("publish", f"would {verb} if {better} than {than} on the same held-out text (gate: {inputs.gate})")
 
 
 def _given(inputs: TrainInputs) -> Start | None:
@@ -159,7 +159,7 @@ def _new(inputs: TrainInputs) -> Start:
         places = str(inputs.output_dir) + (f" and {inputs.repo_id}" if inputs.repo_id else "")
         raise InputError(
             f"resume: must, but there is no checkpoint in {places}.",
-            "Check output_dir and repo_id, or set resume: auto to train a new model if there is no checkpoint.",
+            "PreflightCheck output_dir and repo_id, or set resume: auto to train a new model if there is no checkpoint.",
         )
     if inputs.init_from:
         return Start(f"start from {inputs.init_from}", pretrained_config(inputs, inputs.init_from), resumes=False)
@@ -199,7 +199,7 @@ def _rounded(count: float) -> int:
     return int(float(f"{count:.2g}"))
 
 
-def _room(inputs: TrainInputs, settings: TrainingSettings, config: ModelConfig) -> list[Check]:
+def _room(inputs: TrainInputs, settings: TrainingSettings, config: ModelConfig) -> list[PreflightCheck]:
     """Warnings if the memory or the disk may not suffice."""
     parameters = element_count(config)
     logits = settings.batch_size * config.block_size * config.vocab_size

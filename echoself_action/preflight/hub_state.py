@@ -4,33 +4,35 @@ import os
 from urllib.parse import urlsplit
 
 from ..checkpoint.metadata import Metadata
-from ..hub.access import Access
+from ..hub.access import TokenAccess
 from ..hub.endpoint import Hub
 from ..hub.oidc import RESOURCE
 from ..hub.repo import Remote
-from ..report.checks import Check
+from ..report.checks import PreflightCheck
 
 
-def token_check(hub: Hub, access: Access, given: bool) -> Check:
+def token_check(hub: Hub, access: TokenAccess, given: bool) -> PreflightCheck:
     """The token that the job uses. `given`: it is that of the input hf_token."""
     if access.how == "none":
-        return Check("token", f"not needed: the Hub {hub.folder or hub.endpoint} is on this machine")
+        return PreflightCheck("token", f"not needed: the Hub {hub.folder or hub.endpoint} is on this machine")
     if access.how == "keyless":
-        return Check(
+        return PreflightCheck(
             "token", f"keyless access to {os.environ[RESOURCE]}, which {urlsplit(hub.endpoint).hostname} grants this job"
         )
     source = "hf_token" if given else "HF_TOKEN" if os.environ.get("HF_TOKEN") else "the login on this machine"
-    return Check("token", f"{access}, from {source}")
+    return PreflightCheck("token", f"{access}, from {source}")
 
 
-def repo_check(hub: Hub, remote: Remote, facts: Metadata | None = None, private: bool = False) -> Check:
+def repo_check(hub: Hub, remote: Remote, facts: Metadata | None = None, private: bool = False) -> PreflightCheck:
     """The repo and what is published; `facts` are of the published model, if they have been read."""
     where = f"{remote.repo_id} in the local Hub {hub.folder}" if hub.folder else hub.url(remote.repo_id)
     if remote.model is None:
         branch = f" has no revision {remote.revision}, which" if remote.state else " does not exist, and"
-        return Check("repo", f"{where}{branch} will be created{', as private' if private and not remote.state else ''}")
+        return PreflightCheck(
+            "repo", f"{where}{branch} will be created{', as private' if private and not remote.state else ''}"
+        )
     if not (remote.model.has_model or remote.model.has_other_model):
-        return Check("repo", f"{where} exists, and has no model at {remote.revision} yet")
+        return PreflightCheck("repo", f"{where} exists, and has no model at {remote.revision} yet")
     what = f"step {facts.step:,}, {facts.val_loss_text}" if facts else "a model"
     state = " and its training state" if remote.state and remote.state.has_state else ", without a training state"
-    return Check("repo", f"{where} has {what}{state}")
+    return PreflightCheck("repo", f"{where} has {what}{state}")

@@ -11,13 +11,13 @@ import torch
 from .. import native
 from ..config.inputs import Inputs
 from ..errors import EchoselfError, InputError
-from ..report.checks import Check, problem, warning
+from ..report.checks import PreflightCheck, problem, warning
 
 _COMPILE = "Install a C compiler (gcc), then install the package again; or run the container image of the action."
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
-def machine_check(inputs: Inputs) -> Check:
+def machine_check(inputs: Inputs) -> PreflightCheck:
     """What computes a run on this machine, and the room for it."""
     try:
         kernels = native.best_instruction_set()
@@ -37,7 +37,7 @@ def machine_check(inputs: Inputs) -> Check:
     parts.append(f"{gigabytes(available_memory())} of memory, {gigabytes(free_disk(inputs.output_dir))} of disk free")
     text = ", ".join(parts)
     if kernels or gpu:
-        return Check("machine", text)
+        return PreflightCheck("machine", text)
     reason = native.load_error() or "this CPU has none of the instruction sets that they were compiled for"
     return warning("machine", f"{text}. Training is slower without native kernels: {reason}.", _COMPILE)
 

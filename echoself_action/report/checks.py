@@ -7,10 +7,11 @@ from typing import Literal
 
 from ..errors import EchoselfError
 from ..markdown import escaped, table
+from .job_summary.layout import fold
 
 
 @dataclass(frozen=True)
-class Check:
+class PreflightCheck:
     """What was found about a `subject`. A problem ends the run with `exit_code`; `fix` says what to change."""
 
     subject: str
@@ -20,17 +21,17 @@ class Check:
     exit_code: int = 0
 
 
-def warning(subject: str, text: str, fix: str = "") -> Check:
-    return Check(subject, text, "warning", fix)
+def warning(subject: str, text: str, fix: str = "") -> PreflightCheck:
+    return PreflightCheck(subject, text, "warning", fix)
 
 
-def problem(subject: str, error: EchoselfError) -> Check:
+def problem(subject: str, error: EchoselfError) -> PreflightCheck:
     """The check that a run ends at, with this error."""
     message, _, rest = str(error).partition("\n")
-    return Check(subject, message, "problem", "\n".join(line.strip() for line in rest.splitlines()), error.exit_code)
+    return PreflightCheck(subject, message, "problem", "\n".join(line.strip() for line in rest.splitlines()), error.exit_code)
 
 
-def check_lines(checks: Sequence[Check], width: int | None = None) -> str:
+def check_lines(checks: Sequence[PreflightCheck], width: int | None = None) -> str:
     """One line for each check, and its fix below it; wrapped at `width` columns, or not at all."""
     lines = []
     for check in checks:
@@ -44,7 +45,7 @@ def check_lines(checks: Sequence[Check], width: int | None = None) -> str:
     return "\n".join(lines)
 
 
-def checks_summary(checks: Sequence[Check]) -> str:
+def checks_summary(checks: Sequence[PreflightCheck]) -> str:
     """The checks as a table of Markdown, folded."""
     rows = [(check.level, check.subject, escaped(" ".join((check.text, *check.fix.splitlines())))) for check in checks]
-    return f"<details><summary>Checks before the run</summary>\n\n{table(('', 'what', 'found'), rows)}\n\n</details>\n"
+    return f"{fold('Checks before the run', table(('', 'what', 'found'), rows))}\n"

@@ -4,13 +4,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import github_action_utils as actions
 from tqdm import tqdm
 
-from ..training.result import Progress
 from .github_actions import MAX_ANNOTATION, encodable, escape_commands, on_actions
+
+if TYPE_CHECKING:  # it loads numpy, and help needs neither
+    from ..training.result import Progress
 
 
 def note(text: str) -> None:
@@ -57,7 +59,7 @@ class ProgressPrinter:
         if self._bar is not None:
             self._bar.close()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: "Progress") -> None:
         if not sys.stderr.isatty():
             print(_line(progress), flush=True)
             return
@@ -70,7 +72,7 @@ class ProgressPrinter:
             tqdm.write(_line(progress), file=sys.stdout)
 
 
-def _line(progress: Progress) -> str:
+def _line(progress: "Progress") -> str:
     val = "" if progress.val_loss is None else f"{progress.val_loss:.4f} nats"
     if progress.bits_per_byte is not None:
         val = f"{progress.bits_per_byte:.4f} bits/byte ({val})"
