@@ -159,7 +159,7 @@ def _new(inputs: TrainInputs) -> Start:
         places = str(inputs.output_dir) + (f" and {inputs.repo_id}" if inputs.repo_id else "")
         raise InputError(
             f"resume: must, but there is no checkpoint in {places}.",
-            "PreflightCheck output_dir and repo_id, or set resume: auto to train a new model if there is no checkpoint.",
+            "Check output_dir and repo_id, or set resume: auto to train a new model if there is no checkpoint.",
         )
     if inputs.init_from:
         return Start(f"start from {inputs.init_from}", pretrained_config(inputs, inputs.init_from), resumes=False)

@@ -26,11 +26,10 @@ def token_check(hub: Hub, access: TokenAccess, given: bool) -> PreflightCheck:
 def repo_check(hub: Hub, remote: Remote, facts: Metadata | None = None, private: bool = False) -> PreflightCheck:
     """The repo and what is published; `facts` are of the published model, if they have been read."""
     where = f"{remote.repo_id} in the local Hub {hub.folder}" if hub.folder else hub.url(remote.repo_id)
+    if remote.model is None and remote.state is None:
+        return PreflightCheck("repo", f"{where} does not exist, and will be created{', as private' if private else ''}")
     if remote.model is None:
-        branch = f" has no revision {remote.revision}, which" if remote.state else " does not exist, and"
-        return PreflightCheck(
-            "repo", f"{where}{branch} will be created{', as private' if private and not remote.state else ''}"
-        )
+        return PreflightCheck("repo", f"{where} has no revision {remote.revision}, which will be created")
     if not (remote.model.has_model or remote.model.has_other_model):
         return PreflightCheck("repo", f"{where} exists, and has no model at {remote.revision} yet")
     what = f"step {facts.step:,}, {facts.val_loss_text}" if facts else "a model"
