@@ -27,7 +27,7 @@ def run(models: Mapping[str, Inputs]) -> int:
         start = summary_size()
         with collect_outputs() as outputs[name]:
             codes[name] = exit_code_of_model(inputs, partial(start_mode, inputs))
-        replace_summary(start, model_section(name, codes[name], summary_since(start)))
+        replace_summary(start, model_section(name, codes[name], outputs[name], summary_since(start)))
         if codes[name] == INTERRUPTED:
             break
     sections = summary_since(all_start)

@@ -594,8 +594,8 @@ def test_the_log_and_the_summary_of_a_run_say_what_was_not_learnt(
         assert log.count(line) == 1
     text = (tmp_path / "summary.md").read_text()
     assert text.startswith("# ")
-    assert "| skipped records | `dpo.jsonl` | 1 | `line 10 has null as 'text'` |" in text
-    assert "| keys that are not learnt | `dpo.jsonl` | 1 | `'id'` |" in text
+    assert "- skipped records (1) in `dpo.jsonl`: `line 10 has null as 'text'`" in text
+    assert "- keys that are not learnt (1) in `dpo.jsonl`: `'id'`" in text
 
 
 def test_a_comparison_says_what_of_its_corpus_was_not_read(
@@ -611,4 +611,4 @@ def test_a_comparison_says_what_of_its_corpus_was_not_read(
     echoself(f"compare --candidates one,two {data}")
     text = (tmp_path / "summary.md").read_text()
     assert " bits per byte\n" in text.partition("\n")[0] + "\n"
-    assert "| skipped records | `more.jsonl` | 1 | `line 2 has null as 'text'` |" in text
+    assert "- skipped records (1) in `more.jsonl`: `line 2 has null as 'text'`" in text

@@ -175,8 +175,8 @@ def test_what_was_not_learnt_is_not_folded_and_what_is_only_said_is(model: Model
         outcome(model, "advanced", None, findings=(lost, Finding("odd characters", "", 1, "é", is_loss=False)))
     ).markdown()
     visible, _, folded = text.partition("<details>")
-    assert "| skipped records | `a\\|b.jsonl` | 1,200 | `line 2 has an empty 'text'` |" in visible
-    assert "| odd characters |  | 1 | `é` |" in folded
+    assert "- skipped records (1,200) in `a|b.jsonl`: `line 2 has an empty 'text'`" in visible
+    assert "- odd characters (1): `é`" in folded
     assert "Not learnt" not in run_summary(outcome(model, "advanced", None)).markdown()
     many = run_summary(outcome(model, "advanced", None, findings=[lost] * 8)).markdown()
     assert many.partition("<details>")[0].count("skipped records") == 5
@@ -223,11 +223,12 @@ def test_several_models_start_with_a_table_and_failures_are_open() -> None:
     text = models_summary({"a": 0, "b": 0, "c": 0}, {"a": 0, "b": 3}, outputs).markdown()
     assert text.startswith("# 3 models: 1 rolled back, 1 unusable checkpoint, corpus or model, 1 not run\n")
     assert "| `a` | rolled back | 2.5123 | 5 |" in text
-    section = model_section("b", 3, "# Failed: x\n\n## y\n")
+    section = model_section("b", 3, {}, "# Failed: x\n\n## y\n")
     assert section.startswith(
         "<details open><summary>b: unusable checkpoint, corpus or model</summary>\n\n### Failed: x\n\n## y"
     )
-    assert model_section("<a>", 0, "").startswith("<details><summary>&lt;a&gt;: done</summary>")
+    section = model_section("<a>", 0, {"result": "rolled_back"}, "")
+    assert section.startswith("<details><summary>&lt;a&gt;: rolled back</summary>")
 
 
 def test_a_failure_says_what_was_wrong_what_was_not_done_and_what_to_change() -> None:
@@ -293,11 +294,12 @@ def test_a_browser_shows_every_point(tmp_path: Path) -> None:
 
 def test_text_of_a_model_or_a_corpus_is_shown_as_it_is(tmp_path: Path) -> None:
     hostile = "**a** _b_ `c` <h1>d</h1> [e](f) ![g](h) ~~i~~ $j$ &amp; | # 1\n# k\n\n- l\n> m\n```\n</details>\n    n  o @p"
+    hostile += "\x1b[1m"
     sample = sample_markdown(Sample(prompt=hostile, continuation=hostile, from_corpus=True))
     text = JobSummary("# a <b> *c* _d_ `e`", lead=["lead"]).markdown() + "\n" + sample
     page = look_at_markdown(text, "light", 1012, tmp_path)
     shown = re.sub(r"\s+", " ", page.facts["text"])
-    flat = re.sub(r"\s+", " ", hostile)
+    flat = re.sub(r"\s+", " ", hostile.replace("\x1b", "\N{REPLACEMENT CHARACTER}"))
     assert shown.count(flat) == 2
     assert shown.startswith("# a <b> *c* _d_ `e` lead")
     html = page.path.read_text().partition("<article")[2].partition("</article>")[0]

@@ -6,10 +6,10 @@ from pathlib import Path
 from ...checkpoint.metadata import BITS_PER_BYTE, Sample
 from ...corpus.findings import Finding
 from ...evaluation.ranking import RankedModel, Ranking
-from ...markdown import code, indented, table
+from ...markdown import code, table
 from ..comparison import against_first, figures, prompt_title, verdict
 from . import run_details as details
-from .layout import Folded, JobSummary
+from .layout import Folded, JobSummary, quoted
 
 
 def compare_summary(ranking: Ranking, page: Path, findings: Sequence[Finding] = (), tag: str = "") -> JobSummary:
@@ -66,7 +66,9 @@ def _sample(ranking: Ranking, model: RankedModel) -> Sample | None:
 
 
 def _texts(ranking: Ranking, number: int) -> str:
-    return "\n\n".join(f"{code(model.name)}\n\n{indented(model.texts[number])}" for model in ranking.models)
+    prompt = ranking.prompts[number]
+    samples = (Sample(prompt=prompt, continuation=model.texts[number]) for model in ranking.models)
+    return "\n\n".join(f"{code(model.name)}\n\n{quoted(one)}" for model, one in zip(ranking.models, samples, strict=True))
 
 
 def _next_step(ranking: Ranking, best: RankedModel, tag: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ...checkpoint.metadata import BITS_PER_BYTE, Metadata, Sample, loss_text
 from ...markdown import prose, table
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _CHANGE = ("", "before", "now", "change")  # the head of a table
 
 
@@ -61,8 +62,13 @@ def fold(title: str, content: str, is_open: bool = False) -> str:
 def sample_markdown(sample: Sample) -> str:
     """A sample as a quotation, with its prompt in bold."""
     source = "from the held-out text" if sample.from_corpus else "that is a usual one, because no text of its corpus is at hand"
-    start = f"<b>{_quoted(sample.prompt)}</b>" if sample.prompt.strip() else ""
-    return f"What the model writes after a prompt (bold) {source}:\n\n> {start}{_quoted(sample.continuation.rstrip())}"
+    return f"What the model writes after a prompt (bold) {source}:\n\n{quoted(sample)}"
+
+
+def quoted(sample: Sample) -> str:
+    """The text of a sample as a quotation, with its prompt in bold."""
+    start = f"<b>{_as_it_is(sample.prompt)}</b>" if sample.prompt.strip() else ""
+    return f"> {start}{_as_it_is(sample.continuation.rstrip())}"
 
 
 def change_text(before: float | None, now: float | None) -> str:
@@ -91,8 +97,9 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def _quoted(text: str) -> str:
+def _as_it_is(text: str) -> str:
     """Generated text in one paragraph, in which nothing is Markdown; its line breaks and the indentation of lines are kept."""
+    text = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
     lines = [line.expandtabs(4) for line in re.sub(r"\n{3,}", "\n\n", text).splitlines()] or [""]
     shown = []
     for number, line in enumerate(lines):

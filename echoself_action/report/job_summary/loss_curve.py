@@ -12,9 +12,10 @@ _THOUSANDS = 10_000  # steps from which the axis counts thousands: longer number
 # Mermaid's own first colour is nearly white on GitHub's light page. This one has a contrast of 3 or more on GitHub's light and
 # dark page, whose background the chart has.
 COLOUR = "#2f81f7"
-# The size in CSS pixels. On a phone the chart shrinks to its screen with all text in it, so it is not wider.
+# The size in CSS pixels. On a phone the chart shrinks to its screen with all text in it, so it is not wider. Up to 14 numbers
+# at an axis need its height.
 _INIT = (
-    '%%{init: {"xyChart": {"width": 460, "height": 240, "titleFontSize": 16, "titlePadding": 6, '
+    '%%{init: {"xyChart": {"width": 460, "height": 300, "titleFontSize": 16, "titlePadding": 6, '
     '"xAxis": {"labelFontSize": 12, "titleFontSize": 13}, '
     '"yAxis": {"labelFontSize": 12, "titleFontSize": 13, "titlePadding": 10}}, '
     '"themeVariables": {"xyChart": {"backgroundColor": "transparent", "plotColorPalette": "' + COLOUR + '"}}}}%%'

@@ -31,11 +31,11 @@ def models_summary(models: Mapping[str, Any], codes: Mapping[str, int], outputs:
     )
 
 
-def model_section(name: str, exit_code: int, summary: str) -> str:
+def model_section(name: str, exit_code: int, outputs: Mapping[str, str], summary: str) -> str:
     """The `summary` of one model, folded under its name unless it failed, with its title as a smaller heading."""
     smaller = re.sub(r"^# ", "### ", summary.strip(), flags=re.MULTILINE)
-    title = f"{name}: {EXIT_CODES.get(exit_code, f'exit code {exit_code}')}"
-    return fold(title, smaller or "It wrote no summary.", is_open=exit_code not in (0, GATE_REFUSED)) + "\n"
+    failed = exit_code not in (0, GATE_REFUSED)
+    return fold(f"{name}: {_result(exit_code, outputs)}", smaller or "It wrote no summary.", is_open=failed) + "\n"
 
 
 def _result(exit_code: int | None, outputs: Mapping[str, str]) -> str:

@@ -144,8 +144,9 @@ def corpus(facts: Metadata | None, findings: Sequence[Finding]) -> str:
 
 
 def _findings(findings: Sequence[Finding]) -> str:
-    rows = [(one.kind, code(one.file) if one.file else "", f"{one.count:,}", code(one.example)) for one in findings]
-    return table(("what", "file", "count", "first"), rows)
+    places = [f" in {code(one.file)}" if one.file else "" for one in findings]
+    lines = [f"- {one.kind} ({one.count:,}){place}: {code(one.example)}" for one, place in zip(findings, places, strict=True)]
+    return "\n".join(lines).replace("\\|", "|")  # which only a table needs
 
 
 def origin(facts: Metadata | None) -> str:

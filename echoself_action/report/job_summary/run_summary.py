@@ -157,7 +157,7 @@ def _lead(run: RunOutcome) -> str:
         parts.append(details.stop_text(run.training))
     if publishing and (since := publishing.history.runs_since_publish()) > 1 and run.result == "advanced":
         parts.append(f"This is run {since} since the last publish.")
-    if publishing:
+    if publishing and not publishing.is_dry_run:
         link = f"[{prose(publishing.repo_id)}]({publishing.repo_url})"
         sent = publishing.commit and publishing.commit.deployed and not publishing.proposal
         if sent and publishing.commit:
