@@ -259,7 +259,7 @@ class _Leg:
 
 
 def with_settings(given: Mapping[str, str], small: Mapping[str, str]) -> dict[str, str]:
-    """The inputs of our action with a small model and few steps, whatever they ask for."""
+    """The inputs of our action, but with a small model and few steps."""
     changed = {name: small.get(name, value) for name, value in given.items()}
     settings = yaml.safe_load(given.get("settings") or "{}")
     settings |= {name: value for name, value in small.items() if name not in given}
