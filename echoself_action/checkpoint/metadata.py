@@ -13,8 +13,8 @@ from .atomic import new_file
 METADATA_FILE = "training_metadata.json"
 BITS_PER_BYTE, NATS_PER_TOKEN = "bits per byte", "nats per token"
 BITS_PER_BYTE_MEANING = (
-    "Bits per byte: how many bits the model needs, on average, for each byte of text that it has not seen. Guessing takes 8; "
-    "lower is better. Models with different tokenizers can be compared."
+    "Bits per byte: how many bits the model needs, on average, for each byte of the held-out text, which is not used for "
+    "training. Guessing takes 8; lower is better. Models with different tokenizers can be compared."
 )
 Ending = Literal["published", "advanced", "rolled_back", "converged"]
 """The end of a job. published: a better model. advanced: the training state moved on, and the model is not significantly better

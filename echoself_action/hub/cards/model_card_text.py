@@ -103,7 +103,7 @@ prompt = {json.dumps(prompt, ensure_ascii=False)}
 print(generator(prompt, max_new_tokens={new_tokens})[0]["generated_text"])
 ```
 
-- **Context:** {config.block_size:,} tokens, for the prompt and the generated text together. More raises an `IndexError`. With
+- **Context:** {config.block_size:,} tokens, for the prompt and the generated text together. More is an error. With
   `handle_long_generation="hole"`, only the end of a long prompt is used.
 - **Several prompts:** {_batches(config, pad_token)}
 """
@@ -135,7 +135,7 @@ def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[Histo
     sections = [
         "## Results",
         table(("Figure", "Value"), rows) if rows else "",
-        "The held-out text consists of documents that the model was not trained on. A hash of their content selects them."
+        "The held-out text consists of documents that are selected by a hash of their content."
         if facts and facts.val_loss is not None
         else ""
         if facts and facts.compared
