@@ -55,7 +55,7 @@ def _run(inputs: CycleInputs) -> int:
             start = starting_point_of_cycle(inputs, fetch_newest)
         trained = train_model(inputs, start, started)
         summary_start = summary_size()
-        outputs = report_training(inputs, trained)  # also if the model can't be published
+        outputs = report_training(inputs, trained, will_publish=True)  # which stays, if the model can't be published
         if trained.interrupted:
             set_outputs(outputs)
             return INTERRUPTED
@@ -80,6 +80,7 @@ def _run(inputs: CycleInputs) -> int:
         reason=done.reason,
         sample=done.sample,
         publishing=outcome_of(done),
+        will_publish=False,
         report=done.report or Path(outputs["report"]),
     )
     replace_summary(summary_start, f"{run_summary(outcome).markdown()}\n{checks_summary(checks)}")

@@ -168,11 +168,11 @@ def _sampled(model: ModelFolder, tokens: Tokens) -> tuple[ModelFolder, Sample | 
     return with_sample(model, lambda: [tokens.val]) if model.step else (model, None)
 
 
-def report_training(inputs: TrainInputs, trained: Trained) -> dict[str, str]:
-    """Write the job summary and report.html; returns the outputs of training."""
+def report_training(inputs: TrainInputs, trained: Trained, will_publish: bool = False) -> dict[str, str]:
+    """Write the job summary and report.html; returns the outputs of training. `will_publish`: the job then publishes."""
     result = trained.result
     page = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, trained.best, trained.sample, None)
-    write_summary(run_summary(replace(trained.outcome, report=page)).markdown())
+    write_summary(run_summary(replace(trained.outcome, report=page, will_publish=will_publish)).markdown())
     outputs = model_outputs(trained.best) | {
         "result": trained.ending,
         "checkpoint": str(trained.resumable.path if trained.ending == "rolled_back" or not result else result.latest.path),

@@ -151,3 +151,13 @@ def test_a_cycle_resumes_from_a_given_checkpoint_rather_than_from_the_hub(echose
     assert (named["step"], named["deployed"]) == ("44", "true")
     again = echoself(CYCLE, "--checkpoint other/checkpoint-30-decayed --output-dir three")
     assert (again["step"], again["result"]) == ("44", "advanced")  # the same steps again: its weights are published already
+
+
+def test_a_failure_after_training_is_above_what_was_trained(echoself: Cli, workspace: Path, tmp_path: Path) -> None:
+    echoself(CYCLE, "--tag v1")
+    (tmp_path / "summary.md").unlink()
+    echoself(CYCLE, "--tag v1 --gate none", code=4)
+    titles = [line for line in (tmp_path / "summary.md").read_text().splitlines() if line.startswith("#")]
+    assert len(titles) == 2
+    assert titles[0].startswith("# Failed: Tag v1 of ")
+    assert titles[1].startswith("## Before that: Trained to step ")

@@ -127,6 +127,12 @@ def test_the_first_line_is_the_result_and_one_number_and_the_next_step_fits(mode
     assert [visible.count(part) for part in ("```mermaid", "<b>Tom goes along</b>", "\n# ")] == [1, 1, 0]
 
 
+def test_what_a_cycle_has_trained_is_there_before_its_publish_is_done(model: ModelFolder) -> None:
+    text = run_summary(replace(outcome(model, "advanced", None), will_publish=True)).markdown()
+    assert text.startswith("# Trained to step 1,000: 2.7500")
+    assert "**Next:**" not in text
+
+
 def test_figures_files_and_checks_are_folded_and_each_number_is_there_once(model: ModelFolder) -> None:
     publishing = publish(BETTER, commit=SENT, parity=PARITY, tag="v1", documents="https://hub.test/datasets/me/docs/tree/1")
     text = run_summary(outcome(model, "published", publishing)).markdown()
@@ -222,7 +228,7 @@ def test_several_models_start_with_a_table_and_failures_are_open() -> None:
     outputs = {"a": {"result": "rolled_back", "bits_per_byte": "2.512345", "step": "5"}, "b": {}}
     text = models_summary({"a": 0, "b": 0, "c": 0}, {"a": 0, "b": 3}, outputs).markdown()
     assert text.startswith("# 3 models: 1 rolled back, 1 unusable checkpoint, corpus or model, 1 not run\n")
-    assert "| `a` | rolled back | 2.5123 | 5 |" in text
+    assert "| `a` | rolled back | 2.5123 |\n" in text
     section = model_section("b", 3, {}, "# Failed: x\n\n## y\n")
     assert section.startswith(
         "<details open><summary>b: unusable checkpoint, corpus or model</summary>\n\n### Failed: x\n\n## y"

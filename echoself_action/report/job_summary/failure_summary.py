@@ -27,11 +27,11 @@ def bug_summary(error: Exception, new_issue: str) -> str:
 
 
 def _title_of(message: str, kind: str) -> tuple[str, str]:
-    """The first sentence of a message for the title, and the rest; `kind` and all of it, if that is too long."""
+    """The first sentence of a message for the title, with short commits, and the rest; `kind` and all of it if it is long."""
     found = _FIRST_SENTENCE.match(message.partition("\n")[0])
     if not found:
         return kind, message
-    return found[1].rstrip("."), message[found.end() :].strip("\n ")
+    return re.sub(r"\b([0-9a-f]{7})[0-9a-f]{33}\b", r"\1", found[1].rstrip(".")), message[found.end() :].strip("\n ")
 
 
 def _change(hint: str) -> list[str]:

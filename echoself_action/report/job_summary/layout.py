@@ -9,7 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...checkpoint.metadata import BITS_PER_BYTE, Metadata, Sample, loss_text
+from ...checkpoint.metadata import BITS_PER_BYTE, Sample, loss_text
+from ...checkpoint.model_folder import ModelFolder
 from ...markdown import prose, table
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -80,10 +81,11 @@ def change_text(before: float | None, now: float | None) -> str:
     return f"{first} \N{RIGHTWARDS ARROW} {shown}" if first and not shown.startswith(first) else shown
 
 
-def known_loss(facts: Metadata | None) -> str:
+def known_loss(model: ModelFolder) -> str:
     """The held-out loss of a model for a title: in bits per byte; in nats per token where these are unknown."""
-    if facts is None:
-        return "not evaluated"
+    facts = model.metadata
+    if facts is None or facts.val_loss is None:
+        return f"step {model.step:,}, not evaluated" if model.step else "a model that was not evaluated"
     return change_text(None, facts.bits_per_byte) or loss_text(facts.val_loss, None)
 
 

@@ -9,7 +9,7 @@ from ...errors import EXIT_CODES, GATE_REFUSED
 from ...markdown import code, table
 from .layout import JobSummary, fold
 
-_HEAD = ("model", "result", "bits per byte", "step", "gate", "published")
+_HEAD = ("model", "result", "bits per byte", "published")  # more columns would not fit on a phone
 
 
 def models_summary(models: Mapping[str, Any], codes: Mapping[str, int], outputs: Mapping[str, Mapping[str, str]]) -> JobSummary:
@@ -21,7 +21,7 @@ def models_summary(models: Mapping[str, Any], codes: Mapping[str, int], outputs:
     for name in models:
         found = outputs.get(name, {})
         bits = f"{float(found['bits_per_byte']):.4f}" if found.get("bits_per_byte") else ""
-        rows.append((code(name), results[name], bits, found.get("step", ""), found.get("gate_result", ""), _commit_link(found)))
+        rows.append((code(name), results[name], bits, _commit_link(found)))
     used = [column for column in range(len(_HEAD)) if any(row[column] for row in rows)]
     todo = f"see what to do for {', '.join(map(code, failed))} below." if failed else "nothing to do; the details are below."
     return JobSummary(

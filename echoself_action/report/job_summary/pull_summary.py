@@ -26,7 +26,8 @@ def pull_summary(
 ) -> JobSummary:
     """A model from the Hub, at `commit`. `newest` is the checkpoint that training resumes from."""
     repo_id = "/".join(repo_url.split("/")[-2:])
-    title = f"Pulled step {model.step:,} of {repo_id}: {known_loss(model.metadata)}"
+    evaluated = model.metadata is not None and model.metadata.val_loss is not None
+    title = f"Pulled step {model.step:,} of {repo_id}: {known_loss(model) if evaluated else 'not evaluated'}"
     link = f"[{code(commit[:7])}]({repo_url}/commit/{commit})"
     return _summary(
         title, f"Revision {code(revision)} of [{prose(repo_id)}]({repo_url}) is commit {link}.", model, newest, exports

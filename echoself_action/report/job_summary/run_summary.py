@@ -53,8 +53,8 @@ class RunOutcome:
     """What a job did: `result` is the output of that name, `reason` why a run was rolled back or has converged.
 
     `model` is the best one, `resumable` what training resumes from. `trains`: the mode trains; `training` is None if no steps
-    were trained, `publishing` if nothing was to be published. `findings` are those of the corpus, `report` is the path of
-    report.html.
+    were trained. `publishing` is None if nothing was published, or if it `will_publish`. `findings` are those of the corpus,
+    `report` is the path of report.html.
     """
 
     result: str
@@ -65,6 +65,7 @@ class RunOutcome:
     training: Result | None = None
     trains: bool = False
     publishing: PublishOutcome | None = None
+    will_publish: bool = False
     findings: Sequence[Finding] = ()
     report: Path | None = None
 
@@ -117,8 +118,8 @@ def _compared(run: RunOutcome) -> Comparison | None:
 
 def _title(run: RunOutcome) -> str:
     publishing, step = run.publishing, f"{run.resumable.step:,}"
-    numbers = change_text(*run.before_and_now) or known_loss(run.model.metadata)
-    loss = known_loss(run.model.metadata)
+    numbers = change_text(*run.before_and_now) or known_loss(run.model)
+    loss = known_loss(run.model)
     if run.interrupted:
         return f"Interrupted and saved at step {step}: {loss}"
     if run.result == "converged":
@@ -127,7 +128,7 @@ def _title(run: RunOutcome) -> str:
         return f"Rolled back to step {step}: the best model stays at {loss}"
     if publishing is None:
         reached = run.training.latest if run.training else run.resumable
-        return f"Advanced to step {reached.step:,}: {numbers}"
+        return f"{'Trained' if run.will_publish else 'Advanced'} to step {reached.step:,}: {numbers}"
     if publishing.is_dry_run:
         return f"Dry run: {'would be published' if publishing.passed else 'would not pass the gate'}: {numbers}"
     if publishing.proposal and publishing.commit and publishing.commit.pr_url:
@@ -163,7 +164,7 @@ def _lead(run: RunOutcome) -> str:
         if sent and publishing.commit:
             commit = publishing.commit.commit
             at = f"[{code(commit[:7])}]({publishing.repo_url}/commit/{commit})"
-            parts.append(f"{link} has step {run.model.step:,} now, in commit {at}.")
+            parts.append(f"{link} has {f'step {run.model.step:,}' if run.model.step else 'it'} now, in commit {at}.")
         else:
             parts.append(f"{link} is unchanged{', except for its training state' if publishing.sends_state else ''}.")
     return " ".join(part for part in parts if part)
@@ -185,6 +186,8 @@ def _next_step(run: RunOutcome) -> str:
             f"nothing to do: the next run resumes from step {step} with other batches and a lower learning rate. If it is "
             "rolled back again, add text or set a lower `learning_rate`."
         )
+    if publishing is None and run.will_publish:
+        return ""
     if publishing is None:
         return f"publish the model with `mode: deploy`, or run again to resume from step {step}."
     if publishing.is_dry_run:
