@@ -14,7 +14,7 @@ WIDTH, HEIGHT = 460, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 16, 44  # margins, for the labels
 _POINTS = 400  # of a line; more are not visible
 _DOTTED = 60  # lines with up to this many points show them as dots
-_INTERVAL_WIDTH, _INTERVAL_HEIGHT, _AXIS = 480, 50, 14  # of an interval chart, and the y of its bar
+_INTERVAL_WIDTH, _INTERVAL_HEIGHT, _AXIS = 480, 70, 14  # of an interval chart, and the y of its bar
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def line_chart(title: str, x_label: str, lines: Sequence[Line]) -> Markup:
     return Markup("".join(parts) + "</svg>")  # noqa: S704, its text is escaped above
 
 
-def interval_chart(low: float, mean: float, high: float, reach: float | None = None) -> Markup:
-    """The interval `low` to `high` of a difference in loss and its `mean`, on an axis with zero in the middle.
+def interval_chart(low: float, mean: float, high: float, unit: str, reach: float | None = None) -> Markup:
+    """The interval `low` to `high` of a difference in loss and its `mean`, in `unit`, on an axis with zero in the middle.
 
     Negative is better: the CSS class is `good` or `bad` if the interval excludes zero, else `open`. `reach` is the largest
     absolute value that the axis has to show, by default that of this interval.
@@ -76,15 +76,22 @@ def interval_chart(low: float, mean: float, high: float, reach: float | None = N
 
     kind = "good" if high < 0 else "bad" if low > 0 else "open"
     middle, label_y = _INTERVAL_WIDTH / 2, _INTERVAL_HEIGHT - 6
-    label = f"difference {mean:+.4f}, 95 % confidence interval {low:+.4f} to {high:+.4f}"
+    label = escape(f"difference {mean:+.4f} {unit}, 95 % confidence interval {low:+.4f} to {high:+.4f}")
+    ticks = [tick for tick in _ticks(-reach, reach, 4) if abs(tick) <= reach]
     parts = [
         f'<svg class="interval {kind}" viewBox="0 0 {_INTERVAL_WIDTH} {_INTERVAL_HEIGHT}" role="img" aria-label="{label}">',
         f'<path class="zero" d="M{middle} 2V{2 * _AXIS - 2}"/><path class="span" d="M{at(low):.1f} {_AXIS}H{at(high):.1f}"/>',
-        f'<circle class="mean" cx="{at(mean):.1f}" cy="{_AXIS}" r="5"/><text x="0" y="{label_y}">better</text>',
-        f'<text x="{middle}" y="{label_y}" text-anchor="middle">0</text>',
+        f'<circle class="mean" cx="{at(mean):.1f}" cy="{_AXIS}" r="5"/>',
+        *(f'<text x="{at(tick):.1f}" y="44" text-anchor="middle">{_signed(tick)}</text>' for tick in ticks),
+        f'<text x="0" y="{label_y}">better</text>',
+        f'<text x="{middle}" y="{label_y}" text-anchor="middle">{escape(unit)}</text>',
         f'<text x="{_INTERVAL_WIDTH}" y="{label_y}" text-anchor="end">worse</text></svg>',
     ]
-    return Markup("".join(parts))  # noqa: S704, numbers only
+    return Markup("".join(parts))  # noqa: S704, its text is escaped above
+
+
+def _signed(tick: float) -> str:
+    return f"+{_number(tick)}" if tick > 0 else _number(tick)
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from ..checkpoint.metadata import BITS_PER_BYTE_MEANING
+from ..checkpoint.metadata import BITS_PER_BYTE, BITS_PER_BYTE_MEANING
 from ..evaluation.paired_bootstrap import Difference
 from ..evaluation.ranking import RankedModel, Ranking
 from ..hub.provenance import this_run
@@ -88,7 +88,7 @@ def _page(ranking: Ranking) -> str:
         links=[link for link in job_links(this_run()) if link[1]],
         rows=[(name, [column[name] for column in columns]) for name in columns[0]],
         intervals=[
-            (name, f"{relation}: {_in_short(one)}", interval_chart(one.low, one.mean, one.high, reach))
+            (name, f"{relation}: {_in_short(one)}", interval_chart(one.low, one.mean, one.high, BITS_PER_BYTE, reach))
             for name, relation, one in compared
         ],
         samples=[

@@ -248,7 +248,7 @@ def _charts(
 
 
 def _interval(compared: Comparison) -> Markup:
-    return interval_chart(compared.low, compared.candidate - compared.published, compared.high)
+    return interval_chart(compared.low, compared.candidate - compared.published, compared.high, compared.unit)
 
 
 def _tables(model: ModelFolder) -> list[tuple[str, list[tuple[str, str]]]]:

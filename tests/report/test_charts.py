@@ -54,15 +54,20 @@ def test_names_in_a_chart_are_escaped() -> None:
 def test_an_interval_chart_is_coloured_by_significance_and_inside_its_frame(
     low: float, mean: float, high: float, kind: str
 ) -> None:
-    chart = ElementTree.fromstring(interval_chart(low, mean, high))  # noqa: S314
+    chart = ElementTree.fromstring(interval_chart(low, mean, high, "bits per byte"))  # noqa: S314
     assert chart.get("class") == f"interval {kind}"
     [dot] = chart.iter("circle")
     assert 0 < float(dot.get("cx", "")) < 480
     assert f"{low:+.4f} to {high:+.4f}" in chart.get("aria-label", "")
+    texts = {text.text: float(text.get("x", "")) for text in chart.iter("text")}
+    assert texts["0"] == 240
+    assert "bits per byte" in texts
+    assert len(texts) >= 6
+    assert all(0 <= x <= 480 for x in texts.values())
 
 
 def test_interval_charts_share_a_scale() -> None:
-    narrow, wide = (ElementTree.fromstring(interval_chart(-x, -x, -x, reach=0.4)) for x in (0.1, 0.4))  # noqa: S314
+    narrow, wide = (ElementTree.fromstring(interval_chart(-x, -x, -x, "bits per byte", reach=0.4)) for x in (0.1, 0.4))  # noqa: S314
     assert [float(dot.get("cx", "")) for chart in (narrow, wide) for dot in chart.iter("circle")] == [183.0, 12.0]
 
 
