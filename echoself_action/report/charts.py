@@ -77,7 +77,7 @@ def interval_chart(low: float, mean: float, high: float, unit: str, reach: float
     kind = "good" if high < 0 else "bad" if low > 0 else "open"
     middle, label_y = _INTERVAL_WIDTH / 2, _INTERVAL_HEIGHT - 6
     label = escape(f"difference {mean:+.4f} {unit}, 95 % confidence interval {low:+.4f} to {high:+.4f}")
-    ticks = [tick for tick in _ticks(-reach, reach, 4) if abs(tick) <= reach]
+    ticks = [tick for tick in _ticks(-reach, reach, 6) if abs(tick) <= reach]
     parts = [
         f'<svg class="interval {kind}" viewBox="0 0 {_INTERVAL_WIDTH} {_INTERVAL_HEIGHT}" role="img" aria-label="{label}">',
         f'<path class="zero" d="M{middle} 2V{2 * _AXIS - 2}"/><path class="span" d="M{at(low):.1f} {_AXIS}H{at(high):.1f}"/>',
