@@ -23,7 +23,7 @@ from .held_out import read_held_out
 Ids = npt.NDArray[np.integer[Any]]
 FALLBACK = "The"
 _WORDS, _FEWEST_WORDS, _MOST_IDS, _MOST_CHARACTERS = 8, 3, 48, 80
-_HASHED_IDS = 32  # at the start of a document: what identifies it
+_HASHED_IDS, _CHECKED_IDS = 32, 256  # at the start of a document: what identifies it, and what must be allowed
 _TRIED = 50  # documents
 
 
@@ -38,13 +38,14 @@ def corpus_prompts(
     """The first words of up to `count` documents in `held_out` (1-D ids), cut at a word; empty if it has no text for a prompt.
 
     The documents are those with the smallest hash of `seed` and their text, so a corpus that grows mostly keeps its prompts. A
-    prompt takes at most half of `block_size` tokens. `is_allowed` rejects prompts.
+    prompt takes at most half of `block_size` tokens. `is_allowed` rejects a document by its start, which is longer than a
+    prompt: a prompt may be cut within what is not allowed.
     """
     length = max(1, min(_MOST_IDS, block_size // 2))
     found: dict[str, None] = {}
     for ids in sorted(_documents(held_out, tokenizer.end_of_text_id), key=lambda ids: _hash(seed, ids))[:_TRIED]:
         text = _first_words(tokenizer, ids, length)
-        if text and _is_encoded(tokenizer, text) and is_allowed(text):
+        if text and _is_encoded(tokenizer, text) and is_allowed(tokenizer.decode(ids[:_CHECKED_IDS])):
             found[text] = None
     telling = [text for text in found if len(text.split()) >= _FEWEST_WORDS]
     return list(dict.fromkeys([*telling, *found]))[:count]

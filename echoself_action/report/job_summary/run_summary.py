@@ -173,7 +173,7 @@ def _lead(run: RunOutcome) -> str:
 def _next_step(run: RunOutcome) -> str:
     """One or two sentences."""
     publishing, step, facts = run.publishing, f"{run.resumable.step:,}", run.model.metadata
-    again = "" if facts and facts.tokenizer.name == IDS else f"the next run resumes from step {step}"
+    again = f"the next run resumes from step {step}"
     if run.interrupted:
         return f"run again to resume from step {step}."
     if run.result == "converged":
@@ -202,7 +202,8 @@ def _next_step(run: RunOutcome) -> str:
     use = f'load it with `AutoModelForCausalLM.from_pretrained("{publishing.repo_id}"{run.model.architecture.trust_argument})`'
     if run.trains:
         return f"{use if run.result == 'published' else 'nothing to do'}; {again}."
-    return f"{use}{', or train it further with `mode: cycle`' if again else ''}."
+    is_trainable = not (facts and facts.tokenizer.name == IDS)  # on text: its vocabulary is known
+    return f"{use}{', or train it further with `mode: cycle`' if is_trainable else ''}."
 
 
 def _published(publishing: PublishOutcome) -> list[Folded]:
