@@ -51,7 +51,7 @@ def _command(arguments: Sequence[str]) -> int:
         return run(*parse_flags(mode, rest))
     if first and not first.startswith("-"):
         raise InputError(f"mode: {first!r} is not a valid mode. Nothing was done.", suggested_command(first))
-    if not first and not import_module("echoself_action.config.load").is_mode_given():
+    if not first and not import_module("echoself_action.config.load").is_given("mode"):
         print(OVERVIEW, file=sys.stderr)
         return InputError.exit_code
     return run(*parse_flags(None, arguments))
@@ -73,7 +73,7 @@ def _run(flags: Mapping[str, str], unknown_flags: Sequence[str]) -> int:
 
 
 def _examine(words: Sequence[str]) -> int:
-    """`echoself doctor [MODE] [--input VALUE ...]`: the mode is that of the YAML file, or cycle, if it is not given."""
+    """`echoself doctor [MODE] [--input VALUE ...]`; without a mode that of the YAML file, else cycle, or train without a repo."""
     if any(word in _HELP for word in words):
         return _help(["doctor"])
     mode = next((mode for mode in MODES if [mode] == list(words[:1])), None)
@@ -81,7 +81,7 @@ def _examine(words: Sequence[str]) -> int:
     if unknown and not unknown[0].startswith("-"):
         raise InputError(f"doctor: {unknown[0]!r} is not a valid mode. Nothing was checked.", f"Use {', '.join(MODES)}.")
     load = import_module("echoself_action.config.load")
-    default = {} if mode or load.is_mode_given() else {"mode": "cycle"}
+    default = {} if mode or load.is_given("mode") else {"mode": "cycle" if load.is_given("repo_id", flags) else "train"}
     models = load.load_models(default | flags, unknown)
     for inputs in models.values():
         mask(inputs.token)

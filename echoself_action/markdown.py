@@ -47,6 +47,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 file`, `2,000 files`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """A number with thousands separators; "" for None."""
     return "" if value is None else f"{value:,.{digits}f}"

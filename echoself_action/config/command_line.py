@@ -68,9 +68,9 @@ take. Nothing is trained; nothing is written or published.
   echoself doctor --repo-id you/your-model
   echoself doctor train --data 'docs/**/*.md'
 
-MODE is that of the YAML file, or cycle, if it is not given. The inputs are those
-of the mode: see `echoself help MODE`. The exit code is 0 if the job would start,
-else the one that the job would end with."""
+Without MODE it is that of the YAML file; else cycle, or train without a repo_id.
+The inputs are those of the mode: see `echoself help MODE`. The exit code is 0 if
+the job would start, else the one that the job would end with."""
 
 
 def parse_flags(mode: Mode | None, words: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -118,13 +118,14 @@ def _invalid(problems: Sequence[InputError], models: Mapping[str, Inputs]) -> In
     return InvalidInputsError(f"{count} invalid. Nothing was done.", distinct, models)
 
 
-def is_mode_given() -> bool:
-    """Whether the inputs of the action or the YAML file have a mode; also if they can't be read, which is to be reported."""
+def is_given(name: str, flags: Mapping[str, Any] | None = None) -> bool:
+    """Whether the flags, the inputs of the action or the YAML file have this input; also if a source can't be read, which is to
+    be reported."""
     action = _action_inputs(os.environ)
     written = read_entries(str(action.pop("settings", "")))
     config = action.get("config") or written.values.get("config")
     file = _config_file(str(config) if config else None)
-    return any("mode" in values for values in (action, written.values, file.values)) or bool(file.problems)
+    return any(name in values for values in (flags or {}, action, written.values, file.values)) or bool(file.problems)
 
 
 def _loaded(layers: Sequence[_Layer], own: _Layer) -> tuple[Inputs | None, list[InputError]]:

@@ -167,7 +167,9 @@ def suggestion(name: str) -> str:
         return _RENAMED[plain.lower()]
     close = get_close_matches(plain.lower(), Inputs.model_fields, 1)
     where = "" if name.startswith("-") or not close or close[0] in ACTION_INPUTS else " It is a setting."
-    return f"Did you mean {as_written(close[0])}?{where}" if close else "See the tables in docs/inputs.md and docs/settings.md."
+    if close:
+        return f"Did you mean {as_written(close[0])}?{where}"
+    return "`echoself help MODE` lists all flags." if name.startswith("-") else "See docs/inputs.md and docs/settings.md."
 
 
 def as_flag(name: str) -> str:

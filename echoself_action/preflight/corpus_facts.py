@@ -11,6 +11,7 @@ from ..corpus.readers import read_documents
 from ..corpus.split import is_validation
 from ..errors import InputError
 from ..hub.repo_id import SCHEME
+from ..markdown import counted
 from ..report.checks import PreflightCheck, warning
 from ..starting.corpus_files import files_here
 from ..training.auto_preset import vocabulary_size
@@ -68,9 +69,9 @@ def read_corpus(inputs: Inputs) -> CorpusFacts:
         documents[is_held_out] += 1
     if files and not (documents[True] and documents[False]) and not _has_datasets(inputs):
         missing = "training" if documents[True] else "validation"
+        found_text = f"{counted(sum(documents.values()), 'document')} with {sum(counts.values()):,} bytes of text"
         raise InputError(
-            f"The corpus has {sum(documents.values()):,} documents with {sum(counts.values()):,} bytes of text, and none of "
-            f"them is in the {missing} split.",
+            f"The corpus has {found_text}, but with val_fraction {inputs.val_fraction:g} none of them is in the {missing} split.",
             "Add text, or another val_fraction: there must be at least two different documents.",
         )
     return CorpusFacts(files, sum(documents.values()), counts[False], counts[True], condensed(found))
@@ -84,11 +85,9 @@ def corpus_check(inputs: Inputs, corpus: CorpusFacts, bytes_per_token: float) ->
     tokens = round(total / bytes_per_token)
     share = f"{corpus.val_bytes / total:.0%} held out" if total else "nothing held out"
     if corpus.documents is None:
-        return PreflightCheck("corpus", f"{len(corpus.files)} token files with {tokens:,} tokens, {share}{also}")
-    text = (
-        f"{len(corpus.files):,} files, {corpus.documents:,} documents, {size_text(total)} of text, about {_rounded(tokens):,} "
-        f"tokens, {share}{also}"
-    )
+        return PreflightCheck("corpus", f"{counted(len(corpus.files), 'token file')} with {tokens:,} tokens, {share}{also}")
+    read = f"{counted(len(corpus.files), 'file')}, {counted(corpus.documents, 'document')}, {size_text(total)} of text"
+    text = f"{read}, about {_rounded(tokens):,} tokens, {share}{also}"
     losses = [finding for finding in corpus.findings if finding.is_loss]
     if not losses:
         return PreflightCheck("corpus", text)
@@ -101,7 +100,7 @@ def files_check(inputs: Inputs) -> PreflightCheck:
     """The files of the corpus, which are not read. Raises InputError if a pattern matches no file."""
     files = files_here(inputs)
     datasets = [source for source in inputs.data if source.startswith(SCHEME)]
-    parts = [f"{len(files):,} files, {size_text(sum(path.stat().st_size for path in files))}"] if files else []
+    parts = [f"{counted(len(files), 'file')}, {size_text(sum(path.stat().st_size for path in files))}"] if files else []
     return PreflightCheck("corpus", "; and ".join([*parts, *datasets]))
 
 

@@ -11,6 +11,7 @@ import torch
 from .. import native
 from ..config.inputs import Inputs
 from ..errors import EchoselfError, InputError
+from ..markdown import counted
 from ..report.checks import PreflightCheck, problem, warning
 
 _COMPILE = "Install a C compiler (gcc), then install the package again; or run the container image of the action."
@@ -27,7 +28,7 @@ def machine_check(inputs: Inputs) -> PreflightCheck:
     if inputs.device == "cuda" and not gpu:
         hint = "Use device: auto, or a runner with a GPU and a CUDA build of PyTorch."
         return problem("machine", InputError("device: cuda was set, and PyTorch finds no CUDA device.", hint))
-    parts = [f"{cpu_name()}, {cpu_count()} CPUs"]
+    parts = [f"{cpu_name()}, {counted(cpu_count(), 'CPU')}"]
     if gpu:
         room = torch.cuda.get_device_properties(0).total_memory
         parts.append(f"GPU {torch.cuda.get_device_name(0)} with {gigabytes(room)}")

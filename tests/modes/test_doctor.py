@@ -194,6 +194,12 @@ def test_a_repo_without_a_model_can_not_be_pulled(doctor: Doctor, server: LocalH
     assert "has no model at main, or is not accessible" in line(doctor("pull --repo-id me/model", 4), "repo", "problem")
 
 
+def test_without_a_mode_and_a_repo_it_checks_training(doctor: Doctor) -> None:
+    output = doctor("--device cpu --preset ci")
+    assert output.startswith("would `train` start?")
+    assert line(output, "repo") == "not used: repo_id is not set, so the model stays in output_dir"
+
+
 def test_all_invalid_inputs_are_reported_at_once(doctor: Doctor, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "cycle", "--n-layer", "x", "--gate", "y"]) == 2
     assert "3 inputs are invalid" in capsys.readouterr().err
