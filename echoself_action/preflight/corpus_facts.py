@@ -71,7 +71,7 @@ def read_corpus(inputs: Inputs) -> CorpusFacts:
         missing = "training" if documents[True] else "validation"
         found_text = f"{counted(sum(documents.values()), 'document')} with {sum(counts.values()):,} bytes of text"
         raise InputError(
-            f"The corpus has {found_text}, but with val_fraction {inputs.val_fraction:g} none of them is in the {missing} split.",
+            f"The corpus has {found_text}, but with val_fraction {inputs.val_fraction:g} none is in the {missing} split.",
             "Add text, or another val_fraction: there must be at least two different documents.",
         )
     return CorpusFacts(files, sum(documents.values()), counts[False], counts[True], condensed(found))

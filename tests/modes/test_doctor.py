@@ -170,7 +170,7 @@ def test_keyless_access_without_an_id_token(doctor: Doctor, server: LocalHub, mo
     ("words", "code", "subject", "found"),
     [
         ("train --data none/*.md", 2, "corpus", "'none/*.md' matches no file"),
-        ("train --data docs/*.md --data one.md", 2, "corpus", "none of them is in the"),
+        ("train --data docs/*.md --data one.md", 2, "corpus", "but with val_fraction 0.1 none is in the"),
         ("train --resume must", 2, "plan", "resume: must, but there is no checkpoint in echoself-model"),
         ("train --checkpoint none", 3, "plan", "none is not a folder"),
         ("train --init-from ./none", 2, "plan", "init_from: './none' is neither an existing path nor a valid repo id"),
