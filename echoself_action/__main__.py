@@ -73,7 +73,10 @@ def _run(flags: Mapping[str, str], unknown_flags: Sequence[str]) -> int:
 
 
 def _examine(words: Sequence[str]) -> int:
-    """`echoself doctor [MODE] [--input VALUE ...]`. MODE is that of the YAML file by default, else cycle, or train without a repo."""
+    """`echoself doctor [MODE] [--input VALUE ...]`.
+
+    Without a mode it is that of the YAML file; else cycle, or train without a repo_id.
+    """
     if any(word in _HELP for word in words):
         return _help(["doctor"])
     mode = next((mode for mode in MODES if [mode] == list(words[:1])), None)
