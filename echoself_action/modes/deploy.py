@@ -139,6 +139,7 @@ def _report(publication: Publication) -> Publication:
         published.pr_url if published else "",
         publication.result,
         publication.reason,
+        not publication.is_same_model,
         publication.history,
     )
     page = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, publication.model, publication.sample, section)

@@ -1,4 +1,4 @@
-"""report.html: a run on one page, with its figures, gate, curves, samples, history and settings."""
+"""report.html: a run on one page, with its figures, gate, curves, sample, history and settings."""
 
 import json
 import math
@@ -43,7 +43,7 @@ class PublishReport:
     """What publishing did: the repo, the input `gate` with its verdict, and the commit or pull request, "" if none was made.
 
     `repo_url` is empty if there is no such repo on the Hub. `result` is the end of the job, and `reason` why it was rolled back
-    or has converged.
+    or has converged. `is_new_model`: the repo did not hold these weights before.
     """
 
     repo_id: str
@@ -54,6 +54,7 @@ class PublishReport:
     pr_url: str = ""
     result: Ending | str = ""
     reason: str = ""
+    is_new_model: bool = True
     history: History = NO_HISTORY
 
 
@@ -68,7 +69,8 @@ def page(model: ModelFolder, log: Sequence[dict[str, float]], sample: Sample | N
     """The HTML. `sample` is by default the one that the metadata of the model records."""
     facts, run = model.metadata, this_run()
     history = publishing.history if publishing else read_history(model.path)
-    proposal = history.entries[-1] if publishing and publishing.pr_url and history.entries else None
+    is_proposed = publishing is not None and bool(publishing.pr_url) and publishing.is_new_model and facts is not None
+    proposal = history.entries[-1] if is_proposed and history.entries else None
     published = [entry for entry in history.publishes if entry is not proposal]
     compared = publishing.verdict.compared if publishing else None
     runs = [_run_row(entry, entry is proposal) for entry in reversed(history.entries[-_SHOWN:])]
@@ -117,7 +119,7 @@ def _outcome(publishing: PublishReport) -> _Outcome:
     badge, kind = ("gate passed", "good") if verdict.passed else ("gate refused", "bad")
     badge = badge if has_gate else ""
     if publishing.result == "rolled_back":
-        return _Outcome("Rolled back: the published model is unchanged", reason, badge, kind)
+        return _Outcome("Rolled back", _sentence(publishing.reason.partition(": ")[0] or said), badge, kind)
     if not verdict.passed:
         return _Outcome("Not published", reason, badge, kind)
     title = "Published" if publishing.commit else "Proposed" if publishing.pr_url else "Nothing new to publish"
