@@ -30,7 +30,7 @@ from ..starting.tokenize_corpus import corpus_tokens
 from ..training.distributed.process_group import SINGLE_PROCESS, ProcessGroup, join_process_group
 from ..training.init_or_resume import new_run, resume_run, send_no_run
 from ..training.optim.optimizers import OptimizerName
-from ..training.precision import choose_device
+from ..training.precision import choose_device, no_gpu_reason
 from ..training.result import LOG_FILE, Callbacks, Result, stop_on_signals
 from ..training.run import Data, Run
 from ..training.run_end import converged, end_of
@@ -208,6 +208,8 @@ def _log_start(training: Run, start: ModelFolder | None) -> None:
         f"{config.n_embd}, block {config.block_size}), {dtype} on {precision.device}"
         f"{f', kernels: {training.kernels}' if training.by_native else ''}{_processes(training)}"
     )
+    if reason := no_gpu_reason(training.settings):
+        note(f"training on the CPU: {reason}")
     eager = training.kernels == "eager" and precision.device.type == "cpu"
     if eager and (reason := why_not_native(training.model, precision.dtype)):
         note(f"native kernels are not used (slower): {reason}")

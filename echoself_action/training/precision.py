@@ -91,6 +91,13 @@ def choose_device(settings: TrainingSettings) -> torch.device:
     return torch.device("cuda" if has_cuda and settings.device != "cpu" else "cpu")
 
 
+def no_gpu_reason(settings: TrainingSettings) -> str | None:
+    """Why `device: auto` is the CPU with a PyTorch that could use a GPU; None in all other cases."""
+    if settings.device != "auto" or torch.version.cuda is None or torch.cuda.is_available():
+        return None
+    return f"PyTorch's build for CUDA {torch.version.cuda} finds no GPU: none here, or its driver is too old"
+
+
 def choose_precision(settings: TrainingSettings, trained_in: str | None = None) -> Precision:
     """The device and dtype of the settings. `dtype: auto` is the dtype that the model was `trained_in` so far, if the device
     supports it, else `fastest_dtype`.

@@ -13,7 +13,15 @@ from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import InputError
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.training.init_or_resume import new_run, resume_run
-from echoself_action.training.precision import CudaThrottle, choose_device, choose_precision, fastest_dtype, name_of, peak_flops
+from echoself_action.training.precision import (
+    CudaThrottle,
+    choose_device,
+    choose_precision,
+    fastest_dtype,
+    name_of,
+    no_gpu_reason,
+    peak_flops,
+)
 from echoself_action.training.result import Callbacks, StopRequest
 from echoself_action.training.run import Data
 from echoself_action.training.trainer import train
@@ -30,6 +38,17 @@ def test_explicit_dtype_is_used() -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         precision = choose_precision(training_settings(dtype=str(dtype).removeprefix("torch.")))
         assert (precision.device.type, precision.dtype) == ("cpu", dtype)
+
+
+def test_a_cuda_build_without_a_gpu_says_that_it_trains_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert no_gpu_reason(training_settings(device="auto")) == (
+        "PyTorch's build for CUDA 13.0 finds no GPU: none here, or its driver is too old"
+    )
+    assert no_gpu_reason(training_settings(device="cpu")) is None
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert no_gpu_reason(training_settings(device="auto")) is None
 
 
 def test_dtype_auto_is_bfloat16_only_if_the_cpu_supports_it() -> None:
