@@ -317,12 +317,12 @@ def test_on_the_host_the_packages_are_installed_once(action: Path, tmp_path: Pat
     runner = Runner(tmp_path / "runner", action, tmp_path / "tools", {}, whole_environment(), {})
     first = runner.start(inputs).end(800)
     assert first.code == 0, first.log
-    assert "Installing into" in first.log
+    assert "installing the venv" in first.log
     # as in the next job, whose runner downloads the action again
     (action / "echoself_action/native/native.bin").unlink(missing_ok=True)
     second = runner.run(inputs)
     assert (second.code, second.outputs["step"]) == (0, "9"), second.log
-    assert "Installing into" not in second.log
+    assert "reusing the venv" in second.log
     assert "native kernels disabled" not in runner.run(inputs | WIDER | {"output_dir": "wider"}).log
 
 
