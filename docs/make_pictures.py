@@ -3,7 +3,7 @@
 Two cycles as two jobs would run them: each in a checkout of its own, on this repository's Markdown, with a Hub on this machine
 between them. Then go to docs/images/, each light and dark: the job summary of the second (what is not folded), its report.html
 on a phone, and the model card. All of it is what the runs wrote; only the address of the Hub is huggingface.co's. `--work
-FOLDER` keeps the runs, and uses those that are there. Needs Chromium and Node.js, and takes twice `--minutes` and a minute.
+FOLDER` keeps the runs, and uses those that are there. Needs Chromium and Node.js, and takes `--minutes` and as long again.
 """
 
 import argparse
@@ -55,9 +55,11 @@ def run_cycles(work: Path, minutes: float) -> Path:
             "GITHUB_REF_NAME": "main",
             "GITHUB_RUN_ID": str(number),
         }
-        command = [sys.executable, "-m", "echoself_action", "cycle", "--hub", str(work / "hub"), "--repo-id", REPO]
+        command = [Path(sys.executable).with_name("echoself"), "cycle", "--hub", str(work / "hub"), "--repo-id", REPO]
         command += ["--data", DATA, "--license", "mit", "--language", "en"]
-        subprocess.run([*command, "--max-minutes", str(minutes)], cwd=workspace, env=environment, check=True)
+        # the first is shorter: on so little text, a full one would leave the second nothing to gain
+        limit = minutes * number / 2
+        subprocess.run([*command, "--max-minutes", str(limit)], cwd=workspace, env=environment, check=True)
         unfinished.rename(summary)
     return work / "second"
 
@@ -93,7 +95,7 @@ def published_card(work: Path, folder: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the pictures of README and docs from a real run.")
-    parser.add_argument("--minutes", type=float, default=4, help="of each of the two cycles (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=3, help="of the second cycle; the first has half (%(default)s)")
     parser.add_argument("--work", type=Path, help="keep the runs here, and use those that are there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

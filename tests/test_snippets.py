@@ -115,12 +115,12 @@ def test_a_workflow_is_complete_and_safe(snippet: Snippet, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, **named)
-def test_other_actions_are_pinned_by_the_commit_of_the_examples(snippet: Snippet) -> None:
-    pinned = set(re.findall(r"uses: (.*)", "".join(path.read_text(encoding="utf-8") for path in EXAMPLES)))
-    known = {used.partition("@")[0] for used in pinned}
+def test_other_actions_are_pinned_by_commit_and_as_in_the_examples(snippet: Snippet) -> None:
+    pins = dict(re.findall(r"uses: ([\w-]+/[\w-]+)@(.*)", "".join(path.read_text(encoding="utf-8") for path in EXAMPLES)))
     for used in re.findall(r"uses: (.*)", snippet.text):
-        of_no_example = used.partition("@")[0] not in known and re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", used)
-        assert OUR_ACTION.match(used) or used in pinned or of_no_example, used
+        action, _, pin = used.partition("@")
+        assert OUR_ACTION.match(used) or re.fullmatch(r"[0-9a-f]{40} # v\d+\.\d+\.\d+", pin), used
+        assert pins.get(action, pin) == pin
 
 
 def filled(name: str, value: str) -> str:
