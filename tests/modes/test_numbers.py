@@ -80,10 +80,9 @@ def test_log_outputs_summary_page_card_history_and_metadata_report_the_same_numb
 
     # the page
     page = Path(outputs["report"]).read_text()
-    figures = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page))
-    assert (figures["Bits per byte"], figures["Validation loss"], figures["Training loss"]) == (bits, nats, train_loss)
-    assert (figures["Steps"], figures["Tokens/s"]) == (step, speed)
-    assert f"<h1>Step {step}: validation loss {loss}</h1>" in page
+    figures = dict(re.findall(r"<dt>(.*?)</dt><dd>(\S+) <small>", page))
+    assert (figures["Held-out text"], figures["Validation loss"], figures["Training loss"]) == (bits, nats, train_loss)
+    assert (figures["Trained"], figures["Speed"]) == (step, speed)
     assert f"<td>{step}</td><td>{bits}</td><td>{nats}</td><td>{train_loss}</td>" in page
 
     # what is published: card, history and metadata
@@ -92,7 +91,9 @@ def test_log_outputs_summary_page_card_history_and_metadata_report_the_same_numb
     assert read_metadata(folder) == facts
     card = (folder / "README.md").read_text()
     cells = rows(card)
-    assert (cells["Bits per byte"], cells["Validation loss"], cells["Training loss"]) == ([bits], [nats], [train_loss])
+    assert cells["Held-out text"] == [f"{bits} bits per byte"]
+    losses = (f"{nats} nats per token", f"{train_loss} nats per token")
+    assert (cells["Validation loss"][0], cells["Training loss"][0]) == losses
     assert (cells["Steps"], cells["Training speed"]) == ([step], [f"{speed} tokens/s"])
     metrics = yaml.safe_load(card.split("---")[1])["model-index"][0]["results"][0]["metrics"]
     assert metrics[0]["type"] == "bits_per_byte"
