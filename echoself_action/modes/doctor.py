@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..checkpoint.select import best
 from ..config.inputs import AUTO, Inputs
-from ..config.mode_inputs import DeployInputs, TrainInputs
+from ..config.mode_inputs import CompareInputs, DeployInputs, ImportInputs, ReviewInputs, TrainInputs
 from ..errors import EXIT_CODES, CheckpointError, EchoselfError, HubError, MissingLocalHubError
 from ..hub.access import TokenAccess, require_repo_access, require_write_access
 from ..hub.client import open_hub
@@ -27,6 +27,7 @@ from ..publishing.dataset import check_dataset
 from ..report.checks import PreflightCheck, check_lines, checks_summary, problem, warning
 from ..report.github_actions import on_actions, write_summary
 from ..report.log import note
+from ..starting.candidates import is_local, look_up_candidate
 from ..starting.corpus_files import require_files
 from ..starting.resolve_checkpoint import require_checkpoint
 from ..workspace import LOCAL_HUB
@@ -82,6 +83,13 @@ def _examine(inputs: Inputs) -> _Findings:
         found.attempt("inputs", lambda: check_before_work(inputs))
     if inputs.mode == "deploy":
         found.attempt("model", lambda: _model_check(inputs))
+    if isinstance(inputs, ImportInputs):
+        found.attempt("model", lambda: _import_check(inputs))
+        return found
+    if isinstance(inputs, CompareInputs):
+        found.attempt("models", lambda: _candidates_check(inputs))
+        found.attempt("corpus", lambda: _held_out_check(inputs))
+        return found
     with ExitStack() as stack:
         published = _examine_hub(inputs, found, stack)
         if isinstance(inputs, TrainInputs):
@@ -114,7 +122,7 @@ def _examine_hub(inputs: Inputs, found: _Findings, stack: ExitStack) -> Publishe
     def open_it() -> PreflightCheck | None:
         nonlocal hub, access
         hub = stack.enter_context(open_hub(inputs.hub, inputs.token, note))
-        if inputs.mode not in PUBLISHES or inputs.dry_run:
+        if not isinstance(inputs, DeployInputs | ReviewInputs) or inputs.dry_run:
             return None
         access = require_write_access(hub)
         return token_check(hub, access, inputs.token is not None)
@@ -196,6 +204,33 @@ def _model_check(inputs: Inputs) -> PreflightCheck:
         )
     loss = f", {model.metadata.val_loss_text}" if model.metadata else ""
     return PreflightCheck("model", f"{model.path}: step {model.step:,}{loss}")
+
+
+def _import_check(inputs: ImportInputs) -> PreflightCheck:
+    """The checkpoint that pull would import. Raises CheckpointError."""
+    path = require_checkpoint(inputs)
+    return PreflightCheck("model", f"would import {path} into {inputs.output_dir}" if path else "would search for a checkpoint")
+
+
+def _candidates_check(inputs: CompareInputs) -> PreflightCheck:
+    """The models to compare. Raises InputError, CheckpointError or HubError for one that does not exist."""
+    on_the_hub = [name for name in inputs.candidates if not is_local(name)]
+    if on_the_hub:
+        with open_hub(inputs.hub, inputs.token, note) as hub:
+            for name in on_the_hub:
+                if look_up_candidate(hub, name).model is None:
+                    raise HubError(
+                        f"candidates: {name} does not exist on {hub.endpoint}, or is not accessible.",
+                        "Check its name, and which repos the token has access to.",
+                    )
+    shown = (f"{name} ({'on the Hub' if name in on_the_hub else 'here'})" for name in inputs.candidates)
+    return PreflightCheck("models", f"would compare {', '.join(shown)}")
+
+
+def _held_out_check(inputs: Inputs) -> PreflightCheck:
+    """The corpus, whose held-out text a comparison may need. Raises InputError."""
+    corpus = read_corpus(inputs)
+    return corpus_check(inputs, corpus, corpus.bytes_per_token(inputs.tokenizer))
 
 
 def _keyless_advice() -> Iterator[PreflightCheck]:

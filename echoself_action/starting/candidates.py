@@ -11,7 +11,7 @@ from ..config.inputs import Inputs
 from ..errors import CheckpointError, InputError
 from ..hub.endpoint import Hub
 from ..hub.fetch import fetch
-from ..hub.repo import MAIN, look_up
+from ..hub.repo import MAIN, Remote, look_up
 from ..hub.repo_id import REPO
 from ..report.log import note
 from .resolve_checkpoint import read_or_import
@@ -61,8 +61,8 @@ def local_candidate(inputs: Inputs, name: str, scratch: Path) -> ResolvedCandida
     return ResolvedCandidate(name, folder)
 
 
-def hub_candidate(hub: Hub, name: str, scratch: Path, tokenizer: str | None = None) -> ResolvedCandidate:
-    """The model of a repo, fetched into `scratch`. Raises HubError if it does not exist, CheckpointError if unusable."""
+def look_up_candidate(hub: Hub, name: str) -> Remote:
+    """The files of a candidate on the Hub. Raises CheckpointError if the repo has no model there, HubError."""
     named = _ON_THE_HUB.fullmatch(name)
     assert named
     repo_id, revision = named[1], named[2] or MAIN
@@ -72,6 +72,13 @@ def hub_candidate(hub: Hub, name: str, scratch: Path, tokenizer: str | None = No
             f"candidates: {repo_id} on {hub.endpoint} has no model at revision {revision}. Nothing was compared.",
             "Set another revision, or publish a model there first.",
         )
+    return remote
+
+
+def hub_candidate(hub: Hub, name: str, scratch: Path, tokenizer: str | None = None) -> ResolvedCandidate:
+    """The model of a repo, fetched into `scratch`. Raises HubError if it does not exist, CheckpointError if unusable."""
+    remote = look_up_candidate(hub, name)
+    repo_id, revision = remote.repo_id, remote.revision
     fetched = fetch(hub, remote, scratch, note, tokenizer=tokenizer)
     note(f"{name}: {hub.url(repo_id)} at {fetched.commit}, step {fetched.model.step}")
     url = f"{hub.url(repo_id)}/tree/{fetched.commit}"

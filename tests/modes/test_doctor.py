@@ -194,6 +194,15 @@ def test_a_repo_without_a_model_can_not_be_pulled(doctor: Doctor, server: LocalH
     assert "has no model at main, or is not accessible" in line(doctor("pull --repo-id me/model", 4), "repo", "problem")
 
 
+def test_a_comparison_and_an_import(doctor: Doctor, begun: Cli) -> None:
+    begun(f"cycle --hub hub {NEW}")
+    compare = "compare --hub hub --candidates echoself-model,me/"
+    assert line(doctor(f"{compare}model"), "models") == "would compare echoself-model (here), me/model (on the Hub)"
+    assert "me/none does not exist on" in line(doctor(f"{compare}none", 4), "models", "problem")
+    assert line(doctor("pull --checkpoint echoself-model/checkpoint-16"), "model").startswith("would import echoself-model/")
+    assert "none is not a folder" in line(doctor("pull --checkpoint none", 3), "model", "problem")
+
+
 def test_without_a_mode_and_a_repo_it_checks_training(doctor: Doctor) -> None:
     output = doctor("--device cpu --preset ci")
     assert output.startswith("would `train` start?")
