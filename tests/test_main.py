@@ -210,7 +210,8 @@ def test_help_may_be_cut_off(run: Run) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_the_version_names_what_results_depend_on(run: Run) -> None:
+def test_the_version_names_what_results_depend_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ECHOSELF_ISA", raising=False)  # as for the command
     first, second = run("--version").stdout.splitlines()
     package, torch, python = (metadata.version("echoself-action"), metadata.version("torch"), platform.python_version())
     assert first == f"echoself-action {package}, torch {torch}, Python {python}"
