@@ -39,8 +39,11 @@ refuse() {
 }
 
 # Prints the input $1 as it is in the JSON: with quotes, backslashes and line breaks escaped, so no value can look like a key.
-# toJSON writes one input a line. `clean` has no inputs.
-input() { LC_ALL=C sed -n "s/^[[:space:]]*\"$1\":[[:space:]]*\"\(.*\)\",\{0,1\}[[:space:]]*$/\1/p" <<<"${ECHOSELF_INPUTS-}"; }
+# toJSON writes one input a line, with its name as in the workflow: for GitHub, `Runtime` is `runtime`. `clean` has no inputs.
+input() {
+  { LC_ALL=C grep -i "^[[:space:]]*\"$1\":" <<<"${ECHOSELF_INPUTS-}" || true; } |
+    LC_ALL=C sed -n 's/^[^:]*:[[:space:]]*"\(.*\)",\{0,1\}[[:space:]]*$/\1/p'
+}
 
 # Prints the input $1 as it was written.
 text_input() { printf '%b' "$(input "$1" | sed 's/\\"/"/g')"; }

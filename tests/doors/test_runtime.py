@@ -62,6 +62,12 @@ def test_without_a_docker_command_auto_takes_a_venv(on_host: Runner, no_docker: 
     assert "seed" in job.summary, "the program ran"
 
 
+def test_names_of_inputs_are_read_in_any_case_as_github_does(asked: Runner) -> None:
+    job = asked.start_as_written({"Mode": "train", "RUNTIME": "docker"}, NO_ENGINE="yes").end()
+    assert job.code == 2
+    assert "runtime: docker: the Docker engine can't be used" in job.summary
+
+
 def test_an_image_that_can_not_be_used_is_refused_and_not_ignored(asked: Runner) -> None:
     job = asked.run({"mode": "train", "image": "mine:1"}, NO_ENGINE="yes")
     assert job.code == 2
