@@ -1,6 +1,6 @@
 """Bits per byte of the held-out text by a general compressor, PPMd, that has read the training text.
 
-    python benchmarks/compressor.py [--corpus FOLDER_OR_FILE ...] [--model FOLDER] [--orders 4-12] [--memory 256]
+    python benchmarks/compressor.py [--corpus FOLDER_OR_FILE ...] [--model FOLDER] [--orders 4-12] [--memory MIB]
 
 The split is this package's own. PPMd gets the training text followed by the held-out text; the bytes that the second adds to
 the size of the first are its figure. It adapts while it reads the held-out text, which a trained model does not: the row `each
@@ -17,7 +17,7 @@ from common import results
 from common.corpora import add_corpora, bits_per_byte_of_folder, name_of, split_text
 from common.results import Figures
 
-from echoself_action.corpus.ppmd import MEMORY, added_bits_per_byte
+from echoself_action.corpus.ppmd import added_bits_per_byte
 
 VARIANTS = ("H", "I")  # 7-Zip's and Zip's
 
@@ -27,16 +27,17 @@ def main() -> None:
     add_corpora(parser)
     parser.add_argument("--model", type=Path, nargs="+", default=[], help="model folders, for each corpus")
     parser.add_argument("--orders", type=_orders, default=_orders("4-12"), help="first and last order of PPMd, as 4-12")
-    parser.add_argument("--memory", type=int, default=MEMORY, help="MiB that PPMd may use")
+    parser.add_argument("--memory", type=int, help="MiB that PPMd may use; by default enough for the text")
     given = parser.parse_args()
     figures = Figures(given)
+    memory = given.memory and given.memory << 20
     print("| corpus | training text, bytes | held-out text, bytes | program | bits per byte |")
     print("|---|---|---|---|---|")
     for corpus in given.corpus:
         text = split_text(corpus)
         train, held_out = ("".join(documents).encode() for documents in (text.train, text.held_out))
         compressors = {
-            f"PPMd {variant}, order {order}": partial(added_bits_per_byte, order=order, memory=given.memory, variant=variant)
+            f"PPMd {variant}, order {order}": partial(added_bits_per_byte, order=order, memory=memory, variant=variant)
             for variant in VARIANTS
             for order in given.orders
         }

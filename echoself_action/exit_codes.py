@@ -17,6 +17,7 @@ from .report.github_actions import report_problem, summary_since, summary_size, 
 from .report.job_summary.failure_summary import bug_summary
 from .report.log import warn
 from .report.summary_comment import comment_summary
+from .training.distributed.rank import is_worker
 
 NEW_ISSUE = "https://github.com/9cog/echoself-action/issues/new"
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
@@ -70,21 +71,16 @@ def exit_code_of_invalid_inputs(error: EchoselfError, models: Iterable[Inputs]) 
 
 def _comment(inputs: Inputs, start: int) -> None:
     """Comment the summary since it had the size `start`, if `inputs` ask for it."""
-    if inputs.comment and _is_main_process():
+    if inputs.comment and not is_worker():
         model = f"{inputs.repo_id}@{inputs.revision}" if inputs.repo_id else str(inputs.output_dir)
         comment_summary(model, summary_since(start))
 
 
 def report_schedule() -> None:
     """Warn if GitHub is about to stop the schedule that started this job."""
-    if _is_main_process() and (notice := schedule_notice(os.environ)):
+    if not is_worker() and (notice := schedule_notice(os.environ)):
         warn(notice)
         write_summary(f"> {notice}\n")
-
-
-def _is_main_process() -> bool:
-    """Of those that torchrun starts; of those that this program starts, only the main one gets here."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _report(error: EchoselfError, summary_start: int) -> int:

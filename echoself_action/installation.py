@@ -5,7 +5,6 @@ import shlex
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -21,8 +20,16 @@ def localhub_command() -> str:
     found = next((place for place in places if (place / "pyproject.toml").is_file()), None)
     requirement = str(found) if found else f"{_repository()}#subdirectory={_LOCALHUB}"
     python = shlex.quote(sys.executable)
-    pip = f"{python} -m pip install" if find_spec("pip") else f"uv pip install --python {python}"
+    pip = f"{python} -m pip install" if _has_pip() else f"uv pip install --python {python}"
     return f"{pip} {shlex.quote(requirement)}"
+
+
+def _has_pip() -> bool:
+    """By its metadata: find_spec("pip") would make setuptools switch off its distutils, which torch.compile needs."""
+    try:
+        return bool(distribution("pip").version)
+    except PackageNotFoundError:
+        return False
 
 
 def _source_folders() -> Iterator[Path]:

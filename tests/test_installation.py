@@ -25,7 +25,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
         if origin is not None:
             (info / "direct_url.json").write_text(json.dumps(origin))
         (found,) = importlib.metadata.distributions(name="echoself-action", path=[str(info.parent)])
-        monkeypatch.setattr(installation, "distribution", lambda _: found)
+        real = importlib.metadata.distribution
+        monkeypatch.setattr(installation, "distribution", lambda name: found if name == "echoself-action" else real(name))
         monkeypatch.setattr(installation, "__file__", str(info.parent / "echoself_action/installation.py"))
 
     return install
@@ -54,5 +55,5 @@ def test_from_git_at_the_same_commit(installed: Installed) -> None:
 
 def test_from_an_index_and_without_pip(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
     installed(None)
-    monkeypatch.setattr(installation, "find_spec", lambda _: None)
+    monkeypatch.setattr(installation, "_has_pip", lambda: False)
     assert installation.localhub_command().startswith(f"uv pip install --python {sys.executable} ")

@@ -7,9 +7,10 @@ It also learns from the held-out text while it reads it, which a trained model d
 from .. import libraries
 
 ORDER = 12  # bytes; of 4 to 12, the lowest on documentation and within 0.3 % of it on prose
-MEMORY = 256  # MiB; LARGEST bytes of text need less, so nothing is forgotten
-NAME = f"PPMd, the text compressor of 7-Zip (order {ORDER}, {MEMORY} MiB)"
-LARGEST = 16_000_000  # bytes of text in both splits, which take 5 s, and never more than half a minute
+NAME = f"PPMd, the text compressor of 7-Zip (order {ORDER})"
+_MEMORY = 32  # bytes for each byte of text; 24 were enough for all texts measured, and with 16 PPMd forgets what it has read
+_LEAST_MEMORY = 1 << 20  # bytes
+LARGEST = 8_000_000  # bytes of text in both splits, which take 3 s and 256 MB of memory
 
 
 class CollectedText:
@@ -30,16 +31,25 @@ class CollectedText:
 
 
 def ppmd_bits_per_byte(train: CollectedText, held_out: CollectedText) -> float | None:
-    """Bits for each byte of `held_out` after `train`; None if both have more than `LARGEST` bytes together, or one has none."""
+    """Bits for each byte of `held_out` after `train`.
+
+    None if both have more than `LARGEST` bytes together, if one has none, or if the memory is missing.
+    """
     if not train.size or not held_out.size or train.size + held_out.size > LARGEST:
         return None
-    return round(added_bits_per_byte(bytes(train), bytes(held_out)), 6)
+    try:
+        return round(added_bits_per_byte(bytes(train), bytes(held_out)), 6)
+    except MemoryError:  # not a reason to end a run
+        return None
 
 
-def added_bits_per_byte(train: bytes, held_out: bytes, order: int = ORDER, memory: int = MEMORY, variant: str = "H") -> float:
-    """The bits that each byte of `held_out` adds to the compressed size of `train`."""
+def added_bits_per_byte(
+    train: bytes, held_out: bytes, order: int = ORDER, memory: int | None = None, variant: str = "H"
+) -> float:
+    """The bits that each byte of `held_out` adds to the compressed size of `train`. `memory`, in bytes: None for enough."""
+    memory = memory or max(_LEAST_MEMORY, _MEMORY * (len(train) + len(held_out)))
     sizes = [
-        len(libraries.pyppmd.compress(text, max_order=order, mem_size=memory << 20, variant=variant))
+        len(libraries.pyppmd.compress(text, max_order=order, mem_size=memory, variant=variant))
         for text in (train, train + held_out)
     ]
     return 8 * (sizes[1] - sizes[0]) / len(held_out)

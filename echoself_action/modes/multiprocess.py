@@ -10,7 +10,8 @@ from ..config.mode_inputs import TrainInputs
 from ..errors import DivergedError, EchoselfError, LostProcessError
 from ..exit_codes import exit_code_of
 from ..training.distributed.launch import LOST, launch
-from ..training.distributed.process_group import is_distributed, is_worker, join_process_group
+from ..training.distributed.process_group import join_process_group
+from ..training.distributed.rank import is_distributed, is_worker
 from ..training.init_or_resume import receive_run
 from ..training.result import stop_on_signals
 from ..training.trainer import train_as_worker

@@ -4,9 +4,14 @@ from importlib import import_module
 
 from ..config.inputs import Inputs
 from ..starting.corpus_files import require_files
+from ..training.distributed.rank import is_worker
 
 
 def start_mode(inputs: Inputs) -> int:
-    """Run the mode; returns the exit code. Raises InputError at once if it would train, and `data` matches no file."""
-    require_files(inputs)
+    """Run the mode; returns the exit code. Raises InputError at once if it would train, and `data` matches no file.
+
+    A worker gets its batches from the main process, and its machine may have no corpus.
+    """
+    if not is_worker():
+        require_files(inputs)
     return int(import_module(f"echoself_action.modes.{inputs.mode}").run(inputs))

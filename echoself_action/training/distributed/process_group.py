@@ -24,6 +24,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from ...errors import InputError, LostProcessError
+from .rank import is_distributed
 
 Shared = TypeVar("Shared")
 Numbers = npt.NDArray[Any]
@@ -108,16 +109,6 @@ class ProcessGroup:
 
 
 SINGLE_PROCESS = ProcessGroup()
-
-
-def is_distributed() -> bool:
-    """Whether this process was started by torchrun or by `launch`, as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def is_worker() -> bool:
-    """Whether this is a process other than the main process (rank > 0)."""
-    return is_distributed() and int(os.environ["RANK"]) > 0
 
 
 @contextmanager
