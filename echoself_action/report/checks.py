@@ -48,4 +48,4 @@ def check_lines(checks: Sequence[PreflightCheck], width: int | None = None) -> s
 def checks_summary(checks: Sequence[PreflightCheck]) -> str:
     """The checks as a table of Markdown, folded."""
     rows = [(check.level, check.subject, escaped(" ".join((check.text, *check.fix.splitlines())))) for check in checks]
-    return f"{fold('Checks before the run', table(('', 'what', 'found'), rows))}\n"
+    return f"{fold('Checks before the run', table(('result', 'check', 'found'), rows))}\n"

@@ -204,7 +204,7 @@ class _Trainer:
         if run.process_group.is_main:
             for folder in checkpoints(self.output_dir):
                 if folder.step > run.step and branched_from(folder) is None:
-                    self.callbacks.note(f"from after step {run.step}: {folder.path} was renamed to {set_aside(folder.path)}")
+                    self.callbacks.note(f"{folder.path}, from after step {run.step}, was renamed to {set_aside(folder.path)}")
 
     def _fit_intervals(self) -> None:
         """Choose the intervals that are not set, by how many steps this run is expected to take."""

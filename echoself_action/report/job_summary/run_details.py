@@ -29,7 +29,7 @@ from .loss_curve import FEWEST, loss_curve
 _STOPPED = {
     "max_iters": "The run completed all its steps.",
     "max_minutes": "The run stopped at its time limit.",
-    "early_stopping": "The run ended early, because its validation loss rose.",
+    "early_stopping": "The run ended early, because it began to memorise the text: more text or `init_from` would help.",
     "signal": "The run was interrupted by a signal.",
 }
 _HEAD = ("what", "value")
