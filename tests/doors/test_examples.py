@@ -28,6 +28,7 @@ from ..hub.test_oidc import Runner as IdTokenServer
 from .conftest import JOB_TOKEN, ROOT
 from .workflows import JobResult, Machine, World, make_repository, programs
 
+pytestmark = pytest.mark.examples
 README = (ROOT / "README.md").read_text()
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.yml"))
 SIZES = {"n_layer": "1", "n_head": "1", "n_embd": "8", "block_size": "16"}
