@@ -16,7 +16,7 @@ _IGNORED = "# made by echoself: git ignores this folder. Delete this file to com
 
 
 def create_cache(folder: Path) -> None:
-    """Create `folder`. If it is in a folder `.echoself`, git ignores that one, whoever has created it."""
+    """Create `folder`. If it is in a folder `.echoself`, git ignores that one."""
     folder.mkdir(parents=True, exist_ok=True)
     for place in (folder, *folder.parents):
         if place.name == CACHE.name and not (place / GITIGNORE).exists():

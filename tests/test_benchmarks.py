@@ -160,7 +160,7 @@ def test_a_benchmark_that_is_killed_leaves_no_process(
 
 @pytest.mark.skipif(native.instruction_set(torch.float32) is None, reason="no native kernels on this machine")
 def test_speed_prints_the_table_of_the_documentation(tmp_path: Path) -> None:
-    isa = next(name for name in native.DTYPES if native.DTYPES[name] is torch.float32 and name in usable())
+    isa = next(name for name in native.DTYPE_NAMES if native.dtype_of(name) is torch.float32 and name in usable())
     options = ["--shapes", "auto", "--dropout", "0.1", "--turns", "1", "--seconds", "0", "--only", "ours", "--isa", isa]
     text = write_text(tmp_path)
     kept = ["--text", str(text), "--json", str(tmp_path / "figures.json")]
@@ -202,7 +202,7 @@ def test_an_instruction_set_limits_this_process_its_children_and_pytorch() -> No
 
 
 def test_an_instruction_set_of_another_machine_is_an_error() -> None:
-    isa = next(name for name in native.DTYPES if name not in usable())
+    isa = next(name for name in native.DTYPE_NAMES if name not in usable())
     command = [sys.executable, str(FOLDER / "evaluation.py"), "--isa", isa]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1

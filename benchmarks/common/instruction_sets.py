@@ -25,7 +25,7 @@ def add_isa(parser: argparse.ArgumentParser) -> None:
     """The option for the instruction set."""
     parser.add_argument(
         "--isa",
-        choices=native.DTYPES,
+        choices=native.DTYPE_NAMES,
         default=os.environ.get(OURS) or None,
         help="limit all programs to this instruction set and train ours in its dtype (default: what this CPU has)",
     )

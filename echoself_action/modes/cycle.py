@@ -12,20 +12,18 @@ from ..hub.access import require_repo_access, require_write_access
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
-from ..preflight.first_lines import hub_checks, show_checks
-from ..preflight.training_checks import training_checks
+from ..preflight.hub_state import hub_checks
 from ..publishing.card import check_card
 from ..publishing.dataset import check_dataset
-from ..publishing.outcome import outcome_of
 from ..publishing.publication import Publication
-from ..report.checks import checks_summary
+from ..report.checks import checks_summary, show_checks
 from ..report.github_actions import model_outputs, replace_summary, summary_size
 from ..report.job_summary.run_summary import run_summary
 from ..report.log import note, part
 from ..starting.resume import starting_point_of_cycle
 from .deploy import check_before_work, deploy, exit_code
 from .multiprocess import run_in_processes
-from .train import report_training, train_model
+from .train import report_training, train_model, training_checks
 
 
 def run(inputs: CycleInputs) -> int:
@@ -79,7 +77,7 @@ def _run(inputs: CycleInputs) -> int:
         resumable=done.resumable,
         reason=done.reason,
         sample=done.sample,
-        publishing=outcome_of(done),
+        publishing=done.outcome,
         will_publish=False,
         report=done.report or Path(outputs["report"]),
     )

@@ -13,10 +13,9 @@ from ..hub.access import require_repo_access, require_write_access
 from ..hub.client import open_hub
 from ..hub.repo import Remote, look_up
 from ..hub.upload_checks import refuse_secrets
-from ..preflight.first_lines import hub_checks, show_checks
+from ..preflight.hub_state import hub_checks
 from ..publishing.card import check_card
 from ..publishing.dataset import publish_dataset, with_dataset
-from ..publishing.outcome import outcome_of
 from ..publishing.plan import plan, plan_state, show_plan
 from ..publishing.publication import Publication
 from ..publishing.quality_gate import check_parity, check_parity_again, judge
@@ -24,7 +23,7 @@ from ..publishing.release import release_target, tag_and_release
 from ..publishing.sample import add_sample
 from ..publishing.signing import sign, signer_for
 from ..publishing.upload import open_pull_request, upload, upload_state
-from ..report.checks import checks_summary
+from ..report.checks import checks_summary, show_checks
 from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary.run_summary import RunOutcome, run_summary
 from ..report.log import note, part, warn
@@ -56,9 +55,7 @@ def run(inputs: DeployInputs) -> int:
         else:
             model = newest = resolve_checkpoint(inputs)
         done = deploy(Publication(inputs, hub, remote, model, newest))
-    outcome = RunOutcome(
-        done.result, done.model, newest, done.reason, done.sample, publishing=outcome_of(done), report=done.report
-    )
+    outcome = RunOutcome(done.result, done.model, newest, done.reason, done.sample, publishing=done.outcome, report=done.report)
     write_summary(f"{run_summary(outcome).markdown()}\n{checks_summary(checks)}")
     set_outputs(model_outputs(model) | {"checkpoint": str(newest.path)} | done.outputs)
     return exit_code(done)

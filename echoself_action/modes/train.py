@@ -14,10 +14,10 @@ from ..corpus.findings import Finding
 from ..corpus.tokens import Tokens
 from ..errors import INTERRUPTED, DivergedError
 from ..native.models import why_not as why_not_native
-from ..preflight.first_lines import show_checks
-from ..preflight.training_checks import training_checks
+from ..preflight.corpus_facts import files_check
+from ..preflight.machine import machine_check
 from ..publishing.sample import with_sample
-from ..report.checks import checks_summary
+from ..report.checks import PreflightCheck, checks_summary, show_checks
 from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary.run_summary import RunOutcome, run_summary
 from ..report.log import ProgressPrinter, note, part, show_sample, warn
@@ -35,6 +35,7 @@ from ..training.result import LOG_FILE, Callbacks, Result, stop_on_signals
 from ..training.run import Data, Run
 from ..training.run_end import converged, end_of
 from ..training.trainer import train
+from ..training.training_state import read_counters
 from .multiprocess import run_in_processes
 
 
@@ -90,6 +91,14 @@ def _run(inputs: TrainInputs) -> int:
     return INTERRUPTED if trained.interrupted else 0
 
 
+def training_checks(inputs: TrainInputs) -> list[PreflightCheck]:
+    """The files of the corpus, the machine, and the time. Raises InputError if a pattern of `data` matches no file."""
+    minutes, steps = inputs.size("max_minutes"), inputs.size("max_iters")
+    limits = [f"{minutes:g} minutes (max_minutes)"] if minutes else []
+    limits += [f"{steps:,} steps (max_iters)"] if steps else []
+    return [files_check(inputs), machine_check(inputs), PreflightCheck("time", f"training ends after {' or '.join(limits)}")]
+
+
 def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) -> Trained:
     """Resume from `start`; if it is None, train a new model, from `init_from` or from random weights.
 
@@ -110,7 +119,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
     settings = inputs.training_settings(_default_optimizer(inputs, start), config, fine_tunes=is_fine_tuned(start))
     device = choose_device(settings).type
     with part("Training"), stop_on_signals() as stop, join_process_group(device) as process_group, ProgressPrinter() as printer:
-        if start and (reason := converged(start, data.tokens, settings)):
+        if start and (reason := converged(start.metadata, read_counters(start), data.tokens.digest, settings.patience)):
             if not inputs.force:
                 send_no_run(process_group)
                 return _converged(inputs, start, data.tokens, reason)

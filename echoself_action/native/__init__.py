@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import libraries
 from ..errors import InputError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 _NAME = "native.bin"  # with the suffix .so, Python could import it as a module
-_DTYPE_NAMES = {
+DTYPE_NAMES = {
     "avx512_bf16": "bfloat16",
     "neon_bf16": "bfloat16",
     "avx512": "float32",
@@ -32,16 +32,13 @@ _DTYPE_NAMES = {
     "neon": "float32",
     "avx2_bf16": "bfloat16",  # as fast as avx2, for models that were trained in bfloat16 on another CPU
 }
+"""The name of the dtype of the matrix products of each instruction set."""
 
-if TYPE_CHECKING:
-    DTYPES: dict[str, torch.dtype]
-    """The dtype of the matrix products of each instruction set."""
-else:
 
-    def __getattr__(name: str) -> Any:  # PEP 562: PyTorch takes a second to load, and `echoself --version` does not need it
-        if name != "DTYPES":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return {isa: getattr(libraries.torch, dtype) for isa, dtype in _DTYPE_NAMES.items()}
+def dtype_of(isa: str) -> "torch.dtype":
+    """The dtype of the matrix products of an instruction set."""
+    dtype: torch.dtype = getattr(libraries.torch, DTYPE_NAMES[isa])  # loaded here: `echoself --version` does not need it
+    return dtype
 
 
 def best_instruction_set() -> str | None:
@@ -67,7 +64,7 @@ def instruction_set(dtype: "torch.dtype") -> str | None:
     """
     best_instruction_set()  # raises the error
     forced = os.environ.get("ECHOSELF_ISA", "").removesuffix("_bf16")
-    of_dtype = (isa for isa in _usable() if _DTYPE_NAMES[isa] == _name_of(dtype))
+    of_dtype = (isa for isa in _usable() if DTYPE_NAMES[isa] == _name_of(dtype))
     return next((isa for isa in of_dtype if forced in ("", isa.removesuffix("_bf16"))), None)
 
 
@@ -90,7 +87,7 @@ def fastest_dtype() -> "torch.dtype | None":
     Raises InputError if ECHOSELF_ISA names an instruction set that can't be used here.
     """
     isa = best_instruction_set()
-    return getattr(libraries.torch, _DTYPE_NAMES[isa]) if isa else None
+    return dtype_of(isa) if isa else None
 
 
 def why_not(dtype: "torch.dtype") -> str | None:
@@ -100,12 +97,12 @@ def why_not(dtype: "torch.dtype") -> str | None:
     if reason := load_error():
         return reason
     name = _name_of(dtype)
-    if name not in _DTYPE_NAMES.values():
+    if name not in DTYPE_NAMES.values():
         return f"there are none for dtype: {name}"
     if forced := os.environ.get("ECHOSELF_ISA"):
         return f"ECHOSELF_ISA is {forced}, which has none for dtype: {name}"
     compiled = _compiled()
-    if those := [isa for isa in compiled if _DTYPE_NAMES[isa] == name]:
+    if those := [isa for isa in compiled if DTYPE_NAMES[isa] == name]:
         return f"those for dtype: {name} need a CPU with one of these instruction sets: {', '.join(those)}"
     return f"there are none for dtype: {name}, because the C compiler knew only: {', '.join(compiled)}"
 

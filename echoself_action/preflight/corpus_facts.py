@@ -87,7 +87,7 @@ def corpus_check(inputs: Inputs, corpus: CorpusFacts, bytes_per_token: float) ->
     if corpus.documents is None:
         return PreflightCheck("corpus", f"{counted(len(corpus.files), 'token file')} with {tokens:,} tokens, {share}{also}")
     read = f"{counted(len(corpus.files), 'file')}, {counted(corpus.documents, 'document')}, {size_text(total)} of text"
-    text = f"{read}, about {_rounded(tokens):,} tokens, {share}{also}"
+    text = f"{read}, about {rounded(tokens):,} tokens, {share}{also}"
     losses = [finding for finding in corpus.findings if finding.is_loss]
     if not losses:
         return PreflightCheck("corpus", text)
@@ -114,6 +114,6 @@ def _has_datasets(inputs: Inputs) -> bool:
     return any(source.startswith(SCHEME) for source in inputs.data)
 
 
-def _rounded(count: int) -> int:
+def rounded(count: float) -> int:
     """To two digits: it is an estimate."""
     return int(float(f"{count:.2g}"))

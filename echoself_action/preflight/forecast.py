@@ -9,7 +9,6 @@ from ..checkpoint.select import resumable, stable_checkpoint_of
 from ..config.inputs import AUTO, Inputs
 from ..config.mode_inputs import TrainInputs
 from ..corpus.token_cache import corpus_digest
-from ..errors import InputError
 from ..formats.import_folder import is_own
 from ..hub.endpoint import Hub
 from ..hub.fetch import published_config, published_facts, published_state
@@ -19,12 +18,13 @@ from ..model.cross_entropy import LOGITS_AT_ONCE
 from ..report.checks import PreflightCheck, warning
 from ..starting.pretrained import pretrained_config, require_same_shape
 from ..starting.resolve_checkpoint import require_checkpoint
-from ..starting.resume import is_ahead, optimizer_of
+from ..starting.resume import is_ahead, optimizer_of, require_new_model_allowed
 from ..starting.sizing import config_of_sizes, is_sized_by_corpus, measured_flops, sized_config
 from ..training.auto_preset import Corpus
+from ..training.run_end import converged
 from ..training.settings import TrainingSettings
 from ..training.training_state import TrainingState, read_counters
-from .corpus_facts import CorpusFacts
+from .corpus_facts import CorpusFacts, rounded
 from .machine import available_memory, free_disk, gigabytes
 
 _BYTES_PER_PARAMETER, _IN_A_CHECKPOINT = 28, 12  # in memory, with a copy for a checkpoint (training/memory.py); on disk
@@ -93,7 +93,7 @@ def forecast(inputs: TrainInputs, start: Start, corpus: CorpusFacts, bytes_per_t
     steps, minutes = _steps_and_minutes(settings, config, rate)
     model = f"a {config.n_layer}-layer model of {element_count(config):,} parameters"
     time = "less than a minute" if minutes < 1 else f"{minutes:.2g} minutes"
-    speed = f"{_rounded(rate):,} tokens/s"
+    speed = f"{rounded(rate):,} tokens/s"
     text = f"would {start.text}, and train about {steps:,} steps of {model} in {time}, at about {speed}"
     checks = [PreflightCheck("plan", text)]
     if min(tokens) <= config.block_size:
@@ -155,12 +155,7 @@ def _newest(inputs: TrainInputs, published: Published | None) -> Start | None:
 
 
 def _new(inputs: TrainInputs) -> Start:
-    if inputs.resume == "must":
-        places = str(inputs.output_dir) + (f" and {inputs.repo_id}" if inputs.repo_id else "")
-        raise InputError(
-            f"resume: must, but there is no checkpoint in {places}.",
-            "Check output_dir and repo_id, or set resume: auto to train a new model if there is no checkpoint.",
-        )
+    require_new_model_allowed(inputs)
     if inputs.init_from:
         return Start(f"start from {inputs.init_from}", pretrained_config(inputs, inputs.init_from), resumes=False)
     return Start("start a new model", resumes=False)
@@ -175,14 +170,11 @@ def _at(folder: ModelFolder, text: str) -> Start:
 
 
 def _converged(inputs: TrainInputs, start: Start, corpus: CorpusFacts) -> str:
-    """Why the run would train nothing; "" if it would. See training/run_end.py."""
-    state, facts = start.state, start.facts
-    if inputs.force or not inputs.patience or state is None or facts is None or corpus.documents is None:
+    """Why the run would train nothing; "" if it would."""
+    if inputs.force or start.facts is None or corpus.documents is None:
         return ""
-    if state.runs_without_gain < inputs.patience:
-        return ""
-    digest = corpus_digest(corpus.files, facts.tokenizer.digest, inputs.val_fraction, inputs.text_column)
-    return f"{state.runs_without_gain} runs in a row on this corpus gained nothing" if digest == state.data_digest else ""
+    digest = corpus_digest(corpus.files, start.facts.tokenizer.digest, inputs.val_fraction, inputs.text_column)
+    return converged(start.facts, start.state, digest, inputs.patience)
 
 
 def _steps_and_minutes(settings: TrainingSettings, config: ModelConfig, tokens_per_second: float) -> tuple[int, float]:
@@ -190,13 +182,8 @@ def _steps_and_minutes(settings: TrainingSettings, config: ModelConfig, tokens_p
     steps_per_minute = 60 * tokens_per_second / (settings.sequences_per_step * config.block_size)
     limits = [settings.max_minutes * steps_per_minute] if settings.max_minutes else []
     steps = min([*limits, *([settings.max_iters] if settings.max_iters else [])])
-    shown = int(steps) if steps == settings.max_iters else _rounded(steps)
+    shown = int(steps) if steps == settings.max_iters else rounded(steps)
     return max(1, shown), steps / steps_per_minute
-
-
-def _rounded(count: float) -> int:
-    """To two digits: it is an estimate."""
-    return int(float(f"{count:.2g}"))
 
 
 def _room(inputs: TrainInputs, settings: TrainingSettings, config: ModelConfig) -> list[PreflightCheck]:

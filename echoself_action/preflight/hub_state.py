@@ -4,11 +4,18 @@ import os
 from urllib.parse import urlsplit
 
 from ..checkpoint.metadata import Metadata
+from ..config.inputs import Inputs
 from ..hub.access import TokenAccess
 from ..hub.endpoint import Hub
 from ..hub.oidc import RESOURCE
 from ..hub.repo import Remote
 from ..report.checks import PreflightCheck
+
+
+def hub_checks(inputs: Inputs, hub: Hub, remote: Remote, access: TokenAccess | None) -> list[PreflightCheck]:
+    """The token and the repo of a job. `access`: None if it was not looked up, because nothing is published."""
+    token = [token_check(hub, access, inputs.token is not None)] if access else []
+    return [*token, repo_check(hub, remote, private=inputs.private)]
 
 
 def token_check(hub: Hub, access: TokenAccess, given: bool) -> PreflightCheck:

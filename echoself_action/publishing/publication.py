@@ -12,6 +12,7 @@ from ..hub.endpoint import Hub
 from ..hub.history import NO_HISTORY, History
 from ..hub.publish import CommitResult
 from ..hub.repo import MAIN, Content, Remote, same_content
+from ..report.job_summary.run_summary import PublishOutcome
 
 _NOT_JUDGED = Verdict(False, "the gate has not judged the model")
 
@@ -118,6 +119,26 @@ class Publication:
             return "published"
         moved = self.state_published and self.state_published.deployed
         return self.ending or ("advanced" if moved else "")
+
+    @property
+    def outcome(self) -> PublishOutcome:
+        """What the job summary reports, when all steps are done."""
+        dataset, commit = self.dataset, self.dataset_commit
+        of_documents = dataset.repo.hub.url(dataset.repo.remote.repo_id) if dataset and dataset.repo else self.repo_url
+        return PublishOutcome(
+            repo_url=self.repo_url,
+            gate=self.inputs.gate,
+            verdict=None if self.ending == "converged" else self.verdict,
+            commit=self.published,
+            parity=self.measured,
+            history=self.history,
+            is_dry_run=self.inputs.dry_run,
+            proposal=self.proposal,
+            sends_state=self.state_published is not None and self.state_published.deployed,
+            documents=f"{of_documents}/tree/{commit}" if commit else "",
+            tag=self.tag,
+            release_url=self.release_url,
+        )
 
     @property
     def outputs(self) -> dict[str, str]:

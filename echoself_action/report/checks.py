@@ -8,6 +8,7 @@ from typing import Literal
 from ..errors import EchoselfError
 from ..markdown import escaped, table
 from .job_summary.layout import fold
+from .log import note, part
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,12 @@ def check_lines(checks: Sequence[PreflightCheck], width: int | None = None) -> s
                 break_long_words=False,
             ))  # fmt: skip
     return "\n".join(lines)
+
+
+def show_checks(checks: Sequence[PreflightCheck]) -> None:
+    """The first lines of a job's log."""
+    with part("Checks"):
+        note(check_lines(checks))
 
 
 def checks_summary(checks: Sequence[PreflightCheck]) -> str:

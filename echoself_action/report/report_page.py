@@ -112,14 +112,14 @@ class _Outcome:
 def _outcome(publishing: PublishReport) -> _Outcome:
     """What became of the model."""
     verdict, has_gate = publishing.verdict, publishing.gate != "none"
-    said = verdict.reason.partition(": ")[0] if verdict.compared else verdict.reason  # the figures are in the table below it
+    short = verdict.reason.partition(": ")[0] if verdict.compared else verdict.reason  # the figures are in the table below it
     if publishing.result == "converged":
         return _Outcome("Converged: no steps were trained", _sentence(publishing.reason))
-    reason = _sentence(said) if has_gate or not verdict.passed else "No quality gate is set (gate: none)."
+    reason = _sentence(short) if has_gate or not verdict.passed else "No quality gate is set (gate: none)."
     badge, kind = ("gate passed", "good") if verdict.passed else ("gate refused", "bad")
     badge = badge if has_gate else ""
     if publishing.result == "rolled_back":
-        return _Outcome("Rolled back", _sentence(publishing.reason.partition(": ")[0] or said), badge, kind)
+        return _Outcome("Rolled back", _sentence(publishing.reason.partition(": ")[0] or short), badge, kind)
     if not verdict.passed:
         return _Outcome("Not published", reason, badge, kind)
     title = "Published" if publishing.commit else "Proposed" if publishing.pr_url else "Nothing new to publish"

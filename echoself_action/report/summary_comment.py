@@ -5,7 +5,7 @@ A comment notifies people and links to issues, which a job summary does not, so 
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ..errors import EchoselfError
 from ..github.pull_request_comment import (
@@ -16,11 +16,11 @@ from ..github.pull_request_comment import (
     pull_request_of,
     write_comment,
 )
-from ..markdown import code, table
+from ..markdown import code
 from .github_actions import encodable, write_summary
+from .job_summary.loss_curve import with_tables
 from .log import note, warn
 
-_POINTS = 12  # of a curve, as rows of a table
 _INVISIBLE = "\u200b"  # between two characters it ends what GitHub would recognise
 _DONE = {
     "created": "created on",
@@ -35,15 +35,13 @@ _ACTIVE = (
     re.compile(r"<(?!/?(?:details|summary|br|b)>|details open>)(?=[A-Za-z/!?])"),  # HTML, but for the tags that summaries have
     re.compile(r"&(?!(?:amp|lt|gt|nbsp);)(?=[#A-Za-z])"),  # a character of any of these: GitHub looks for them in the HTML
 )
-_CHART = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # of generated text
-_QUOTED = r'(?:"([^"]*)")?'
 
 
 def comment_summary(model: str, summary: str) -> None:
     """Write `summary`, that of one model's run, into the comment on the pull request of this job.
 
-    If there is none, or GitHub refuses, the log and the job summary say so, and the job goes on.
+    If there is none, or GitHub refuses, the log and the job summary say so, and the job continues.
     """
     try:
         pull_request = pull_request_of(os.environ)
@@ -64,7 +62,7 @@ def comment_summary(model: str, summary: str) -> None:
 def comment_text(summary: str, origin: str, limit: int) -> str:
     """The Markdown of the comment, at most `limit` characters: the `summary` with its charts as tables, and the `origin`."""
     text = _CONTROL.sub("\ufffd", encodable(summary)).strip()
-    text = inert(_CHART.sub(_as_table, text))
+    text = inert(with_tables(text))
     return _cut(text or "The run wrote no summary.", limit - _length(origin) - 2) + f"\n\n{origin}"
 
 
@@ -87,39 +85,6 @@ def _origin(pull_request: GitHubPullRequest, workflow: str) -> str:
     link = f"[run {run}]({server}/{pull_request.repository}/actions/runs/{run})" if run.isdigit() else "a run"
     commit = f" at commit {code(pull_request.commit[:12])}" if pull_request.commit else ""
     return f"Written by {link} of {inert(code(workflow[:200]))}{commit}. The next run updates this comment."
-
-
-def _as_table(chart: re.Match[str]) -> str:
-    """The points of an xychart as a table; any other chart as it is: GitHub renders Mermaid."""
-    body = chart[1]
-    y_axis = re.search(rf"^\s*y-axis {_QUOTED}", body, re.MULTILINE)
-    series = re.findall(rf"^\s*(?:line|bar) ?{_QUOTED} ?\[(.*?)\]", body, re.MULTILINE)
-    values = [re.findall(r"-?[\d.]+(?:e[+-]?\d+)?", numbers) for _, numbers in series]
-    count = max(map(len, values), default=0)
-    label, places = _x_axis(body, count)
-    if not count or len(places) != count or any(len(found) != count for found in values):
-        return chart[0]
-    unit = (y_axis[1] if y_axis else "") or "value"
-    rows = [(places[index], *(found[index] for found in values)) for index in _shown(count)]
-    return table((label or "x", *(title or unit for title, _ in series)), rows)
-
-
-def _x_axis(chart: str, count: int) -> tuple[str, Sequence[str]]:
-    """The label of the axis, and the places of the points: listed, or between two bounds."""
-    if found := re.search(rf"^\s*x-axis {_QUOTED} ?\[(.*?)\]", chart, re.MULTILINE):
-        return found[1] or "", [place.strip().strip('"') for place in found[2].split(",")]
-    if found := re.search(rf"^\s*x-axis {_QUOTED} ?(-?[\d.]+) *--> *(-?[\d.]+)", chart, re.MULTILINE):
-        low, high = float(found[2]), float(found[3])
-        places = [low + (high - low) * index / max(1, count - 1) for index in range(count)]
-        return found[1] or "", [f"{round(place, 2):g}" for place in places]
-    return "", []
-
-
-def _shown(count: int) -> list[int]:
-    """At most _POINTS of `count` points: the last, every so many before it, and the first."""
-    stride = -(-count // (_POINTS - 1))
-    shown = list(range(count - 1, -1, -stride))[::-1]
-    return shown if shown[0] == 0 else [0, *shown]
 
 
 def _cut(text: str, limit: int) -> str:

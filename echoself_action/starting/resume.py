@@ -87,6 +87,16 @@ def is_ahead(local: Metadata | None, fetched: Metadata | None) -> bool:
     return bool(same_run and local and fetched and (local.step > fetched.step or local.step == fetched.branched_from))
 
 
+def require_new_model_allowed(inputs: Inputs) -> None:
+    """Raises InputError for `resume: must`: there is no checkpoint to resume from."""
+    if inputs.resume == "must":
+        places = str(inputs.output_dir) + (f" and {inputs.repo_id}" if inputs.repo_id else "")
+        raise InputError(
+            f"resume: must, but there is no checkpoint in {places}. Nothing was trained.",
+            "Check output_dir and repo_id, or set resume: auto to train a new model if there is no checkpoint.",
+        )
+
+
 def optimizer_of(facts: Metadata | None) -> OptimizerName:
     """The optimizer of a checkpoint with this metadata; for one of another program AdamW, which most of them use."""
     before = facts.settings.get("optimizer") if facts else None
@@ -158,12 +168,7 @@ def _newest_undamaged(output_dir: Path, max_iters: int | None) -> ModelFolder | 
 def _checked(inputs: Inputs, start: ModelFolder | None, reason: str) -> ModelFolder | None:
     """`start`, after checks of `resume: must` and of the weights' checksum; logs where training starts and the reason."""
     if start is None:
-        if inputs.resume == "must":
-            places = str(inputs.output_dir) + (f" and {inputs.repo_id}" if inputs.repo_id else "")
-            raise InputError(
-                f"resume: must, but there is no checkpoint in {places}. Nothing was trained.",
-                "Check output_dir and repo_id, or set resume: auto to train a new model if there is no checkpoint.",
-            )
+        require_new_model_allowed(inputs)
         if not inputs.init_from:  # pretrained.py logs that start
             note("start: a new model, because there is no checkpoint to resume from")
         return None

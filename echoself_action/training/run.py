@@ -39,7 +39,7 @@ from .settings import TrainingSettings
 from .training_state import LossScale, TrainingState, write_moments, write_state
 
 Kernels = str
-"""`eager`: PyTorch's own operations; `compiled`: torch.compile; else the instruction set of the C kernels (`native.DTYPES`)."""
+"""`eager`: PyTorch's own operations; `compiled`: torch.compile; else the instruction set of the C kernels."""
 Loss = Callable[[Tensor, Tensor], Tensor]  # (ids, targets), each (batch, block_size) -> the mean loss, a scalar
 _MAX_HELD_OUT = 1 << 20  # held-out tokens saved with a checkpoint if eval_tokens is 0 (all)
 

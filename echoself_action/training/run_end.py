@@ -11,12 +11,10 @@ from .. import evaluation
 from ..checkpoint.metadata import Metadata, loss_text
 from ..checkpoint.model_folder import ModelFolder
 from ..checkpoint.select import branched_from
-from ..corpus.tokens import Tokens
 from ..evaluation.held_out import read_held_out
 from .result import Result
 from .run import Run
-from .settings import TrainingSettings
-from .training_state import read_counters
+from .training_state import TrainingState
 
 
 @dataclass(frozen=True)
@@ -78,14 +76,10 @@ def _significantly_worse(folder: ModelFolder, start: ModelFolder, result: Result
     return str(difference) if difference.low > 0 else ""
 
 
-def converged(start: ModelFolder | None, tokens: Tokens, settings: TrainingSettings) -> str:
-    """Why no more steps are trained from `start`; "" if they are."""
-    state = read_counters(start) if start else None
-    if start is None or state is None or not settings.patience or state.runs_without_gain < settings.patience:
+def converged(facts: Metadata | None, state: TrainingState | None, data_digest: str, patience: int) -> str:
+    """Why no more steps are trained from a checkpoint with this metadata and state on this corpus; "" if they are."""
+    if state is None or not patience or state.runs_without_gain < patience or state.data_digest != data_digest:
         return ""
-    if state.data_digest != tokens.digest:
-        return ""
-    facts = start.metadata
     best = ""
     if facts and facts.best_val_loss is not None:
         best = f", {loss_text(facts.best_val_loss, facts.bytes_per_token)} at step {facts.best_step}"

@@ -5,7 +5,7 @@ import pytest
 
 from echoself_action.corpus import ppmd
 from echoself_action.corpus.make_tokenizer import make_tokenizer
-from echoself_action.corpus.ppmd import added_bits_per_byte
+from echoself_action.corpus.ppmd import LARGEST, CollectedText, added_bits_per_byte, ppmd_bits_per_byte
 from echoself_action.corpus.readers import read_documents
 from echoself_action.corpus.split_corpus import split_corpus
 from echoself_action.corpus.token_cache import prepare_tokens
@@ -51,11 +51,11 @@ def test_the_figure_is_cached_and_added_to_a_cache_of_an_earlier_version(
     assert (earlier.reused, earlier.ppmd_bits_per_byte, earlier.digest) == (False, first.ppmd_bits_per_byte, first.digest)
 
 
-def test_a_large_corpus_is_not_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = sum(scene.stat().st_size for scene in SCENES)
-    monkeypatch.setattr(ppmd, "LARGEST", size - 1)
-    monkeypatch.setattr(ppmd, "added_bits_per_byte", lambda *_: pytest.fail("compressed"))
-    tokens = prepare(tmp_path)
-    assert tokens.ppmd_bits_per_byte is None
-    assert tokens.bytes_val
-    assert prepare(tmp_path).reused
+def test_a_large_corpus_is_not_compressed() -> None:
+    train, held_out = CollectedText(), CollectedText()
+    train.add(bytes(LARGEST))
+    held_out.add(b"a")
+    assert ppmd_bits_per_byte(train, held_out) is None
+    assert bytes(train), "it was kept as long as the held-out text could have fitted"
+    train.add(b"a")
+    assert not bytes(train), "what is not compressed is not kept in memory"

@@ -1,4 +1,4 @@
-"""The comment on a pull request: one, whoever races, found by its author and its mark, and never somebody else's."""
+"""One comment on a pull request, found by its author and its mark, also when runs race. Those of others stay as they are."""
 
 import json
 import threading

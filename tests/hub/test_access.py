@@ -78,7 +78,7 @@ def scope(kind: str, name: str | None, *permissions: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("told", "repo_id", "creates"),
+    ("answer", "repo_id", "creates"),
     [
         (answer("write"), "me/model", True),
         (answer("write"), "writers/model", True),
@@ -92,5 +92,5 @@ def scope(kind: str, name: str | None, *permissions: str) -> dict[str, Any]:
         (answer("fineGrained"), "me/model", True),
     ],
 )
-def test_what_a_token_may_create(told: dict[str, Any], repo_id: str, creates: bool) -> None:
-    assert (access_of(told).why_not_create(repo_id) == "") is creates
+def test_what_a_token_may_create(answer: dict[str, Any], repo_id: str, creates: bool) -> None:
+    assert (access_of(answer).why_not_create(repo_id) == "") is creates

@@ -114,7 +114,7 @@ def test_a_converged_model_says_that_nothing_would_be_trained(doctor: Doctor, be
     state = Path("echoself-model/checkpoint-16/training_state/state.json")
     state.write_text(state.read_text().replace('"runs_without_gain": 0', '"runs_without_gain": 5'))
     output = doctor(f"train {SMALL}")
-    assert line(output, "plan", "warning").startswith("would train nothing: 5 runs in a row on this corpus gained nothing")
+    assert line(output, "plan", "warning").startswith("would train nothing: 5 runs in a row on this corpus did not reach a ")
     Path("docs/new.md").write_text("A new text, which was not there in the runs before.\n\n" * 9)
     assert line(doctor(f"train {SMALL}"), "plan").startswith("would resume at step 16")
 

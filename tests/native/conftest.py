@@ -22,7 +22,7 @@ def isa(native_code: None, request: pytest.FixtureRequest, monkeypatch: pytest.M
 @pytest.fixture
 def dtype(isa: str) -> torch.dtype:
     """The dtype of its matrix products."""
-    return native.DTYPES[isa]
+    return native.dtype_of(isa)
 
 
 @pytest.fixture(autouse=True)

@@ -64,7 +64,7 @@ def run_optimizers(dtype: torch.dtype) -> None:
 def main() -> None:
     torch.set_num_threads(3)
     for isa in native._usable():
-        os.environ["ECHOSELF_ISA"], dtype = isa, native.DTYPES[isa]
+        os.environ["ECHOSELF_ISA"], dtype = isa, native.dtype_of(isa)
         for config in CONFIGS:
             run_gpt2(config, 3, config.block_size, dtype)
             run_gpt2(config, 1, max(1, config.block_size // 2 - 1), dtype)

@@ -87,7 +87,7 @@ def test_clangs_kernels_compute_what_gccs_do(
         found = {}
         for isa in native._usable():
             monkeypatch.setenv("ECHOSELF_ISA", isa)
-            found[isa] = results(native.DTYPES[isa])
+            found[isa] = results(native.dtype_of(isa))
         return found
 
     gccs, folder = of_all_sets(), request.getfixturevalue("copy")
@@ -97,5 +97,5 @@ def test_clangs_kernels_compute_what_gccs_do(
     clangs = of_all_sets()
     assert clangs.keys() == gccs.keys()
     for isa, tensors in gccs.items():
-        allowed = 1e-5 if native.DTYPES[isa] is torch.float32 else 0.02
+        allowed = 1e-5 if native.dtype_of(isa) is torch.float32 else 0.02
         assert {n: e for n, one in tensors.items() if not (e := error(clangs[isa][n], one.double())) < allowed} == {}

@@ -105,7 +105,7 @@ class Kernels:
 
     @property
     def tolerance(self) -> float:
-        return TOLERANCE[native.DTYPES[self.isa]]
+        return TOLERANCE[native.dtype_of(self.isa)]
 
     def run(self, numbers: Iterable[np.ndarray]) -> Tensor:
         found = self.build.driver(self.machine, self.compiler).run(self.isa, self.folder, numbers)
@@ -237,5 +237,5 @@ def test_a_cpu_gets_the_kernels_for_its_instructions(
     build: Build, machine: str, compiler: str, cpu: str, usable: list[str], tmp_path: Path
 ) -> None:
     driver = build.driver(machine, compiler, cpu)
-    found = [isa for isa in native.DTYPES if driver.run(isa, tmp_path) is not None]
+    found = [isa for isa in native.DTYPE_NAMES if driver.run(isa, tmp_path) is not None]
     assert sorted(found) == sorted(usable)

@@ -99,8 +99,8 @@ def test_a_compiler_that_knows_some_instruction_sets_compiles_those(
     assert all(f"{old} can't compile the kernels for {isa}, so there are none:\nunknown option" in said for isa in others)
     assert reload() is None
     assert native._compiled() == [last]
-    dtype = native.DTYPES[last]
-    other = next(one for one in native.DTYPES.values() if one is not dtype)
+    dtype = native.dtype_of(last)
+    other = next(one for one in map(native.dtype_of, native.DTYPE_NAMES) if one is not dtype)
     assert native.why_not(other) == f"there are none for dtype: {str(other)[6:]}, because the C compiler knew only: {last}"
     monkeypatch.setenv("ECHOSELF_ISA", others[0])
     with pytest.raises(InputError, match=f"the kernels for '{others[0]}' can't be used: they were compiled for {last} only"):
@@ -144,7 +144,7 @@ def test_a_forced_instruction_set_that_isnt_there_is_an_error_that_lists_what_ca
 def test_a_forced_instruction_set_is_used_and_its_counterpart_for_the_other_dtype(isa: str, dtype: torch.dtype) -> None:
     assert native.instruction_set(dtype) == isa
     assert native.fastest_dtype() is dtype
-    other = next(one for one in native.DTYPES.values() if one is not dtype)
+    other = next(one for one in map(native.dtype_of, native.DTYPE_NAMES) if one is not dtype)
     counterpart = native.instruction_set(other)
     if counterpart is None:
         assert isa == "avx512"  # on a CPU without its BF16

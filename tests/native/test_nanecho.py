@@ -18,7 +18,7 @@ from echoself_action.native.nanecho import NativeNanEcho
 from tests.native.nanecho_reference import a_batch, a_model
 
 EXTRAS = ("adaptive_attention", "persona_dimensions", "recursive_reasoning", "hypergraph_patterns")
-IN_FP32 = [name for name in native._usable() if native.DTYPES[name] is torch.float32]
+IN_FP32 = [name for name in native._usable() if native.dtype_of(name) is torch.float32]
 
 
 @pytest.fixture(params=IN_FP32 or ["none"])

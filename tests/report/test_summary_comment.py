@@ -4,44 +4,34 @@ import re
 
 import pytest
 
+from echoself_action.report.job_summary.loss_curve import loss_curve
 from echoself_action.report.summary_comment import comment_text, inert
 
 ORIGIN = "Written by a run."
-CHART = """```mermaid
-%%{init: {"theme": "base"}}%%
-xychart-beta
-    title "Validation loss"
-    x-axis "step" [10, 20, 30]
-    y-axis "bits per byte"
-    line [3.5, 2.25, 2.0]
-```"""
+CHART = loss_curve("Validation loss", "step", "bits per byte", [(10, 3.5), (20, 2.25), (300, 2.0)])
 
 
 def text_of(summary: str, limit: int = 60_000) -> str:
     return comment_text(summary, ORIGIN, limit)
 
 
-def test_the_summary_is_the_comment_with_its_curve_as_a_table() -> None:
+def test_the_summary_is_the_comment_with_its_curve_as_a_table_of_measured_points() -> None:
     text = text_of(f"# Published: 2.0000 bits per byte\n\n{CHART}\n\nafter")
-    assert text.startswith("# Published: 2.0000 bits per byte\n\n| step | bits per byte |\n|---|---|\n| 10 | 3.5 |\n")
-    assert text.endswith(f"| 30 | 2.0 |\n\nafter\n\n{ORIGIN}")
+    rows = "| 10 | 3.5000 |\n| 20 | 2.2500 |\n| 300 | 2.0000 |"
+    table = f"| step | bits per byte |\n|---|---|\n{rows}"
+    assert text == f"# Published: 2.0000 bits per byte\n\n{table}\n\nafter\n\n{ORIGIN}"
 
 
 def test_a_long_curve_keeps_its_ends() -> None:
-    steps = list(range(40))
-    chart = CHART.replace("10, 20, 30", ", ".join(map(str, steps))).replace(
-        "3.5, 2.25, 2.0", ", ".join(f"{5 - s / 10}" for s in steps)
-    )
-    rows = re.findall(r"^\| (\d+) \|", text_of(chart), re.MULTILINE)
-    assert rows == ["0", "3", "7", "11", "15", "19", "23", "27", "31", "35", "39"]
+    chart = loss_curve("Loss", "step", "bits per byte", [(7 * step, 5 - step / 10) for step in range(40)])
+    rows = re.findall(r"^\| (\d+) \| (\S+) \|", text_of(chart), re.MULTILINE)
+    assert [int(step) for step, _ in rows] == [7 * step for step in (0, 3, 7, 11, 15, 19, 23, 27, 31, 35, 39)]
+    assert [loss for _, loss in rows] == [f"{5 - int(step) / 70:.4f}" for step, _ in rows]
 
 
-def test_two_curves_and_an_axis_with_bounds() -> None:
-    chart = CHART.replace("[10, 20, 30]", "0 --> 100").replace("line [3.5", 'line "new" [3.5')
-    chart = chart.replace("\n```\n", "\n").removesuffix("```") + '    line "published" [4.0, 4.0, 4.0]\n```'
-    assert "| step | new | published |\n|---|---|---|\n| 0 | 3.5 | 4.0 |\n| 50 | 2.25 | 4.0 |\n| 100 | 2.0 | 4.0 |" in text_of(
-        chart
-    )
+def test_each_of_several_curves_is_a_table() -> None:
+    text = text_of(f"{CHART}\n\n```text\nsample\n```\n\n{CHART}")
+    assert (text.count("| 300 | 2.0000 |"), text.count("```")) == (2, 2)
 
 
 @pytest.mark.parametrize("body", ["pie\n    a: 1\n", "xychart-beta\n    x-axis [1]\n    line [1, 2]\n", "xychart-beta\n"])

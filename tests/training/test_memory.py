@@ -172,3 +172,17 @@ else:
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), ValueError("can't allocate memory"), KeyError("x")])
 def test_other_errors_are_not_out_of_memory_errors(error: Exception) -> None:
     assert not is_out_of_memory(error)
+
+
+def test_a_run_does_not_end_because_ppmd_lacks_memory(run: Program) -> None:
+    ended = run(
+        "from echoself_action.corpus.ppmd import CollectedText, ppmd_bits_per_byte\n"
+        "import echoself_action.libraries as libraries\n"
+        "libraries.pyppmd\n"
+        "train, held_out = CollectedText(), CollectedText()\n"
+        "train.add(bytes(4_000_000)); held_out.add(bytes(1000))\n"
+        "print(ppmd_bits_per_byte(train, held_out) is None)\n"
+        "limit(20 * 2**20)\n"
+        "print(ppmd_bits_per_byte(train, held_out))"
+    )
+    assert (ended.returncode, ended.stdout) == (0, "False\nNone\n"), ended.stderr

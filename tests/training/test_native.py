@@ -165,7 +165,7 @@ def test_echoself_isa_forces_an_instruction_set(
     for name in usable:
         monkeypatch.setenv("ECHOSELF_ISA", name)
         run = make_run(tokens, dtype="auto")
-        assert (run.kernels, run.precision.dtype) == (name, native.DTYPES[name])
+        assert (run.kernels, run.precision.dtype) == (name, native.dtype_of(name))
     monkeypatch.setenv("ECHOSELF_ISA", "avx1024")
     for number in range(40):
         (tmp_path / f"{number}.md").write_text(f"document {number} " * 20)

@@ -53,7 +53,7 @@ def _table(ranking: Ranking) -> str:
 
 def _figures(ranking: Ranking) -> str:
     columns = [figures(model) for model in ranking.models]
-    head = ["", *(code(model.name) for model in ranking.models)]
+    head = ["what", *(code(model.name) for model in ranking.models)]
     return table(head, [[name, *(code(column[name]) for column in columns)] for name in columns[0]])
 
 

@@ -14,7 +14,7 @@ from ...checkpoint.model_folder import ModelFolder
 from ...markdown import prose, table
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_CHANGE = ("", "before", "now", "change")  # the head of a table
+_CHANGE = ("what", "before", "now", "change")  # the head of a table
 
 
 @dataclass(frozen=True)

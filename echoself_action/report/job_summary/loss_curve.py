@@ -1,12 +1,15 @@
-"""The curve of a held-out loss in Mermaid, which GitHub draws in a job summary."""
+"""The curve of a held-out loss in Mermaid, which GitHub draws in a job summary, and as a table, for a comment."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
 from ...checkpoint.metadata import BITS_PER_BYTE, NATS_PER_TOKEN, Metadata, bits_per_byte
+from ...markdown import table
 
 FEWEST = 2  # points
 _POINTS = 40  # more are not visible
+_ROWS = 12  # of the table
 _NUMBERS = 12  # on an axis; a range of fewer would have marks between whole numbers
 _THOUSANDS = 10_000  # steps from which the axis counts thousands: longer numbers overlap
 # Mermaid's own first colour is nearly white on GitHub's light page. This one has a contrast of 3 or more on GitHub's light and
@@ -20,6 +23,11 @@ _INIT = (
     '"yAxis": {"labelFontSize": 12, "titleFontSize": 13, "titlePadding": 10}}, '
     '"themeVariables": {"xyChart": {"backgroundColor": "transparent", "plotColorPalette": "' + COLOUR + '"}}}}%%'
 )
+
+
+# The measured points, in a comment of the chart: its line goes through evenly spaced ones between them.
+_MEASURED = "%% measured: "
+_CHART = re.compile(rf"^```mermaid\n(?:(?!```).*\n)*?{_MEASURED}(.*)\n(?:(?!```).*\n)*?```$", re.MULTILINE)
 
 
 def training_curve(facts: Metadata | None) -> str:
@@ -46,9 +54,26 @@ def loss_curve(title: str, x_axis: str, unit: str, points: Sequence[tuple[int, f
         f"    x-axis {_x_axis(x_axis, points, len(losses))}",
         f'    y-axis "{unit}" {max(0, low - margin):.4f} --> {high + margin:.4f}',
         f"    line [{', '.join(f'{loss:.4f}' for loss in losses)}]",
+        f"{_MEASURED}{x_axis}; {unit}; {', '.join(f'{x} {loss:.4f}' for x, loss in _thinned(points))}",
         "```",
     ]
     return "\n".join(lines)
+
+
+def with_tables(text: str) -> str:
+    """Markdown with each chart of `loss_curve` as a table of measured points; other charts stay."""
+
+    def as_table(chart: re.Match[str]) -> str:
+        x_axis, unit, points = chart[1].split("; ")
+        return table((x_axis, unit), [tuple(point.split()) for point in points.split(", ")])
+
+    return _CHART.sub(as_table, text)
+
+
+def _thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """At most _ROWS: the last, every so many before it, and the first."""
+    shown = list(points[:: -len(points) // (_ROWS - 1)][::-1])
+    return shown if shown[0] == points[0] else [points[0], *shown]
 
 
 def _x_axis(label: str, points: Sequence[tuple[int, float]], count: int) -> str:

@@ -106,7 +106,7 @@ def beside_bits_per_byte(facts: Metadata | None) -> str:
         return ""
     known = facts.data.ppmd_bits_per_byte if facts.data else None
     compressor = "" if known is None else f" A text compressor, PPMd, needs {known:.4f}."
-    return f"Bits per byte of text that the model has not seen: lower is better.{compressor}"
+    return f"Bits per byte of the held-out text, which is not used for training: lower is better.{compressor}"
 
 
 def meaning(facts: Metadata | None) -> str:
