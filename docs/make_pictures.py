@@ -33,7 +33,10 @@ THEMES: tuple[Theme, Theme] = ("light", "dark")
 
 
 def run_cycles(work: Path, minutes: float) -> Path:
-    """Two cycles in folders of `work`; returns that of the second. Raises CalledProcessError if one fails."""
+    """Two cycles in folders of `work`; returns that of the second.
+
+    Raises CalledProcessError if one fails, SystemExit if the second publishes nothing.
+    """
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout.decode().split("\0")
     for number, night in enumerate(("first", "second"), start=1):
         workspace, summary = work / night, work / f"{night}-summary.md"
@@ -61,6 +64,8 @@ def run_cycles(work: Path, minutes: float) -> Path:
         limit = minutes * number / 2
         subprocess.run([*command, "--max-minutes", str(limit)], cwd=workspace, env=environment, check=True)
         unfinished.rename(summary)
+    if not (work / "second-summary.md").read_text().startswith("# Published: "):
+        raise SystemExit("The second cycle published no better model, so no picture was made. Use other --minutes.")
     return work / "second"
 
 
@@ -95,7 +100,7 @@ def published_card(work: Path, folder: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the pictures of README and docs from a real run.")
-    parser.add_argument("--minutes", type=float, default=3, help="of the second cycle; the first has half (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=1, help="of the second cycle; the first has half (%(default)s)")
     parser.add_argument("--work", type=Path, help="keep the runs here, and use those that are there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
