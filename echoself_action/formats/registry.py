@@ -5,13 +5,14 @@ when a file of their format is read or written, because most runs need none of t
 """
 
 import struct
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 if TYPE_CHECKING:
+    from ..checkpoint.metadata import ExportFacts
     from ..checkpoint.model_folder import ModelFolder
 
 PREFIXES = ("_orig_mod.", "module.")  # of torch.compile and of DistributedDataParallel, in either order
@@ -43,11 +44,26 @@ class Origin:
 
 @dataclass(frozen=True)
 class Exported:
-    """A checkpoint for another program, and the command that resumes from it. `notes` say what is not as it was."""
+    """A model as files for another program at `path`, and the command that uses them. `notes` say what is not as it was.
+
+    `files` are those to publish with the model, by their paths in the repo: none of a checkpoint for another trainer.
+    """
 
     path: Path
     command: str
     notes: tuple[str, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+
+class Runtime(Protocol):
+    """The module that runs the files of a format in the program that they are for."""
+
+    def check(self, folder: "ModelFolder", exported: Exported) -> tuple["ExportFacts", ...]:
+        """Compare each file of `exported` with `folder`: logits and token ids.
+
+        Raises CheckpointError if one of them differs by more than its format allows, InputError if the program is not
+        installed.
+        """
 
 
 class FormatExporter(Protocol):
@@ -64,8 +80,10 @@ class FormatExporter(Protocol):
 class Format:
     """`recognises(layout name, tensor names)` says whether a `.pt` is of this format: the first record that does reads it.
 
-    Files with one of `suffixes`, or that begin with one of `begins`, are read without opening them as a `.pt`. `reader` and
-    `exporter` are modules beside this file; `exports` describes what the exporter writes, for the help of the input `formats`.
+    Files with one of `suffixes`, or that begin with one of `begins`, are read without opening them as a `.pt`. `reader`,
+    `exporter` and `runtime` are modules beside this file; `exports` describes what the exporter writes, for the help of the
+    input `formats`. A format with a `runtime` is published with the model, after it was checked there; its other libraries come
+    with the extra `export` of the package.
     """
 
     name: str
@@ -73,6 +91,7 @@ class Format:
     reader: str = ""
     exporter: str = ""
     exports: str = ""
+    runtime: str = ""
     layouts: tuple[Layout, ...] = ()
     recognises: Callable[[str, Collection[str]], bool] = lambda _layout, _names: False
     suffixes: tuple[str, ...] = ()
@@ -85,6 +104,10 @@ class Format:
     def export(self, folder: "ModelFolder", output_dir: Path) -> Exported:
         """As `FormatExporter.export`."""
         return cast(FormatExporter, import_module(self.exporter, __package__)).export(folder, output_dir)
+
+    def check(self, folder: "ModelFolder", exported: Exported) -> tuple["ExportFacts", ...]:
+        """As `Runtime.check`."""
+        return cast(Runtime, import_module(self.runtime, __package__)).check(folder, exported)
 
 
 def deferred(module: str, name: str) -> Callable[..., Any]:
@@ -162,7 +185,21 @@ LLMC = Format(
     reader=".llmc",
     begins=tuple(struct.pack("<i", day) for day in LLMC_MAGICS),
 )
-FORMATS = (NANOGPT, NANECHO, GPT2, LLMC)
+GGUF = Format(
+    name="gguf",
+    display_name="llama.cpp",
+    exporter=".gguf_export",
+    exports="gguf/model-F32.gguf, model-F16.gguf, model-Q8_0.gguf and a Modelfile for Ollama",
+    runtime=".llama_cpp",
+)
+ONNX = Format(
+    name="onnx",
+    display_name="ONNX Runtime and transformers.js",
+    exporter=".onnx_export",
+    exports="onnx/model.onnx and onnx/model_quantized.onnx",
+    runtime=".onnx_runtime",
+)
+FORMATS = (NANOGPT, NANECHO, GPT2, LLMC, GGUF, ONNX)
 RAW = Layout("a state dict and nothing else", "", frozenset())
 LAYOUTS = tuple(layout for one in FORMATS for layout in one.layouts)
 EXPORTS = {one.name: one for one in FORMATS if one.exporter}

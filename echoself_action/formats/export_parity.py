@@ -1,0 +1,205 @@
+"""How an exported file is compared with the model folder that it was made from: the same token ids and texts for every format.
+
+The runtime of the format computes the logits of `token_ids` and the ids of `texts`; `facts` compares them.
+"""
+
+import random
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..checkpoint.metadata import ExportFacts
+from ..checkpoint.model_folder import ModelFolder, sha256
+from ..checkpoint.weights import load_model
+from ..corpus.make_tokenizer import load_tokenizer
+from ..corpus.tokenizer import Tokenizer
+from ..errors import CheckpointError, EchoselfError
+from ..evaluation.held_out import read_held_out
+
+TEXTS = 1000  # whose token ids must be equal
+_POSITIONS = 64  # in each sequence, at most
+_TEXT_TOKENS = 24
+# What tokenizers treat in different ways: words, case, digits, contractions, spaces, line ends, marks, scripts, emoji.
+_PIECES = (
+    *("the", "The", "THE", "don't", "DON'T", "it's", "we'll", "they've", "I'm", "x", "naïve", "Ünïcödé", "straße", "ﬁne"),
+    *(
+        "0",
+        "42",
+        "1234567890",
+        "3.14",
+        "1e-5",
+        "0x1F",
+        "²",
+        "½",
+        "٣",
+        " ",
+        "  ",
+        "    ",
+        "\t",
+        "\n",
+        "\n\n",
+        "\r\n",
+        " \n ",
+        "\u00a0",
+    ),
+    *(
+        ".",
+        ",",
+        "...",
+        "!?",
+        "--",
+        "(",
+        ")",
+        "[]",
+        "{}",
+        "=>",
+        "==",
+        "::",
+        "#",
+        "`",
+        '"',
+        "'",
+        "\u2019",
+        "\u201c\u201d",
+        "_",
+        "__init__",
+        "/",
+        "\\",
+    ),
+    *(
+        "日本語",
+        "中文字符",
+        "한국어",
+        "русский",
+        "ελληνικά",
+        "עברית",
+        "العربية",
+        "हिन्दी",
+        "ไทย",
+        "🙂",
+        "👩‍👩‍👧",
+        "e\u0301",
+        "\u200b",
+        "\ufeff",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The largest absolute difference of a logit, and the smallest share of positions with the same most likely token."""
+
+    max_abs_diff: float
+    argmax_agreement: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the files of an export must compute, by the model in `folder`."""
+
+    folder: ModelFolder
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return load_tokenizer(self.folder.path)
+
+    @cached_property
+    def token_ids(self) -> npt.NDArray[np.int64]:
+        """(2, length) ids: a sequence of the held-out text, or a second random one without it, and a random one."""
+        config = self.folder.config
+        length = min(config.block_size, _POSITIONS)
+        drawn = np.random.default_rng(0).integers(config.vocab_size, size=(2, length))
+        held_out = next((ids for ids in read_held_out(self.folder.path) or () if len(ids) >= length), None)
+        if held_out is not None:
+            drawn[0] = held_out[:length]
+        return drawn
+
+    @cached_property
+    def logits(self) -> npt.NDArray[np.float32]:
+        """(2, length, vocab_size) our logits of `token_ids`."""
+        with torch.no_grad():
+            return load_model(self.folder).eval().logits(torch.from_numpy(self.token_ids)).float().numpy()
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Texts that the tokenizer can encode, of random tokens and of pieces that tokenizers treat in different ways."""
+        rng, found = random.Random(0), dict[str, None]()  # noqa: S311 (a fixed choice of texts)
+        for attempt in range(TEXTS * 20):
+            if len(found) == TEXTS:
+                break
+            text = self._of_pieces(rng) if attempt % 2 else self._of_tokens(rng)
+            if text and _can_encode(self.tokenizer, text):
+                found[text] = None
+        return list(found)
+
+    @cached_property
+    def ids_of_texts(self) -> list[list[int]]:
+        return [ids.tolist() for ids in self.tokenizer.encode_batch(self.texts)]
+
+    def _of_pieces(self, rng: random.Random) -> str:
+        return "".join(rng.choice(_PIECES) + rng.choice(("", " ")) for _ in range(rng.randint(1, 12)))
+
+    def _of_tokens(self, rng: random.Random) -> str:
+        ids = [rng.randrange(self.tokenizer.vocab_size) for _ in range(rng.randint(1, _TEXT_TOKENS))]
+        return self.tokenizer.decode(one for one in ids if one not in self.tokenizer.special_ids)
+
+
+def _can_encode(tokenizer: Tokenizer, text: str) -> bool:
+    """Whether the tokenizer has ids for all of `text`, and none of them is special."""
+    try:
+        ids = set(tokenizer.encode_batch([text])[0].tolist())
+    except EchoselfError:
+        return False
+    return bool(ids) and tokenizer.unknown_id not in ids and not ids & tokenizer.special_ids.keys()
+
+
+def facts(
+    reference: Reference,
+    file: Path,
+    name: str,
+    form: str,
+    runtime: str,
+    logits: npt.NDArray[np.float32],
+    ids_of_texts: list[list[int]],
+    bounds: Bounds,
+    notes: tuple[str, ...] = (),
+) -> ExportFacts:
+    """Compare what a runtime computed from `file` with `reference`. `name` is the path of the file in the repo.
+
+    Raises CheckpointError if a logit or an id differs by more than `bounds` allow.
+    """
+    expected = reference.logits
+    difference = float(np.abs(expected - logits).max())
+    agreement = float((expected.argmax(-1) == logits.argmax(-1)).mean())
+    differs = [
+        text for text, ours, theirs in zip(reference.texts, reference.ids_of_texts, ids_of_texts, strict=True) if ours != theirs
+    ]
+    if differs:
+        raise CheckpointError(
+            f"{file} has other token ids than {reference.folder.path} in {runtime}, for {len(differs)} of {len(ids_of_texts)} "
+            f"texts, such as {differs[0][:60]!r}. Nothing was published.",
+            f"Leave {form} out of formats, and report this as a bug.",
+        )
+    if not (difference <= bounds.max_abs_diff and agreement >= bounds.argmax_agreement):  # also refuses NaN
+        raise CheckpointError(
+            f"{file} has different logits in {runtime} than {reference.folder.path}: max |delta| {difference:.3g} (maximum "
+            f"{bounds.max_abs_diff:g}), top-1 agreement {agreement:.2%} (minimum {bounds.argmax_agreement:.0%}). Nothing was "
+            "published.",
+            f"Leave {form} out of formats, and report this as a bug.",
+        )
+    return ExportFacts(
+        format=form,
+        file=name,
+        sha256=sha256(file),
+        size=file.stat().st_size,
+        runtime=runtime,
+        max_abs_diff=difference,
+        argmax_agreement=agreement,
+        positions=expected.shape[0] * expected.shape[1],
+        texts=len(ids_of_texts),
+        notes=notes,
+    )
