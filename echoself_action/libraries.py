@@ -10,11 +10,15 @@ if TYPE_CHECKING:
     import cryptography.exceptions
     import cryptography.hazmat.primitives.serialization
     import detect_secrets.core.plugins.util
+    import gguf
     import localhub
     import matplotlib.figure
     import matplotlib.ticker
     import model_signing.signing
     import model_signing.verifying
+    import onnx
+    import onnxruntime
+    import onnxruntime.quantization
     import pyarrow.parquet
     import pyppmd
     import sigstore.errors
@@ -27,35 +31,44 @@ if TYPE_CHECKING:
     import torch.distributed.device_mesh
     import torch.distributed.fsdp
     import torch.distributed.tensor
+    import xllamacpp
     from torch import distributed as torch_distributed
 
 __all__ = [
     "cryptography",
     "detect_secrets",
+    "gguf",
     "localhub",
     "matplotlib",
     "model_signing",
+    "onnx",
+    "onnxruntime",
     "pyarrow",
     "pyppmd",
     "sigstore",
     "tensorboardX",
     "torch",
     "torch_distributed",
+    "xllamacpp",
 ]
 
 _PACKAGE_OF = {"torch_distributed": "torch.distributed"}  # names that are not the package's own
 _MODULES = {  # the modules of each package that are used here
     "cryptography": ("exceptions", "hazmat.primitives.serialization"),  # optional, with model_signing
     "detect_secrets": ("core.plugins.util",),  # loads requests
+    "gguf": (),  # optional, of the extra `export`
     "localhub": (),  # optional
     "matplotlib": ("figure", "ticker"),
     "model_signing": ("signing", "verifying"),  # optional
+    "onnx": (),  # optional, of the extra `export`
+    "onnxruntime": ("quantization",),  # optional, of the extra `export`
     "pyarrow": ("parquet",),
     "pyppmd": (),  # only for a corpus that was not tokenized before
     "sigstore": ("errors", "oidc"),  # optional, with model_signing
     "tensorboardX": ("proto.event_pb2", "proto.summary_pb2", "record_writer"),  # loads PyTorch
     "torch": (),
     "torch_distributed": ("checkpoint.state_dict", "device_mesh", "fsdp", "tensor"),  # of sharded runs
+    "xllamacpp": (),  # optional, of the extra `export`
 }
 
 if not TYPE_CHECKING:
