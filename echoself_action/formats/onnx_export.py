@@ -1,0 +1,215 @@
+"""Exports a model folder as ONNX, in the layout that transformers.js and ONNX Runtime read for text generation.
+
+The inputs and outputs are those of optimum's task text-generation-with-past: `input_ids`, `attention_mask`, `position_ids` and
+`past_key_values.{i}.key` and `.value` -> `logits` and `present.{i}.key` and `.value`. The past may be empty.
+
+The graph is built here, node by node, because torch.onnx.export needs onnxscript, and its graph depends on the versions of
+PyTorch, transformers and onnxscript: the same model would be another file after an update of one of them.
+"""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import libraries
+from ..checkpoint.atomic import new_file
+from ..checkpoint.gpt2_config import POSITIONS, TOKENS
+from ..checkpoint.model_folder import ModelFolder, element_count
+from ..checkpoint.weights import load_model
+from ..errors import CheckpointError
+from ..model.config import GPT2Config
+from .registry import Exported
+
+FP32, INT8 = "onnx/model.onnx", "onnx/model_quantized.onnx"  # transformers.js's dtype fp32 and q8
+OPSET, IR_VERSION = 20, 9  # of ONNX 1.15: the first with Gelu
+LARGEST_FILE = 2**31 - 2**20  # bytes: protobuf's limit, less some for the graph
+_LOWEST = float(np.finfo(np.float32).min)
+
+Weights = dict[str, npt.NDArray[np.float32]]
+
+
+def export(folder: ModelFolder, output_dir: Path) -> Exported:
+    """Write `folder` as `onnx/model.onnx` and `onnx/model_quantized.onnx`; see `FormatExporter`."""
+    config = folder.config
+    if not isinstance(config, GPT2Config):
+        raise CheckpointError(
+            f"{folder.path} can't be exported as ONNX: its architecture is {folder.architecture.display_name}, which "
+            "transformers.js does not have. No file was written.",
+            "Leave onnx out of formats.",
+        )
+    if (size := 4 * element_count(config)) > LARGEST_FILE:
+        raise CheckpointError(
+            f"{folder.path} can't be exported as ONNX: its weights are {size / 1e9:.1f} GB in fp32, and an ONNX file has "
+            "at most 2.1 GB. No file was written.",
+            "Leave onnx out of formats, or train a smaller model.",
+        )
+    weights = {name: tensor.numpy() for name, tensor in load_model(folder).state_dict().items()}
+    files = {FP32: output_dir / FP32, INT8: output_dir / INT8}
+    for name, path in files.items():
+        content = build(config, weights, quantized=name == INT8).SerializeToString(deterministic=True)
+        try:
+            with new_file(path) as file:
+                file.write(content)
+        except OSError as error:
+            raise CheckpointError(f"{path} could not be written: {error}.", "Free disk space.") from error
+    command = f'await pipeline("text-generation", "{folder.path.name}", {{ dtype: "q8" }}) in transformers.js'
+    return Exported(output_dir / "onnx", command, files=files)
+
+
+def build(config: GPT2Config, weights: Weights, *, quantized: bool) -> Any:
+    """The ModelProto of a GPT-2 with these weights, by our names.
+
+    `quantized`: the matrices and the token embedding are int8, with one scale for each output, and their inputs are quantised
+    as they are computed.
+    """
+    graph = _Graph(weights, config.layer_norm_epsilon, quantized)
+    heads, size = config.n_head, config.n_embd // config.n_head
+    mask = _attention_mask(graph)
+    x = graph.op("Add", graph.token_embeddings("input_ids"), graph.op("Gather", graph.weight(POSITIONS), "position_ids"))
+    split_heads, merge_heads = graph.constant([0, 0, heads, size]), graph.constant([0, 0, config.n_embd])
+    scale = graph.constant(1 / math.sqrt(size), np.float32)
+    for i in range(config.n_layer):
+        block = f"transformer.h.{i}"
+        qkv = graph.linear(graph.layer_norm(x, f"{block}.ln_1"), f"{block}.attn.c_attn")
+        query, key, value = (
+            graph.op("Transpose", graph.op("Reshape", part, split_heads), perm=[0, 2, 1, 3])
+            for part in graph.ops("Split", 3, qkv, axis=-1, num_outputs=3)
+        )
+        key = graph.op("Concat", f"past_key_values.{i}.key", key, axis=2, output=f"present.{i}.key")
+        value = graph.op("Concat", f"past_key_values.{i}.value", value, axis=2, output=f"present.{i}.value")
+        scores = graph.op("MatMul", graph.op("Mul", query, scale), graph.op("Transpose", key, perm=[0, 1, 3, 2]))
+        attended = graph.op("MatMul", graph.op("Softmax", graph.op("Add", scores, mask), axis=-1), value)
+        merged = graph.op("Reshape", graph.op("Transpose", attended, perm=[0, 2, 1, 3]), merge_heads)
+        x = graph.op("Add", x, graph.linear(merged, f"{block}.attn.c_proj"))
+        hidden = graph.linear(graph.layer_norm(x, f"{block}.ln_2"), f"{block}.mlp.c_fc")
+        activated = graph.op("Gelu", hidden, approximate="tanh" if config.activation == "gelu_new" else "none")
+        x = graph.op("Add", x, graph.linear(activated, f"{block}.mlp.c_proj"))
+    graph.head(graph.layer_norm(x, "transformer.ln_f"), output="logits")
+    return graph.model(config)
+
+
+def _attention_mask(graph: "_Graph") -> str:
+    """(batch, 1, length, past + length): 0 where a token attends to another one, else the lowest number."""
+    zero, one, rows = graph.constant(0), graph.constant(1), graph.constant([1])
+    total = graph.op("Gather", graph.op("Shape", "attention_mask"), one)
+    length = graph.op("Gather", graph.op("Shape", "input_ids"), one)
+    columns = graph.op("Range", zero, total, one)
+    positions = graph.op("Range", graph.op("Sub", total, length), total, one)
+    causal = graph.op("LessOrEqual", columns, graph.op("Unsqueeze", positions, rows))
+    present = graph.op(
+        "Unsqueeze", graph.op("Cast", "attention_mask", to=libraries.onnx.TensorProto.BOOL), graph.constant([1, 2])
+    )
+    lowest, nothing = graph.constant(_LOWEST, np.float32), graph.constant(0, np.float32)
+    return graph.op("Where", graph.op("And", present, causal), nothing, lowest)
+
+
+@dataclass
+class _Graph:
+    """An ONNX graph that is being built. Methods append nodes, and return the name of their output."""
+
+    weights: Weights
+    epsilon: float
+    quantized: bool
+    nodes: list[Any] = field(default_factory=list)
+    tensors: dict[str, Any] = field(default_factory=dict)
+
+    def op(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        return self._node(kind, inputs, [output or f"{kind.lower()}_{len(self.nodes)}"], attributes)[0]
+
+    def ops(self, kind: str, outputs: int, *inputs: str, **attributes: Any) -> list[str]:
+        """As `op`, for an operator with several outputs."""
+        return self._node(kind, inputs, [f"{kind.lower()}_{len(self.nodes)}_{i}" for i in range(outputs)], attributes)
+
+    def _node(self, kind: str, inputs: tuple[str, ...], outputs: list[str], attributes: dict[str, Any]) -> list[str]:
+        self.nodes.append(libraries.onnx.helper.make_node(kind, inputs, outputs, outputs[0], **attributes))
+        return outputs
+
+    def tensor(self, name: str, values: npt.NDArray[Any]) -> str:
+        if name not in self.tensors:
+            self.tensors[name] = libraries.onnx.numpy_helper.from_array(np.ascontiguousarray(values), name)
+        return name
+
+    def constant(self, value: int | float | list[int], dtype: npt.DTypeLike = np.int64) -> str:
+        return self.tensor(f"constant_{np.dtype(dtype).name}_{value}", np.array(value, dtype))
+
+    def weight(self, name: str) -> str:
+        return self.tensor(name, self.weights[name])
+
+    def layer_norm(self, x: str, name: str) -> str:
+        inputs = [self.weight(part) for part in (f"{name}.weight", f"{name}.bias") if part in self.weights]
+        return self.op("LayerNormalization", x, *inputs, axis=-1, epsilon=self.epsilon)
+
+    def linear(self, x: str, name: str) -> str:
+        if self.quantized:
+            product = self._int8_product(x, *self._int8_columns(f"{name}.weight"))
+        else:
+            product = self.op("MatMul", x, self.weight(f"{name}.weight"))
+        return self.op("Add", product, self.weight(f"{name}.bias")) if f"{name}.bias" in self.weights else product
+
+    def token_embeddings(self, ids: str) -> str:
+        """(batch, length, width)."""
+        if not self.quantized:
+            return self.op("Gather", self.weight(TOKENS), ids)
+        rows, scales = self._int8_rows(TOKENS)
+        integers = self.op("Cast", self.op("Gather", rows, ids), to=libraries.onnx.TensorProto.FLOAT)
+        return self.op("Mul", integers, self.op("Unsqueeze", self.op("Gather", scales, ids), self.constant([-1])))
+
+    def head(self, x: str, output: str) -> str:
+        """The logits. The matrix is the token embedding, which is in the file once."""
+        if not self.quantized:
+            return self.op("MatMul", x, self.op("Transpose", self.weight(TOKENS), perm=[1, 0]), output=output)
+        rows, scales = self._int8_rows(TOKENS)
+        return self._int8_product(x, self.op("Transpose", rows, perm=[1, 0]), scales, output)
+
+    def _int8_columns(self, name: str) -> tuple[str, str]:
+        """The integers (in, out) and the scales (out,) of a matrix."""
+        integers, scales = _quantize(self.weights[name], axis=0)
+        return self.tensor(f"{name}_int8", integers), self.tensor(f"{name}_scale", scales)
+
+    def _int8_rows(self, name: str) -> tuple[str, str]:
+        """The integers and the scales of a matrix with one scale for each row."""
+        integers, scales = _quantize(self.weights[name], axis=1)
+        return self.tensor(f"{name}_int8", integers), self.tensor(f"{name}_scale", scales)
+
+    def _int8_product(self, x: str, matrix: str, scales: str, output: str = "") -> str:
+        """x times an int8 matrix (in, out): x is quantised to uint8 with one scale for all of it, the product is in int32."""
+        integers, scale, zero = self.ops("DynamicQuantizeLinear", 3, x)
+        product = self.op("Cast", self.op("MatMulInteger", integers, matrix, zero), to=libraries.onnx.TensorProto.FLOAT)
+        return self.op("Mul", product, self.op("Mul", scale, scales), output=output)
+
+    def model(self, config: GPT2Config) -> Any:
+        helper, proto = libraries.onnx.helper, libraries.onnx.TensorProto
+        size = config.n_embd // config.n_head
+
+        def cache(prefix: str, length: str) -> list[Any]:
+            return [
+                helper.make_tensor_value_info(f"{prefix}.{i}.{part}", proto.FLOAT, ["batch_size", config.n_head, length, size])
+                for i in range(config.n_layer)
+                for part in ("key", "value")
+            ]
+
+        total, length = "past_sequence_length + sequence_length", "sequence_length"
+        inputs = [
+            helper.make_tensor_value_info("input_ids", proto.INT64, ["batch_size", length]),
+            helper.make_tensor_value_info("attention_mask", proto.INT64, ["batch_size", total]),
+            helper.make_tensor_value_info("position_ids", proto.INT64, ["batch_size", length]),
+            *cache("past_key_values", "past_sequence_length"),
+        ]
+        logits = helper.make_tensor_value_info("logits", proto.FLOAT, ["batch_size", length, config.vocab_size])
+        graph = helper.make_graph(
+            self.nodes, "gpt2", inputs, [logits, *cache("present", total)], initializer=list(self.tensors.values())
+        )
+        opset = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="echoself-action")
+
+
+def _quantize(matrix: npt.NDArray[np.float32], axis: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Symmetric int8 with one scale for each slice along `axis`: the integers, and the scales."""
+    scales = np.abs(matrix).max(axis, keepdims=True) / np.float32(127)
+    scales[scales == 0] = 1
+    integers = np.rint(matrix / scales).astype(np.int8)
+    return integers, scales.squeeze(axis)
