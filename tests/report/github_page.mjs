@@ -1,15 +1,15 @@
-// Markdown on stdin -> the HTML that GitHub makes of it, on stdout: node github_page.mjs MODULES
-// MODULES is a node_modules folder. GitHub's dialect (remark-gfm), raw HTML only as far as GitHub's sanitizer leaves it
-// (rehype-sanitize has its list by default: no style, no svg, no script), and Mermaid blocks as elements for the browser to draw.
+// Markdown on stdin -> the HTML that GitHub makes of it, on stdout.
+// GitHub's dialect (remark-gfm), raw HTML only as far as GitHub's sanitizer leaves it (rehype-sanitize has its list by default: no
+// style, no svg, no script), and Mermaid blocks as elements for the browser to draw.
 import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
-import { pathToFileURL } from "node:url";
-
-const load = async (name) => import(pathToFileURL(resolve(process.argv[2], name, "index.js")));
-const { unified } = await load("unified");
-const { visit } = await load("unist-util-visit");
-const names = ["remark-parse", "remark-gfm", "remark-rehype", "rehype-raw", "rehype-sanitize", "rehype-stringify"];
-const [parse, gfm, rehype, raw, sanitize, stringify] = (await Promise.all(names.map(load))).map((found) => found.default);
+import raw from "rehype-raw";
+import sanitize from "rehype-sanitize";
+import stringify from "rehype-stringify";
+import gfm from "remark-gfm";
+import parse from "remark-parse";
+import rehype from "remark-rehype";
+import { unified } from "unified";
+import { visit } from "unist-util-visit";
 
 const diagrams = () => (tree) =>
   visit(tree, "element", (node) => {

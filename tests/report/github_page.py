@@ -3,38 +3,19 @@
 `render` takes a screenshot, `look_at_markdown` reports what is on the page.
 """
 
-import fcntl
 import json
-import os
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass, replace
 from html import unescape
 from pathlib import Path
 from typing import Any, Literal
 
-import pytest
 from PIL import Image
 
+from ..node_packages import GITHUB_MARKDOWN
 from .browser import run_browser
 
 Theme = Literal["light", "dark"]
-ROOT = Path(__file__).parent.parent.parent
-# GitHub does not say which version of Mermaid it has. This one is of the same year; 11.4 to 12.3 draw our charts alike.
-PACKAGES = (
-    "unified@11.0.5",
-    "unist-util-visit@5.0.0",
-    "remark-parse@11.0.0",
-    "remark-gfm@4.0.1",
-    "remark-rehype@11.1.2",
-    "rehype-raw@7.0.0",
-    "rehype-sanitize@6.0.0",
-    "rehype-stringify@10.0.1",
-    "github-markdown-css@5.9.0",
-    "mermaid@11.12.0",
-)
-_NODE = ROOT / ".venv/node-github-page"
 _CANVAS = {"light": "#ffffff", "dark": "#0d1117"}
 _BORDER = {"light": "#d1d9e0", "dark": "#3d444d"}
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Job summary</title>
@@ -96,26 +77,6 @@ class GitHubPage:
         return frame
 
 
-def modules() -> Path:
-    """The node_modules folder with PACKAGES, installed if needed. Skips the test without npm or node; fails it in CI."""
-    if missing := [name for name in ("npm", "node") if not shutil.which(name)]:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{missing[0]} is not installed, and under CI=true its tests must run")
-        pytest.skip(f"{missing[0]} is not installed on this machine (https://nodejs.org)")
-    wanted, found = " ".join(PACKAGES), _NODE / "packages"
-    _NODE.mkdir(parents=True, exist_ok=True)
-    with (_NODE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several processes run tests
-        if not found.exists() or found.read_text() != wanted:
-            install = ["npm", "install", "--silent", "--no-save", "--ignore-scripts", "--prefix", str(_NODE), *PACKAGES]
-            done = subprocess.run(install, capture_output=True, text=True, timeout=300)
-            if done.returncode and os.environ.get("CI") != "true":
-                pytest.skip(f"npm can't install the packages that show Markdown as GitHub does: {done.stderr[-500:]}")
-            assert done.returncode == 0, done.stderr
-            found.write_text(wanted)
-    return _NODE / "node_modules"
-
-
 def render(markdown: str, theme: Theme, width: int, folder: Path, name: str = "summary", scale: int = 1) -> Path:
     """A PNG of the whole page, `width` CSS pixels wide, with `scale` pixels for each; returns its path in `folder`."""
     page = look_at_markdown(markdown, theme, width, folder, name)
@@ -130,10 +91,8 @@ def render(markdown: str, theme: Theme, width: int, folder: Path, name: str = "s
 
 def look_at_markdown(markdown: str, theme: Theme, width: int, folder: Path, name: str = "summary") -> GitHubPage:
     """Open the page in a window `width` CSS pixels wide, and report what is on it."""
-    packages = modules()
-    script = Path(__file__).with_suffix(".mjs")
-    command = ["node", str(script), str(packages)]
-    body = subprocess.run(command, input=markdown, capture_output=True, text=True, check=True, timeout=60).stdout
+    packages = GITHUB_MARKDOWN.modules()
+    body = GITHUB_MARKDOWN.run(Path(__file__).with_suffix(".mjs"), stdin=markdown).stdout
     page = GitHubPage({}, (folder / f"{name}-{theme}-{width}.html").resolve(), width)
     page.path.write_text(
         _PAGE.format(
