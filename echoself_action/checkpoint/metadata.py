@@ -120,8 +120,9 @@ class ExportFacts(_Facts):
 
     `file` is its path in the repo, `size` in bytes, `runtime` the program with its version. Its logits were compared with
     ours at `positions` positions: `max_abs_diff` is the largest difference, `argmax_agreement` the share of the positions
-    with the same most likely token. `texts` texts have the same token ids there. `notes` are differences that its users
-    should know.
+    with the same most likely token; two tokens whose logits are equal up to rounding count as the same. `texts` texts have the
+    same token ids there. `bits_per_byte_change` is what its logits add to the loss on the held-out text at these positions, None
+    without such text. `notes` are differences that its users should know.
     """
 
     format: str
@@ -133,6 +134,7 @@ class ExportFacts(_Facts):
     argmax_agreement: float
     positions: int
     texts: int
+    bits_per_byte_change: float | None = None
     notes: tuple[str, ...] = ()
 
 

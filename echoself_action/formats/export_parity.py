@@ -3,6 +3,7 @@
 The runtime of the format computes the logits of `token_ids` and the ids of `texts`; `facts` compares them.
 """
 
+import math
 import random
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from ..checkpoint.metadata import ExportFacts
 from ..checkpoint.model_folder import ModelFolder, sha256
@@ -19,8 +21,10 @@ from ..corpus.make_tokenizer import load_tokenizer
 from ..corpus.tokenizer import Tokenizer
 from ..errors import CheckpointError, EchoselfError
 from ..evaluation.held_out import read_held_out
+from ..evaluation.loss import byte_count
 
 TEXTS = 1000  # whose token ids must be equal
+_HELD_OUT = 8  # sequences, at most
 _POSITIONS = 64  # in each sequence, at most
 _TEXT_TOKENS = 24
 _TIE = 1e-4  # logits that differ by less are equal up to rounding: either is the largest
@@ -109,19 +113,27 @@ class Reference:
         return load_tokenizer(self.folder.path)
 
     @cached_property
+    def held_out(self) -> npt.NDArray[np.int64]:
+        """(sequences, length) ids of the held-out text, from windows that are evenly spaced over it. No sequence without it."""
+        length = self._length
+        windows = [ids[:length] for ids in read_held_out(self.folder.path) or () if len(ids) >= length]
+        chosen = [windows[index * len(windows) // _HELD_OUT] for index in range(_HELD_OUT)] if windows else []
+        return np.array(list({ids.tobytes(): ids for ids in chosen}.values()), np.int64).reshape(-1, length)
+
+    @cached_property
     def token_ids(self) -> npt.NDArray[np.int64]:
-        """(2, length) ids: a sequence of the held-out text, or a second random one without it, and a random one."""
-        config = self.folder.config
-        length = min(config.block_size, _POSITIONS)
-        drawn = np.random.default_rng(0).integers(config.vocab_size, size=(2, length))
-        held_out = next((ids for ids in read_held_out(self.folder.path) or () if len(ids) >= length), None)
-        if held_out is not None:
-            drawn[0] = held_out[:length]
-        return drawn
+        """(sequences, length) ids: the held-out text, or a random sequence without it, and a random sequence."""
+        size = (1 if len(self.held_out) else 2, self._length)
+        drawn = np.random.default_rng(0).integers(self.folder.config.vocab_size, size=size)
+        return np.concatenate([self.held_out, drawn])
+
+    @property
+    def _length(self) -> int:
+        return min(self.folder.config.block_size, _POSITIONS)
 
     @cached_property
     def logits(self) -> npt.NDArray[np.float32]:
-        """(2, length, vocab_size) our logits of `token_ids`."""
+        """(sequences, length, vocab_size) our logits of `token_ids`."""
         with torch.no_grad():
             return load_model(self.folder).eval().logits(torch.from_numpy(self.token_ids)).float().numpy()
 
@@ -140,6 +152,15 @@ class Reference:
     @cached_property
     def ids_of_texts(self) -> list[list[int]]:
         return [ids.tolist() for ids in self.tokenizer.encode_batch(self.texts)]
+
+    def bits_per_byte(self, logits: npt.NDArray[np.float32]) -> float | None:
+        """The loss on the held-out text of a program that computed `logits` of `token_ids`; None without held-out text."""
+        size = sum(byte_count(self.tokenizer, ids[1:]) for ids in self.held_out)
+        if not size:
+            return None
+        predictions = torch.from_numpy(logits[: len(self.held_out), :-1]).flatten(0, 1)
+        targets = torch.from_numpy(self.held_out[:, 1:]).flatten()
+        return float(F.cross_entropy(predictions, targets, reduction="sum")) / math.log(2) / size
 
     def _of_pieces(self, rng: random.Random) -> str:
         return "".join(rng.choice(_PIECES) + rng.choice(("", " ")) for _ in range(rng.randint(1, 12)))
@@ -175,8 +196,9 @@ def facts(
     """
     expected = reference.logits
     difference = float(np.abs(expected - logits).max())
-    theirs = np.take_along_axis(expected, logits.argmax(-1)[..., None], -1)[..., 0]
-    agreement = float((expected.max(-1) - theirs <= _TIE).mean())
+    chosen = np.take_along_axis(expected, logits.argmax(-1)[..., None], -1)[..., 0]  # our logits of the tokens chosen there
+    agreement = float((expected.max(-1) - chosen <= _TIE).mean())
+    ours, theirs = reference.bits_per_byte(expected), reference.bits_per_byte(logits)
     differs = [
         text for text, ours, theirs in zip(reference.texts, reference.ids_of_texts, ids_of_texts, strict=True) if ours != theirs
     ]
@@ -203,5 +225,6 @@ def facts(
         argmax_agreement=agreement,
         positions=expected.shape[0] * expected.shape[1],
         texts=len(ids_of_texts),
+        bits_per_byte_change=None if ours is None or theirs is None else theirs - ours,
         notes=notes,
     )

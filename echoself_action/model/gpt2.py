@@ -7,6 +7,7 @@ or transposed between training and publishing.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from .attention import KeyValueCache, cached_attention, causal_attention
 from .config import GPT2Config
 from .cross_entropy import linear_cross_entropy
+
+GELUS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "gelu_new": partial(F.gelu, approximate="tanh")}
 
 
 class Linear(nn.Module):
@@ -63,11 +66,11 @@ class MLP(nn.Module):
         super().__init__()
         self.c_fc = Linear(config.n_embd, 4 * config.n_embd, config.bias)
         self.c_proj = Linear(4 * config.n_embd, config.n_embd, config.bias)
-        self.approximate = "tanh" if config.activation == "gelu_new" else "none"
+        self.activation: Callable[[Tensor], Tensor] = GELUS[config.activation]
         self.dropout = config.dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.c_proj(F.gelu(self.c_fc(x), approximate=self.approximate))
+        x = self.c_proj(self.activation(self.c_fc(x)))
         return F.dropout(x, self.dropout, self.training)
 
 
