@@ -121,8 +121,8 @@ class ExportFacts(_Facts):
     `file` is its path in the repo, `size` in bytes, `runtime` the program with its version. Its logits were compared with
     ours at `positions` positions: `max_abs_diff` is the largest difference, `argmax_agreement` the share of the positions
     with the same most likely token; two tokens whose logits are equal up to rounding count as the same. `texts` texts have the
-    same token ids there. `bits_per_byte_change` is what its logits add to the loss on the held-out text at these positions, None
-    without such text. `notes` are differences that its users should know.
+    same token ids there. `bits_per_byte_change` is what its logits add to the loss on held-out text, None without such text.
+    `notes` are differences that its users should know.
     """
 
     format: str
