@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .refusal import Refusal, repo_not_found
@@ -22,19 +23,26 @@ from .routes import (
     large_files,
     references,
     repos,
+    sites,
     uploads,
 )
+from .spaces import SITE_HOST
 from .storage import RepoMissingError
 from .web import HubState
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost")
-_SUBJECTS = (account, cards, repos, uploads, references, discussions, browse, large_files, files, clone)
+_SUBJECTS = (account, cards, repos, uploads, references, discussions, browse, large_files, files, clone, sites)
 
 
 def create_app(state: HubState) -> ASGIApp:
     """An ASGI application for one Hub."""
+    routes = [route for subject in _SUBJECTS for route in subject.routes]
+    return _Gateway(_application(state, routes), _application(state, sites.site_routes))
+
+
+def _application(state: HubState, routes: list[Route]) -> Starlette:
     app = Starlette(
-        routes=[route for subject in _SUBJECTS for route in subject.routes],
+        routes=routes,
         exception_handlers={
             Refusal: _refused,
             RepoMissingError: _gone,
@@ -45,7 +53,7 @@ def create_app(state: HubState) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.state.hub = state
-    return _Gateway(app)
+    return app
 
 
 class _Gateway:
@@ -55,10 +63,11 @@ class _Gateway:
     - It rejects requests of web pages, because a Hub without tokens gives full access: the Host header shows DNS rebinding,
       the Origin header a form or script of another site.
     - It adds X-Request-Id to every response; the client shows it with errors.
+    - The host for static Spaces has their pages only, so that their scripts can't use the Hub.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, sites: ASGIApp) -> None:
+        self._app, self._sites = app, sites
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -77,13 +86,19 @@ class _Gateway:
             await answer(scope, receive, send_with_id)
             return
         inside: MutableMapping[str, Any] = {**scope, "path": scope["raw_path"].decode("latin-1")}
-        await self._app(inside, receive, send_with_id)
+        app = self._sites if _host(request) == SITE_HOST else self._app
+        await app(inside, receive, send_with_id)
+
+
+def _host(request: Request) -> str | None:
+    return urlsplit(f"//{request.headers.get('host', '')}").hostname
 
 
 def _is_local(request: Request) -> bool:
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname
     origin = request.headers.get("origin")
-    return host in LOOPBACK_NAMES and (origin is None or urlsplit(origin).netloc == request.headers["host"])
+    return _host(request) in (*LOOPBACK_NAMES, SITE_HOST) and (
+        origin is None or urlsplit(origin).netloc == request.headers["host"]
+    )
 
 
 def _refused(_: Request, error: Exception) -> Response:

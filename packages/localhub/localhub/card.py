@@ -6,10 +6,13 @@ from typing import Any
 
 import yaml
 
+from .spaces import SDKS
+
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?")
 _LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
 MAX_TAG_LENGTH = 100
+MAX_SHORT_DESCRIPTION = 60  # characters
 _LICENSES = """
 afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0
 bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0
@@ -50,6 +53,7 @@ def check_card(readme: str, kind: str) -> tuple[list[str], list[str]]:
     errors = [
         *_problems(data),
         *(_dataset_problems(data) if kind == "dataset" else ()),
+        *(_space_problems(data) if kind == "space" else ()),
         *(_model_index_problems(data["model-index"]) if data.get("model-index") is not None else ()),
     ]
     warnings = []
@@ -118,6 +122,24 @@ def _dataset_problems(data: dict[str, Any]) -> Iterator[str]:
                 yield f'{place}.data_files[{index}]" needs a split and a path'
 
 
+def _space_problems(data: dict[str, Any]) -> Iterator[str]:
+    """Checks the configuration of a Space."""
+    if data.get("sdk") not in SDKS:
+        yield f'"sdk" must be one of {", ".join(SDKS)}, not {data.get("sdk")!r}'
+    for key in ("colorFrom", "colorTo"):
+        if data.get(key) is not None and data[key] not in _COLORS:
+            yield f'"{key}" must be one of {", ".join(_COLORS)}, not {data[key]!r}'
+    for key in ("title", "emoji", "app_file", "short_description"):
+        if data.get(key) is not None and not isinstance(data[key], str):
+            yield f'"{key}" must be a string, not {data[key]!r}'
+    if len(str(data.get("short_description") or "")) > MAX_SHORT_DESCRIPTION:
+        yield f'"short_description" must be at most {MAX_SHORT_DESCRIPTION} characters long'
+    for value in _texts(data.get("models")):
+        if not isinstance(value, str) or not _NAME.fullmatch(value):
+            yield f'"models" must contain repo ids such as owner/name, not {value!r}'
+
+
+_COLORS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 _SIZES = (
     *("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B", "10B<n<100B"),
     *("100B<n<1T", "n>1T"),

@@ -16,7 +16,7 @@ _RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)")
 
 def content_response(request: Request, content: bytes | Path, size: int, headers: dict[str, str]) -> Response:
     """200, or 206 for one range. `size` in bytes. Raises Refusal (416) for a range outside the content."""
-    headers = {**headers, "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
+    headers = {"Content-Type": "application/octet-stream", **headers, "Accept-Ranges": "bytes"}
     start, stop = 0, size
     status = 200
     requested = request.headers.get("range")

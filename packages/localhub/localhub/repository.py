@@ -1,6 +1,6 @@
 """One bare git repo: its revisions, refs and commits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +31,12 @@ class NamedRef:
     commit: str
 
 
-def create_repository(path: Path, author: str) -> None:
-    """Create a bare repo with branch main and an initial commit of .gitattributes, as the Hub does."""
+def create_repository(path: Path, author: str, files: Mapping[str, bytes]) -> None:
+    """Create a bare repo with branch main and an initial commit of .gitattributes and `files`, as the Hub does."""
     git = pygit2.init_repository(str(path), bare=True, initial_head="main")
     tree = git.TreeBuilder()
-    tree.insert(".gitattributes", git.create_blob(INITIAL_GITATTRIBUTES.encode()), FileMode.BLOB)
+    for name, content in {".gitattributes": INITIAL_GITATTRIBUTES.encode(), **files}.items():
+        tree.insert(name, git.create_blob(content), FileMode.BLOB)
     signature = pygit2.Signature(author, f"{author}@localhub.invalid")
     git.create_commit(MAIN, signature, signature, "initial commit", tree.write(), [])
 

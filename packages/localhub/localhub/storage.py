@@ -15,7 +15,7 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -68,15 +68,20 @@ class Storage:
         with self._lock(name):
             yield self.open(name)
 
-    def create(self, name: RepoName, private: bool, author: str) -> None:
-        """Create a repo with its initial commit. Raises FileExistsError."""
+    def names(self, kind: str) -> list[RepoName]:
+        """All repos of a kind, by owner and name."""
+        found = sorted((self.folder / f"{kind}s").glob("*/*.git"))
+        return [RepoName(kind, path.parent.name, path.name.removesuffix(".git")) for path in found]
+
+    def create(self, name: RepoName, private: bool, author: str, files: Mapping[str, bytes]) -> None:
+        """Create a repo with `files` in its initial commit. Raises FileExistsError."""
         with self._lock(name):
             target = self.folder / name.git_folder
             if target.exists():
                 raise FileExistsError(name.id)
             make_folders(target.parent)
             aside = self.incoming / f"create-{secrets.token_hex(8)}"
-            create_repository(aside, author)
+            create_repository(aside, author, files)
             (aside / "hub" / "discussions").mkdir(parents=True)
             settings = RepoSettings(private=private, created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"))
             write_file(aside / "hub" / "repo.json", json.dumps(asdict(settings)).encode())

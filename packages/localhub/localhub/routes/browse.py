@@ -13,10 +13,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..card import read_front_matter
-from ..names import parse_path
+from ..names import parse_kind, parse_path
 from ..refusal import bad_request
 from ..repository import Repository
-from ..storage import RepoSettings
+from ..storage import RepoMissingError, RepoSettings
 from ..tree import Entry, find_entry, last_commits, list_entries
 from ..web import Json, body_of, flag, open_repo, page, parameter, start_of_page, state_of
 
@@ -39,6 +39,30 @@ def info(request: Request) -> Response:
             raise bad_request(f"expand: unknown {', '.join(sorted(unknown))}")
         described = {key: value for key, value in described.items() if key in {*expand, "id", "_id"}}
     return JSONResponse(described)
+
+
+def listing(request: Request) -> Response:
+    """The repos of a kind that the account may read: all, or those of an author, with a text in their name, or of a model."""
+    query, state = request.query_params, state_of(request)
+    if unknown := query.keys() - {"author", "search", "models", "limit", "full", "cursor"}:
+        raise bad_request(f"Listings have no {', '.join(sorted(unknown))} here")
+    account, found = state.accounts.identify(request), []
+    for name in state.storage.names(parse_kind(parameter(request, "kind"))):
+        if query.get("author", name.owner) != name.owner or query.get("search", "").lower() not in name.id.lower():
+            continue
+        try:
+            repository, settings = state.storage.open(name), state.storage.settings(name)
+        except RepoMissingError:
+            continue  # it was deleted meanwhile
+        if settings.private and not (account and account.may_read_private(name)):
+            continue
+        described = _described(repository, repository.resolve("main"), settings, with_blobs=False)
+        if not set(query.getlist("models")) - set(described.get("models", ())):
+            found.append(described if flag(request, "full") else {**described, "siblings": None})
+    start = start_of_page(request)
+    size = min(state.limits.page_size, int(query["limit"]) if query.get("limit", "").isdecimal() else state.limits.page_size)
+    more = {**dict(query), "cursor": str(start + size)} if len(found) > start + size else None
+    return page(request, found[start : start + size], more, request.url.path)
 
 
 def tree(request: Request) -> Response:
@@ -118,6 +142,9 @@ def _described(repository: Repository, commit: pygit2.Commit, settings: RepoSett
         "cardData": card,
         "siblings": list(_siblings(repository, commit, with_blobs)),
     }
+    if name.kind == "space":
+        models = card.get("models")
+        description |= {"sdk": card.get("sdk"), "models": models if isinstance(models, list) else []}
     if name.kind == "model":
         description |= {
             "modelId": name.id,
@@ -195,6 +222,7 @@ def _date(commit: pygit2.Commit) -> str:
 
 _API = "/api/{kind}/{owner}/{name}"
 routes = [
+    Route("/api/{kind}", listing, methods=["GET"]),
     Route(_API, info, methods=["GET"]),
     Route(_API + "/revision/{revision}", info, methods=["GET"]),
     Route(_API + "/tree/{revision}", tree, methods=["GET"]),

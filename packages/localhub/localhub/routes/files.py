@@ -1,5 +1,8 @@
 """Downloads: a file at a revision, with the headers of that revision."""
 
+from collections.abc import Mapping
+
+import pygit2
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -8,6 +11,7 @@ from ..content import content_response
 from ..lfs import object_path, object_size
 from ..names import parse_path
 from ..refusal import Refusal
+from ..repository import Repository
 from ..tree import find_file
 from ..web import open_repo, parameter
 
@@ -16,8 +20,15 @@ def resolve(request: Request) -> Response:
     repository = open_repo(request, "files")
     number = request.path_params.get("number")
     commit = repository.resolve(f"refs/pr/{number}" if number else parameter(request, "revision"))
-    entry = find_file(repository, commit, parse_path(parameter(request, "path")))
-    headers = {"X-Repo-Commit": str(commit.id), "ETag": f'"{entry.content_oid}"'}
+    return file_response(request, repository, commit, parse_path(parameter(request, "path")), {})
+
+
+def file_response(
+    request: Request, repository: Repository, commit: pygit2.Commit, path: str, headers: Mapping[str, str]
+) -> Response:
+    """The file at `path` of `commit`. Raises Refusal."""
+    entry = find_file(repository, commit, path)
+    headers = {**headers, "X-Repo-Commit": str(commit.id), "ETag": f'"{entry.content_oid}"'}
     if entry.pointer is None:
         return content_response(request, repository.git.odb.read(entry.oid)[1], entry.size, headers)
     if object_size(repository, entry.pointer.oid) != entry.size:

@@ -6,6 +6,7 @@ from starlette.routing import Route
 
 from ..names import RepoName, parse_repo_id
 from ..refusal import Refusal, bad_request, forbidden
+from ..spaces import initial_files
 from ..web import (
     Json,
     endpoint_of,
@@ -24,9 +25,10 @@ def create(request: Request, body: Json) -> Response:
     name = _named(body, account.name)
     private = body.get("visibility") == "private" or body.get("private") is True
     url = f"{endpoint_of(request)}/{name.resource}"
+    files = initial_files(name.name, text_field(body, "sdk")) if name.kind == "space" else {}
     try:
         if account.may_administer(name):
-            storage.create(name, private, account.name)
+            storage.create(name, private, account.name, files)
         # a token for a single repo can't create it, but must get the response for an existing repo
         elif not (account.may_write(name) and storage.exists(name)):
             raise forbidden(f"You don't have the rights to create a {name.kind} under the namespace {name.owner!r}")

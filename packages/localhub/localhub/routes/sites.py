@@ -1,0 +1,71 @@
+"""Static Spaces as web sites: `/spaces/owner/name` leads to the page, on the host for sites (see spaces.py)."""
+
+from urllib.parse import quote
+
+import pygit2
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from ..card import read_front_matter
+from ..names import RepoName, parse_path
+from ..refusal import Refusal
+from ..repository import Repository
+from ..spaces import APP_FILE, CUSTOM_HEADERS, SITE_HOST, STATIC, content_type
+from ..tree import find_entry
+from ..web import Json, open_named, parameter
+from .files import file_response
+
+
+def space(request: Request) -> Response:
+    """The page of a Space, which is its app. Other SDKs than static run on no machine here."""
+    repository = _open(request)
+    _card(repository, repository.resolve("main"))
+    port = f":{request.url.port}" if request.url.port else ""
+    return RedirectResponse(f"{request.url.scheme}://{SITE_HOST}{port}/{quote(repository.name.id)}/", 302)
+
+
+def folder(request: Request) -> Response:
+    """Without the slash at its end, links in the page would be relative to the owner."""
+    return RedirectResponse(f"/{quote(_open(request).name.id)}/", 302)
+
+
+def site(request: Request) -> Response:
+    """A file of the site; for a folder, the page in it."""
+    repository = _open(request)
+    commit = repository.resolve("main")
+    card = _card(repository, commit)
+    path = parameter(request, "path")
+    if path.endswith("/") or not path:
+        path += str(card.get("app_file") or APP_FILE) if not path else APP_FILE
+    parse_path(path)
+    found = find_entry(repository, commit, path)
+    if found and found.is_folder:
+        return RedirectResponse(f"/{quote(repository.name.id)}/{quote(path)}/", 302)
+    headers = {**_custom_headers(card), "Content-Type": content_type(path), "Cache-Control": "no-cache"}
+    return file_response(request, repository, commit, path, headers)
+
+
+def _open(request: Request) -> Repository:
+    return open_named(request, RepoName("space", parameter(request, "owner"), parameter(request, "name")), "files")
+
+
+def _card(repository: Repository, commit: pygit2.Commit) -> Json:
+    """The metadata of a static Space. Raises Refusal (404) for another SDK."""
+    card = read_front_matter(repository.text(commit, "README.md"))
+    if card.get("sdk") != STATIC:
+        raise Refusal(404, f"{repository.name.id} is no static Space: this Hub does not run its SDK, {card.get('sdk')}")
+    return card
+
+
+def _custom_headers(card: Json) -> dict[str, str]:
+    """The headers that the Hub sends with the files of a static Space, if its card has them."""
+    given = card.get("custom_headers")
+    return {name: str(given[name]) for name in CUSTOM_HEADERS if name in given} if isinstance(given, dict) else {}
+
+
+routes = [Route("/spaces/{owner}/{name}", space, methods=["GET", "HEAD"])]
+site_routes = [
+    Route("/{owner}/{name}", folder, methods=["GET", "HEAD"]),
+    Route("/{owner}/{name}/{path:path}", site, methods=["GET", "HEAD"]),
+]
