@@ -19,6 +19,7 @@ LAYERS = (
     ("report",),
     ("hub",),
     ("github",),
+    ("demo",),
     ("formats",),
     ("training",),
     ("evaluation",),

@@ -1,0 +1,194 @@
+/* The form and the text. All computing is in worker.js. */
+
+"use strict";
+(() => {
+  const facts = JSON.parse(document.getElementById("facts").textContent);
+  const element = (id) => document.getElementById(id);
+  const form = element("form"), output = element("output"), status = element("status"), bar = element("progress");
+  const writeButton = element("write"), stopButton = element("stop");
+  const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
+  let worker = null, state = "idle", loadedWeights = "", note = "", isGreedy = false, seed = 0;
+
+  const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+  const seconds = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+  const weights = () => form.elements.weights?.value ?? Object.keys(facts.weights)[0];
+
+  function setState(next) {
+    state = next;
+    const isBusy = next !== "idle";
+    const from = isBusy ? writeButton : stopButton, to = isBusy ? stopButton : writeButton;
+    const hasFocus = document.activeElement === from;
+    to.disabled = false;
+    if (hasFocus) to.focus();
+    from.disabled = true;
+    form.elements.weights?.toggleAttribute("disabled", isBusy);
+    output.setAttribute("aria-busy", String(isBusy));
+    output.classList.toggle("writing", next === "writing");
+    bar.classList.toggle("shown", next === "loading");
+  }
+
+  function show(parts) {
+    const isAtEnd = output.scrollTop + output.clientHeight >= output.scrollHeight - 8;
+    output.replaceChildren(...parts.filter(([, text]) => text).map(([kind, text]) => {
+      const span = document.createElement("span");
+      span.className = kind;
+      span.textContent = text;
+      return span;
+    }));
+    if (isAtEnd) output.scrollTop = output.scrollHeight;
+  }
+
+  function fail(text, code = "") {
+    show([["bad", text], ["code", code]]);
+    output.scrollTop = 0;
+    status.textContent = "";
+    setState("idle");
+  }
+
+  function failed({ kind, message }) {
+    const isLoading = state === "loading";
+    if (kind === "memory") {
+      discard();
+      fail("The browser has too little memory for this model, which needs about "
+        + `${megabytes(3 * facts.weights[loadedWeights || weights()].size + 2e8)}. Close other tabs`
+        + `${Object.keys(facts.weights).length > 1 ? ", choose the smaller weights," : ""} or use a computer with more memory. `
+        + `(${message})`);
+    } else if (kind === "network") {
+      fail(`${message} The model was not loaded. Check the connection, then select Write again.`);
+    } else if (kind === "integrity") {
+      fail(`${message} Something between this browser and the server changed the file. Try another network.`);
+    } else if (kind === "characters") {
+      fail(message);
+    } else {
+      fail(`The model could not be ${isLoading ? "loaded" : "run"} in this browser: ${message}`);
+    }
+    if (isLoading) discard();
+  }
+
+  function discard() {
+    worker?.terminate();
+    worker = null;
+    loadedWeights = "";
+  }
+
+  function start() {
+    discard();
+    const source = URL.createObjectURL(new Blob([element("worker").textContent], { type: "text/javascript" }));
+    worker = new Worker(source, { type: "module" });
+    worker.onerror = (event) => failed({ kind: "other", message: event.message || "module workers are not supported" });
+    worker.onmessage = received;
+    loadedWeights = weights();
+    const { files, runtime } = facts;
+    worker.postMessage({ load: { base: document.baseURI, weights: loadedWeights, files, runtime } });
+    setState("loading");
+    status.textContent = "Loading";
+    bar.removeAttribute("value");
+  }
+
+  function write() {
+    const { prompt, tokens, temperature } = form.elements;
+    isGreedy = Number(temperature.value) === 0;
+    seed = form.elements.seed.value === "" ? crypto.getRandomValues(new Uint32Array(1))[0] : Number(form.elements.seed.value);
+    note = "";
+    show([["prompt", prompt.value]]);
+    for (const id of ["first", "speed"]) element(id).textContent = "–";
+    if (!worker || loadedWeights !== weights()) start();
+    worker.postMessage({
+      write: { prompt: prompt.value, tokens: Number(tokens.value), temperature: Number(temperature.value), seed },
+    });
+    shownPrompt = prompt.value;
+  }
+
+  let shownPrompt = "", unread = "", text = "";
+  function received({ data }) {
+    if (data.loading !== undefined) {
+      bar.max = data.total;
+      bar.value = data.loading;
+      status.textContent = `Loading: ${megabytes(data.loading)} of ${megabytes(data.total)}`;
+    } else if (data.starting) {
+      bar.removeAttribute("value");
+      status.textContent = "Starting the model";
+    } else if (data.ready !== undefined) {
+      element("loading").textContent = seconds(data.ready);
+      element("download").textContent = "";
+    } else if (data.reading) {
+      setState("writing");
+      ({ unread } = data.reading);
+      text = "";
+      if (data.reading.cut) {
+        note = `Your text has ${data.reading.tokens} tokens. The model's context is ${facts.context}: it does not read the first `
+          + `${data.reading.cut}, shown in grey.`;
+      }
+      status.textContent = note || "Writing";
+    } else if (data.text !== undefined) {
+      ({ text } = data);
+      const isCut = unread && shownPrompt.startsWith(unread);
+      show([["cut", isCut ? unread : ""], ["prompt", isCut ? shownPrompt.slice(unread.length) : shownPrompt], ["new", text]]);
+    } else if (data.done) {
+      done(data.done);
+    } else if (data.failed) {
+      failed(data.failed);
+    }
+  }
+
+  function done({ tokens, first, rate, reason, hasSlid }) {
+    if (tokens) {
+      element("first").textContent = seconds(first);
+      element("speed").textContent = rate ? `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s` : "–";
+    }
+    const count = `${tokens} ${tokens === 1 ? "token" : "tokens"}`;
+    const ends = { stopped: `Stopped after ${count}.`, ended: `The model ended its text after ${count}.`, complete: `${count}.` };
+    const slid = hasSlid ? `The text is longer than the model's context of ${facts.context} tokens: it forgot the start.` : "";
+    const repeat = isGreedy ? "Greedy: the same text each time." : `Seed ${seed} gives this text again.`;
+    status.textContent = [ends[reason], note, slid, repeat].filter(Boolean).join(" ");
+    setState("idle");
+  }
+
+  function showSettings() {
+    const value = Number(form.elements.temperature.value);
+    element("temperature-value").textContent = value === 0 ? "0, greedy" : value.toFixed(1);
+    const isSampled = value > 0;
+    form.elements.seed.disabled = !isSampled;
+    const size = [...facts.runtime, ...Object.entries(facts.files)
+      .filter(([name]) => !name.startsWith("onnx/") || name === weights()).map(([, file]) => file)]
+      .reduce((sum, file) => sum + file.size, 0);
+    if (!loadedWeights || loadedWeights !== weights()) {
+      element("download").textContent = `Write first loads ${megabytes(size)}, which the browser keeps.`;
+    } else {
+      element("download").textContent = "";
+    }
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (state === "idle" && !writeButton.disabled) write();
+  });
+  form.addEventListener("input", showSettings);
+  form.elements.prompt.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  });
+  stopButton.addEventListener("click", () => {
+    if (state === "writing") {
+      worker.postMessage({ stop: true });
+    } else if (state === "loading") {
+      discard();
+      status.textContent = "Loading was stopped.";
+      setState("idle");
+      showSettings();
+    }
+  });
+
+  showSettings();
+  writeButton.disabled = false;
+  if (location.protocol === "file:") {
+    const folder = decodeURI(location.pathname).replace(/\/[^/]*$/, "").replace(/^\/(?=[A-Za-z]:)/, "");
+    fail("This page was opened as a file, and browsers do not let such a page read the files beside it. "
+      + "Serve its folder over HTTP, then open http://localhost:8000/ :",
+      `python3 -m http.server --directory ${/[^\w./:-]/.test(folder) ? `"${folder}"` : folder}`);
+    writeButton.disabled = true;
+  } else if (typeof WebAssembly !== "object" || !WebAssembly.validate(new Uint8Array(SIMD))) {
+    fail("This browser does not have WebAssembly with SIMD, which runs the model, or it is switched off (as in Lockdown Mode). "
+      + "Use a current version of Chrome, Edge, Firefox or Safari.");
+    writeButton.disabled = true;
+  }
+})();

@@ -1,0 +1,218 @@
+/* Runs the model with transformers.js, in a worker: the page stays responsive while it computes.
+
+The page starts this as a worker from a blob, so the page's Content-Security-Policy also applies here.
+
+Messages from the page: {load: {base, weights, files, runtime}}, {write: {prompt, tokens, temperature, seed}}, {stop: true}.
+Messages to the page: {loading, total} in bytes, {starting: true}, {ready: milliseconds}, {reading: {...}}, {text, tokens},
+{note}, {done: {...}}, {failed: {kind, message}}. */
+
+"use strict";
+let library, tokenizer, model, context, isStopped = false;
+
+class Failure extends Error {
+  constructor(kind, message) {
+    super(message);
+    this.kind = kind;
+  }
+}
+
+/* The response of `url`, while `counted` gets the number of bytes of each part that arrives. */
+async function request(url, options, counted) {
+  let response;
+  try {
+    response = await fetch(url, options);
+  } catch (error) {
+    throw new Failure("network", `${url} can't be loaded (${error.message}).`);
+  }
+  if (!response.ok) throw new Failure("network", `${url} can't be loaded: the server answered ${response.status}.`);
+  const count = new TransformStream({
+    transform(part, controller) {
+      counted(part.byteLength);
+      controller.enqueue(part);
+    },
+  });
+  return response.body.pipeThrough(count);
+}
+
+/* As `request`, when somebody reads it: transformers.js also asks for files whose size alone it wants. */
+function requestWhenRead(url, options, counted) {
+  let reader = null;
+  const source = {
+    async pull(controller) {
+      reader ??= (await request(url, options, counted)).getReader();
+      const { done, value } = await reader.read();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    cancel: () => reader?.cancel(),
+  };
+  return new ReadableStream(source, { highWaterMark: 0 });
+}
+
+/* A blob URL of a file from the CDN. The browser compares its checksum before anything of it is used. */
+async function verified({ url, integrity, type }, counted) {
+  const body = await request(url, { mode: "cors", credentials: "omit", referrerPolicy: "no-referrer" }, counted);
+  const received = URL.createObjectURL(await new Response(body, { headers: { "Content-Type": type } }).blob());
+  try {
+    return URL.createObjectURL(await (await fetch(received, { integrity })).blob());
+  } catch {
+    throw new Failure("integrity", `${url} does not have the expected checksum. It was not used.`);
+  } finally {
+    URL.revokeObjectURL(received);
+  }
+}
+
+async function load({ base, weights, files, runtime }) {
+  const begin = performance.now();
+  const needed = Object.keys(files).filter((name) => !name.startsWith("onnx/") || name === weights);
+  const total = [...runtime, ...needed.map((name) => files[name])].reduce((sum, { size }) => sum + size, 0);
+  let loaded = 0, shown = 0;
+  const counted = (bytes) => {
+    loaded += bytes;
+    if (loaded - shown > total / 200 || loaded >= total) postMessage({ loading: (shown = loaded), total });
+  };
+  const [script, mjs, wasm] = await Promise.all(runtime.map((one) => verified(one, counted)));
+  library = await import(script);
+  const { env } = library;
+  env.allowLocalModels = true;
+  env.allowRemoteModels = false;
+  env.localModelPath = "/";
+  env.useBrowserCache = false; // the browser's own cache asks the server whether a file is new; this one would not
+  env.useWasmCache = false;
+  env.logLevel = 50;
+  env.backends.onnx.wasm.wasmPaths = { mjs, wasm };
+  env.backends.onnx.wasm.wasmBinary = await (await fetch(wasm)).arrayBuffer();
+  env.backends.onnx.wasm.numThreads = 1; // threads need headers that a static page does not have
+  env.fetch = async (path) => {
+    const name = String(path).replace(/^\/*model\//, "");
+    if (!files[name]) return new Response(null, { status: 404 }); // optional files that this model does not have
+    const body = requestWhenRead(new URL(`model/${name}`, base), { cache: "no-cache" }, counted);
+    return new Response(body, { headers: { "Content-Length": String(files[name].size) } });
+  };
+  tokenizer = await library.AutoTokenizer.from_pretrained("model");
+  model = await library.AutoModelForCausalLM.from_pretrained("model", {
+    dtype: weights.endsWith("_quantized.onnx") ? "q8" : "fp32",
+    device: "wasm",
+    progress_callback: ({ status, file }) => status === "done" && file === weights && postMessage({ starting: true }),
+  });
+  context = model.config.n_positions ?? model.config.max_position_embeddings;
+  const { forward } = model;
+  model.forward = async (...inputs) => {
+    await nextTask(); // lets the message `stop` arrive between two tokens
+    return forward.apply(model, inputs);
+  };
+  postMessage({ ready: performance.now() - begin });
+}
+
+/* Resolves after the messages that have arrived. setTimeout would wait for 4 ms. */
+const channel = new MessageChannel();
+function nextTask() {
+  return new Promise((resolve) => {
+    channel.port1.onmessage = resolve;
+    channel.port2.postMessage(null);
+  });
+}
+
+function decode(ids) {
+  return ids.length ? tokenizer.decode(ids, { skip_special_tokens: true }) : "";
+}
+
+/* The characters of `text` that the vocabulary lacks: those that it has no id for, or only the id for unknown ones. */
+function lacking(text) {
+  const isKnown = (part) => {
+    try {
+      const ids = tokenizer.encode(part);
+      return ids.length > 0 && ids.every((id) => Number.isInteger(id) && id !== tokenizer.unk_token_id);
+    } catch {
+      return false;
+    }
+  };
+  if (isKnown(text)) return [];
+  return [...new Set(text)].filter((character) => character.trim() !== "" || character === text).filter((one) => !isKnown(one));
+}
+
+async function write({ prompt, tokens, temperature, seed }) {
+  isStopped = false;
+  const begin = performance.now();
+  const missing = prompt === "" ? [] : lacking(prompt);
+  if (missing.length) {
+    const shown = missing.slice(0, 10).map((one) => `“${one}”`).join(", ");
+    throw new Failure("characters", `The model's vocabulary does not have ${shown}${missing.length > 10 ? " and others" : ""}. `
+      + "Nothing was written: leave these characters out.");
+  }
+  const ids = prompt === "" ? [] : tokenizer.encode(prompt);
+  const start = tokenizer.bos_token_id ?? model.config.bos_token_id ?? 0;
+  if (!ids.length) ids.push(start);
+  const room = Math.max(1, context - Math.min(tokens, Math.ceil(context / 2)));
+  const cut = ids.length >= context ? ids.length - room : 0;
+  postMessage({ reading: { tokens: ids.length, cut, unread: decode(ids.slice(0, cut)) } });
+  library.random.seed(seed);
+  const ends = new Set([model.generation_config?.eos_token_id ?? model.config.eos_token_id ?? []].flat());
+  const known = prompt === "" ? "" : decode(ids), written = [];
+  let first = 0, hasEnded = false;
+  const text = () => {
+    const whole = decode(prompt === "" ? written : [...ids, ...written]);
+    const continued = whole.startsWith(known) ? whole.slice(known.length) : decode(written);
+    return continued.replace(/\uFFFD+$/, ""); // the next token completes the character
+  };
+  const stopping = new library.InterruptableStoppingCriteria();
+  let window = ids.slice(cut);
+  while (written.length < tokens && !hasEnded && !isStopped) {
+    let isPrompt = true;
+    const streamer = {
+      put([[...added]]) {
+        if (isPrompt) return void (isPrompt = false);
+        first ||= performance.now();
+        const id = Number(added[0]);
+        if (ends.has(id)) return void (hasEnded = true);
+        written.push(id);
+        postMessage({ text: text(), tokens: written.length });
+      },
+      end() {},
+    };
+    const input_ids = new library.Tensor("int64", BigInt64Array.from(window, BigInt), [1, window.length]);
+    const sampling = temperature > 0 ? { do_sample: true, temperature } : { do_sample: false };
+    interrupt = () => stopping.interrupt();
+    await model.generate({
+      input_ids,
+      attention_mask: library.ones_like(input_ids),
+      max_new_tokens: Math.min(tokens - written.length, context - window.length),
+      stopping_criteria: stopping,
+      streamer,
+      ...sampling,
+    });
+    window = [...ids, ...written].slice(-Math.max(1, Math.floor(context / 2))); // the context is full: the older half is dropped
+  }
+  const end = performance.now();
+  postMessage({
+    done: {
+      tokens: written.length,
+      ids: written,
+      prompt: ids.length,
+      first: first - begin,
+      rate: written.length > 1 ? (written.length - 1) / ((end - first) / 1000) : 0,
+      reason: isStopped ? "stopped" : hasEnded ? "ended" : "complete",
+      hasSlid: ids.length - cut + written.length > context,
+    },
+  });
+}
+
+let interrupt = () => {};
+let work = Promise.resolve();
+onmessage = ({ data }) => {
+  if (data.stop) {
+    isStopped = true;
+    interrupt();
+    return;
+  }
+  work = work.then(async () => {
+    try {
+      if (data.load) await load(data.load);
+      if (data.write && model) await write(data.write);
+    } catch (error) {
+      const message = String(error?.message ?? error);
+      const isMemory = error instanceof RangeError || /out of memory|bad_alloc|allocat|Aborted|memory access/i.test(message);
+      postMessage({ failed: { kind: error.kind ?? (isMemory ? "memory" : "other"), message } });
+    }
+  });
+};
