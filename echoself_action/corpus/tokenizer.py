@@ -105,6 +105,11 @@ class Tokenizer:
                 return IDS
         return None
 
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The content of its tokenizer.json."""
+        return dict(json.loads(self._backend.to_str()))
+
     @cached_property
     def token_bytes(self) -> npt.NDArray[np.int64] | None:
         """(vocab_size,) the number of UTF-8 bytes of each id, 0 for special tokens; None if not byte-level."""
