@@ -18,7 +18,16 @@ def localhub_command() -> str:
     """The command that installs localhub beside this package: from the folder or the commit that this package is from."""
     places = (folder / _LOCALHUB for folder in _source_folders())
     found = next((place for place in places if (place / "pyproject.toml").is_file()), None)
-    requirement = str(found) if found else f"{_repository()}#subdirectory={_LOCALHUB}"
+    return _install(str(found) if found else f"{_repository()}#subdirectory={_LOCALHUB}")
+
+
+def export_command() -> str:
+    """The command that adds the extra `export` to this package: from the folder or the commit that it is from."""
+    found = next((folder for folder in _source_folders() if (folder / "pyproject.toml").is_file()), None)
+    return _install(f"{found}[export]" if found else f"{DISTRIBUTION}[export] @ {_repository()}")
+
+
+def _install(requirement: str) -> str:
     python = shlex.quote(sys.executable)
     pip = f"{python} -m pip install" if _has_pip() else f"uv pip install --python {python}"
     return f"{pip} {shlex.quote(requirement)}"

@@ -26,7 +26,7 @@ LAYERS = (
     ("checkpoint",),
     ("native",),
     ("model", "corpus"),
-    ("hub.repo_id", "input_field", "installation", "libraries", "markdown", "workspace"),
+    ("hub.repo_id", "input_field", "installation", "libraries", "markdown", "resources", "workspace"),
     ("errors",),
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -36,7 +36,8 @@ def _repo(value: str) -> str:
     return value
 
 
-def _distinct(values: list[str]) -> list[str]:
+def distinct(values: list[str]) -> list[str]:
+    """Refuses a list that has a value twice."""
     if duplicates := sorted({value for value in values if values.count(value) > 1}):
         raise PydanticCustomError("duplicates", "contains duplicates: {names}", {"names": ", ".join(duplicates)})
     return values
@@ -56,15 +57,15 @@ def _language(value: str) -> str:
 
 
 # What JSON Schema can express of the checks above, for editors.
-_UNIQUE = {"uniqueItems": True}
+UNIQUE = {"uniqueItems": True}
 PATH = {"type": "string", "maxLength": 4000, "pattern": r"^(?![\s\S]*\u0000)(?![\s\S]*[^/]{256})"}
 License = Annotated[str, AfterValidator(_license), WithJsonSchema({"enum": list(LICENSES), "type": "string"})]
 Language = Annotated[str, AfterValidator(_language), WithJsonSchema({"pattern": f"^(?:{LANGUAGE})$", "type": "string"})]
-Languages = Annotated[list[Language], BeforeValidator(split), AfterValidator(_distinct), Field(json_schema_extra=_UNIQUE)]
+Languages = Annotated[list[Language], BeforeValidator(split), AfterValidator(distinct), Field(json_schema_extra=UNIQUE)]
 PathText = Annotated[str, AfterValidator(check_path), WithJsonSchema(PATH)]
 RepoId = Annotated[str, AfterValidator(_repo), WithJsonSchema({"pattern": f"^(?:{REPO})$", "type": "string"})]
 Candidates = Annotated[
-    list[PathText], BeforeValidator(split), AfterValidator(_distinct), Field(min_length=2, json_schema_extra=_UNIQUE)
+    list[PathText], BeforeValidator(split), AfterValidator(distinct), Field(min_length=2, json_schema_extra=UNIQUE)
 ]
 PullRequests = Annotated[str, StringConstraints(pattern=r"^(open|[1-9][0-9]{0,8})$")]
 REVISION = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"

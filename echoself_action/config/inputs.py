@@ -7,10 +7,10 @@ the inputs of the action and the YAML file. mode_inputs.py has a type for each m
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, SecretStr, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, SecretStr, WithJsonSchema
 
 from ..checkpoint.architectures import ArchitectureName, DimensionNames
-from ..formats.registry import EXPORTS_HELP, ExportName
+from ..formats.registry import EXPORTS_HELP, PUBLISHED, ExportName
 from ..input_field import MODES, PUBLISHES, READS_CORPUS, TRAINS, InputTable, Mode, declared, input_field
 from ..model.config import Activation
 from ..training.auto_preset import MINUTES
@@ -27,6 +27,7 @@ from .input_types import (
     PullRequests,
     RepoId,
     check_path,
+    distinct,
     off_as_text,
     split,
 )
@@ -124,11 +125,13 @@ class _ModelInputs(InputTable):
         Path("echoself-model"),
     )
 
-    formats: Annotated[list[ExportName], BeforeValidator(split)] = input_field(
+    formats: Annotated[list[ExportName], BeforeValidator(split), AfterValidator(distinct)] = input_field(
         "checkpoints",
-        f"Additional exports into output_dir, for other trainers to resume from: {EXPORTS_HELP}.",
-        ("pull",),
+        f"Write the model for other programs too, into output_dir: {EXPORTS_HELP}. Published with the model, after a check in "
+        f"these programs: {' and '.join(f'`{name}`' for name in PUBLISHED)}.",
+        ("pull", *PUBLISHES),
         [],
+        shown="none",
     )
 
     data: Annotated[list[PathText], BeforeValidator(split)] = input_field(

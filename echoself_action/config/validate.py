@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.architectures import ARCHITECTURES, DEFAULT
+from ..formats.registry import PUBLISHED
 from ..hub.cards.template import template_problems
 from ..hub.repo_id import MAX_REPO_ID, SCHEME, parse_source
 from ..input_field import MODES, PUBLISHES, TRAINS
@@ -123,6 +124,16 @@ def contradictions(inputs: Inputs) -> list[Problem]:
         add(("create_pr", "tag"), "a tag is set on a published commit, and create_pr does not publish one.")
     if inputs.create_pr and inputs.revision != "main":
         add(("create_pr", "revision"), f"a pull request always targets main, not {inputs.revision}.")
+    local = [name for name in inputs.formats if name not in PUBLISHED]
+    if local and inputs.mode in PUBLISHES:
+        message = f"{_either(local, 'and')} can't be published: no program is here that could check it."
+        fix = f"Use {_either(list(PUBLISHED), 'and')}. mode: pull writes {_either(local, 'and')} for the published model."
+        add(("formats", "mode"), message, fix)
+    if inputs.architecture and inputs.mode in TRAINS:
+        for one in (PUBLISHED[name] for name in inputs.formats if name in PUBLISHED):
+            if inputs.architecture not in one.architectures:
+                message = f"{one.display_name} can't compute {ARCHITECTURES[inputs.architecture].display_name} models."
+                add(("formats", "architecture"), f"{one.name}: {message}", f"Leave {one.name} out of formats.")
     for source in inputs.data:
         if source.startswith(SCHEME) and parse_source(source) is None:
             fix = "Use hf://datasets/owner/name, or hf://datasets/owner/name@revision."

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ..checkpoint.metadata import ExportFacts
     from ..checkpoint.model_folder import ModelFolder
 
+LARGEST_ON_THE_HUB = 50 * 10**9  # bytes; https://huggingface.co/docs/hub/storage-limits
+LARGEST_PROTOBUF = 2**31 - 1  # bytes; ONNX is a protobuf message, and browsers take no larger file either
 PREFIXES = ("_orig_mod.", "module.")  # of torch.compile and of DistributedDataParallel, in either order
 
 
@@ -82,8 +84,12 @@ class Format:
 
     Files with one of `suffixes`, or that begin with one of `begins`, are read without opening them as a `.pt`. `reader`,
     `exporter` and `runtime` are modules beside this file; `exports` describes what the exporter writes, for the help of the
-    input `formats`. A format with a `runtime` is published with the model, after it was checked there; its other libraries come
-    with the extra `export` of the package.
+    input `formats`. A format with a `runtime` is published with the model, after it was checked there.
+
+    Of what is exported: `libraries` are the modules that this needs, of the extra `export` of the package; `architectures` the
+    names of those that the other program computes; `usage` is Markdown that says how to run a published model OWNER/NAME;
+    `bytes_per_parameter` are the sizes of the files, for an estimate; and `largest_file` is what a file may have, in bytes,
+    because of `largest_file_reason`.
     """
 
     name: str
@@ -92,6 +98,12 @@ class Format:
     exporter: str = ""
     exports: str = ""
     runtime: str = ""
+    usage: str = ""
+    libraries: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ("gpt2",)
+    bytes_per_parameter: tuple[float, ...] = ()
+    largest_file: int = LARGEST_ON_THE_HUB
+    largest_file_reason: str = "the Hub takes files"
     layouts: tuple[Layout, ...] = ()
     recognises: Callable[[str, Collection[str]], bool] = lambda _layout, _names: False
     suffixes: tuple[str, ...] = ()
@@ -142,6 +154,7 @@ NANECHO = Format(
     reader=".nanecho",
     exporter=".nanecho_export",
     exports="nanecho/cache",
+    architectures=("nanecho",),
     layouts=(  # those with more keys before those with fewer
         _layout("NanEcho train_nanecho", "model_state_dict", "model_config", "training_run_config"),
         _layout("NanEcho cache", "model_state_dict", "model_config", "checkpoint_id"),
@@ -191,6 +204,15 @@ GGUF = Format(
     exporter=".gguf_export",
     exports="gguf/model-F32.gguf, model-F16.gguf, model-Q8_0.gguf and a Modelfile for Ollama",
     runtime=".llama_cpp",
+    usage="""In llama.cpp and in Ollama:
+
+```sh
+llama-server -hf OWNER/NAME:Q8_0
+ollama run hf.co/OWNER/NAME:Q8_0
+```
+""",
+    libraries=("gguf", "xllamacpp"),
+    bytes_per_parameter=(4, 2, 1.0625),
 )
 ONNX = Format(
     name="onnx",
@@ -198,11 +220,26 @@ ONNX = Format(
     exporter=".onnx_export",
     exports="onnx/model.onnx and onnx/model_quantized.onnx",
     runtime=".onnx_runtime",
+    usage="""In a browser or in Node.js, with transformers.js:
+
+```js
+import { pipeline } from "@huggingface/transformers";
+
+const generator = await pipeline("text-generation", "OWNER/NAME", { dtype: "q8" });  // or fp32
+const [answer] = await generator("The", { max_new_tokens: 50 });
+console.log(answer.generated_text);
+```
+""",
+    libraries=("onnx", "onnxruntime"),
+    bytes_per_parameter=(4, 1),
+    largest_file=LARGEST_PROTOBUF,
+    largest_file_reason="ONNX takes files",
 )
 FORMATS = (NANOGPT, NANECHO, GPT2, LLMC, GGUF, ONNX)
 RAW = Layout("a state dict and nothing else", "", frozenset())
 LAYOUTS = tuple(layout for one in FORMATS for layout in one.layouts)
 EXPORTS = {one.name: one for one in FORMATS if one.exporter}
+PUBLISHED = {name: one for name, one in EXPORTS.items() if one.runtime}  # with the model
 EXPORTS_HELP = ", ".join(f"`{name}` writes {one.exports}" for name, one in EXPORTS.items())
 if TYPE_CHECKING:
     ExportName = str

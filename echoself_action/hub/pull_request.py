@@ -1,6 +1,7 @@
 """Opens a pull request with a model on the Hub: without write access to the repo, or for a review before the merge."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import huggingface_hub
 
@@ -12,8 +13,11 @@ from .retry import hub_errors, with_retries
 from .upload_checks import refuse_secrets
 
 
-def open_pull_request(hub: Hub, remote: Remote, files: Mapping[str, Content], title: str, description: str) -> CommitResult:
-    """Open a pull request with `files` on top of the commit in `remote`, or find the open one that has them already.
+def open_pull_request(
+    hub: Hub, remote: Remote, files: Mapping[str, Content], title: str, description: str, removed: Sequence[str] = ()
+) -> CommitResult:
+    """Open a pull request with `files` and without `removed`, on top of the commit in `remote`, or find the open one that has
+    them already.
 
     Raises InputError if the repo does not exist, HubError if the Hub refuses.
     """
@@ -24,15 +28,20 @@ def open_pull_request(hub: Hub, remote: Remote, files: Mapping[str, Content], ti
             "Check repo_id, or publish without create_pr to create the repo.",
         )
     changed = changes(files, remote.model)
-    if not changed:
+    if not changed and not removed:
         return CommitResult(remote.model.commit, False, ())
-    if existing := _find_open(hub, remote, files, title, changed):
+    find = partial(_find_open, hub, remote, files, title, changed, removed)
+    if existing := find():
         return existing
     refuse_secrets({change.path: change.content for change in changed})
-    operations = [huggingface_hub.CommitOperationAdd(change.path, change.content) for change in changed]
+    additions = [huggingface_hub.CommitOperationAdd(change.path, change.content) for change in changed]
+    operations: list[huggingface_hub.CommitOperationAdd | huggingface_hub.CommitOperationDelete] = [
+        *additions,
+        *(huggingface_hub.CommitOperationDelete(path) for path in removed),
+    ]
     name, parent = remote.repo_id, remote.model.commit
     with hub_errors(hub, name, "uploading for a pull request"):
-        hub.api.preupload_lfs_files(name, operations, create_pr=True)
+        hub.api.preupload_lfs_files(name, additions, create_pr=True)
 
     def create() -> CommitResult:
         made = hub.api.create_commit(
@@ -42,11 +51,16 @@ def open_pull_request(hub: Hub, remote: Remote, files: Mapping[str, Content], ti
             raise HubError(f"{hub.endpoint} did not open a pull request in {name}. Nothing was published.", "Run again.")
         return CommitResult(made.oid, False, changed, made.pr_url)
 
-    return with_retries(hub, name, "opening a pull request", create, lambda: _find_open(hub, remote, files, title, changed))
+    return with_retries(hub, name, "opening a pull request", create, find)
 
 
 def _find_open(
-    hub: Hub, remote: Remote, files: Mapping[str, Content], title: str, changed: tuple[Change, ...]
+    hub: Hub,
+    remote: Remote,
+    files: Mapping[str, Content],
+    title: str,
+    changed: tuple[Change, ...],
+    removed: Sequence[str],
 ) -> CommitResult | None:
     """The open pull request with this title and these files, regardless of which run opened it."""
     model = {name: content for name, content in files.items() if name in MODEL_FILES}  # the card and the history differ by run
@@ -56,7 +70,7 @@ def _find_open(
         for discussion in hub.api.get_repo_discussions(remote.repo_id, **filters):  # type: ignore[arg-type]
             if discussion.title == title and discussion.git_reference:
                 head = list_repo(hub, remote.repo_id, discussion.git_reference)
-                if not changes(model, head):
+                if not changes(model, head) and head.files.keys().isdisjoint(removed):
                     return CommitResult(head.commit, False, changed, discussion.url)
         return None
 

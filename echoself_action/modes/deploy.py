@@ -9,6 +9,7 @@ from ..config.mode_inputs import DeployInputs
 from ..config.outputs import set_outputs
 from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
 from ..evaluation.gate import is_relative
+from ..formats.export_files import require_libraries
 from ..hub.access import require_repo_access, require_write_access
 from ..hub.client import open_hub
 from ..hub.repo import Remote, look_up
@@ -16,6 +17,7 @@ from ..hub.upload_checks import refuse_secrets
 from ..preflight.hub_state import hub_checks
 from ..publishing.card import check_card
 from ..publishing.dataset import publish_dataset, with_dataset
+from ..publishing.exports import add_exports
 from ..publishing.plan import plan, plan_state, show_plan
 from ..publishing.publication import Publication
 from ..publishing.quality_gate import check_parity, check_parity_again, judge
@@ -62,7 +64,8 @@ def run(inputs: DeployInputs) -> int:
 
 
 def check_before_work(inputs: DeployInputs) -> None:
-    """Raises InputError for a signing key or a release that would fail after the work is done."""
+    """Raises InputError for a signing key, a release or an export that would fail after the work is done."""
+    require_libraries(inputs.formats)
     release_target(inputs)
     signer_for(inputs)
 
@@ -92,7 +95,7 @@ def _publish(publication: Publication) -> Publication:
     if not publication.verdict.passed:
         return _refuse(publication)
     with with_dataset(publication) as publication, part("Publishing"):
-        publication = plan(add_sample(check_parity(publication)))
+        publication = plan(add_exports(add_sample(check_parity(publication))))
         if publication.has_changes:
             publication = check_parity_again(publication)
         if inputs.dry_run:

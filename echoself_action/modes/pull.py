@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ..checkpoint.copy_in import copy_checkpoint
+from ..checkpoint.metadata import export_text
 from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
 from ..config.mode_inputs import ImportInputs, PullInputs
 from ..config.outputs import set_outputs
-from ..formats.registry import EXPORTS
+from ..formats.export_files import export, require_exportable, require_libraries, selected
+from ..formats.registry import Format
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
@@ -36,8 +38,9 @@ class Pulled:
 
 def run(inputs: PullInputs | ImportInputs) -> int:
     """Run the mode; returns the exit code."""
+    require_libraries(inputs.formats)
     pulled = _download(inputs) if isinstance(inputs, PullInputs) else _import(inputs)
-    exports = _export(inputs, pulled.newest)
+    exports = _export(inputs, pulled)
     write_summary(pulled.summary(exports).markdown())
     outputs = model_outputs(pulled.model) | {"checkpoint": str(pulled.newest.path)} | pulled.origin
     set_outputs(outputs)
@@ -65,13 +68,21 @@ def _import(inputs: ImportInputs) -> Pulled:
     return Pulled(model, model, partial(import_summary, named, model))
 
 
-def _export(inputs: Inputs, model: ModelFolder) -> list[NamedExport]:
-    """Write `formats`."""
+def _export(inputs: Inputs, pulled: Pulled) -> list[NamedExport]:
+    """Write `formats`: the checkpoint to resume from for another trainer, and the model for programs that run it."""
+    if inputs.formats:
+        require_exportable(inputs.formats, pulled.model.config, inputs.output_dir)
     exports = []
-    for name in inputs.formats:
-        exported = EXPORTS[name].export(model, inputs.output_dir)
-        note(f"exported for {EXPORTS[name].display_name}, step {model.step}: {exported.path}; resume with {exported.command}")
-        for changed in exported.notes:
-            note(f"  {changed}")
-        exports.append(NamedExport(EXPORTS[name].display_name, exported))
+    for one in selected(inputs.formats):
+        if one.runtime:
+            model = pulled.model
+            made = export(one, model, inputs.output_dir, Format.check)
+            exported, facts, verb = made.exported, made.facts, "run it"
+        else:
+            model, facts, verb = pulled.newest, (), "resume"
+            exported = one.export(model, inputs.output_dir)
+        note(f"exported for {one.display_name}, step {model.step}: {exported.path}; {verb} with {exported.command}")
+        for line in (*map(export_text, facts), *exported.notes):
+            note(f"  {line}")
+        exports.append(NamedExport(one.display_name, exported, facts))
     return exports

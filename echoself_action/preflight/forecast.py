@@ -16,6 +16,7 @@ from ..hub.repo import Remote
 from ..model import ModelConfig
 from ..model.cross_entropy import LOGITS_AT_ONCE
 from ..report.checks import PreflightCheck, warning
+from ..resources import available_memory, free_disk, gigabytes
 from ..starting.pretrained import pretrained_config, require_same_shape
 from ..starting.resolve_checkpoint import require_checkpoint
 from ..starting.resume import is_ahead, optimizer_of, require_new_model_allowed
@@ -25,7 +26,6 @@ from ..training.run_end import converged
 from ..training.settings import TrainingSettings
 from ..training.training_state import TrainingState, read_counters
 from .corpus_facts import CorpusFacts, rounded
-from .machine import available_memory, free_disk, gigabytes
 
 _BYTES_PER_PARAMETER, _IN_A_CHECKPOINT = 28, 12  # in memory, with a copy for a checkpoint (training/memory.py); on disk
 _SHAPE_HINT = "Remove these inputs, or start a new model with resume: never and confirm_fresh_start: true."

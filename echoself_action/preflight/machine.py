@@ -3,7 +3,6 @@
 import os
 import platform
 import re
-import shutil
 from pathlib import Path
 
 import torch
@@ -13,9 +12,9 @@ from ..config.inputs import Inputs
 from ..errors import EchoselfError, InputError
 from ..markdown import counted
 from ..report.checks import PreflightCheck, problem, warning
+from ..resources import available_memory, free_disk, gigabytes
 
 _COMPILE = "Install a C compiler (gcc), then install the package again; or run the container image of the action."
-_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def machine_check(inputs: Inputs) -> PreflightCheck:
@@ -55,23 +54,3 @@ def cpu_name() -> str:
 def cpu_count() -> int:
     """The logical CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def available_memory() -> int:
-    """Bytes of memory that a run can use: what is free on the machine, or the limit of its container."""
-    try:
-        found = re.search(r"^MemAvailable:\s*(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    free = int(found[1]) * 1024 if found else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limits = (path.read_text().strip() for path in _CGROUP_LIMITS if path.is_file())
-    return min([free, *(int(limit) for limit in limits if limit.isdecimal())])
-
-
-def free_disk(folder: Path) -> int:
-    """Bytes of free disk for `folder`, which need not exist yet."""
-    return shutil.disk_usage(next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())).free
-
-
-def gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"

@@ -59,6 +59,7 @@ def card_of(publication: Publication, history: History) -> str | None:
         card_choices(inputs, MODEL_REPO_FOLDER if with_model or published else None),
         has_state=_has_state(publication),
         pad_token=pad_token(publication.model.path),
+        exports=publication.exports,
     )
     if publication.sample:
         choices = replace(choices, sample=publication.sample)

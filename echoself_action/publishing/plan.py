@@ -24,11 +24,11 @@ def plan(publication: Publication) -> Publication:
     inputs, remote, dataset = publication.inputs, publication.remote, publication.dataset
     publication = plan_state(publication)
     history, new_history = _with_publish(publication, publication.history)
-    files = model_files(publication.model, card_of(publication, history)) | new_history
-    removed: tuple[str, ...] = ()
+    files = model_files(publication.model, card_of(publication, history)) | {**publication.export_files} | new_history
+    removed = publication.outdated_exports
     if dataset and not dataset.repo:
         files |= dataset.files
-        removed = dataset.removed
+        removed += dataset.removed
     files |= _provenance(publication, files)
     refuse_secrets({**publication.state, **files})
     differs = bool(changes(files, remote.model) or changes(publication.state, remote.state) or removed)

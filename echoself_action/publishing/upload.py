@@ -47,7 +47,7 @@ def open_pull_request(publication: Publication) -> Publication:
     text = pull_request_description(
         publication.inputs.gate, publication.verdict, publication.parity, changed, before, publication.model.metadata
     )
-    published = pull_request.open_pull_request(hub, remote, publication.files, _title(publication), text)
+    published = pull_request.open_pull_request(hub, remote, publication.files, _title(publication), text, publication.removed)
     url, pr_url = publication.repo_url, published.pr_url
     note(f"pull request: {pr_url}" if pr_url else f"{url} already holds this model: no pull request was opened")
     return replace(publication, published=published, proposal=text if pr_url else "")

@@ -17,6 +17,7 @@ from ..checkpoint.metadata import (
     Metadata,
     Sample,
     bits_per_byte,
+    export_text,
     leaks_text,
     parity_text,
     ppmd_text,
@@ -273,6 +274,8 @@ def _tables(model: ModelFolder) -> list[tuple[str, list[tuple[str, str]]]]:
             ("PPMd", ppmd_text(data)),
         ]
         tables.append(("Corpus", [row for row in rows if row[1]]))
+    if facts.exports:
+        tables.append(("Other formats", [(one.file, export_text(one).partition(", ")[2]) for one in facts.exports]))
     if origin := origin_rows(facts):
         tables.insert(1, ("Origin", origin))
     by_file = facts.is_import

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import huggingface_hub
 
-from ...checkpoint.metadata import Metadata, ParityFacts, Sample
+from ...checkpoint.metadata import ExportFacts, Metadata, ParityFacts, Sample
 from ...checkpoint.model_folder import ModelFolder
 from ..history import HistoryEntry
 from . import model_card_text as text
@@ -28,7 +28,7 @@ class CardChoices:
     `language`, codes and BCP 47 tags; and `documents`, the folder of the repo with the documents of the corpus.
 
     `has_state`: its training state is published too. `sample` has a prompt that its tokenizer can encode; `pad_token` is
-    its token for padding, None if it has none.
+    its token for padding, None if it has none. `exports` are the files for other programs.
     """
 
     license: str | None = None
@@ -39,6 +39,7 @@ class CardChoices:
     has_state: bool = False
     sample: Sample = _ANY_SAMPLE
     pad_token: str | None = None
+    exports: Sequence[ExportFacts] = ()
 
     @property
     def front_matter(self) -> dict[str, object]:
@@ -72,7 +73,8 @@ def model_card(
     last = history[-1] if history and facts and history[-1].weights_sha256 == facts.weights_sha256 else None
     sections = {
         "about": text.about(folder.config, folder.architecture, facts, choices.sample),
-        "use": text.use(repo_id, folder.config, folder.architecture, choices.sample.prompt, choices.pad_token),
+        "use": text.use(repo_id, folder.config, folder.architecture, choices.sample.prompt, choices.pad_token)
+        + text.other_formats(repo_id, choices.exports),
         "results": text.results(facts, parity, history, last),
         "training": text.training(facts, choices.documents),
         "continue": text.continue_training(repo_id, facts, choices.has_state),

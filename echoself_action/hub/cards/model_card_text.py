@@ -11,6 +11,7 @@ from ...checkpoint.metadata import (
     NATS_PER_TOKEN,
     Comparison,
     DatasetFacts,
+    ExportFacts,
     Metadata,
     ParityFacts,
     Sample,
@@ -20,6 +21,7 @@ from ...checkpoint.metadata import (
     ppmd_text,
 )
 from ...corpus.tokenizer import IDS
+from ...formats.registry import PUBLISHED
 from ...markdown import code, duration, escaped, indented, number, table, wrapped
 from ..history import HistoryEntry
 from ..repo import CHART_FILE, HISTORY_FILE
@@ -107,6 +109,41 @@ print(generator(prompt, max_new_tokens={new_tokens})[0]["generated_text"])
   `handle_long_generation="hole"`, only the end of a long prompt is used.
 - **Several prompts:** {_batches(config, pad_token)}
 """
+
+
+def other_formats(repo_id: str, exports: Sequence[ExportFacts]) -> str:
+    """The files for other programs: how these compute the model, and how to run it there; "" without any."""
+    if not exports:
+        return ""
+    formats = [one for one in PUBLISHED.values() if any(facts.format == one.name for facts in exports)]
+    usage = "\n".join(one.usage.replace("OWNER/NAME", repo_id) for one in formats)
+    notes = "\n".join(f"- {note}" for note in dict.fromkeys(note for facts in exports for note in facts.notes))
+    return f"""## Other formats
+
+Each file was run in its program before it was published, and compared with this model.
+
+{export_table(exports)}
+
+{notes}
+
+{usage}"""
+
+
+def export_table(exports: Sequence[ExportFacts]) -> str:
+    """A table of files for other programs, and of how these compute the model."""
+    rows = [
+        (
+            code(facts.file),
+            f"{facts.size:,}",
+            escaped(facts.runtime),
+            f"{facts.max_abs_diff:.1e}",
+            f"{facts.argmax_agreement:.1%}",
+            f"{facts.texts:,}",
+        )
+        for facts in exports
+    ]
+    head = ("file", "bytes", "run in", "max abs. logit difference", "top-1 agreement", "texts with equal token ids")
+    return table(head, rows)
 
 
 def _batches(config: Any, pad_token: str | None) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...checkpoint.metadata import parity_text
+from ...checkpoint.metadata import ExportFacts, parity_text
 from ...checkpoint.model_folder import ModelFolder
 from ...corpus.tokenizer import IDS
 from ...formats.registry import Exported
@@ -15,10 +15,11 @@ from .loss_curve import training_curve
 
 @dataclass(frozen=True)
 class NamedExport:
-    """A checkpoint that was written for another program."""
+    """A model that was written for another program, and how that computes it: no `facts` of one that trains it."""
 
     program: str
     exported: Exported
+    facts: tuple[ExportFacts, ...] = ()
 
 
 def pull_summary(
@@ -67,5 +68,7 @@ def _summary(title: str, lead: str, model: ModelFolder, newest: ModelFolder, exp
 def _exported(export: NamedExport) -> str:
     notes = "".join(f"\n- {prose(sentence(note))}" for note in export.exported.notes)
     found = export.exported
-    line = f"**Exported for {prose(export.program)}:** {code(found.path)}. Resume there with {code(found.command)}."
-    return line + (f"\n{notes}" if notes else "")
+    verb = "Run it" if export.facts else "Resume there"
+    line = f"**Exported for {prose(export.program)}:** {code(found.path)}. {verb} with {code(found.command)}."
+    table = f"\n\n{details.exports(export.facts)}" if export.facts else ""
+    return line + (f"\n{notes}" if notes else "") + table

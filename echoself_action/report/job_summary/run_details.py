@@ -8,6 +8,7 @@ from ...checkpoint.metadata import (
     BITS_PER_BYTE_MEANING,
     NATS_PER_TOKEN,
     Comparison,
+    ExportFacts,
     Metadata,
     ParityFacts,
     leaks_text,
@@ -17,7 +18,7 @@ from ...checkpoint.metadata import (
 from ...checkpoint.model_folder import ModelFolder
 from ...corpus.findings import Finding
 from ...evaluation.gate import Verdict
-from ...hub.cards.model_card_text import history_table
+from ...hub.cards.model_card_text import export_table, history_table
 from ...hub.cards.origin import origin_rows, tokens_seen_text
 from ...hub.history import HistoryEntry, trend
 from ...hub.publish import CommitResult
@@ -169,6 +170,11 @@ def checks(parity: ParityFacts | None, verdict: Verdict | None) -> str:
     if parity:
         parts.append(f"Stock transformers: {parity_text(parity)}.")
     return "\n\n".join(parts)
+
+
+def exports(found: Sequence[ExportFacts]) -> str:
+    """The files for other programs, and how these compute them; "" without any."""
+    return export_table(found) if found else ""
 
 
 def files(commit: CommitResult, tag: str, release_url: str, documents: str) -> str:

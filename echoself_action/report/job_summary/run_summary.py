@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...checkpoint.metadata import BITS_PER_BYTE, Comparison, Metadata, ParityFacts, Sample, bits_per_byte
+from ...checkpoint.metadata import BITS_PER_BYTE, Comparison, ExportFacts, Metadata, ParityFacts, Sample, bits_per_byte
 from ...checkpoint.model_folder import ModelFolder
 from ...corpus.findings import Finding
 from ...corpus.tokenizer import IDS
@@ -31,6 +31,7 @@ class PublishOutcome:
     verdict: Verdict | None
     commit: CommitResult | None = None
     parity: ParityFacts | None = None
+    exports: Sequence[ExportFacts] = ()
     history: History = NO_HISTORY
     is_dry_run: bool = False
     proposal: str = ""
@@ -208,6 +209,7 @@ def _next_step(run: RunOutcome) -> str:
 
 def _published(publishing: PublishOutcome) -> list[Folded]:
     parts = [Folded("Checks before the upload", details.checks(publishing.parity, publishing.verdict))]
+    parts.append(Folded("Other formats", details.exports(publishing.exports)))
     commit = publishing.commit
     if publishing.proposal:
         return [*parts, Folded("The pull request", publishing.proposal)]

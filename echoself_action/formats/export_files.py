@@ -1,0 +1,147 @@
+"""Writes a model for other programs (`formats`): what that needs is checked before any work, and a format is written with all
+its files or not at all."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..checkpoint.architectures import architecture_of
+from ..checkpoint.atomic import TEMPORARY_PREFIX
+from ..checkpoint.metadata import ExportFacts
+from ..checkpoint.model_folder import ModelFolder, element_count
+from ..errors import CheckpointError, EchoselfError, InputError
+from ..installation import export_command
+from ..model import ModelConfig
+from ..resources import available_memory, free_disk, gigabytes
+from ..workspace import create_output_dir
+from .registry import EXPORTS, PUBLISHED, Exported, Format
+
+_OVERHEAD = 10_000_000  # bytes of a file beside the weights, at most: the vocabulary
+
+
+@dataclass(frozen=True)
+class Export:
+    """The files of a format in output_dir, and how its program computes them: no facts of a format that is not checked."""
+
+    format: Format
+    exported: Exported
+    facts: tuple[ExportFacts, ...] = ()
+
+
+def selected(formats: Sequence[str]) -> list[Format]:
+    """The formats of the input, in the order of the registry."""
+    return [one for name, one in EXPORTS.items() if name in formats]
+
+
+def require_libraries(formats: Sequence[str]) -> None:
+    """Raises InputError if a library that a format needs is not installed."""
+    for one in selected(formats):
+        missing = [name for name in one.libraries if not find_spec(name)]
+        if missing:
+            names = " and ".join(missing)
+            raise InputError(
+                f"formats: {one.name} needs {names}, which {'is' if len(missing) == 1 else 'are'} not installed. Nothing was "
+                "done.",
+                f"Install the extra `export`: {export_command()}; or leave {one.name} out of formats.",
+            )
+
+
+def require_exportable(formats: Sequence[str], config: ModelConfig, output_dir: Path) -> None:
+    """Raises CheckpointError if a model of this configuration can't be exported to one of `formats`.
+
+    Its architecture, the sizes of the files, the disk and the memory are checked, by estimates. What only its weights or its
+    tokenizer show is found when the file is written.
+    """
+    architecture, parameters = architecture_of(config), element_count(config)
+    total = 0.0
+    for one in (one for one in selected(formats) if one.name in PUBLISHED):
+        leave = f"Leave {one.name} out of formats."
+        if architecture.name not in one.architectures:
+            raise CheckpointError(
+                f"formats: {one.name} can't hold this model: {one.display_name} can't compute the architecture "
+                f"{architecture.display_name}. Nothing was exported.",
+                leave,
+            )
+        sizes = [parameters * each for each in one.bytes_per_parameter]
+        if sizes and max(sizes) + _OVERHEAD > one.largest_file:
+            raise CheckpointError(
+                f"formats: {one.name} can't hold this model of {parameters:,} parameters: its largest file would have about "
+                f"{gigabytes(max(sizes))}, and {one.largest_file_reason} of at most {gigabytes(one.largest_file)}. Nothing was "
+                "exported.",
+                leave,
+            )
+        needed = 4 * parameters + max(sizes, default=0)  # the weights, and the largest file of them
+        if needed > (free := available_memory()):
+            raise CheckpointError(
+                f"formats: {one.name} needs about {gigabytes(needed)} of memory for this model of {parameters:,} parameters, "
+                f"and {gigabytes(free)} are available. Nothing was exported.",
+                f"Use a machine with more memory. {leave}",
+            )
+        total += sum(sizes)
+    if total > (free := free_disk(output_dir)):
+        raise CheckpointError(
+            f"formats: the exports of this model of {parameters:,} parameters need about {gigabytes(total)} of disk in "
+            f"{output_dir}, and {gigabytes(free)} are free. Nothing was exported.",
+            "Free disk space, set another output_dir, or use fewer formats.",
+        )
+
+
+def export(
+    one: Format,
+    folder: ModelFolder,
+    output_dir: Path,
+    check: Callable[[Format, ModelFolder, Exported], tuple[ExportFacts, ...]],
+) -> Export:
+    """Write the files of a format below `output_dir`, after they have passed `check` in a temporary folder there.
+
+    Raises CheckpointError if one of them can't be written, or as `Format.export` and `check` do. None is left behind then, and
+    those of an earlier export stay.
+    """
+    place = output_dir / one.name
+    try:
+        create_output_dir(output_dir)
+        aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{one.name}-", dir=output_dir))
+    except OSError as error:
+        raise _not_written(place, error) from error
+
+    def named(text: str) -> str:
+        return text.replace(str(aside), str(output_dir))
+
+    try:
+        try:
+            exported = one.export(folder, aside)
+        except OSError as error:
+            raise _not_written(place, error) from error
+        facts = check(one, folder, exported)
+        try:
+            moved = {path: output_dir / path.relative_to(aside) for path in sorted(aside.rglob("*")) if path.is_file()}
+            for path, final in moved.items():
+                final.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(final)
+        except OSError as error:
+            raise _not_written(place, error) from error
+    except EchoselfError as error:
+        error.message, error.hint = named(error.message), named(error.hint)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return Export(
+        one,
+        replace(
+            exported,
+            path=output_dir / exported.path.relative_to(aside),
+            command=named(exported.command),
+            files={name: moved[path] for name, path in exported.files.items()},
+        ),
+        facts,
+    )
+
+
+def _not_written(place: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"{place} could not be written: {error.strerror or error}. Nothing was exported.",
+        "Free disk space, or set another output_dir that can be written to.",
+    )

@@ -1,0 +1,97 @@
+"""Publish a model for other programs too (`formats`): before anything is sent, each file is run in the program it is for."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ..checkpoint.metadata import ExportFacts, Metadata, export_text
+from ..checkpoint.model_folder import ModelFolder, record, sha256
+from ..formats.export_files import export, require_exportable, selected
+from ..formats.registry import Exported, Format
+from ..hub.fetch import download, read_facts
+from ..hub.repo import RemoteFile
+from ..report.log import note, warn
+from .publication import Publication
+
+
+def add_exports(publication: Publication) -> Publication:
+    """Add the files of `formats` to the publication, and remove those that an earlier publish made and this one does not.
+
+    A file that is published already keeps its facts, so that publishing it again changes nothing. Raises CheckpointError if a
+    format can't hold the model, or if its program computes something else.
+    """
+    inputs, model, remote = publication.inputs, publication.model, publication.remote
+    known = read_facts(publication.hub, remote.repo_id, remote.model) if remote.model else None
+    ours = _published(publication, known) if known else {}
+    there = remote.model.files.keys() if remote.model else ()
+    recorded = [facts for one in (model.metadata, known) if one for facts in one.exports]
+    files: dict[str, Path] = {}
+    measured: list[ExportFacts] = []
+    if inputs.formats:
+        require_exportable(inputs.formats, model.config, inputs.output_dir)
+    for one in selected(inputs.formats):
+        made = export(one, model, inputs.output_dir, partial(_check, recorded=recorded, published=ours, there=there))
+        files |= made.exported.files
+        measured += made.facts
+        for line in (*map(export_text, made.facts), *made.exported.notes):
+            note(f"exported to {one.name}: {line}")
+    weights = {facts.file for facts in measured}
+    files = {name: path for name, path in files.items() if name in weights or not _is_users_own(publication, name, path, ours)}
+    outdated = tuple(sorted(ours.keys() - files.keys()))
+    if outdated:
+        verb = "would be removed" if inputs.dry_run else "will be removed"
+        note(f"{', '.join(outdated)}: exported by an earlier publish and not by this one, so {verb} from {remote.repo_id}")
+    if not inputs.dry_run:
+        extras = {name: sha256(path) for name, path in files.items() if name not in weights}
+        model = record(model, overwrite=True, exports=tuple(measured), export_extras=extras)
+    return replace(publication, model=model, exports=tuple(measured), export_files=files, outdated_exports=outdated)
+
+
+def _published(publication: Publication, known: Metadata) -> dict[str, str]:
+    """The sha256 of each exported file in the repo that is as it was published. One that was changed since is its author's."""
+    assert publication.remote.model
+    there = publication.remote.model.files
+    digests = known.export_extras | {facts.file: facts.sha256 for facts in known.exports}
+    return {name: digest for name, digest in digests.items() if name in there and _digest(publication, there[name]) == digest}
+
+
+def _digest(publication: Publication, file: RemoteFile) -> str:
+    """The sha256 of a file in the repo. The Hub lists it for those in LFS; others are small."""
+    if file.sha256:
+        return file.sha256
+    assert publication.remote.model
+    with TemporaryDirectory() as folder:
+        commit = publication.remote.model.commit
+        return sha256(download(publication.hub, publication.remote.repo_id, commit, file, Path(folder)))
+
+
+def _check(
+    one: Format,
+    folder: ModelFolder,
+    exported: Exported,
+    recorded: list[ExportFacts],
+    published: Mapping[str, str],
+    there: Collection[str],
+) -> tuple[ExportFacts, ...]:
+    """Run the files in their program, unless they are `published` already; `there` are all files in the repo.
+
+    Equal files keep the facts that are recorded for them: the same on another CPU differ in their last digits.
+    """
+    digests = {name: sha256(path) for name, path in exported.files.items()}
+    by_file = {facts.file: facts for facts in recorded if digests.get(facts.file) == facts.sha256 and facts.format == one.name}
+    if by_file and all(published.get(name) == digests[name] if name in by_file else name in there for name in digests):
+        return tuple(by_file.values())
+    return tuple(by_file.get(facts.file, facts) for facts in one.check(folder, exported))
+
+
+def _is_users_own(publication: Publication, name: str, path: Path, published: Mapping[str, str]) -> bool:
+    """Whether the repo has a file `name` that is not from an earlier publish, and that this one must not replace."""
+    listing = publication.remote.model
+    if listing is None or name not in listing.files or name in published:
+        return False
+    if _digest(publication, listing.files[name]) == sha256(path):
+        return False
+    warn(f"{name} in {publication.remote.repo_id} was not written by echoself-action, and is kept as it is")
+    return True
