@@ -348,7 +348,9 @@ def parity_text(parity: ParityFacts) -> str:
 
 def export_text(facts: ExportFacts) -> str:
     """A file for another runtime and how that computes it, in one line for logs and summaries."""
+    change = "" if facts.bits_per_byte_change is None else f", {facts.bits_per_byte_change:+.4f} {BITS_PER_BYTE}"
     return (
         f"{facts.file}, {facts.size:,} bytes; in {facts.runtime}: max absolute logit difference {facts.max_abs_diff:.1e}, "
-        f"top-1 agreement {facts.argmax_agreement:.1%} at {facts.positions} positions, equal token ids for {facts.texts:,} texts"
+        f"top-1 agreement {facts.argmax_agreement:.1%} at {facts.positions} positions{change}, equal token ids for "
+        f"{facts.texts:,} texts"
     )

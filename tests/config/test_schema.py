@@ -37,7 +37,7 @@ VALUES: dict[str, tuple[str, str, str]] = {
     "candidates": ("[a.pt, b.pt]", "[a.pt]", "mode: compare"),
     "pull_requests": ("7", "all", "mode: compare\nrepo_id: a/b"),
     "output_dir": ("out", "[out]", ""),
-    "formats": ("[nanogpt]", "[onnx]", "mode: pull\nrepo_id: a/b"),
+    "formats": ("[nanogpt, gguf]", "[ggml]", "mode: pull\nrepo_id: a/b"),
     "data": ('["**/*.md", "!a.md"]', "[]", ""),
     "val_fraction": ("0.5", "0.6", ""),
     "on_bad_file": ("skip", "ignore", ""),

@@ -138,11 +138,20 @@ def export_table(exports: Sequence[ExportFacts]) -> str:
             escaped(facts.runtime),
             f"{facts.max_abs_diff:.1e}",
             f"{facts.argmax_agreement:.1%}",
+            "" if facts.bits_per_byte_change is None else f"{facts.bits_per_byte_change:+.4f}",
             f"{facts.texts:,}",
         )
         for facts in exports
     ]
-    head = ("file", "bytes", "run in", "max abs. logit difference", "top-1 agreement", "texts with equal token ids")
+    head = (
+        "file",
+        "bytes",
+        "run in",
+        "max abs. logit difference",
+        "top-1 agreement",
+        "bits/byte",
+        "texts with equal token ids",
+    )
     return table(head, rows)
 
 
