@@ -46,6 +46,7 @@ def main(name: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with suppress(OSError):  # a venv of another user
         (venv / "used").touch()
+    os.environ["ECHOSELF_PACKAGES"] = str(venv.parent)  # a job that exports installs its libraries beside the venv
     python = str(_python(venv))
     os.execv(python, [python, str(ACTION / "entrypoint.py")])  # noqa: S606  no shell is wanted
 

@@ -19,7 +19,7 @@ container=echoself-${GITHUB_RUN_ID:-0}-${GITHUB_RUN_ATTEMPT:-0}-$(cksum <<<"${RU
 # The variables of the job that a container gets besides those of its image. By name, because every user of the machine can read
 # command lines; those that are not set stay so. tests/doors checks that all variables that the program reads are among them.
 job_variables=(
-  ECHOSELF_INPUTS ECHOSELF_REPOSITORY ECHOSELF_REF ECHOSELF_COMMIT_TIME ECHOSELF_ISA HOME
+  ECHOSELF_INPUTS ECHOSELF_REPOSITORY ECHOSELF_REF ECHOSELF_COMMIT_TIME ECHOSELF_ISA ECHOSELF_PACKAGES HOME
   GITHUB_ACTIONS GITHUB_OUTPUT GITHUB_STEP_SUMMARY GITHUB_EVENT_PATH GITHUB_WORKSPACE GITHUB_TOKEN
   GITHUB_SERVER_URL GITHUB_API_URL GITHUB_GRAPHQL_URL GITHUB_REPOSITORY GITHUB_REPOSITORY_ID GITHUB_REPOSITORY_OWNER
   GITHUB_SHA GITHUB_REF GITHUB_REF_NAME GITHUB_REF_TYPE GITHUB_HEAD_REF GITHUB_BASE_REF GITHUB_EVENT_NAME GITHUB_ACTOR
@@ -27,7 +27,7 @@ job_variables=(
   RUNNER_NAME RUNNER_OS RUNNER_ARCH RUNNER_ENVIRONMENT RUNNER_TEMP RUNNER_DEBUG
   HF_TOKEN HF_ENDPOINT HF_OIDC_RESOURCE HF_OIDC_ID_TOKEN ACTIONS_ID_TOKEN_REQUEST_URL ACTIONS_ID_TOKEN_REQUEST_TOKEN
   HF_HUB_DISABLE_XET HF_HUB_DOWNLOAD_TIMEOUT HF_HUB_ETAG_TIMEOUT
-  HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy
+  HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST
   OMP_NUM_THREADS CUDA_VISIBLE_DEVICES NCCL_DEBUG NCCL_P2P_DISABLE
 )
 
@@ -164,7 +164,8 @@ run_in_container() {
     options+=(--env "$name")
   done
   export DOCKER_CONFIG=${DOCKER_CONFIG:-$HOME/.docker} HOME=$RUNNER_TEMP/echoself-home
-  mkdir -p "$HOME"
+  export ECHOSELF_PACKAGES=$RUNNER_TEMP/echoself-packages # the image lacks the libraries of exports; the program installs them
+  mkdir -p "$HOME" "$ECHOSELF_PACKAGES"
   exec docker run --rm --init --name "$container" --user "$(id -u):$(id -g)" --cap-drop ALL --security-opt no-new-privileges \
     --mount "type=bind,source=$GITHUB_WORKSPACE,target=$GITHUB_WORKSPACE" \
     --mount "type=bind,source=$RUNNER_TEMP,target=$RUNNER_TEMP" --workdir "$GITHUB_WORKSPACE" "${options[@]}" "$image"

@@ -29,11 +29,11 @@ def export_command() -> str:
 
 def _install(requirement: str) -> str:
     python = shlex.quote(sys.executable)
-    pip = f"{python} -m pip install" if _has_pip() else f"uv pip install --python {python}"
+    pip = f"{python} -m pip install" if has_pip() else f"uv pip install --python {python}"
     return f"{pip} {shlex.quote(requirement)}"
 
 
-def _has_pip() -> bool:
+def has_pip() -> bool:
     """By its metadata: find_spec("pip") would make setuptools switch off its distutils, which torch.compile needs."""
     try:
         return bool(distribution("pip").version)

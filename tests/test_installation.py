@@ -55,5 +55,5 @@ def test_from_git_at_the_same_commit(installed: Installed) -> None:
 
 def test_from_an_index_and_without_pip(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
     installed(None)
-    monkeypatch.setattr(installation, "_has_pip", lambda: False)
+    monkeypatch.setattr(installation, "has_pip", lambda: False)
     assert installation.localhub_command().startswith(f"uv pip install --python {sys.executable} ")

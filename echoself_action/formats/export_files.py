@@ -5,15 +5,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from ..checkpoint.architectures import architecture_of
 from ..checkpoint.atomic import TEMPORARY_PREFIX
 from ..checkpoint.metadata import ExportFacts
 from ..checkpoint.model_folder import ModelFolder, element_count
-from ..errors import CheckpointError, EchoselfError, InputError
-from ..installation import export_command
+from ..errors import CheckpointError, EchoselfError
 from ..model import ModelConfig
 from ..resources import available_memory, free_disk, gigabytes
 from ..workspace import create_output_dir
@@ -34,19 +32,6 @@ class Export:
 def selected(formats: Sequence[str]) -> list[Format]:
     """The formats of the input, in the order of the registry."""
     return [one for name, one in EXPORTS.items() if name in formats]
-
-
-def require_libraries(formats: Sequence[str]) -> None:
-    """Raises InputError if a library that a format needs is not installed."""
-    for one in selected(formats):
-        missing = [name for name in one.libraries if not find_spec(name)]
-        if missing:
-            names = " and ".join(missing)
-            raise InputError(
-                f"formats: {one.name} needs {names}, which {'is' if len(missing) == 1 else 'are'} not installed. Nothing was "
-                "done.",
-                f"Install the extra `export`: {export_command()}; or leave {one.name} out of formats.",
-            )
 
 
 def require_exportable(formats: Sequence[str], config: ModelConfig, output_dir: Path) -> None:

@@ -10,7 +10,8 @@ from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
 from ..config.mode_inputs import ImportInputs, PullInputs
 from ..config.outputs import set_outputs
-from ..formats.export_files import export, require_exportable, require_libraries, selected
+from ..formats.export_files import export, require_exportable, selected
+from ..formats.export_libraries import require_libraries
 from ..formats.registry import Format
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
@@ -38,7 +39,7 @@ class Pulled:
 
 def run(inputs: PullInputs | ImportInputs) -> int:
     """Run the mode; returns the exit code."""
-    require_libraries(inputs.formats)
+    require_libraries(inputs.formats, note)
     pulled = _download(inputs) if isinstance(inputs, PullInputs) else _import(inputs)
     exports = _export(inputs, pulled)
     write_summary(pulled.summary(exports).markdown())

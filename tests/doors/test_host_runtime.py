@@ -42,7 +42,10 @@ def action(tmp_path: Path) -> Path:
         (place / "pyproject.toml").write_text(PROJECT.replace("NAME", name))
     (folder / "install.sh").write_text("#!/bin/sh\n[ $1 != key ] || echo 1-1\n")
     (folder / "install.sh").chmod(0o755)
-    (folder / "entrypoint.py").write_text("import localhub, ours, sys\nprint('ran in', sys.prefix)\nsys.exit(7)\n")
+    (folder / "entrypoint.py").write_text(
+        "import localhub, os, ours, sys\nprint('ran in', sys.prefix)\n"
+        "assert os.environ['ECHOSELF_PACKAGES'] + '/' in sys.prefix\nsys.exit(7)\n"
+    )
     shutil.copy(ROOT / "host_runtime.py", folder)
     return folder
 
