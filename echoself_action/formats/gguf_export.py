@@ -21,6 +21,7 @@ from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
 from ..corpus.make_tokenizer import load_tokenizer
 from ..errors import CheckpointError
 from ..model.config import GPT2Config
+from .export_parity import Reference
 from .gguf_tokenizer import MODEL, GgufVocabulary, gguf_vocabulary
 from .registry import Exported
 
@@ -67,7 +68,8 @@ def export(folder: ModelFolder, output_dir: Path) -> Exported:
             "llama.cpp does not have. No GGUF file was written.",
             "Leave gguf out of formats.",
         )
-    vocabulary = gguf_vocabulary(load_tokenizer(folder.path), config.vocab_size, folder.path)
+    tokenizer = load_tokenizer(folder.path)
+    vocabulary = gguf_vocabulary(tokenizer, config.vocab_size, folder.path, lambda: _least_predicted(folder))
     place = output_dir / _FOLDER
     files = {name: place / name for name in (*map(gguf_file, TYPES), MODELFILE)}
     with ExitStack() as written:  # all of them replace older ones, or none does
@@ -77,6 +79,13 @@ def export(folder: ModelFolder, output_dir: Path) -> Exported:
         written.enter_context(new_file(files[MODELFILE])).write(_modelfile(config, vocabulary).encode())
     path = files[gguf_file("Q8_0")]
     return Exported(place, f"llama-server -m {path} -c {config.block_size}", _notes(config, vocabulary), files)
+
+
+def _least_predicted(folder: ModelFolder) -> int:
+    """The id with the smallest mean probability."""
+    logits = Reference(folder).logits.astype(np.float64)
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return int((powers / powers.sum(-1, keepdims=True)).mean((0, 1)).argmin())
 
 
 def _write(path: Path, folder: ModelFolder, config: GPT2Config, vocabulary: GgufVocabulary, kind: str) -> None:
@@ -121,7 +130,8 @@ def _add_vocabulary(writer: Any, vocabulary: GgufVocabulary) -> None:
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(vocabulary.types)
     writer.add_token_merges(vocabulary.merges)
-    writer.add_bos_token_id(vocabulary.end_id)
+    if vocabulary.end_of_text:
+        writer.add_bos_token_id(vocabulary.end_id)
     writer.add_eos_token_id(vocabulary.end_id)
     writer.add_add_bos_token(False)
 
@@ -169,8 +179,9 @@ def _modelfile(config: GPT2Config, vocabulary: GgufVocabulary) -> str:
         'TEMPLATE "{{ .Prompt }}"',
         f"PARAMETER num_ctx {config.block_size}",
         "PARAMETER temperature 0.8",
-        f'PARAMETER stop "{vocabulary.tokens[vocabulary.end_id]}"',
     ]
+    if vocabulary.end_of_text:
+        lines.append(f'PARAMETER stop "{vocabulary.end_of_text}"')
     return "\n".join(lines) + "\n"
 
 

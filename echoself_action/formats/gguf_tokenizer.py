@@ -11,7 +11,7 @@ All are of its model `gpt2`, byte-level BPE: a pre-tokenizer that llama.cpp know
 Sources: src/llama-vocab.cpp and conversion/base.py of github.com/ggml-org/llama.cpp.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,15 @@ from ..errors import CheckpointError
 MODEL = "gpt2"
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # token types of llama.cpp
 _NO_MERGES = ("\u2581 \u2581",)  # llama.cpp requires a merge; this one never applies, because its character is no byte's
-_GPT2_WORDS = "gpt-2"
+# GPT-2's pattern. With the name `gpt-2`, programs that call llama_detokenize (node-llama-cpp) also remove spaces before
+# punctuation from what the model writes; with this one they don't.
+_GPT2_WORDS = "trillion"
 _LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _QWEN2 = _LLAMA3.replace("{1,3}", "")
 # The pre-tokenizers of llama.cpp that are the same as one of `tokenizers`, by their parts and `ignore_merges` of the model.
 _PRE_TOKENIZERS: Mapping[tuple[tuple[str, ...], bool], str] = {
     (("words",), False): _GPT2_WORDS,
-    (("digits", "words"), False): "starcoder",
+    (("digits", "words"), False): "smollm",
     ((_LLAMA3, "bytes"), False): "smaug-bpe",
     ((_LLAMA3, "bytes"), True): "llama-bpe",
     ((_QWEN2, "bytes"), False): "qwen2",
@@ -48,20 +50,26 @@ _ENDS_BY_NAME = frozenset(
 
 @dataclass(frozen=True)
 class GgufVocabulary:
-    """`tokens` and `types` are by id, one for each row of the embeddings. `end_id` is the token at which a text ends."""
+    """`tokens` and `types` are by id, one for each row of the embeddings.
+
+    llama.cpp ends a text at `end_id`, which it must have. `end_of_text` is the end-of-text token, None if the tokenizer has
+    none: then `end_id` is a substitute.
+    """
 
     pre: str
     tokens: tuple[str, ...]
     types: tuple[int, ...]
     merges: tuple[str, ...]
     end_id: int
+    end_of_text: str | None
     notes: tuple[str, ...] = ()
 
 
-def gguf_vocabulary(tokenizer: Tokenizer, size: int, folder: Path) -> GgufVocabulary:
+def gguf_vocabulary(tokenizer: Tokenizer, size: int, folder: Path, substitute: Callable[[], int]) -> GgufVocabulary:
     """The vocabulary of `tokenizer`, for a model in `folder` with embeddings of `size` ids.
 
-    Raises CheckpointError if llama.cpp can't represent it: it would have other ids for a text.
+    `substitute` chooses the token at which a text ends if the tokenizer has no such token and each id has a meaning. Raises
+    CheckpointError if llama.cpp can't represent the tokenizer: it would have other ids for a text.
     """
     parts = tokenizer.parts
     if tokenizer.name == CHARACTERS:
@@ -78,18 +86,29 @@ def gguf_vocabulary(tokenizer: Tokenizer, size: int, folder: Path) -> GgufVocabu
             name = next(name for n in range(len(names) + 1) if (name := f"[PAD{i}]" + "_" * n) not in names)
             tokens[i], types[i] = name, UNUSED
             names.add(name)
-    end_id, notes = tokenizer.end_of_text_id, []
-    if end_id is None:
-        raise _refused(tokenizer, folder, "it has no end-of-text token")
+    notes = []
+    if tokenizer.name == CHARACTERS:
+        notes.append("llama.cpp skips characters that are not in the vocabulary, which is an error elsewhere")
+    if tokenizer.end_of_text_id is not None:
+        end_id = tokenizer.end_of_text_id
+        types[end_id] = CONTROL
+    elif UNUSED in types.values():
+        end_id = next(i for i, kind in types.items() if kind == UNUSED)
+    else:
+        end_id = substitute()
+        notes.append(
+            "the vocabulary has no end-of-text token, which llama.cpp requires: a text ends there at "
+            f"{tokenizer.decode([end_id])!r}, the token that this model predicts least often"
+        )
     if others := sorted(names & _ENDS_BY_NAME - {tokens[end_id]}):
         notes.append(f"llama.cpp also ends a text at {', '.join(others)}, because of the names of these tokens")
-    in_order = range(size)
     return GgufVocabulary(
         pre,
-        tuple(tokens[i] for i in in_order),
-        tuple(types[i] for i in in_order),
+        tuple(tokens[i] for i in range(size)),
+        tuple(types[i] for i in range(size)),
         tuple(merges) or _NO_MERGES,
         end_id,
+        tokenizer.end_of_text,
         tuple(notes),
     )
 
