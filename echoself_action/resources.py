@@ -24,5 +24,6 @@ def free_disk(folder: Path) -> int:
     return shutil.disk_usage(next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())).free
 
 
-def gigabytes(count: float) -> str:
-    return f"{count / 1e9:.1f} GB"
+def size_text(count: float) -> str:
+    """A number of bytes, for messages."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

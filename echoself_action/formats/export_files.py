@@ -13,9 +13,9 @@ from ..checkpoint.metadata import ExportFacts
 from ..checkpoint.model_folder import ModelFolder, element_count
 from ..errors import CheckpointError, EchoselfError
 from ..model import ModelConfig
-from ..resources import available_memory, free_disk, gigabytes
+from ..resources import available_memory, free_disk, size_text
 from ..workspace import create_output_dir
-from .registry import EXPORTS, PUBLISHED, Exported, Format
+from .registry import EXPORTS, Exported, Format
 
 _OVERHEAD = 10_000_000  # bytes of a file beside the weights, at most: the vocabulary
 
@@ -34,15 +34,14 @@ def selected(formats: Sequence[str]) -> list[Format]:
     return [one for name, one in EXPORTS.items() if name in formats]
 
 
-def require_exportable(formats: Sequence[str], config: ModelConfig, output_dir: Path) -> None:
+def require_exportable(formats: Sequence[Format], config: ModelConfig, output_dir: Path) -> None:
     """Raises CheckpointError if a model of this configuration can't be exported to one of `formats`.
 
     Its architecture, the sizes of the files, the disk and the memory are checked, by estimates. What only its weights or its
     tokenizer show is found when the file is written.
     """
     architecture, parameters = architecture_of(config), element_count(config)
-    total = 0.0
-    for one in (one for one in selected(formats) if one.name in PUBLISHED):
+    for one in (one for one in formats if one.runtime):  # checkpoints for trainers are as large as those here
         leave = f"Leave {one.name} out of formats."
         if architecture.name not in one.architectures:
             raise CheckpointError(
@@ -54,24 +53,28 @@ def require_exportable(formats: Sequence[str], config: ModelConfig, output_dir: 
         if sizes and max(sizes) + _OVERHEAD > one.largest_file:
             raise CheckpointError(
                 f"formats: {one.name} can't hold this model of {parameters:,} parameters: its largest file would have about "
-                f"{gigabytes(max(sizes))}, and {one.largest_file_reason} of at most {gigabytes(one.largest_file)}. Nothing was "
+                f"{size_text(max(sizes))}, and {one.largest_file_reason} of at most {size_text(one.largest_file)}. Nothing was "
                 "exported.",
                 leave,
             )
         needed = 4 * parameters + max(sizes, default=0)  # the weights, and the largest file of them
         if needed > (free := available_memory()):
             raise CheckpointError(
-                f"formats: {one.name} needs about {gigabytes(needed)} of memory for this model of {parameters:,} parameters, "
-                f"and {gigabytes(free)} are available. Nothing was exported.",
+                f"formats: {one.name} needs about {size_text(needed)} of memory for this model of {parameters:,} parameters, "
+                f"and {size_text(free)} are available. Nothing was exported.",
                 f"Use a machine with more memory. {leave}",
             )
-        total += sum(sizes)
-    if total > (free := free_disk(output_dir)):
+    if (total := export_size(formats, config)) > (free := free_disk(output_dir)):
         raise CheckpointError(
-            f"formats: the exports of this model of {parameters:,} parameters need about {gigabytes(total)} of disk in "
-            f"{output_dir}, and {gigabytes(free)} are free. Nothing was exported.",
+            f"formats: the exports of this model of {parameters:,} parameters need about {size_text(total)} of disk in "
+            f"{output_dir}, and {size_text(free)} are free. Nothing was exported.",
             "Free disk space, set another output_dir, or use fewer formats.",
         )
+
+
+def export_size(formats: Sequence[Format], config: ModelConfig) -> float:
+    """About how many bytes the files of `formats` have together."""
+    return element_count(config) * sum(sum(one.bytes_per_parameter) for one in formats)
 
 
 def export(

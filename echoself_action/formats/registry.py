@@ -154,7 +154,6 @@ NANECHO = Format(
     reader=".nanecho",
     exporter=".nanecho_export",
     exports="nanecho/cache",
-    architectures=("nanecho",),
     layouts=(  # those with more keys before those with fewer
         _layout("NanEcho train_nanecho", "model_state_dict", "model_config", "training_run_config"),
         _layout("NanEcho cache", "model_state_dict", "model_config", "checkpoint_id"),

@@ -12,6 +12,7 @@ from ..hub.access import require_repo_access, require_write_access
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
+from ..preflight.export_check import formats_check
 from ..preflight.hub_state import hub_checks
 from ..publishing.card import check_card
 from ..publishing.dataset import check_dataset
@@ -39,7 +40,7 @@ def _run(inputs: CycleInputs) -> int:
         remote = look_up(hub, inputs.repo_id, inputs.revision)
         if not inputs.create_pr:
             require_repo_access(hub, remote, access)
-        checks = [*hub_checks(inputs, hub, remote, access), *training_checks(inputs)]
+        checks = [*hub_checks(inputs, hub, remote, access), *training_checks(inputs), *formats_check(inputs)]
         show_checks(checks)
         check_card(inputs, hub, remote)
         check_dataset(inputs, hub)

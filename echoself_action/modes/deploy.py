@@ -14,6 +14,7 @@ from ..hub.access import require_repo_access, require_write_access
 from ..hub.client import open_hub
 from ..hub.repo import Remote, look_up
 from ..hub.upload_checks import refuse_secrets
+from ..preflight.export_check import formats_check
 from ..preflight.hub_state import hub_checks
 from ..publishing.card import check_card
 from ..publishing.dataset import publish_dataset, with_dataset
@@ -49,7 +50,7 @@ def run(inputs: DeployInputs) -> int:
         remote = look_up(hub, inputs.repo_id, inputs.revision)
         if access and not inputs.create_pr:
             require_repo_access(hub, remote, access)
-        checks = hub_checks(inputs, hub, remote, access)
+        checks = [*hub_checks(inputs, hub, remote, access), *formats_check(inputs)]
         show_checks(checks)
         check_card(inputs, hub, remote)
         if trained:

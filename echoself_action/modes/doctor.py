@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..checkpoint.model_folder import read_model_folder
 from ..checkpoint.select import best
 from ..config.inputs import AUTO, Inputs
 from ..config.mode_inputs import CompareInputs, DeployInputs, ImportInputs, ReviewInputs, TrainInputs
 from ..errors import EXIT_CODES, CheckpointError, EchoselfError, HubError, MissingLocalHubError
+from ..formats.import_folder import is_own
 from ..hub.access import TokenAccess, require_repo_access, require_write_access
 from ..hub.client import open_hub
 from ..hub.endpoint import Hub
@@ -18,7 +20,9 @@ from ..hub.oidc import RESOURCE
 from ..hub.repo import look_up
 from ..input_field import PUBLISHES, TRAINS
 from ..installation import localhub_command
+from ..model import ModelConfig
 from ..preflight.corpus_facts import CorpusFacts, corpus_check, read_corpus
+from ..preflight.export_check import formats_check
 from ..preflight.forecast import Published, Start, find_start, forecast, look_at, publish_check
 from ..preflight.hub_state import repo_check, token_check
 from ..preflight.machine import machine_check
@@ -81,8 +85,8 @@ def _examine(inputs: Inputs) -> _Findings:
     has_files = found.attempt("corpus", lambda: require_files(inputs))
     if isinstance(inputs, DeployInputs):
         found.attempt("inputs", lambda: check_before_work(inputs))
-    if inputs.mode == "deploy":
-        found.attempt("model", lambda: _model_check(inputs))
+    if inputs.mode == "deploy" and found.attempt("model", lambda: _model_check(inputs)):
+        found.add(*formats_check(inputs, _config_of(inputs)))
     if isinstance(inputs, ImportInputs):
         found.attempt("model", lambda: _import_check(inputs))
         return found
@@ -204,6 +208,15 @@ def _model_check(inputs: Inputs) -> PreflightCheck:
         )
     loss = f", {model.metadata.val_loss_text}" if model.metadata else ""
     return PreflightCheck("model", f"{model.path}: step {model.step:,}{loss}")
+
+
+def _config_of(inputs: Inputs) -> "ModelConfig | None":
+    """The configuration of the model that deploy would publish; None if it is not in a model folder yet."""
+    if inputs.checkpoint:
+        path = require_checkpoint(inputs)
+        return read_model_folder(path).config if path and path.is_dir() and is_own(path) else None
+    model = best(inputs.output_dir)
+    return model.config if model else None
 
 
 def _import_check(inputs: ImportInputs) -> PreflightCheck:

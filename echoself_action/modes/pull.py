@@ -72,7 +72,7 @@ def _import(inputs: ImportInputs) -> Pulled:
 def _export(inputs: Inputs, pulled: Pulled) -> list[NamedExport]:
     """Write `formats`: the checkpoint to resume from for another trainer, and the model for programs that run it."""
     if inputs.formats:
-        require_exportable(inputs.formats, pulled.model.config, inputs.output_dir)
+        require_exportable(selected(inputs.formats), pulled.model.config, inputs.output_dir)
     exports = []
     for one in selected(inputs.formats):
         if one.runtime:

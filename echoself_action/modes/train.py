@@ -13,6 +13,8 @@ from ..config.outputs import set_outputs
 from ..corpus.findings import Finding
 from ..corpus.tokens import Tokens
 from ..errors import INTERRUPTED, DivergedError
+from ..formats.export_files import require_exportable, selected
+from ..input_field import PUBLISHES
 from ..native.models import why_not as why_not_native
 from ..preflight.corpus_facts import files_check
 from ..preflight.machine import machine_check
@@ -116,6 +118,8 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
     with part("Corpus"):
         data = Data(corpus_tokens(inputs, start), inputs.data)
     config = start.config if start else new_config(inputs, data.tokens)
+    if inputs.mode in PUBLISHES:  # the shared file of several modes may have formats
+        require_exportable(selected(inputs.formats), config, inputs.output_dir)
     settings = inputs.training_settings(_default_optimizer(inputs, start), config, fine_tunes=is_fine_tuned(start))
     device = choose_device(settings).type
     with part("Training"), stop_on_signals() as stop, join_process_group(device) as process_group, ProgressPrinter() as printer:

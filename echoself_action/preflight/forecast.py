@@ -16,7 +16,7 @@ from ..hub.repo import Remote
 from ..model import ModelConfig
 from ..model.cross_entropy import LOGITS_AT_ONCE
 from ..report.checks import PreflightCheck, warning
-from ..resources import available_memory, free_disk, gigabytes
+from ..resources import available_memory, free_disk, size_text
 from ..starting.pretrained import pretrained_config, require_same_shape
 from ..starting.resolve_checkpoint import require_checkpoint
 from ..starting.resume import is_ahead, optimizer_of, require_new_model_allowed
@@ -26,6 +26,7 @@ from ..training.run_end import converged
 from ..training.settings import TrainingSettings
 from ..training.training_state import TrainingState, read_counters
 from .corpus_facts import CorpusFacts, rounded
+from .export_check import formats_check
 
 _BYTES_PER_PARAMETER, _IN_A_CHECKPOINT = 28, 12  # in memory, with a copy for a checkpoint (training/memory.py); on disk
 _SHAPE_HINT = "Remove these inputs, or start a new model with resume: never and confirm_fresh_start: true."
@@ -101,7 +102,7 @@ def forecast(inputs: TrainInputs, start: Start, corpus: CorpusFacts, bytes_per_t
             "plan", f"block_size {config.block_size} may be too long for a split of about {min(tokens):,.0f} tokens",
             "Add text, or lower block_size.",
         ))  # fmt: skip
-    return [*checks, *_room(inputs, settings, config)]
+    return [*checks, *_room(inputs, settings, config), *formats_check(inputs, config)]
 
 
 def publish_check(inputs: Inputs, published: Published | None) -> PreflightCheck:
@@ -196,12 +197,12 @@ def _room(inputs: TrainInputs, settings: TrainingSettings, config: ModelConfig) 
     found = []
     if memory > (free := available_memory()) and inputs.device != "cuda":
         found.append(warning(
-            "memory", f"the run may need {gigabytes(memory)}, and {gigabytes(free)} are available",
+            "memory", f"the run may need {size_text(memory)}, and {size_text(free)} are available",
             "Lower n_embd, n_layer or batch_size, or use a machine with more memory.",
         ))  # fmt: skip
     if disk > (free := free_disk(inputs.output_dir)):
         found.append(warning(
-            "disk", f"the checkpoints may need {gigabytes(disk)}, and {gigabytes(free)} are free",
+            "disk", f"the checkpoints may need {size_text(disk)}, and {size_text(free)} are free",
             "Lower keep_checkpoints, or free space.",
         ))  # fmt: skip
     return found

@@ -12,7 +12,7 @@ from ..config.inputs import Inputs
 from ..errors import EchoselfError, InputError
 from ..markdown import counted
 from ..report.checks import PreflightCheck, problem, warning
-from ..resources import available_memory, free_disk, gigabytes
+from ..resources import available_memory, free_disk, size_text
 
 _COMPILE = "Install a C compiler (gcc), then install the package again; or run the container image of the action."
 
@@ -30,11 +30,11 @@ def machine_check(inputs: Inputs) -> PreflightCheck:
     parts = [f"{cpu_name()}, {counted(cpu_count(), 'CPU')}"]
     if gpu:
         room = torch.cuda.get_device_properties(0).total_memory
-        parts.append(f"GPU {torch.cuda.get_device_name(0)} with {gigabytes(room)}")
+        parts.append(f"GPU {torch.cuda.get_device_name(0)} with {size_text(room)}")
     else:
         parts.append("no GPU" if inputs.device != "cpu" else "no GPU used (device: cpu)")
     parts.append(f"native kernels {kernels}" if kernels else "no native kernels")
-    parts.append(f"{gigabytes(available_memory())} of memory, {gigabytes(free_disk(inputs.output_dir))} of disk free")
+    parts.append(f"{size_text(available_memory())} of memory, {size_text(free_disk(inputs.output_dir))} of disk free")
     text = ", ".join(parts)
     if kernels or gpu:
         return PreflightCheck("machine", text)

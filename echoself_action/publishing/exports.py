@@ -30,13 +30,16 @@ def add_exports(publication: Publication) -> Publication:
     files: dict[str, Path] = {}
     measured: list[ExportFacts] = []
     if inputs.formats:
-        require_exportable(inputs.formats, model.config, inputs.output_dir)
+        require_exportable(selected(inputs.formats), model.config, inputs.output_dir)
     for one in selected(inputs.formats):
         made = export(one, model, inputs.output_dir, partial(_check, recorded=recorded, published=ours, there=there))
         files |= made.exported.files
         measured += made.facts
-        for line in (*map(export_text, made.facts), *made.exported.notes):
-            note(f"exported to {one.name}: {line}")
+        for facts in made.facts:
+            is_new = ours.get(facts.file) != facts.sha256
+            note(f"{'exported to' if is_new else 'already published as'} {one.name}: {export_text(facts)}")
+        for line in made.exported.notes:
+            note(f"  {line}")
     weights = {facts.file for facts in measured}
     files = {name: path for name, path in files.items() if name in weights or not _is_users_own(publication, name, path, ours)}
     outdated = tuple(sorted(ours.keys() - files.keys()))

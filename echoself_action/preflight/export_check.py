@@ -1,0 +1,24 @@
+"""What a job writes for other programs, and whether it can."""
+
+from ..config.inputs import Inputs
+from ..errors import CheckpointError
+from ..formats.export_files import export_size, require_exportable, selected
+from ..input_field import PUBLISHES
+from ..model import ModelConfig
+from ..report.checks import PreflightCheck, problem
+from ..resources import size_text
+
+
+def formats_check(inputs: Inputs, config: "ModelConfig | None" = None) -> list[PreflightCheck]:
+    """What is written for other programs, for a model of this configuration if it is known; nothing without `formats`."""
+    formats = selected(inputs.formats) if inputs.mode in PUBLISHES else []
+    if not formats:
+        return []
+    names = ", ".join(f"{one.name} for {one.display_name}" for one in formats)
+    if config:
+        try:
+            require_exportable(formats, config, inputs.output_dir)
+        except CheckpointError as error:
+            return [problem("formats", error)]
+    size = f", about {size_text(export_size(formats, config))}" if config else ""
+    return [PreflightCheck("formats", f"{names}{size}: written, run in these programs, and published with the model")]
