@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from ..checkpoint.atomic import new_folder, remove_folder
 from ..checkpoint.metadata import ExportFacts
-from ..checkpoint.model_folder import CONFIG_FILE, GENERATION_FILE, TOKENIZER_FILES, ModelFolder, element_count
+from ..checkpoint.model_folder import CONFIG_FILE, GENERATION_FILE, TOKENIZER_FILES, ModelFolder, element_count, sha256
 from ..errors import CheckpointError
 from ..evaluation.prompts import fallback_prompt
 from ..formats.registry import Exported
@@ -85,7 +85,9 @@ def _page(folder: ModelFolder, files: dict[str, Path], weights: tuple[str, ...],
         facts={
             "context": folder.config.block_size,
             "weights": {name: {"size": sizes[name]} for name in weights},
-            "files": {name: {"size": size} for name, size in sizes.items()},
+            "files": {
+                name: {"size": sizes[name]} | ({"sha256": sha256(files[name])} if name in weights else {}) for name in files
+            },
             "runtime": runtime_files(),
         },
     )

@@ -1,6 +1,8 @@
 """A stand-in for the internet, and a web server for a folder: both on loopback, and both record each request."""
 
+import base64
 import datetime
+import hashlib
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,9 +34,13 @@ class Request:
 
 @dataclass
 class WebServer:
-    """`url` and `port` of a server, and the requests it had. `tampered` are files (by the end of their path) to change."""
+    """`url` and `port` of a server, and the requests it had. `tampered` are files (by the end of their path) to change.
+
+    `key` is the sha256 of the public key of an HTTPS server, as Chromium's --ignore-certificate-errors-spki-list takes it.
+    """
 
     server: HTTPServer
+    key: str = ""
     requests: list[Request] = field(default_factory=list)
     tampered: set[str] = field(default_factory=set)
 
@@ -107,8 +113,10 @@ def serve(folder: Path) -> Iterator[WebServer]:
 def internet(modules: Path, folder: Path) -> Iterator[WebServer]:
     """An HTTPS server for all hosts, with the npm packages in `modules`. `folder` gets its certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(_certificate(folder))
+    certificate, key = _certificate(folder)
+    context.load_cert_chain(certificate)
     with _serving(_Internet, modules, context) as web:
+        web.key = key
         yield web
 
 
@@ -129,8 +137,8 @@ def _serving(handler: type[_Handler], folder: Path, context: ssl.SSLContext | No
         thread.join()
 
 
-def _certificate(folder: Path) -> Path:
-    """A file with a key and a certificate that it signed itself."""
+def _certificate(folder: Path) -> tuple[Path, str]:
+    """A file with a key and a certificate that it signed itself, and the sha256 of its public key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, CDN)])
     now = datetime.datetime.now(datetime.UTC)
@@ -142,4 +150,5 @@ def _certificate(folder: Path) -> Path:
     path = folder / "certificate.pem"
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    return path
+    public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return path, base64.b64encode(hashlib.sha256(public).digest()).decode()

@@ -91,8 +91,10 @@
     seed = form.elements.seed.value === "" ? crypto.getRandomValues(new Uint32Array(1))[0] : Number(form.elements.seed.value);
     note = "";
     show([["prompt", prompt.value]]);
-    for (const id of ["first", "speed"]) element(id).textContent = "–";
-    if (!worker || loadedWeights !== weights()) start();
+    output.scrollIntoView({ block: "nearest" });
+    for (const id of ["first", "speed", "count"]) element(id).textContent = "–";
+    if (worker && loadedWeights === weights()) setState("writing");
+    else start();
     worker.postMessage({
       write: { prompt: prompt.value, tokens: Number(tokens.value), temperature: Number(temperature.value), seed },
     });
@@ -110,7 +112,6 @@
       status.textContent = "Starting the model";
     } else if (data.ready !== undefined) {
       element("loading").textContent = seconds(data.ready);
-      element("download").textContent = "";
     } else if (data.reading) {
       setState("writing");
       ({ unread } = data.reading);
@@ -136,7 +137,7 @@
       element("first").textContent = seconds(first);
       element("speed").textContent = rate ? `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s` : "–";
     }
-    const count = `${tokens} ${tokens === 1 ? "token" : "tokens"}`;
+    const count = element("count").textContent = `${tokens} ${tokens === 1 ? "token" : "tokens"}`;
     const ends = { stopped: `Stopped after ${count}.`, ended: `The model ended its text after ${count}.`, complete: `${count}.` };
     const slid = hasSlid ? `The text is longer than the model's context of ${facts.context} tokens: it forgot the start.` : "";
     const repeat = isGreedy ? "Greedy: the same text each time." : `Seed ${seed} gives this text again.`;
@@ -149,14 +150,13 @@
     element("temperature-value").textContent = value === 0 ? "0, greedy" : value.toFixed(1);
     const isSampled = value > 0;
     form.elements.seed.disabled = !isSampled;
-    const size = [...facts.runtime, ...Object.entries(facts.files)
-      .filter(([name]) => !name.startsWith("onnx/") || name === weights()).map(([, file]) => file)]
-      .reduce((sum, file) => sum + file.size, 0);
-    if (!loadedWeights || loadedWeights !== weights()) {
-      element("download").textContent = `Write first loads ${megabytes(size)}, which the browser keeps.`;
-    } else {
-      element("download").textContent = "";
-    }
+    if (state === "idle" && loadedWeights !== weights()) status.textContent = downloadText();
+  }
+
+  function downloadText() {
+    const names = Object.keys(facts.files).filter((name) => !name.startsWith("onnx/") || name === weights());
+    const size = [...facts.runtime, ...names.map((name) => facts.files[name])].reduce((sum, file) => sum + file.size, 0);
+    return `Write first loads ${megabytes(size)}, which the browser keeps.`;
   }
 
   form.addEventListener("submit", (event) => {
@@ -172,9 +172,8 @@
       worker.postMessage({ stop: true });
     } else if (state === "loading") {
       discard();
-      status.textContent = "Loading was stopped.";
       setState("idle");
-      showSettings();
+      status.textContent = `Loading was stopped. ${downloadText()}`;
     }
   });
 

@@ -3,8 +3,8 @@
 The page starts this as a worker from a blob, so the page's Content-Security-Policy also applies here.
 
 Messages from the page: {load: {base, weights, files, runtime}}, {write: {prompt, tokens, temperature, seed}}, {stop: true}.
-Messages to the page: {loading, total} in bytes, {starting: true}, {ready: milliseconds}, {reading: {...}}, {text, tokens},
-{note}, {done: {...}}, {failed: {kind, message}}. */
+Messages to the page: {loading, total} in bytes, {starting: true}, {ready: milliseconds}, {reading: {...}}, {text, id} after
+each token, {done: {...}}, {failed: {kind, message}}. */
 
 "use strict";
 let library, tokenizer, model, context, isStopped = false;
@@ -25,13 +25,17 @@ async function request(url, options, counted) {
     throw new Failure("network", `${url} can't be loaded (${error.message}).`);
   }
   if (!response.ok) throw new Failure("network", `${url} can't be loaded: the server answered ${response.status}.`);
+  return counting(response.body, counted);
+}
+
+function counting(body, counted) {
   const count = new TransformStream({
     transform(part, controller) {
       counted(part.byteLength);
       controller.enqueue(part);
     },
   });
-  return response.body.pipeThrough(count);
+  return body.pipeThrough(count);
 }
 
 /* As `request`, when somebody reads it: transformers.js also asks for files whose size alone it wants. */
@@ -49,35 +53,77 @@ function requestWhenRead(url, options, counted) {
   return new ReadableStream(source, { highWaterMark: 0 });
 }
 
+/* The large files that earlier visits kept, each by its address and checksum. The browser's own cache would miss some: those that
+are too large for it, and those that a server sends to another address each time. `names` are the files of this version; others
+are deleted. Does nothing where a page can't keep files. */
+async function openCache(base, names) {
+  const address = (name) => new URL(name, base).href;
+  let store = null;
+  try {
+    store = await caches.open(`demo ${base}`);
+    const current = new Set(names.map(address));
+    for (const { url } of await store.keys()) if (!current.has(url)) await store.delete(url);
+  } catch {}
+  return {
+    match: async (name) => (await store?.match(address(name)).catch(() => {})) ?? null,
+    remove: async (name) => store?.delete(address(name)).catch(() => {}),
+    put: async (name, response) => store?.put(address(name), response).catch(() => {}), // no space left, say
+  };
+}
+
 /* A blob URL of a file from the CDN. The browser compares its checksum before anything of it is used. */
-async function verified({ url, integrity, type }, counted) {
-  const body = await request(url, { mode: "cors", credentials: "omit", referrerPolicy: "no-referrer" }, counted);
+async function verified({ url, integrity, type }, cache, counted) {
+  const name = nameOfRuntime({ url, integrity });
+  const kept = await cache.match(name);
+  const options = { mode: "cors", credentials: "omit", referrerPolicy: "no-referrer" };
+  const body = kept ? counting(kept.body, counted) : await request(url, options, counted);
   const received = URL.createObjectURL(await new Response(body, { headers: { "Content-Type": type } }).blob());
   try {
-    return URL.createObjectURL(await (await fetch(received, { integrity })).blob());
+    const blob = await (await fetch(received, { integrity })).blob();
+    if (!kept) await cache.put(name, new Response(blob));
+    return URL.createObjectURL(blob);
   } catch {
+    await cache.remove(name);
     throw new Failure("integrity", `${url} does not have the expected checksum. It was not used.`);
   } finally {
     URL.revokeObjectURL(received);
   }
 }
 
+const nameOfRuntime = ({ url, integrity }) => `${url}?integrity=${encodeURIComponent(integrity)}`;
+const nameOfWeights = (name, { sha256 }) => `model/${name}?sha256=${sha256}`;
+
 async function load({ base, weights, files, runtime }) {
   const begin = performance.now();
-  const needed = Object.keys(files).filter((name) => !name.startsWith("onnx/") || name === weights);
+  const isWeights = (name) => name.startsWith("onnx/");
+  const needed = Object.keys(files).filter((name) => !isWeights(name) || name === weights);
   const total = [...runtime, ...needed.map((name) => files[name])].reduce((sum, { size }) => sum + size, 0);
   let loaded = 0, shown = 0;
   const counted = (bytes) => {
     loaded += bytes;
     if (loaded - shown > total / 200 || loaded >= total) postMessage({ loading: (shown = loaded), total });
   };
-  const [script, mjs, wasm] = await Promise.all(runtime.map((one) => verified(one, counted)));
+  const cache = await openCache(base, [
+    ...runtime.map(nameOfRuntime),
+    ...Object.keys(files).filter(isWeights).map((name) => nameOfWeights(name, files[name])),
+  ]);
+  const [script, mjs, wasm] = await Promise.all(runtime.map((one) => verified(one, cache, counted)));
   library = await import(script);
   const { env } = library;
   env.allowLocalModels = true;
   env.allowRemoteModels = false;
   env.localModelPath = "/";
-  env.useBrowserCache = false; // the browser's own cache asks the server whether a file is new; this one would not
+  env.useBrowserCache = false; // it would not notice that the model was published again
+  env.useCustomCache = true;
+  env.customCache = {
+    async match(path) {
+      const found = path === `/model/${weights}` && (await cache.match(nameOfWeights(weights, files[weights])));
+      return found ? new Response(counting(found.body, counted), { headers: found.headers }) : undefined;
+    },
+    async put(path, response) {
+      if (path === `/model/${weights}`) await cache.put(nameOfWeights(weights, files[weights]), response);
+    },
+  };
   env.useWasmCache = false;
   env.logLevel = 50;
   env.backends.onnx.wasm.wasmPaths = { mjs, wasm };
@@ -166,7 +212,7 @@ async function write({ prompt, tokens, temperature, seed }) {
         const id = Number(added[0]);
         if (ends.has(id)) return void (hasEnded = true);
         written.push(id);
-        postMessage({ text: text(), tokens: written.length });
+        postMessage({ text: text(), id });
       },
       end() {},
     };
@@ -187,8 +233,6 @@ async function write({ prompt, tokens, temperature, seed }) {
   postMessage({
     done: {
       tokens: written.length,
-      ids: written,
-      prompt: ids.length,
       first: first - begin,
       rate: written.length > 1 ? (written.length - 1) / ((end - first) / 1000) : 0,
       reason: isStopped ? "stopped" : hasEnded ? "ended" : "complete",
