@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, SecretStr, WithJsonSchema
 
 from ..checkpoint.architectures import ArchitectureName, DimensionNames
-from ..formats.registry import EXPORTS_HELP, PUBLISHED, ExportName
+from ..formats.registry import EXPORTS_HELP, ONNX, PUBLISHED, ExportName
 from ..input_field import MODES, PUBLISHES, READS_CORPUS, TRAINS, InputTable, Mode, declared, input_field
 from ..model.config import Activation
 from ..training.auto_preset import MINUTES
@@ -252,6 +252,20 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         PUBLISHES,
         "repo",
     )
+    demo: bool = input_field(
+        "publishing",
+        "Publish a page that runs the model in the browser, as a static Space beside the model, and write it to "
+        "output_dir/demo. Adds `onnx` to `formats`.",
+        PUBLISHES,
+        False,
+    )
+    demo_repo_id: RepoId | None = input_field(
+        "publishing",
+        "Space to publish the page to, as owner/name.",
+        PUBLISHES,
+        shown="repo_id with -demo appended",
+        form=f"Use the form owner/name, such as my-org/my-demo. {REPO_NAMES}",
+    )
     promote: Literal["never", "better"] = input_field(
         "comparing",
         "`better`: tag the candidate on the Hub that is significantly better than all others. Only the tag `best` is ever "
@@ -369,6 +383,17 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         if not self.upload_datasets or self.dataset_layout == "folder":
             return None
         return self.dataset_repo_id or f"{self.repo_id}-dataset"
+
+    @property
+    def exported_formats(self) -> list[str]:
+        """`formats`, and what the page of `demo` runs."""
+        added = [ONNX.name] if self.demo and ONNX.name not in self.formats else []
+        return [*self.formats, *added]
+
+    @property
+    def demo_repo(self) -> str | None:
+        """The Space for the page of `demo`; None without it."""
+        return (self.demo_repo_id or f"{self.repo_id}-demo") if self.demo else None
 
     @property
     def token(self) -> str | None:

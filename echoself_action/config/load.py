@@ -238,6 +238,9 @@ def _collisions(models: Mapping[str, Inputs], path: str) -> Iterator[InputError]
         if ours.mode in PUBLISHES and ours.dataset_repo == theirs.dataset_repo is not None and corpora[0] != corpora[1]:
             fix = "Give each its own dataset_repo_id, under its name."
             yield InputError(f"{both}: both would publish their documents to {ours.dataset_repo}.", fix, file=path)
+        if ours.mode in PUBLISHES and ours.demo_repo == theirs.demo_repo is not None:
+            fix = "Give each its own demo_repo_id, under its name."
+            yield InputError(f"{both}: both would publish their page to {ours.demo_repo}.", fix, file=path)
 
 
 def _unknown_model(model: object, models: Mapping[str, Any], path: str) -> Iterator[InputError]:

@@ -40,6 +40,7 @@ class Outputs:
     commit_sha: str = _output("Commit on the Hub that holds the model.")
     revision: str = _output("Branch, tag or commit that the model was pulled from or published to.")
     dataset_sha: str = _output("Commit on the Hub that holds the documents, with upload_datasets.")
+    demo_url: str = _output("URL of the Space that runs the model in the browser, with demo.")
     pr_url: str = _output("URL of the pull request on the Hub, with create_pr.")
     pull_requests: str = _output("Verdict of each reviewed pull request, passed or refused, as JSON by its number.")
     tag: str = _output("Tag that was set on the Hub.")

@@ -130,10 +130,13 @@ def contradictions(inputs: Inputs) -> list[Problem]:
         fix = f"Use {_either(list(PUBLISHED), 'and')}. mode: pull writes {_either(local, 'and')} for the published model."
         add(("formats", "mode"), message, fix)
     if inputs.architecture and inputs.mode in TRAINS:
-        for one in (PUBLISHED[name] for name in inputs.formats if name in PUBLISHED):
+        for one in (PUBLISHED[name] for name in inputs.exported_formats if name in PUBLISHED):
             if inputs.architecture not in one.architectures:
+                asked_by, fix = ("formats", f"Leave {one.name} out of formats.")
+                if one.name not in inputs.formats:
+                    asked_by, fix = ("demo", "Remove demo: its page runs the model as ONNX.")
                 message = f"{one.display_name} can't compute {ARCHITECTURES[inputs.architecture].display_name} models."
-                add(("formats", "architecture"), f"{one.name}: {message}", f"Leave {one.name} out of formats.")
+                add((asked_by, "architecture"), f"{one.name}: {message}", fix)
     for source in inputs.data:
         if source.startswith(SCHEME) and parse_source(source) is None:
             fix = "Use hf://datasets/owner/name, or hf://datasets/owner/name@revision."
@@ -148,6 +151,9 @@ def contradictions(inputs: Inputs) -> list[Problem]:
     if inputs.mode in PUBLISHES and len(inputs.dataset_repo or "") > MAX_REPO_ID:
         message = f"not given, and the default name is longer than {MAX_REPO_ID} characters."
         add(("dataset_repo_id",), message, REPO_ID_FORM)
+    if inputs.mode in PUBLISHES and len(inputs.demo_repo or "") > MAX_REPO_ID:
+        message = f"not given, and the default name is longer than {MAX_REPO_ID} characters."
+        add(("demo_repo_id",), message, REPO_ID_FORM)
     if inputs.mode in PUBLISHES and inputs.sign not in ("off", AUTO) and not Path(inputs.sign).is_file():
         add(("sign",), f"{inputs.sign} is not a file.", "Use auto, off, or the path of a private key in PEM format.")
     if inputs.mode == "pull" and inputs.signer:

@@ -81,25 +81,26 @@ def require_write_access(hub: Hub) -> TokenAccess:
     return TokenAccess("none")
 
 
-def require_repo_access(hub: Hub, remote: Remote, access: TokenAccess) -> None:
+def require_repo_access(hub: Hub, remote: Remote, access: TokenAccess, named_by: str = "repo_id") -> None:
     """Raises HubError if the token can't publish to this repo, or can't create it: before a night of training is in vain.
 
-    Hubs that don't answer the question, and keyless access to a repo that does not exist, are left to the publish.
+    The input `named_by` names the repo. Hubs that don't answer the question, and keyless access to a repo that does not exist,
+    are left to the publish.
     """
-    repo_id = remote.repo_id
+    repo_id, where = remote.repo_id, hub.repo_path(remote.repo_id)
     if remote.model is not None or remote.state is not None:
         if access.how != "none" and _is_refused(hub, repo_id):
             raise HubError(
-                f"The {access} has no write access to {repo_id} on {hub.endpoint}. Nothing was done.",
-                f"Give the token write access to the repo ({_SETTINGS}), or set repo_id to a repo of yours.",
+                f"The {access} has no write access to {where} on {hub.endpoint}. Nothing was done.",
+                f"Give the token write access to the repo ({_SETTINGS}), or set {named_by} to a repo of yours.",
             )
         return
     why_not = access.why_not_create(repo_id)
     if why_not and not (_is_on_this_machine(hub) and access.grants is None):  # its accounts may own every namespace
         raise HubError(
-            f"{repo_id} does not exist on {hub.endpoint}, or the {access} can't see it, and the token can't create it: "
+            f"{where} does not exist on {hub.endpoint}, or the {access} can't see it, and the token can't create it: "
             f"{why_not}. Nothing was done.",
-            f"Check repo_id; or create the repo, and give the token write access to it ({_SETTINGS}).",
+            f"Check {named_by}; or create the repo, and give the token write access to it ({_SETTINGS}).",
         )
 
 

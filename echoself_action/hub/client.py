@@ -14,7 +14,7 @@ from .. import libraries
 from ..errors import InputError, MissingLocalHubError
 from ..installation import localhub_command
 from ..workspace import LOCAL_HUB, create_cache
-from .endpoint import PUBLIC_ENDPOINT, Hub
+from .endpoint import PUBLIC_ENDPOINT, Hub, Kind
 from .huggingface_compat import xet_disabled
 from .oidc import RESOURCE, sign_in, token_for
 from .retry import hub_errors, set_timeouts
@@ -62,11 +62,20 @@ def datasets_of(hub: Hub, repo_id: str) -> Hub:
 
     Raises InputError, MissingTokenError or HubError if there is no keyless token for it.
     """
-    datasets = replace(hub, kind="dataset")
+    return _of_kind(hub, "dataset", repo_id, "upload_datasets")
+
+
+def spaces_of(hub: Hub, repo_id: str) -> Hub:
+    """As `datasets_of`, for Spaces."""
+    return _of_kind(hub, "space", repo_id, "demo")
+
+
+def _of_kind(hub: Hub, kind: Kind, repo_id: str, asked_by: str) -> Hub:
+    other = replace(hub, kind=kind)
     if hub.api.token is not None or not os.environ.get(RESOURCE):
-        return datasets
-    token = token_for(hub, datasets.repo_path(repo_id))
-    return replace(datasets, api=huggingface_hub.HfApi(hub.endpoint, token=token))
+        return other
+    token = token_for(hub, other.repo_path(repo_id), asked_by)
+    return replace(other, api=huggingface_hub.HfApi(hub.endpoint, token=token))
 
 
 def _client(endpoint: str, token: str | None, log: Callable[[str], None], folder: Path | None = None) -> Hub:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 PUBLIC_ENDPOINT = "https://huggingface.co"
+Kind = Literal["model", "dataset", "space"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Hub:
     has_token: bool
     folder: Path | None = None
     log: Callable[[str], None] = print
-    kind: Literal["model", "dataset"] = "model"
+    kind: Kind = "model"
 
     def url(self, repo_id: str) -> str:
         """The page of a repo."""
@@ -32,4 +33,4 @@ class Hub:
 
     def repo_path(self, repo_id: str) -> str:
         """The path of a repo in URLs."""
-        return repo_id if self.kind == "model" else f"datasets/{repo_id}"
+        return repo_id if self.kind == "model" else f"{self.kind}s/{repo_id}"

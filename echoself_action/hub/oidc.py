@@ -40,13 +40,16 @@ def sign_in(hub: Hub, resource: str) -> None:
     _exchange(hub, resource, claims, huggingface_hub.get_token)
 
 
-def token_for(hub: Hub, resource: str) -> str:
-    """A token for another repo, valid for an hour; that repo must trust this workflow too. Raises as `sign_in` does."""
+def token_for(hub: Hub, resource: str, asked_by: str) -> str:
+    """A token for another repo, valid for an hour; that repo must trust this workflow too. Raises as `sign_in` does.
+
+    `asked_by` is the input that needs it.
+    """
     id_token = with_retries(hub, "the id token", "requesting an id token", _id_token)
-    return _exchange(hub, resource, _claims_of(id_token), lambda: exchange_id_token(id_token, resource, hub.endpoint))
+    return _exchange(hub, resource, _claims_of(id_token), lambda: exchange_id_token(id_token, resource, hub.endpoint), asked_by)
 
 
-def _exchange(hub: Hub, resource: str, claims: str, get: Callable[[], T]) -> T:
+def _exchange(hub: Hub, resource: str, claims: str, get: Callable[[], T], asked_by: str = RESOURCE) -> T:
     """The token from `get`, which exchanges an id token with these claims. Raises HubError, InputError, MissingTokenError."""
 
     def exchange() -> T:
@@ -54,7 +57,7 @@ def _exchange(hub: Hub, resource: str, claims: str, get: Callable[[], T]) -> T:
             return get()
         except utils.RepositoryNotFoundError as error:
             raise InputError(
-                f"{RESOURCE}: repo {resource} does not exist on {hub.endpoint}. Nothing was done.",
+                f"{asked_by}: repo {resource} does not exist on {hub.endpoint}. Nothing was done.",
                 "Keyless access requires an existing repo: create it on the Hub, and add this workflow to its trusted "
                 f"publishers ({_SETTINGS}). The claims of this job: {claims}.",
             ) from error

@@ -117,7 +117,8 @@ def ensure_repo(hub: Hub, remote: Remote, private: bool) -> Remote:
     if remote.model:
         return remote
     name = remote.repo_id
-    create = partial(hub.api.create_repo, name, private=private, repo_type=hub.kind, exist_ok=True)
+    sdk = "static" if hub.kind == "space" else None
+    create = partial(hub.api.create_repo, name, private=private, repo_type=hub.kind, space_sdk=sdk, exist_ok=True)
     with_retries(hub, name, "creating the repo", create)
     if remote.revision != MAIN:
         _make_branch(hub, name, remote.revision, None)

@@ -4,6 +4,7 @@ A local file is compared with one on the Hub without a download: by sha256 for L
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,11 +25,11 @@ from ..checkpoint.model_folder import (
     WEIGHTS_FILES,
     sha256,
 )
-from .endpoint import Hub
+from .endpoint import Hub, Kind
 from .retry import request_timeout, with_retries
 
 if TYPE_CHECKING:
-    from huggingface_hub.hf_api import RepoSibling
+    from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoSibling, SpaceInfo
 
 
 MAIN, STATE_BRANCH = "main", "training-state"
@@ -126,8 +127,12 @@ def find_repo(hub: Hub, repo_id: str, revision: str) -> Listing | None:
 
 
 def _listing(hub: Hub, repo_id: str, revision: str) -> Listing:
-    look = hub.api.model_info if hub.kind == "model" else hub.api.dataset_info
-    info = look(repo_id, revision=revision, files_metadata=True, timeout=request_timeout())
+    looks: dict[Kind, Callable[..., ModelInfo | DatasetInfo | SpaceInfo]] = {
+        "model": hub.api.model_info,
+        "dataset": hub.api.dataset_info,
+        "space": hub.api.space_info,
+    }
+    info = looks[hub.kind](repo_id, revision=revision, files_metadata=True, timeout=request_timeout())
     assert info.sha
     return Listing(info.sha, {sibling.rfilename: _remote_file(sibling) for sibling in info.siblings or ()})
 

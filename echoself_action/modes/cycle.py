@@ -16,6 +16,7 @@ from ..preflight.export_check import formats_check
 from ..preflight.hub_state import hub_checks
 from ..publishing.card import check_card
 from ..publishing.dataset import check_dataset
+from ..publishing.demo import check_demo
 from ..publishing.publication import Publication
 from ..report.checks import checks_summary, show_checks
 from ..report.github_actions import model_outputs, replace_summary, summary_size
@@ -40,7 +41,8 @@ def _run(inputs: CycleInputs) -> int:
         remote = look_up(hub, inputs.repo_id, inputs.revision)
         if not inputs.create_pr:
             require_repo_access(hub, remote, access)
-        checks = [*hub_checks(inputs, hub, remote, access), *training_checks(inputs), *formats_check(inputs)]
+        checks = [*hub_checks(inputs, hub, remote, access), *training_checks(inputs)]
+        checks += [*formats_check(inputs), *check_demo(inputs, hub, remote, access)]
         show_checks(checks)
         check_card(inputs, hub, remote)
         check_dataset(inputs, hub)

@@ -18,6 +18,7 @@ from ..preflight.export_check import formats_check
 from ..preflight.hub_state import hub_checks
 from ..publishing.card import check_card
 from ..publishing.dataset import publish_dataset, with_dataset
+from ..publishing.demo import add_demo, check_demo, publish_demo
 from ..publishing.exports import add_exports
 from ..publishing.plan import plan, plan_state, show_plan
 from ..publishing.publication import Publication
@@ -50,7 +51,7 @@ def run(inputs: DeployInputs) -> int:
         remote = look_up(hub, inputs.repo_id, inputs.revision)
         if access and not inputs.create_pr:
             require_repo_access(hub, remote, access)
-        checks = [*hub_checks(inputs, hub, remote, access), *formats_check(inputs)]
+        checks = [*hub_checks(inputs, hub, remote, access), *formats_check(inputs), *check_demo(inputs, hub, remote, access)]
         show_checks(checks)
         check_card(inputs, hub, remote)
         if trained:
@@ -66,7 +67,7 @@ def run(inputs: DeployInputs) -> int:
 
 def check_before_work(inputs: DeployInputs) -> None:
     """Raises InputError for a signing key, a release or an export that would fail after the work is done."""
-    require_libraries(inputs.formats, note)
+    require_libraries(inputs.exported_formats, note)
     release_target(inputs)
     signer_for(inputs)
 
@@ -99,13 +100,14 @@ def _publish(publication: Publication) -> Publication:
         publication = plan(add_exports(add_sample(check_parity(publication))))
         if publication.has_changes:
             publication = check_parity_again(publication)
+        publication = add_demo(publication)
         if inputs.dry_run:
             show_plan(publication)
             return publication
         if publication.dataset and publication.dataset.repo:
             publication = plan(publish_dataset(publication))  # the model records the commit of its dataset
         publication = sign(publication)
-        publication = open_pull_request(publication) if inputs.create_pr else tag_and_release(upload(publication))
+        publication = open_pull_request(publication) if inputs.create_pr else tag_and_release(publish_demo(upload(publication)))
     return _report(publication)
 
 
@@ -142,13 +144,16 @@ def _report(publication: Publication) -> Publication:
         publication.reason,
         not publication.is_same_model,
         publication.history,
+        publication.demo_url,
     )
     page = write_page(inputs.output_dir, inputs.output_dir / LOG_FILE, publication.model, publication.sample, section)
     return replace(publication, report=page)
 
 
 def exit_code(done: Publication) -> int:
-    """The exit code of a run with this end of `deploy`."""
+    """The exit code of a run with this end of `deploy`. Raises HubError if the model was published, but not its demo."""
+    if done.demo_error:
+        raise done.demo_error
     return GATE_REFUSED if done.outputs.get("gate_result") == "refused" and done.inputs.gate_fails_job else 0
 
 

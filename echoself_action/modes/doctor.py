@@ -28,6 +28,7 @@ from ..preflight.hub_state import repo_check, token_check
 from ..preflight.machine import machine_check
 from ..publishing.card import check_card
 from ..publishing.dataset import check_dataset
+from ..publishing.demo import check_demo
 from ..report.checks import PreflightCheck, check_lines, checks_summary, problem, warning
 from ..report.github_actions import on_actions, write_summary
 from ..report.log import note
@@ -162,6 +163,7 @@ def _examine_repo(inputs: Inputs, found: _Findings, hub: Hub, access: TokenAcces
     if access or inputs.dry_run:
         found.attempt("card", lambda: check_card(inputs, hub, remote))
         found.attempt("dataset", lambda: check_dataset(inputs, hub))
+        found.attempt("demo", lambda: next(iter(check_demo(inputs, hub, remote, access)), None))
     if inputs.mode == "deploy":
         found.add(publish_check(inputs, published))
     return published

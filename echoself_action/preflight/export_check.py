@@ -11,7 +11,7 @@ from ..resources import size_text
 
 def formats_check(inputs: Inputs, config: "ModelConfig | None" = None) -> list[PreflightCheck]:
     """What is written for other programs, for a model of this configuration if it is known; nothing without `formats`."""
-    formats = selected(inputs.formats) if inputs.mode in PUBLISHES else []
+    formats = selected(inputs.exported_formats) if inputs.mode in PUBLISHES else []
     if not formats:
         return []
     names = ", ".join(f"{one.name} for {one.display_name}" for one in formats)

@@ -60,6 +60,9 @@ def card_of(publication: Publication, history: History) -> str | None:
         has_state=_has_state(publication),
         pad_token=pad_token(publication.model.path),
         exports=publication.exports,
+        demo_repo=publication.space_id,
+        # a local Hub has another port in the next run
+        demo_url="" if publication.hub.folder else replace(publication.hub, kind="space").url(publication.space_id),
     )
     if publication.sample:
         choices = replace(choices, sample=publication.sample)

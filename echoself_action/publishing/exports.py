@@ -29,9 +29,10 @@ def add_exports(publication: Publication) -> Publication:
     recorded = [facts for one in (model.metadata, known) if one for facts in one.exports]
     files: dict[str, Path] = {}
     measured: list[ExportFacts] = []
-    if inputs.formats:
-        require_exportable(selected(inputs.formats), model.config, inputs.output_dir)
-    for one in selected(inputs.formats):
+    formats = selected(inputs.exported_formats)
+    if formats:
+        require_exportable(formats, model.config, inputs.output_dir)
+    for one in formats:
         made = export(one, model, inputs.output_dir, partial(_check, recorded=recorded, published=ours, there=there))
         files |= made.exported.files
         measured += made.facts

@@ -67,6 +67,9 @@ def show_plan(publication: Publication) -> None:
         _show_branch(repo.hub, repo.remote, MAIN, {**dataset.files, **repo.card}, repo.remote.model, dataset.removed)
     _show_branch(hub, remote, remote.revision, publication.files, remote.model, publication.removed)
     _show_branch(hub, remote, STATE_BRANCH, publication.state, remote.state, ())
+    if demo := publication.demo:
+        space = demo.space
+        _show_branch(space.hub, space.remote, MAIN, demo.files, space.remote.model, demo.removed)
 
 
 def _show_branch(

@@ -7,14 +7,23 @@ from pathlib import Path
 from ..checkpoint.metadata import Ending, ExportFacts, ParityFacts, Sample
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
 from ..config.mode_inputs import DeployInputs
+from ..errors import HubError
 from ..evaluation.gate import Verdict
 from ..hub.endpoint import Hub
 from ..hub.history import NO_HISTORY, History
 from ..hub.publish import CommitResult
 from ..hub.repo import MAIN, Content, Remote, same_content
+from ..hub.space import Space
 from ..report.job_summary.run_summary import PublishOutcome
 
 _NOT_JUDGED = Verdict(False, "the gate has not judged the model")
+
+
+def why_no_space(inputs: DeployInputs) -> str:
+    """Why the page of `demo` is not published as a Space; "" if it is."""
+    if inputs.create_pr:
+        return "create_pr publishes nothing before the pull request is merged"
+    return "" if inputs.revision == MAIN else f"it has the model on {MAIN}, and revision is {inputs.revision}"
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,16 @@ class DatasetFiles:
     files: Mapping[str, Content]
     removed: tuple[str, ...]
     repo: DatasetRepo | None = None
+
+
+@dataclass(frozen=True)
+class DemoPage:
+    """A page to publish in `space`: its own files, all files to publish with it, and those of an earlier page to remove."""
+
+    space: Space
+    page: Mapping[str, Content]
+    files: Mapping[str, Content]
+    removed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -78,6 +97,9 @@ class Publication:
     dataset: DatasetFiles | None = None
     dataset_commit: str = ""
 
+    # the page that runs the model, unless it is not published as a Space
+    demo: DemoPage | None = None
+
     # planned: files to add to and to remove from the revision, files of the branch of the training state, the history with this
     # run, and whether any of it differs from what is published
     files: Mapping[str, Content] = field(default_factory=dict)
@@ -92,6 +114,8 @@ class Publication:
     state_published: CommitResult | None = None
     tag: str = ""
     release_url: str = ""
+    demo_url: str = ""  # of the Space that has the page
+    demo_error: HubError | None = None  # why it was not published
     report: Path | None = None
 
     @property
@@ -103,6 +127,11 @@ class Publication:
         """The parity with transformers, once the check has been made."""
         assert self.measured
         return self.measured
+
+    @property
+    def space_id(self) -> str:
+        """The Space to publish the page of `demo` to; "" for none."""
+        return "" if why_no_space(self.inputs) else self.inputs.demo_repo or ""
 
     @property
     def is_same_model(self) -> bool:
@@ -144,6 +173,7 @@ class Publication:
             documents=f"{of_documents}/tree/{commit}" if commit else "",
             tag=self.tag,
             release_url=self.release_url,
+            demo_url=self.demo_url,
         )
 
     @property
@@ -164,6 +194,7 @@ class Publication:
             "commit_sha": published.commit if published else "",
             "pr_url": published.pr_url if published else "",
             "dataset_sha": self.dataset_commit,
+            "demo_url": self.demo_url,
             "tag": self.tag,
             "release_url": self.release_url,
         }

@@ -44,7 +44,8 @@ class PublishReport:
     """What publishing did: the repo, the input `gate` with its verdict, and the commit or pull request, "" if none was made.
 
     `repo_url` is empty if there is no such repo on the Hub. `result` is the end of the job, and `reason` why it was rolled back
-    or has converged. `is_new_model`: the repo did not hold these weights before.
+    or has converged. `is_new_model`: the repo did not hold these weights before. `demo_url` is the Space
+    that runs the model in the browser.
     """
 
     repo_id: str
@@ -57,6 +58,7 @@ class PublishReport:
     reason: str = ""
     is_new_model: bool = True
     history: History = NO_HISTORY
+    demo_url: str = ""
 
 
 def write_page(
@@ -137,6 +139,7 @@ def _links(publishing: PublishReport | None, run: Mapping[str, str]) -> list[tup
             ("Commit", commit[:SHA], f"{url}/commit/{commit}"),
             ("Model card", CARD_FILE if commit else "", f"{url}/blob/{commit}/{CARD_FILE}"),
             ("Pull request", _number_of(publishing.pr_url), publishing.pr_url),
+            ("In the browser", "/".join(publishing.demo_url.split("/")[-2:]), publishing.demo_url),
         ]
     links += job_links(run)
     return [link for link in links if link[1]]

@@ -171,6 +171,23 @@ def test_two_models_with_different_documents_need_different_dataset_repos() -> N
     assert len(load_models({}, ())) == 2
 
 
+def test_demo_needs_a_space_of_its_own_and_exports_onnx() -> None:
+    given = {"mode": "deploy", "repo_id": "me/model", "demo": "true"}
+    assert (load_inputs(given).demo_repo, load_inputs(given).exported_formats) == ("me/model-demo", ["onnx"])
+    assert load_inputs(given | {"formats": "onnx,gguf"}).exported_formats == ["onnx", "gguf"]
+    assert load_inputs({**given, "demo": "false", "demo_repo_id": "me/page"}).demo_repo is None
+    (problem,) = problems(given | {"repo_id": f"me/{'m' * 90}"})
+    assert "the default name is longer than 96 characters" in problem
+    assert load_inputs(given | {"repo_id": f"me/{'m' * 90}", "demo_repo_id": "me/page"}).demo_repo == "me/page"
+    (problem,) = problems({"mode": "cycle", "repo_id": "me/model", "demo": "true", "architecture": "nanecho"})
+    assert problem.startswith("--demo")
+    write_config(
+        "mode: deploy\ndemo: true\ndemo_repo_id: me/page\nmodels:\n  one: {repo_id: me/one}\n  two: {repo_id: me/two}\n"
+    )
+    (problem,) = problems({})
+    assert "both would publish their page to me/page" in problem
+
+
 def test_an_invalid_value_is_not_reported_again_as_a_contradiction() -> None:
     assert len(problems({"mode": "train", "n_embd": "x", "n_head": "3"})) == 1
 

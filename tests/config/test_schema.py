@@ -88,6 +88,8 @@ VALUES: dict[str, tuple[str, str, str]] = {
     "upload_datasets": ("true", "[true]", ""),
     "dataset_repo_id": ("you/text", "you/a--b", ""),
     "dataset_layout": ("folder", "zip", ""),
+    "demo": ("true", "page", ""),
+    "demo_repo_id": ("you/page", "you/a--b", ""),
     "promote": ("better", "always", ""),
     "tag": ("1.0", "-1", ""),
     "create_release": ("True", "maybe", ""),

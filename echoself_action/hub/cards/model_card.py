@@ -28,7 +28,8 @@ class CardChoices:
     `language`, codes and BCP 47 tags; and `documents`, the folder of the repo with the documents of the corpus.
 
     `has_state`: its training state is published too. `sample` has a prompt that its tokenizer can encode; `pad_token` is
-    its token for padding, None if it has none. `exports` are the files for other programs.
+    its token for padding, None if it has none. `exports` are the files for other programs. `demo_repo` is
+    the Space that runs it, "" without one, and `demo_url` its page.
     """
 
     license: str | None = None
@@ -40,6 +41,8 @@ class CardChoices:
     sample: Sample = _ANY_SAMPLE
     pad_token: str | None = None
     exports: Sequence[ExportFacts] = ()
+    demo_repo: str = ""
+    demo_url: str = ""
 
     @property
     def front_matter(self) -> dict[str, object]:
@@ -74,6 +77,7 @@ def model_card(
     sections = {
         "about": text.about(folder.config, folder.architecture, facts, choices.sample),
         "use": text.use(repo_id, folder.config, folder.architecture, choices.sample.prompt, choices.pad_token)
+        + text.in_browser(choices.demo_repo, choices.demo_url)
         + text.other_formats(repo_id, choices.exports),
         "results": text.results(facts, parity, history, last),
         "training": text.training(facts, choices.documents),

@@ -111,6 +111,14 @@ print(generator(prompt, max_new_tokens={new_tokens})[0]["generated_text"])
 """
 
 
+def in_browser(space: str, url: str) -> str:
+    """Where the model runs in the browser: a Space, and its page if it has a lasting URL; "" without one."""
+    if not space:
+        return ""
+    name = f"[{space}]({url})" if url else f"the Space {code(space)}"
+    return f"- **In the browser:** {name} runs it on your device, and sends your text nowhere.\n"
+
+
 def other_formats(repo_id: str, exports: Sequence[ExportFacts]) -> str:
     """The files for other programs: how these compute the model, and how to run it there; "" without any."""
     if not exports:

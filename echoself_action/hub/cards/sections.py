@@ -57,7 +57,7 @@ def with_front_matter(text: str, ours: Mapping[str, Any], decided: Sequence[str]
     """`text` with the keys of `ours` added to its front matter if they are missing; the keys in `decided` are always set, or
     removed if `ours` lacks them.
 
-    Lists of tags and of datasets are merged. Front matter that is not valid YAML is left unchanged.
+    Lists of tags, datasets and models are merged. Front matter that is not valid YAML is left unchanged.
     """
     match = _FRONT_MATTER.match(text)
     if match is None:
@@ -70,7 +70,7 @@ def with_front_matter(text: str, ours: Mapping[str, Any], decided: Sequence[str]
         return text
     merged = {**theirs, **{key: value for key, value in ours.items() if key in decided or key not in theirs}}
     merged = {key: value for key, value in merged.items() if key in ours or key not in decided}
-    for key in ("tags", "datasets"):
+    for key in ("tags", "datasets", "models"):
         if isinstance(theirs.get(key), list):
             merged[key] = theirs[key] + [one for one in ours.get(key, []) if one not in theirs[key]]
     return text if merged == theirs else f"---\n{_dumped(merged)}---\n{text[match.end() :]}"

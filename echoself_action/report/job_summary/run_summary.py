@@ -23,7 +23,8 @@ class PublishOutcome:
     """What became of a publish to `repo_url` under `gate`.
 
     `verdict` is that of the gate, None if it has not judged. `commit` is None if nothing was sent for the model. `proposal` is
-    the description of the pull request that the model was proposed in. `documents` is the URL of the published documents.
+    the description of the pull request that the model was proposed in. `documents` is the URL of the published documents,
+    `demo_url` that of the Space that runs the model in the browser.
     """
 
     repo_url: str
@@ -39,6 +40,7 @@ class PublishOutcome:
     documents: str = ""
     tag: str = ""
     release_url: str = ""
+    demo_url: str = ""
 
     @property
     def passed(self) -> bool:
@@ -203,6 +205,7 @@ def _next_step(run: RunOutcome) -> str:
     use = f'load it with `AutoModelForCausalLM.from_pretrained("{publishing.repo_id}"{run.model.architecture.trust_argument})`'
     if run.trains:
         return f"{use if run.result == 'published' else 'nothing to do'}; {again}."
+    use += f", or [try it in the browser]({publishing.demo_url})" if publishing.demo_url else ""
     is_trainable = not (facts and facts.tokenizer.name == IDS)  # on text: its vocabulary is known
     return f"{use}{', or train it further with `mode: cycle`' if is_trainable else ''}."
 

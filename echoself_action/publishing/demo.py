@@ -1,0 +1,134 @@
+"""The demo of a model (`demo`): a page that runs it in the browser, as a folder in output_dir and as a static Space.
+
+The Space is updated after the model's commit, so that the page never has a model that is not published. If that fails, the
+model stays published and the job fails at its end; the next publish repairs the Space, also one of the same model.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ..config.mode_inputs import DeployInputs
+from ..demo.folder import write_demo
+from ..errors import EchoselfError, HubError, MovedOnError
+from ..formats.registry import Exported
+from ..hub.access import TokenAccess, require_repo_access
+from ..hub.cards.space_card import space_card
+from ..hub.endpoint import Hub
+from ..hub.provenance import provenance_of
+from ..hub.publish import CommitResult, changes, ensure_repo, publish_model
+from ..hub.repo import CARD_FILE, PROVENANCE_FILE, Content, Remote, list_repo
+from ..hub.space import Space, is_restricted, look_up_space, require_restricted
+from ..hub.upload_checks import refuse_secrets
+from ..report.checks import PreflightCheck
+from ..report.log import note, part
+from .card import card_choices
+from .publication import DemoPage, Publication, why_no_space
+from .upload import log_upload
+
+FOLDER = "demo"  # in output_dir
+_AGAIN = "The model is published. Run again to publish its page: nothing else is sent again."
+
+
+def check_demo(inputs: DeployInputs, hub: Hub, remote: Remote, access: TokenAccess | None) -> list[PreflightCheck]:
+    """Check before any work that the Space could be published; no check without `demo`.
+
+    Raises InputError for a Space that is not this program's, or that would show a private model to everybody; HubError without
+    access to it.
+    """
+    if inputs.demo_repo is None:
+        return []
+    also = f"the page is in {inputs.output_dir / FOLDER} too, and its ONNX files are published with the model"
+    if why := why_no_space(inputs):
+        return [PreflightCheck("demo", f"no Space, because {why}; the page will be in {inputs.output_dir / FOLDER}")]
+    space = look_up_space(hub, inputs.demo_repo)
+    if access:
+        require_repo_access(space.hub, space.remote, access, "demo_repo_id")
+    name = f"the static Space {space.remote.repo_id}"
+    if space.remote.model is None:
+        return [PreflightCheck("demo", f"{name} will be created; {also}")]
+    if remote.model and is_restricted(hub, remote.repo_id):
+        require_restricted(space, remote.repo_id)
+    return [PreflightCheck("demo", f"{name} will be updated; {also}")]
+
+
+def add_demo(publication: Publication) -> Publication:
+    """Write the page to output_dir, and plan what to change in the Space.
+
+    Raises CheckpointError if the page can't be written or a file of it must not be published, InputError as `check_demo`,
+    HubError.
+    """
+    inputs, hub = publication.inputs, publication.hub
+    if inputs.demo_repo is None:
+        return publication
+    folder = inputs.output_dir / FOLDER
+    onnx = Exported(inputs.output_dir, "", files=publication.export_files)
+    # a local Hub has another port in the next run
+    url = "" if hub.folder else publication.repo_url
+    write_demo(publication.model, onnx, folder, publication.remote.repo_id, url)
+    note(f"demo: {folder / 'index.html'}; `python -m http.server -d {folder}` shows it at http://127.0.0.1:8000")
+    if why := why_no_space(inputs):
+        note(f"demo: no Space, because {why}")
+        return publication
+    files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    refuse_secrets(files)
+    return replace(publication, demo=_plan(publication, look_up_space(hub, inputs.demo_repo), files))
+
+
+def publish_demo(publication: Publication) -> Publication:
+    """Commit the page to the Space, which is created if it does not exist. A failure is kept in the publication."""
+    demo, published = publication.demo, publication.published
+    if demo is None or published is None:
+        return publication
+    with part("Demo"):
+        try:
+            url = _publish(publication, demo)
+        except EchoselfError as error:
+            failure = HubError(f"The demo was not published to {demo.space.url}: {error.message}", f"{error.hint} {_AGAIN}")
+            return replace(publication, demo_error=failure)
+    return replace(publication, demo_url=url)
+
+
+def _publish(publication: Publication, demo: DemoPage) -> str:
+    """The URL of the Space. Raises EchoselfError."""
+    try:
+        done = _commit(publication, demo)
+    except MovedOnError:
+        hub, remote = publication.hub, publication.remote
+        assert publication.published
+        if list_repo(hub, remote.repo_id, remote.revision).commit != publication.published.commit:
+            note(f"{demo.space.url} was updated by another job, which published a newer model: its page is kept")
+            return demo.space.url
+        again = _plan(publication, look_up_space(hub, demo.space.remote.repo_id), demo.page)
+        done = _commit(publication, again)
+    if done.deployed:
+        log_upload(done, demo.space.url)
+    else:
+        note(f"{demo.space.url} already holds this page at commit {done.commit}: nothing was sent")
+    return demo.space.url
+
+
+def _commit(publication: Publication, demo: DemoPage) -> CommitResult:
+    """Raises MovedOnError if the Space has a newer commit than when it was listed."""
+    space, hub, model_id = demo.space, publication.hub, publication.remote.repo_id
+    restricted = is_restricted(hub, model_id)
+    if space.remote.model is None:
+        ensure_repo(space.hub, space.remote, private=restricted)
+        space = look_up_space(hub, space.remote.repo_id)
+        if space.remote.model and PROVENANCE_FILE in space.remote.model.files:
+            raise MovedOnError(f"Another job has published to {space.url}. Nothing was published.", "Run again.")
+        demo = _plan(publication, space, demo.page)
+    if restricted:
+        require_restricted(space, model_id)
+    title = f"Demo of {model_id} at step {publication.model.step}"
+    return publish_model(space.hub, space.remote, demo.files, title, demo.removed)
+
+
+def _plan(publication: Publication, space: Space, page: Mapping[str, Content]) -> DemoPage:
+    """What is to be changed in the Space: only files that this program wrote are removed."""
+    inputs = publication.inputs
+    card = space_card(publication.remote.repo_id, card_choices(inputs), space.card)
+    files: dict[str, Content] = {**page, CARD_FILE: card.encode()}
+    removed = tuple(sorted(space.ours - files.keys() - {PROVENANCE_FILE}))
+    if removed or changes(files, space.remote.model):
+        files[PROVENANCE_FILE] = provenance_of(files, inputs.model_dump(mode="json", exclude={"hf_token"}))
+    return DemoPage(space, page, files, removed)
