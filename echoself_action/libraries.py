@@ -3,7 +3,10 @@
 Modules write `from .. import libraries` and `libraries.NAME`. A library that is not installed raises ModuleNotFoundError there.
 """
 
+from ctypes import CDLL
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     import model_signing.verifying
     import onnx
     import onnxruntime
-    import onnxruntime.quantization
     import pyarrow.parquet
     import pyppmd
     import sigstore.errors
@@ -61,7 +63,7 @@ _MODULES = {  # the modules of each package that are used here
     "matplotlib": ("figure", "ticker"),
     "model_signing": ("signing", "verifying"),  # optional
     "onnx": (),  # optional, of the extra `export`
-    "onnxruntime": ("quantization",),  # optional, of the extra `export`
+    "onnxruntime": (),  # optional, of the extra `export`
     "pyarrow": ("parquet",),
     "pyppmd": (),  # only for a corpus that was not tokenized before
     "sigstore": ("errors", "oidc"),  # optional, with model_signing
@@ -71,11 +73,22 @@ _MODULES = {  # the modules of each package that are used here
     "xllamacpp": (),  # optional, of the extra `export`
 }
 
+
+def _load_openmp() -> None:
+    """Load PyTorch's copy of GCC's OpenMP library: xllamacpp brings none, and small images such as python:slim have none."""
+    torch = find_spec("torch")
+    for folder in (torch and torch.submodule_search_locations) or ():
+        if (path := Path(folder) / "lib/libgomp.so.1").is_file():
+            CDLL(str(path))
+
+
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:  # PEP 562
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "xllamacpp":
+            _load_openmp()
         package = _PACKAGE_OF.get(name, name)
         for module in _MODULES[name]:
             import_module(f"{package}.{module}")

@@ -5,6 +5,7 @@ venv, or in a container below RUNNER_TEMP: wheels of the versions that were test
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from .registry import EXPORTS, Format
 
 FOLDER_VARIABLE = "ECHOSELF_PACKAGES"  # the folder to install into, set by the action; elsewhere nothing is installed
 _INSTALL_SECONDS = 600
-_PROBES = {"xllamacpp": "xllamacpp.get_system_info()"}  # runs the compiled code; the others do when they are imported
+_CALLS = {"xllamacpp": ".get_system_info()"}  # runs the compiled code; the others do when they are imported
 # What pip needs of the environment. It gets no tokens.
 _PIP_VARIABLES = ("PATH", "HOME", "LANG", "XDG_CONFIG_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 _PIP_PREFIX, _PROXY_SUFFIX = "PIP_", "_proxy"
@@ -56,8 +57,8 @@ def require_usable(one: Format, python: Sequence[str] = (sys.executable,)) -> No
 
     Raises InputError if this machine can't run them.
     """
-    calls = [_PROBES[name] for name in one.libraries if name in _PROBES]
-    program = "; ".join([f"import {', '.join(one.libraries)}", *calls])
+    uses = [f"libraries.{name}{_CALLS.get(name, '')}" for name in one.libraries]
+    program = "; ".join(["from echoself_action import libraries", *uses])
     tried = subprocess.run([*python, "-c", program], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     if not tried.returncode:
         return
@@ -147,11 +148,17 @@ def _install(names: Sequence[str], folder: Path, formats: str) -> None:
     except OSError as error:
         lines, failed = [f"{command[0]} can't be started: {error.strerror}"], True
     if failed:
-        said = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines[-1:] or ["pip failed"]
         raise InputError(
-            f"formats: {formats} needs packages that can't be installed here ({said[-1]}). Nothing was done.",
+            f"formats: {formats} needs packages that can't be installed here ({_reason(lines)}). Nothing was done.",
             "The job needs access to https://pypi.org, or to an index in PIP_INDEX_URL; or remove formats.",
         )
+
+
+def _reason(lines: Sequence[str]) -> str:
+    """What pip's output says about a failure: the error of the network, which it reports as a warning, else its last error."""
+    network = [match[1] for line in lines if (match := re.search(r"\[Errno -?\d+\] ([\w ]+)", line))]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return (network or errors or list(lines) or ["pip failed"])[-1]
 
 
 def _pip() -> list[str]:

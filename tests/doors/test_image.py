@@ -196,6 +196,35 @@ def test_the_image_has_the_vocabulary_of_gpt2(in_container: Runner) -> None:
     assert job.code == 0, job.log
 
 
+@container
+@pytest.mark.timeout(600)
+def test_the_libraries_of_exports_are_installed_by_the_jobs_that_export(in_container: Runner) -> None:
+    """In a container the job's user can write to RUNNER_TEMP and the workspace only."""
+    publish = {"repo_id": "me/model", "hub": "hub", "max_iters": "2"}
+    plain = in_container.run(SMALL | publish | {"mode": "cycle"})
+    assert plain.code == 0, plain.log
+    assert "installing" not in plain.log
+    packages = in_container.temp / "echoself-packages"
+    assert not list(packages.iterdir())
+
+    exported = in_container.run({"mode": "deploy", "formats": "gguf, onnx"} | publish)
+    assert exported.code == 0, exported.log
+    assert "formats: gguf, onnx: installing flatbuffers==" in exported.log
+    git = ["git", "-c", "safe.directory=*", "--git-dir", in_container.workspace / "hub/models/me/model.git"]
+    files = subprocess.run([*git, "ls-tree", "-r", "--name-only", "main"], capture_output=True, text=True, check=True).stdout
+    assert {"model-Q8_0.gguf", "Modelfile", "onnx/model.onnx"} <= set(files.split())
+
+    shutil.rmtree(packages)
+    offline = in_container.run(
+        {"mode": "deploy", "formats": "onnx"} | publish,
+        PIP_INDEX_URL="http://127.0.0.1:1/",
+        PIP_EXTRA_INDEX_URL="http://127.0.0.1:1/",
+    )
+    assert offline.code == 2
+    assert "formats: onnx needs packages that can't be installed here (Connection refused)" in offline.summary
+    assert "or to an index in PIP_INDEX_URL" in offline.summary
+
+
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
     """Debian's docker-registry on loopback: the address of an empty registry."""
