@@ -28,6 +28,7 @@ FP32, INT8 = "onnx/model.onnx", "onnx/model_quantized.onnx"  # transformers.js's
 OPSET, IR_VERSION = 20, 9  # of ONNX 1.15: the first with Gelu
 LARGEST_FILE = 2**31 - 2**20  # bytes: protobuf's limit, less some for the graph
 _LOWEST = float(np.finfo(np.float32).min)
+_ZERO = 128  # the uint8 that stands for 0 in a quantised matrix
 
 Weights = dict[str, npt.NDArray[np.float32]]
 
@@ -63,8 +64,8 @@ def export(folder: ModelFolder, output_dir: Path) -> Exported:
 def build(config: GPT2Config, weights: Weights, *, quantized: bool) -> Any:
     """The ModelProto of a GPT-2 with these weights, by our names.
 
-    `quantized`: the matrices and the token embedding are int8, with one scale for each output, and their inputs are quantised
-    as they are computed.
+    `quantized`: the matrices and the token embedding are in 8 bits, with one scale for each output, and their inputs are
+    quantised as they are computed. Unsigned: signed ones saturate in ONNX Runtime's kernel for AVX2, unless they have 7 bits.
     """
     graph = _Graph(weights, config.layer_norm_epsilon, quantized)
     heads, size = config.n_head, config.n_embd // config.n_head
@@ -145,7 +146,7 @@ class _Graph:
 
     def linear(self, x: str, name: str) -> str:
         if self.quantized:
-            product = self._int8_product(x, *self._int8_columns(f"{name}.weight"))
+            product = self._integer_product(x, *self._quantized(f"{name}.weight", axis=0))
         else:
             product = self.op("MatMul", x, self.weight(f"{name}.weight"))
         return self.op("Add", product, self.weight(f"{name}.bias")) if f"{name}.bias" in self.weights else product
@@ -154,31 +155,31 @@ class _Graph:
         """(batch, length, width)."""
         if not self.quantized:
             return self.op("Gather", self.weight(TOKENS), ids)
-        rows, scales = self._int8_rows(TOKENS)
+        rows, scales = self._quantized(TOKENS, axis=1)
+        scale = self.op("Unsqueeze", self.op("Gather", scales, ids), self.constant([-1]))
         integers = self.op("Cast", self.op("Gather", rows, ids), to=libraries.onnx.TensorProto.FLOAT)
-        return self.op("Mul", integers, self.op("Unsqueeze", self.op("Gather", scales, ids), self.constant([-1])))
+        return self.op("Mul", self.op("Sub", integers, self.constant(_ZERO, np.float32)), scale)
 
     def head(self, x: str, output: str) -> str:
         """The logits. The matrix is the token embedding, which is in the file once."""
         if not self.quantized:
             return self.op("MatMul", x, self.op("Transpose", self.weight(TOKENS), perm=[1, 0]), output=output)
-        rows, scales = self._int8_rows(TOKENS)
-        return self._int8_product(x, self.op("Transpose", rows, perm=[1, 0]), scales, output)
+        rows, scales = self._quantized(TOKENS, axis=1)
+        return self._integer_product(x, self.op("Transpose", rows, perm=[1, 0]), scales, output)
 
-    def _int8_columns(self, name: str) -> tuple[str, str]:
-        """The integers (in, out) and the scales (out,) of a matrix."""
-        integers, scales = _quantize(self.weights[name], axis=0)
-        return self.tensor(f"{name}_int8", integers), self.tensor(f"{name}_scale", scales)
+    def _quantized(self, name: str, axis: int) -> tuple[str, str]:
+        """The uint8 integers of a matrix, and their scales, one for each slice along `axis`."""
+        integers, scales = f"{name}_quantized", f"{name}_scale"
+        if integers not in self.tensors:
+            for part, values in zip((integers, scales), _quantize(self.weights[name], axis), strict=True):
+                self.tensor(part, values)
+        return integers, scales
 
-    def _int8_rows(self, name: str) -> tuple[str, str]:
-        """The integers and the scales of a matrix with one scale for each row."""
-        integers, scales = _quantize(self.weights[name], axis=1)
-        return self.tensor(f"{name}_int8", integers), self.tensor(f"{name}_scale", scales)
-
-    def _int8_product(self, x: str, matrix: str, scales: str, output: str = "") -> str:
-        """x times an int8 matrix (in, out): x is quantised to uint8 with one scale for all of it, the product is in int32."""
+    def _integer_product(self, x: str, matrix: str, scales: str, output: str = "") -> str:
+        """x times a quantised matrix (in, out): x is quantised with one scale for all of it, and the product is in int32."""
         integers, scale, zero = self.ops("DynamicQuantizeLinear", 3, x)
-        product = self.op("Cast", self.op("MatMulInteger", integers, matrix, zero), to=libraries.onnx.TensorProto.FLOAT)
+        product = self.op("MatMulInteger", integers, matrix, zero, self.constant(_ZERO, np.uint8))
+        product = self.op("Cast", product, to=libraries.onnx.TensorProto.FLOAT)
         return self.op("Mul", product, self.op("Mul", scale, scales), output=output)
 
     def model(self, config: GPT2Config) -> Any:
@@ -207,9 +208,8 @@ class _Graph:
         return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="echoself-action")
 
 
-def _quantize(matrix: npt.NDArray[np.float32], axis: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Symmetric int8 with one scale for each slice along `axis`: the integers, and the scales."""
+def _quantize(matrix: npt.NDArray[np.float32], axis: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """`matrix` is about (integers - 128) * scales, with one scale for each slice along `axis`."""
     scales = np.abs(matrix).max(axis, keepdims=True) / np.float32(127)
     scales[scales == 0] = 1
-    integers = np.rint(matrix / scales).astype(np.int8)
-    return integers, scales.squeeze(axis)
+    return (np.rint(matrix / scales) + _ZERO).astype(np.uint8), scales.squeeze(axis)
