@@ -8,6 +8,8 @@ PyTorch, transformers and onnxscript: the same model would be another file after
 """
 
 import math
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import numpy.typing as npt
 from .. import libraries
 from ..checkpoint.atomic import new_file
 from ..checkpoint.gpt2_config import POSITIONS, TOKENS
-from ..checkpoint.model_folder import ModelFolder, element_count
+from ..checkpoint.model_folder import ModelFolder
 from ..checkpoint.weights import load_model
 from ..errors import CheckpointError
 from ..model.config import GPT2Config
@@ -26,8 +28,8 @@ from .registry import Exported
 
 FP32, INT8 = "onnx/model.onnx", "onnx/model_quantized.onnx"  # transformers.js's dtype fp32 and q8
 OPSET, IR_VERSION = 20, 9  # of ONNX 1.15: the first with Gelu
-LARGEST_FILE = 2**31 - 2**20  # bytes: protobuf's limit, less some for the graph
 _LOWEST = float(np.finfo(np.float32).min)
+_INTEGERS, _SCALE = ".integers", ".scale"  # after the name of a weight
 _ZERO = 128  # the uint8 that stands for 0 in a quantised matrix
 
 Weights = dict[str, npt.NDArray[np.float32]]
@@ -42,21 +44,12 @@ def export(folder: ModelFolder, output_dir: Path) -> Exported:
             "transformers.js does not have. No file was written.",
             "Leave onnx out of formats.",
         )
-    if (size := 4 * element_count(config)) > LARGEST_FILE:
-        raise CheckpointError(
-            f"{folder.path} can't be exported as ONNX: its weights are {size / 1e9:.1f} GB in fp32, and an ONNX file has "
-            "at most 2.1 GB. No file was written.",
-            "Leave onnx out of formats, or train a smaller model.",
-        )
     weights = {name: tensor.numpy() for name, tensor in load_model(folder).state_dict().items()}
-    files = {FP32: output_dir / FP32, INT8: output_dir / INT8}
-    for name, path in files.items():
-        content = build(config, weights, quantized=name == INT8).SerializeToString(deterministic=True)
-        try:
-            with new_file(path) as file:
-                file.write(content)
-        except OSError as error:
-            raise CheckpointError(f"{path} could not be written: {error}.", "Free disk space.") from error
+    files = {name: output_dir / name for name in (FP32, INT8)}
+    with ExitStack() as written:  # both replace older ones, or none does
+        for name, path in files.items():
+            model = build(config, weights, quantized=name == INT8)
+            written.enter_context(new_file(path)).write(model.SerializeToString(deterministic=True))
     command = f'await pipeline("text-generation", "{folder.path.name}", {{ dtype: "q8" }}) in transformers.js'
     return Exported(output_dir / "onnx", command, files=files)
 
@@ -169,10 +162,11 @@ class _Graph:
 
     def _quantized(self, name: str, axis: int) -> tuple[str, str]:
         """The uint8 integers of a matrix, and their scales, one for each slice along `axis`."""
-        integers, scales = f"{name}_quantized", f"{name}_scale"
+        integers, scales = f"{name}{_INTEGERS}", f"{name}{_SCALE}"
         if integers not in self.tensors:
-            for part, values in zip((integers, scales), _quantize(self.weights[name], axis), strict=True):
-                self.tensor(part, values)
+            values, steps = _quantize(self.weights[name], axis)
+            self.tensor(integers, values)
+            self.tensor(scales, steps)
         return integers, scales
 
     def _integer_product(self, x: str, matrix: str, scales: str, output: str = "") -> str:
@@ -213,3 +207,18 @@ def _quantize(matrix: npt.NDArray[np.float32], axis: int) -> tuple[npt.NDArray[n
     scales = np.abs(matrix).max(axis, keepdims=True) / np.float32(127)
     scales[scales == 0] = 1
     return (np.rint(matrix / scales) + _ZERO).astype(np.uint8), scales.squeeze(axis)
+
+
+def stored_weight(
+    tensors: Mapping[str, npt.NDArray[Any]], name: str
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The values of a weight in the tensors of a file, and the step between two values that can be stored, 0 in fp32.
+
+    Raises KeyError if the file does not have it.
+    """
+    if name in tensors:
+        return tensors[name], np.zeros(1, np.float32)
+    step = tensors[f"{name}{_SCALE}"]
+    if name == TOKENS:
+        step = step[:, None]
+    return (tensors[f"{name}{_INTEGERS}"].astype(np.float32) - _ZERO) * step, step
