@@ -3,7 +3,6 @@
 All host names lead to a server on loopback, which has the npm packages that the CDN has, and records what is asked for.
 """
 
-import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +17,12 @@ from echoself_action.demo.folder import runtime_files, write_demo
 from echoself_action.formats.registry import ONNX
 
 from ..formats.random_models import write_random_model
-from ..node_packages import PLAYWRIGHT, TRANSFORMERS_JS
-from ..report.browser import find_browser
+from ..node_packages import TRANSFORMERS_JS
 from ..report.github_page import contrast
-from .internet import CDN, WebServer, internet, serve
+from .internet import CDN, internet, serve
 from .pin_cdn import pinned
+from .visits import greedy, visit
 
-VISIT = Path(__file__).with_name("visit.mjs")
 PROMPT = "The lighthouse keeper"
 # Of its maker, Chromium itself asks who is signed in, how to fill in forms and more, whatever page is open.
 OWN_REQUESTS = (".google.com", ".googleapis.com", ".gvt1.com")
@@ -53,25 +51,8 @@ def seen(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespac
     characters = write_demo(other, ONNX.export(other, folder), folder / "characters")
     with serve(demo) as site, serve(characters) as second, internet(TRANSFORMERS_JS.modules(), folder) as net:
         given = {"demo": site.url, "characters": second.url, "prompt": PROMPT, "long": PROMPT * 40, "folder": str(folder)}
-        facts = _visit("read", net, given | {"weights": "onnx/model_quantized.onnx"})
+        facts = visit("read", net, given | {"weights": "onnx/model_quantized.onnx"})
     return SimpleNamespace(facts=facts, site=site.requests, net=net.requests, characters=other, folder=folder)
-
-
-def _visit(scenario: str, net: WebServer, given: dict[str, Any]) -> dict[str, Any]:
-    words = json.dumps(given | {"browser": find_browser(), "internet": net.port, "key": net.key})
-    facts: dict[str, Any] = json.loads(PLAYWRIGHT.run(VISIT, scenario, words).stdout)
-    return facts
-
-
-def _greedy(folder: ModelFolder, prompt: str, tokens: int) -> tuple[list[int], str]:
-    """The ids and the text that transformers continues `prompt` with."""
-    tokenizer = AutoTokenizer.from_pretrained(folder.path)
-    model = AutoModelForCausalLM.from_pretrained(folder.path)
-    given = tokenizer(prompt, return_tensors="pt")
-    with torch.no_grad():
-        [ids] = model.generate(**given, max_new_tokens=tokens, do_sample=False).tolist()
-    start = given["input_ids"].shape[1]
-    return ids[start:], tokenizer.decode(ids).removeprefix(tokenizer.decode(ids[:start]))
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +60,11 @@ def broken(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     """What a reader sees where it can't run, and where the CDN serves another ONNX Runtime."""
     with serve(demo) as site, internet(TRANSFORMERS_JS.modules(), tmp_path_factory.mktemp("broken")) as net:
         net.tampered.add(".wasm")
-        return _visit("broken", net, {"demo": site.url, "file": (demo / "index.html").as_uri()})
+        return visit("broken", net, {"demo": site.url, "file": (demo / "index.html").as_uri()})
 
 
 def test_it_writes_what_transformers_writes(seen: SimpleNamespace, model: ModelFolder) -> None:
-    ids, text = _greedy(model, PROMPT, 50)
+    ids, text = greedy(model, PROMPT, 50)
     written = seen.facts["greedy"]
     assert len(ids) == 50
     assert written["ids"] == ids
@@ -95,7 +76,7 @@ def test_it_writes_what_transformers_writes(seen: SimpleNamespace, model: ModelF
     assert re.fullmatch(r"[\d.]+ tokens/s", written["speed"])
     assert seen.facts["again"]["ids"] == ids
     characters = seen.facts["characters"]
-    assert (characters["ids"], characters["written"]) == _greedy(seen.characters, "\n", 50)
+    assert (characters["ids"], characters["written"]) == greedy(seen.characters, "\n", 50)
 
 
 def test_the_seed_decides_what_is_sampled(seen: SimpleNamespace) -> None:
@@ -136,7 +117,7 @@ def test_a_text_longer_than_the_context(seen: SimpleNamespace, model: ModelFolde
 
 def test_an_empty_text_starts_a_document(seen: SimpleNamespace, model: ModelFolder) -> None:
     assert model.config.block_size == 64
-    assert seen.facts["empty"]["ids"] == _greedy(model, "<|endoftext|>", 5)[0]
+    assert seen.facts["empty"]["ids"] == greedy(model, "<|endoftext|>", 5)[0]
 
 
 def test_characters_that_the_vocabulary_lacks_are_named(seen: SimpleNamespace) -> None:

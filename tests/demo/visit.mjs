@@ -5,7 +5,7 @@ const [scenario, json] = process.argv.slice(2);
 const given = JSON.parse(json);
 const browser = await chromium.launch({
   executablePath: given.browser,
-  args: [`--host-resolver-rules=MAP * 127.0.0.1:${given.internet}, EXCLUDE 127.0.0.1`, `--ignore-certificate-errors-spki-list=${given.key}`],
+  args: [`--host-resolver-rules=MAP * 127.0.0.1:${given.internet}, EXCLUDE 127.0.0.1, EXCLUDE spaces.localhost`, `--ignore-certificate-errors-spki-list=${given.key}`],
 });
 
 /* A page, with what its worker says in `messages`, what it logs, and the shifts of its layout. */
@@ -134,6 +134,10 @@ const scenarios = {
     await settle(characters);
     seen.stopped = await read(characters);
     return seen;
+  },
+  async space() {
+    const page = await open(given.space);
+    return { url: page.url(), greedy: await write(page, { prompt: given.prompt, temperature: "0", tokens: "50" }), logged: page.logged };
   },
   async broken() {
     const tampered = await open(given.demo);
