@@ -49,10 +49,10 @@
     const isLoading = state === "loading";
     if (kind === "memory") {
       discard();
-      fail("The browser has too little memory for this model, which needs about "
-        + `${megabytes(3 * facts.weights[loadedWeights || weights()].size + 2e8)}. Close other tabs`
-        + `${Object.keys(facts.weights).length > 1 ? ", choose the smaller weights," : ""} or use a computer with more memory. `
-        + `(${message})`);
+      const size = facts.weights[weights()].size;
+      const isSmallest = Object.values(facts.weights).every((other) => other.size >= size);
+      fail(`The browser has too little memory for this model, which needs about ${Math.round((3.3 * size) / 1e6 + 330)} MB. Close `
+        + `other tabs${isSmallest ? "" : ", choose the smaller weights"} or use a computer with more memory. (${message})`);
     } else if (kind === "network") {
       fail(`${message} The model was not loaded. Check the connection, then select Write again.`);
     } else if (kind === "integrity") {
@@ -91,7 +91,7 @@
     seed = form.elements.seed.value === "" ? crypto.getRandomValues(new Uint32Array(1))[0] : Number(form.elements.seed.value);
     note = "";
     show([["prompt", prompt.value]]);
-    output.scrollIntoView({ block: "nearest" });
+    output.parentElement.scrollIntoView({ block: "nearest" });
     for (const id of ["first", "speed", "count"]) element(id).textContent = "–";
     if (worker && loadedWeights === weights()) setState("writing");
     else start();
@@ -182,7 +182,7 @@
   if (location.protocol === "file:") {
     const folder = decodeURI(location.pathname).replace(/\/[^/]*$/, "").replace(/^\/(?=[A-Za-z]:)/, "");
     fail("This page was opened as a file, and browsers do not let such a page read the files beside it. "
-      + "Serve its folder over HTTP, then open http://localhost:8000/ :",
+      + "Run this command to serve them over HTTP, and open http://localhost:8000/",
       `python3 -m http.server --directory ${/[^\w./:-]/.test(folder) ? `"${folder}"` : folder}`);
     writeButton.disabled = true;
   } else if (typeof WebAssembly !== "object" || !WebAssembly.validate(new Uint8Array(SIMD))) {

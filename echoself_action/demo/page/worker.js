@@ -255,7 +255,7 @@ onmessage = ({ data }) => {
       if (data.write && model) await write(data.write);
     } catch (error) {
       const message = String(error?.message ?? error);
-      const isMemory = error instanceof RangeError || /out of memory|bad_alloc|allocat|Aborted|memory access/i.test(message);
+      const isMemory = error instanceof RangeError || /out of memory|bad_alloc|allocat|Aborted|memory access|^\d+$/i.test(message);
       postMessage({ failed: { kind: error.kind ?? (isMemory ? "memory" : "other"), message } });
     }
   });
