@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, Template
 from markupsafe import Markup
 
-from ..checkpoint.atomic import new_folder, remove_folder
+from ..checkpoint.atomic import TEMPORARY_PREFIX, new_folder, remove_folder
 from ..checkpoint.metadata import ExportFacts
 from ..checkpoint.model_folder import CONFIG_FILE, GENERATION_FILE, TOKENIZER_FILES, ModelFolder, element_count, sha256
 from ..errors import CheckpointError
@@ -44,14 +44,17 @@ def write_demo(folder: ModelFolder, onnx: Exported, to: Path, repo_id: str = "",
         weights = {name: weights[name] for name in (INT8, FP32)}  # the first one is the default
     files = {name: folder.path / name for name in (CONFIG_FILE, GENERATION_FILE, *TOKENIZER_FILES)}
     files = {name: path for name, path in files.items() if path.is_file()} | weights
+    aside = to.with_name(f"{TEMPORARY_PREFIX}{to.name}")
     try:
-        if to.exists():
-            remove_folder(to)
-        with new_folder(to) as new:
+        shutil.rmtree(aside, ignore_errors=True)  # of a killed run
+        with new_folder(aside) as new:
             for name, path in files.items():
                 (new / MODEL / name).parent.mkdir(parents=True, exist_ok=True)
                 _link_or_copy(path, new / MODEL / name)
             (new / "index.html").write_text(_page(folder, files, tuple(weights), repo_id, repo_url), encoding="utf-8")
+        if to.exists():
+            remove_folder(to)
+        aside.rename(to)
     except OSError as error:
         raise CheckpointError(f"The demo could not be written to {to}: {error}.", "Free disk space.") from error
     return to
