@@ -11,6 +11,8 @@ from ..checkpoint.architectures import architecture_of
 from ..checkpoint.atomic import TEMPORARY_PREFIX
 from ..checkpoint.metadata import ExportFacts
 from ..checkpoint.model_folder import ModelFolder, element_count
+from ..corpus.make_tokenizer import load_tokenizer
+from ..corpus.tokenizer import Tokenizer
 from ..errors import CheckpointError, EchoselfError
 from ..model import ModelConfig
 from ..resources import available_memory, free_disk, size_text
@@ -34,11 +36,23 @@ def selected(formats: Sequence[str]) -> list[Format]:
     return [one for name, one in EXPORTS.items() if name in formats]
 
 
-def require_exportable(formats: Sequence[Format], config: ModelConfig, output_dir: Path) -> None:
-    """Raises CheckpointError if a model of this configuration can't be exported to one of `formats`.
+def require_folder_exportable(formats: Sequence[Format], folder: ModelFolder, output_dir: Path) -> None:
+    """As `require_exportable`, for the model in `folder`."""
+    if formats:
+        require_exportable(formats, folder.config, output_dir, load_tokenizer(folder.path), folder.path)
 
-    Its architecture, the sizes of the files, the disk and the memory are checked, by estimates. What only its weights or its
-    tokenizer show is found when the file is written.
+
+def require_exportable(
+    formats: Sequence[Format],
+    config: ModelConfig,
+    output_dir: Path,
+    tokenizer: Tokenizer | None = None,
+    place: Path | None = None,
+) -> None:
+    """Raises CheckpointError if a model of this configuration and tokenizer can't be exported to one of `formats`.
+
+    The sizes of the files, the disk and the memory are compared with estimates. `place` is the folder of the model, for
+    messages; a new one has none. Without `tokenizer` it is not checked.
     """
     architecture, parameters = architecture_of(config), element_count(config)
     for one in (one for one in formats if one.runtime):  # checkpoints for trainers are as large as those here
@@ -49,6 +63,8 @@ def require_exportable(formats: Sequence[Format], config: ModelConfig, output_di
                 f"{architecture.display_name}. Nothing was exported.",
                 leave,
             )
+        if tokenizer:
+            one.require_tokenizer(tokenizer, config.vocab_size, place or output_dir)
         sizes = [parameters * each for each in one.bytes_per_parameter]
         if sizes and max(sizes) + _OVERHEAD > one.largest_file:
             raise CheckpointError(
@@ -129,7 +145,8 @@ def export(
 
 
 def _not_written(place: Path, error: OSError) -> CheckpointError:
+    reason = error.strerror or f"not all of a file was written ({error})"  # NumPy's own error has no number
     return CheckpointError(
-        f"{place} could not be written: {error.strerror or error}. Nothing was exported.",
+        f"{place} could not be written: {reason}. Nothing was exported.",
         "Free disk space, or set another output_dir that can be written to.",
     )

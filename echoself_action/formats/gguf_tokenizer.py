@@ -113,6 +113,11 @@ def gguf_vocabulary(tokenizer: Tokenizer, size: int, folder: Path, substitute: C
     )
 
 
+def require_tokenizer(tokenizer: Tokenizer, size: int, folder: Path) -> None:
+    """See `Format.require_tokenizer`."""
+    gguf_vocabulary(tokenizer, size, folder, lambda: 0)
+
+
 def _byte_level(parts: Mapping[str, Any], tokenizer: Tokenizer, folder: Path) -> tuple[str, dict[int, str], list[str]]:
     """The pre-tokenizer, the tokens by id and the merges of a byte-level BPE."""
     model = parts["model"]

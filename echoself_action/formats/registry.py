@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 if TYPE_CHECKING:
     from ..checkpoint.metadata import ExportFacts
     from ..checkpoint.model_folder import ModelFolder
+    from ..corpus.tokenizer import Tokenizer
 
 LARGEST_ON_THE_HUB = 50 * 10**9  # bytes; https://huggingface.co/docs/hub/storage-limits
 LARGEST_PROTOBUF = 2**31 - 1  # bytes; ONNX is a protobuf message, and browsers take no larger file either
@@ -86,10 +87,10 @@ class Format:
     `exporter` and `runtime` are modules beside this file; `exports` describes what the exporter writes, for the help of the
     input `formats`. A format with a `runtime` is published with the model, after it was checked there.
 
-    Of what is exported: `libraries` are the modules that this needs, of the extra `export` of the package; `architectures` the
-    names of those that the other program computes; `usage` is Markdown that says how to run a published model OWNER/NAME;
-    `bytes_per_parameter` are the sizes of the files, for an estimate; and `largest_file` is what a file may have, in bytes,
-    because of `largest_file_reason`.
+    Of what is exported: `tokenizer` is the module that refuses tokenizers, if not all can be represented; `libraries` the
+    modules that this needs, of the extra `export` of the package; `architectures` the names of those that the other program
+    computes; `usage` is Markdown that says how to run a published model OWNER/NAME; `bytes_per_parameter` are the sizes of the
+    files, for an estimate; and `largest_file` is what a file may have, in bytes, because of `largest_file_reason`.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Format:
     exporter: str = ""
     exports: str = ""
     runtime: str = ""
+    tokenizer: str = ""
     usage: str = ""
     libraries: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ("gpt2",)
@@ -120,6 +122,11 @@ class Format:
     def check(self, folder: "ModelFolder", exported: Exported) -> tuple["ExportFacts", ...]:
         """As `Runtime.check`."""
         return cast(Runtime, import_module(self.runtime, __package__)).check(folder, exported)
+
+    def require_tokenizer(self, tokenizer: "Tokenizer", size: int, folder: Path) -> None:
+        """Raises CheckpointError if the other program can't have this tokenizer, with `size` ids, of the model in `folder`."""
+        if self.tokenizer:
+            import_module(self.tokenizer, __package__).require_tokenizer(tokenizer, size, folder)
 
 
 def deferred(module: str, name: str) -> Callable[..., Any]:
@@ -203,6 +210,7 @@ GGUF = Format(
     exporter=".gguf_export",
     exports="gguf/model-F32.gguf, model-F16.gguf, model-Q8_0.gguf and a Modelfile for Ollama",
     runtime=".llama_cpp",
+    tokenizer=".gguf_tokenizer",
     usage="""In llama.cpp and in Ollama:
 
 ```sh

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..checkpoint.model_folder import read_model_folder
+from ..checkpoint.model_folder import ModelFolder, read_model_folder
 from ..checkpoint.select import best
 from ..config.inputs import AUTO, Inputs
 from ..config.mode_inputs import CompareInputs, DeployInputs, ImportInputs, ReviewInputs, TrainInputs
@@ -20,7 +20,6 @@ from ..hub.oidc import RESOURCE
 from ..hub.repo import look_up
 from ..input_field import PUBLISHES, TRAINS
 from ..installation import localhub_command
-from ..model import ModelConfig
 from ..preflight.corpus_facts import CorpusFacts, corpus_check, read_corpus
 from ..preflight.export_check import formats_check
 from ..preflight.forecast import Published, Start, find_start, forecast, look_at, publish_check
@@ -87,7 +86,7 @@ def _examine(inputs: Inputs) -> _Findings:
     if isinstance(inputs, DeployInputs):
         found.attempt("inputs", lambda: check_before_work(inputs))
     if inputs.mode == "deploy" and found.attempt("model", lambda: _model_check(inputs)):
-        found.add(*formats_check(inputs, _config_of(inputs)))
+        found.add(*formats_check(inputs, folder=_folder_of(inputs)))
     if isinstance(inputs, ImportInputs):
         found.attempt("model", lambda: _import_check(inputs))
         return found
@@ -212,13 +211,12 @@ def _model_check(inputs: Inputs) -> PreflightCheck:
     return PreflightCheck("model", f"{model.path}: step {model.step:,}{loss}")
 
 
-def _config_of(inputs: Inputs) -> "ModelConfig | None":
-    """The configuration of the model that deploy would publish; None if it is not in a model folder yet."""
+def _folder_of(inputs: Inputs) -> ModelFolder | None:
+    """The model that deploy would publish; None if it is not a model folder yet."""
     if inputs.checkpoint:
         path = require_checkpoint(inputs)
-        return read_model_folder(path).config if path and path.is_dir() and is_own(path) else None
-    model = best(inputs.output_dir)
-    return model.config if model else None
+        return read_model_folder(path) if path and path.is_dir() and is_own(path) else None
+    return best(inputs.output_dir)
 
 
 def _import_check(inputs: ImportInputs) -> PreflightCheck:

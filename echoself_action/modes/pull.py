@@ -10,7 +10,7 @@ from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
 from ..config.mode_inputs import ImportInputs, PullInputs
 from ..config.outputs import set_outputs
-from ..formats.export_files import export, require_exportable, selected
+from ..formats.export_files import export, require_folder_exportable, selected
 from ..formats.export_libraries import require_libraries
 from ..formats.registry import Format
 from ..hub.client import open_hub
@@ -71,8 +71,7 @@ def _import(inputs: ImportInputs) -> Pulled:
 
 def _export(inputs: Inputs, pulled: Pulled) -> list[NamedExport]:
     """Write `formats`: the checkpoint to resume from for another trainer, and the model for programs that run it."""
-    if inputs.formats:
-        require_exportable(selected(inputs.formats), pulled.model.config, inputs.output_dir)
+    require_folder_exportable(selected(inputs.formats), pulled.model, inputs.output_dir)
     exports = []
     for one in selected(inputs.formats):
         if one.runtime:

@@ -119,7 +119,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
         data = Data(corpus_tokens(inputs, start), inputs.data)
     config = start.config if start else new_config(inputs, data.tokens)
     if inputs.mode in PUBLISHES:  # the shared file of several modes may have formats
-        require_exportable(selected(inputs.exported_formats), config, inputs.output_dir)
+        require_exportable(selected(inputs.exported_formats), config, inputs.output_dir, data.tokens.tokenizer)
     settings = inputs.training_settings(_default_optimizer(inputs, start), config, fine_tunes=is_fine_tuned(start))
     device = choose_device(settings).type
     with part("Training"), stop_on_signals() as stop, join_process_group(device) as process_group, ProgressPrinter() as printer:

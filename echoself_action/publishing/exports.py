@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from ..checkpoint.metadata import ExportFacts, Metadata, export_text
 from ..checkpoint.model_folder import ModelFolder, record, sha256
-from ..formats.export_files import export, require_exportable, selected
+from ..formats.export_files import export, require_folder_exportable, selected
 from ..formats.registry import Exported, Format
 from ..hub.fetch import download, read_facts
 from ..hub.repo import RemoteFile
@@ -30,8 +30,7 @@ def add_exports(publication: Publication) -> Publication:
     files: dict[str, Path] = {}
     measured: list[ExportFacts] = []
     formats = selected(inputs.exported_formats)
-    if formats:
-        require_exportable(formats, model.config, inputs.output_dir)
+    require_folder_exportable(formats, model, inputs.output_dir)
     for one in formats:
         made = export(one, model, inputs.output_dir, partial(_check, recorded=recorded, published=ours, there=there))
         files |= made.exported.files
