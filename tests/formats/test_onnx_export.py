@@ -51,6 +51,7 @@ def test_onnxruntime_computes_the_model(tmp_path: Path, tokenizer: str, options:
     assert whole.argmax_agreement == 1
     assert quantized.max_abs_diff > 1e-4
     assert (whole.positions, whole.texts) == (2 * folder.config.block_size, 1000)
+    assert bool(whole.notes) == tokenizer.startswith("bpe")  # the others do not cut texts at spaces
 
 
 def test_inputs_and_outputs_are_those_of_text_generation_with_past(made: tuple[ModelFolder, Exported]) -> None:
