@@ -11,6 +11,7 @@ file can have its model's logits there up to rounding in fp32. What a file can b
 """
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -31,7 +32,7 @@ from .export_parity import Bounds, Reference, facts
 from .gguf_export import gguf_file, tensor_names
 from .llama_cpp_worker import ANSWER, EXACT_IDS, EXACT_LOGITS, GELUS, LOGITS, TEXTS, TOKEN_IDS
 from .registry import Exported
-from .runtime_worker import required_version, run_worker
+from .runtime_worker import run_worker
 
 _PACKAGE = "xllamacpp"
 _EXACT = gguf_file("F32")
@@ -49,7 +50,7 @@ BOUNDS = {
 
 def check(folder: ModelFolder, exported: Exported) -> tuple[ExportFacts, ...]:
     """Compare each GGUF file with `folder`; see `Runtime`."""
-    runtime = f"{_PACKAGE} {required_version(_PACKAGE, 'gguf')} (llama.cpp)"
+    runtime = f"{_PACKAGE} {version(_PACKAGE)} (llama.cpp)"
     reference = Reference(folder)
     files = {name: path for name, path in exported.files.items() if name in BOUNDS}
     return tuple(_check_file(reference, name, path, runtime) for name, path in files.items())

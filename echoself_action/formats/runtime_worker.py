@@ -8,31 +8,15 @@ import re
 import signal
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import CheckpointError, InputError
+from ..errors import CheckpointError
 
 _SHOWN = 5  # lines of the log
 _SECONDS = 120  # the time limit of a small file
 _BYTES_PER_SECOND = 5_000_000  # of a large one: 20 times as slow as GPT-2 runs on one core
 _ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}  # llama.cpp would run gdb on itself, and log what that says
 _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x09\x0b-\x1f\x7f]")
-
-
-def required_version(package: str, form: str) -> str:
-    """The version of an installed package of the extra `export`. Raises InputError without it."""
-    try:
-        if find_spec(package):  # it is imported by the worker only
-            return version(package)
-        raise PackageNotFoundError(package)
-    except (PackageNotFoundError, ValueError) as error:  # ValueError: sys.modules has None for it
-        raise InputError(
-            f"formats: {form}: {package}, which runs the exported files before they are published, is not installed. "
-            "Nothing was published.",
-            "pip install 'echoself-action[export]' installs it.",
-        ) from error
 
 
 def run_worker(module: str, arguments: list[str], file: Path, runtime: str, form: str, seconds: float | None = None) -> None:

@@ -1,6 +1,5 @@
 """GGUF files in llama.cpp itself: they compute what their model does, and a file with one wrong tensor is refused."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import gguf
 import pytest
 
 from echoself_action.checkpoint.model_folder import ModelFolder
-from echoself_action.errors import CheckpointError, InputError
+from echoself_action.errors import CheckpointError
 from echoself_action.formats.llama_cpp import BOUNDS
 from echoself_action.formats.registry import GGUF, Exported
 from echoself_action.formats.runtime_worker import run_worker
@@ -128,12 +127,3 @@ def test_a_runtime_that_takes_too_long_is_stopped(made: tuple[ModelFolder, Expor
     file = made[1].files[F32]
     with pytest.raises(CheckpointError, match=rf"llama.cpp can't run .*{F32}: no answer in 0 s. Nothing was published"):
         run_worker("llama_cpp_worker", [str(file), str(tmp_path), "1"], file, "llama.cpp", "gguf", seconds=0.05)
-
-
-def test_without_llama_cpp_the_message_says_what_to_install(
-    made: tuple[ModelFolder, Exported], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "xllamacpp", None)  # as Python sees what is not installed
-    with pytest.raises(InputError, match=r"formats: gguf: xllamacpp, .* is not installed. Nothing was published") as raised:
-        GGUF.check(*made)
-    assert "pip install 'echoself-action[export]'" in str(raised.value)
