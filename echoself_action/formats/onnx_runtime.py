@@ -4,6 +4,7 @@ The logits are computed in one call, and in several with the key-value cache; th
 """
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +20,7 @@ from .export_parity import Bounds, Reference, facts
 from .onnx_export import FP32, stored_weight
 from .onnx_worker import CACHED_LOGITS, IDS_OF_TEXTS, LOGITS, TEXTS, TOKEN_IDS
 from .registry import Exported
-from .runtime_worker import required_version, run_worker
+from .runtime_worker import run_worker
 
 _PACKAGE = "onnxruntime"
 # Of all characters below U+3400, and U+FEFF, these two have other ids with GPT-2's tokenizer (transformers.js 4.3.2).
@@ -31,7 +32,7 @@ _SPACES = (
 
 def check(folder: ModelFolder, exported: Exported) -> tuple[ExportFacts, ...]:
     """Compare each file with `folder`; see `Runtime`."""
-    runtime = f"{_PACKAGE} {required_version(_PACKAGE, 'onnx')}"
+    runtime = f"{_PACKAGE} {version(_PACKAGE)}"
     reference = Reference(folder)
     return tuple(_check_file(reference, name, path, runtime) for name, path in exported.files.items())
 
