@@ -18,7 +18,7 @@ from ..preflight.export_check import formats_check
 from ..preflight.hub_state import hub_checks
 from ..publishing.card import check_card
 from ..publishing.dataset import publish_dataset, with_dataset
-from ..publishing.demo import add_demo, check_demo, publish_demo
+from ..publishing.demo import add_demo, check_demo, publish_demo, repair_demo
 from ..publishing.exports import add_exports
 from ..publishing.plan import plan, plan_state, show_plan
 from ..publishing.publication import Publication
@@ -80,7 +80,7 @@ def deploy(publication: Publication) -> Publication:
     """
     check_weights(publication.model)
     if publication.ending == "converged":
-        return _report(add_sample(_publish_state(publication)))
+        return _report(_without_model(publication))
     try:
         return _publish(publication)
     except MovedOnError:
@@ -115,8 +115,13 @@ def _refuse(publication: Publication) -> Publication:
     """Publish the training state alone: the next run goes on from it."""
     verdict = publication.verdict
     warn(f"gate: {verdict.reason}. The model was not published; it stays in {publication.model.path}.")
+    return _report(_without_model(publication))
+
+
+def _without_model(publication: Publication) -> Publication:
+    """Publish the training state, and repair what an earlier run could not publish."""
     publication = add_sample(_publish_state(publication))
-    return _report(publication)
+    return publication if publication.inputs.dry_run else repair_demo(publication)
 
 
 def _publish_state(publication: Publication) -> Publication:

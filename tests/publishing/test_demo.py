@@ -253,6 +253,33 @@ def test_if_the_space_fails_the_model_stays_published_and_the_next_run_repairs_i
     assert commits(hub.api) == ["Demo of me/model at step 20", "initial commit"]
 
 
+def test_a_run_that_publishes_no_model_repairs_the_page(
+    echoself: Cli, published: dict[str, str], hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a model was published and its page was not, a worse model comes: the page of the published one is made."""
+    page = files_in(Path("echoself-model/demo"))
+    refused = DEPLOY.replace("--demo", "--demo --gate max_val_loss=0.1")
+    outputs = echoself(refused)  # it is there
+    assert (outputs["gate_result"], outputs["demo_url"].endswith(SPACE)) == ("refused", True)
+    assert len(commits(hub.api)) == 2
+    hub.api.delete_repo(SPACE, repo_type="space")
+    capsys.readouterr()
+    outputs = echoself(refused)
+    assert "does not have the published model: publishing its page" in capsys.readouterr().out
+    assert (outputs["gate_result"], outputs["demo_url"].endswith(SPACE)) == ("refused", True)
+    assert commits(hub.api) == ["Demo of me/model at step 20", "initial commit"]
+    assert {name: read(hub.api, name) for name in page} == page
+
+
+def test_the_page_of_a_model_without_onnx_waits_for_the_next_model(
+    echoself: Cli, begun: Cli, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun(TRAIN, DEPLOY.replace(" --demo", ""))
+    assert echoself(DEPLOY.replace("--demo", "--demo --gate max_val_loss=0.1"))["demo_url"] == ""
+    assert "Its page comes with the next model that is published" in capsys.readouterr().out
+    assert not hub.api.repo_exists(SPACE, repo_type="space")
+
+
 def test_an_edit_meanwhile_is_kept_and_the_page_is_published_on_top(
     echoself: Cli, published: dict[str, str], hub: Hub, before_the_space: Before
 ) -> None:
