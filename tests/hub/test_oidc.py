@@ -20,10 +20,11 @@ from huggingface_hub.utils import _auth
 from localhub import LocalHub, TrustedPublishing
 
 from echoself_action.errors import HubError, InputError, MissingTokenError
-from echoself_action.hub.access import require_write_access
+from echoself_action.hub.access import TokenAccess, require_repo_access, require_write_access
 from echoself_action.hub.client import datasets_of, open_hub
 from echoself_action.hub.endpoint import Hub
 from echoself_action.hub.repo import look_up
+from echoself_action.hub.space import look_up_space
 from echoself_action.report.github_actions import report_problem
 
 from .faults import Answer, Exchange, Fault, FaultyHub
@@ -66,12 +67,13 @@ class Runner(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A Hub that trusts octo/train with me/model and me/missing, which is not there; the usual one of this job."""
-    trusted = ("me/model", "me/missing", "datasets/me/words", "datasets/me/missing")
+    trusted = ("me/model", "me/missing", "datasets/me/words", "datasets/me/missing", "spaces/me/page", "spaces/me/missing")
     publishing = TrustedPublishing(ISSUER, KEY, dict.fromkeys(trusted, TRUSTED))
     with LocalHub(tmp_path / "hub", token="owner", publishing=publishing) as hub:
         HfApi(hub.url, token="owner").create_repo("me/model")
         HfApi(hub.url, token="owner").create_repo("me/other")
         HfApi(hub.url, token="owner").create_repo("me/words", repo_type="dataset")
+        HfApi(hub.url, token="owner").create_repo("me/page", repo_type="space", space_sdk="static", private=True)
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)  # the client reads its environment once
         monkeypatch.setattr(_auth, "_OIDC_TOKEN_CACHE", None)
@@ -124,6 +126,19 @@ def test_a_dataset_repo_needs_its_own_trusted_publisher(server: str, job: None) 
     with pytest.raises(InputError, match="repo datasets/me/missing does not exist"):
         datasets_of(hub, "me/missing")
     assert datasets_of(opened("owner")[0], "me/words").api.token == "owner"
+
+
+def test_a_space_needs_its_own_trusted_publisher_and_must_exist(server: str, job: None) -> None:
+    hub, _ = opened()
+    space = look_up_space(hub, "me/page")
+    require_repo_access(space.hub, space.remote, TokenAccess("keyless"), "demo_repo_id")
+    assert space.remote.model
+    assert space.ours == {"README.md", "index.html", "style.css"}  # as the Hub made it, so it may be replaced
+    with pytest.raises(InputError, match=r"^demo: repo spaces/me/missing does not exist") as caught:
+        look_up_space(hub, "me/missing")
+    assert "create it on the Hub, and add this workflow to its trusted publishers" in caught.value.hint
+    with pytest.raises(MissingTokenError, match="refused keyless access to spaces/me/other"):
+        look_up_space(hub, "me/other")
 
 
 def test_hf_token_takes_precedence_over_keyless_access(server: str, job: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,12 @@ def test_a_planted_secret_never_reaches_the_hub(hub: Hub, model_folder: ModelFol
     assert held(hub) == set()
 
 
+@pytest.mark.parametrize("name", ["index.html", "page.js", "worker.mjs", "style.css"])
+def test_a_secret_in_a_file_of_a_page_is_found(name: str) -> None:
+    with pytest.raises(CheckpointError, match=f"{name}, line 2: GitHub Token"):
+        upload_checks.refuse_secrets({name: f"<p>\n{SECRETS['github']}".encode()})
+
+
 def test_a_secret_in_the_header_of_the_weights_is_found(hub: Hub, model_folder: ModelFolder) -> None:
     weights = model_folder.path / WEIGHTS_FILE
     save_file(load_file(weights), weights, {"format": "pt", "note": SECRETS["github"]})
