@@ -38,7 +38,7 @@ def add_exports(publication: Publication) -> Publication:
         for facts in made.facts:
             is_new = ours.get(facts.file) != facts.sha256
             note(f"{'exported to' if is_new else 'already published as'} {one.name}: {export_text(facts)}")
-        for line in made.exported.notes:
+        for line in dict.fromkeys(line for facts in made.facts for line in facts.notes):
             note(f"  {line}")
     weights = {facts.file for facts in measured}
     files = {name: path for name, path in files.items() if name in weights or not _is_users_own(publication, name, path, ours)}
@@ -86,7 +86,9 @@ def _check(
     by_file = {facts.file: facts for facts in recorded if digests.get(facts.file) == facts.sha256 and facts.format == one.name}
     if by_file and all(published.get(name) == digests[name] if name in by_file else name in there for name in digests):
         return tuple(by_file.values())
-    return tuple(by_file.get(facts.file, facts) for facts in one.check(folder, exported))
+    first, *others = one.check(folder, exported)
+    first = first.model_copy(update={"notes": (*exported.notes, *first.notes)})  # of the format, for its users
+    return tuple(by_file.get(facts.file, facts) for facts in (first, *others))
 
 
 def _is_users_own(publication: Publication, name: str, path: Path, published: Mapping[str, str]) -> bool:
