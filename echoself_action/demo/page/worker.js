@@ -2,7 +2,7 @@
 
 The page starts this as a worker from a blob, so the page's Content-Security-Policy also applies here.
 
-Messages from the page: {load: {base, weights, files, runtime}}, {write: {prompt, tokens, temperature, seed}}, {stop: true}.
+Messages from the page: {load: {base, weights, files, runtime, context}}, {write: {prompt, tokens, temperature, seed}}, {stop: true}.
 Messages to the page: {loading, total} in bytes, {starting: true}, {ready: milliseconds}, {reading: {...}}, {text, id} after
 each token, {done: {...}}, {failed: {kind, message}}. */
 
@@ -93,7 +93,8 @@ async function verified({ url, integrity, type }, cache, counted) {
 const nameOfRuntime = ({ url, integrity }) => `${url}?integrity=${encodeURIComponent(integrity)}`;
 const nameOfWeights = (name, { sha256 }) => `model/${name}?sha256=${sha256}`;
 
-async function load({ base, weights, files, runtime }) {
+async function load({ base, weights, files, runtime, context: tokens }) {
+  context = tokens;
   const begin = performance.now();
   const isWeights = (name) => name.startsWith("onnx/");
   const needed = Object.keys(files).filter((name) => !isWeights(name) || name === weights);
@@ -141,7 +142,6 @@ async function load({ base, weights, files, runtime }) {
     device: "wasm",
     progress_callback: ({ status, file }) => status === "done" && file === weights && postMessage({ starting: true }),
   });
-  context = model.config.n_positions ?? model.config.max_position_embeddings;
   const { forward } = model;
   model.forward = async (...inputs) => {
     await nextTask(); // lets the message `stop` arrive between two tokens
@@ -163,7 +163,7 @@ function decode(ids) {
   return ids.length ? tokenizer.decode(ids, { skip_special_tokens: true }) : "";
 }
 
-/* The characters of `text` that the vocabulary lacks: those that it has no id for, or only the id for unknown ones. */
+/* What of `text` the vocabulary lacks: characters that it has no id for, or only the id for unknown ones. */
 function lacking(text) {
   const isKnown = (part) => {
     try {
@@ -174,7 +174,26 @@ function lacking(text) {
     }
   };
   if (isKnown(text)) return [];
-  return [...new Set(text)].filter((character) => character.trim() !== "" || character === text).filter((one) => !isKnown(one));
+  const unknown = [...new Set(text)].filter((character) => !isKnown(character));
+  const visible = unknown.filter((character) => character.trim() !== "");
+  if (visible.length) return visible; // some vocabularies have spaces only before words
+  return unknown.length ? unknown : [text.length > 40 ? `${text.slice(0, 40)}…` : text];
+}
+
+/* A function that takes the ids that follow `ids`, one by one, and returns the text of all of them so far. It decodes the last ones
+together with those before: a character may have several tokens, and between two tokens some vocabularies have a space. */
+function streamedText(ids) {
+  let text = "", before = ids.slice(-8), added = [];
+  return (id) => {
+    added.push(id);
+    const start = decode(before), whole = decode([...before, ...added]);
+    const end = whole.startsWith(start) ? whole.slice(start.length) : decode(added);
+    const complete = end.replace(/\uFFFD+$/, ""); // the next token completes the character
+    if (added.length < 32 || complete !== end) return text + complete;
+    text += end;
+    [before, added] = [added.slice(-8), []];
+    return text;
+  };
 }
 
 async function write({ prompt, tokens, temperature, seed }) {
@@ -182,25 +201,20 @@ async function write({ prompt, tokens, temperature, seed }) {
   const begin = performance.now();
   const missing = prompt === "" ? [] : lacking(prompt);
   if (missing.length) {
-    const shown = missing.slice(0, 10).map((one) => `“${one}”`).join(", ");
+    const shown = missing.slice(0, 10).map((one) => `“${JSON.stringify(one).slice(1, -1)}”`).join(", ");
     throw new Failure("characters", `The model's vocabulary does not have ${shown}${missing.length > 10 ? " and others" : ""}. `
       + "Nothing was written: leave these characters out.");
   }
   const ids = prompt === "" ? [] : tokenizer.encode(prompt);
-  const start = tokenizer.bos_token_id ?? model.config.bos_token_id ?? 0;
-  if (!ids.length) ids.push(start);
+  if (!ids.length) ids.push(tokenizer.bos_token_id ?? model.config.bos_token_id ?? 0);
   const room = Math.max(1, context - Math.min(tokens, Math.ceil(context / 2)));
   const cut = ids.length >= context ? ids.length - room : 0;
-  postMessage({ reading: { tokens: ids.length, cut, unread: decode(ids.slice(0, cut)) } });
+  postMessage({ reading: { tokens: ids.length, cut, unread: decode(ids.slice(0, cut)).replace(/\uFFFD+$/, "") } });
   library.random.seed(seed);
   const ends = new Set([model.generation_config?.eos_token_id ?? model.config.eos_token_id ?? []].flat());
-  const known = prompt === "" ? "" : decode(ids), written = [];
+  const continuation = streamedText(ids);
+  const written = [];
   let first = 0, hasEnded = false;
-  const text = () => {
-    const whole = decode(prompt === "" ? written : [...ids, ...written]);
-    const continued = whole.startsWith(known) ? whole.slice(known.length) : decode(written);
-    return continued.replace(/\uFFFD+$/, ""); // the next token completes the character
-  };
   const stopping = new library.InterruptableStoppingCriteria();
   let window = ids.slice(cut);
   while (written.length < tokens && !hasEnded && !isStopped) {
@@ -212,7 +226,7 @@ async function write({ prompt, tokens, temperature, seed }) {
         const id = Number(added[0]);
         if (ends.has(id)) return void (hasEnded = true);
         written.push(id);
-        postMessage({ text: text(), id });
+        postMessage({ text: continuation(id), id });
       },
       end() {},
     };
