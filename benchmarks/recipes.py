@@ -49,7 +49,7 @@ from common.corpora import (
     split_text,
 )
 from common.peers import ENDLESS, SHAPES, NanoGPT, Program, add_nanogpt, describe_nanogpt, end, nanogpt_command
-from common.results import Figures, machine
+from common.results import Figures, machine, paired
 
 from echoself_action.training.result import LOG_FILE
 
@@ -66,8 +66,6 @@ BPE = [name for name in CANDIDATES if name.startswith("ci-bpe:")]
 README = {"eval_iters": 20, "dropout": 0.0, "always_save_checkpoint": False}  # the rest is in nanogpt_command
 EVAL_INTERVAL = 250  # config/train_shakespeare_char.py
 MARGINS = {"ci": 0.15, "ci-bpe": 0.04}  # auto must be lower than ci, and than the best of ci-bpe, by these shares
-# two-sided, 5%, by the degrees of freedom (Student's distribution)
-CRITICAL = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 @dataclass(frozen=True)
@@ -334,20 +332,6 @@ def summary(runs: Sequence[Measured]) -> list[str]:
             lines.append(f"| {corpus} | {minutes:g} | {name} | {len(values)} | {mean} | {ratio} | {t} | {significant} |")
         verdicts += _verdicts(corpus, minutes, by_candidate)
     return [*lines, "", *verdicts] if verdicts else lines
-
-
-def paired(bits: dict[int, float], auto: dict[int, float]) -> tuple[str, str, str]:
-    """The mean ratio to auto over the seeds of both, its paired t, and whether that is significant; empty without any."""
-    logs = [math.log(bits[seed] / auto[seed]) for seed in bits.keys() & auto.keys()]
-    if not logs:
-        return "", "", ""
-    ratio = f"{math.exp(statistics.mean(logs)):.4f}"
-    if len(logs) < 2:
-        return ratio, "", ""
-    error = statistics.stdev(logs) / math.sqrt(len(logs))
-    t = statistics.mean(logs) / error if error else math.copysign(math.inf, statistics.mean(logs))
-    critical = CRITICAL[min(len(logs) - 1, len(CRITICAL) - 1)]
-    return ratio, f"{t:.2f}", "yes" if abs(t) > critical else "no"
 
 
 def _verdicts(corpus: str, minutes: float, by_candidate: dict[str, dict[int, float]]) -> list[str]:

@@ -79,11 +79,17 @@ def bits_per_byte_of_folder(folder: Path, documents: Sequence[str]) -> float:
     from echoself_action.checkpoint.weights import load_model
 
     read = read_model_folder(folder)
+    ids, size = encoded(folder, documents)
+    return bits_per_byte(load_model(read), ids, read.config.block_size, size)
+
+
+def encoded(folder: Path, documents: Sequence[str]) -> tuple[npt.NDArray[np.unsignedinteger[Any]], int]:
+    """The ids of `documents` by the tokenizer of a model folder, and the bytes that all of them but the first stand for."""
     tokenizer = load_tokenizer(folder)
     ending = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
     ids = np.concatenate([[*ids, *ending] for ids in tokenizer.encode_batch(documents)]).astype(np.uint32)
     first = len(tokenizer.decode(ids[:1]).encode("utf-8", "replace"))
-    return bits_per_byte(load_model(read), ids, read.config.block_size, sum(len(text.encode()) for text in documents) - first)
+    return ids, sum(len(text.encode()) for text in documents) - first
 
 
 def bits_per_byte(model: Any, ids: npt.NDArray[np.unsignedinteger[Any]], block_size: int, size: int) -> float:

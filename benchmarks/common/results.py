@@ -3,6 +3,7 @@
 import argparse
 import functools
 import json
+import math
 import os
 import platform
 import re
@@ -16,6 +17,8 @@ from typing import Any
 
 from .processes import end_children_with_this_process
 
+# two-sided, 5%, by the degrees of freedom (Student's distribution)
+_CRITICAL = (math.inf, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 _INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 
 
@@ -90,6 +93,23 @@ def spread(values: Sequence[float], form: str) -> str:
     if not values:
         return ""
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def paired(bits: dict[int, float], others: dict[int, float]) -> tuple[str, str, str]:
+    """The mean ratio to `others` over the seeds of both, its paired t, and whether that is significant; empty without any.
+
+    A difference is significant if a two-sided t-test of the logarithms of the ratios gives p < 0.05.
+    """
+    logs = [math.log(bits[seed] / others[seed]) for seed in bits.keys() & others.keys()]
+    if not logs:
+        return "", "", ""
+    ratio = f"{math.exp(statistics.mean(logs)):.4f}"
+    if len(logs) < 2:
+        return ratio, "", ""
+    error = statistics.stdev(logs) / math.sqrt(len(logs))
+    t = statistics.mean(logs) / error if error else math.copysign(math.inf, statistics.mean(logs))
+    critical = _CRITICAL[min(len(logs) - 1, len(_CRITICAL) - 1)]
+    return ratio, f"{t:.2f}", "yes" if abs(t) > critical else "no"
 
 
 def print_row(*cells: str) -> None:
