@@ -11,8 +11,8 @@ the first one. Bits per byte are of all held-out text, in fp32; the models are c
 a table of half-precision values. All three are computed by PyTorch in fp32, so that they differ in the GELU alone. `max abs
 delta logit` and `same top-1` are against the form that the model was trained with, on the first windows of the held-out text.
 
-**Speed**: training with both forms, which take turns; with native kernels, and without them, by PyTorch. Ratios are taken turn
-by turn.
+**Speed**: training steps with both forms, which take turns, on one thread; with native kernels, and without them, by PyTorch.
+Rates are per second of CPU time. Ratios are taken turn by turn.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,20 +29,32 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from common import results
-from common.corpora import EVERYTHING, add_corpora, bits_per_byte, encoded, name_of, split_text
-from common.instruction_sets import add_isa, best_isa, limit_to, shown
+from common.corpora import EVERYTHING, add_corpora, bits_per_byte, encoded, files_of, name_of, split_text
+from common.instruction_sets import OURS, add_isa, best_isa, limit_to, shown
 from common.limits import ratios
-from common.peers import auto_shape, end, our_program, take_turns, write_tokens
 from common.results import Figures, machine, paired, print_row, spread
 from torch import Tensor, nn
 
+from echoself_action import native
 from echoself_action.checkpoint.model_folder import read_model_folder
 from echoself_action.checkpoint.weights import load_model
+from echoself_action.config.mode_inputs import TrainInputs
+from echoself_action.corpus.make_tokenizer import load_tokenizer
+from echoself_action.corpus.token_cache import prepare_tokens
+from echoself_action.model.config import GPT2Config
 from echoself_action.model.gpt2 import GPT2
+from echoself_action.training.init_or_resume import new_run
+from echoself_action.training.precision import fastest_dtype
+from echoself_action.training.precision import name_of as dtype_name
+from echoself_action.training.run import Data
+from echoself_action.training.settings import TrainingSettings
+from echoself_action.training.train_step import Stepper
 
 FORMS = ("gelu", "gelu_new")
 TABLE = "llama.cpp's table"
 WINDOWS = 16  # of the held-out text, for the differences of logits
+NATIVE, PYTORCH = "native kernels", "by PyTorch"
+VAL_FRACTION = TrainInputs.model_fields["val_fraction"].default
 SIZES = ("n_layer", "n_head", "n_embd", "block_size")
 
 
@@ -73,8 +86,8 @@ def main() -> None:
     add_isa(parser)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300, help="of each model; 0: no models, speed only")
-    parser.add_argument("--turns", type=int, default=9, help="of each program; 0: no speed")
-    parser.add_argument("--seconds", type=float, default=4, help="length of a turn")
+    parser.add_argument("--turns", type=int, default=9, help="of each way to train; 0: no speed")
+    parser.add_argument("--seconds", type=float, default=1, help="CPU time of a turn")
     given = parser.parse_args()
     limit_to(given.isa)
     figures = Figures(given)
@@ -139,7 +152,7 @@ class Computed(nn.Module):
         super().__init__()
         self.model, self.config = model, model.config
         for block in model.transformer.h:
-            block.mlp.forward = lambda x, mlp=block.mlp: mlp.c_proj(gelu(mlp.c_fc(x)))
+            block.mlp.activation = gelu
 
     def loss(self, ids: Tensor, targets: Tensor, reduction: str) -> Tensor:
         return self.model.loss(ids, targets, reduction)
@@ -165,30 +178,61 @@ def evaluate(folder: Path, form: str, documents: list[str]) -> dict[str, Evaluat
 
 
 def compare_speed(given: argparse.Namespace, work: Path, figures: Figures) -> None:
-    text = work / "text.txt"
-    text.write_text("\n\n".join(split_text(given.corpus[0]).train))
-    shape = replace(auto_shape(text, work), dropout=0.0)
-    tokens = write_tokens(text, shape.tokenizer, work)
-    programs = {
-        f"{form}{'' if native else ', by PyTorch'}": our_program(
-            shape, tokens, work, f"{form}-{native}", native=native, activation=form
-        )
-        for native in (True, False)
+    corpus = given.corpus[0]
+    folder = read_model_folder(trained(corpus, work / "first", max_iters=1, eval_tokens=4096))
+    tokens = prepare_tokens(files_of(corpus), load_tokenizer(folder.path), work, VAL_FRACTION, "fail", print)
+    settings = TrainInputs(mode="train", preset="auto", device="cpu").training_settings("muon", folder.config)
+    torch.set_num_threads(1)
+    steppers = {
+        (kernels, form): stepper(replace(folder.config, activation=form), Data(tokens, []), settings, kernels == NATIVE)
+        for kernels in (NATIVE, PYTORCH)
         for form in FORMS
     }
-    rates = take_turns(programs, given.turns, given.seconds)
-    end(programs)
+    rates: dict[tuple[str, str], list[float]] = {key: [] for key in steppers}
+    for _ in range(given.turns):
+        for key, one in steppers.items():
+            rates[key].append(steps_per_second(one, given.seconds) * settings.batch_size * folder.config.block_size)
     isa = best_isa()
-    print(f"Training, {shape.describe(tokens.name)}; {shown(isa) if isa else 'no native kernels'}\n")
-    print_row("program", "gelu: tokens/s", "gelu_new: tokens/s", "gelu_new / gelu")
+    sizes = ", ".join(f"{name} {getattr(folder.config, name)}" for name in SIZES)
+    dtype = dtype_name(fastest_dtype(torch.device("cpu")))
+    print(f"Training by preset: auto, {sizes}, {shown(isa) if isa else 'no native kernels'}, {dtype}\n")
+    print_row("", "gelu: tokens per second of CPU time", "gelu_new", "gelu_new / gelu")
     print("|---" * 4 + "|")
-    for program in ("", ", by PyTorch"):
-        exact, tanh = (rates[f"{form}{program}"] for form in FORMS)
+    for kernels in (NATIVE, PYTORCH):
+        exact, tanh = (rates[kernels, form] for form in FORMS)
         ratio = ratios(tanh, exact)
-        print_row(program.strip(", ") or "native kernels", spread(exact, ",.0f"), spread(tanh, ",.0f"), spread(ratio, ".3f"))
-        for form, rate in (("gelu", exact), ("gelu_new", tanh)):
-            figures.add("tokens/s", f"{form}{program}", *rate)
-        figures.add("tokens/s of gelu_new / of gelu", program.strip(", ") or "native kernels", *ratio)
+        print_row(kernels, spread(exact, ",.0f"), spread(tanh, ",.0f"), spread(ratio, ".3f"))
+        for form, rate in zip(FORMS, (exact, tanh), strict=True):
+            figures.add("tokens per second of CPU time", f"{kernels}: {form}", *rate)
+        figures.add("rate of gelu_new / of gelu", kernels, *ratio)
+
+
+def stepper(config: GPT2Config, data: Data, settings: TrainingSettings, by_native: bool) -> Stepper:
+    """A training run whose first steps, which set up memory, are done."""
+    library, limit = native._library, os.environ.get(OURS)
+    if not by_native:  # as if the package had been installed without a C compiler
+        native._library = lambda: "disabled by the benchmark"
+        os.environ.pop(OURS, None)  # it names native kernels that must be there
+    try:
+        run = new_run(config, data, settings)
+    finally:
+        native._library = library
+        os.environ |= {OURS: limit} if limit else {}
+    run.model.train()
+    made = Stepper(run, run.batches())
+    steps_per_second(made, 0.1)
+    return made
+
+
+def steps_per_second(of: Stepper, seconds: float) -> float:
+    """Steps per second of CPU time, which other programs on the machine affect little."""
+    began, steps = time.process_time(), 0
+    while (taken := time.process_time() - began) < seconds or not steps:
+        of.gradients()
+        of.update()
+        of.forget()
+        steps += 1
+    return steps / taken
 
 
 if __name__ == "__main__":
