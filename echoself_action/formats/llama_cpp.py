@@ -70,9 +70,10 @@ def _check_file(reference: Reference, name: str, path: Path, runtime: str) -> Ex
     notes: tuple[str, ...] = ()
     if exact:
         difference = _exact_difference(_load(reference.folder), reference.token_ids[[0, -1]], *exact, path)
+        trained = "; this model was trained with the exact GELU" if reference.folder.config.activation == "gelu" else ""
         notes = (
-            f"llama.cpp reads GELU from a table of half-precision values. With these values, in fp32, the logits differ by "
-            f"{difference:.1e} at most.",
+            f"llama.cpp computes the tanh approximation of GELU, from a table of half-precision values{trained}. With these "
+            f"values, in fp32, the logits differ by {difference:.1e} at most.",
         )
     _check_tensors(_load(reference.folder), path, reference.folder.path)
     return facts(reference, path, name, "gguf", runtime, logits, answer["ids_of_texts"], BOUNDS[name], notes)

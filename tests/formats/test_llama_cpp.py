@@ -38,6 +38,7 @@ def test_llama_cpp_computes_the_model(tmp_path: Path, tokenizer: str, options: d
         assert (one.positions, one.texts) == (128, 1000)
         assert one.max_abs_diff <= BOUNDS[one.file].max_abs_diff
     assert "in fp32, the logits differ by" in found[0].notes[0]
+    assert ("trained with the exact GELU" in found[0].notes[0]) == (folder.config.activation == "gelu")  # type: ignore[union-attr]
     assert found[0].size > found[1].size > found[2].size
 
 
