@@ -200,9 +200,9 @@ class _ModelInputs(InputTable):
     dropout: float | None = input_field("model", "Dropout probability.", TRAINS, shown="preset", ge=0, lt=1)
     activation: Activation | None = input_field(
         "model",
-        "Activation function of the MLP: `gelu`, the exact GELU, or `gelu_new`, its tanh approximation, as in OpenAI's GPT-2 and "
-        "llama.cpp (figures: docs/recipe.md). For an imported checkpoint that does not record it, instead "
-        "of the one that its layout suggests.",
+        "Activation function of the MLP: `gelu`, the exact GELU, or `gelu_new`, its tanh approximation, as in OpenAI's GPT-2 "
+        "and llama.cpp (figures: docs/recipe.md). For an imported checkpoint that does not record it, instead of the one that "
+        "its layout suggests.",
         (*READS_CORPUS, "pull"),
         shown="the checkpoint's; gelu for a new model",
     )

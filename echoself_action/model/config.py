@@ -10,8 +10,8 @@ Activation = Literal["gelu_new", "gelu"]
 class GPT2Config:
     """The sizes and options of a GPT-2.
 
-    `activation` is `gelu`, the exact GELU, or `gelu_new`, its tanh approximation with which OpenAI trained GPT-2. docs/recipe.md
-    says why new models have the exact one.
+    `activation` is `gelu`, the exact GELU, or `gelu_new`, its tanh approximation with which OpenAI trained GPT-2.
+    docs/recipe.md says why new models have the exact one.
     """
 
     model_type: ClassVar[Literal["gpt2"]] = "gpt2"
