@@ -35,7 +35,11 @@ def new_config(sizes: Mapping[str, Any], options: Mapping[str, Any], max_iters: 
 
 
 def write_config(config: GPT2Config, end_of_text_id: int | None) -> dict[str, Any]:
-    """The config.json of transformers' GPT2LMHeadModel. `bias` is an addition of ours: whether the model has biases."""
+    """The config.json of transformers' GPT2LMHeadModel.
+
+    `bias` is an addition of ours: whether the model has biases. `n_ctx` is an older name of `n_positions`, which OpenAI's
+    config.json has and llama.cpp's convert_hf_to_gguf.py reads.
+    """
     return {
         "architectures": ["GPT2LMHeadModel"],
         **_FIXED,
@@ -49,6 +53,7 @@ def write_config(config: GPT2Config, end_of_text_id: int | None) -> dict[str, An
         "dtype": "float32",
         "initializer_range": 0.02,
         "layer_norm_epsilon": config.layer_norm_epsilon,
+        "n_ctx": config.block_size,
         "n_embd": config.n_embd,
         "n_head": config.n_head,
         "n_inner": None,

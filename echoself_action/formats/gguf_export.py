@@ -17,7 +17,7 @@ from safetensors import safe_open
 from .. import libraries
 from ..checkpoint.atomic import new_file
 from ..checkpoint.gpt2_config import POSITIONS, TOKENS, shapes
-from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
+from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, element_count
 from ..corpus.make_tokenizer import load_tokenizer
 from ..errors import CheckpointError
 from ..model.config import GPT2Config
@@ -94,6 +94,7 @@ def _write(path: Path, folder: ModelFolder, config: GPT2Config, vocabulary: Gguf
     try:
         writer.add_type("model")
         writer.add_name(f"{folder.architecture.display_name} {load_tokenizer(folder.path).name}")
+        writer.add_size_label(gguf.size_label(element_count(config), 0, 0, 0))
         writer.add_context_length(config.block_size)
         writer.add_embedding_length(config.n_embd)
         writer.add_feed_forward_length(4 * config.n_embd)
