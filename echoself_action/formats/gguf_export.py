@@ -1,10 +1,15 @@
-"""Exports a model folder for llama.cpp: GGUF files in F32, F16 and Q8_0, and a Modelfile for Ollama.
+"""Exports a model folder for llama.cpp: GGUF files in F32, F16 and Q8_0, and what Ollama needs beside them.
+
+`ollama create` reads the Modelfile; `ollama run hf.co/owner/name` gets the same settings from the files `template` and `params`
+of the repo (huggingface.co/docs/hub/ollama). Both pass a prompt to the model as it is, because it continues texts and does not
+know the words of a chat template. The GGUF files have a chat template that does the same, for other programs.
 
 Tensors have llama.cpp's names and the orientation of its converter (conversion/gpt2.py of github.com/ggml-org/llama.cpp):
 matrices are (out, in). Norms, biases and position embeddings are F32 in every file.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +23,7 @@ from .. import libraries
 from ..checkpoint.atomic import new_file
 from ..checkpoint.gpt2_config import POSITIONS, TOKENS, shapes
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, element_count
+from ..checkpoint.weights import new_tokens_by_default
 from ..corpus.make_tokenizer import load_tokenizer
 from ..errors import CheckpointError
 from ..model.config import GPT2Config
@@ -26,7 +32,7 @@ from .gguf_tokenizer import MODEL, GgufVocabulary, gguf_vocabulary
 from .registry import Exported
 
 TYPES = ("F32", "F16", "Q8_0")
-MODELFILE = "Modelfile"
+MODELFILE, TEMPLATE_FILE, PARAMETERS_FILE = "Modelfile", "template", "params"
 _FOLDER = "gguf"
 _ARCHITECTURE = "gpt2"
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7}  # llama_ftype
@@ -37,6 +43,9 @@ _NAMES = {"ln_1": "attn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_o
     "mlp.c_proj": "ffn_down",
 }
 _LARGEST_F16 = 65504.0
+_CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"  # Jinja, of llama.cpp
+_OLLAMA_TEMPLATE = "{{ .Prompt }}"  # Go, of Ollama
+_TEMPERATURE = 0.8
 
 
 def gguf_file(kind: str) -> str:
@@ -71,12 +80,18 @@ def export(folder: ModelFolder, output_dir: Path) -> Exported:
     tokenizer = load_tokenizer(folder.path)
     vocabulary = gguf_vocabulary(tokenizer, config.vocab_size, folder.path, lambda: _least_predicted(folder))
     place = output_dir / _FOLDER
-    files = {name: place / name for name in (*map(gguf_file, TYPES), MODELFILE)}
+    files = {name: place / name for name in (*map(gguf_file, TYPES), MODELFILE, TEMPLATE_FILE, PARAMETERS_FILE)}
     with ExitStack() as written:  # all of them replace older ones, or none does
         for kind in TYPES:
             file = written.enter_context(new_file(files[gguf_file(kind)]))
-            _write(Path(file.name), folder, config, vocabulary, kind)
-        written.enter_context(new_file(files[MODELFILE])).write(_modelfile(config, vocabulary).encode())
+            _write(Path(file.name), folder, config, vocabulary, tokenizer.name, kind)
+        parameters = _parameters(config, vocabulary)
+        for name, text in (
+            (MODELFILE, _modelfile(parameters)),
+            (TEMPLATE_FILE, _OLLAMA_TEMPLATE),  # its line end would be part of the prompt
+            (PARAMETERS_FILE, json.dumps(parameters, indent=2) + "\n"),
+        ):
+            written.enter_context(new_file(files[name])).write(text.encode())
     path = files[gguf_file("Q8_0")]
     return Exported(place, f"llama-server -m {path} -c {config.block_size}", _notes(config, vocabulary), files)
 
@@ -88,12 +103,14 @@ def _least_predicted(folder: ModelFolder) -> int:
     return int((powers / powers.sum(-1, keepdims=True)).mean((0, 1)).argmin())
 
 
-def _write(path: Path, folder: ModelFolder, config: GPT2Config, vocabulary: GgufVocabulary, kind: str) -> None:
+def _write(
+    path: Path, folder: ModelFolder, config: GPT2Config, vocabulary: GgufVocabulary, tokenizer_name: str, kind: str
+) -> None:
     gguf = libraries.gguf
     writer = gguf.GGUFWriter(path, _ARCHITECTURE)
     try:
         writer.add_type("model")
-        writer.add_name(f"{folder.architecture.display_name} {load_tokenizer(folder.path).name}")
+        writer.add_name(f"{folder.architecture.display_name} {tokenizer_name}")
         writer.add_size_label(gguf.size_label(element_count(config), 0, 0, 0))
         writer.add_context_length(config.block_size)
         writer.add_embedding_length(config.n_embd)
@@ -135,6 +152,7 @@ def _add_vocabulary(writer: Any, vocabulary: GgufVocabulary) -> None:
         writer.add_bos_token_id(vocabulary.end_id)
     writer.add_eos_token_id(vocabulary.end_id)
     writer.add_add_bos_token(False)
+    writer.add_chat_template(_CHAT_TEMPLATE)
 
 
 def _tensors(config: GPT2Config, kind: str) -> list[_Tensor]:
@@ -174,15 +192,23 @@ def _stored(values: npt.NDArray[np.float32], tensor: _Tensor, folder: ModelFolde
     return quantised
 
 
-def _modelfile(config: GPT2Config, vocabulary: GgufVocabulary) -> str:
-    lines = [
-        f"FROM ./{gguf_file('Q8_0')}",
-        'TEMPLATE "{{ .Prompt }}"',
-        f"PARAMETER num_ctx {config.block_size}",
-        "PARAMETER temperature 0.8",
-    ]
-    if vocabulary.end_of_text:
-        lines.append(f'PARAMETER stop "{vocabulary.end_of_text}"')
+def _parameters(config: GPT2Config, vocabulary: GgufVocabulary) -> dict[str, int | float | list[str]]:
+    """Ollama's. Without num_ctx and num_predict, it goes on where the model has no more positions."""
+    length = config.block_size
+    found: dict[str, int | float | list[str]] = {
+        "num_ctx": length,
+        "num_predict": new_tokens_by_default(length),
+        "temperature": _TEMPERATURE,
+    }
+    if vocabulary.end_of_text and '"' not in vocabulary.end_of_text:  # a Modelfile can't quote it
+        found["stop"] = [vocabulary.end_of_text]
+    return found
+
+
+def _modelfile(parameters: Mapping[str, int | float | list[str]]) -> str:
+    lines = [f"FROM ./{gguf_file('Q8_0')}", f'TEMPLATE "{_OLLAMA_TEMPLATE}"']
+    for name, value in parameters.items():
+        lines += [f'PARAMETER {name} "{one}"' for one in value] if isinstance(value, list) else [f"PARAMETER {name} {value}"]
     return "\n".join(lines) + "\n"
 
 

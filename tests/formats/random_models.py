@@ -25,11 +25,11 @@ def tokenizer_of(spec: str) -> Tokenizer:
     return make_tokenizer(spec, lambda: iter(texts))
 
 
-def write_random_model(folder: Path, tokenizer: str = "bytes", seed: int = 1, **options: Any) -> ModelFolder:
+def write_random_model(folder: Path, tokenizer: str | Tokenizer = "bytes", seed: int = 1, **options: Any) -> ModelFolder:
     """A GPT-2 whose weights, biases and norms are random, and so large that every one of them changes the logits."""
-    made = tokenizer_of(tokenizer)
-    sizes: dict[str, Any] = {"block_size": 64, "n_layer": 2, "n_head": 2, "n_embd": 32}
-    config = GPT2Config(vocab_size=made.vocab_size, **(sizes | options))
+    made = tokenizer_of(tokenizer) if isinstance(tokenizer, str) else tokenizer
+    sizes: dict[str, Any] = {"vocab_size": made.vocab_size, "block_size": 64, "n_layer": 2, "n_head": 2, "n_embd": 32}
+    config = GPT2Config(**(sizes | options))
     model = GPT2(config)
     model.initialise(0)
     generator = torch.Generator().manual_seed(seed)
