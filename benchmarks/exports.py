@@ -182,7 +182,7 @@ def onnx_way(path: Path) -> Write:
     model = OnnxModel(path, 1)
 
     def write(tokens: int) -> None:
-        model.reset(1)
+        model.reset()
         token = PROMPT
         for _ in range(tokens):
             token = int(model.logits(np.array([[token]]))[0, -1].argmax())
