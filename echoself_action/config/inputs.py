@@ -289,7 +289,9 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         PUBLISHES,
         False,
     )
-    private: bool = input_field("publishing", "Create the model repo and the dataset repo as private.", PUBLISHES, False)
+    private: bool = input_field(
+        "publishing", "Create the model repo, the dataset repo and the Space as private.", PUBLISHES, False
+    )
     license: License | None = input_field(
         "card",
         "License of the model and the dataset, as a license identifier of the Hub; `other` for one that the Hub does not list.",

@@ -17,6 +17,7 @@ from .repo import MAIN, PROVENANCE_FILE, Listing, Remote, find_repo
 from .retry import with_retries
 
 _ANY = frozenset({".gitattributes"})
+_INITIAL_COMMIT = "initial commit"  # the title that the Hub gives it
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,9 @@ def _provenance(hub: Hub, repo_id: str, listing: Listing) -> Provenance | None:
 
 
 def _is_new(hub: Hub, repo_id: str) -> bool:
-    """Whether there is no commit but the Hub's own, as after a job that was killed before its first."""
+    """Whether there is no commit but the Hub's own, as after a job that was killed before its first.
+
+    A copy of another Space and a squashed history have a single commit too, with another title.
+    """
     look = partial(hub.api.list_repo_commits, repo_id, repo_type=hub.kind)
-    return len(with_retries(hub, repo_id, "listing its commits", look)) == 1
+    return [commit.title for commit in with_retries(hub, repo_id, "listing its commits", look)] == [_INITIAL_COMMIT]

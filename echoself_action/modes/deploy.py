@@ -19,7 +19,7 @@ from ..preflight.hub_state import hub_checks
 from ..publishing.card import check_card
 from ..publishing.dataset import publish_dataset, with_dataset
 from ..publishing.demo import add_demo, check_demo, publish_demo, repair_demo
-from ..publishing.exports import add_exports
+from ..publishing.exports import add_exports, naming_demo
 from ..publishing.plan import plan, plan_state, show_plan
 from ..publishing.publication import Publication
 from ..publishing.quality_gate import check_parity, check_parity_again, judge
@@ -67,7 +67,8 @@ def run(inputs: DeployInputs) -> int:
 
 def check_before_work(inputs: DeployInputs) -> None:
     """Raises InputError for a signing key, a release or an export that would fail after the work is done."""
-    require_libraries(inputs.exported_formats, note)
+    with naming_demo(inputs):
+        require_libraries(inputs.exported_formats, note)
     release_target(inputs)
     signer_for(inputs)
 
@@ -96,7 +97,7 @@ def _publish(publication: Publication) -> Publication:
     publication = judge(publication)
     if not publication.verdict.passed:
         return _refuse(publication)
-    with with_dataset(publication) as publication, part("Publishing"):
+    with naming_demo(inputs), with_dataset(publication) as publication, part("Publishing"):
         publication = plan(add_exports(add_sample(check_parity(publication))))
         if publication.has_changes:
             publication = check_parity_again(publication)

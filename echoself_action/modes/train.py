@@ -18,6 +18,7 @@ from ..input_field import PUBLISHES
 from ..native.models import why_not as why_not_native
 from ..preflight.corpus_facts import files_check
 from ..preflight.machine import machine_check
+from ..publishing.exports import naming_demo
 from ..publishing.sample import with_sample
 from ..report.checks import PreflightCheck, checks_summary, show_checks
 from ..report.github_actions import model_outputs, write_summary
@@ -119,7 +120,8 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
         data = Data(corpus_tokens(inputs, start), inputs.data)
     config = start.config if start else new_config(inputs, data.tokens)
     if inputs.mode in PUBLISHES:  # the shared file of several modes may have formats
-        require_exportable(selected(inputs.exported_formats), config, inputs.output_dir, data.tokens.tokenizer)
+        with naming_demo(inputs):
+            require_exportable(selected(inputs.exported_formats), config, inputs.output_dir, data.tokens.tokenizer)
     settings = inputs.training_settings(_default_optimizer(inputs, start), config, fine_tunes=is_fine_tuned(start))
     device = choose_device(settings).type
     with part("Training"), stop_on_signals() as stop, join_process_group(device) as process_group, ProgressPrinter() as printer:

@@ -1,6 +1,7 @@
 """Publish a model for other programs too (`formats`): before anything is sent, each file is run in the program it is for."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,12 +9,25 @@ from tempfile import TemporaryDirectory
 
 from ..checkpoint.metadata import ExportFacts, Metadata, export_text
 from ..checkpoint.model_folder import ModelFolder, record, sha256
+from ..config.inputs import Inputs
+from ..errors import EchoselfError
 from ..formats.export_files import export, require_folder_exportable, selected
-from ..formats.registry import Exported, Format
+from ..formats.registry import ONNX, Exported, Format
 from ..hub.fetch import download, read_facts
 from ..hub.repo import RemoteFile
 from ..report.log import note, warn
 from .publication import Publication
+
+
+@contextmanager
+def naming_demo(inputs: Inputs) -> Iterator[None]:
+    """An error about ONNX inside the block says that `demo` asks for it, if `formats` does not."""
+    try:
+        yield
+    except EchoselfError as error:
+        if inputs.demo and ONNX.name not in inputs.formats and f"{ONNX.name} out of formats" in error.hint:
+            error.hint += f" demo adds {ONNX.name} to formats: remove it too."
+        raise
 
 
 def add_exports(publication: Publication) -> Publication:

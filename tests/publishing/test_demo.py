@@ -16,6 +16,8 @@ from echoself_action.modes import deploy
 from echoself_action.publishing.publication import Publication
 
 from ..conftest import SMALL, Cli
+from ..formats.foreign_files import save
+from ..formats.nanecho_files import nanecho_checkpoint, state_dict
 
 TRAIN = f"train --tokenizer bytes {SMALL} --data docs/*.md"
 DEPLOY = "deploy --hub hub --repo-id me/model --demo --license mit"
@@ -182,6 +184,30 @@ def test_a_space_of_somebody_else_is_not_replaced(
     assert "demo_repo_id" in error
     assert not hub.api.repo_exists("me/model")
     assert commits(hub.api) == ["an edit", "initial commit"]
+
+
+def test_a_copy_of_another_space_is_not_replaced(
+    echoself: Cli, trained: dict[str, str], hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has one commit, as a new Space has."""
+    hub.api.create_repo(SPACE, repo_type="space", space_sdk="static")
+    put(hub.api, {"index.html": b"mine"})
+    hub.api.super_squash_history(SPACE, repo_type="space", commit_message="Duplicate from you/page")
+    echoself(DEPLOY, code=2)
+    assert "echoself-action did not make it" in capsys.readouterr().err
+    assert read(hub.api, "index.html") == b"mine"
+
+
+def test_a_model_that_onnx_can_not_hold_is_refused_with_what_asked_for_it(
+    echoself: Cli, hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nanecho = save(nanecho_checkpoint("cache", state_dict()), tmp_path / "nanecho.pt")
+    echoself(DEPLOY, f"--checkpoint {nanecho}", code=3)
+    error = capsys.readouterr().err
+    assert "demo adds onnx to formats: remove it too." in error
+    assert not hub.api.repo_exists("me/model")
+    assert not hub.api.repo_exists(SPACE, repo_type="space")
+    assert not Path("echoself-model/demo").exists()
 
 
 def test_the_space_of_a_private_model_is_private_and_stays_so(

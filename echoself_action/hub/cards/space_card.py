@@ -28,7 +28,7 @@ def _front_matter(model_id: str, choices: CardChoices) -> dict[str, object]:
     license_fields = {key: value for key, value in choices.front_matter.items() if key.startswith("license")}
     return {
         "title": name,
-        "emoji": "\u270d\ufe0f",
+        "emoji": "📝",
         "colorFrom": "blue",
         "colorTo": "green",
         "sdk": "static",
