@@ -87,10 +87,11 @@ class Format:
     `exporter` and `runtime` are modules beside this file; `exports` describes what the exporter writes, for the help of the
     input `formats`. A format with a `runtime` is published with the model, after it was checked there.
 
-    Of what is exported: `tokenizer` is the module that refuses tokenizers, if not all can be represented; `libraries` the
-    modules that this needs, of the extra `export` of the package; `architectures` the names of those that the other program
-    computes; `usage` is Markdown that says how to run a published model OWNER/NAME; `bytes_per_parameter` are the sizes of the
-    files, for an estimate; and `largest_file` is what a file may have, in bytes, because of `largest_file_reason`.
+    Of what is exported: `tokenizer` is the module that refuses tokenizers, if not all can be represented; `published` are its
+    files in the repo; `libraries` the modules that this needs, of the extra `export` of the package; `architectures` the names
+    of those that the other program computes; `usage` is Markdown that says how to run a published model OWNER/NAME;
+    `bytes_per_parameter` are the sizes of the files, for an estimate; and `largest_file` is what a file may have, in bytes,
+    because of `largest_file_reason`.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Format:
     exports: str = ""
     runtime: str = ""
     tokenizer: str = ""
+    published: tuple[str, ...] = ()
     usage: str = ""
     libraries: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ("gpt2",)
@@ -211,6 +213,7 @@ GGUF = Format(
     exports="gguf/model-F32.gguf, model-F16.gguf, model-Q8_0.gguf and a Modelfile, template and params for Ollama",
     runtime=".llama_cpp",
     tokenizer=".gguf_tokenizer",
+    published=("model-F32.gguf", "model-F16.gguf", "model-Q8_0.gguf", "Modelfile"),
     usage="""In llama.cpp and in Ollama:
 
 ```sh
@@ -227,6 +230,7 @@ ONNX = Format(
     exporter=".onnx_export",
     exports="onnx/model.onnx and onnx/model_quantized.onnx",
     runtime=".onnx_runtime",
+    published=("onnx/model.onnx", "onnx/model_quantized.onnx"),
     usage="""In a browser or in Node.js, with transformers.js:
 
 ```js

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from ..checkpoint.model_folder import HELD_OUT_FILE, ModelFolder, sha256
 from ..config.mode_inputs import ReviewInputs
 from ..config.outputs import set_outputs
-from ..errors import GATE_REFUSED, CheckpointError, EchoselfError, HubError
+from ..errors import GATE_REFUSED, CheckpointError, EchoselfError, HubError, InputError
 from ..evaluation.held_out import write_held_out
 from ..evaluation.loss import HeldOut
+from ..formats.export_libraries import require_libraries
 from ..hub.access import require_write_access
 from ..hub.client import open_hub
 from ..hub.endpoint import Hub
@@ -41,6 +42,7 @@ from .comment import (
     reviews_summary,
 )
 from .fetch_pull_request import PullRequest, fetch_files, inspect_changes, list_head, open_pull_requests, read_discussion
+from .proposed_exports import EXPORTS_SUFFIX, formats_of
 
 if TYPE_CHECKING:
     from huggingface_hub import DiscussionWithDetails
@@ -169,6 +171,14 @@ def _run_checks(
     problems = pull_request.problems
     if not problems and (problem := fetch_files(hub, reference.remote.repo_id, pull_request, folder)):
         problems = (problem,)
+    if not problems and pull_request.exports:
+        try:
+            require_libraries([one.name for one in formats_of(pull_request.exports)], note)
+        except InputError as error:
+            problems = (f"{', '.join(pull_request.exports)} can't be checked here: {error.message}",)
+        folder.with_suffix(EXPORTS_SUFFIX).write_text(
+            json.dumps([asdict(file) for file in pull_request.exports.values()]), encoding="utf-8"
+        )
     if problems:
         return [Check(FILES, False, "; ".join(problems))]
     found = f"{len(pull_request.changed)} changed, {len(pull_request.removed)} deleted; no code, no pickle"

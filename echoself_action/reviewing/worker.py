@@ -30,6 +30,7 @@ from ..evaluation.gate import Verdict, is_relative, judge_difference, judge_meas
 from ..evaluation.held_out import read_held_out
 from ..hub.provenance import verify_files
 from .comment import CHECKS, Check
+from .proposed_exports import check_proposed_exports
 
 if TYPE_CHECKING:
     from ..evaluation.paired_bootstrap import Ids
@@ -105,7 +106,8 @@ def _round_trips(tokenizer: Tokenizer, text: str, ids: list[int]) -> bool:
 
 
 def _check_parity(folder: Path) -> str:
-    return parity_text(evaluation.check_parity(read_model_folder(folder)))
+    model = read_model_folder(folder)
+    return parity_text(evaluation.check_parity(model)) + check_proposed_exports(model)
 
 
 def _check_gate(folder: Path, published: ModelFolder, windows: "list[Ids]", gate: str, against: str) -> Verdict:

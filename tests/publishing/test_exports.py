@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from echoself_action.formats.registry import PUBLISHED
 from echoself_action.hub.client import open_hub
 from echoself_action.hub.endpoint import Hub
 
@@ -50,6 +51,7 @@ def local(name: str) -> Path:
 
 
 def test_the_exports_are_published_with_the_model_and_their_figures(published: dict[str, str], echoself: Cli, hub: Hub) -> None:
+    assert {name for one in PUBLISHED.values() for name in one.published} == FILES
     there = listed(hub)
     digests = {name: sha256(local(name).read_bytes()).hexdigest() for name in FILES}
     assert {name: there[name] for name in WEIGHTS} == {name: digests[name] for name in WEIGHTS}  # all of them in LFS

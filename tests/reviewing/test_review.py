@@ -131,6 +131,19 @@ def test_a_better_model_passes_and_its_comment_is_updated_after_a_new_commit(com
     assert len(community.comments(number)) == 1
 
 
+def test_exports_must_be_those_of_the_proposed_model(community: Community, examined_here: None) -> None:
+    community.better()
+    community._patch.setenv("HF_TOKEN", "guest")
+    community._echoself(f"deploy --hub {community.server.url} --repo-id {REPO} --output-dir better --create-pr --formats gguf")
+    community._patch.setenv("HF_TOKEN", "owner")
+    assert community.check()["gate_result"] == "passed"
+    assert "4 exported files are those of this model" in community.comments(1)[-1].content
+    files = [CommitOperationAdd("model-F16.gguf", b"GGUF of another model")]
+    community.commit(community.owner, files, revision="refs/pr/1")
+    assert community.check()["gate_result"] == "refused"
+    assert "model-F16.gguf: not what this program exports from the proposed model" in community.comments(1)[-1].content
+
+
 def test_a_worse_and_an_identical_model_are_refused_regardless_of_the_losses_in_their_metadata(
     community: Community, echoself: Cli, examined_here: None
 ) -> None:
