@@ -13,10 +13,13 @@ from onnx import numpy_helper
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.errors import CheckpointError
+from echoself_action.formats.import_checkpoint import import_checkpoint
 from echoself_action.formats.onnx_export import FP32, INT8, OPSET
 from echoself_action.formats.onnx_worker import OnnxModel
 from echoself_action.formats.registry import ONNX, Exported
 
+from .foreign_files import save
+from .nanecho_files import nanecho_checkpoint
 from .random_models import write_random_model
 
 _TOTAL = "past_sequence_length + sequence_length"
@@ -167,3 +170,10 @@ def saved(model: Any, name: str, folder: Path) -> Exported:
     file = folder / "model.onnx"
     onnx.save(model, file)
     return Exported(folder, "", files={name: file})
+
+
+def test_nanecho_is_refused_by_name(tmp_path: Path) -> None:
+    folder = import_checkpoint(save(nanecho_checkpoint(), tmp_path / "a.pt"), tmp_path / "out", None, print)
+    with pytest.raises(CheckpointError, match=r"its architecture is NanEcho, which transformers\.js does not have"):
+        ONNX.export(folder, tmp_path)
+    assert not (tmp_path / "onnx").exists()
