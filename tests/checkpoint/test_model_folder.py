@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel
 from transformers import GPT2Config as StockConfig
 
 from echoself_action.checkpoint.gpt2_config import shapes
-from echoself_action.checkpoint.model_folder import ModelFolder, check_weights, read_model_folder
+from echoself_action.checkpoint.model_folder import ModelFolder, check_weights, read_model_folder, same_model
 from echoself_action.checkpoint.weights import load_model, write_model
 from echoself_action.errors import CheckpointError
 from echoself_action.model.gpt2 import GPT2, GPT2Config
@@ -66,6 +66,16 @@ def test_a_model_without_biases_loads_in_stock_transformers_and_round_trips(
     ids = torch.arange(20)[None]
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(ids), stock.eval()(ids).logits, atol=1e-5, rtol=0)
+
+
+def test_llama_cpps_converter_finds_the_context(model_folder: ModelFolder) -> None:
+    """It reads `n_ctx` of what AutoConfig loads. A folder of an earlier version, without it, is the same model."""
+    assert AutoConfig.from_pretrained(model_folder.path).to_dict()["n_ctx"] == model_folder.config.block_size
+    path = model_folder.path / "config.json"
+    older = json.loads(path.read_bytes())
+    del older["n_ctx"]
+    path.write_text(json.dumps(older))
+    assert same_model(read_model_folder(model_folder.path).config, model_folder.config)
 
 
 def test_a_folder_saved_by_transformers_is_read(model_folder: ModelFolder) -> None:

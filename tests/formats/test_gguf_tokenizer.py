@@ -1,8 +1,9 @@
 """Tokenizers in GGUF files: the same ids in llama.cpp for 1,000 texts, or a refusal before anything is written."""
 
+import hashlib
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,35 @@ def contents(folder: Path) -> dict[str, Any]:
     return {name: field.contents() for name, field in gguf.GGUFReader(folder / "gguf" / F32).fields.items()}
 
 
-@pytest.mark.usefixtures("shared")  # GPT-2's vocabulary
-def test_gpt2_has_the_vocabulary_of_openai() -> None:
+@pytest.fixture(scope="module")
+def gpt2(shared: Path) -> Iterator[Tokenizer]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIKTOKEN_CACHE_DIR", str(shared / "tiktoken"))
+        yield tokenizer_of("gpt2")
+
+
+def test_gpt2_has_the_vocabulary_of_openai(gpt2: Tokenizer) -> None:
     """By the same code as `bpe:<size>`. benchmarks/exports.py compares its ids in llama.cpp: 50,000 merges take long."""
-    tokenizer = tokenizer_of("gpt2")
-    vocabulary = gguf_vocabulary(tokenizer, tokenizer.vocab_size, Path("model"), pytest.fail)
+    vocabulary = gguf_vocabulary(gpt2, gpt2.vocab_size, Path("model"), pytest.fail)
     assert (len(vocabulary.tokens), len(vocabulary.merges), vocabulary.end_id) == (50257, 50000, 50256)
-    assert vocabulary.merges[:2] == ("\u0120 t", "\u0120 a")
+    assert vocabulary.merges[:2] == ("Ġ t", "Ġ a")
     assert vocabulary.merges[-1] == "Ġg azed"
     assert [vocabulary.tokens[i] for i in (0, 220, 50256)] == ["!", "Ġ", END_OF_TEXT]
+
+
+def test_llama_cpps_own_converter_recognises_gpt2(gpt2: Tokenizer) -> None:
+    """By a hash of the ids of this text: get_vocab_base_pre in its conversion/base.py."""
+    text = (
+        "\n \n\n \n\n\n \t \t\t \t\n  \n   \n    \n     \n"
+        "\U0001f680 (normal) \U0001f636\u200d\U0001f32b\ufe0f (multiple emojis concatenated) \u2705 \U0001f999\U0001f999 "
+        "3 33 333 3333 33333 333333 3333333 33333333 3.3 3..3 3...3 "
+        "\u1780\u17b6\u1793\u17cb\u178f\u17c2\u1796\u17b7\u179f\u17c1\u179f\u17a2\u17b6\u1785\U0001f601 "
+        "?\u6211\u60f3\u5728apple\u5de5\u4f5c1314151\u5929\uff5e ------======= нещо на Български "
+        "''''''```````\"\"\"\"......!!!!!!?????? I've been 'told he's there, 'RE you sure? 'M not sure I'll make it, "
+        "'D you like some tea? We'Ve a'lL"
+    )
+    found = hashlib.sha256(str(gpt2.encode_batch([text])[0].tolist()).encode()).hexdigest()
+    assert found == "3ce83efda5659b07b1ad37ca97ca5797ea4285d9b9ab0dc679e4a720c9da7454"
 
 
 @pytest.mark.parametrize("name", ["bytes", "bpe:600"])
