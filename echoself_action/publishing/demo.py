@@ -147,7 +147,7 @@ def _publish(publication: Publication, demo: DemoPage, commit: str) -> str:
     except MovedOnError:
         hub, remote = publication.hub, publication.remote
         if list_repo(hub, remote.repo_id, MAIN).commit != commit:
-            note(f"{demo.space.url} was updated by another job, which published a newer model: its page is kept")
+            note(f"{demo.space.url} and {remote.repo_id} have new commits, of another job: its page is kept")
             return demo.space.url
         again = _plan(publication, look_up_space(hub, demo.space.remote.repo_id), demo.page)
         done = _commit(publication, again)

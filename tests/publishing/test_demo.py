@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -161,13 +162,20 @@ def test_a_dry_run_shows_the_space_and_makes_none(
     assert not hub.api.repo_exists(SPACE, repo_type="space")
 
 
-@pytest.mark.parametrize(("option", "why"), [("--create-pr", "create_pr publishes"), ("--revision next", "revision is next")])
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ("--create-pr", "create_pr publishes nothing before the pull request is merged"),
+        ("--revision next", "it has the model on main, and revision is next"),
+    ],
+)
 def test_what_is_not_on_main_has_a_page_but_no_space(
-    echoself: Cli, begun: Cli, hub: Hub, capsys: pytest.CaptureFixture[str], option: str, why: str
+    echoself: Cli, published: dict[str, str], hub: Hub, capsys: pytest.CaptureFixture[str], option: str, why: str
 ) -> None:
-    begun(TRAIN, DEPLOY.replace(" --demo", ""))
+    hub.api.delete_repo(SPACE, repo_type="space")
+    shutil.rmtree("echoself-model/demo")
     outputs = echoself(DEPLOY, option)
-    assert f"no Space, because {why}" in capsys.readouterr().out.replace("it has the model on main, and ", "")
+    assert f"no Space, because {why}" in capsys.readouterr().out
     assert outputs["demo_url"] == ""
     assert Path("echoself-model/demo/index.html").is_file()
     assert not hub.api.repo_exists(SPACE, repo_type="space")
@@ -330,7 +338,7 @@ def test_the_page_of_a_newer_model_is_not_replaced(
 
     before_the_space(other_job)
     outputs = echoself(DEPLOY)
-    assert "updated by another job, which published a newer model" in capsys.readouterr().out
+    assert "have new commits, of another job: its page is kept" in capsys.readouterr().out
     assert read(hub.api, "index.html") == b"<p>the page of the newer model"
     assert outputs["demo_url"].endswith(SPACE)
 

@@ -126,7 +126,8 @@ def other_formats(repo_id: str, exports: Sequence[ExportFacts]) -> str:
     formats = [one for one in PUBLISHED.values() if any(facts.format == one.name for facts in exports)]
     usage = "\n".join(one.usage.replace("OWNER/NAME", repo_id) for one in formats)
     notes = "\n".join(f"- {note}" for note in dict.fromkeys(note for facts in exports for note in facts.notes))
-    return f"""## Other formats
+    return f"""
+## Other formats
 
 Each file was run in its program before it was published, and compared with this model.
 
