@@ -19,7 +19,7 @@ from echoself_action.formats.onnx_worker import OnnxModel
 from echoself_action.formats.registry import ONNX, Exported
 
 from .foreign_files import save
-from .nanecho_files import nanecho_checkpoint
+from .nanecho_files import nanecho_checkpoint, state_dict
 from .random_models import write_random_model
 
 _TOTAL = "past_sequence_length + sequence_length"
@@ -173,7 +173,9 @@ def saved(model: Any, name: str, folder: Path) -> Exported:
 
 
 def test_nanecho_is_refused_by_name(tmp_path: Path) -> None:
-    folder = import_checkpoint(save(nanecho_checkpoint(), tmp_path / "a.pt"), tmp_path / "out", None, print)
+    folder = import_checkpoint(
+        save(nanecho_checkpoint("NanEcho cache", state_dict()), tmp_path / "a.pt"), tmp_path / "out", None, print
+    )
     with pytest.raises(CheckpointError, match=r"its architecture is NanEcho, which transformers\.js does not have"):
         ONNX.export(folder, tmp_path)
     assert not (tmp_path / "onnx").exists()
