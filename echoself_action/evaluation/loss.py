@@ -88,10 +88,15 @@ class HeldOut:
         return [(batch[:, :-1], batch[:, 1:]) for batch in both]
 
 
-def byte_count(tokenizer: Tokenizer, ids: npt.NDArray[np.integer]) -> int:
-    """The UTF-8 bytes of the text of `ids` (1-D). End-of-text tokens, which other tokenizers write differently, have none."""
-    text = tokenizer.decode(int(i) for i in ids if i != tokenizer.end_of_text_id)
-    return len(text.encode("utf-8", "replace"))
+def texts_of(tokenizer: Tokenizer, windows: Sequence[npt.NDArray[np.integer]]) -> list[str]:
+    """The text of each window (1-D ids), without end-of-text tokens, which other tokenizers write differently."""
+    arrays, end = [np.asarray(window) for window in windows], tokenizer.end_of_text_id
+    return tokenizer.decode_batch(arrays if end is None else [ids[ids != end] for ids in arrays])
+
+
+def byte_counts(tokenizer: Tokenizer, windows: Sequence[npt.NDArray[np.integer]]) -> list[int]:
+    """The UTF-8 bytes of the text of each window (1-D ids). End-of-text tokens have none."""
+    return [len(text.encode("utf-8", "replace")) for text in texts_of(tokenizer, windows)]
 
 
 def bytes_per_token(tokenizer: Tokenizer, windows: Sequence[npt.NDArray[np.integer]], label_shift: int = 1) -> float | None:
@@ -100,7 +105,7 @@ def bytes_per_token(tokenizer: Tokenizer, windows: Sequence[npt.NDArray[np.integ
     The first `label_shift` ids of a window are not predicted.
     """
     predicted = [window[label_shift:] for window in windows]
-    size = sum(byte_count(tokenizer, ids) for ids in predicted)
+    size = sum(byte_counts(tokenizer, predicted))
     return size / sum(map(len, predicted)) if size else None
 
 

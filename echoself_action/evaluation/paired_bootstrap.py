@@ -19,7 +19,7 @@ from ..corpus.make_tokenizer import load_tokenizer
 from ..corpus.tokenizer import Tokenizer
 from ..model import Model
 from ..native.models import evaluated_natively
-from .loss import byte_count
+from .loss import byte_counts, texts_of
 
 RESAMPLES, _SEED = 10_000, 0
 _LOGITS_AT_ONCE, _DRAWS_AT_ONCE = 1 << 26, 1 << 20  # elements at a time, to limit memory
@@ -108,21 +108,24 @@ def score(language_model: LanguageModel, windows: Sequence[Ids], tokenizer: Toke
     """
     model, own = language_model.model, language_model.tokenizer
     if own.digest != tokenizer.digest:
-        texts = [_text(tokenizer, window) for window in windows]
+        texts = texts_of(tokenizer, windows)
         windows = [np.asarray(ids, np.int64) for ids in own.encode_batch(texts)]
     started = time.perf_counter()
     losses = _window_losses(model, windows)
     seconds = time.perf_counter() - started
     shift = model.label_shift
-    sizes = [byte_count(own, window[shift:]) for window in windows]
+    sizes = byte_counts(own, [window[shift:] for window in windows])
     return Scores(losses[:, 0], losses[:, 1], np.maximum(sizes, 1.0), seconds, own.digest)
 
 
 def difference(candidate: Scores, published: Scores) -> Difference:
     """The difference of two models, from their scores on the same windows."""
     predicted = (candidate.tokens > 0) & (published.tokens > 0)
-    ours, theirs = (np.column_stack([one.nats / math.log(2), one.bytes])[predicted] for one in (candidate, published))
-    low, high = interval(ours, theirs)
+    bits = [np.column_stack([one.nats / math.log(2), one.bytes])[predicted] for one in (candidate, published)]
+    nats = [np.column_stack([one.nats, one.tokens])[predicted] for one in (candidate, published)]
+    same_tokens = candidate.tokenizer == published.tokenizer
+    (low, high), *of_nats = intervals([bits, nats] if same_tokens else [bits])
+    ours, theirs = bits
     found = Difference(
         candidate=float(_ratio(ours.sum(0))),
         published=float(_ratio(theirs.sum(0))),
@@ -131,14 +134,14 @@ def difference(candidate: Scores, published: Scores) -> Difference:
         windows=len(ours),
         tokens=int(candidate.tokens[predicted].sum()),
     )
-    if candidate.tokenizer != published.tokenizer:
+    if not same_tokens:
         return found
-    ours, theirs = (np.column_stack([one.nats, one.tokens])[predicted] for one in (candidate, published))
+    ours, theirs = nats
     return replace(
         found,
         candidate_nats=float(_ratio(ours.sum(0))),
         published_nats=float(_ratio(theirs.sum(0))),
-        high_nats=interval(ours, theirs)[1],
+        high_nats=of_nats[0][1],
     )
 
 
@@ -148,24 +151,23 @@ def compare(candidate: LanguageModel, published: LanguageModel, windows: Sequenc
     return difference(ours, theirs)
 
 
-def interval(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], resamples: int = RESAMPLES) -> tuple[float, float]:
-    """The 95 % confidence interval of the difference of two losses: for each window, the summed loss and its divisor."""
-    windows, random = len(ours), np.random.default_rng(_SEED)
+def intervals(pairs: Sequence[Sequence[npt.NDArray[np.float64]]], resamples: int = RESAMPLES) -> list[tuple[float, float]]:
+    """The 95 % confidence intervals of the differences of two losses, over the same resamples, which take most of the time.
+
+    Each pair is a loss of both models: for each window, the summed loss and its divisor.
+    """
+    windows, random = len(pairs[0][0]), np.random.default_rng(_SEED)
     at_once = max(1, _DRAWS_AT_ONCE // windows)
-    differences = []
+    differences: list[list[npt.NDArray[np.float64]]] = [[] for _ in pairs]
     for start in range(0, resamples, at_once):
         rows = np.arange(min(at_once, resamples - start))[:, None]
         # one bincount for all rows takes a tenth of the time of drawing counts: each row has its own range of window numbers
         draws = random.integers(windows, size=(len(rows), windows)) + rows * windows
         counts = np.bincount(draws.ravel(), minlength=draws.size).reshape(draws.shape).astype(np.float64)
-        differences.append(_ratio(counts @ ours) - _ratio(counts @ theirs))  # subtract last: exactly zero for equal models
-    low, high = np.quantile(np.concatenate(differences), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _text(tokenizer: Tokenizer, ids: Ids) -> str:
-    """The text without end-of-text tokens, which other tokenizers write differently."""
-    return tokenizer.decode(int(i) for i in ids if i != tokenizer.end_of_text_id)
+        for (ours, theirs), found in zip(pairs, differences, strict=True):
+            found.append(_ratio(counts @ ours) - _ratio(counts @ theirs))  # subtract last: exactly zero for equal models
+    limits = [np.quantile(np.concatenate(found), [0.025, 0.975]) for found in differences]
+    return [(float(low), float(high)) for low, high in limits]
 
 
 def _ratio(pairs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

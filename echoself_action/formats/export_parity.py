@@ -21,7 +21,7 @@ from ..corpus.make_tokenizer import load_tokenizer
 from ..corpus.tokenizer import Tokenizer
 from ..errors import CheckpointError, EchoselfError
 from ..evaluation.held_out import read_held_out
-from ..evaluation.loss import byte_count
+from ..evaluation.loss import byte_counts
 
 TEXTS = 1000  # whose token ids must be equal
 _HELD_OUT = 8  # sequences, at most
@@ -160,7 +160,7 @@ class Reference:
 
     def bits_per_byte(self, logits: npt.NDArray[np.float32]) -> float | None:
         """The loss on the held-out text of a program that computed `logits` of `token_ids`; None without held-out text."""
-        size = sum(byte_count(self.tokenizer, ids[1:]) for ids in self.held_out)
+        size = sum(byte_counts(self.tokenizer, [ids[1:] for ids in self.held_out]))
         if not size:
             return None
         predictions = torch.from_numpy(logits[: len(self.held_out), :-1]).flatten(0, 1)

@@ -13,7 +13,7 @@ from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.evaluation.gate import judge_difference
 from echoself_action.evaluation.loss import HeldOut, bytes_per_token
-from echoself_action.evaluation.paired_bootstrap import Difference, Ids, LanguageModel, compare, interval
+from echoself_action.evaluation.paired_bootstrap import Difference, Ids, LanguageModel, compare, intervals
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.training.init_or_resume import new_run
 from echoself_action.training.result import StopRequest
@@ -77,7 +77,7 @@ def test_the_false_positive_rate_for_equal_models_is_at_most_5_percent(
     for _ in range(draws):
         swapped = generator.integers(0, 2, len(windows))  # swap the models per window at random: then both are equal
         ours, theirs = scores[swapped, np.arange(len(windows))], scores[1 - swapped, np.arange(len(windows))]
-        false += interval(ours, theirs, resamples=2000)[1] < 0
+        false += intervals([(ours, theirs)], resamples=2000)[0][1] < 0
     assert false / draws <= 1 / 20
 
 
