@@ -2,8 +2,8 @@
 
 Two cycles as two jobs would run them: each in a checkout of its own, on this repository's Markdown, with a Hub on this machine
 between them. Then go to docs/images/, each light and dark: the job summary of the second (what is not folded), its report.html
-on a phone, and the model card. All of it is what the runs wrote; only the address of the Hub is huggingface.co's. `--work
-FOLDER` keeps the runs, and uses those that are there. Needs Chromium and Node.js, and takes `--minutes` and as long again.
+and its demo on a phone, and the model card. All of it is what the runs wrote; only the address of the Hub is huggingface.co's.
+`--work FOLDER` keeps the runs, and uses those that are there. Needs Chromium and Node.js, and takes `--minutes` and as long again.
 """
 
 import argparse
@@ -20,6 +20,9 @@ from PIL import Image, ImageChops
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+from tests.demo.internet import internet, serve  # noqa: E402
+from tests.demo.visits import visit  # noqa: E402
+from tests.node_packages import TRANSFORMERS_JS  # noqa: E402
 from tests.report.browser import find_browser, picture_of  # noqa: E402
 from tests.report.github_page import Theme, render  # noqa: E402
 
@@ -59,7 +62,7 @@ def run_cycles(work: Path, minutes: float) -> Path:
             "GITHUB_RUN_ID": str(number),
         }
         command = [Path(sys.executable).with_name("echoself"), "cycle", "--hub", str(work / "hub"), "--repo-id", REPO]
-        command += ["--data", DATA, "--license", "mit", "--language", "en"]
+        command += ["--data", DATA, "--license", "mit", "--language", "en", "--demo"]
         # the first is shorter: on so little text, a full one would leave the second nothing to gain
         limit = minutes * number / 2
         subprocess.run([*command, "--max-minutes", str(limit)], cwd=workspace, env=environment, check=True)
@@ -82,6 +85,15 @@ def _end_of_content(picture: Image.Image) -> int:
     background = Image.new("RGB", picture.size, picture.getpixel((0, picture.height - 1)))  # type: ignore[arg-type]
     box = ImageChops.difference(picture, background).getbbox()
     return min(picture.height, (box[3] if box else picture.height) + 16 * SCALE)
+
+
+def write_demo_pictures(demo: Path, pages: Path) -> None:
+    """The demo after it wrote a text, on a phone."""
+    with serve(demo) as site, internet(TRANSFORMERS_JS.modules(), pages) as net:
+        given = {"demo": site.url, "folder": str(pages), "width": 390, "scale": SCALE, "themes": THEMES}
+        visit("picture", net, given)
+    for theme in THEMES:
+        write("demo", theme, Image.open(pages / f"demo-{theme}.png"), 1200)
 
 
 def published_card(work: Path, folder: Path) -> str:
@@ -111,6 +123,7 @@ def main() -> None:
         pages.mkdir(exist_ok=True)
         summary, card = (work / "second-summary.md").read_text().partition("<details>")[0], published_card(work, pages)
         IMAGES.mkdir(exist_ok=True)
+        write_demo_pictures(second / "echoself-model/demo", pages)
         for theme in THEMES:
             report = picture_of(
                 find_browser(), second / "echoself-model/report.html", pages, 390, dark=theme == "dark", scale=SCALE

@@ -9,8 +9,8 @@ const browser = await chromium.launch({
 });
 
 /* A page, with what its worker says in `messages`, what it logs, and the shifts of its layout. */
-async function open(url, { width = 1280, before = () => {}, context = null } = {}) {
-  const owner = context ?? (await browser.newContext({ viewport: { width, height: 900 }, hasTouch: width < 600 }));
+async function open(url, { width = 1280, before = () => {}, context = null, ...others } = {}) {
+  const owner = context ?? (await browser.newContext({ viewport: { width, height: 900 }, hasTouch: width < 600, ...others }));
   const page = await owner.newPage();
   page.logged = [];
   page.on("console", (message) => page.logged.push(message.text()));
@@ -141,6 +141,19 @@ const scenarios = {
   async space() {
     const page = await open(given.space);
     return { url: page.url(), greedy: await write(page, { prompt: given.prompt, temperature: "0", tokens: "50" }), logged: page.logged };
+  },
+  async picture() {
+    const page = await open(given.demo, { width: given.width, deviceScaleFactor: given.scale });
+    await write(page, { temperature: "0.8", tokens: "60", seed: "1" });
+    await page.evaluate(() => {
+      document.activeElement.blur();
+      document.getElementById("output").scrollTop = 0;
+    });
+    for (const colorScheme of given.themes) {
+      await page.emulateMedia({ colorScheme });
+      await page.screenshot({ path: `${given.folder}/demo-${colorScheme}.png`, fullPage: true });
+    }
+    return read(page);
   },
   async broken() {
     const tampered = await open(given.demo);
