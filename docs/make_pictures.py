@@ -3,7 +3,8 @@
 Two cycles as two jobs would run them: each in a checkout of its own, on this repository's Markdown, with a Hub on this machine
 between them. Then go to docs/images/, each light and dark: the job summary of the second (what is not folded), its report.html
 and its demo on a phone, and the model card. All of it is what the runs wrote; only the address of the Hub is huggingface.co's.
-`--work FOLDER` keeps the runs, and uses those that are there. Needs Chromium and Node.js, and takes `--minutes` and as long again.
+`--work FOLDER` keeps the runs, and uses those that are there. Needs Chromium and Node.js, and takes `--minutes` and as long
+again.
 """
 
 import argparse
