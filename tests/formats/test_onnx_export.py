@@ -174,7 +174,7 @@ def saved(model: Any, name: str, folder: Path) -> Exported:
 
 def test_nanecho_is_refused_by_name(tmp_path: Path) -> None:
     folder = import_checkpoint(
-        save(nanecho_checkpoint("NanEcho cache", state_dict()), tmp_path / "a.pt"), tmp_path / "out", None, print
+        save(nanecho_checkpoint("cache", state_dict()), tmp_path / "a.pt"), tmp_path / "out", None, print
     )
     with pytest.raises(CheckpointError, match=r"its architecture is NanEcho, which transformers\.js does not have"):
         ONNX.export(folder, tmp_path)
