@@ -63,7 +63,7 @@ def _check_file(reference: Reference, name: str, path: Path, runtime: str) -> Ex
         (scratch / TEXTS).write_text(json.dumps(reference.texts))
         if name == _EXACT:
             np.save(scratch / EXACT_IDS, reference.token_ids[[0, -1]])
-        run_worker("llama_cpp_worker", [str(path), temporary, str(torch.get_num_threads())], path, "llama.cpp", "gguf")
+        run_worker("llama_cpp_worker", [str(path), temporary], path, "llama.cpp", "gguf")
         logits = np.load(scratch / LOGITS)
         exact = (np.load(scratch / EXACT_LOGITS), np.load(scratch / GELUS)) if name == _EXACT else None
         answer = json.loads((scratch / ANSWER).read_bytes())

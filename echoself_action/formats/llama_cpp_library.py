@@ -93,15 +93,17 @@ class LlamaCppError(Exception):
 
 
 class LlamaCpp:
-    """The GGUF file at `path` in llama.cpp, on the CPU with `threads` threads. llama.cpp logs to stderr."""
+    """The GGUF file at `path` in llama.cpp, on the CPU. llama.cpp logs to stderr.
 
-    def __init__(self, path: Path, threads: int) -> None:
+    It has one thread: several wait for each other in loops, which takes ten times as long on a machine with other load.
+    """
+
+    def __init__(self, path: Path) -> None:
         self._library = ctypes.CDLL(libraries.xllamacpp.xllamacpp.__file__)
         for name, (result, arguments) in _FUNCTIONS.items():
             function = getattr(self._library, name)
             function.restype, function.argtypes = result, arguments
         self.version: str = self._library.llama_version().decode()
-        self._threads = threads
         self._library.llama_backend_init()
         params = self._library.llama_model_default_params()
         _expect(params, _MODEL_DEFAULTS)
@@ -147,7 +149,7 @@ class LlamaCpp:
         params: _ContextParams = self._library.llama_context_default_params()
         _expect(params, _CONTEXT_DEFAULTS)
         params.n_ctx = params.n_batch = params.n_ubatch = length
-        params.n_threads = params.n_threads_batch = self._threads
+        params.n_threads = params.n_threads_batch = 1
         return params
 
     def _run(self, token_ids: npt.NDArray[np.int64], params: _ContextParams) -> Array:

@@ -1,6 +1,6 @@
 """Runs a GGUF file in llama.cpp, in a process of its own.
 
-`python -m echoself_action.formats.llama_cpp_worker FILE FOLDER THREADS` reads FOLDER/token_ids.npy, (sequences, length), and
+`python -m echoself_action.formats.llama_cpp_worker FILE FOLDER` reads FOLDER/token_ids.npy, (sequences, length), and
 FOLDER/texts.json. It writes logits.npy there, the logits with llama.cpp's default settings, and answer.json: the version
 of llama.cpp and the token ids of the texts. If there is FOLDER/exact_ids.npy, it also writes exact_logits.npy, the logits of
 these ids in fp32, and gelus.npy, (layers, sequences, length, n_inner) values of the activation function.
@@ -19,8 +19,8 @@ EXACT_LOGITS, GELUS = "exact_logits.npy", "gelus.npy"
 TOKEN_IDS, TEXTS, EXACT_IDS = "token_ids.npy", "texts.json", "exact_ids.npy"
 
 
-def main(file: Path, folder: Path, threads: int) -> None:
-    model = LlamaCpp(file, threads)
+def main(file: Path, folder: Path) -> None:
+    model = LlamaCpp(file)
     np.save(folder / LOGITS, np.stack([model.logits(ids) for ids in np.load(folder / TOKEN_IDS)]))
     texts = json.loads((folder / TEXTS).read_bytes())
     answer = {"version": model.version, "ids_of_texts": [model.tokenize(text) for text in texts]}
@@ -33,6 +33,6 @@ def main(file: Path, folder: Path, threads: int) -> None:
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+        main(*map(Path, sys.argv[1:]))
     except LlamaCppError as error:
         sys.exit(str(error))

@@ -127,4 +127,4 @@ def heads(before: int, after: int) -> tuple[bytes, bytes]:
 def test_a_runtime_that_takes_too_long_is_stopped(made: tuple[ModelFolder, Exported], tmp_path: Path) -> None:
     file = made[1].files[F32]
     with pytest.raises(CheckpointError, match=rf"llama.cpp can't run .*{F32}: no answer in 0 s. Nothing was published"):
-        run_worker("llama_cpp_worker", [str(file), str(tmp_path), "1"], file, "llama.cpp", "gguf", seconds=0.05)
+        run_worker("llama_cpp_worker", [str(file), str(tmp_path)], file, "llama.cpp", "gguf", seconds=0.05)
