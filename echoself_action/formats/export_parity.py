@@ -184,6 +184,12 @@ def _can_encode(tokenizer: Tokenizer, text: str) -> bool:
     return bool(ids) and tokenizer.unknown_id not in ids and not ids & tokenizer.special_ids.keys()
 
 
+def agreement(expected: npt.NDArray[np.float32], logits: npt.NDArray[np.float32], tie: float = 0.0) -> float:
+    """The share of positions with the same most likely token; see `Bounds` for `tie`."""
+    chosen = np.take_along_axis(expected, logits.argmax(-1)[..., None], -1)[..., 0]  # our logits of the tokens chosen there
+    return float((expected.max(-1) - chosen <= np.maximum(_TIE, tie * expected.std(-1))).mean())
+
+
 def facts(
     reference: Reference,
     file: Path,
@@ -201,9 +207,7 @@ def facts(
     """
     expected = reference.logits
     difference = float(np.abs(expected - logits).max())
-    chosen = np.take_along_axis(expected, logits.argmax(-1)[..., None], -1)[..., 0]  # our logits of the tokens chosen there
-    behind = expected.max(-1) - chosen
-    agreement, required = (float((behind <= tie).mean()) for tie in (_TIE, np.maximum(_TIE, bounds.tie * expected.std(-1))))
+    agreed = agreement(expected, logits, bounds.tie)
     ours, theirs = reference.bits_per_byte(expected), reference.bits_per_byte(logits)
     differs = [
         text for text, ours, theirs in zip(reference.texts, reference.ids_of_texts, ids_of_texts, strict=True) if ours != theirs
@@ -214,10 +218,10 @@ def facts(
             f"texts, such as {differs[0][:60]!r}. Nothing was published.",
             f"Leave {form} out of formats, and report this as a bug.",
         )
-    if not (difference <= bounds.max_abs_diff and required >= bounds.argmax_agreement):  # also refuses NaN
+    if not (difference <= bounds.max_abs_diff and agreed >= bounds.argmax_agreement):  # also refuses NaN
         raise CheckpointError(
             f"{file} has different logits in {runtime} than {reference.folder.path}: max |delta| {difference:.3g} (maximum "
-            f"{bounds.max_abs_diff:g}), top-1 agreement {required:.2%} (minimum {bounds.argmax_agreement:.0%}). Nothing was "
+            f"{bounds.max_abs_diff:g}), top-1 agreement {agreed:.2%} (minimum {bounds.argmax_agreement:.0%}). Nothing was "
             "published.",
             f"Leave {form} out of formats, and report this as a bug.",
         )
@@ -228,7 +232,7 @@ def facts(
         size=file.stat().st_size,
         runtime=runtime,
         max_abs_diff=difference,
-        argmax_agreement=agreement,
+        argmax_agreement=agreement(expected, logits),
         positions=expected.shape[0] * expected.shape[1],
         texts=len(ids_of_texts),
         bits_per_byte_change=None if ours is None or theirs is None else theirs - ours,

@@ -36,7 +36,8 @@ def test_llama_cpp_computes_the_model(tmp_path: Path, tokenizer: str, options: d
     for one in found:
         assert one.runtime.startswith("xllamacpp 2026.10.11549")
         assert (one.positions, one.texts) == (128, 1000)
-        assert one.max_abs_diff <= BOUNDS[one.file].max_abs_diff
+        assert one.max_abs_diff <= 0.2
+        assert one.argmax_agreement >= 0.9
     assert "in fp32, the logits differ by" in found[0].notes[0]
     assert ("trained with the exact GELU" in found[0].notes[0]) == (folder.config.activation == "gelu")  # type: ignore[union-attr]
     assert found[0].size > found[1].size > found[2].size
