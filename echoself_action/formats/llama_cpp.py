@@ -40,11 +40,11 @@ _BLOCKS = "transformer.h."
 _EXACT = gguf_file("F32")
 _EXACT_DIFF = 1e-4  # of logits up to 10, as far as rounding in fp32 goes; up to 2.4e-5 in trained models with logits up to 23
 _GELU_DIFF = 2e-3  # relative to the input, at least 1: two roundings to half precision, of 2^-11 each, and the slope of GELU
-# How far the logits of a file may be from those of the model: four times as far as rounding the weights alone takes them, in F32
-# to half precision. In six models (untrained to overtrained; bytes, bpe:512, bpe:4096; 2 to 4 layers; both GELUs) they are 0.3 to
-# 1.2 times as far in F32, up to 0.0075; 0.9 to 2.4 times in F16, up to 0.021; 1.3 to 1.8 times in Q8_0, up to 0.42. Except for ties
-# the most likely tokens are the same. That each tensor is right does not depend on this: it refuses a runtime that computes
-# something else. The values are the least bounds, for models that rounding hardly changes.
+# How far the logits of a file may be from those of the model: four times as far as rounding the weights alone takes them, in
+# F32 to half precision. In six models (untrained to overtrained; bytes, bpe:512, bpe:4096; 2 to 4 layers; both GELUs) they
+# are 0.3 to 1.2 times as far in F32, up to 0.0075; 0.9 to 2.4 times in F16, up to 0.021; 1.3 to 1.8 times in Q8_0, up to
+# 0.42. Except for ties the most likely tokens are the same. That each tensor is right does not depend on this: it refuses a
+# runtime that computes something else. The values are the least bounds, for models that rounding hardly changes.
 _OF_ROUNDED_WEIGHTS = 4
 BOUNDS = {
     gguf_file("F32"): Bounds(max_abs_diff=0.02, argmax_agreement=0.99, tie=0.01),
