@@ -213,7 +213,7 @@ GGUF = Format(
     exports="gguf/model-F32.gguf, model-F16.gguf, model-Q8_0.gguf and a Modelfile, template and params for Ollama",
     runtime=".llama_cpp",
     tokenizer=".gguf_tokenizer",
-    published=("model-F32.gguf", "model-F16.gguf", "model-Q8_0.gguf", "Modelfile"),
+    published=("model-F32.gguf", "model-F16.gguf", "model-Q8_0.gguf", "Modelfile", "template", "params"),
     usage="""In llama.cpp and in Ollama:
 
 ```sh
@@ -251,6 +251,7 @@ RAW = Layout("a state dict and nothing else", "", frozenset())
 LAYOUTS = tuple(layout for one in FORMATS for layout in one.layouts)
 EXPORTS = {one.name: one for one in FORMATS if one.exporter}
 PUBLISHED = {name: one for name, one in EXPORTS.items() if one.runtime}  # with the model
+PUBLISHED_FILES = frozenset(name for one in PUBLISHED.values() for name in one.published)
 EXPORTS_HELP = ", ".join(f"`{name}` writes {one.exports}" for name, one in EXPORTS.items())
 if TYPE_CHECKING:
     ExportName = str

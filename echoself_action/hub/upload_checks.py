@@ -12,7 +12,22 @@ from .secrets import Find, find_secrets
 
 MEGABYTE = 1_000_000
 JSON_LIMIT, TOKENIZER_LIMIT, LOG_LIMIT = 10 * MEGABYTE, 50 * MEGABYTE, 50 * MEGABYTE
-_TEXTS = (".css", ".html", ".js", ".json", ".jsonl", ".md", ".mjs", ".py", ".txt", ".yaml", ".yml", "Modelfile")
+_TEXTS = (
+    ".css",
+    ".html",
+    ".js",
+    ".json",
+    ".jsonl",
+    ".md",
+    ".mjs",
+    ".py",
+    ".txt",
+    ".yaml",
+    ".yml",
+    "Modelfile",
+    "template",
+    "params",
+)
 _SHOWN = 20  # matches in a message
 
 

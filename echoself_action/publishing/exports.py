@@ -12,7 +12,7 @@ from ..checkpoint.model_folder import ModelFolder, record, sha256
 from ..config.inputs import Inputs
 from ..errors import EchoselfError
 from ..formats.export_files import export, require_folder_exportable, selected
-from ..formats.registry import ONNX, Exported, Format
+from ..formats.registry import ONNX, PUBLISHED_FILES, Exported, Format
 from ..hub.fetch import download, read_facts
 from ..hub.repo import RemoteFile
 from ..report.log import note, warn
@@ -67,9 +67,12 @@ def add_exports(publication: Publication) -> Publication:
 
 
 def _published(publication: Publication, known: Metadata) -> dict[str, str]:
-    """The sha256 of each exported file in the repo that is as it was published. One that was changed since is its author's."""
+    """The sha256 of each exported file in the repo that is as it was published. One that was changed since is its author's.
+
+    Metadata that somebody else wrote can't name other files, which would be removed as outdated.
+    """
     assert publication.remote.model
-    there = publication.remote.model.files
+    there = {name: file for name, file in publication.remote.model.files.items() if name in PUBLISHED_FILES}
     digests = known.export_extras | {facts.file: facts.sha256 for facts in known.exports}
     return {name: digest for name, digest in digests.items() if name in there and _digest(publication, there[name]) == digest}
 

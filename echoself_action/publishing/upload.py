@@ -45,7 +45,13 @@ def open_pull_request(publication: Publication) -> Publication:
     before = read_facts(hub, remote.repo_id, remote.model) if remote.model else None
     changed = changes(publication.files, remote.model)
     text = pull_request_description(
-        publication.inputs.gate, publication.verdict, publication.parity, changed, before, publication.model.metadata
+        publication.inputs.gate,
+        publication.verdict,
+        publication.parity,
+        changed,
+        before,
+        publication.model.metadata,
+        publication.removed,
     )
     published = pull_request.open_pull_request(hub, remote, publication.files, _title(publication), text, publication.removed)
     url, pr_url = publication.repo_url, published.pr_url

@@ -1,5 +1,7 @@
 """Markdown that describes a model elsewhere: a pull request on the Hub, a release on GitHub."""
 
+from collections.abc import Sequence
+
 from ..checkpoint.metadata import Metadata, ParityFacts, parity_text
 from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
@@ -25,10 +27,12 @@ def pull_request_description(
     planned: tuple[Change, ...],
     published: Metadata | None,
     proposed: Metadata | None,
+    removed: Sequence[str] = (),
 ) -> str:
     """Markdown for a pull request on the Hub. `published` and `proposed` are the two models' metadata, None if unknown."""
     rows = [_row(name, published, proposed) for name in _COMPARED]
     files = [(code(change.path), "new" if change.is_new else "changed", f"{change.size:,}") for change in planned]
+    files += [(code(name), "removed", "") for name in removed]
     origin = origin_rows(proposed)
     parts = [
         f"**Gate {code(gate)}:** {verdict.reason}.",

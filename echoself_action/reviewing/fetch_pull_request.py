@@ -15,7 +15,7 @@ from huggingface_hub import utils
 from ..checkpoint.architectures import ARCHITECTURES
 from ..checkpoint.model_folder import WEIGHTS_FILE
 from ..errors import HubError, InputError
-from ..formats.registry import PUBLISHED
+from ..formats.registry import PUBLISHED_FILES
 from ..hub.endpoint import Hub
 from ..hub.fetch import download
 from ..hub.repo import (
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 LARGEST_WEIGHTS = 4_000_000_000  # bytes: they must fit into the memory of a hosted runner more than once
 _MAY_CHANGE = (*MODEL_FILES, *CODE_FILES, CARD_FILE, PROVENANCE_FILE, SIGNATURE_FILE, HISTORY_FILE, CHART_FILE)
-_EXPORTS = frozenset(name for one in PUBLISHED.values() for name in one.published)
 _EVENTS = re.compile(r"runs/[0-9a-f-]{1,8}/events\.out\.tfevents\.[0-9]+\.echoself")
 # git's own headers in a diff: 120000 is a symbolic link, 160000 another repository
 _LINK = re.compile(r"^(?:new file mode|new mode|index [0-9a-f]+\.\.[0-9a-f]+) (?:120000|160000)$", re.MULTILINE)
@@ -65,7 +64,7 @@ class PullRequest:
     @property
     def exports(self) -> dict[str, RemoteFile]:
         """The changed files for other programs, which are not downloaded: the same ones are made from the model."""
-        return {name: file for name, file in self.changed.items() if name in _EXPORTS}
+        return {name: file for name, file in self.changed.items() if name in PUBLISHED_FILES}
 
 
 def open_pull_requests(hub: Hub, repo_id: str) -> list[int]:
@@ -152,7 +151,7 @@ def _base(hub: Hub, main: Remote, head: Listing) -> Listing | None:
 def _problem(file: RemoteFile) -> str | None:
     """Why a file is refused, by its name, its size, and for code its checksum; None if it is allowed."""
     name = file.path
-    if name not in _MAY_CHANGE and name not in _EXPORTS and not _EVENTS.fullmatch(name):
+    if name not in _MAY_CHANGE and name not in PUBLISHED_FILES and not _EVENTS.fullmatch(name):
         return f"{name} is not an allowed file of a model repo; the only allowed file for weights is {WEIGHTS_FILE}"
     if name in CODE_FILES and not _is_ours(file):
         return f"{name} is code that differs from this program's own"

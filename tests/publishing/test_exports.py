@@ -13,12 +13,13 @@ from echoself_action.hub.client import open_hub
 from echoself_action.hub.endpoint import Hub
 
 from ..conftest import SMALL, Cli
+from ..formats.random_models import write_random_model
 
 TRAIN = f"train --tokenizer bytes {SMALL}"
 DEPLOY = "deploy --hub hub --repo-id me/model --gate none"
 GGUF = {"model-F32.gguf", "model-F16.gguf", "model-Q8_0.gguf"}
 ONNX = {"onnx/model.onnx", "onnx/model_quantized.onnx"}
-WEIGHTS, FILES = GGUF | ONNX, GGUF | ONNX | {"Modelfile"}
+WEIGHTS, FILES = GGUF | ONNX, GGUF | ONNX | {"Modelfile", "template", "params"}
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_the_exports_are_published_with_the_model_and_their_figures(published: d
     assert read(hub, "Modelfile") == local("Modelfile").read_text()
     facts = json.loads(read(hub, "training_metadata.json"))
     assert {one["file"]: one["sha256"] for one in facts["exports"]} == {name: digests[name] for name in WEIGHTS}
-    assert facts["export_extras"] == {"Modelfile": digests["Modelfile"]}
+    assert facts["export_extras"] == {name: digests[name] for name in FILES - WEIGHTS}
     recorded = json.loads(read(hub, "provenance.json"))["files"]
     assert {name: recorded[name]["sha256"] for name in FILES} == digests
     card = read(hub, "README.md")
@@ -67,7 +68,7 @@ def test_the_exports_are_published_with_the_model_and_their_figures(published: d
         assert f"| `{one['file']}` | {one['size']:,} | {one['runtime']} | {one['max_abs_diff']:.1e} |" in card
     for line in ("ollama run hf.co/me/model:Q8_0", "llama-server -hf me/model:Q8_0", 'pipeline("text-generation", "me/model"'):
         assert line in card
-    assert "llama.cpp reads GELU from a table" in card
+    assert "from a table of half-precision values" in card
     page = Path("echoself-model/report.html").read_text()
     assert "Other formats" in page
     assert "onnx/model_quantized.onnx" in page
@@ -141,6 +142,9 @@ def test_a_pull_request_has_the_exports_and_removes_outdated_ones(published: dic
     proposed = listed(hub, "refs/pr/1")
     assert proposed.keys() >= ONNX
     assert not (FILES - ONNX) & proposed.keys()
+    events = hub.api.get_discussion_details("me/model", 1).events
+    text = next(event.content for event in events if event.type == "comment")  # type: ignore[attr-defined]
+    assert "| `model-F16.gguf` | removed |  |" in text
     assert echoself(DEPLOY, "--create-pr --formats onnx")["pr_url"].endswith("/discussions/1")  # the same one
     assert echoself(DEPLOY, "--create-pr --formats gguf,onnx")["pr_url"] == ""  # what main has
 
@@ -163,3 +167,24 @@ def test_a_cycle_publishes_exports_of_the_best_model(echoself: Cli, hub: Hub) ->
     assert outputs["tag"] == "v1"
     weights = Path(outputs["model_dir"]) / "model.safetensors"
     assert listed(hub)["model.safetensors"] == sha256(weights.read_bytes()).hexdigest()
+
+
+def test_metadata_of_somebody_else_can_not_have_files_removed(published: dict[str, str], echoself: Cli, hub: Hub) -> None:
+    there = listed(hub)
+    hub.api.upload_file(path_or_fileobj=b"mine", path_in_repo="notes.txt", repo_id="me/model")
+    facts = json.loads(read(hub, "training_metadata.json"))
+    facts["export_extras"] |= {"notes.txt": sha256(b"mine").hexdigest(), "model.safetensors": there["model.safetensors"]}
+    content = json.dumps(facts).encode()
+    hub.api.upload_file(path_or_fileobj=content, path_in_repo="training_metadata.json", repo_id="me/model")
+    echoself(DEPLOY)
+    assert listed(hub).keys() >= {"notes.txt", "model.safetensors"}
+    assert not FILES & listed(hub).keys()
+
+
+def test_what_users_of_a_format_should_know_is_on_the_card(echoself: Cli, hub: Hub) -> None:
+    write_random_model(Path("model"), "characters", n_layer=1)
+    echoself(f"{DEPLOY} --checkpoint model --formats gguf")
+    (first, *_), card = json.loads(read(hub, "training_metadata.json"))["exports"], read(hub, "README.md")
+    assert any("has no end-of-text token" in line for line in first["notes"])
+    for line in first["notes"]:
+        assert f"- {line}\n" in card

@@ -137,7 +137,7 @@ def test_exports_must_be_those_of_the_proposed_model(community: Community, exami
     community._echoself(f"deploy --hub {community.server.url} --repo-id {REPO} --output-dir better --create-pr --formats gguf")
     community._patch.setenv("HF_TOKEN", "owner")
     assert community.check()["gate_result"] == "passed"
-    assert "4 exported files are those of this model" in community.comments(1)[-1].content
+    assert "6 exported files are those of this model" in community.comments(1)[-1].content
     files = [CommitOperationAdd("model-F16.gguf", b"GGUF of another model")]
     community.commit(community.owner, files, revision="refs/pr/1")
     assert community.check()["gate_result"] == "refused"
