@@ -27,7 +27,7 @@ from ..preflight.hub_state import repo_check, token_check
 from ..preflight.machine import machine_check
 from ..publishing.card import check_card
 from ..publishing.dataset import check_dataset
-from ..publishing.demo import check_demo
+from ..publishing.demo import check_demo, demo_plan
 from ..report.checks import PreflightCheck, check_lines, checks_summary, problem, warning
 from ..report.github_actions import on_actions, write_summary
 from ..report.log import note
@@ -119,6 +119,8 @@ def _examine_hub(inputs: Inputs, found: _Findings, stack: ExitStack) -> Publishe
             return None
         found.add(PreflightCheck("token", "not needed: the Hub is on this machine"))
         found.add(PreflightCheck("repo", f"{inputs.repo_id} will be created, in a new local Hub in {folder}"))
+        if isinstance(inputs, DeployInputs):
+            found.add(*demo_plan(inputs, "created"))
         return None
     hub: Hub | None = None
     access: TokenAccess | None = None

@@ -41,18 +41,27 @@ def check_demo(inputs: DeployInputs, hub: Hub, remote: Remote, access: TokenAcce
     """
     if inputs.demo_repo is None:
         return []
-    also = f"the page is in {inputs.output_dir / FOLDER} too, and its ONNX files are published with the model"
-    if why := why_no_space(inputs):
-        return [PreflightCheck("demo", f"no Space, because {why}; the page will be in {inputs.output_dir / FOLDER}")]
+    if why_no_space(inputs):
+        return demo_plan(inputs, "")
     space = look_up_space(hub, inputs.demo_repo)
     if access:
         require_repo_access(space.hub, space.remote, access, "demo_repo_id")
-    name = f"the static Space {space.remote.repo_id}"
     if space.remote.model is None:
-        return [PreflightCheck("demo", f"{name} will be created; {also}")]
+        return demo_plan(inputs, "created")
     if remote.model and is_restricted(hub, remote.repo_id):
         require_restricted(space, remote.repo_id)
-    return [PreflightCheck("demo", f"{name} will be updated; {also}")]
+    return demo_plan(inputs, "updated")
+
+
+def demo_plan(inputs: DeployInputs, change: str) -> list[PreflightCheck]:
+    """What becomes of the Space, which is created or updated."""
+    if inputs.demo_repo is None:
+        return []
+    folder = inputs.output_dir / FOLDER
+    if why := why_no_space(inputs):
+        return [PreflightCheck("demo", f"no Space, because {why}; the page will be in {folder}")]
+    also = f"the page will be in {folder} too, and its ONNX files are published with the model"
+    return [PreflightCheck("demo", f"the static Space {inputs.demo_repo} will be {change}; {also}")]
 
 
 def add_demo(publication: Publication) -> Publication:

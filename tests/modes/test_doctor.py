@@ -56,8 +56,9 @@ def line(output: str, subject: str, level: str = "OK") -> str:
 
 
 def test_a_first_job(doctor: Doctor, workspace: Path) -> None:
-    output = doctor(f"cycle --hub local {NEW}")
+    output = doctor(f"cycle --hub local {NEW} --demo")
     assert line(output, "repo") == "me/model will be created, in a new local Hub in .echoself/hub"
+    assert line(output, "demo").startswith("the static Space me/model-demo will be created; ")
     assert re.match(r"40 files, \d+ documents, 202 KB of text, about 200,000 tokens, \d+% held out", line(output, "corpus"))
     assert re.search(r"\d+ CPUs, no GPU used \(device: cpu\), (no )?native kernels.* GB of memory, .* GB of disk", output)
     plan = line(output, "plan")
