@@ -50,13 +50,15 @@ def write_demo(folder: ModelFolder, onnx: Exported, to: Path, repo_id: str = "",
         with new_folder(aside) as new:
             for name, path in files.items():
                 (new / MODEL / name).parent.mkdir(parents=True, exist_ok=True)
-                _link_or_copy(path, new / MODEL / name)
+                (_link_or_copy if name in weights else shutil.copyfile)(path, new / MODEL / name)
             (new / "index.html").write_text(_page(folder, files, tuple(weights), repo_id, repo_url), encoding="utf-8")
         if to.exists():
             remove_folder(to)
         aside.rename(to)
     except OSError as error:
-        raise CheckpointError(f"The demo could not be written to {to}: {error}.", "Free disk space.") from error
+        raise CheckpointError(
+            f"The demo could not be written to {to}: {error}.", "Free disk space, or make the folder writable."
+        ) from error
     return to
 
 

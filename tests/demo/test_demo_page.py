@@ -4,6 +4,7 @@ All host names lead to a server on loopback, which has the npm packages that the
 """
 
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,8 +50,22 @@ def seen(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespac
     folder = tmp_path_factory.mktemp("seen")
     other = write_random_model(folder / "model", "characters")
     characters = write_demo(other, ONNX.export(other, folder), folder / "characters")
-    with serve(demo) as site, serve(characters) as second, internet(TRANSFORMERS_JS.modules(), folder) as net:
-        given = {"demo": site.url, "characters": second.url, "prompt": PROMPT, "long": PROMPT * 40, "folder": str(folder)}
+    missing = shutil.copytree(demo, folder / "missing")
+    (missing / "model/onnx/model.onnx").unlink()
+    with (
+        serve(demo) as site,
+        serve(characters) as second,
+        serve(missing) as third,
+        internet(TRANSFORMERS_JS.modules(), folder) as net,
+    ):
+        given = {
+            "demo": site.url,
+            "characters": second.url,
+            "missing": third.url,
+            "prompt": PROMPT,
+            "long": PROMPT * 40,
+            "folder": str(folder),
+        }
         facts = visit("read", net, given | {"weights": "onnx/model_quantized.onnx"})
     return SimpleNamespace(facts=facts, site=site.requests, net=net.requests, characters=other, folder=folder)
 
@@ -132,7 +147,7 @@ def test_it_loads_its_own_files_and_three_of_the_cdn(seen: SimpleNamespace) -> N
     assert {request.host for request in seen.net if not request.host.endswith(OWN_REQUESTS)} == {CDN}
     pinned_paths = sorted(file["url"].partition(CDN)[2] for file in runtime_files())
     loaded = [request for request in seen.net if request.host == CDN]
-    visitors = 3  # one that came again, one with a phone, and one of another model
+    visitors = 4  # one that came again, one with a phone, and those of two other demos
     assert sorted(request.path for request in loaded) == sorted(pinned_paths * visitors)
     assert {(request.method, request.status) for request in loaded} == {("GET", 200)}
     weights = [request for request in seen.site if request.path == "/model/onnx/model.onnx"]
@@ -143,13 +158,19 @@ def test_it_loads_its_own_files_and_three_of_the_cdn(seen: SimpleNamespace) -> N
         *(f"/model/onnx/{name}.onnx" for name in ("model", "model_quantized")),
     }
     assert {request.method for request in seen.site} == {"GET"}
-    assert seen.facts["opened"]["status"].startswith("Write first loads 15.1 MB")
+    assert seen.facts["opened"]["status"].startswith("The first time, Write loads 15.1 MB")
     assert seen.facts["logged"] == []
 
 
 def test_neither_the_page_nor_its_worker_can_send_anything(seen: SimpleNamespace) -> None:
     assert seen.facts["outside"] == ["refused", "refused"]
     assert not [request for request in seen.net if request.host == "elsewhere.example"]
+
+
+def test_a_missing_file_is_named(seen: SimpleNamespace) -> None:
+    missing = seen.facts["missing"]
+    assert re.match(r"http://\S+/model/onnx/model\.onnx can't be loaded: the server answered 404\.", missing["bad"])
+    assert missing["canWrite"]
 
 
 def test_loading_shows_its_progress(seen: SimpleNamespace) -> None:
@@ -185,7 +206,7 @@ def test_a_file_with_another_checksum_is_refused(broken: dict[str, Any]) -> None
 
 
 def test_loading_can_be_stopped(broken: dict[str, Any]) -> None:
-    assert broken["hasty"]["status"].startswith("Loading was stopped. Write first loads 15.1 MB")
+    assert broken["hasty"]["status"].startswith("Loading was stopped. The first time, Write loads 15.1 MB")
     assert broken["hasty"]["canWrite"]
 
 

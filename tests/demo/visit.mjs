@@ -126,6 +126,7 @@ const scenarios = {
         await one.screenshot({ path: `${given.folder}/${name}-${colorScheme}.png`, fullPage: true });
       }
     }
+    seen.missing = await write(await open(given.missing), { tokens: "5" });
     const characters = await open(given.characters);
     seen.lacking = await write(characters, { prompt: "a\u2603b\u2603\u00e9", temperature: "0", tokens: "5" });
     seen.tab = await write(characters, { prompt: "a\tb", temperature: "0", tokens: "5" });

@@ -7,7 +7,8 @@
   const form = element("form"), output = element("output"), status = element("status"), bar = element("progress");
   const writeButton = element("write"), stopButton = element("stop");
   const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
-  let worker = null, state = "idle", loadedWeights = "", note = "", isGreedy = false, seed = 0;
+  let worker = null, state = "idle", loadedWeights = "";
+  let shownPrompt = "", unread = "", note = "", isGreedy = false, seed = 0; // of the text that is being written
 
   const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
   const seconds = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
@@ -24,7 +25,7 @@
     form.elements.weights?.toggleAttribute("disabled", isBusy);
     output.setAttribute("aria-busy", String(isBusy));
     output.classList.toggle("writing", next === "writing");
-    if (next !== "loading") status.ariaLive = "polite";
+    if (next !== "loading") status.setAttribute("aria-live", "polite");
     bar.classList.toggle("shown", next === "loading");
   }
 
@@ -83,7 +84,7 @@
     worker.postMessage({ load: { base, weights: loadedWeights, files, runtime, context } });
     setState("loading");
     status.textContent = "Loading";
-    status.ariaLive = "off"; // a screen reader would read out each number
+    status.setAttribute("aria-live", "off"); // a screen reader would read out each number
     bar.removeAttribute("value");
   }
 
@@ -92,18 +93,17 @@
     isGreedy = Number(temperature.value) === 0;
     seed = form.elements.seed.value === "" ? crypto.getRandomValues(new Uint32Array(1))[0] : Number(form.elements.seed.value);
     note = "";
-    show([["prompt", prompt.value]]);
+    shownPrompt = prompt.value;
+    show([["prompt", shownPrompt]]);
     output.parentElement.scrollIntoView({ block: "nearest" });
     for (const id of ["first", "speed", "count"]) element(id).textContent = "–";
     if (worker && loadedWeights === weights()) setState("writing");
     else start();
     worker.postMessage({
-      write: { prompt: prompt.value, tokens: Number(tokens.value), temperature: Number(temperature.value), seed },
+      write: { prompt: shownPrompt, tokens: Number(tokens.value), temperature: Number(temperature.value), seed },
     });
-    shownPrompt = prompt.value;
   }
 
-  let shownPrompt = "", unread = "", text = "";
   function received({ data }) {
     if (data.loading !== undefined) {
       bar.max = data.total;
@@ -117,16 +117,14 @@
       setState("writing");
     } else if (data.reading) {
       ({ unread } = data.reading);
-      text = "";
       if (data.reading.cut) {
         note = `Your text has ${data.reading.tokens} tokens. The model's context is ${facts.context}: it does not read the first `
           + `${data.reading.cut}, shown in grey.`;
       }
       status.textContent = note || "Writing";
     } else if (data.text !== undefined) {
-      ({ text } = data);
-      const isCut = unread && shownPrompt.startsWith(unread);
-      show([["cut", isCut ? unread : ""], ["prompt", isCut ? shownPrompt.slice(unread.length) : shownPrompt], ["new", text]]);
+      const cut = shownPrompt.startsWith(unread) ? unread : "";
+      show([["cut", cut], ["prompt", shownPrompt.slice(cut.length)], ["new", data.text]]);
     } else if (data.done) {
       done(data.done);
     } else if (data.failed) {
@@ -150,15 +148,14 @@
   function showSettings() {
     const value = Number(form.elements.temperature.value);
     element("temperature-value").textContent = value === 0 ? "0, greedy" : value.toFixed(1);
-    const isSampled = value > 0;
-    form.elements.seed.disabled = !isSampled;
+    form.elements.seed.disabled = value === 0;
     if (state === "idle" && loadedWeights !== weights()) status.textContent = downloadText();
   }
 
   function downloadText() {
     const names = Object.keys(facts.files).filter((name) => !name.startsWith("onnx/") || name === weights());
     const size = [...facts.runtime, ...names.map((name) => facts.files[name])].reduce((sum, file) => sum + file.size, 0);
-    return `Write first loads ${megabytes(size)}, which the browser keeps.`;
+    return `The first time, Write loads ${megabytes(size)}, which the browser keeps.`;
   }
 
   form.addEventListener("submit", (event) => {

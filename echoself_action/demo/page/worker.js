@@ -16,14 +16,13 @@ class Failure extends Error {
   }
 }
 
-/* The response of `url`, while `counted` gets the number of bytes of each part that arrives. */
+function unreachable(url, error) {
+  return error instanceof Failure ? error : new Failure("network", `${url} can't be loaded (${error.message}).`);
+}
+
+/* The body of the response of `url`, while `counted` gets the number of bytes of each part that arrives. */
 async function request(url, options, counted) {
-  let response;
-  try {
-    response = await fetch(url, options);
-  } catch (error) {
-    throw new Failure("network", `${url} can't be loaded (${error.message}).`);
-  }
+  const response = await fetch(url, options);
   if (!response.ok) throw new Failure("network", `${url} can't be loaded: the server answered ${response.status}.`);
   return counting(response.body, counted);
 }
@@ -38,15 +37,19 @@ function counting(body, counted) {
   return body.pipeThrough(count);
 }
 
-/* As `request`, when somebody reads it: transformers.js also asks for files whose size alone it wants. */
+/* As `request`, when somebody reads it: transformers.js also asks for files of which it needs the size alone. */
 function requestWhenRead(url, options, counted) {
   let reader = null;
   const source = {
     async pull(controller) {
-      reader ??= (await request(url, options, counted)).getReader();
-      const { done, value } = await reader.read();
-      if (done) controller.close();
-      else controller.enqueue(value);
+      try {
+        reader ??= (await request(url, options, counted)).getReader();
+        const { done, value } = await reader.read();
+        if (done) controller.close();
+        else controller.enqueue(value);
+      } catch (error) {
+        throw unreachable(url, error);
+      }
     },
     cancel: () => reader?.cancel(),
   };
@@ -76,7 +79,7 @@ async function verified({ url, integrity, type }, cache, counted) {
   const name = nameOfRuntime({ url, integrity });
   const kept = await cache.match(name);
   const options = { mode: "cors", credentials: "omit", referrerPolicy: "no-referrer" };
-  const body = kept ? counting(kept.body, counted) : await request(url, options, counted);
+  const body = kept ? counting(kept.body, counted) : requestWhenRead(url, options, counted);
   const received = URL.createObjectURL(await new Response(body, { headers: { "Content-Type": type } }).blob());
   try {
     const blob = await (await fetch(received, { integrity })).blob();
