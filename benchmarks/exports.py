@@ -3,9 +3,9 @@
     python benchmarks/exports.py [FOLDER ...] [--tokenizers gpt2,bpe:1024,...] [--minutes 1] [--tokens 64] [--turns 5]
 
 The models are those in the folders. Without one, a model is trained for each tokenizer, because untrained weights are too kind
-to rounding: by `echoself train --preset auto` on the documentation and the text of the tests. `characters` is the vocabulary of
-a meta.pkl of nanoGPT. `imported` is a checkpoint of nanoGPT's train.py, without biases, with GPT-2's vocabulary padded to a
-multiple of 64.
+to rounding: by `echoself train --preset auto` on the documentation, the code and the text of the tests. `characters` is the
+vocabulary of a meta.pkl of nanoGPT. `imported` is a checkpoint of nanoGPT's train.py, without biases, with GPT-2's vocabulary
+padded to a multiple of 64.
 
 Each file is compared with its model as a publish does it. Then the programs take turns in one process, each with one thread,
 and generate greedily after a prompt of one token. `transformers` is GPT2LMHeadModel.generate in fp32, llama.cpp its server over
@@ -46,7 +46,7 @@ CHARACTERS, IMPORTED = "characters", "imported"
 TOKENIZERS = ("gpt2", "bpe:1024", "bpe:8192", "bytes", CHARACTERS, IMPORTED)
 PROMPT = 10
 SIZES = {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 128}  # of the imported model
-STEP_SECONDS = 0.15
+STEP_SECONDS = 1  # about
 
 Write = Callable[[int], None]  # generates a number of tokens
 
@@ -89,9 +89,14 @@ def models(given: argparse.Namespace, work: Path) -> Iterator[tuple[str, ModelFo
         place = work / tokenizer.replace(":", "-")
         place.mkdir()
         text = place / "text.txt"
-        sources = sorted((*(ROOT / "tests/data/scenes").glob("*.md"), *(ROOT / "docs").glob("*.md")))
-        text.write_text("\n\n".join(source.read_text(encoding="utf-8") for source in sources), encoding="utf-8")
+        text.write_text("\n\n".join(source.read_text(encoding="utf-8") for source in sources()), encoding="utf-8")
         yield tokenizer, trained_by_nanogpt(given, text) if tokenizer == IMPORTED else trained(given, text, tokenizer)
+
+
+def sources() -> list[Path]:
+    """The documentation, the code, and the text of the tests."""
+    found = [path for folder in ("docs", "echoself_action", "tests/data") for path in (ROOT / folder).rglob("*.*")]
+    return sorted(path for path in found if path.suffix in (".md", ".py"))
 
 
 def trained(given: argparse.Namespace, text: Path, tokenizer: str) -> ModelFolder:

@@ -72,11 +72,14 @@ def test_the_server_writes_what_transformers_writes_with_the_parameters_of_the_m
             asked = {"prompt": PROMPT, "temperature": 0, "stop": stop}
             answer = post(f"{url}/completion", **asked, n_predict=TOKENS, return_tokens=True)
             openai = post(f"{url}/v1/completions", **asked, max_tokens=TOKENS)
+            message = {"role": "user", "content": PROMPT}
+            chat = post(f"{url}/v1/chat/completions", messages=[message], temperature=0, max_tokens=TOKENS)
             assert post(f"{url}/tokenize", content=PROMPT)["tokens"] == ids
             sampled = post(f"{url}/completion", prompt=PROMPT, temperature=float(parameters["temperature"]), n_predict=5)
         assert_greedy(stock, ids, answer["tokens"], allowed)
         text = "".join(map(chr, answer["tokens"]))
         assert answer["content"] == openai["choices"][0]["text"] == text
+        assert chat["choices"][0]["message"]["content"] == text
         assert len(sampled["content"]) > 0
 
 
