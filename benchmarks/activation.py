@@ -181,7 +181,8 @@ def compare_speed(given: argparse.Namespace, work: Path, figures: Figures) -> No
     corpus = given.corpus[0]
     folder = read_model_folder(trained(corpus, work / "first", max_iters=1, eval_tokens=4096))
     tokens = prepare_tokens(files_of(corpus), load_tokenizer(folder.path), work, VAL_FRACTION, "fail", print)
-    settings = TrainInputs(mode="train", preset="auto", device="cpu").training_settings("muon", folder.config)
+    dtype = dtype_name(fastest_dtype(torch.device("cpu")))  # also of PyTorch, which could choose one that --isa makes slow
+    settings = TrainInputs(mode="train", preset="auto", device="cpu", dtype=dtype).training_settings("muon", folder.config)
     torch.set_num_threads(1)
     steppers = {
         (kernels, form): stepper(replace(folder.config, activation=form), Data(tokens, []), settings, kernels == NATIVE)
@@ -194,7 +195,6 @@ def compare_speed(given: argparse.Namespace, work: Path, figures: Figures) -> No
             rates[key].append(steps_per_second(one, given.seconds) * settings.batch_size * folder.config.block_size)
     isa = best_isa()
     sizes = ", ".join(f"{name} {getattr(folder.config, name)}" for name in SIZES)
-    dtype = dtype_name(fastest_dtype(torch.device("cpu")))
     print(f"Training by preset: auto, {sizes}, {shown(isa) if isa else 'no native kernels'}, {dtype}\n")
     print_row("", "gelu: tokens per second of CPU time", "gelu_new", "gelu_new / gelu")
     print("|---" * 4 + "|")
