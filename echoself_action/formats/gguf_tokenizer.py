@@ -122,20 +122,22 @@ def _byte_level(parts: Mapping[str, Any], tokenizer: Tokenizer, folder: Path) ->
     """The pre-tokenizer, the tokens by id and the merges of a byte-level BPE."""
     model = parts["model"]
     if model["type"] != "BPE":
-        raise _refused(tokenizer, folder, f"it is a {model['type']} model, and llama.cpp's is byte-level BPE")
+        raise _refused(
+            tokenizer, folder, f"is a {model['type']} model. Only byte-level BPE and vocabularies of characters can be written"
+        )
     if parts["normalizer"]:
-        raise _refused(tokenizer, folder, f"it has a normalizer ({parts['normalizer']['type']}), and llama.cpp's has none")
+        raise _refused(tokenizer, folder, f"has a normalizer ({parts['normalizer']['type']}), which llama.cpp would not apply")
     for option in ("continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
         if model.get(option):
-            raise _refused(tokenizer, folder, f"its model has {option}, which llama.cpp does not know")
+            raise _refused(tokenizer, folder, f"has {option}, which llama.cpp does not know for byte-level BPE")
     vocabulary, ignores_merges = model["vocab"], bool(model.get("ignore_merges"))
     if not BYTE_OF_CHARACTER.keys() >= set().union(*vocabulary.keys() - {one["content"] for one in parts["added_tokens"]}):
-        raise _refused(tokenizer, folder, "its tokens are not spelled in bytes")
+        raise _refused(tokenizer, folder, "has tokens that are not spelled in bytes")
     if not all(byte in vocabulary for byte in CHARACTER_OF_BYTE):
-        raise _refused(tokenizer, folder, "it lacks tokens of single bytes")
+        raise _refused(tokenizer, folder, "lacks tokens of single bytes, which llama.cpp handles in another way")
     for added in parts["added_tokens"]:
         if any(added[option] for option in ("single_word", "lstrip", "rstrip")):
-            raise _refused(tokenizer, folder, f"its token {added['content']!r} takes the text around it into account")
+            raise _refused(tokenizer, folder, f"has a token, {added['content']!r}, that also depends on the text around it")
     steps = tuple(_steps(parts["pre_tokenizer"]))
     merges = [" ".join(pair) for pair in model["merges"]]
     pre = _PRE_TOKENIZERS.get((steps, ignores_merges))
@@ -144,7 +146,7 @@ def _byte_level(parts: Mapping[str, Any], tokenizer: Tokenizer, folder: Path) ->
     if pre is None:
         how = " with ignore_merges" if ignores_merges else ""
         shown = ", ".join(steps)[:200] or "none"
-        raise _refused(tokenizer, folder, f"its pre-tokenizer ({shown}){how} is not one that this program knows in llama.cpp")
+        raise _refused(tokenizer, folder, f"has a pre-tokenizer ({shown}){how} that is not known to be in llama.cpp")
     return pre, {i: token for token, i in vocabulary.items()}, merges
 
 
@@ -184,9 +186,8 @@ def _bytes_of(character: str) -> list[str]:
     return [CHARACTER_OF_BYTE[byte] for byte in character.encode()]
 
 
-def _refused(tokenizer: Tokenizer, folder: Path, reason: str) -> CheckpointError:
+def _refused(tokenizer: Tokenizer, folder: Path, problem: str) -> CheckpointError:
     return CheckpointError(
-        f"{folder} can't be exported for llama.cpp: its tokenizer {tokenizer.name} would have other ids there, because "
-        f"{reason}. No GGUF file was written.",
+        f"{folder} can't be exported for llama.cpp: its tokenizer {tokenizer.name} {problem}. No GGUF file was written.",
         "Leave gguf out of formats. For a new model, use a tokenizer that llama.cpp has: gpt2, bpe:<size> or bytes.",
     )
