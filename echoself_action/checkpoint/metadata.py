@@ -1,6 +1,7 @@
 """training_metadata.json: how a model was trained. Model cards, job summaries and later runs are based on it."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -348,9 +349,20 @@ def parity_text(parity: ParityFacts) -> str:
 
 def export_text(facts: ExportFacts) -> str:
     """A file for another runtime and how that computes it, in one line for logs and summaries."""
-    change = "" if facts.bits_per_byte_change is None else f", {facts.bits_per_byte_change:+.4f} {BITS_PER_BYTE}"
+    change = f", {cost} {BITS_PER_BYTE}" if (cost := export_cost(facts)) else ""
     return (
         f"{facts.file}, {facts.size:,} bytes; in {facts.runtime}: max absolute logit difference {facts.max_abs_diff:.1e}, "
         f"top-1 agreement {facts.argmax_agreement:.1%} at {facts.positions} positions{change}, equal token ids for "
         f"{facts.texts:,} texts"
     )
+
+
+def export_cost(facts: ExportFacts) -> str:
+    """What a file adds to the bits per byte of the model, "" if it is not known."""
+    change = facts.bits_per_byte_change
+    return "" if change is None else f"{round(change, 4) + 0.0:+.4f}"  # + 0.0: no minus before zero
+
+
+def export_notes(exports: Iterable[ExportFacts]) -> list[str]:
+    """What users of these files should know, each once."""
+    return list(dict.fromkeys(note for facts in exports for note in facts.notes))

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..checkpoint.metadata import ExportFacts, Metadata, export_text
+from ..checkpoint.metadata import ExportFacts, Metadata, export_notes, export_text
 from ..checkpoint.model_folder import ModelFolder, record, sha256
 from ..config.inputs import Inputs
 from ..errors import EchoselfError
@@ -52,7 +52,7 @@ def add_exports(publication: Publication) -> Publication:
         for facts in made.facts:
             is_new = ours.get(facts.file) != facts.sha256
             note(f"{'exported to' if is_new else 'already published as'} {one.name}: {export_text(facts)}")
-        for line in dict.fromkeys(line for facts in made.facts for line in facts.notes):
+        for line in export_notes(made.facts):
             note(f"  {line}")
     weights = {facts.file for facts in measured}
     files = {name: path for name, path in files.items() if name in weights or not _is_users_own(publication, name, path, ours)}

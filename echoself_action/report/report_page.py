@@ -14,9 +14,11 @@ from ..checkpoint.metadata import (
     NATS_PER_TOKEN,
     Comparison,
     Ending,
+    ExportFacts,
     Metadata,
     Sample,
     bits_per_byte,
+    export_notes,
     export_text,
     leaks_text,
     parity_text,
@@ -278,7 +280,7 @@ def _tables(model: ModelFolder) -> list[tuple[str, list[tuple[str, str]]]]:
         ]
         tables.append(("Corpus", [row for row in rows if row[1]]))
     if facts.exports:
-        tables.append(("Other formats", [(one.file, export_text(one).partition(", ")[2]) for one in facts.exports]))
+        tables.append(("Other formats", _export_rows(facts.exports)))
     if origin := origin_rows(facts):
         tables.insert(1, ("Origin", origin))
     by_file = facts.is_import
@@ -287,6 +289,11 @@ def _tables(model: ModelFolder) -> list[tuple[str, list[tuple[str, str]]]]:
     device = [("device", facts.device)] if facts.device else []
     tables.append(("Imported with" if by_file else "Software", [*facts.versions.items(), *device]))
     return tables
+
+
+def _export_rows(exports: Sequence[ExportFacts]) -> list[tuple[str, str]]:
+    files = [(one.file, export_text(one).partition(", ")[2]) for one in exports]
+    return [*files, *(("note", note) for note in export_notes(exports))]
 
 
 def _is_finite(value: object) -> bool:

@@ -15,6 +15,8 @@ from ...checkpoint.metadata import (
     Metadata,
     ParityFacts,
     Sample,
+    export_cost,
+    export_notes,
     leaks_text,
     loss_text,
     parity_text,
@@ -125,21 +127,19 @@ def other_formats(repo_id: str, exports: Sequence[ExportFacts]) -> str:
         return ""
     formats = [one for one in PUBLISHED.values() if any(facts.format == one.name for facts in exports)]
     usage = "\n".join(one.usage.replace("OWNER/NAME", repo_id) for one in formats)
-    notes = "\n".join(f"- {note}" for note in dict.fromkeys(note for facts in exports for note in facts.notes))
     return f"""
 ## Other formats
 
-Each file was run in its program before it was published, and compared with this model.
+Each file was run in its program before it was published, and compared with this model: the largest absolute difference of a
+logit, how often the most likely token is the same (top-1 agreement), and the change in bits per byte on held-out text.
 
 {export_table(exports)}
-
-{notes}
 
 {usage}"""
 
 
 def export_table(exports: Sequence[ExportFacts]) -> str:
-    """A table of files for other programs, and of how these compute the model."""
+    """A table of files for other programs and of how these compute the model, and what their users should know."""
     rows = [
         (
             code(facts.file),
@@ -147,21 +147,14 @@ def export_table(exports: Sequence[ExportFacts]) -> str:
             escaped(facts.runtime),
             f"{facts.max_abs_diff:.1e}",
             f"{facts.argmax_agreement:.1%}",
-            "" if facts.bits_per_byte_change is None else f"{facts.bits_per_byte_change:+.4f}",
+            export_cost(facts),
             f"{facts.texts:,}",
         )
         for facts in exports
     ]
-    head = (
-        "file",
-        "bytes",
-        "run in",
-        "max abs. logit difference",
-        "top-1 agreement",
-        "bits/byte",
-        "texts with equal token ids",
-    )
-    return table(head, rows)
+    head = ("file", "bytes", "run in", "logit difference", "top-1 agreement", "bits/byte", "texts with equal token ids")
+    notes = "\n".join(f"- {note}" for note in export_notes(exports))
+    return table(head, rows) + (f"\n\n{notes}" if notes else "")
 
 
 def _batches(config: Any, pad_token: str | None) -> str:
