@@ -53,7 +53,8 @@
     if (kind === "memory") {
       const size = facts.weights[weights()].size;
       const isSmallest = Object.values(facts.weights).every((other) => other.size >= size);
-      fail(`The browser has too little memory for this model, which needs about ${Math.round((3.3 * size) / 1e6 + 330)} MB. Close `
+      const needed = Math.round((3.3 * size) / 1e6 + 330); // measured in Chromium 150
+      fail(`The browser has too little memory for this model, which needs about ${needed} MB. Close `
         + `other tabs${isSmallest ? "" : ", choose the smaller weights"} or use a computer with more memory. (${message})`);
     } else if (kind === "network") {
       fail(`${message} The model was not loaded. Check the connection, then select Write again.`);
@@ -118,8 +119,8 @@
     } else if (data.reading) {
       ({ unread } = data.reading);
       if (data.reading.cut) {
-        note = `Your text has ${data.reading.tokens} tokens. The model's context is ${facts.context}: it does not read the first `
-          + `${data.reading.cut}, shown in grey.`;
+        note = `Your text has ${data.reading.tokens} tokens. The model's context is ${facts.context}: it does not read the `
+          + `first ${data.reading.cut}, shown in grey.`;
       }
       status.textContent = note || "Writing";
     } else if (data.text !== undefined) {
@@ -138,7 +139,11 @@
       element("speed").textContent = rate ? `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s` : "–";
     }
     const count = element("count").textContent = `${tokens} ${tokens === 1 ? "token" : "tokens"}`;
-    const ends = { stopped: `Stopped after ${count}.`, ended: `The model ended its text after ${count}.`, complete: `${count}.` };
+    const ends = {
+      stopped: `Stopped after ${count}.`,
+      ended: `The model ended its text after ${count}.`,
+      complete: `${count}.`,
+    };
     const slid = hasSlid ? `The text is longer than the model's context of ${facts.context} tokens: it forgot the start.` : "";
     const repeat = isGreedy ? "Greedy: the same text each time." : `Seed ${seed} gives this text again.`;
     status.textContent = [ends[reason], note, slid, repeat].filter(Boolean).join(" ");

@@ -2,7 +2,8 @@
 
 The page starts this as a worker from a blob, so the page's Content-Security-Policy also applies here.
 
-Messages from the page: {load: {base, weights, files, runtime, context}}, {write: {prompt, tokens, temperature, seed}}, {stop: true}.
+Messages from the page: {load: {base, weights, files, runtime, context}}, {write: {prompt, tokens, temperature, seed}},
+{stop: true}.
 Messages to the page: {loading, total} in bytes, {starting: true}, {ready: milliseconds}, {reading: {...}}, {text, id} after
 each token, {done: {...}}, {failed: {kind, message}}. */
 
@@ -56,9 +57,9 @@ function requestWhenRead(url, options, counted) {
   return new ReadableStream(source, { highWaterMark: 0 });
 }
 
-/* The large files that earlier visits kept, each by its address and checksum. The browser's own cache would miss some: those that
-are too large for it, and those that a server sends to another address each time. `names` are the files of this version; others
-are deleted. Does nothing where a page can't keep files. */
+/* The large files that earlier visits kept, each by its address and checksum. The browser's own cache would miss some: those
+that are too large for it, and those that a server sends to another address each time. `names` are the files of this version;
+others are deleted. Does nothing where a page can't keep files. */
 async function openCache(base, names) {
   const address = (name) => new URL(name, base).href;
   let store = null;
@@ -183,8 +184,8 @@ function lacking(text) {
   return unknown.length ? unknown : [text.length > 40 ? `${text.slice(0, 40)}…` : text];
 }
 
-/* A function that takes the ids that follow `ids`, one by one, and returns the text of all of them so far. It decodes the last ones
-together with those before: a character may have several tokens, and between two tokens some vocabularies have a space. */
+/* A function that takes the ids that follow `ids`, one by one, and returns the text of all of them so far. It decodes the last
+ones together with those before: a character may have several tokens, and between two tokens some vocabularies have a space. */
 function streamedText(ids) {
   let text = "", before = ids.slice(-8), added = [];
   return (id) => {
@@ -244,7 +245,8 @@ async function write({ prompt, tokens, temperature, seed }) {
       streamer,
       ...sampling,
     });
-    window = [...ids, ...written].slice(-Math.max(1, Math.floor(context / 2))); // the context is full: the older half is dropped
+    // the context is full: the older half is dropped
+    window = [...ids, ...written].slice(-Math.max(1, Math.floor(context / 2)));
   }
   const end = performance.now();
   postMessage({
@@ -258,6 +260,8 @@ async function write({ prompt, tokens, temperature, seed }) {
   });
 }
 
+// what browsers and ONNX Runtime say without memory; a number is a C++ exception that nobody caught
+const MEMORY = /out of memory|bad_alloc|allocat|Aborted|memory access|^\d+$/i;
 let interrupt = () => {};
 let work = Promise.resolve();
 onmessage = ({ data }) => {
@@ -272,7 +276,7 @@ onmessage = ({ data }) => {
       if (data.write && model) await write(data.write);
     } catch (error) {
       const message = String(error?.message ?? error);
-      const isMemory = error instanceof RangeError || /out of memory|bad_alloc|allocat|Aborted|memory access|^\d+$/i.test(message);
+      const isMemory = error instanceof RangeError || MEMORY.test(message);
       postMessage({ failed: { kind: error.kind ?? (isMemory ? "memory" : "other"), message } });
     }
   });
