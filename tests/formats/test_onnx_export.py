@@ -1,5 +1,6 @@
 """An exported ONNX model computes what its folder does, in ONNX Runtime, and its bytes depend on the model alone."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ import transformers
 from onnx import numpy_helper
 
 from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.checkpoint.weights import load_model
+from echoself_action.corpus.make_tokenizer import load_tokenizer
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.import_checkpoint import import_checkpoint
 from echoself_action.formats.onnx_export import FP32, INT8, OPSET
 from echoself_action.formats.onnx_worker import OnnxModel
 from echoself_action.formats.registry import ONNX, Exported
 
+from ..conftest import ROOT
 from .foreign_files import save
 from .nanecho_files import nanecho_checkpoint, state_dict
 from .random_models import write_random_model
@@ -179,3 +183,20 @@ def test_nanecho_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"its architecture is NanEcho, which transformers\.js does not have"):
         ONNX.export(folder, tmp_path)
     assert not (tmp_path / "onnx").exists()
+
+
+def test_the_program_in_the_documentation_generates(
+    made: tuple[ModelFolder, Exported], capsys: pytest.CaptureFixture[str]
+) -> None:
+    [program] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/exports.md").read_text(encoding="utf-8"), re.DOTALL)
+    folder, file = made[0].path, str(made[1].files[FP32])
+    for named, here in (('"you/your-model"', repr(str(folder))), ('hf_hub_download(repo, "onnx/model.onnx")', repr(file))):
+        assert named in program
+        program = program.replace(named, here)
+    exec(program, {})  # noqa: S102 (our documentation)
+    tokenizer = load_tokenizer(folder)
+    ids = torch.from_numpy(tokenizer.encode_batch(["The"])[0].astype(np.int64)[None])
+    model = load_model(made[0]).eval()
+    for _ in range(50):
+        ids = torch.cat([ids, model.logits(ids)[:, -1].argmax(-1, keepdim=True)], 1)
+    assert capsys.readouterr().out == tokenizer.decode(ids[0].tolist()) + "\n"
