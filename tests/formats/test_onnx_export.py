@@ -155,12 +155,21 @@ def cache_of_another_layer(model: Any) -> None:
             one.input[0] = "past_key_values.0.key"
 
 
-@pytest.mark.parametrize("change", [other_scale, other_activation, cache_of_another_layer])
-def test_another_graph_is_refused(made: tuple[ModelFolder, Exported], tmp_path: Path, change: Callable[[Any], None]) -> None:
-    model = onnx.load(made[1].files[FP32])
+def other_zero(model: Any) -> None:
+    zero = next(one for one in model.graph.initializer if one.name == "constant_uint8_128")
+    zero.CopyFrom(numpy_helper.from_array(np.array(120, np.uint8), zero.name))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [(FP32, other_scale), (FP32, other_activation), (FP32, cache_of_another_layer), (INT8, other_zero)]
+)
+def test_another_graph_is_refused(
+    made: tuple[ModelFolder, Exported], tmp_path: Path, name: str, change: Callable[[Any], None]
+) -> None:
+    model = onnx.load(made[1].files[name])
     change(model)
     with pytest.raises(CheckpointError, match=r"has different logits in onnxruntime .* Nothing was published"):
-        ONNX.check(made[0], saved(model, FP32, tmp_path))
+        ONNX.check(made[0], saved(model, name, tmp_path))
 
 
 def test_a_damaged_file_is_refused(made: tuple[ModelFolder, Exported], tmp_path: Path) -> None:
