@@ -23,8 +23,8 @@ from ..errors import CheckpointError
 MODEL = "gpt2"
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # token types of llama.cpp
 _NO_MERGES = ("\u2581 \u2581",)  # llama.cpp requires a merge; this one never applies, because its character is no byte's
-# GPT-2's pattern. With the name `gpt-2`, programs that call llama_detokenize (node-llama-cpp) also remove spaces before
-# punctuation from what the model writes; with this one they don't.
+# GPT-2's pattern, in llama.cpp since March 2025. With the name `gpt-2`, programs that call llama_detokenize, as node-llama-cpp
+# does, also remove spaces before punctuation from what the model writes.
 _GPT2_WORDS = "trillion"
 _LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _QWEN2 = _LLAMA3.replace("{1,3}", "")

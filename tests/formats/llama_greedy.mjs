@@ -1,5 +1,5 @@
-// What node-llama-cpp makes of texts: llama_greedy.mjs MODEL TOKENS, and a JSON list of texts on stdin, prints the ids of each, and
-// the most likely continuation of the first.
+// What node-llama-cpp makes of texts: llama_greedy.mjs MODEL TOKENS, and a JSON list of texts on stdin, prints the ids of each, the
+// text of these ids, and the most likely continuation of the first.
 import { readFileSync } from "node:fs";
 import { getLlama, LlamaLogLevel } from "node-llama-cpp";
 
@@ -14,5 +14,6 @@ for await (const token of sequence.evaluate(ids[0], { temperature: 0 })) {
   following.push(token);
   if (following.length === Number(count)) break;
 }
-console.log(JSON.stringify({ ids, following, text: model.detokenize(following) }));
+const texts = ids.map((one) => model.detokenize(one));
+console.log(JSON.stringify({ ids, texts, following, text: model.detokenize(following) }));
 await llama.dispose();
