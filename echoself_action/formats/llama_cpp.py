@@ -31,7 +31,7 @@ from ..errors import CheckpointError
 from ..model.gpt2 import GPT2, Block
 from .export_parity import Bounds, Reference, agreement, facts
 from .gguf_export import gguf_file, tensor_names
-from .llama_cpp_worker import ANSWER, EXACT_IDS, EXACT_LOGITS, GELUS, LOGITS, TEXTS, TOKEN_IDS
+from .llama_cpp_worker import EXACT_IDS, EXACT_LOGITS, GELUS, IDS_OF_TEXTS, LOGITS, TEXTS, TOKEN_IDS
 from .registry import Exported
 from .runtime_worker import run_worker
 
@@ -71,7 +71,7 @@ def _check_file(reference: Reference, name: str, path: Path, runtime: str) -> Ex
         run_worker("llama_cpp_worker", [str(path), temporary], path, "llama.cpp", "gguf")
         logits = np.load(scratch / LOGITS)
         exact = (np.load(scratch / EXACT_LOGITS), np.load(scratch / GELUS)) if name == _EXACT else None
-        answer = json.loads((scratch / ANSWER).read_bytes())
+        ids_of_texts = json.loads((scratch / IDS_OF_TEXTS).read_bytes())
     notes: tuple[str, ...] = ()
     if exact:
         difference = _exact_difference(_load(reference.folder), reference.token_ids[[0, -1]], *exact, path)
@@ -83,7 +83,7 @@ def _check_file(reference: Reference, name: str, path: Path, runtime: str) -> Ex
     model = _load(reference.folder)
     model.load_state_dict(_check_tensors(model, path, reference.folder.path))
     bounds = _bounds(model, reference, BOUNDS[name])
-    return facts(reference, path, name, "gguf", runtime, logits, answer["ids_of_texts"], bounds, notes)
+    return facts(reference, path, name, "gguf", runtime, logits, ids_of_texts, bounds, notes)
 
 
 def _load(folder: ModelFolder) -> GPT2:

@@ -68,7 +68,6 @@ _CONTEXT_DEFAULTS = {
     **{"offload_kqv": True, "op_offload": True, "n_samplers": 0, "ctx_other": None},
 }
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "llama_version": (c_char_p, ()),
     "llama_backend_init": (None, ()),
     "llama_model_default_params": (_ModelParams, ()),
     "llama_context_default_params": (_ContextParams, ()),
@@ -103,7 +102,6 @@ class LlamaCpp:
         for name, (result, arguments) in _FUNCTIONS.items():
             function = getattr(self._library, name)
             function.restype, function.argtypes = result, arguments
-        self.version: str = self._library.llama_version().decode()
         self._library.llama_backend_init()
         params = self._library.llama_model_default_params()
         _expect(params, _MODEL_DEFAULTS)

@@ -77,11 +77,14 @@ def test_a_transposed_matrix_is_refused_by_its_logits(made: tuple[ModelFolder, E
         GGUF.check(made[0], changed(made, F32, tmp_path, transpose))
 
 
-def test_a_wrong_number_of_heads_is_refused(made: tuple[ModelFolder, Exported], tmp_path: Path) -> None:
-    file = tmp_path / F32
-    file.write_bytes(made[1].files[F32].read_bytes().replace(*heads(2, 1)))
-    with pytest.raises(CheckpointError, match=rf"{F32} has other logits in llama.cpp than its model"):
-        GGUF.check(made[0], Exported(tmp_path, "", files={F32: file}))
+@pytest.mark.parametrize("name", [F32, F16, Q8_0])
+def test_a_wrong_number_of_heads_is_refused_by_the_logits(
+    made: tuple[ModelFolder, Exported], tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(made[1].files[name].read_bytes().replace(*heads(2, 1)))
+    with pytest.raises(CheckpointError, match=rf"{name} has (other|different) logits in .*llama.cpp.* than "):
+        GGUF.check(made[0], Exported(tmp_path, "", files={name: file}))
 
 
 @pytest.mark.parametrize("name", [F32, F16])
