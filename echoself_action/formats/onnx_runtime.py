@@ -72,7 +72,7 @@ def _int8_bounds(reference: Reference, tensors: Mapping[str, Any]) -> Bounds:
     """Twice as far from our logits as ours are with the same rounding, of weights and of the inputs of matrices.
 
     Six trained models (bytes, bpe:512 to bpe:4096, gpt2; 2 to 4 layers) are 0.8 to 1.2 times as far. They differ by 0.05 to
-    0.35 standard deviations of the logits, agree at 97.7 % to 99.1 % of the positions, and have up to 0.0004 bits per byte
+    0.35 standard deviations of the logits, agree at 97.7 % to 99.1 % of the positions, and have up to 0.0006 bits per byte
     more. With weights of 8 bits and a sign, which saturate on a CPU with AVX2 and without VNNI, one of them is 4 times as far.
     """
     expected, rounded = reference.logits, _rounded_logits(reference, tensors)
