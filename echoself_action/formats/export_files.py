@@ -20,6 +20,7 @@ from ..workspace import create_output_dir
 from .registry import EXPORTS, Exported, Format
 
 _OVERHEAD = 10_000_000  # bytes of a file beside the weights, at most: the vocabulary
+_IN_MEMORY = 4  # sizes of the largest file, in both programs together while it is checked: measured 4 to 5 with its pages
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def require_exportable(
                 "exported.",
                 leave,
             )
-        needed = 4 * parameters + max(sizes, default=0)  # the weights, and the largest file of them
+        needed = _IN_MEMORY * max(sizes, default=0)
         if needed > (free := available_memory()):
             raise CheckpointError(
                 f"formats: {one.name} needs about {size_text(needed)} of memory for this model of {parameters:,} parameters, "

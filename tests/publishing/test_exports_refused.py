@@ -93,7 +93,7 @@ def nanecho(_: pytest.MonkeyPatch) -> None:
     save(nanecho_checkpoint("cache", state_dict()), Path("a.pt"))
 
 
-def other_tokenizer(_: pytest.MonkeyPatch) -> None:
+def other_tokenizer(_: object) -> None:
     path = Path("model/tokenizer.json")
     parts = json.loads(path.read_text())
     path.write_text(json.dumps(parts | {"normalizer": {"type": "NFKC"}}))
@@ -204,3 +204,20 @@ def test_a_model_that_this_machine_has_no_room_for_is_refused_before_any_work(si
         require_exportable([replace(GGUF, bytes_per_parameter=sizes, largest_file=10**15)], config, Path("out"))
     require_exportable([GGUF, ONNX], config, Path("out"))
     assert not Path("out").exists()
+
+
+def test_doctor_says_what_can_not_be_exported(begun: Cli, echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    model = begun(f"train --tokenizer bytes {SMALL}")["model_dir"]
+    echoself(f"doctor deploy {TARGET} --formats gguf,onnx")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (
+        "gguf for llama.cpp, onnx for ONNX Runtime and transformers.js, about 0.1 MB: written, run in these programs" in shown
+    )
+    Path(model).rename("model")
+    other_tokenizer(None)
+    echoself(f"doctor {DEPLOY} --formats gguf", code=3)
+    shown = capsys.readouterr().out
+    assert "problem  formats" in shown
+    assert "(NFKC)" in shown
+    echoself(f"doctor {CYCLE} {LARGE} --formats onnx", code=3)
+    assert "ONNX takes files of at most 2.1 GB" in " ".join(capsys.readouterr().out.split())
