@@ -3,6 +3,9 @@
 Modules write `from .. import libraries` and `libraries.NAME`. A library that is not installed raises ModuleNotFoundError there.
 """
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import CDLL
 from importlib import import_module
 from importlib.util import find_spec
@@ -74,6 +77,18 @@ _MODULES = {  # the modules of each package that are used here
 }
 
 
+@contextmanager
+def loading_code() -> Iterator[None]:
+    """No garbage is collected: imports of PyTorch and transformers make a million objects, none of which is garbage."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _load_openmp() -> None:
     """Load PyTorch's copy of GCC's OpenMP library: xllamacpp brings none, and small images such as python:slim have none."""
     torch = find_spec("torch")
@@ -90,6 +105,7 @@ if not TYPE_CHECKING:
         if name == "xllamacpp":
             _load_openmp()
         package = _PACKAGE_OF.get(name, name)
-        for module in _MODULES[name]:
-            import_module(f"{package}.{module}")
-        return import_module(package)
+        with loading_code():
+            for module in _MODULES[name]:
+                import_module(f"{package}.{module}")
+            return import_module(package)

@@ -12,6 +12,7 @@ os.environ.pop("HF_TOKEN", None)
 os.environ.pop("HF_ENDPOINT", None)
 
 import functools
+import gc
 import platform
 import re
 import shlex
@@ -93,6 +94,12 @@ def shared() -> Path:
     if os.environ.get("ECHOSELF_REQUIRE_SHARED") == "true":
         pytest.fail(f"{SHARED} is missing, and with ECHOSELF_REQUIRE_SHARED=true its tests must run")
     pytest.skip(f"{SHARED} is not on this machine")
+
+
+def pytest_collection_finish() -> None:
+    """A tenth of the CPU time of all tests would be searches of the imported libraries for garbage."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def pytest_sessionfinish() -> None:

@@ -7,6 +7,8 @@ computing do not load it. Such modes write `from .. import evaluation` and call 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..libraries import loading_code
+
 if TYPE_CHECKING:
     from .generation import sample, sample_from
     from .loss import HeldOut, bits_per_byte_of, bytes_per_token
@@ -48,4 +50,5 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:  # PEP 562
         if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+        with loading_code():
+            return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)

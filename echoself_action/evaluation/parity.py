@@ -15,6 +15,7 @@ from ..checkpoint.metadata import ParityFacts
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, loadable
 from ..checkpoint.weights import load_model
 from ..errors import CheckpointError
+from ..libraries import loading_code
 
 TOLERANCE = 1e-4  # maximum absolute difference of the logits in fp32
 _TIE = 1e-5  # logits that differ by less are equal up to rounding
@@ -30,7 +31,7 @@ def check_parity(folder: ModelFolder, source: Callable[[Tensor], Tensor] | None 
     """
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        with contextlib.redirect_stderr(io.StringIO()), loadable(folder) as place:
+        with loading_code(), contextlib.redirect_stderr(io.StringIO()), loadable(folder) as place:
             result: Any = AutoModelForCausalLM.from_pretrained(
                 place,
                 output_loading_info=True,

@@ -3,6 +3,7 @@
 from importlib import import_module
 
 from ..config.inputs import Inputs
+from ..libraries import loading_code
 from ..starting.corpus_files import require_files
 from ..training.distributed.rank import is_worker
 
@@ -14,4 +15,6 @@ def start_mode(inputs: Inputs) -> int:
     """
     if not is_worker():
         require_files(inputs)
-    return int(import_module(f"echoself_action.modes.{inputs.mode}").run(inputs))
+    with loading_code():
+        mode = import_module(f"echoself_action.modes.{inputs.mode}")
+    return int(mode.run(inputs))
