@@ -219,5 +219,5 @@ def test_doctor_says_what_can_not_be_exported(begun: Cli, echoself: Cli, capsys:
     shown = capsys.readouterr().out
     assert "problem  formats" in shown
     assert "(NFKC)" in shown
-    echoself(f"doctor {CYCLE} {LARGE} --formats onnx", code=3)
+    echoself(f"doctor {CYCLE} {LARGE} --output-dir new --formats onnx", code=3)
     assert "ONNX takes files of at most 2.1 GB" in " ".join(capsys.readouterr().out.split())
