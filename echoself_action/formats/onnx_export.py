@@ -225,18 +225,18 @@ class _Graph:
 
 def _write(file: IO[bytes], graph: _Graph) -> None:
     """Write a ModelProto tensor by tensor. onnx.save needs five times the memory of the weights."""
-    helper, proto, model = libraries.onnx.helper, libraries.onnx, graph.model()
+    onnx, model = libraries.onnx, graph.model()
     heads = {}
     for name, tensor in graph.tensors.items():
-        head = proto.TensorProto(name=name, dims=tensor.shape, data_type=helper.np_dtype_to_tensor_dtype(tensor.dtype))
+        head = onnx.TensorProto(name=name, dims=tensor.shape, data_type=onnx.helper.np_dtype_to_tensor_dtype(tensor.dtype))
         size = math.prod(tensor.shape) * tensor.dtype.itemsize
-        content = head.SerializeToString(deterministic=True) + _field(proto.TensorProto.RAW_DATA_FIELD_NUMBER, size)
-        heads[name] = _field(proto.GraphProto.INITIALIZER_FIELD_NUMBER, len(content) + size) + content, size
+        content = head.SerializeToString(deterministic=True) + _field(onnx.TensorProto.RAW_DATA_FIELD_NUMBER, size)
+        heads[name] = _field(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, len(content) + size) + content, size
     nodes = model.graph.SerializeToString(deterministic=True)
     model.ClearField("graph")
     file.write(model.SerializeToString(deterministic=True))
     total = len(nodes) + sum(len(head) + size for head, size in heads.values())
-    file.write(_field(proto.ModelProto.GRAPH_FIELD_NUMBER, total) + nodes)
+    file.write(_field(onnx.ModelProto.GRAPH_FIELD_NUMBER, total) + nodes)
     for name, (head, _) in heads.items():
         file.write(head)
         file.write(np.ascontiguousarray(graph.tensors[name].values()).data)
