@@ -17,17 +17,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors import safe_open
 
 from .. import libraries
 from ..checkpoint.atomic import new_file
 from ..checkpoint.gpt2_config import POSITIONS, TOKENS, shapes
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, element_count
-from ..checkpoint.weights import new_tokens_by_default
+from ..checkpoint.weights import load_model, new_tokens_by_default
 from ..corpus.make_tokenizer import load_tokenizer
 from ..errors import CheckpointError
 from ..model.config import GPT2Config
-from .export_parity import Reference
 from .gguf_tokenizer import MODEL, GgufVocabulary, gguf_vocabulary
 from .registry import Exported
 
@@ -38,14 +38,15 @@ _ARCHITECTURE = "gpt2"
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7}  # llama_ftype
 _BLOCK = 32  # elements of a row with a common scale, in Q8_0
 _FALLBACK = "F16"  # of llama.cpp, for rows that are not a multiple of the block
-_NAMES = {"ln_1": "attn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "ln_2": "ffn_norm"} | {
-    "mlp.c_fc": "ffn_up",
-    "mlp.c_proj": "ffn_down",
+_NAMES = {
+    **{"ln_1": "attn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output"},
+    **{"ln_2": "ffn_norm", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"},
 }
 _LARGEST_F16 = 65504.0
 _CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"  # Jinja, of llama.cpp
 _OLLAMA_TEMPLATE = "{{ .Prompt }}"  # Go, of Ollama
 _TEMPERATURE = 0.8
+_SEQUENCES, _POSITIONS = 8, 64
 
 
 def gguf_file(kind: str) -> str:
@@ -97,10 +98,12 @@ def export(folder: ModelFolder, output_dir: Path) -> Exported:
 
 
 def _least_predicted(folder: ModelFolder) -> int:
-    """The id with the smallest mean probability."""
-    logits = Reference(folder).logits.astype(np.float64)
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return int((powers / powers.sum(-1, keepdims=True)).mean((0, 1)).argmin())
+    """The id with the smallest mean probability after random ids: the same for a folder with held-out text and without."""
+    length = min(folder.config.block_size, _POSITIONS)
+    ids = np.random.default_rng(0).integers(folder.config.vocab_size, size=(_SEQUENCES, length))
+    with torch.no_grad():
+        probabilities = load_model(folder).eval().logits(torch.from_numpy(ids)).double().softmax(-1)
+    return int(probabilities.mean((0, 1)).argmin())
 
 
 def _write(

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-import numpy as np
 import pytest
 import tokenizers
+from safetensors.numpy import load_file, save_file
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
 from echoself_action.corpus.bpe import CHARACTER_OF_BYTE, END_OF_TEXT
@@ -131,13 +131,18 @@ def test_characters(tmp_path: Path) -> None:
 
 
 def test_the_text_of_a_character_model_ends_at_what_it_predicts_least(tmp_path: Path) -> None:
-    model = write_random_model(tmp_path / "model", CHARACTERS, **SIZES)
-    exported = GGUF.export(model, tmp_path)
-    logits = Reference(model).logits
-    end = contents(tmp_path)["tokenizer.ggml.eos_token_id"]
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    assert end == (powers / powers.sum(-1, keepdims=True)).mean((0, 1)).argmin()
-    assert repr(tokenizer_of(CHARACTERS).decode([end])) in exported.notes[1]
+    """The last norm and the embeddings are such that one character has a lower logit than all others, after every text."""
+    folder = write_random_model(tmp_path / "model", CHARACTERS, **SIZES)
+    vocabulary = tokenizer_of(CHARACTERS)
+    stored = load_file(folder.path / "model.safetensors")
+    stored["transformer.ln_f.weight"][:] = 0.01
+    stored["transformer.ln_f.bias"][:] = 1
+    (rare,) = vocabulary.encode_batch(["q"])[0].tolist()
+    stored["transformer.wte.weight"][rare] = -1
+    save_file(stored, folder.path / "model.safetensors", {"format": "pt"})
+    exported = GGUF.export(folder, tmp_path)
+    assert contents(tmp_path)["tokenizer.ggml.eos_token_id"] == rare
+    assert exported.notes[1] == CHARACTER_NOTES[1] + "'q', the token that this model predicts least often"
     assert "stop" not in exported.files["Modelfile"].read_text() + exported.files["params"].read_text()
 
 
