@@ -50,8 +50,7 @@ def export(folder: ModelFolder, output_dir: Path) -> Exported:
     with ExitStack() as written, open_weights(folder) as weights:  # both files replace older ones, or none does
         for name, path in files.items():
             _write(written.enter_context(new_file(path)), _gpt2(config, weights, quantized=name == INT8))
-    command = f'await pipeline("text-generation", "{folder.path.name}", {{ dtype: "q8" }}) in transformers.js'
-    return Exported(output_dir / "onnx", command, files=files)
+    return Exported(output_dir / "onnx", f'onnxruntime.InferenceSession("{files[FP32]}")', files=files)
 
 
 @contextmanager

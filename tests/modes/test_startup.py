@@ -18,6 +18,7 @@ except SystemExit as end:  # --help
 open(sys.argv[1], "w").write("\\n".join(sys.modules))
 sys.exit(code)
 """
+EXPORT_LIBRARIES = ("gguf", "onnx", "onnxruntime", "xllamacpp")
 REPO = "--hub hub --repo-id me/model"
 
 
@@ -58,7 +59,7 @@ def test_an_export_loads_pytorch_and_not_transformers(published: None, echoself:
 def test_deploy_of_an_unchanged_model_loads_no_pytorch(published: None, echoself: Cli, tmp_path: Path) -> None:
     modules, output = loaded(f"deploy {REPO}", tmp_path)
     assert "nothing was sent" in output
-    assert not modules & {"torch", "transformers", "pyarrow", "matplotlib", "tensorboardX"}
+    assert not modules & {"torch", "transformers", "pyarrow", "matplotlib", "tensorboardX", *EXPORT_LIBRARIES}
 
 
 def test_a_changed_model_is_loaded_with_transformers_before_it_is_published(begun: Cli, tmp_path: Path) -> None:
@@ -76,4 +77,4 @@ def test_training_in_one_process_loads_neither_dynamo_nor_fsdp(echoself: Cli, tm
     modules, _ = loaded(f"train --tokenizer bytes {SMALL}", tmp_path)
     assert "torch" in modules
     assert not modules & {"torch._dynamo", "torch.distributed.tensor", "torch.distributed.fsdp", "sympy"}
-    assert not modules & {"transformers", "pyarrow", "matplotlib", "tensorboardX"}
+    assert not modules & {"transformers", "pyarrow", "matplotlib", "tensorboardX", *EXPORT_LIBRARIES}

@@ -130,7 +130,8 @@ def test_a_pull_fetches_no_exports_and_makes_the_same_ones_if_asked(
         assert Path("pulled", local(name).relative_to("echoself-model")).read_bytes() == local(name).read_bytes()
     assert Path("pulled/nanogpt/ckpt.pt").is_file()
     shown = (tmp_path / "summary.md").read_text()
-    assert "**Exported for llama.cpp:** `pulled/gguf`. Run it with" in shown
+    assert "**Exported for llama.cpp:** `pulled/gguf`. Run it with `llama-server -m pulled/gguf/model-Q8_0.gguf -c 32`" in shown
+    assert '`pulled/onnx`. Run it with `onnxruntime.InferenceSession("pulled/onnx/model.onnx")`.' in shown
     assert "| `onnx/model.onnx` |" in shown
 
 
