@@ -28,70 +28,14 @@ _HELD_OUT = 8  # sequences, at most
 _POSITIONS = 64  # in each sequence, at most
 _TEXT_TOKENS = 24
 _TIE = 1e-4  # logits that differ by less are equal up to rounding: either is the largest
-# What tokenizers treat in different ways: words, case, digits, contractions, spaces, line ends, marks, scripts, emoji.
-_PIECES = (
-    *("the", "The", "THE", "don't", "DON'T", "it's", "we'll", "they've", "I'm", "x", "naïve", "Ünïcödé", "straße", "ﬁne"),
-    *(
-        "0",
-        "42",
-        "1234567890",
-        "3.14",
-        "1e-5",
-        "0x1F",
-        "²",
-        "½",
-        "٣",
-        " ",
-        "  ",
-        "    ",
-        "\t",
-        "\n",
-        "\n\n",
-        "\r\n",
-        " \n ",
-        "\u00a0",
-    ),
-    *(
-        ".",
-        ",",
-        "...",
-        "!?",
-        "--",
-        "(",
-        ")",
-        "[]",
-        "{}",
-        "=>",
-        "==",
-        "::",
-        "#",
-        "`",
-        '"',
-        "'",
-        "\u2019",
-        "\u201c\u201d",
-        "_",
-        "__init__",
-        "/",
-        "\\",
-    ),
-    *(
-        "日本語",
-        "中文字符",
-        "한국어",
-        "русский",
-        "ελληνικά",
-        "עברית",
-        "العربية",
-        "हिन्दी",
-        "ไทย",
-        "🙂",
-        "👩‍👩‍👧",
-        "e\u0301",
-        "\u200b",
-        "\ufeff",
-    ),
+# What tokenizers treat in different ways: words, case, contractions, digits, marks, scripts, emoji, spaces, line ends.
+_WORDS = (
+    "the The THE don't DON'T it's we'll they've I'm x naïve Ünïcödé straße ﬁne 0 42 1234567890 3.14 1e-5 0x1F ² ½ ٣ "
+    ". , ... !? -- ( ) [] {} => == :: # ` \" ' \u2019 \u201c\u201d _ __init__ / \\ "
+    "日本語 中文字符 한국어 русский ελληνικά עברית العربية हिन्दी ไทย 🙂 👩‍👩‍👧 e\u0301"
 )
+_SPACES = (" ", "  ", "    ", "\t", "\n", "\n\n", "\r\n", " \n ", "\u00a0", "\u200b", "\ufeff")
+_PIECES = (*_WORDS.split(" "), *_SPACES)
 
 
 @dataclass(frozen=True)
