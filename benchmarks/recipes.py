@@ -105,7 +105,7 @@ class Bench:
 
     @property
     def calibration_s(self) -> float:
-        return max(3.0, self.seconds * 0.03)
+        return max(min(3.0, self.seconds), self.seconds * 0.03)
 
 
 class CantTrainError(Exception):

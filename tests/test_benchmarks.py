@@ -417,27 +417,36 @@ def test_a_compressor_reads_each_held_out_document_after_the_training_text(scrip
     assert seen == [(b"train", b"a"), (b"train", b"bc")]
 
 
-def test_recipes_can_be_measured_in_parts_and_summed_up(tmp_path: Path) -> None:
+def test_recipes_can_be_measured_in_parts_and_summed_up(
+    scripts: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     kept = ["--json", str(tmp_path / "runs.json"), "--minutes", "0.03", "--seeds", "1"]
-    command = [sys.executable, str(FOLDER / "recipes.py"), "--corpus", str(SCENES), *kept]
-    subprocess.run([*command, "--only", "nanogpt-chars"], check=True, cwd=ROOT, capture_output=True)
-    subprocess.run([*command, "--only", "nanogpt-chars"], check=True, cwd=ROOT, capture_output=True)  # is not repeated
-    (run,) = json.loads((tmp_path / "runs.json").read_text())["runs"]
-    assert (run["corpus"], run["candidate"], run["seed"]) == ("scenes", "nanogpt-chars", 1)
-    assert 1 < run["bits_per_byte"] < 9
-    printed = subprocess.run([*command, "--summary"], check=True, cwd=ROOT, capture_output=True, text=True).stdout
-    assert "| scenes | 0.03 | nanogpt-chars | 1 |" in printed
+    command = [str(FOLDER / "recipes.py"), "--corpus", str(SCENES), *kept]
+    subprocess.run([sys.executable, *command, "--only", "nanogpt-chars"], check=True, cwd=ROOT, capture_output=True)
+    measured = (tmp_path / "runs.json").read_text()
+    for again in (["--only", "nanogpt-chars"], ["--summary"]):  # what was measured is not measured again
+        monkeypatch.setattr(sys, "argv", [*command, *again])
+        scripts.recipes.main()
+        (run,) = json.loads((tmp_path / "runs.json").read_text())["runs"]
+        assert run == json.loads(measured)["runs"][0]
+        assert (run["corpus"], run["candidate"], run["seed"]) == ("scenes", "nanogpt-chars", 1)
+        assert 1 < run["bits_per_byte"] < 9
+        assert "| scenes | 0.03 | nanogpt-chars | 1 |" in capsys.readouterr().out
 
 
-def test_nights_come_out_as_json_and_as_a_chart_and_can_be_continued(tmp_path: Path) -> None:
+def test_nights_come_out_as_json_and_as_a_chart_and_can_be_continued(
+    scripts: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The second night is killed in its training: it leaves the Hub as it was."""
     kept = ["--json", str(tmp_path / "nights.json"), "--plot", str(tmp_path / "nights.png"), "--work", str(tmp_path / "work")]
     options = ["--corpus", str(SCENES), "--seconds", "2", "--preset", "ci", "--kill", "2", *kept]
-    command = [sys.executable, str(FOLDER / "nights.py"), *options]
-    subprocess.run([*command, "--nights", "1"], cwd=ROOT, capture_output=True)
-    ended = subprocess.run([*command, "--nights", "2"], cwd=ROOT, capture_output=True, text=True)
-    assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert "FAIL scenes: recovered from the kill (night 2 is the last, so nothing shows it)" in ended.stdout
+    for nights in ("1", "2"):
+        monkeypatch.setattr(sys, "argv", [str(FOLDER / "nights.py"), *options, "--nights", nights])
+        with pytest.raises(SystemExit) as ended:
+            scripts.nights.main()
+        printed = capsys.readouterr().out
+    assert ended.value.code == 1, printed
+    assert "FAIL scenes: recovered from the kill (night 2 is the last, so nothing shows it)" in printed
     first, second = json.loads((tmp_path / "nights.json").read_text())["nights"]
     assert (first["exit_code"], second["exit_code"], second["killed"]) == (0, -9, True)
     assert first["published"] == second["published"]

@@ -40,7 +40,7 @@ def copied_package(folder: Path) -> Path:
 @pytest.mark.timeout(900)
 def test_no_kernel_has_a_memory_error_or_undefined_behaviour(native_code: None, tmp_path: Path) -> None:
     gcc, library = compiler_with("libasan.so")
-    options = ["-fsanitize=address,undefined", "-fno-sanitize-recover", "-g", "-O1"]
+    options = ["-fsanitize=address,undefined", "-fno-sanitize-recover", "-g1", "-O1"]  # -g1: lines for the traces
     hatch_build.compile_native(copied_package(tmp_path), gcc, extra=options)
     environment = os.environ | {
         "PYTHONPATH": f"{tmp_path}:{ROOT}",
