@@ -252,6 +252,7 @@ LAYOUTS = tuple(layout for one in FORMATS for layout in one.layouts)
 EXPORTS = {one.name: one for one in FORMATS if one.exporter}
 PUBLISHED = {name: one for name, one in EXPORTS.items() if one.runtime}  # with the model
 PUBLISHED_FILES = frozenset(name for one in PUBLISHED.values() for name in one.published)
+PUBLISHED_WEIGHTS = frozenset(name for name in PUBLISHED_FILES if name.endswith((".gguf", ".onnx")))
 EXPORTS_HELP = ", ".join(f"`{name}` writes {one.exports}" for name, one in EXPORTS.items())
 if TYPE_CHECKING:
     ExportName = str

@@ -1,6 +1,6 @@
 """Publish a model for other programs too (`formats`): before anything is sent, each file is run in the program it is for."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -12,7 +12,7 @@ from ..checkpoint.model_folder import ModelFolder, record, sha256
 from ..config.inputs import Inputs
 from ..errors import EchoselfError
 from ..formats.export_files import export, require_folder_exportable, selected
-from ..formats.registry import ONNX, PUBLISHED_FILES, Exported, Format
+from ..formats.registry import ONNX, PUBLISHED_FILES, PUBLISHED_WEIGHTS, Exported, Format
 from ..hub.fetch import download, read_facts
 from ..hub.repo import RemoteFile
 from ..report.log import note, warn
@@ -39,7 +39,7 @@ def add_exports(publication: Publication) -> Publication:
     inputs, model, remote = publication.inputs, publication.model, publication.remote
     known = read_facts(publication.hub, remote.repo_id, remote.model) if remote.model else None
     ours = _published(publication, known) if known else {}
-    there = remote.model.files.keys() if remote.model else ()
+    there = remote.model.files.keys() if remote.model else frozenset()
     recorded = [facts for one in (model.metadata, known) if one for facts in one.exports]
     files: dict[str, Path] = {}
     measured: list[ExportFacts] = []
@@ -93,7 +93,7 @@ def _check(
     exported: Exported,
     recorded: list[ExportFacts],
     published: Mapping[str, str],
-    there: Collection[str],
+    there: Set[str],
 ) -> tuple[ExportFacts, ...]:
     """Run the files in their program, unless they are `published` already; `there` are all files in the repo.
 
@@ -101,11 +101,16 @@ def _check(
     """
     digests = {name: sha256(path) for name, path in exported.files.items()}
     by_file = {facts.file: facts for facts in recorded if digests.get(facts.file) == facts.sha256 and facts.format == one.name}
-    if by_file and all(published.get(name) == digests[name] if name in by_file else name in there for name in digests):
+    others = digests.keys() - PUBLISHED_WEIGHTS  # which may have been edited
+    if (
+        by_file.keys() == digests.keys() - others
+        and all(published.get(name) == digests[name] for name in by_file)
+        and others <= there
+    ):
         return tuple(by_file.values())
-    first, *others = one.check(folder, exported)
+    first, *rest = one.check(folder, exported)
     first = first.model_copy(update={"notes": (*exported.notes, *first.notes)})  # of the format, for its users
-    return tuple(by_file.get(facts.file, facts) for facts in (first, *others))
+    return tuple(by_file.get(facts.file, facts) for facts in (first, *rest))
 
 
 def _is_users_own(publication: Publication, name: str, path: Path, published: Mapping[str, str]) -> bool:

@@ -15,7 +15,7 @@ from huggingface_hub import utils
 from ..checkpoint.architectures import ARCHITECTURES
 from ..checkpoint.model_folder import WEIGHTS_FILE
 from ..errors import HubError, InputError
-from ..formats.registry import PUBLISHED_FILES
+from ..formats.registry import PUBLISHED_FILES, PUBLISHED_WEIGHTS
 from ..hub.endpoint import Hub
 from ..hub.fetch import download
 from ..hub.repo import (
@@ -166,6 +166,6 @@ def _is_ours(file: RemoteFile) -> bool:
 
 def _limit(name: str) -> int:
     """The maximum size in bytes, before the config of the model is known."""
-    if name == WEIGHTS_FILE or Path(name).suffix in (".gguf", ".onnx"):
+    if name == WEIGHTS_FILE or name in PUBLISHED_WEIGHTS:
         return LARGEST_WEIGHTS
     return TOKENIZER_LIMIT if name == "tokenizer.json" else LOG_LIMIT if name == HISTORY_FILE else JSON_LIMIT

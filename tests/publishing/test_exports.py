@@ -170,6 +170,22 @@ def test_a_cycle_publishes_exports_of_the_best_model(echoself: Cli, hub: Hub) ->
     assert listed(hub)["model.safetensors"] == sha256(weights.read_bytes()).hexdigest()
 
 
+def test_a_file_that_was_published_by_another_version_is_run_and_replaced(
+    published: dict[str, str], echoself: Cli, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = read(hub, "training_metadata.json").replace(listed(hub)["model-F16.gguf"] or "", sha256(b"older").hexdigest())
+    for name, content in (("model-F16.gguf", b"older"), ("training_metadata.json", changed.encode())):
+        hub.api.upload_file(path_or_fileobj=content, path_in_repo=name, repo_id="me/model")
+    Path(published["model_dir"], "training_metadata.json").write_text(changed)
+    echoself(DEPLOY, "--formats gguf,onnx")
+    logged = capsys.readouterr().out
+    assert "exported to gguf: model-F16.gguf" in logged
+    assert "already published as gguf: model-F32.gguf" in logged
+    digest = sha256(local("model-F16.gguf").read_bytes()).hexdigest()
+    assert listed(hub)["model-F16.gguf"] == digest
+    assert digest in read(hub, "training_metadata.json")
+
+
 def test_metadata_of_somebody_else_can_not_have_files_removed(published: dict[str, str], echoself: Cli, hub: Hub) -> None:
     there = listed(hub)
     hub.api.upload_file(path_or_fileobj=b"mine", path_in_repo="notes.txt", repo_id="me/model")
