@@ -77,7 +77,7 @@ def main() -> None:
     print(f"|{'---|' * (len(heads) + 2)}")
     with tempfile.TemporaryDirectory() as work:
         for name, folder in models(given, Path(work)):
-            measure(name, folder, given, Path(work) / "exports", figures)
+            measure(f"{name}, step {folder.step}", folder, given, figures)
     figures.write()
 
 
@@ -125,11 +125,11 @@ def run(*words: str, cwd: Path | None = None) -> None:
         raise SystemExit((done.stdout + done.stderr)[-3000:])
 
 
-def measure(name: str, folder: ModelFolder, given: argparse.Namespace, out: Path, figures: Figures) -> None:
+def measure(name: str, folder: ModelFolder, given: argparse.Namespace, figures: Figures) -> None:
     """Export, check and time one model."""
-    place = out / name.replace(":", "-")
     facts: dict[str, ExportFacts] = {}
     with contextlib.ExitStack() as opened:
+        place = Path(opened.enter_context(tempfile.TemporaryDirectory()))
         ways = {PEER: transformers_way(folder)}
         for one in (GGUF, ONNX):
             exported = one.export(folder, place)

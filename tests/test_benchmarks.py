@@ -241,12 +241,13 @@ def test_exported_files_are_measured_in_their_runtimes(model_folder: ModelFolder
     command = [sys.executable, str(FOLDER / "exports.py"), str(model_folder.path), "--tokens", "4", "--turns", "1"]
     kept = ["--json", str(tmp_path / "figures.json")]
     done = subprocess.run([*command, *kept], check=True, cwd=ROOT, capture_output=True, text=True)
-    rows = [line.split(" | ")[1:] for line in done.stdout.splitlines() if line.startswith(f"| {model_folder.path.name} |")]
+    name = f"{model_folder.path.name}, step 0"
+    rows = [line.split(" | ")[1:] for line in done.stdout.splitlines() if line.startswith(f"| {name} |")]
     files = ["model-F32.gguf", "model-F16.gguf", "model-Q8_0.gguf", "onnx/model.onnx", "onnx/model_quantized.onnx"]
     assert [row[0] for row in rows] == ["transformers", *files]
     figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
-    assert figures["tokens/s, of transformers'"].keys() == {f"{model_folder.path.name}: {file}" for file in files}
-    assert figures["max abs. logit difference"][f"{model_folder.path.name}: onnx/model.onnx"]["median"] <= 1e-4
+    assert figures["tokens/s, of transformers'"].keys() == {f"{name}: {file}" for file in files}
+    assert figures["max abs. logit difference"][f"{name}: onnx/model.onnx"]["median"] <= 1e-4
 
 
 def test_a_missing_output_folder_is_an_error_before_anything_is_measured(tmp_path: Path) -> None:
