@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import gettempdir
 
 from ..errors import CheckpointError
 
@@ -16,6 +17,7 @@ _SHOWN = 5  # lines of the log
 _SECONDS = 120  # the time limit of a small file
 _BYTES_PER_SECOND = 5_000_000  # of a large one: 20 times as slow as GPT-2 runs on one core
 _ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}  # llama.cpp would run gdb on itself, and log what that says
+_FULL_DISK = ("No space left on device", "Disk quota exceeded", "File too large", "requested and")  # the last is NumPy's
 _CONTROL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x09\x0b-\x1f\x7f]")
 
 
@@ -41,6 +43,8 @@ def run_worker(module: str, arguments: list[str], file: Path, runtime: str, form
         hint = (
             f"This build of {runtime} needs a newer CPU (AVX2 on x86-64): use another runner, or leave {form} out of formats."
         )
+    if any(words in lines[-1] for words in _FULL_DISK if lines):
+        hint = f"Free disk space in {gettempdir()}, or set TMPDIR to a folder on another disk."
     raise CheckpointError(
         f"{runtime} can't run {file}: {problem}. Nothing was published. The end of its log:\n" + "\n".join(lines[-_SHOWN:]),
         hint,

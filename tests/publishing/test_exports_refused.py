@@ -221,3 +221,19 @@ def test_doctor_says_what_can_not_be_exported(begun: Cli, echoself: Cli, capsys:
     assert "(NFKC)" in shown
     echoself(f"doctor {CYCLE} {LARGE} --output-dir new --formats onnx", code=3)
     assert "ONNX takes files of at most 2.1 GB" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("form", ["gguf", "onnx"])
+def test_a_full_disk_during_the_check_is_not_reported_as_a_bug(
+    form: str, echoself: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_random_model(Path("model"), n_layer=1)
+    with largest_file(100_000):  # more than each file of the export, and less than its logits
+        echoself(f"deploy {TARGET} --gate none --checkpoint model --formats {form}", code=3)
+    logged = capsys.readouterr().err
+    assert "can't run" in logged
+    assert "Free disk space in" in logged
+    assert "report this" not in logged
+    assert not Path("echoself-model", form).exists()
+    with open_hub("hub", None) as hub:
+        assert not hub.api.repo_exists("me/model")
