@@ -80,7 +80,7 @@ def dropped_logits(model: GPT2, ids: Tensor, drop: Drop) -> Tensor:
         y = drop("attention", layer, scores.softmax(-1)) @ v
         x = x + drop("projection", layer, block.attn.c_proj(y.transpose(1, 2).flatten(2)))
         mlp = block.mlp
-        activated = F.gelu(mlp.c_fc(block.ln_2(x)), approximate=mlp.approximate)
+        activated = mlp.activation(mlp.c_fc(block.ln_2(x)))
         x = x + drop("mlp", layer, mlp.c_proj(activated))
     return F.linear(transformer.ln_f(x), transformer.wte.weight)
 
