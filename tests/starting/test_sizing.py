@@ -30,19 +30,19 @@ def settings_of(folder: ModelFolder) -> dict[str, Any]:
 def test_text_and_a_time_are_enough_and_the_choice_is_printed_kept_and_resumed(
     echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = echoself(f"train --max-minutes 0.2 {CPU}")
+    first = echoself(f"train --max-minutes 0.1 {CPU}")
     assert first["stopped_by"] == "max_minutes"
     printed = capsys.readouterr().out
     config = newest().config
     (line,) = [line for line in printed.splitlines() if line.startswith("auto: ")]
     assert f"{config.n_layer} layers, width {config.n_embd}, bpe:{config.vocab_size}, block {config.block_size}" in line
-    assert "KB of text, 0.2 minutes and about" in line
+    assert "KB of text, 0.1 minutes and about" in line
     facts = newest().metadata
     assert facts
     assert facts.val_loss is not None
     expected = run_settings(config, "muon", None)
     assert {name: settings_of(newest())[name] for name in expected} == expected
-    echoself(f"train --max-minutes 0.1 {CPU}")
+    echoself(f"train --max-minutes 0.05 {CPU}")
     printed = capsys.readouterr().out
     assert newest().config == config
     assert {name: settings_of(newest())[name] for name in expected} == expected
@@ -52,7 +52,7 @@ def test_text_and_a_time_are_enough_and_the_choice_is_printed_kept_and_resumed(
 
 
 def test_the_planned_end_of_a_time_limited_run_is_what_fits(echoself: Cli, workspace: Path) -> None:
-    echoself(f"train --max-minutes 0.15 --n-layer 1 --n-embd 32 --block-size 32 {CPU}")
+    echoself(f"train --max-minutes 0.08 --n-layer 1 --n-embd 32 --block-size 32 {CPU}")
     lines = [json.loads(line) for line in Path("echoself-model/log.jsonl").read_text().splitlines()]
     step = lines[-1]["step"]
     assert lines[-1]["end_step"] == step
