@@ -123,7 +123,7 @@ def _install(venv: Path, unfinished: Path, began: float) -> None:
                 raise
             print("another job has installed the same venv in the meantime, which is used", flush=True)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        _remove(unfinished)
     print(f"{time.monotonic() - began:5.0f} s  installed", flush=True)
     if os.environ.get("RUNNER_ENVIRONMENT") == "github-hosted":
         print(f"       with actions/cache, the next jobs don't install it again: {GUIDE}#cache", flush=True)
@@ -132,6 +132,8 @@ def _install(venv: Path, unfinished: Path, began: float) -> None:
 def _run(command: Sequence[str | Path], stage: str, log: Path, began: float, environment: dict[str, str] | None = None) -> None:
     """Run a command of the installation with a line about each thing that takes long. Exits with its log if it fails."""
     print(f"{time.monotonic() - began:5.0f} s  {stage}", flush=True)
+    # a cancel waits until there is a process to end
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -153,6 +155,7 @@ def _run(command: Sequence[str | Path], stage: str, log: Path, began: float, env
     threading.Thread(target=read, args=(process.stdout,), daemon=True).start()
     seen: list[str] = []
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         while True:
             try:
                 line = lines.get(timeout=QUIET_SECONDS)
@@ -176,6 +179,15 @@ def _run(command: Sequence[str | Path], stage: str, log: Path, began: float, env
         for line in seen[-TAIL:]:
             print(f"  | {line.rstrip().replace('##[', '## [')}")  # indented and split, no line is a command to the runner
         raise SystemExit(_failed(f"{stage} failed", "The lines above are the last ones of pip's log."))
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder in which processes that were just killed may still create a file."""
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            break
+        time.sleep(0.1)
 
 
 def progress(line: str) -> str | None:
