@@ -54,6 +54,10 @@ class Accounts:
         self._tokens = dict(tokens)
         self._secret = secret
 
+    def add(self, token: str, account: Account) -> None:
+        """May be called while the Hub runs. The first token ends full access for every request."""
+        self._tokens = {**self._tokens, token: account}  # a new dict: another thread may be reading the old one
+
     def identify(self, request: Request) -> Account | None:
         """The account of a request, None for an anonymous one. Raises Refusal (401) for invalid credentials."""
         if not self._tokens:

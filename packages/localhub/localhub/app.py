@@ -21,6 +21,7 @@ from .routes import (
     discussions,
     files,
     large_files,
+    pages,
     references,
     repos,
     sites,
@@ -31,13 +32,13 @@ from .storage import RepoMissingError
 from .web import HubState
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost")
-_SUBJECTS = (account, cards, repos, uploads, references, discussions, browse, large_files, files, clone, sites)
+_SUBJECTS = (account, cards, repos, uploads, references, discussions, browse, large_files, files, clone, sites, pages)
+ROUTES = [route for subject in _SUBJECTS for route in subject.routes]
 
 
 def create_app(state: HubState) -> ASGIApp:
     """An ASGI application for one Hub."""
-    routes = [route for subject in _SUBJECTS for route in subject.routes]
-    return _Gateway(_application(state, routes), _application(state, sites.site_routes))
+    return _Gateway(_application(state, ROUTES), _application(state, sites.site_routes))
 
 
 def _application(state: HubState, routes: list[Route]) -> Starlette:

@@ -125,7 +125,8 @@ class LocalHub:
     ) -> None:
         self.storage = Storage(folder)
         tokens = {**({token: Account()} if token else {}), **(accounts or {})}
-        state = HubState(self.storage, Accounts(tokens, self.storage.secret), limits or Limits(), publishing)
+        self.accounts = Accounts(tokens, self.storage.secret)
+        state = HubState(self.storage, self.accounts, limits or Limits(), publishing)
         self._app = create_app(state)
         self._port = port
         self._exit = ExitStack()

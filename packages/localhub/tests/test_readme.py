@@ -1,0 +1,53 @@
+"""README.md: its table has every endpoint, with a test that exists, and its versions are those of the tests."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from localhub.app import ROUTES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def rows_below(heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading."""
+    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line.strip("|\n ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in cells] for cells in lines[1:]]
+
+
+def endpoints() -> set[str]:
+    """`GET /{repo}/discussions`, as the README writes it, for each route."""
+    found = set()
+    for route in ROUTES:
+        path = route.path.replace("/api/{kind}/{owner}/{name}", "/api/{kind}/{id}")
+        path = path.replace("/spaces/{owner}/{name}", "/spaces/{id}")
+        path = path.replace("/{kind:prefix}/{owner}/{name}", "/{repo}").replace("/{owner}/{name}", "/{repo}")
+        if "/lfs/" not in path:
+            path = path.replace("{repo}.git", "{repo}")  # git writes both
+        path = re.sub(r":\w+}", "}", path)
+        found |= {f"{method} {path}" for method in route.methods - {"HEAD"}}
+    return found
+
+
+def test_every_endpoint_is_in_the_table():
+    listed = [row[0].strip("`") for row in rows_below("What it does")]
+    assert sorted(listed) == sorted(endpoints())
+
+
+def test_every_endpoint_has_a_test():
+    for row in rows_below("What it does"):
+        name, path = re.fullmatch(r"\[(.+)\]\((.+)\)", row[-1]).groups()
+        assert f"def test_{name.replace(' ', '_')}(" in (ROOT / path).read_text(), row
+
+
+def test_every_link_exists():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert links
+    assert [target for target in links if not (ROOT / target).exists()] == []
+
+
+def test_versions_are_those_of_the_tests():
+    pins = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["test"]
+    assert f"huggingface_hub=={dict(rows_below('Tested with'))['huggingface_hub']}" in pins
