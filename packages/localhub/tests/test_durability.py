@@ -14,7 +14,6 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from localhub import LocalHub
-from localhub.__main__ import main
 
 COMMITS = 50
 
@@ -163,12 +162,6 @@ def test_a_download_that_is_running_when_the_hub_stops_is_completed(tmp_path, pu
             received += block
         stopping.join()
     assert received.endswith(content)
-
-
-def test_port_in_use_is_an_error(tmp_path, capsys):
-    with LocalHub(tmp_path) as hub:
-        assert main(["--dir", str(tmp_path), "--port", hub.url.rpartition(":")[2]]) == 1
-    assert "could not start" in capsys.readouterr().err
 
 
 def test_old_incomplete_uploads_are_deleted_and_recent_ones_kept(tmp_path):
