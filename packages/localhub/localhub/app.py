@@ -21,6 +21,8 @@ from .routes import (
     discussions,
     files,
     large_files,
+    listings,
+    ownerless,
     pages,
     references,
     repos,
@@ -32,7 +34,8 @@ from .storage import RepoMissingError
 from .web import HubState
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost")
-_SUBJECTS = (account, cards, repos, uploads, references, discussions, browse, large_files, files, clone, sites, pages)
+_CONTENT = (large_files, files, clone, sites, pages, ownerless)
+_SUBJECTS = (account, cards, repos, uploads, references, discussions, listings, browse, *_CONTENT)
 ROUTES = [route for subject in _SUBJECTS for route in subject.routes]
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from .spaces import SDKS
 
-_FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
+_FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?")
 _LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
 MAX_TAG_LENGTH = 100
@@ -39,7 +39,8 @@ def check_card(readme: str, kind: str) -> tuple[list[str], list[str]]:
     """Errors, with which the Hub rejects the file, and warnings. `kind`: model, dataset or space."""
     match = _FRONT_MATTER.match(readme)
     if match is None:
-        if readme.lstrip("\ufeff").startswith("---") and readme.count("\n---") == 0:
+        text = readme.removeprefix("\ufeff").lstrip()
+        if text.startswith("---") and "\n---" not in text:
             return ["YAML metadata block is not closed: a line with --- is missing"], []
         return [], ["empty or missing yaml metadata in repo card"]
     try:

@@ -21,7 +21,7 @@ class PutFile:
 
 @dataclass(frozen=True)
 class Delete:
-    """Delete a file, or a folder with everything in it."""
+    """Delete a file, or a folder with everything in it. The Hub's `deletedFile` may name a folder too."""
 
     path: str
     is_folder: bool
@@ -61,7 +61,9 @@ def build_commit(repository: Repository, head: pygit2.Commit, proposal: Proposal
     """The proposal as a commit with parent `head`, or `head` if it changes nothing. Moves no ref. Raises Refusal."""
     if proposal.parent is not None and proposal.parent != str(head.id):
         raise Refusal(
-            412, f"A commit has happened since. Please refresh and try again. Expected {proposal.parent}, is {head.id}"
+            412,
+            "The branch was updated since you opened this page. Please refresh and try again. "
+            f"The parent of the commit is {proposal.parent}, the branch points to {head.id}",
         )
     tree = _apply(repository, head, proposal.operations)
     if tree == head.tree.id:
@@ -108,7 +110,7 @@ def _apply(repository: Repository, base: pygit2.Commit, operations: Sequence[Ope
 
 def _delete(repository: Repository, index: pygit2.Index, base: pygit2.Commit, step: Delete) -> None:
     entry = find_entry(repository, base, step.path)
-    if entry is None or entry.is_folder != step.is_folder:
+    if entry is None or (step.is_folder and not entry.is_folder):
         raise entry_not_found(step.path, str(base.id))
     doomed = [item.path for item in index if item.path == step.path or item.path.startswith(f"{step.path}/")]
     for path in doomed:

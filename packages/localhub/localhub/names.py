@@ -6,11 +6,12 @@ from pathlib import PurePosixPath
 
 import pygit2
 
-from .refusal import Refusal, bad_request
+from .refusal import Refusal, bad_request, invalid_path
 
 KINDS = ("model", "dataset", "space")
 MAX_PATH_LENGTH = 1024
 COMMIT_ID = re.compile(r"[0-9a-f]{40}")
+SHORT_COMMIT_ID = re.compile(r"[0-9a-f]{7,39}")
 OBJECT_ID = re.compile(r"[0-9a-f]{64}")
 _SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 # owners with these names would conflict with the Hub's own routes
@@ -74,12 +75,12 @@ def parse_kind(plural: str) -> str:
 
 
 def parse_path(path: str) -> str:
-    """The path of a file or folder in a repo. Raises Refusal (400) for a path that is ambiguous to git or a file system."""
+    """The path of a file or folder in a repo. Raises Refusal (422) for a path that is ambiguous to git or a file system."""
     parts = path.split("/")
     if len(path) > MAX_PATH_LENGTH or _CONTROL_CHARACTER.search(path) or "\\" in path:
-        raise bad_request(f"Invalid path {path!r}")
+        raise invalid_path(f"Invalid path {path!r}")
     if any(part in ("", ".", "..") or part.lower() == ".git" or part.endswith(" ") for part in parts):
-        raise bad_request(f"Invalid path {path!r}: empty segments, '.', '..' and '.git' are not allowed")
+        raise invalid_path(f"Invalid path {path!r}: empty segments, '.', '..' and '.git' are not allowed")
     return path
 
 

@@ -18,6 +18,11 @@ def bad_request(message: str) -> Refusal:
     return Refusal(400, message)
 
 
+def invalid_path(message: str) -> Refusal:
+    """The Hub answers 422 to a path that it does not allow, not 400."""
+    return Refusal(422, message)
+
+
 def repo_not_found(signed_in: bool) -> Refusal:
     """Also the response for a private repo without access, so that it does not reveal whether the repo exists."""
     if signed_in:

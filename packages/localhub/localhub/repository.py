@@ -9,7 +9,7 @@ from pygit2.enums import ConfigLevel, FileMode, Option, SortMode
 
 from .durable import sync_folder
 from .gitattributes import INITIAL_GITATTRIBUTES
-from .names import COMMIT_ID, RepoName
+from .names import COMMIT_ID, SHORT_COMMIT_ID, RepoName
 from .refusal import Refusal, revision_not_found
 
 MAIN = "refs/heads/main"
@@ -55,7 +55,10 @@ class Repository:
         return reference.peel(pygit2.Commit) if reference is not None else None
 
     def resolve(self, revision: str) -> pygit2.Commit:
-        """The commit that a branch, tag, full ref or 40-digit commit id means. Raises Refusal (RevisionNotFound)."""
+        """The commit that a branch, tag, full ref or commit id means; 7 digits of an id are enough if they are unique.
+
+        Raises Refusal (RevisionNotFound).
+        """
         if COMMIT_ID.fullmatch(revision):
             found = self.git.get(revision)
             if isinstance(found, pygit2.Commit):
@@ -65,12 +68,21 @@ class Repository:
         for ref in candidates:
             if pygit2.reference_is_valid_name(ref) and (commit := self.head(ref)) is not None:
                 return commit
+        if SHORT_COMMIT_ID.fullmatch(revision) and (commit := self._commit_by_prefix(revision)) is not None:
+            return commit
         raise revision_not_found(revision)
+
+    def _commit_by_prefix(self, prefix: str) -> pygit2.Commit | None:
+        try:
+            found = self.git.get(prefix)
+        except ValueError:  # several objects begin with it
+            return None
+        return found if isinstance(found, pygit2.Commit) else None
 
     def writable_ref(self, revision: str) -> str:
         """The branch or pull request ref that a commit to `revision` goes to. Raises Refusal."""
         if COMMIT_ID.fullmatch(revision):
-            raise Refusal(400, f"The target of a commit must be a branch, not a commit: {revision}")
+            raise Refusal(404, f"Invalid rev id: {revision} is a commit, expected a branch", "RevisionNotFound")
         ref = revision if revision.startswith("refs/") else f"refs/heads/{revision}"
         if not ref.startswith(("refs/heads/", "refs/pr/")):
             raise Refusal(400, f"The target of a commit must be a branch or a pull request, not {revision}")

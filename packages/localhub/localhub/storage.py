@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from .durable import locked, make_folders, rename, sync_folder, sync_tree, write_file
 from .names import RepoName, parse_repo_id
@@ -56,6 +56,15 @@ class Storage:
     def exists(self, name: RepoName) -> bool:
         return (self.folder / name.git_folder).is_dir()
 
+    def spelled(self, name: RepoName) -> RepoName:
+        """The name as its repo spells it: ids are found in any case. Without such a repo, the name as given."""
+        if self.exists(name):
+            return name
+        for owner in _same_but_for_case(self.folder / f"{name.kind}s", name.owner):
+            for repo in _same_but_for_case(owner, f"{name.name}.git"):
+                return RepoName(name.kind, owner.name, repo.name.removesuffix(".git"))
+        return name
+
     def open(self, name: RepoName) -> Repository:
         """Raises RepoMissingError."""
         if not self.exists(name):
@@ -74,9 +83,9 @@ class Storage:
         return [RepoName(kind, path.parent.name, path.name.removesuffix(".git")) for path in found]
 
     def create(self, name: RepoName, private: bool, author: str, files: Mapping[str, bytes]) -> None:
-        """Create a repo with `files` in its initial commit. Raises FileExistsError."""
+        """Create a repo with `files` in its initial commit. Raises FileExistsError; case makes no difference."""
         with self._lock(name):
-            target = self.folder / name.git_folder
+            target = self.folder / self.spelled(name).git_folder
             if target.exists():
                 raise FileExistsError(name.id)
             make_folders(target.parent)
@@ -92,11 +101,13 @@ class Storage:
     def move(self, source: RepoName, target: RepoName) -> None:
         """Raises RepoMissingError, FileExistsError."""
         with ExitStack() as locks:
-            for name in sorted({source, target}):  # in sorted order, so that two moves can't deadlock
+            # in sorted order, so that two moves can't deadlock; names that differ in case only share a lock
+            for _, name in sorted({_lock_path(one): one for one in (source, target)}.items()):
                 locks.enter_context(self._lock(name))
             repository = self.open(source)
             destination = self.folder / target.git_folder
-            if destination.exists():
+            found = self.spelled(target)
+            if self.exists(found) and (found != source or target == source):  # a repo may change the case of its own name
                 raise FileExistsError(target.id)
             make_folders(destination.parent)
             make_folders(self._forwarding(source).parent)
@@ -143,7 +154,7 @@ class Storage:
 
     @contextmanager
     def _lock(self, name: RepoName) -> Iterator[None]:
-        lock_file = self.folder / "locks" / name.git_folder.with_suffix(".lock")
+        lock_file = self.folder / "locks" / _lock_path(name)
         lock_file.parent.mkdir(parents=True, exist_ok=True)
         with locked(lock_file):
             yield
@@ -167,3 +178,16 @@ class Storage:
                     entry.unlink()
             except FileNotFoundError:
                 continue  # another server removed it
+
+
+def _lock_path(name: RepoName) -> PurePosixPath:
+    """In lower case: two requests must not create repos at once whose names differ in case only."""
+    return PurePosixPath(str(name.git_folder).lower()).with_suffix(".lock")
+
+
+def _same_but_for_case(folder: Path, name: str) -> list[Path]:
+    """The entries of a folder with this name, in any case. A folder that does not exist has none."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.name.lower() == name.lower())
+    except FileNotFoundError:
+        return []

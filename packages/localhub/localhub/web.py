@@ -1,8 +1,9 @@
 """Shared by all routes: access to the repo of a request, parsing of parameters and bodies, and pages of listings."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 from urllib.parse import unquote, urlencode
 
@@ -12,10 +13,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from .accounts import Account, Accounts
+from .card import read_front_matter
 from .names import RepoName, parse_kind
 from .refusal import Refusal, bad_request, forbidden, repo_not_found
 from .repository import Repository
-from .storage import RepoMissingError, Storage
+from .storage import RepoMissingError, RepoSettings, Storage
 from .trusted_publishing import TrustedPublishing
 
 Json = dict[str, Any]
@@ -75,9 +77,10 @@ def parameter(request: Request, name: str) -> str:
 
 
 def repo_name(request: Request) -> RepoName:
-    """The repo in the path. Raises Refusal."""
+    """The repo in the path, as its owner spells it. Raises Refusal."""
     kind = parse_kind(parameter(request, "kind")) if "kind" in request.path_params else "model"
-    return RepoName(kind, parameter(request, "owner"), parameter(request, "name"))
+    name = RepoName(kind, parameter(request, "owner"), parameter(request, "name"))
+    return state_of(request).storage.spelled(name)
 
 
 def signed_in(request: Request) -> Account:
@@ -134,6 +137,40 @@ def _moved(request: Request, name: RepoName, account: Account | None) -> Refusal
         return None
     query = f"?{request.url.query}" if request.url.query else ""
     return Refusal(307, f"Moved to {target.id}", headers={"Location": path.replace(name.id, target.id, 1) + query})
+
+
+def readable_repos(request: Request, kind: str) -> Iterator[tuple[RepoName, Repository, RepoSettings]]:
+    """All repos of a kind that the account of a request may read, by owner and name."""
+    storage, account = state_of(request).storage, state_of(request).accounts.identify(request)
+    for name in storage.names(kind):
+        try:
+            repository, settings = storage.open(name), storage.settings(name)
+        except RepoMissingError:
+            continue  # it was deleted meanwhile
+        if not settings.private or (account and account.may_read_private(name)):
+            yield name, repository, settings
+
+
+def spaces_of_model(request: Request) -> Callable[[str], list[str]]:
+    """A function that finds the Spaces with a model in their card, among those that the account may read."""
+
+    @cache
+    def models_of_spaces() -> list[tuple[str, list[Any]]]:
+        found = []
+        for name, repository, _ in readable_repos(request, "space"):
+            models = read_front_matter(repository.text(repository.resolve("main"), "README.md")).get("models")
+            found.append((name.id, models if isinstance(models, list) else [models]))
+        return found
+
+    return lambda model: [space for space, models in models_of_spaces() if model in models]
+
+
+def expanded(request: Request, allowed: Collection[str]) -> set[str]:
+    """The properties that `expand` asks for. Raises Refusal (400) in the words of the Hub."""
+    chosen = {*request.query_params.getlist("expand"), *request.query_params.getlist("expand[]")}
+    if chosen - set(allowed):
+        raise bad_request(f'"expand" must be one of [{", ".join(sorted(allowed))}]')
+    return chosen
 
 
 def with_json(handler: Callable[[Request, Json], Response]) -> Callable[[Request], Awaitable[Response]]:
@@ -194,7 +231,9 @@ def flag(request: Request, name: str) -> bool:
     return request.query_params.get(name, "").lower() in ("1", "true")
 
 
-def page(request: Request, items: list[Json], next_query: Mapping[str, str] | None, path: str) -> JSONResponse:
+def page(
+    request: Request, items: list[Json], next_query: Mapping[str, str] | Sequence[tuple[str, str]] | None, path: str
+) -> JSONResponse:
     """One page of a listing. `next_query` has the parameters of the next page, None on the last."""
     if next_query is None:
         return JSONResponse(items)

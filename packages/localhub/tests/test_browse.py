@@ -48,7 +48,7 @@ def test_info_without_metadata_lists_names_only(api, repo):
 def test_expand_returns_only_the_requested_properties(api, repo):
     info = api.model_info(repo, expand=["sha", "gated"])
     assert (len(info.sha), info.gated, info.siblings, info.downloads) == (40, False, None, None)
-    with pytest.raises(HfHubHTTPError, match="unknown"):
+    with pytest.raises(HfHubHTTPError, match="must be one of"):
         api.model_info(repo, expand=["surprise"])
 
 
@@ -112,6 +112,40 @@ def test_file_exists(api, repo, put):
     assert not api.file_exists("me/nothing", "a.txt")
     assert api.revision_exists(repo, "main")
     assert not api.revision_exists(repo, "nothing")
+
+
+def test_missing_repo_without_an_owner_is_a_missing_repo(api):
+    for ask_for in (
+        lambda: api.model_info("nothing"),
+        lambda: api.model_info("nothing", revision="main"),
+        lambda: api.list_repo_commits("nothing"),
+        lambda: api.list_repo_refs("nothing"),
+        lambda: list(api.list_repo_tree("nothing")),
+        lambda: api.get_paths_info("nothing", ["a"]),
+        lambda: api.create_branch("nothing", branch="b"),
+        lambda: api.create_tag("nothing", tag="t"),
+        lambda: api.upload_file(repo_id="nothing", path_or_fileobj=b"a", path_in_repo="a.txt"),
+        lambda: api.hf_hub_download("nothing", "a.txt"),
+        lambda: api.hf_hub_download("nothing", "a.txt", repo_type="dataset"),
+        lambda: api.unlike("nothing"),
+    ):
+        with pytest.raises(RepositoryNotFoundError):
+            ask_for()
+    assert not api.repo_exists("nothing")
+    assert not api.file_exists("nothing", "a.txt")
+
+
+def test_first_digits_of_a_commit_id_are_a_revision(api, repo, put):
+    first = put(api, {"a.txt": b"1"})
+    second = put(api, {"a.txt": b"2"})
+    assert api.model_info(repo, revision=first[:7]).sha == first
+    assert [item.path for item in api.list_repo_tree(repo, revision=first[:20])] == [".gitattributes", "a.txt"]
+    api.create_branch(repo, branch=first[:7], revision=second)
+    assert api.model_info(repo, revision=first[:7]).sha == second  # a branch comes first
+    blob = api.get_paths_info(repo, ["a.txt"])[0].blob_id
+    for revision in (first[:6], "0" * 8, blob[:8]):
+        with pytest.raises(RevisionNotFoundError):
+            api.model_info(repo, revision=revision)
 
 
 def test_history_is_newest_first_and_comes_in_pages(api, repo, put, hub):

@@ -1,5 +1,7 @@
 """Validation of model and dataset cards."""
 
+import json
+
 import pytest
 from huggingface_hub.errors import BadRequestError
 from localhub.card import check_card
@@ -66,6 +68,26 @@ def test_invalid_dataset_card_has_an_error_that_names_the_field(front, message):
     errors, _ = check_card(card, "dataset")
     assert any(message in error for error in errors), errors
     assert check_card(card, "model") == ([], [])
+
+
+def test_metadata_after_an_empty_line_is_read(api, repo, put):
+    assert check_card(f"\n \n{GOOD}", "model") == ([], [])
+    assert any("array" in error for error in check_card("\n---\nmodel-index: foo\n---\n# Model\n", "model")[0])
+    assert check_card("\n---\nlicense: mit\n", "model")[0]
+    put(api, {"README.md": b"\n" + GOOD.encode()})
+    assert api.model_info(repo).card_data.license == "mit"
+
+
+def test_validation_in_plain_text(ask, hub):
+    def answer(content):
+        body = json.dumps({"content": content, "repoType": "model"}).encode()
+        return ask(hub.url, "POST", "/api/validate-yaml", body, {"Accept": "text/plain"})
+
+    refused, warned, accepted = answer("---\nlicense: asdf\n---\n"), answer("# Model"), answer(GOOD)
+    assert (refused.status, refused.body.startswith(b'- Error: "license" must be one of')) == (400, True)
+    assert (warned.status, warned.body) == (200, b"- Warning: empty or missing yaml metadata in repo card")
+    assert (accepted.status, accepted.body) == (200, b"")
+    assert accepted.headers["content-type"].startswith("text/plain")
 
 
 def test_card_with_unterminated_metadata():

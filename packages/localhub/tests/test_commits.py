@@ -37,7 +37,7 @@ def test_one_commit_adds_and_deletes(api, repo, put):
 def test_stale_parent_is_rejected_with_412(api, repo, put):
     base = api.model_info(repo).sha
     newest = put(api, {"a.txt": b"theirs"})
-    with pytest.raises(HfHubHTTPError) as refused:
+    with pytest.raises(HfHubHTTPError, match="The branch was updated since you opened this page") as refused:
         put(api, {"a.txt": b"mine"}, parent_commit=base)
     assert refused.value.response.status_code == 412
     assert api.model_info(repo).sha == newest
@@ -121,6 +121,19 @@ def test_copy_within_a_repo(api, repo, put):
     assert (read(api, "b.txt"), read(api, "copy.safetensors")) == (b"a", b"weights")
 
 
+def test_deleted_file_may_be_a_folder_but_not_the_other_way_round(api, repo, put):
+    put(api, {"x/a.txt": b"a", "x/deep/b.txt": b"b", "xy.txt": b"stay"})
+    api.create_commit(repo, [CommitOperationDelete("x", is_folder=False)], commit_message="Delete")
+    assert api.list_repo_files(repo) == [".gitattributes", "xy.txt"]
+    with pytest.raises(EntryNotFoundError):
+        api.create_commit(repo, [CommitOperationDelete("xy.txt", is_folder=True)], commit_message="Delete")
+
+
+def test_pull_request_for_a_commit_id_is_rejected(api, repo, put):
+    with pytest.raises(RevisionNotFoundError, match="expected a branch"):
+        put(api, {"a.txt": b"a"}, revision=api.model_info(repo).sha, create_pr=True)
+
+
 def test_a_file_can_replace_a_deleted_folder(api, repo, put):
     put(api, {"x/a.txt": b"a"})
     api.create_commit(repo, [CommitOperationDelete("x/"), CommitOperationAdd("x", b"file")], commit_message="Swap")
@@ -158,7 +171,7 @@ def test_commit_to_a_tag_or_a_commit_is_rejected(ask, hub, api, repo):
     lines = commit_lines({"key": "header", "value": {"summary": "x"}})
     api.create_tag(repo, tag="v1")
     assert ask(hub.url, "POST", f"/api/models/{repo}/commit/v1", lines).status == 404
-    assert ask(hub.url, "POST", f"/api/models/{repo}/commit/{api.model_info(repo).sha}", lines).status == 400
+    assert ask(hub.url, "POST", f"/api/models/{repo}/commit/{api.model_info(repo).sha}", lines).status == 404
 
 
 def test_pointer_to_a_file_that_was_not_uploaded_is_rejected(ask, hub, api, repo):

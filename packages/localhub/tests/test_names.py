@@ -18,7 +18,7 @@ def test_path_of_a_commit_stays_in_the_repo(ask, hub, api, repo, path, key):
         {"key": key, "value": {"path": path, "content": "", "encoding": "base64"}},
     ]
     body = "".join(json.dumps(line) + "\n" for line in lines).encode()
-    assert ask(hub.url, "POST", f"/api/models/{repo}/commit/main", body).status == 400
+    assert ask(hub.url, "POST", f"/api/models/{repo}/commit/main", body).status == 422
     assert len(api.list_repo_commits(repo)) == 1
 
 
@@ -28,7 +28,7 @@ def test_path_of_a_commit_stays_in_the_repo(ask, hub, api, repo, path, key):
 def test_path_of_a_download_stays_in_the_repo(ask, hub, repo, path):
     for url in (f"/{repo}/resolve/main/{path}", f"/api/models/{repo}/tree/main/{path}"):
         answer = ask(hub.url, "GET", url)
-        assert answer.status in (400, 404)
+        assert answer.status in (404, 422)
         assert "x-repo-commit" not in answer.headers or b"Entry not found" in answer.body
 
 
@@ -44,7 +44,7 @@ def test_id_of_a_repo_stays_in_the_folder(ask, hub, repo_id):
 
 def test_preupload_rejects_invalid_paths(ask, hub, repo):
     body = json.dumps({"files": [{"path": "../x", "sample": "", "size": 1}]}).encode()
-    assert ask(hub.url, "POST", f"/api/models/{repo}/preupload/main", body).status == 400
+    assert ask(hub.url, "POST", f"/api/models/{repo}/preupload/main", body).status == 422
 
 
 @pytest.mark.parametrize("field", ["fromRepo", "toRepo"])

@@ -109,7 +109,7 @@ def test_folders_and_files_at_a_revision(api, repo, put, visit, ask, hub):
         "discussions/9",
     ):
         visit(f"/me/model/{path}", status=404)
-    visit("/me/model/blob/main/..%2Fx", status=400)
+    visit("/me/model/blob/main/..%2Fx", status=422)
 
 
 def test_commits_and_their_changes(api, repo, put, visit):

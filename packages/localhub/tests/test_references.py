@@ -61,8 +61,9 @@ def test_tag_errors_are_those_of_the_hub(api, repo):
         api.create_tag(repo, tag="v1")
     assert refused.value.response.status_code == 409
     api.create_tag(repo, tag="v1", exist_ok=True)
-    with pytest.raises(RevisionNotFoundError):
-        api.create_tag(repo, tag="v2", revision="nothing")
+    for tag in ("v2", "bad name"):  # the missing revision comes first
+        with pytest.raises(RevisionNotFoundError):
+            api.create_tag(repo, tag=tag, revision="nothing")
     with pytest.raises(RevisionNotFoundError):
         api.delete_tag(repo, tag="v2")
     with pytest.raises(BadRequestError):
@@ -81,6 +82,19 @@ def test_squash_leaves_one_commit_with_all_files(api, repo, put):
     assert commit.title == "All in one"
     assert api.list_repo_files(repo) == files
     assert api.model_info(repo, revision="before").sha == old
+
+
+def test_squash_of_a_pull_request(api, repo, put):
+    put(api, {"a.txt": b"1"}, create_pr=True)
+    put(api, {"a.txt": b"2"}, revision="refs/pr/1")
+    api.super_squash_history(repo, branch="refs/pr/1")
+    assert len(api.list_repo_commits(repo, revision="refs/pr/1")) == 1
+    for branch in ("refs/pr/2", "refs/pr/..", "refs/convert/parquet"):
+        with pytest.raises(RevisionNotFoundError):
+            api.super_squash_history(repo, branch=branch)
+    api.change_discussion_status(repo, 1, "closed")
+    with pytest.raises(HfHubHTTPError, match="accepts no commits"):
+        api.super_squash_history(repo, branch="refs/pr/1")
 
 
 def test_squash_of_an_unknown_branch_is_rejected(api, repo):

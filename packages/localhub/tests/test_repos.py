@@ -60,8 +60,31 @@ def test_old_name_of_a_moved_repo_redirects_until_it_is_reused(api, repo, put):
 
 def test_move_onto_an_existing_repo_is_rejected(api, repo):
     api.create_repo("me/other")
-    with pytest.raises(HfHubHTTPError, match="exists already"):
+    with pytest.raises(HfHubHTTPError, match="A model repository called me/other already exists"):
         api.move_repo(repo, "me/other")
+
+
+def test_repo_is_found_in_any_case_and_keeps_its_own(api, put, ask, hub):
+    api.create_repo("Me/CaSe")
+    commit = put(api, {"a.txt": b"a", "model.safetensors": b"weights"}, repo_id="me/case")
+    info = api.model_info("ME/CASE")
+    assert (info.id, info.sha) == ("Me/CaSe", commit)
+    assert Path(api.hf_hub_download("me/case", "model.safetensors")).read_bytes() == b"weights"
+    with pytest.raises(HfHubHTTPError, match="already created"):
+        api.create_repo("me/CASE")
+    api.move_repo("me/case", "Me/Case")  # only the case changes
+    assert (api.model_info("me/case").id, api.model_info("me/case").sha) == ("Me/Case", commit)
+    with pytest.raises(HfHubHTTPError, match="already exists"):
+        api.move_repo("Me/Case", "Me/Case")
+    api.delete_repo("me/case")
+    assert not api.repo_exists("Me/Case")
+
+
+def test_private_repo_in_another_case_stays_private(client_of):
+    client_of("token-owner").create_repo("me/Secret", private=True)
+    assert client_of("token-owner").model_info("me/secret").private
+    for token in (False, "token-stranger"):
+        assert not client_of(token).repo_exists("me/secret")
 
 
 def test_name_of_a_deleted_repo_is_available(api, repo, put):

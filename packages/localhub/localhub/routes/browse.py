@@ -1,7 +1,6 @@
 """Repo info, trees and history."""
 
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -12,13 +11,23 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..card import read_front_matter
-from ..names import parse_kind, parse_path
+from ..description import EXPANDABLE, INFO, Description, date
+from ..names import parse_path
 from ..refusal import bad_request
 from ..repository import Repository
-from ..storage import RepoMissingError, RepoSettings
 from ..tree import Entry, find_entry, last_commits, list_entries
-from ..web import Json, body_of, flag, open_repo, page, parameter, start_of_page, state_of
+from ..web import (
+    Json,
+    body_of,
+    expanded,
+    flag,
+    open_repo,
+    page,
+    parameter,
+    spaces_of_model,
+    start_of_page,
+    state_of,
+)
 
 COMMITS_PAGE = 100
 MAX_PATHS = 1000
@@ -31,38 +40,9 @@ def info(request: Request) -> Response:
     revision = parameter(request, "revision") if "revision" in request.path_params else "main"
     commit = repository.resolve(revision)
     settings = state_of(request).storage.settings(repository.name)
-    described = _described(repository, commit, settings, with_blobs=flag(request, "blobs"))
-    expand = request.query_params.getlist("expand") + request.query_params.getlist("expand[]")
-    if expand:
-        unknown = set(expand) - described.keys() - {"downloadsAllTime", "trendingScore", "usedStorage"}
-        if unknown:
-            raise bad_request(f"expand: unknown {', '.join(sorted(unknown))}")
-        described = {key: value for key, value in described.items() if key in {*expand, "id", "_id"}}
-    return JSONResponse(described)
-
-
-def listing(request: Request) -> Response:
-    """The repos of a kind that the account may read: all, or those of an author, with a text in their name, or of a model."""
-    query, state = request.query_params, state_of(request)
-    if unknown := query.keys() - {"author", "search", "models", "limit", "full", "cursor"}:
-        raise bad_request(f"Listings have no {', '.join(sorted(unknown))} here")
-    account, found = state.accounts.identify(request), []
-    for name in state.storage.names(parse_kind(parameter(request, "kind"))):
-        if query.get("author", name.owner) != name.owner or query.get("search", "").lower() not in name.id.lower():
-            continue
-        try:
-            repository, settings = state.storage.open(name), state.storage.settings(name)
-        except RepoMissingError:
-            continue  # it was deleted meanwhile
-        if settings.private and not (account and account.may_read_private(name)):
-            continue
-        described = _described(repository, repository.resolve("main"), settings, with_blobs=False)
-        if not set(query.getlist("models")) - set(described.get("models", ())):
-            found.append(described if flag(request, "full") else {**described, "siblings": None})
-    start = start_of_page(request)
-    size = min(state.limits.page_size, int(query["limit"]) if query.get("limit", "").isdecimal() else state.limits.page_size)
-    more = {**dict(query), "cursor": str(start + size)} if len(found) > start + size else None
-    return page(request, found[start : start + size], more, request.url.path)
+    description = Description(repository, commit, settings, spaces_of_model(request), with_blobs=flag(request, "blobs"))
+    kind = repository.name.kind
+    return JSONResponse(description.show(expanded(request, EXPANDABLE[kind]) or INFO[kind]))
 
 
 def tree(request: Request) -> Response:
@@ -123,61 +103,6 @@ def refs(request: Request) -> Response:
     return JSONResponse(listed)
 
 
-def _described(repository: Repository, commit: pygit2.Commit, settings: RepoSettings, with_blobs: bool) -> Json:
-    card = read_front_matter(repository.text(commit, "README.md"))
-    name = repository.name
-    description: Json = {
-        "_id": f"{name.kind}:{name.id}",
-        "id": name.id,
-        "author": name.owner,
-        "sha": str(commit.id),
-        "lastModified": _date(commit),
-        "createdAt": settings.created_at,
-        "private": settings.private,
-        "gated": settings.gated,
-        "disabled": settings.disabled,
-        "downloads": 0,
-        "likes": 0,
-        "tags": list(_tags(card)),
-        "cardData": card,
-        "siblings": list(_siblings(repository, commit, with_blobs)),
-    }
-    if name.kind == "space":
-        models = card.get("models")
-        description |= {"sdk": card.get("sdk"), "models": models if isinstance(models, list) else []}
-    if name.kind == "model":
-        description |= {
-            "modelId": name.id,
-            "pipeline_tag": card.get("pipeline_tag"),
-            "library_name": card.get("library_name"),
-        }
-    return description
-
-
-def _tags(card: Json) -> Iterator[str]:
-    """The Hub's tags for a card's metadata, with a prefix for all but plain tags."""
-    for key, prefix in (("tags", ""), ("library_name", ""), ("pipeline_tag", ""), ("language", ""), ("license", "license:")):
-        value = card.get(key) or []
-        for item in value if isinstance(value, list) else [value]:
-            yield f"{prefix}{item}"
-    for key, prefix in (("datasets", "dataset:"), ("base_model", "base_model:")):
-        value = card.get(key) or []
-        for item in value if isinstance(value, list) else [value]:
-            yield f"{prefix}{item}"
-
-
-def _siblings(repository: Repository, commit: pygit2.Commit, with_blobs: bool) -> Iterator[Json]:
-    for entry in list_entries(repository, commit, "", recursive=True):
-        if entry.is_folder:
-            continue
-        sibling: Json = {"rfilename": entry.path}
-        if with_blobs:
-            sibling |= {"size": entry.size, "blobId": entry.oid}
-            if entry.pointer:
-                sibling["lfs"] = {"sha256": entry.pointer.oid, "size": entry.size, "pointerSize": entry.stored_size}
-        yield sibling
-
-
 def _listed(repository: Repository, commit: pygit2.Commit, entries: Iterable[Entry], expand: bool) -> list[Json]:
     entries = list(entries)
     changed = last_commits(repository, commit, [entry.path for entry in entries]) if expand else {}
@@ -193,7 +118,7 @@ def _listed(repository: Repository, commit: pygit2.Commit, entries: Iterable[Ent
             item["lfs"] = {"oid": entry.pointer.oid, "size": entry.size, "pointerSize": entry.stored_size}
         if entry.path in changed:
             last = changed[entry.path]
-            item["lastCommit"] = {"id": str(last.id), "title": _title(last), "date": _date(last)}
+            item["lastCommit"] = {"id": str(last.id), "title": _title(last), "date": date(last)}
         items.append(item)
     return items
 
@@ -205,7 +130,7 @@ def _commit(commit: pygit2.Commit, formatted: bool) -> Json:
         "title": _title(commit),
         "message": message,
         "authors": [{"user": commit.author.name}],
-        "date": _date(commit),
+        "date": date(commit),
     }
     if formatted:
         described["formatted"] = {"title": _title(commit), "message": message}
@@ -216,13 +141,8 @@ def _title(commit: pygit2.Commit) -> str:
     return commit.message.partition("\n")[0]
 
 
-def _date(commit: pygit2.Commit) -> str:
-    return datetime.fromtimestamp(commit.commit_time, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-
-
 _API = "/api/{kind}/{owner}/{name}"
 routes = [
-    Route("/api/{kind}", listing, methods=["GET"]),
     Route(_API, info, methods=["GET"]),
     Route(_API + "/revision/{revision}", info, methods=["GET"]),
     Route(_API + "/tree/{revision}", tree, methods=["GET"]),

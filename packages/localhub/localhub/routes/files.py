@@ -14,6 +14,7 @@ from ..refusal import Refusal
 from ..repository import Repository
 from ..tree import find_file
 from ..web import open_repo, parameter
+from . import ownerless
 
 
 def resolve(request: Request) -> Response:
@@ -37,8 +38,10 @@ def file_response(
     return content_response(request, object_path(repository, entry.pointer.oid), entry.size, headers)
 
 
-routes = [
-    Route(prefix + "/{owner}/{name}/resolve/" + rest, resolve, methods=["GET", "HEAD"])
-    for prefix in ("/{kind:prefix}", "")
-    for rest in ("refs/pr/{number:int}/{path:path}", "{revision}/{path:path}")
-]
+def _routes(prefix: str) -> list[Route]:
+    revisions = ("refs/pr/{number:int}/{path:path}", "{revision}/{path:path}")
+    return [Route(f"{prefix}/{{owner}}/{{name}}/resolve/{rest}", resolve, methods=["GET", "HEAD"]) for rest in revisions]
+
+
+# in this order, because `datasets/name/resolve/...` also looks like a model of an owner `datasets`
+routes = [*_routes("/{kind:prefix}"), ownerless.prefixed_files, *_routes(""), ownerless.files]

@@ -2,15 +2,19 @@
 
 import time
 
+import pygit2
 from pygit2.enums import ObjectType
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..discussions import check_pull_request_is_open
 from ..names import parse_ref
 from ..refusal import Refusal, revision_not_found
 from ..repository import MAIN
 from ..web import Json, open_repo, parameter, repo_name, signed_in, state_of, text_field, with_json
+
+_SPECIAL_REFS = ("refs/pr/", "refs/convert/")
 
 
 def create_branch(request: Request, body: Json) -> Response:
@@ -32,7 +36,7 @@ def delete_branch(request: Request) -> Response:
 
 
 def create_tag(request: Request, body: Json) -> Response:
-    open_repo(request, "write")
+    open_repo(request, "write").resolve(parameter(request, "revision"))  # the Hub looks for it before it reads the name
     ref = parse_ref("refs/tags/", text_field(body, "tag"))
     message = text_field(body, "message", "")
     account = signed_in(request)
@@ -55,13 +59,21 @@ def delete_tag(request: Request) -> Response:
 
 
 def super_squash(request: Request, body: Json) -> Response:
+    """Squash a branch, or a ref that a client names in full: a pull request, or a conversion (refs/convert/parquet)."""
     open_repo(request, "write")
-    ref = parse_ref("refs/heads/", parameter(request, "branch"))
+    revision = parameter(request, "branch")
+    if not revision.startswith(_SPECIAL_REFS):
+        ref = parse_ref("refs/heads/", revision)
+    elif pygit2.reference_is_valid_name(revision):
+        ref = revision
+    else:
+        raise revision_not_found(revision)
     message = text_field(body, "message", "") or "Super-squash history"
     with state_of(request).storage.change(repo_name(request)) as repository:
         head = repository.head(ref)
         if head is None:
-            raise revision_not_found(ref.removeprefix("refs/heads/"))
+            raise revision_not_found(revision)
+        check_pull_request_is_open(repository, ref)
         commit = repository.write_commit(head.tree.id, [], message, signed_in(request).name)
         repository.set_ref(ref, commit.id)
     return JSONResponse({"commitOid": str(commit.id)})

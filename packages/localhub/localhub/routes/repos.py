@@ -22,7 +22,7 @@ from ..web import (
 
 def create(request: Request, body: Json) -> Response:
     account, storage = signed_in(request), state_of(request).storage
-    name = _named(body, account.name)
+    name = storage.spelled(_named(body, account.name))
     private = body.get("visibility") == "private" or body.get("private") is True
     url = f"{endpoint_of(request)}/{name.resource}"
     files = initial_files(name.name, text_field(body, "sdk")) if name.kind == "space" else {}
@@ -41,7 +41,7 @@ def create(request: Request, body: Json) -> Response:
 
 
 def delete(request: Request, body: Json) -> Response:
-    name = _named(body, signed_in(request).name)
+    name = state_of(request).storage.spelled(_named(body, signed_in(request).name))
     open_named(request, name, "administer")
     state_of(request).storage.delete(name)
     return JSONResponse({})
@@ -50,13 +50,14 @@ def delete(request: Request, body: Json) -> Response:
 def move(request: Request, body: Json) -> Response:
     kind = text_field(body, "type", "model")
     source, target = (parse_repo_id(kind, text_field(body, key)) for key in ("fromRepo", "toRepo"))
+    source = state_of(request).storage.spelled(source)
     open_named(request, source, "administer")
     if not signed_in(request).may_administer(target):
         raise forbidden(f"You don't have the rights to move a repo into the namespace {target.owner!r}")
     try:
         state_of(request).storage.move(source, target)
     except FileExistsError:
-        raise Refusal(409, f"A {kind} repo named {target.id} exists already") from None
+        raise Refusal(409, f"A {kind} repository called {target.id} already exists") from None
     return JSONResponse({"url": f"{endpoint_of(request)}/{target.resource}"})
 
 

@@ -13,7 +13,7 @@ from ..refusal import Refusal
 from ..repository import Repository
 from ..spaces import APP_FILE, CUSTOM_HEADERS, SITE_HOST, STATIC, content_type
 from ..tree import find_entry
-from ..web import Json, open_named, parameter
+from ..web import Json, open_named, parameter, state_of
 from .files import file_response
 
 
@@ -47,7 +47,8 @@ def site(request: Request) -> Response:
 
 
 def _open(request: Request) -> Repository:
-    return open_named(request, RepoName("space", parameter(request, "owner"), parameter(request, "name")), "files")
+    name = RepoName("space", parameter(request, "owner"), parameter(request, "name"))
+    return open_named(request, state_of(request).storage.spelled(name), "files")
 
 
 def _card(repository: Repository, commit: pygit2.Commit) -> Json:

@@ -1,0 +1,187 @@
+"""`list_models`, `list_datasets`, `list_spaces`, and the properties that `expand` asks for."""
+
+import json
+import struct
+from typing import get_args
+
+import pytest
+from huggingface_hub import hf_api
+from huggingface_hub.errors import BadRequestError, HfHubHTTPError
+
+CARD = b"""---
+license: mit
+language: en
+tags: [gpt2]
+library_name: transformers
+pipeline_tag: text-generation
+base_model: me/base
+widget: [{text: Hello}]
+---
+"""
+CONFIG = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 8}
+
+
+def safetensors(**shapes):
+    header = {name: {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+WEIGHTS = safetensors(wte=[10, 8], b=[8])
+
+
+@pytest.fixture
+def models(api, put):
+    """Three models of two owners; only the first has files."""
+    for name in ("me/alpha", "me/beta-small", "You/gamma-small"):
+        api.create_repo(name)
+    files = {
+        "README.md": CARD,
+        "config.json": json.dumps(CONFIG).encode(),
+        "model.safetensors": safetensors(wte=[10, 8], b=[8]),
+    }
+    put(api, files, repo_id="me/alpha")
+
+
+def ids(listed):
+    return [item.id for item in listed]
+
+
+def test_models_by_author_search_and_filter(api, models):
+    assert ids(api.list_models()) == ["You/gamma-small", "me/alpha", "me/beta-small"]
+    assert ids(api.list_models(author="you")) == ["You/gamma-small"]
+    assert ids(api.list_models(search="SMALL")) == ["You/gamma-small", "me/beta-small"]
+    assert ids(api.list_models(author="me", search="small")) == ["me/beta-small"]
+    for tags in ("gpt2", "license:mit", "en", "text-generation", ["transformers", "safetensors", "base_model:me/base"]):
+        assert ids(api.list_models(filter=tags)) == ["me/alpha"]
+    assert ids(api.list_models(filter=["gpt2", "dummytag"])) == []
+    assert ids(api.list_models(pipeline_tag="text-generation")) == ["me/alpha"]
+    assert ids(api.list_models(num_parameters="min:80,max:0.1K")) == ["me/alpha"]
+    assert ids(api.list_models(num_parameters="min:1K")) == []
+
+
+def test_gated_models(api, models):
+    api.update_repo_settings("me/alpha", gated="manual")
+    assert ids(api.list_models(gated=True)) == ["me/alpha"]
+    assert ids(api.list_models(gated=False)) == ["You/gamma-small", "me/beta-small"]
+
+
+def test_sorted_listings_have_the_newest_first(api, models, hub):
+    for day, name in enumerate(("me/beta-small", "You/gamma-small", "me/alpha")):
+        settings = hub.storage.folder / f"models/{name}.git/hub/repo.json"
+        settings.write_text(json.dumps({**json.loads(settings.read_text()), "created_at": f"2026-01-0{day + 1}T00:00:00.000Z"}))
+    assert ids(api.list_models(sort="created_at")) == ["me/alpha", "You/gamma-small", "me/beta-small"]
+    assert ids(api.list_models(sort="created_at", limit=1)) == ["me/alpha"]
+    assert len(ids(api.list_models(sort="downloads"))) == len(ids(api.list_models(sort="last_modified"))) == 3
+    with pytest.raises(BadRequestError, match='"sort" must be one of createdAt'):
+        list(api.list_models(sort="name"))
+
+
+def test_all_filters_apply_to_every_page(api):
+    for number in range(16):  # a page has 7
+        api.create_repo(f"me/data-{number:02}", repo_type="dataset")
+    api.create_repo("me/other", repo_type="dataset")
+    expected = [f"me/data-{number:02}" for number in range(16)]
+    assert ids(api.list_datasets(dataset_name="data", search="me/")) == expected
+    assert ids(api.list_datasets(search="data", limit=9)) == expected[:9]
+
+
+def test_datasets_by_the_metadata_of_their_cards(api, put):
+    card = b"---\nlicense: mit\nlanguage: [en, fr]\ntask_categories: [text-generation]\nsize_categories: [n<1K]\n---\n"
+    for name in ("me/corpus", "me/empty"):
+        api.create_repo(name, repo_type="dataset")
+    put(api, {"README.md": card}, repo_id="me/corpus", repo_type="dataset")
+    for query in ({"language": ["en", "fr"]}, {"task_categories": "text-generation"}, {"size_categories": "n<1K"}):
+        assert ids(api.list_datasets(**query)) == ["me/corpus"]
+    assert ids(api.list_datasets(language="de")) == []
+    (short,) = api.list_datasets(filter="license:mit")
+    (full,) = api.list_datasets(filter="license:mit", full=True)
+    assert (short.card_data, short.siblings, full.card_data.language) == (None, None, ["en", "fr"])
+    assert "README.md" in [one.rfilename for one in full.siblings]
+
+
+def test_short_and_full_listings_of_models(api, models):
+    (short,) = api.list_models(filter="gpt2")
+    assert (short.pipeline_tag, short.card_data, short.config, short.siblings) == ("text-generation", None, None, None)
+    (full,) = api.list_models(filter="gpt2", full=True, cardData=True, fetch_config=True)
+    assert (full.card_data.license, full.config["model_type"], len(full.siblings)) == ("mit", "gpt2", 4)
+
+
+def test_expanded_listings_have_only_what_was_asked_for(api, models):
+    for model in api.list_models(expand=["author", "downloadsAllTime"]):
+        assert (model.author, model.downloads_all_time) == (model.id.partition("/")[0], 0)
+        assert (model.downloads, model.created_at, model.last_modified, model.siblings) == (None, None, None, None)
+    with pytest.raises(HfHubHTTPError, match='"expand" must be one of') as refused:
+        list(api.list_models(expand=["foo"]))
+    assert refused.value.response.status_code == 400
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset", "space"])
+def test_expand_allows_what_the_client_knows(api, kind):
+    api.create_repo("me/one", repo_type=kind, space_sdk="static" if kind == "space" else None)
+    known = get_args(getattr(hf_api, f"Expand{kind.title()}Property_T"))
+    assert api.repo_info("me/one", repo_type=kind, expand=list(known)).sha
+    with pytest.raises(BadRequestError) as refused:
+        api.repo_info("me/one", repo_type=kind, expand=["does_not_exist"])
+    named = refused.value.response.json()["error"].removeprefix('"expand" must be one of ').strip("[]").split(", ")
+    assert set(named) == set(known)
+
+
+def test_info_of_a_model_has_its_config_parameters_and_spaces(api, models, put):
+    api.create_repo("me/demo", repo_type="space", space_sdk="static")
+    card = b"---\ntitle: Demo\nsdk: static\nmodels: [me/alpha]\n---\n"
+    put(api, {"README.md": card}, repo_id="me/demo", repo_type="space")
+    tokenizer = {"mask_token": {"content": "<mask>"}, "eos_token": "</s>"}
+    put(api, {"tokenizer_config.json": json.dumps(tokenizer).encode()}, repo_id="me/alpha")
+    info = api.model_info("me/alpha")
+    assert info.config == {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "tokenizer_config": tokenizer,
+    }
+    assert info.safetensors == {"parameters": {"F32": 88}, "total": 88}
+    assert info.transformers_info.auto_model == "AutoModelForCausalLM"
+    assert (info.spaces, info.mask_token, info.widget_data) == (["me/demo"], "<mask>", [{"text": "Hello"}])
+    assert info.used_storage == len(WEIGHTS)
+    assert api.model_info("me/alpha", expand=["safetensors"]).safetensors["total"] == 88
+    assert api.model_info("me/alpha", expand=["baseModels"]).base_models == {"models": [{"id": "me/base"}]}
+    assert api.space_info("me/demo").runtime.stage == "RUNNING"
+
+
+def test_parameters_of_shards_are_added(api, repo, put):
+    shards = {f"model-0000{n}-of-00002.safetensors": safetensors(w=[n, 10]) for n in (1, 2)}
+    put(api, shards)
+    assert api.model_info(repo).safetensors["total"] == 30
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"weights",
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 2) + b"[]",
+        safetensors(w=["a"]),
+        safetensors(w=[2**53] * 64),
+        safetensors(w=[-1]),
+    ],
+)
+def test_file_that_is_not_valid_safetensors_has_no_parameters(api, repo, put, content):
+    put(api, {"model.safetensors": content})
+    assert api.model_info(repo).safetensors is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b'{"model_type": NaN}', b'{"model_type": "\\ud800"}', b"[]", b"\xff", b"1" * 9999]
+)
+def test_invalid_config_is_left_out(api, repo, put, content):
+    put(api, {"config.json": content, "model.safetensors": safetensors(w=[2])})
+    info = api.model_info(repo)
+    assert (info.config, info.transformers_info, info.safetensors["total"]) == (None, None, 2)
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=x", f"limit={'9' * 5000}", "gated=maybe", "num_parameters=many", "apps=ollama"]
+)
+def test_invalid_query_of_a_listing_is_rejected(ask, hub, query):
+    assert ask(hub.url, "GET", f"/api/models?{query}").status == 400
