@@ -39,6 +39,10 @@ class Account:
     def may_read_private(self, repo: RepoName) -> bool:
         return self.may_write(repo) or (self.role == "read" and self._owns(repo.owner))
 
+    def may_discuss(self, repo: RepoName) -> bool:
+        """Open discussions and pull requests, and change one's own: every user may, on all repos that the user can read."""
+        return self.role == "write" or self.may_write(repo)
+
     def may_administer(self, repo: RepoName) -> bool:
         """Create, move, delete, change settings. A token for a single repo can't."""
         return self.role == "write" and self._owns(repo.owner)

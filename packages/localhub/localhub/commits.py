@@ -93,9 +93,7 @@ def _apply(repository: Repository, base: pygit2.Commit, operations: Sequence[Ope
     """The tree of `base` after the operations. Deletions are applied first: a file may replace a deleted folder."""
     index = pygit2.Index()
     index.read_tree(base.tree)
-    for step in operations:
-        if isinstance(step, Delete):
-            _delete(repository, index, base, step)
+    _delete(repository, index, base, [step for step in operations if isinstance(step, Delete)])
     folders = {folder for item in index for folder in _folders(item.path)}
     for step in operations:
         if isinstance(step, PutFile):
@@ -108,11 +106,16 @@ def _apply(repository: Repository, base: pygit2.Commit, operations: Sequence[Ope
     return index.write_tree(repository.git)
 
 
-def _delete(repository: Repository, index: pygit2.Index, base: pygit2.Commit, step: Delete) -> None:
-    entry = find_entry(repository, base, step.path)
-    if entry is None or (step.is_folder and not entry.is_folder):
-        raise entry_not_found(step.path, str(base.id))
-    doomed = [item.path for item in index if item.path == step.path or item.path.startswith(f"{step.path}/")]
+def _delete(repository: Repository, index: pygit2.Index, base: pygit2.Commit, steps: Sequence[Delete]) -> None:
+    """Reads the index once for all deletions: once for each would take minutes for some ten thousand files."""
+    if not steps:
+        return
+    for step in steps:
+        entry = find_entry(repository, base, step.path)
+        if entry is None or (step.is_folder and not entry.is_folder):
+            raise entry_not_found(step.path, str(base.id))
+    deleted = {step.path for step in steps}
+    doomed = [item.path for item in index if item.path in deleted or not deleted.isdisjoint(_folders(item.path))]
     for path in doomed:
         index.remove(path)
 

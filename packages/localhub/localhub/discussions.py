@@ -1,6 +1,7 @@
 """Discussions and pull requests. The content of a pull request is its ref, refs/pr/N; all else is in one JSON file each."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Any
 
 import pygit2
 
+from .accounts import Account
 from .durable import write_file
-from .refusal import Refusal, bad_request
+from .refusal import Refusal, bad_request, forbidden, revision_not_found
 from .repository import Repository
 
 # open is what a new one is, draft a pull request that was opened without a commit
 OPEN, DRAFT, CLOSED, MERGED = "open", "draft", "closed", "merged"
+_PULL_REQUEST_REF = re.compile(r"refs/pr/([1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,23 @@ def open_pull_request(
     return number
 
 
-def check_pull_request_is_open(repository: Repository, ref: str) -> None:
-    """Raises Refusal if `ref` belongs to a pull request that is closed or merged."""
-    if ref.startswith("refs/pr/") and ref.removeprefix("refs/pr/").isdigit():
-        discussion = find_discussion(repository, int(ref.removeprefix("refs/pr/")))
-        if discussion.status in (CLOSED, MERGED):
-            raise Refusal(403, f"Pull request {discussion.num} is {discussion.status} and accepts no commits")
+def is_changeable_by(discussion: Discussion, account: Account, repository: Repository) -> bool:
+    """Whether an account may commit to it, close, reopen and rename it: those with write access and its author may."""
+    is_own = account.name == discussion.author and account.may_discuss(repository.name)
+    return is_own or account.may_write(repository.name)
+
+
+def check_may_commit(repository: Repository, ref: str, account: Account) -> None:
+    """Raises Refusal if the account may not commit to `ref`, or the pull request that it belongs to is closed or merged."""
+    match = _PULL_REQUEST_REF.fullmatch(ref)
+    if match and repository.head(ref) is None:
+        raise revision_not_found(ref)
+    discussion = find_discussion(repository, int(match[1])) if match else None
+    may = is_changeable_by(discussion, account, repository) if discussion else account.may_write(repository.name)
+    if not may:
+        raise forbidden(f"Forbidden: {account.name} may not commit to {ref} of {repository.name.id}")
+    if discussion and discussion.status in (CLOSED, MERGED):
+        raise forbidden(f"Pull request {discussion.num} is {discussion.status} and accepts no commits")
 
 
 def conflicts(repository: Repository, discussion: Discussion) -> list[str]:

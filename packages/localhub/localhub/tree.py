@@ -11,7 +11,7 @@ from .refusal import entry_not_found
 from .repository import Repository
 
 # git-lfs pointers are smaller than 1024 bytes by specification, so larger blobs need not be read
-_MAX_POINTER_SIZE = 1024
+MAX_POINTER_SIZE = 1024
 _POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d+)\n")
 
 
@@ -110,10 +110,11 @@ def _entry(repository: Repository, item: pygit2.Object, path: str) -> Entry:
     if item.filemode == FileMode.COMMIT:  # a submodule has no content here
         return Entry(path, str(item.id), is_folder=True)
     _, size = repository.git.odb.read_header(item.id)
-    pointer = _read_pointer(repository, item.id) if size <= _MAX_POINTER_SIZE else None
+    pointer = read_pointer(repository, item.id) if size <= MAX_POINTER_SIZE else None
     return Entry(path, str(item.id), False, pointer.size if pointer else size, pointer, size)
 
 
-def _read_pointer(repository: Repository, oid: pygit2.Oid) -> Pointer | None:
+def read_pointer(repository: Repository, oid: pygit2.Oid) -> Pointer | None:
+    """The pointer in a blob; None if it has other content. Only for blobs of at most MAX_POINTER_SIZE bytes."""
     match = _POINTER.fullmatch(repository.git.odb.read(oid)[1])
     return Pointer(match[1].decode(), int(match[2])) if match else None

@@ -117,7 +117,7 @@ def open_named(request: Request, name: RepoName, access: Access) -> Repository:
     if account is None:
         raise Refusal(401, "Invalid username or password.")
     allowed = {
-        "discuss": account.role != "read",
+        "discuss": account.may_discuss(name),
         "write": account.may_write(name),
         "administer": account.may_administer(name),
     }

@@ -124,6 +124,36 @@ def ask() -> Callable[..., Answer]:
 
 
 @pytest.fixture(scope="session")
+def git() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """git without the settings of this machine: where git-lfs is installed, these replace pointers by the files."""
+    environment = {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "PATH": "/usr/bin:/bin",
+        "HOME": "/nonexistent",
+        **{f"GIT_{role}_NAME": "Ada" for role in ("AUTHOR", "COMMITTER")},
+        **{f"GIT_{role}_EMAIL": "ada@localhub.invalid" for role in ("AUTHOR", "COMMITTER")},
+    }
+
+    def run(
+        *arguments: str | Path, cwd: Path | None = None, check: bool = True, stdin: str | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=cwd,
+            check=check,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            input=stdin,
+            env=environment | variables,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def start_server() -> Callable[..., AbstractContextManager[tuple[subprocess.Popen[str], str]]]:
     """The Hub in a process of its own, and its URL."""
 

@@ -80,7 +80,6 @@ def test_write_without_permission_is_rejected_with_403(client_of, who, put):
         lambda: api.delete_repo(REPO),
         lambda: api.update_repo_settings(REPO, private=True),
         lambda: api.move_repo(REPO, "stranger/model"),
-        lambda: api.create_pull_request(REPO, title="Mine now"),
         lambda: api.create_repo("me/other"),
         lambda: api.auth_check(REPO, write=True),
     ):

@@ -5,6 +5,7 @@ import json
 import threading
 from pathlib import Path
 
+import pygit2
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 from huggingface_hub.errors import BadRequestError, EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
@@ -112,6 +113,30 @@ def test_delete_of_a_missing_file_is_rejected(api, repo):
         api.delete_file("nothing.txt", repo)
     with pytest.raises(EntryNotFoundError):
         api.delete_folder("nothing", repo)
+
+
+def test_deleting_2000_files_reads_the_list_of_files_a_constant_number_of_times(api, repo, monkeypatch):
+    count = 2000
+    read_entries = []
+
+    class CountingIndex(pygit2.Index):
+        def __getitem__(self, key):
+            read_entries.append(key)
+            return super().__getitem__(key)
+
+    paths = [f"{number % 20}/{number}.txt" for number in range(count)]
+    api.create_commit(repo, [CommitOperationAdd(path, b"x") for path in paths], commit_message="Add")
+    monkeypatch.setattr(pygit2, "Index", CountingIndex)
+    api.create_commit(repo, [CommitOperationDelete(path) for path in paths], commit_message="Delete")
+    assert api.list_repo_files(repo) == [".gitattributes"]
+    assert count <= len(read_entries) <= 4 * count
+
+
+def test_delete_of_files_and_folders_in_one_commit(api, repo, put):
+    put(api, dict.fromkeys(["a/1", "a/b/2", "a/b/c/3", "ab/4", "b/5", "b/6", "c"], b"x"))
+    steps = [CommitOperationDelete(path) for path in ("a/b/", "a/b/2", "b/5")]
+    api.create_commit(repo, steps, commit_message="Delete")
+    assert sorted(api.list_repo_files(repo)) == [".gitattributes", "a/1", "ab/4", "b/6", "c"]
 
 
 def test_copy_within_a_repo(api, repo, put):

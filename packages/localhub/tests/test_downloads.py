@@ -95,6 +95,22 @@ def test_range_with_the_etag_of_another_revision_returns_the_whole_file(api, rep
     assert (answer.status, answer.body) == (200, b"new content")
 
 
+@pytest.mark.parametrize("path", ["a.txt", "model.safetensors"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_if_none_match_with_the_current_etag_has_status_304_and_no_body(api, repo, put, ask, hub, path, method):
+    commit = put(api, {path: b"content"})
+    url = f"/{repo}/resolve/main/{path}"
+    etag = ask(hub.url, "HEAD", url).headers["etag"]
+    for known in (etag, f"W/{etag}", f'"older", {etag}', "*"):
+        answer = ask(hub.url, method, url, headers={"If-None-Match": known, "Range": "bytes=2-"})
+        assert (answer.status, answer.body) == (304, b"")
+        assert (answer.headers["etag"], answer.headers["x-repo-commit"]) == (etag, commit)
+        assert "content-length" not in answer.headers
+    put(api, {path: b"newer content"})
+    answer = ask(hub.url, method, url, headers={"If-None-Match": etag})
+    assert (answer.status, answer.headers["content-length"]) == (200, "13")
+
+
 def test_interrupted_download_resumes(api, repo, put, tmp_path):
     put(api, {"model.safetensors": BIG})
     with (tmp_path / "partial").open("w+b") as file:

@@ -1,7 +1,8 @@
-"""`git clone` over smart HTTP, read-only, by git's upload-pack."""
+"""`git clone` and `git push` over smart HTTP. Clones are served by git's upload-pack; for pushes, see push.py."""
 
 import asyncio
-import os
+import secrets
+import shutil
 import zlib
 from collections.abc import AsyncIterator
 
@@ -10,21 +11,29 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from ..git_program import environment
 from ..lfs import BLOCK
+from ..push import advertisement, receive
 from ..refusal import Refusal, bad_request, forbidden
 from ..repository import Repository
-from ..web import body_of, open_repo
+from ..web import body_of, open_repo, repo_name, signed_in, state_of
+from .large_files import blocks_of
 
-_SERVICE = "git-upload-pack"
+_SERVICE, _PUSH = "git-upload-pack", "git-receive-pack"
 _NO_CACHE = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
 MAX_REQUEST = 32 * 1024 * 1024
+MAX_PUSH = 5 * 1024**3  # bytes
 
 
 async def advertise(request: Request) -> Response:
     service = request.query_params.get("service")
+    if service == _PUSH:
+        # every user may push to their own pull requests: which refs are allowed, receive_pack checks
+        repository = await run_in_threadpool(open_repo, request, "discuss")
+        refs = await run_in_threadpool(advertisement, repository)
+        return Response(refs, media_type=f"application/x-{_PUSH}-advertisement", headers=_NO_CACHE)
     if service != _SERVICE:
-        # a push would bypass the checks of the commit API
-        raise forbidden("git push is not supported: upload with huggingface_hub")
+        raise forbidden("git's dumb HTTP protocol is not supported")
     repository = await run_in_threadpool(open_repo, request, "files")
     announcement = f"# service={_SERVICE}\n"
     prefix = f"{len(announcement) + 4:04x}{announcement}0000".encode()
@@ -45,12 +54,6 @@ async def upload_pack(request: Request) -> Response:
 async def _upload_pack(request: Request, repository: Repository, prefix: bytes, body: bytes | None) -> AsyncIterator[bytes]:
     """The output of upload-pack; if `body` is None, its list of refs. It ends when the client disconnects."""
     # GIT_PROTOCOL passes the client's request for protocol version 2 to git
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_PROTOCOL": request.headers.get("git-protocol", ""),
-    }
     process = await asyncio.create_subprocess_exec(
         "git",
         "-c",
@@ -61,7 +64,7 @@ async def _upload_pack(request: Request, repository: Repository, prefix: bytes, 
         str(repository.path),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env=environment,
+        env=environment(GIT_PROTOCOL=request.headers.get("git-protocol", "")),
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -101,8 +104,27 @@ def _unzipped(body: bytes) -> bytes:
     return text
 
 
-async def receive_pack(_: Request) -> Response:
-    raise forbidden("git push is not supported: upload with huggingface_hub")
+async def receive_pack(request: Request) -> Response:
+    await run_in_threadpool(open_repo, request, "discuss")
+    account, storage = signed_in(request), state_of(request).storage
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise Refusal(415, "Content-Encoding: not supported for a push")
+    folder = storage.incoming / f"push-{secrets.token_hex(16)}"
+    folder.mkdir()
+    try:
+        # unbuffered: git reads on from where the commands end
+        with (folder / "request").open("w+b", buffering=0) as file:
+            size = 0
+            async for block in blocks_of(request):
+                size += len(block)
+                if size > MAX_PUSH:
+                    raise Refusal(413, f"The push is larger than {MAX_PUSH} bytes")
+                await run_in_threadpool(file.write, block)
+            file.seek(0)
+            report = await run_in_threadpool(receive, storage, repo_name(request), account, file, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Response(report, media_type=f"application/x-{_PUSH}-result", headers=_NO_CACHE)
 
 
 routes = [
@@ -112,6 +134,6 @@ routes = [
     for path, handler, methods in (
         ("/info/refs", advertise, ["GET"]),
         (f"/{_SERVICE}", upload_pack, ["POST"]),
-        ("/git-receive-pack", receive_pack, ["POST"]),
+        (f"/{_PUSH}", receive_pack, ["POST"]),
     )
 ]

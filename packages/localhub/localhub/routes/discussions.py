@@ -10,9 +10,8 @@ from starlette.routing import Route
 from .. import discussions
 from ..discussions import CLOSED, DRAFT, MERGED, OPEN, Discussion
 from ..names import RepoName
-from ..refusal import Refusal, bad_request
+from ..refusal import Refusal, bad_request, forbidden
 from ..web import (
-    Access,
     Json,
     flag,
     open_repo,
@@ -38,7 +37,7 @@ def listing(request: Request) -> Response:
 
 def create(request: Request, body: Json) -> Response:
     wants_pull_request = body.get("pullRequest") is True
-    open_repo(request, "write" if wants_pull_request else "discuss")
+    open_repo(request, "discuss")
     title, description = text_field(body, "title").strip(), text_field(body, "description", "")
     if len(title) < 3:
         raise bad_request("title: expected at least three characters")
@@ -71,7 +70,7 @@ def details(request: Request) -> Response:
 
 def comment(request: Request, body: Json) -> Response:
     text = text_field(body, "comment")
-    return _change(request, "newMessage", "discuss", lambda found, author: found.with_comment(author, text))
+    return _change(request, "newMessage", lambda found, author: found.with_comment(author, text), by_everyone=True)
 
 
 def edit_comment(request: Request, body: Json) -> Response:
@@ -91,7 +90,7 @@ def retitle(request: Request, body: Json) -> Response:
     def changed(found: Discussion, author: str) -> Discussion:
         return replace(found.with_event(author, "title-change", {"from": found.title, "to": title}), title=title)
 
-    return _change(request, "newTitle", "write", changed)
+    return _change(request, "newTitle", changed)
 
 
 def change_status(request: Request, body: Json) -> Response:
@@ -104,7 +103,7 @@ def change_status(request: Request, body: Json) -> Response:
             raise Refusal(409, f"Pull request {found.num} is merged")
         return (found.with_comment(author, text) if text else found).with_status(author, status)
 
-    return _change(request, "newStatus", "write", changed)
+    return _change(request, "newStatus", changed)
 
 
 def merge(request: Request, body: Json) -> Response:
@@ -116,12 +115,15 @@ def merge(request: Request, body: Json) -> Response:
     return JSONResponse({"mergeCommitId": merged.merge_commit})
 
 
-def _change(request: Request, key: str, access: Access, change: Callable[[Discussion, str], Discussion]) -> Response:
-    open_repo(request, access)
-    author = signed_in(request).name
+def _change(request: Request, key: str, change: Callable[[Discussion, str], Discussion], by_everyone: bool = False) -> Response:
+    """Save a change of a discussion. Unless it is open to everyone, only the author and those with write access may make it."""
+    open_repo(request, "discuss")
+    account = signed_in(request)
     with state_of(request).storage.change(repo_name(request)) as repository:
         found = discussions.find_discussion(repository, request.path_params["number"])
-        changed = change(found, author)
+        if not by_everyone and not discussions.is_changeable_by(found, account, repository):
+            raise forbidden(f"Forbidden: {account.name} neither opened discussion {found.num} nor may write to the repo")
+        changed = change(found, account.name)
         discussions.save(repository, changed)
     return JSONResponse({key: changed.events[-1]})
 

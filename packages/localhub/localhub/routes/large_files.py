@@ -173,12 +173,12 @@ def _upload_actions(request: Request, pointer: Pointer, takes_multipart: bool) -
 
 
 async def _receive(request: Request, writer: PartWriter) -> str:
-    async for block in _blocks(request):
+    async for block in blocks_of(request):
         await run_in_threadpool(writer.write, block)
     return await run_in_threadpool(writer.finish)
 
 
-async def _blocks(request: Request) -> AsyncIterator[bytes]:
+async def blocks_of(request: Request) -> AsyncIterator[bytes]:
     """The body in blocks that are large enough to be passed to a thread."""
     buffer = bytearray()
     async for piece in request.stream():

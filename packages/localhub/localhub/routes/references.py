@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..discussions import check_pull_request_is_open
+from ..discussions import check_may_commit
 from ..names import parse_ref
 from ..refusal import Refusal, revision_not_found
 from ..repository import MAIN
@@ -68,13 +68,14 @@ def super_squash(request: Request, body: Json) -> Response:
         ref = revision
     else:
         raise revision_not_found(revision)
+    account = signed_in(request)
     message = text_field(body, "message", "") or "Super-squash history"
     with state_of(request).storage.change(repo_name(request)) as repository:
         head = repository.head(ref)
         if head is None:
             raise revision_not_found(revision)
-        check_pull_request_is_open(repository, ref)
-        commit = repository.write_commit(head.tree.id, [], message, signed_in(request).name)
+        check_may_commit(repository, ref, account)
+        commit = repository.write_commit(head.tree.id, [], message, account.name)
         repository.set_ref(ref, commit.id)
     return JSONResponse({"commitOid": str(commit.id)})
 

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..commits import Delete, Operation, Proposal, PutFile, build_commit, commit_onto
-from ..discussions import check_pull_request_is_open, open_pull_request
+from ..discussions import check_may_commit, open_pull_request
 from ..gitattributes import MAX_REGULAR_SIZE, goes_to_lfs, is_ignored
 from ..lfs import check_object, object_size
 from ..names import COMMIT_ID, OBJECT_ID, parse_path
@@ -20,7 +20,6 @@ from ..refusal import Refusal, bad_request
 from ..repository import Repository
 from ..tree import Pointer, find_entry
 from ..web import (
-    Access,
     Json,
     endpoint_of,
     flag,
@@ -41,7 +40,7 @@ MAX_LINE = MAX_REGULAR_SIZE * 4 // 3 + 64 * 1024
 
 
 def preupload(request: Request, body: Json) -> Response:
-    repository = open_repo(request, _access(request))
+    repository = _open(request)
     commit = repository.resolve(parameter(request, "revision"))
     files = body.get("files")
     if not isinstance(files, list) or len(files) > MAX_PREUPLOAD_FILES or not all(isinstance(file, dict) for file in files):
@@ -65,7 +64,7 @@ def preupload(request: Request, body: Json) -> Response:
 
 async def commit(request: Request) -> Response:
     """Reads the whole request first; then checks the parent and writes tree, commit and ref under the repo's lock."""
-    repository = await run_in_threadpool(open_repo, request, _access(request))
+    repository = await run_in_threadpool(_open, request)
     header: Json | None = None
     operations: list[Operation] = []
     async for line in _lines(request):
@@ -101,7 +100,7 @@ def _commit(request: Request, header: Json, operations: list[Operation]) -> Resp
             pull_request_url = f"{repo_url}/discussions/{number}"
         else:
             ref = repository.writable_ref(revision)
-            check_pull_request_is_open(repository, ref)
+            check_may_commit(repository, ref, account)
             made = commit_onto(repository, ref, proposal)
     return JSONResponse(
         {
@@ -114,9 +113,17 @@ def _commit(request: Request, header: Json, operations: list[Operation]) -> Resp
     )
 
 
-def _access(request: Request) -> Access:
-    """Opening a pull request needs the access of discussions, a commit needs write access."""
-    return "discuss" if flag(request, "create_pr") else "write"
+def _open(request: Request) -> Repository:
+    """The repo that a commit goes to. Raises Refusal if the account may not commit to the revision in the path.
+
+    Every user may open a pull request, and commit to it later.
+    """
+    revision = parameter(request, "revision")
+    is_outsiders = flag(request, "create_pr") or revision.startswith("refs/pr/")
+    repository = open_repo(request, "discuss" if is_outsiders else "write")
+    if not flag(request, "create_pr") and revision.startswith("refs/"):
+        check_may_commit(repository, revision, signed_in(request))
+    return repository
 
 
 def _operation(repository: Repository, key: str, value: dict[str, Any]) -> Operation:
