@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from .refusal import bad_request
 from .spaces import SDKS
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
@@ -61,6 +62,16 @@ def check_card(readme: str, kind: str) -> tuple[list[str], list[str]]:
     if kind != "space" and "license" not in data:
         warnings.append("no license is given: add `license: ...`")
     return errors, warnings
+
+
+def with_license(readme: bytes, license_name: str) -> bytes:
+    """The README.md of a new repo, with a license in its metadata. Raises Refusal (400) for an unknown one."""
+    if license_name not in _LICENSES.split():
+        raise bad_request(
+            f"license: must be one of the Hub's identifiers (such as mit, apache-2.0, other), not {license_name!r}"
+        )
+    line = f"license: {license_name}\n".encode()
+    return readme.replace(b"---\n", b"---\n" + line, 1) if readme else b"---\n" + line + b"---\n"
 
 
 class _PlainLoader(yaml.SafeLoader):

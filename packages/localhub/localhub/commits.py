@@ -94,10 +94,10 @@ def _apply(repository: Repository, base: pygit2.Commit, operations: Sequence[Ope
     index = pygit2.Index()
     index.read_tree(base.tree)
     _delete(repository, index, base, [step for step in operations if isinstance(step, Delete)])
-    folders = {folder for item in index for folder in _folders(item.path)}
+    folders = {folder for item in index for folder in folders_above(item.path)}
     for step in operations:
         if isinstance(step, PutFile):
-            above = _folders(step.path)
+            above = folders_above(step.path)
             # libgit2 would accept both, and write a tree in which one hides the other
             if step.path in folders or any(folder in index for folder in above):
                 raise bad_request(f"{step.path}: a file and a folder can't have the same path")
@@ -115,12 +115,12 @@ def _delete(repository: Repository, index: pygit2.Index, base: pygit2.Commit, st
         if entry is None or (step.is_folder and not entry.is_folder):
             raise entry_not_found(step.path, str(base.id))
     deleted = {step.path for step in steps}
-    doomed = [item.path for item in index if item.path in deleted or not deleted.isdisjoint(_folders(item.path))]
+    doomed = [item.path for item in index if item.path in deleted or not deleted.isdisjoint(folders_above(item.path))]
     for path in doomed:
         index.remove(path)
 
 
-def _folders(path: str) -> list[str]:
+def folders_above(path: str) -> list[str]:
     """`a/b/c.txt` -> `a`, `a/b`."""
     parts = path.split("/")
     return ["/".join(parts[:count]) for count in range(1, len(parts))]

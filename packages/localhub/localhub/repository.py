@@ -34,11 +34,11 @@ class NamedRef:
 def create_repository(path: Path, author: str, files: Mapping[str, bytes]) -> None:
     """Create a bare repo with branch main and an initial commit of .gitattributes and `files`, as the Hub does."""
     git = pygit2.init_repository(str(path), bare=True, initial_head="main")
-    tree = git.TreeBuilder()
+    index = pygit2.Index()
     for name, content in {".gitattributes": INITIAL_GITATTRIBUTES.encode(), **files}.items():
-        tree.insert(name, git.create_blob(content), FileMode.BLOB)
+        index.add(pygit2.IndexEntry(name, git.create_blob(content), FileMode.BLOB))
     signature = pygit2.Signature(author, f"{author}@localhub.invalid")
-    git.create_commit(MAIN, signature, signature, "initial commit", tree.write(), [])
+    git.create_commit(MAIN, signature, signature, "initial commit", index.write_tree(git), [])
 
 
 class Repository:
@@ -55,7 +55,7 @@ class Repository:
         return reference.peel(pygit2.Commit) if reference is not None else None
 
     def resolve(self, revision: str) -> pygit2.Commit:
-        """The commit that a branch, tag, full ref or commit id means; 7 digits of an id are enough if they are unique.
+        """The commit that a branch, tag, HEAD, full ref or commit id means; 7 digits of an id are enough if they are unique.
 
         Raises Refusal (RevisionNotFound).
         """
@@ -64,6 +64,8 @@ class Repository:
             if isinstance(found, pygit2.Commit):
                 return found
             raise revision_not_found(revision)
+        if revision == "HEAD":  # no branch or tag has this name
+            revision = MAIN
         candidates = [revision] if revision.startswith("refs/") else [f"refs/heads/{revision}", f"refs/tags/{revision}"]
         for ref in candidates:
             if pygit2.reference_is_valid_name(ref) and (commit := self.head(ref)) is not None:

@@ -23,6 +23,7 @@ from .trusted_publishing import TrustedPublishing
 Json = dict[str, Any]
 Access = Literal["read", "files", "discuss", "write", "administer"]
 MAX_JSON_SIZE = 16 * 1024 * 1024
+MAX_PAGE = 1000
 
 
 class PrefixConvertor(Convertor[str]):
@@ -247,3 +248,17 @@ def start_of_page(request: Request) -> int:
     if not cursor.isascii() or not cursor.isdigit():
         raise bad_request("cursor: invalid")
     return int(cursor)
+
+
+def page_limit(request: Request, default: int) -> int:
+    """How many entries a page has: the parameter `limit`, or the default. Raises Refusal (400)."""
+    text = request.query_params.get("limit", str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
+        raise bad_request("limit: expected a positive number")
+    return min(int(text), MAX_PAGE, state_of(request).limits.page_size)
+
+
+def limit_of(request: Request) -> dict[str, str]:
+    """The parameter `limit` for the next page, if the request has one."""
+    limit = request.query_params.get("limit")
+    return {} if limit is None else {"limit": limit}

@@ -17,13 +17,17 @@ from ..refusal import bad_request
 from ..repository import Repository
 from ..tree import Entry, find_entry, last_commits, list_entries
 from ..web import (
+    MAX_PAGE,
     Json,
     body_of,
     expanded,
     flag,
+    limit_of,
     open_repo,
     page,
+    page_limit,
     parameter,
+    parse_json,
     spaces_of_model,
     start_of_page,
     state_of,
@@ -52,30 +56,38 @@ def tree(request: Request) -> Response:
     if folder:
         parse_path(folder)
     recursive, expand = flag(request, "recursive"), flag(request, "expand")
-    start, size = start_of_page(request), state_of(request).limits.page_size
+    start, size = start_of_page(request), page_limit(request, MAX_PAGE)
     size = min(size, EXPANDED_PAGE) if expand else size
     entries = list(islice(list_entries(repository, commit, folder, recursive), start, start + size + 1))
     # the next page is of this commit, even if the branch moves
     path = f"/api/{repository.name.kind}s/{repository.name.id}/tree/{commit.id}"
     path += f"/{quote(folder, safe='')}" if folder else ""
     query = {"recursive": str(recursive).lower(), "expand": str(expand).lower(), "cursor": str(start + size)}
+    query |= limit_of(request)
     items = _listed(repository, commit, entries[:size], expand)
     return page(request, items, query if len(entries) > size else None, path)
 
 
 async def paths_info(request: Request) -> Response:
-    form = parse_qs((await body_of(request)).decode("utf-8", "replace"), keep_blank_values=True)
-    return await run_in_threadpool(_paths_info, request, form)
+    """The body is a form, or JSON as huggingface.js sends it."""
+    body = await body_of(request)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+        asked = parse_json(body)
+        paths = asked.get("paths")
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            raise bad_request("paths: expected a list of texts")
+        return await run_in_threadpool(_paths_info, request, paths, asked.get("expand") is True)
+    form = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
+    expand = form.get("expand", [""])[0].lower() in ("1", "true")
+    return await run_in_threadpool(_paths_info, request, form.get("paths", []), expand)
 
 
-def _paths_info(request: Request, form: dict[str, list[str]]) -> Response:
+def _paths_info(request: Request, paths: list[str], expand: bool) -> Response:
     repository = open_repo(request, "read")
     commit = repository.resolve(parameter(request, "revision"))
-    paths = form.get("paths", [])
     if len(paths) > MAX_PATHS:
         raise bad_request(f"paths: at most {MAX_PATHS} allowed")
     found = (find_entry(repository, commit, parse_path(path.strip("/"))) for path in paths if path.strip("/"))
-    expand = form.get("expand", [""])[0].lower() in ("1", "true")
     return JSONResponse(_listed(repository, commit, [entry for entry in found if entry], expand))
 
 
@@ -83,12 +95,16 @@ def commits(request: Request) -> Response:
     repository = open_repo(request, "read")
     newest = repository.resolve(parameter(request, "revision"))
     formatted = "formatted" in request.query_params.getlist("expand[]")
-    start, size = start_of_page(request), min(state_of(request).limits.page_size, COMMITS_PAGE)
-    history = list(islice(repository.history(newest), start, start + size + 1))
+    start, size = start_of_page(request), page_limit(request, COMMITS_PAGE)
+    history = repository.history(newest)
+    before = sum(1 for _ in islice(history, start))
+    items = [_commit(commit, formatted) for commit in islice(history, size)]
+    total = before + len(items) + sum(1 for _ in history)
     path = f"/api/{repository.name.kind}s/{repository.name.id}/commits/{newest.id}"
-    query = {"cursor": str(start + size)} | ({"expand[]": "formatted"} if formatted else {})
-    items = [_commit(commit, formatted) for commit in history[:size]]
-    return page(request, items, query if len(history) > size else None, path)
+    query = {"cursor": str(start + size)} | ({"expand[]": "formatted"} if formatted else {}) | limit_of(request)
+    answer = page(request, items, query if total > start + size else None, path)
+    answer.headers["X-Total-Count"] = str(total)
+    return answer
 
 
 def refs(request: Request) -> Response:

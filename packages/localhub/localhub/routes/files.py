@@ -19,9 +19,22 @@ from . import ownerless
 
 def resolve(request: Request) -> Response:
     repository = open_repo(request, "files")
-    number = request.path_params.get("number")
-    commit = repository.resolve(f"refs/pr/{number}" if number else parameter(request, "revision"))
+    commit = repository.resolve(_revision(request))
     return file_response(request, repository, commit, parse_path(parameter(request, "path")), {})
+
+
+def raw(request: Request) -> Response:
+    """What git stores: of a large file, its pointer."""
+    repository = open_repo(request, "files")
+    commit = repository.resolve(_revision(request))
+    entry = find_file(repository, commit, parse_path(parameter(request, "path")))
+    headers = {
+        "X-Repo-Commit": str(commit.id),
+        "ETag": f'"{entry.oid}"',
+        "Content-Type": "text/plain; charset=utf-8",
+        "X-Content-Type-Options": "nosniff",  # a page of a repo must not run as a page of the Hub
+    }
+    return content_response(request, repository.git.odb.read(entry.oid)[1], entry.stored_size, headers)
 
 
 def file_response(
@@ -38,9 +51,17 @@ def file_response(
     return content_response(request, object_path(repository, entry.pointer.oid), entry.size, headers)
 
 
+def _revision(request: Request) -> str:
+    number = request.path_params.get("number")
+    return f"refs/pr/{number}" if number else parameter(request, "revision")
+
+
 def _routes(prefix: str) -> list[Route]:
-    revisions = ("refs/pr/{number:int}/{path:path}", "{revision}/{path:path}")
-    return [Route(f"{prefix}/{{owner}}/{{name}}/resolve/{rest}", resolve, methods=["GET", "HEAD"]) for rest in revisions]
+    return [
+        Route(f"{prefix}/{{owner}}/{{name}}/{verb}/{rest}", handler, methods=["GET", "HEAD"])
+        for verb, handler in (("resolve", resolve), ("raw", raw))
+        for rest in ("refs/pr/{number:int}/{path:path}", "{revision}/{path:path}")
+    ]
 
 
 # in this order, because `datasets/name/resolve/...` also looks like a model of an owner `datasets`

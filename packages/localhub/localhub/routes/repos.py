@@ -4,7 +4,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..names import RepoName, parse_repo_id
+from ..card import with_license
+from ..commits import folders_above
+from ..names import RepoName, parse_path, parse_repo_id
 from ..refusal import Refusal, bad_request, forbidden
 from ..spaces import initial_files
 from ..web import (
@@ -18,6 +20,7 @@ from ..web import (
     text_field,
     with_json,
 )
+from .uploads import content_of
 
 
 def create(request: Request, body: Json) -> Response:
@@ -26,6 +29,9 @@ def create(request: Request, body: Json) -> Response:
     private = body.get("visibility") == "private" or body.get("private") is True
     url = f"{endpoint_of(request)}/{name.resource}"
     files = initial_files(name.name, text_field(body, "sdk")) if name.kind == "space" else {}
+    if license_ := text_field(body, "license", ""):
+        files["README.md"] = with_license(files.get("README.md", b""), license_)
+    files |= _files(body)
     try:
         if account.may_administer(name):
             storage.create(name, private, account.name, files)
@@ -84,6 +90,21 @@ def check_read(request: Request) -> Response:
 def check_write(request: Request) -> Response:
     open_repo(request, "write")
     return JSONResponse({})
+
+
+def _files(body: Json) -> dict[str, bytes]:
+    """The files that a new repo is to have. Raises Refusal (400)."""
+    listed = body.get("files") or []
+    if not isinstance(listed, list) or not all(isinstance(file, dict) for file in listed):
+        raise bad_request("files: expected a list of objects")
+    files = {}
+    for file in listed:
+        path = parse_path(text_field(file, "path"))
+        files[path] = content_of(path, file)
+    for path in files:
+        if any(folder in files for folder in folders_above(path)):
+            raise bad_request(f"{path}: a file and a folder can't have the same path")
+    return files
 
 
 def _named(body: Json, own_namespace: str) -> RepoName:

@@ -45,7 +45,7 @@ def preupload(request: Request, body: Json) -> Response:
     files = body.get("files")
     if not isinstance(files, list) or len(files) > MAX_PREUPLOAD_FILES or not all(isinstance(file, dict) for file in files):
         raise bad_request(f"files: expected a list of at most {MAX_PREUPLOAD_FILES}")
-    gitattributes = repository.text(commit, ".gitattributes")
+    gitattributes = text_field(body, "gitAttributes", repository.text(commit, ".gitattributes"))  # those of this upload
     gitignore = text_field(body, "gitIgnore", repository.text(commit, ".gitignore"))
     answers = []
     for file in files:
@@ -139,6 +139,11 @@ def _operation(repository: Repository, key: str, value: dict[str, Any]) -> Opera
 
 
 def _store(repository: Repository, path: str, value: Json) -> pygit2.Oid:
+    return repository.git.create_blob(content_of(path, value))
+
+
+def content_of(path: str, value: Json) -> bytes:
+    """The content of a file that a request carries. Raises Refusal (400)."""
     content, encoding = text_field(value, "content"), text_field(value, "encoding", "utf-8")
     if encoding == "base64":
         try:
@@ -151,7 +156,7 @@ def _store(repository: Repository, path: str, value: Json) -> pygit2.Oid:
         raise bad_request(f"{path}: unknown encoding {encoding!r}")
     if len(data) > MAX_REGULAR_SIZE:
         raise bad_request(f"{path} is larger than {MAX_REGULAR_SIZE} bytes: files of that size go through LFS")
-    return repository.git.create_blob(data)
+    return data
 
 
 def _pointer(repository: Repository, value: Json) -> Pointer:
