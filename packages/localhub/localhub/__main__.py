@@ -126,7 +126,6 @@ def _how_to_use(url: str, folder: Path, has_token: bool, accounts: Sequence[Acco
     lines = [
         f"Hub at {url}, repos in {folder.resolve()}. Use it with huggingface_hub:",
         f"  export HF_ENDPOINT={url}",
-        "  export HF_HUB_DISABLE_XET=1",
         f"  export HF_TOKEN={f'<a token of this Hub: {owners}>' if owners else 'any'}",
         "Ctrl-C stops it.",
     ]

@@ -28,13 +28,14 @@ from .routes import (
     repos,
     sites,
     uploads,
+    xet,
 )
 from .spaces import SITE_HOST
 from .storage import RepoMissingError
 from .web import HubState
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost")
-_CONTENT = (large_files, files, clone, sites, pages, ownerless)
+_CONTENT = (large_files, xet, files, clone, sites, pages, ownerless)
 _SUBJECTS = (account, cards, repos, uploads, references, discussions, listings, browse, *_CONTENT)
 ROUTES = [route for subject in _SUBJECTS for route in subject.routes]
 

@@ -28,7 +28,7 @@ ACCOUNTS = {
 
 @pytest.fixture(autouse=True)
 def _clients_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the program tells its users to export; also the constant, because huggingface_hub read its environment earlier."""
+    """Uploads by LFS; test_xet has those by Xet. Also the constant, because huggingface_hub read its environment earlier."""
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
 

@@ -160,6 +160,15 @@ found.spaceInfo = (await hub.spaceInfo({ ...common, name: "me/demo" })).sdk;
 found.anonymous = await refusal(all(hub.listFiles({ hubUrl, repo: "datasets/me/data" })));
 
 await hub.createRepo({ ...common, repo: "me/second" });
+found.listModels = (await all(hub.listModels({ ...common, search: { owner: "me" }, sort: "createdAt" })))
+  .map((entry) => entry.name)
+  .sort();
+found.listModelsLimit = (await all(hub.listModels({ ...common, search: { query: "second" }, limit: 1 }))).map(
+  (entry) => [entry.name, entry.likes, entry.updatedAt instanceof Date],
+);
+found.listDatasets = (await all(hub.listDatasets({ ...common }))).map((entry) => entry.name);
+found.listSpaces = (await all(hub.listSpaces({ ...common }))).map((entry) => [entry.name, entry.sdk]);
+
 for (const name of [repo, "me/second", "datasets/me/data", "spaces/me/demo"])
   await hub.deleteRepo({ ...common, repo: name });
 found.deleted = await refusal(hub.checkRepoAccess({ ...common, repo }));

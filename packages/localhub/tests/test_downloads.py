@@ -57,6 +57,17 @@ def test_file_of_a_pull_request(api, repo, put):
     assert read(api, "a.txt", revision="refs/pr/1") == b"proposed"
 
 
+def test_raw_file_of_a_pull_request(api, repo, put, ask, hub):
+    put(api, {"a.txt": b"proposed", "page.html": b"<script>", "model.bin": b"weights"}, create_pr=True)
+    for revision in ("refs/pr/1", "refs%2Fpr%2F1"):
+        answer = ask(hub.url, "GET", f"/{repo}/raw/{revision}/a.txt", headers={"Range": "bytes=3-"})
+        assert (answer.status, answer.body) == (206, b"posed")
+    page = ask(hub.url, "GET", f"/{repo}/raw/refs/pr/1/page.html").headers
+    assert (page["content-type"], page["x-content-type-options"]) == ("text/plain; charset=utf-8", "nosniff")
+    assert ask(hub.url, "GET", f"/{repo}/raw/refs/pr/1/model.bin").body.startswith(b"version https://git-lfs")
+    assert ask(hub.url, "GET", f"/{repo}/raw/main/a.txt").status == 404
+
+
 def test_missing_repo_revision_and_file_have_different_errors(api, repo):
     with pytest.raises(EntryNotFoundError) as refused:
         api.hf_hub_download(repo, "nothing.txt")

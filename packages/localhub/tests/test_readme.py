@@ -53,4 +53,8 @@ def test_every_link_exists():
 
 def test_versions_are_those_of_the_tests():
     pins = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["test"]
-    assert f"huggingface_hub=={dict(rows_below('Tested with'))['huggingface_hub']}" in pins
+    versions = dict(rows_below("Tested with"))
+    assert f"huggingface_hub=={versions['huggingface_hub']}" in pins
+    assert f"hf_xet=={versions['hf_xet']}" in pins
+    (javascript,) = (version for client, version in versions.items() if client.startswith("huggingface.js"))
+    assert f'"@huggingface/hub@{javascript}"' in (ROOT / "tests/test_huggingface_js.py").read_text()

@@ -73,7 +73,7 @@ def batch(request: Request, body: Json) -> Response:
     objects = body.get("objects")
     if not isinstance(objects, list) or not all(isinstance(item, dict) for item in objects):
         raise bad_request("objects: expected a list")
-    if body.get("hash_algo", "sha256") != "sha256":
+    if body.get("hash_algo", "sha256") not in ("sha256", "sha_256"):  # huggingface.js writes it with an underscore
         raise Refusal(409, "The only supported hash algorithm is sha256")
     transfers = body.get("transfers") or ["basic"]
     answers, multipart = [], False
