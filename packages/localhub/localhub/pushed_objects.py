@@ -16,15 +16,20 @@ from .repository import Repository
 from .tree import MAX_POINTER_SIZE, read_pointer
 
 MAX_FILES = 1_000_000  # of a commit: a few trees that contain each other many times would be more files than memory holds
+MAX_MESSAGE_SIZE = 1024 * 1024  # of a commit or a tag, in bytes
+MAX_TREE_SIZE = 64 * 1024 * 1024  # of one folder, in bytes of git's
 _END_OF_TIME = 253_402_300_800  # seconds: the year 10000, which has no date in Python
 _MODES = (b"100644", b"100664", b"100755", b"120000", b"40000", b"160000")
 _FOLDER = b"40000"
+_MAX_SIZES = {"commit": MAX_MESSAGE_SIZE, "tag": MAX_MESSAGE_SIZE, "tree": MAX_TREE_SIZE}
 
 
 def check_objects(repository: Repository, objects: Path) -> None:
     """Check all objects of a folder of pushed ones. `repository` must see them. Raises Refusal."""
     trees, commits, too_large = [], [], set()
     for oid, kind, size in _list(repository, objects):
+        if size > _MAX_SIZES.get(kind, size):
+            raise bad_request(f"The {kind} {oid} is larger than {_MAX_SIZES[kind]} bytes")
         if kind == "commit":
             commits.append(oid)
         elif kind == "tree":

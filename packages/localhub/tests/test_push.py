@@ -284,6 +284,24 @@ def test_commits_that_could_not_be_shown_are_rejected(git, api, repo, hub, clone
     assert len(api.list_repo_commits(repo)) == 1
 
 
+def test_a_message_that_fills_the_memory_is_rejected(git, api, repo, hub, clone, push):
+    folder = clone(address(hub))
+    (folder / "message").write_text("x" * 1024 * 1024)
+    git("tag", "-a", "-F", "message", "long", cwd=folder)
+    assert "is larger than 1048576 bytes" in push(folder, "origin", "long")
+    git("commit", "-q", "--allow-empty", "-F", "message", cwd=folder)
+    assert "is larger than 1048576 bytes" in push(folder)
+    assert len(api.list_repo_commits(repo)) == 1
+
+
+def test_a_push_to_the_old_name_of_a_moved_repo(api, repo, hub, clone, commit, push):
+    folder = clone(address(hub))
+    api.move_repo(repo, "me/moved")
+    newest = commit(folder, {"a.txt": b"a"})
+    assert push(folder) is None
+    assert api.model_info("me/moved").sha == newest
+
+
 def test_a_tag_of_a_file_is_rejected(git, api, repo, hub, clone, push):
     folder = clone(address(hub))
     blob = git("rev-parse", "HEAD:.gitattributes", cwd=folder).stdout.strip()
