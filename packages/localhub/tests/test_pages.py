@@ -133,11 +133,13 @@ def test_pull_requests_and_discussions(api, repo, put, visit):
     put(api, {"new.txt": b"proposed\n"}, create_pr=True, commit_message="A proposal")
     listed = visit("/me/model/discussions")
     assert listed.text.index("#2 A proposal") < listed.text.index("#1 A question")
-    assert "How?" in visit("/me/model/discussions/1").text
+    api.comment_discussion(repo, 1, "So.")
+    question = visit("/me/model/discussions/1").text
+    assert question.index("opened it") < question.index("How?") < question.index("commented") < question.index("So.")
     api.rename_discussion(repo, 2, new_title="A better name")
     proposal = visit("/me/model/discussions/2")
     assert "changed the title from 'A proposal'" in proposal.text
-    assert "commit: A proposal" in proposal.text
+    assert "committed: A proposal" in proposal.text
     assert "+proposed" in proposal.text
     assert "/me/model/tree/refs%2Fpr%2F2" in proposal.links
     assert "new.txt" in visit("/me/model/tree/refs%2Fpr%2F2").text

@@ -154,13 +154,14 @@ def _events(repository: Repository, found: Discussion) -> Iterator[Html]:
     for event in events:
         data, what, text = event["data"], str(event["type"]), ""
         if what == "comment":
+            what = "opened it" if event is found.events[0] else "commented"
             text = "This comment is hidden." if data.get("hidden") else str(data["latest"]["raw"])
         elif what == "status-change":
             what = f"changed the status to {data['status']}"
         elif what == "title-change":
             what = f"changed the title from {data['from']!r}"
         elif what == "commit":
-            what = f"commit: {data['subject']}"
+            what = f"committed: {data['subject']}"
         when = str(event["createdAt"])[:16].replace("T", " ")
         yield element("p", element("b", str(event["author"]["name"])), f" {what} ", element("small", when))
         if text:
