@@ -34,10 +34,10 @@ class Account:
     def may_write(self, repo: RepoName) -> bool:
         if self.role == "fineGrained":
             return repo.resource in self.resources
-        return self.role == "write" and self._owns(repo.owner)
+        return self.role == "write" and self.owns_namespace(repo.owner)
 
     def may_read_private(self, repo: RepoName) -> bool:
-        return self.may_write(repo) or (self.role == "read" and self._owns(repo.owner))
+        return self.may_write(repo) or (self.role == "read" and self.owns_namespace(repo.owner))
 
     def may_discuss(self, repo: RepoName) -> bool:
         """Open discussions and pull requests, and change one's own: every user may, on all repos that the user can read."""
@@ -45,9 +45,9 @@ class Account:
 
     def may_administer(self, repo: RepoName) -> bool:
         """Create, move, delete, change settings. A token for a single repo can't."""
-        return self.role == "write" and self._owns(repo.owner)
+        return self.role == "write" and self.owns_namespace(repo.owner)
 
-    def _owns(self, namespace: str) -> bool:
+    def owns_namespace(self, namespace: str) -> bool:
         return self.owns is None or namespace in self.owns
 
 

@@ -77,10 +77,13 @@ def parse_kind(plural: str) -> str:
 def parse_path(path: str) -> str:
     """The path of a file or folder in a repo. Raises Refusal (422) for a path that is ambiguous to git or a file system."""
     parts = path.split("/")
-    if len(path) > MAX_PATH_LENGTH or _CONTROL_CHARACTER.search(path) or "\\" in path:
+    if len(path) > MAX_PATH_LENGTH or _CONTROL_CHARACTER.search(path):
         raise invalid_path(f"Invalid path {path!r}")
     if any(part in ("", ".", "..") or part.lower() == ".git" or part.endswith(" ") for part in parts):
         raise invalid_path(f"Invalid path {path!r}: empty segments, '.', '..' and '.git' are not allowed")
+    # On Windows a backslash separates folders. The Hub allows it, but not a path that begins with one that leads out.
+    if path.startswith(("\\", ".\\", "..\\")) or ".git" in path.lower().replace("\\", "/").split("/"):
+        raise invalid_path(f"Invalid path {path!r}: it leads out of the repo on Windows")
     return path
 
 

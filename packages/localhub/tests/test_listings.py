@@ -60,6 +60,25 @@ def test_models_by_author_search_and_filter(api, models):
     assert ids(api.list_models(num_parameters="min:1K")) == []
 
 
+def test_own_repos_with_their_storage(client_of, put):
+    api = client_of("token-owner")
+    api.create_repo("my-org/data", repo_type="dataset", private=True)
+    put(api, {"model.safetensors": WEIGHTS})
+    (mine,) = api.list_user_repos()
+    assert (mine.id, mine.type, mine.visibility, mine.storage, mine.storage_percent) == (
+        "me/model",
+        "model",
+        "public",
+        len(WEIGHTS),
+        100,
+    )
+    (ours,) = api.list_user_repos(namespace="my-org")
+    assert (ours.id, ours.type, ours.visibility, ours.storage) == ("my-org/data", "dataset", "private", 0)
+    assert list(client_of("token-stranger").list_user_repos()) == []
+    with pytest.raises(HfHubHTTPError, match="not a member"):
+        list(client_of("token-stranger").list_user_repos(namespace="my-org"))
+
+
 def test_gated_models(api, models):
     api.update_repo_settings("me/alpha", gated="manual")
     assert ids(api.list_models(gated=True)) == ["me/alpha"]

@@ -7,7 +7,20 @@ from urllib.parse import urlsplit
 
 import pytest
 
-ESCAPES = ["../x", "a/../../x", "/etc/passwd", "a//b", "./a", "a/.git/config", ".GIT/hooks/x", "a\0b", "a\\..\\b", "a\nb", ""]
+ESCAPES = [
+    "../x",
+    "a/../../x",
+    "/etc/passwd",
+    "a//b",
+    "./a",
+    "a/.git/config",
+    ".GIT/hooks/x",
+    "a\0b",
+    "..\\b",
+    "a\\.git\\b",
+    "a\nb",
+    "",
+]
 
 
 @pytest.mark.parametrize("path", ESCAPES)
@@ -54,7 +67,7 @@ def test_move_rejects_invalid_names(ask, hub, repo, field):
 
 
 def test_unusual_file_names_are_preserved(api, repo, put):
-    names = ["a b.txt", "ü/ñ.txt", "100%.txt", "q?x=1#y.txt", "plus+.txt", "-dash", "deep/er/and/deeper.txt"]
+    names = ["a b.txt", "ü/ñ.txt", "100%.txt", "q?x=1#y.txt", "plus+.txt", "-dash", "deep/er/and/deeper.txt", "back\\slash"]
     put(api, {name: name.encode() for name in names})
     for name in names:
         assert Path(api.hf_hub_download(repo, name)).read_bytes() == name.encode()

@@ -21,7 +21,7 @@ def whoami(request: Request) -> Response:
             "name": account.name,
             "fullname": account.name,
             "isPro": False,
-            "orgs": [{"type": "org", "name": org, "roleInOrg": "write"} for org in orgs],
+            "orgs": [{"type": "org", "name": org, "fullname": org, "roleInOrg": "write"} for org in orgs],
             "auth": {"type": "access_token", "accessToken": _token(account)},
         }
     )

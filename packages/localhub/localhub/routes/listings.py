@@ -9,10 +9,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..description import EXPANDABLE, LISTED, LISTED_IN_FULL, Description
-from ..names import parse_kind
-from ..refusal import bad_request
+from ..names import KINDS, parse_kind
+from ..refusal import bad_request, forbidden
 from ..storage import RepoMissingError
-from ..web import expanded, flag, page, parameter, readable_repos, spaces_of_model, start_of_page, state_of
+from ..web import expanded, flag, page, parameter, readable_repos, signed_in, spaces_of_model, start_of_page, state_of
 
 _FILTERS = {"author", "search", "filter", "gated", "sort", "direction", "limit", "full", "expand", "expand[]", "cursor"}
 _KNOWN = {
@@ -49,6 +49,36 @@ def listing(request: Request) -> Response:
     more = [(key, value) for key, value in query.multi_items() if key != "cursor"]
     more.append(("cursor", str(start + size)))
     return page(request, items, more if len(found) > start + size else None, request.url.path)
+
+
+def own_repos(request: Request) -> Response:
+    """The repos of the account of a request, or of one of its organisations, with the storage that each uses."""
+    account, query = signed_in(request), request.path_params
+    namespace = parameter(request, "namespace") if "namespace" in query else None
+    if namespace is not None and not account.owns_namespace(namespace):
+        raise forbidden(f"{account.name} is not a member of {namespace}")
+    spaces, found = spaces_of_model(request), []
+    for kind in KINDS:
+        for name, repository, settings in readable_repos(request, kind):
+            # a user who may write everywhere owns all repos
+            mine = namespace == name.owner if namespace is not None else account.owns is None or name.owner == account.name
+            if mine:
+                found.append(Description(repository, repository.resolve("main"), settings, spaces))
+    sizes = [repo.used_storage for repo in found]
+    items = [
+        {
+            "id": repo.name.id,
+            "type": repo.name.kind,
+            "updatedAt": repo.last_modified,
+            "visibility": "private" if repo.settings.private else "public",
+            "storage": size,
+            "storagePercent": 100 * size / max(1, sum(sizes)),
+        }
+        for repo, size in zip(found, sizes, strict=True)
+    ]
+    start, size = start_of_page(request), state_of(request).limits.page_size
+    more = {"cursor": str(start + size)} if len(items) > start + size else None
+    return page(request, items[start : start + size], more, request.url.path)
 
 
 def _described(request: Request, kind: str) -> Iterator[Description]:
@@ -117,4 +147,8 @@ def _page_size(request: Request) -> int:
     return min(largest, int(limit))
 
 
-routes = [Route("/api/{kind}", listing, methods=["GET"])]
+routes = [
+    Route("/api/{kind}", listing, methods=["GET"]),
+    Route("/api/settings/repositories", own_repos, methods=["GET"]),
+    Route("/api/organizations/{namespace}/settings/repositories", own_repos, methods=["GET"]),
+]
