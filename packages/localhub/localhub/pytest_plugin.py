@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .server import LocalHub
 
-_CONSTANTS, _API = "huggingface_hub.constants", "huggingface_hub.hf_api"
+_HUB, _API, _DATASETS = "huggingface_hub.constants", "huggingface_hub.hf_api", "datasets.config"
 
 
 @dataclass(frozen=True)
@@ -83,37 +83,47 @@ def _running(folder: Path) -> Iterator[RunningHub]:
 
 @contextmanager
 def _redirected(url: str, token: str, folder: Path) -> Iterator[None]:
-    """Points huggingface_hub at a Hub, by its environment variables, and by its constants if it is imported already."""
+    """Points the client's libraries at a Hub: by environment variables, and by their constants where they read them earlier."""
     cache, token_file = str(folder / "cache"), str(folder / "token")
-    imported = _CONSTANTS in sys.modules
-    with pytest.MonkeyPatch.context() as patch:
-        for variable, value in {
-            "HF_ENDPOINT": url,
-            "HF_TOKEN": token,
+    variables = {
+        "HF_ENDPOINT": url,
+        "HF_TOKEN": token,
+        "HF_HUB_CACHE": cache,
+        "HF_DATASETS_CACHE": str(folder / "datasets"),
+        "HF_TOKEN_PATH": token_file,
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    constants: dict[str, dict[str, object]] = {
+        _HUB: {
+            "ENDPOINT": url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": url + "/{repo_id}/resolve/{revision}/{filename}",
             "HF_HUB_CACHE": cache,
             "HF_TOKEN_PATH": token_file,
-            "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-        }.items():
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+        },
+        _DATASETS: {
+            "HF_ENDPOINT": url,
+            "HUB_DATASETS_URL": url + "/datasets/{repo_id}/resolve/{revision}/{path}",
+            "HF_DATASETS_CACHE": folder / "datasets",
+            "HF_HUB_OFFLINE": False,
+        },
+    }
+    imported = constants.keys() & sys.modules.keys()
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in variables.items():
             patch.setenv(variable, value)
-        # it would outrank HF_TOKEN
-        patch.delenv("HF_OIDC_RESOURCE", raising=False)
-        if imported:
-            constants = sys.modules[_CONSTANTS]
-            for name, constant in {
-                "ENDPOINT": url,
-                "HUGGINGFACE_CO_URL_TEMPLATE": url + "/{repo_id}/resolve/{revision}/{filename}",
-                "HF_HUB_CACHE": cache,
-                "HF_TOKEN_PATH": token_file,
-                "HF_HUB_OFFLINE": False,
-                "HF_HUB_DISABLE_XET": True,
-            }.items():
-                patch.setattr(constants, name, constant)
-            if _API in sys.modules:  # the functions of the module, such as huggingface_hub.upload_file, are methods of it
-                patch.setattr(sys.modules[_API].api, "endpoint", url)
+        patch.delenv("HF_OIDC_RESOURCE", raising=False)  # it would outrank HF_TOKEN
+        for module in imported:
+            for name, constant in constants[module].items():
+                patch.setattr(sys.modules[module], name, constant)
+        if _API in sys.modules:  # the functions of the module, such as huggingface_hub.upload_file, are methods of it
+            patch.setattr(sys.modules[_API].api, "endpoint", url)
         yield
-    if not imported and _CONSTANTS in sys.modules:
-        # the test imported it, with the settings above: read the environment again, which is the user's own now
-        constants = importlib.reload(sys.modules[_CONSTANTS])
-        if _API in sys.modules:
-            sys.modules[_API].api.endpoint = constants.ENDPOINT
+    for module in constants.keys() - imported:
+        # the test imported it, with the settings above: let it read the environment again, which is the user's own now
+        if module in sys.modules:
+            importlib.reload(sys.modules[module])
+    if _API in sys.modules and _HUB not in imported:
+        sys.modules[_API].api.endpoint = sys.modules[_HUB].ENDPOINT

@@ -28,6 +28,7 @@ def run_project(tmp_path: Path):
 
     def run(files: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
         for name, text in files.items():
+            (project / name).parent.mkdir(exist_ok=True)
             (project / name).write_text(text)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         environment |= {
@@ -78,6 +79,41 @@ def test_huggingface_hub_uses_the_hub_of_the_test_and_nothing_else_changes(run_p
     ended = run_project({"test_it.py": USES.replace("{imports}", imports)})
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "3 passed" in ended.stdout
+
+
+@pytest.mark.parametrize("imports", ["", "import datasets.config"], ids=["imported later", "imported earlier"])
+def test_constants_that_datasets_copies_from_the_environment_change_too(run_project, imports):
+    # the lines of datasets 4.1.1, which would bring pandas and pyarrow
+    config = """
+import os
+from pathlib import Path
+HF_ENDPOINT = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+HUB_DATASETS_URL = HF_ENDPOINT + "/datasets/{repo_id}/resolve/{revision}/{path}"
+HF_DATASETS_CACHE = Path(os.getenv("HF_DATASETS_CACHE", "/of/the/user"))
+HF_HUB_OFFLINE = os.environ.get("HF_HUB_OFFLINE", "1") == "1"
+"""
+    test = f"""
+from pathlib import Path
+{imports}
+
+def shown():
+    from datasets import config
+    return config.HF_ENDPOINT, config.HUB_DATASETS_URL, config.HF_DATASETS_CACHE, config.HF_HUB_OFFLINE
+
+def test_it(localhub):
+    url = localhub.url
+    expected = (url, url + "/datasets/{{repo_id}}/resolve/{{revision}}/{{path}}", localhub.folder.parent / "datasets", False)
+    assert shown() == expected
+
+def test_again(localhub):
+    test_it(localhub)
+
+def test_after():
+    url = "https://huggingface.co"
+    assert shown() == (url, url + "/datasets/{{repo_id}}/resolve/{{revision}}/{{path}}", Path("/of/the/user"), True)
+"""
+    ended = run_project({"test_it.py": test, "datasets/__init__.py": "", "datasets/config.py": config})
+    assert "3 passed" in ended.stdout, ended.stdout + ended.stderr
 
 
 def test_users_with_roles_and_organisations(run_project):
