@@ -1,9 +1,9 @@
 """The ASGI application: all routes, the error handlers, and the checks that apply to every request."""
 
+import re
 import uuid
 from collections.abc import MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -38,6 +38,8 @@ LOOPBACK_NAMES = ("127.0.0.1", "localhost")
 _CONTENT = (large_files, xet, files, clone, sites, pages, ownerless)
 _SUBJECTS = (account, cards, repos, uploads, references, discussions, listings, browse, *_CONTENT)
 ROUTES = [route for subject in _SUBJECTS for route in subject.routes]
+_HOST = re.compile(r"([A-Za-z0-9.-]+)(?::([0-9]{1,5}))?")
+_NOT_IN_HEADERS = re.compile(r"[^\x21-\x7e\xa1-\xff]+")
 
 
 def create_app(state: HubState) -> ASGIApp:
@@ -96,13 +98,14 @@ class _Gateway:
 
 
 def _host(request: Request) -> str | None:
-    return urlsplit(f"//{request.headers.get('host', '')}").hostname
+    match = _HOST.fullmatch(request.headers.get("host", ""))
+    return match[1].lower() if match and int(match[2] or 0) < 65536 else None
 
 
 def _is_local(request: Request) -> bool:
     origin = request.headers.get("origin")
     return _host(request) in (*LOOPBACK_NAMES, SITE_HOST) and (
-        origin is None or urlsplit(origin).netloc == request.headers["host"]
+        origin is None or origin.partition("://")[2] == request.headers["host"]
     )
 
 
@@ -139,4 +142,4 @@ def _error(refusal: Refusal) -> Response:
 
 
 def _header_text(message: str) -> str:
-    return " ".join(message.encode("latin-1", "replace").decode("latin-1").split())
+    return _NOT_IN_HEADERS.sub(" ", message.encode("latin-1", "replace").decode("latin-1")).strip()

@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
+from itertools import chain, islice
 from typing import Any
 
-import yaml
-
-from .refusal import bad_request
+from . import plain_yaml
+from .refusal import bad_request, shorten
 from .spaces import SDKS
 
 _FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?")
 _LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
+MAX_ERRORS = 20  # in one response
 MAX_TAG_LENGTH = 100
 MAX_SHORT_DESCRIPTION = 60  # characters
 _LICENSES = """
@@ -27,13 +29,26 @@ ofl-1.1 open-mdw openmdw-1.0 openrail openrail++ osl-3.0 other pddl postgresql u
 
 
 def read_front_matter(readme: str) -> dict[str, Any]:
-    """The card's metadata; empty if it is missing or invalid."""
+    """The card's metadata, to be read only; empty if it is missing or invalid. JSON can hold it."""
     match = _FRONT_MATTER.match(readme)
+    return _metadata(match[1]) if match else {}
+
+
+@lru_cache(maxsize=64)
+def _metadata(front_matter: str) -> dict[str, Any]:
+    # every listing of repos reads all their cards
     try:
-        data = yaml.load(match[1], Loader=_PlainLoader) if match else None  # noqa: S506, a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError):
+        data = plain_yaml.load(front_matter)
+    except plain_yaml.PlainYamlError:
         return {}
     return data if isinstance(data, dict) and all(isinstance(key, str) for key in data) else {}
+
+
+def check_size(readme: str) -> None:
+    """Raises Refusal (400) if the metadata is too large to be read."""
+    match = _FRONT_MATTER.match(readme)
+    if match and len(match[1]) > plain_yaml.MAX_SIZE:
+        raise bad_request(f"README.md: its metadata has {len(match[1])} characters, more than {plain_yaml.MAX_SIZE}")
 
 
 def check_card(readme: str, kind: str) -> tuple[list[str], list[str]]:
@@ -45,19 +60,20 @@ def check_card(readme: str, kind: str) -> tuple[list[str], list[str]]:
             return ["YAML metadata block is not closed: a line with --- is missing"], []
         return [], ["empty or missing yaml metadata in repo card"]
     try:
-        data = yaml.load(match[1], Loader=_PlainLoader)  # noqa: S506, a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        return [f"Invalid YAML metadata: {' '.join(str(error).split())}"], []
+        data = plain_yaml.load(match[1])
+    except plain_yaml.PlainYamlError as error:
+        return [f"Invalid YAML metadata: {error}"], []
     if data is None:
         return [], ["empty or missing yaml metadata in repo card"]
     if not isinstance(data, dict):
         return ["YAML metadata must be a mapping of keys to values"], []
-    errors = [
-        *_problems(data),
-        *(_dataset_problems(data) if kind == "dataset" else ()),
-        *(_space_problems(data) if kind == "space" else ()),
-        *(_model_index_problems(data["model-index"]) if data.get("model-index") is not None else ()),
-    ]
+    problems = chain(
+        _problems(data),
+        _dataset_problems(data) if kind == "dataset" else (),
+        _space_problems(data) if kind == "space" else (),
+        _model_index_problems(data["model-index"]) if data.get("model-index") is not None else (),
+    )
+    errors = [shorten(problem) for problem in islice(problems, MAX_ERRORS)]
     warnings = []
     if kind != "space" and "license" not in data:
         warnings.append("no license is given: add `license: ...`")
@@ -74,27 +90,12 @@ def with_license(readme: bytes, license_name: str) -> bytes:
     return readme.replace(b"---\n", b"---\n" + line, 1) if readme else b"---\n" + line + b"---\n"
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """Keeps dates as text, because JSON has no dates, and rejects aliases, with which a small file can expand without limit."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not allowed")
-        return super().compose_node(parent, index)
-
-
-_PlainLoader.yaml_implicit_resolvers = {
-    first: [(tag, regex) for tag, regex in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
 def _problems(data: dict[str, Any]) -> Iterator[str]:
     for key in data:
         if not isinstance(key, str):
             yield f"keys must be strings, not {key!r}"
     for value in _texts(data.get("license")):
-        if value not in _LICENSES.split():
+        if not isinstance(value, str) or value not in _LICENSES.split():
             yield f'"license" must be one of the Hub\'s identifiers (such as mit, apache-2.0, other), not {value!r}'
     for value in _texts(data.get("language")):
         if not isinstance(value, str) or not _LANGUAGE.fullmatch(value):

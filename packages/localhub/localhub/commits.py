@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pygit2
 from pygit2.enums import FileMode
 
-from .refusal import Refusal, bad_request, entry_not_found
+from .refusal import Refusal, bad_request, entry_not_found, invalid_path
 from .repository import Repository
 from .tree import find_entry
 
@@ -102,7 +102,10 @@ def _apply(repository: Repository, base: pygit2.Commit, operations: Sequence[Ope
             if step.path in folders or any(folder in index for folder in above):
                 raise bad_request(f"{step.path}: a file and a folder can't have the same path")
             folders.update(above)
-            index.add(pygit2.IndexEntry(step.path, step.blob, FileMode.BLOB))
+            try:
+                index.add(pygit2.IndexEntry(step.path, step.blob, FileMode.BLOB))
+            except (pygit2.GitError, OSError, ValueError):
+                raise invalid_path(f"Invalid path {step.path!r}: git does not allow it") from None
     return index.write_tree(repository.git)
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from .lfs import BLOCK
 from .refusal import Refusal
 
-_RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)")
+_RANGE = re.compile(r"bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)")
 
 
 def content_response(request: Request, content: bytes | Path, size: int, headers: dict[str, str]) -> Response:
@@ -53,14 +53,19 @@ def _parse_range(text: str, size: int) -> tuple[int, int]:
     assert match is not None
     first, last = match.groups()
     if first:
-        start, stop = int(first), min(int(last) + 1, size) if last else size
+        start, stop = _offset(first), min(_offset(last) + 1, size) if last else size
     else:
-        start, stop = max(size - int(last or 0), 0), size
+        start, stop = max(size - _offset(last or "0"), 0), size
     if start >= stop:
         raise Refusal(
             416, f"The range {text} is outside of the file of {size} bytes", headers={"Content-Range": f"bytes */{size}"}
         )
     return start, stop
+
+
+def _offset(digits: str) -> int:
+    """Python converts no numbers of thousands of digits, and no file is that large."""
+    return int(digits) if len(digits) <= 18 else 10**18
 
 
 def _stream(path: Path, start: int, stop: int) -> AsyncIterator[bytes]:

@@ -17,6 +17,10 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 # owners with these names would conflict with the Hub's own routes
 _RESERVED_OWNERS = frozenset({"api", "models", "datasets", "spaces", "lfs", "oauth"})
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+# Some file systems ignore them, so that `.g<U+200C>it` is `.git`: git refuses such names (core.protectHFS)
+_IGNORED = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF])
+_GIT_FOLDER = re.compile(r"\.git[. ]*(:.*)?|git~1[. ]*(:.*)?", re.IGNORECASE | re.ASCII)  # also as on NTFS
+MAX_REF_LENGTH = 250  # bytes: a ref is a file
 
 
 @dataclass(frozen=True, order=True)
@@ -79,12 +83,21 @@ def parse_path(path: str) -> str:
     parts = path.split("/")
     if len(path) > MAX_PATH_LENGTH or _CONTROL_CHARACTER.search(path):
         raise invalid_path(f"Invalid path {path!r}")
-    if any(part in ("", ".", "..") or part.lower() == ".git" or part.endswith(" ") for part in parts):
+    if any(part in ("", ".", "..") or part.endswith(" ") or _is_git_folder(part) for part in parts):
         raise invalid_path(f"Invalid path {path!r}: empty segments, '.', '..' and '.git' are not allowed")
     # On Windows a backslash separates folders. The Hub allows it, but not a path that begins with one that leads out.
     if path.startswith(("\\", ".\\", "..\\")) or ".git" in path.lower().replace("\\", "/").split("/"):
         raise invalid_path(f"Invalid path {path!r}: it leads out of the repo on Windows")
     return path
+
+
+def _is_git_folder(name: str) -> bool:
+    return _GIT_FOLDER.fullmatch(name.translate(_IGNORED)) is not None
+
+
+def is_ref(ref: str) -> bool:
+    """Whether a full ref such as `refs/heads/x` is a name that git allows, and a file system can hold."""
+    return "\0" not in ref and len(ref.encode()) <= MAX_REF_LENGTH and bool(pygit2.reference_is_valid_name(ref))
 
 
 def parse_ref(namespace: str, name: str) -> str:
@@ -93,6 +106,6 @@ def parse_ref(namespace: str, name: str) -> str:
     noun = "tag" if namespace == "refs/tags/" else "branch"
     # a branch named like a commit or a ref would hide it
     looks_like_another = COMMIT_ID.fullmatch(name) or name.startswith("refs/") or name == "HEAD"
-    if looks_like_another or name.startswith("-") or "\\" in name or not pygit2.reference_is_valid_name(ref):
+    if looks_like_another or name.startswith("-") or "\\" in name or not is_ref(ref):
         raise bad_request(f"Invalid reference for a {noun}: {name!r}")
     return ref

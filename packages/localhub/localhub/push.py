@@ -198,7 +198,7 @@ def _update(
 def _check_update(repository: Repository, update: RefUpdate, account: Account, target: ObjectType | None) -> None:
     """Raises Refusal. Branches may be overwritten, as on the Hub: `git push --force` to main is how Spaces are synced."""
     namespace = next((name for name in ("refs/heads/", "refs/tags/", "refs/pr/") if update.ref.startswith(name)), None)
-    if namespace is None or not pygit2.reference_is_valid_name(update.ref):
+    if namespace is None or not is_ref(update.ref):
         raise bad_request("only branches, tags and pull requests can be pushed")
     if namespace == "refs/pr/":
         if target is None or repository.head(update.ref) is None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+MAX_MESSAGE = 500  # characters
+
 
 class Refusal(Exception):  # noqa: N818  (a response, not a failure)
     """An error response: HTTP status, message, and the code in X-Error-Code."""
@@ -9,9 +11,14 @@ class Refusal(Exception):  # noqa: N818  (a response, not a failure)
     def __init__(self, status: int, message: str, code: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
+        self.message = shorten(message)
         self.code = code
         self.headers = dict(headers or {})
+
+
+def shorten(message: str) -> str:
+    """A message that quotes a request must not be as long as the request."""
+    return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}..."
 
 
 def bad_request(message: str) -> Refusal:

@@ -9,7 +9,7 @@ from pygit2.enums import ConfigLevel, FileMode, Option, SortMode
 
 from .durable import sync_folder
 from .gitattributes import INITIAL_GITATTRIBUTES
-from .names import COMMIT_ID, SHORT_COMMIT_ID, RepoName
+from .names import COMMIT_ID, SHORT_COMMIT_ID, RepoName, is_ref
 from .refusal import Refusal, revision_not_found
 
 MAIN = "refs/heads/main"
@@ -68,7 +68,7 @@ class Repository:
             revision = MAIN
         candidates = [revision] if revision.startswith("refs/") else [f"refs/heads/{revision}", f"refs/tags/{revision}"]
         for ref in candidates:
-            if pygit2.reference_is_valid_name(ref) and (commit := self.head(ref)) is not None:
+            if is_ref(ref) and (commit := self.head(ref)) is not None:
                 return commit
         if SHORT_COMMIT_ID.fullmatch(revision) and (commit := self._commit_by_prefix(revision)) is not None:
             return commit
@@ -88,7 +88,7 @@ class Repository:
         ref = revision if revision.startswith("refs/") else f"refs/heads/{revision}"
         if not ref.startswith(("refs/heads/", "refs/pr/")):
             raise Refusal(400, f"The target of a commit must be a branch or a pull request, not {revision}")
-        if not pygit2.reference_is_valid_name(ref) or self.head(ref) is None:
+        if not is_ref(ref) or self.head(ref) is None:
             raise revision_not_found(revision)
         return ref
 
@@ -104,11 +104,17 @@ class Repository:
         """Point a ref at an object, which makes a change visible. Only inside `Storage.change`.
 
         libgit2 syncs a file and its folder. The folder may be new (objects/d0, refs/heads/feature), so those above it
-        are synced here: the objects' before the ref is there, the ref's after.
+        are synced here: the objects' before the ref is there, the ref's after. Raises Refusal (409) for `a/b` if there is `a`.
         """
-        self._clear_stale_lock(ref)
         sync_folder(self.path / "objects")
-        self.git.references.create(ref, target, force=True)
+        try:
+            self._clear_stale_lock(ref)
+            self.git.references.create(ref, target, force=True)
+        except (pygit2.GitError, ValueError, OSError):
+            if self.git.references.get(ref) is not None:
+                raise
+            # a ref is a file, and may not be in the way of another
+            raise Refusal(409, f"Reference {ref} conflicts with another, which is a folder above or below it") from None
         for folder in (self.path / ref).parents:
             if folder == self.path:
                 break

@@ -52,7 +52,7 @@ class TrustedPublishing:
             header, payload, signature = id_token.split(".")
             algorithm, claims = json.loads(decode(header)).get("alg"), json.loads(decode(payload))
             given = decode(signature)
-        except (ValueError, AttributeError, SignatureError):
+        except (ValueError, AttributeError, RecursionError, SignatureError):
             raise _refused("the id token is no JSON web token") from None
         expected = hmac.digest(self.key, f"{header}.{payload}".encode(), hashlib.sha256)
         if algorithm != "HS256" or not isinstance(claims, dict) or not hmac.compare_digest(given, expected):

@@ -1,6 +1,7 @@
 """Shared by all routes: access to the repo of a request, parsing of parameters and bodies, and pages of listings."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,10 @@ Json = dict[str, Any]
 Access = Literal["read", "files", "discuss", "write", "administer"]
 MAX_JSON_SIZE = 16 * 1024 * 1024
 MAX_PAGE = 1000
+MAX_TEXT = 1024 * 1024  # characters of a field, such as a comment
+MAX_TITLE = 1000  # of a discussion or commit
+MAX_INTEGER = 2**53 - 1
+MAX_DIGITS = 9  # of a number in a URL
 
 
 class PrefixConvertor(Convertor[str]):
@@ -38,7 +43,20 @@ class PrefixConvertor(Convertor[str]):
         return value
 
 
+class NumberConvertor(Convertor[int]):
+    """`{number:number}` in a route. Starlette's own `int` fails for a number of thousands of digits."""
+
+    regex = f"[0-9]{{1,{MAX_DIGITS}}}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
 register_url_convertor("prefix", PrefixConvertor())
+register_url_convertor("number", NumberConvertor())
 
 
 @dataclass(frozen=True)
@@ -72,9 +90,12 @@ def endpoint_of(request: Request) -> str:
 def parameter(request: Request, name: str) -> str:
     """A segment of the path. Routes match the percent-encoded path, so that `refs%2Fpr%2F1` is one segment."""
     try:
-        return unquote(request.path_params[name], errors="strict")
+        value = unquote(request.path_params[name], errors="strict")
     except UnicodeDecodeError:
         raise bad_request("The path is not UTF-8") from None
+    if "\0" in value:
+        raise bad_request("The path contains the character NUL")
+    return value
 
 
 def repo_name(request: Request) -> RepoName:
@@ -194,13 +215,16 @@ async def body_of(request: Request, limit: int = MAX_JSON_SIZE) -> bytes:
 
 
 async def _json_body(request: Request) -> Json:
-    return parse_json(await body_of(request) or b"{}")
+    return await run_in_threadpool(parse_json, await body_of(request) or b"{}")
 
 
 def parse_json(text: bytes) -> Json:
     """Raises Refusal (400) unless it is an object; `null` counts as an empty one."""
     try:
-        value = json.loads(text)
+        # text as UTF-8 has no lone surrogates, but its escapes may: nothing that contains one can be stored or sent
+        value = json.loads(text.decode(), parse_constant=_not_json)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise bad_request("The request is not valid JSON") from None
     if value is None:
@@ -210,21 +234,37 @@ def parse_json(text: bytes) -> Json:
     return value
 
 
-def text_field(body: Mapping[str, Any], key: str, default: str | None = None) -> str:
-    """Raises Refusal (400) if it is not text, or is missing and has no default."""
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _not_json(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def text_field(
+    body: Mapping[str, Any], key: str, default: str | None = None, longest: int = MAX_TEXT, is_content: bool = False
+) -> str:
+    """Raises Refusal (400) if it is not text, is missing and has no default, or has more than `longest` characters.
+
+    The content of a file may be longer, and contain any character.
+    """
     value = body.get(key)
     if value is None and default is not None:
         return default
     if not isinstance(value, str):
         raise bad_request(f"{key}: expected text")
+    if not is_content and len(value) > longest:
+        raise bad_request(f"{key}: {len(value)} characters, allowed are {longest}")
+    if not is_content and "\0" in value:
+        raise bad_request(f"{key}: the character NUL is not allowed")
     return value
 
 
 def number_field(body: Mapping[str, Any], key: str) -> int:
-    """Raises Refusal (400) if it is missing, not an integer, or negative."""
+    """Raises Refusal (400) if it is missing, not an integer, negative, or larger than other languages can count."""
     value = body.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise bad_request(f"{key}: expected a non-negative integer")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_INTEGER:
+        raise bad_request(f"{key}: expected an integer from 0 to {MAX_INTEGER}")
     return value
 
 
@@ -244,10 +284,15 @@ def page(
 
 def start_of_page(request: Request) -> int:
     """The cursor of a listing: how many entries came before. Raises Refusal (400)."""
-    cursor = request.query_params.get("cursor", "0")
-    if not cursor.isascii() or not cursor.isdigit():
-        raise bad_request("cursor: invalid")
-    return int(cursor)
+    return number_parameter(request, "cursor", 0)
+
+
+def number_parameter(request: Request, name: str, default: int) -> int:
+    """A number in the query. Raises Refusal (400)."""
+    value = request.query_params.get(name, str(default))
+    if not value.isascii() or not value.isdigit() or len(value) > MAX_DIGITS:
+        raise bad_request(f"{name}: expected a number of at most {MAX_DIGITS} digits")
+    return int(value)
 
 
 def page_limit(request: Request, default: int) -> int:

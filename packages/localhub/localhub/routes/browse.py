@@ -77,7 +77,10 @@ async def paths_info(request: Request) -> Response:
         if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
             raise bad_request("paths: expected a list of texts")
         return await run_in_threadpool(_paths_info, request, paths, asked.get("expand") is True)
-    form = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
+    try:
+        form = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_PATHS + 10)
+    except ValueError:
+        raise bad_request(f"paths: at most {MAX_PATHS} allowed") from None
     expand = form.get("expand", [""])[0].lower() in ("1", "true")
     return await run_in_threadpool(_paths_info, request, form.get("paths", []), expand)
 

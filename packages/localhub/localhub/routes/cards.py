@@ -10,7 +10,7 @@ from ..web import Json, text_field, with_json
 
 def validate_yaml(request: Request, body: Json) -> Response:
     """JSON for uploads. `RepoCard.validate` asks for plain text, which it shows to its user."""
-    errors, warnings = check_card(text_field(body, "content"), text_field(body, "repoType", "model"))
+    errors, warnings = check_card(text_field(body, "content", is_content=True), text_field(body, "repoType", "model"))
     status = 400 if errors else 200
     if request.headers.get("accept", "").startswith("text/plain"):
         lines = [f"- Error: {message}" for message in errors] + [f"- Warning: {message}" for message in warnings]

@@ -12,8 +12,10 @@ from ..discussions import CLOSED, DRAFT, MERGED, OPEN, Discussion
 from ..names import RepoName
 from ..refusal import Refusal, bad_request, forbidden
 from ..web import (
+    MAX_TITLE,
     Json,
     flag,
+    number_parameter,
     open_repo,
     repo_name,
     signed_in,
@@ -28,9 +30,8 @@ PAGE_SIZE = 50
 def listing(request: Request) -> Response:
     repository = open_repo(request, "read")
     query = request.query_params
+    start = PAGE_SIZE * number_parameter(request, "p", 0)
     chosen = [item for item in discussions.list_discussions(repository) if _wanted(item, dict(query))]
-    number = query.get("p", "0")
-    start = PAGE_SIZE * (int(number) if number.isascii() and number.isdigit() else 0)
     shown = [_summary(repository.name, item) for item in chosen[start : start + PAGE_SIZE]]
     return JSONResponse({"count": len(chosen), "start": start, "discussions": shown})
 
@@ -38,7 +39,7 @@ def listing(request: Request) -> Response:
 def create(request: Request, body: Json) -> Response:
     wants_pull_request = body.get("pullRequest") is True
     open_repo(request, "discuss")
-    title, description = text_field(body, "title").strip(), text_field(body, "description", "")
+    title, description = text_field(body, "title", longest=MAX_TITLE).strip(), text_field(body, "description", "")
     if len(title) < 3:
         raise bad_request("title: expected at least three characters")
     author = signed_in(request).name
@@ -85,7 +86,7 @@ def edit_comment(request: Request, body: Json) -> Response:
 
 
 def retitle(request: Request, body: Json) -> Response:
-    title = text_field(body, "title").strip()
+    title = text_field(body, "title", longest=MAX_TITLE).strip()
 
     def changed(found: Discussion, author: str) -> Discussion:
         return replace(found.with_event(author, "title-change", {"from": found.title, "to": title}), title=title)
@@ -153,10 +154,10 @@ _API = "/api/{kind}/{owner}/{name}/discussions"
 routes = [
     Route(_API, listing, methods=["GET"]),
     Route(_API, with_json(create), methods=["POST"]),
-    Route(_API + "/{number:int}", details, methods=["GET"]),
-    Route(_API + "/{number:int}/comment", with_json(comment), methods=["POST"]),
-    Route(_API + "/{number:int}/comment/{comment}/edit", with_json(edit_comment), methods=["POST"]),
-    Route(_API + "/{number:int}/title", with_json(retitle), methods=["POST"]),
-    Route(_API + "/{number:int}/status", with_json(change_status), methods=["POST"]),
-    Route(_API + "/{number:int}/merge", with_json(merge), methods=["POST"]),
+    Route(_API + "/{number:number}", details, methods=["GET"]),
+    Route(_API + "/{number:number}/comment", with_json(comment), methods=["POST"]),
+    Route(_API + "/{number:number}/comment/{comment}/edit", with_json(edit_comment), methods=["POST"]),
+    Route(_API + "/{number:number}/title", with_json(retitle), methods=["POST"]),
+    Route(_API + "/{number:number}/status", with_json(change_status), methods=["POST"]),
+    Route(_API + "/{number:number}/merge", with_json(merge), methods=["POST"]),
 ]

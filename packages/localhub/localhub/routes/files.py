@@ -53,14 +53,14 @@ def file_response(
 
 def _revision(request: Request) -> str:
     number = request.path_params.get("number")
-    return f"refs/pr/{number}" if number else parameter(request, "revision")
+    return f"refs/pr/{number}" if number is not None else parameter(request, "revision")
 
 
 def _routes(prefix: str) -> list[Route]:
     return [
         Route(f"{prefix}/{{owner}}/{{name}}/{verb}/{rest}", handler, methods=["GET", "HEAD"])
         for verb, handler in (("resolve", resolve), ("raw", raw))
-        for rest in ("refs/pr/{number:int}/{path:path}", "{revision}/{path:path}")
+        for rest in ("refs/pr/{number:number}/{path:path}", "{revision}/{path:path}")
     ]
 
 

@@ -35,6 +35,8 @@ from ..web import (
 UPLOAD, DOWNLOAD = "upload", "download"
 LIFETIME = 24 * 3600  # seconds: enough for a large file over a slow connection
 MAX_PARTS = 10_000
+MAX_OBJECTS = 1000  # in one request
+MAX_URLS = 50_000  # in one response
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
 
 
@@ -75,8 +77,11 @@ def batch(request: Request, body: Json) -> Response:
         raise bad_request("objects: expected a list")
     if body.get("hash_algo", "sha256") not in ("sha256", "sha_256"):  # huggingface.js writes it with an underscore
         raise Refusal(409, "The only supported hash algorithm is sha256")
-    transfers = body.get("transfers") or ["basic"]
-    answers, multipart = [], False
+    if len(objects) > MAX_OBJECTS:
+        raise Refusal(413, f"objects: at most {MAX_OBJECTS} in one request")
+    transfers = body.get("transfers")
+    takes_multipart = isinstance(transfers, list) and "multipart" in transfers
+    answers, parts = [], 0
     for item in objects:
         pointer = Pointer(text_field(item, "oid"), number_field(item, "size"))
         if not OBJECT_ID.fullmatch(pointer.oid):
@@ -92,11 +97,13 @@ def batch(request: Request, body: Json) -> Response:
         elif present is not None and present != pointer.size:
             answer["error"] = {"code": 422, "message": f"This object has {present} bytes, expected {pointer.size}"}
         elif present is None:
-            answer["actions"] = _upload_actions(request, pointer, "multipart" in transfers)
-            multipart = multipart or "chunk_size" in answer["actions"]["upload"]["header"]
+            answer["actions"] = _upload_actions(request, pointer, takes_multipart)
+            parts += len(answer["actions"]["upload"]["header"])
+            if parts > MAX_URLS:
+                raise Refusal(413, f"The objects have more than {MAX_URLS} parts: ask for fewer at once")
         # no `actions`: the object exists already
         answers.append(answer)
-    answer = {"transfer": "multipart" if multipart else "basic", "objects": answers, "hash_algo": "sha256"}
+    answer = {"transfer": "multipart" if parts else "basic", "objects": answers, "hash_algo": "sha256"}
     return JSONResponse(answer, media_type=_MEDIA_TYPE)
 
 
@@ -124,8 +131,7 @@ async def put_whole(request: Request) -> Response:
 
 async def put_part(request: Request) -> Response:
     hub, transfer = state_of(request), _transfer(request, UPLOAD)
-    number = parameter(request, "part")
-    offset, length = transfer.part(int(number) if number.isascii() and number.isdigit() else 0)
+    offset, length = transfer.part(request.path_params["part"])
     writer = await run_in_threadpool(PartWriter, hub.storage.incoming / transfer.upload, offset, length, whole=False)
     try:
         digest = await _receive(request, writer)
@@ -210,7 +216,7 @@ def _transfer(request: Request, use: str) -> Transfer:
 routes = [
     Route("/lfs/upload/{signed}", put_whole, methods=["PUT"]),
     Route("/lfs/upload/{signed}", with_json(complete), methods=["POST"]),
-    Route("/lfs/upload/{signed}/{part}", put_part, methods=["PUT"]),
+    Route("/lfs/upload/{signed}/{part:number}", put_part, methods=["PUT"]),
     Route("/lfs/download/{signed}", download, methods=["GET", "HEAD"]),
     *(
         Route(prefix + "/{owner}/{name}.git/info/lfs/objects/" + verb, with_json(handler), methods=["POST"])

@@ -334,7 +334,7 @@ _PAGES = {
     "/commits/{revision}": commits,
     "/commit/{commit}": commit,
     "/discussions": discussion_list,
-    "/discussions/{number:int}": discussion,
+    "/discussions/{number:number}": discussion,
 }
 routes = [
     Route("/", _page(home), methods=["GET"]),

@@ -2,14 +2,13 @@
 
 import time
 
-import pygit2
 from pygit2.enums import ObjectType
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..discussions import check_may_commit
-from ..names import parse_ref
+from ..names import is_ref, parse_ref
 from ..refusal import Refusal, revision_not_found
 from ..repository import MAIN
 from ..web import Json, open_repo, parameter, repo_name, signed_in, state_of, text_field, with_json
@@ -64,7 +63,7 @@ def super_squash(request: Request, body: Json) -> Response:
     revision = parameter(request, "branch")
     if not revision.startswith(_SPECIAL_REFS):
         ref = parse_ref("refs/heads/", revision)
-    elif pygit2.reference_is_valid_name(revision):
+    elif is_ref(revision):
         ref = revision
     else:
         raise revision_not_found(revision)

@@ -62,7 +62,13 @@ def _card(repository: Repository, commit: pygit2.Commit) -> Json:
 def _custom_headers(card: Json) -> dict[str, str]:
     """The headers that the Hub sends with the files of a static Space, if its card has them."""
     given = card.get("custom_headers")
-    return {name: str(given[name]) for name in CUSTOM_HEADERS if name in given} if isinstance(given, dict) else {}
+    if not isinstance(given, dict):
+        return {}
+    return {name: given[name] for name in CUSTOM_HEADERS if _is_header_value(given.get(name))}
+
+
+def _is_header_value(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable() and value == value.strip() != ""
 
 
 routes = [Route("/spaces/{owner}/{name}", space, methods=["GET", "HEAD"])]

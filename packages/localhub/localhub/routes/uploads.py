@@ -11,15 +11,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..card import check_size
 from ..commits import Delete, Operation, Proposal, PutFile, build_commit, commit_onto
 from ..discussions import check_may_commit, open_pull_request
-from ..gitattributes import MAX_REGULAR_SIZE, goes_to_lfs, is_ignored
+from ..gitattributes import MAX_REGULAR_SIZE, Patterns
 from ..lfs import check_object, object_size
 from ..names import COMMIT_ID, OBJECT_ID, parse_path
 from ..refusal import Refusal, bad_request
 from ..repository import Repository
 from ..tree import Pointer, find_entry
 from ..web import (
+    MAX_TITLE,
     Json,
     endpoint_of,
     flag,
@@ -35,6 +37,7 @@ from ..web import (
 )
 
 MAX_PREUPLOAD_FILES = 256
+MAX_OPERATIONS = 50_000  # of one commit
 # a line contains one file as base64, 4 bytes for 3
 MAX_LINE = MAX_REGULAR_SIZE * 4 // 3 + 64 * 1024
 
@@ -47,13 +50,14 @@ def preupload(request: Request, body: Json) -> Response:
         raise bad_request(f"files: expected a list of at most {MAX_PREUPLOAD_FILES}")
     gitattributes = text_field(body, "gitAttributes", repository.text(commit, ".gitattributes"))  # those of this upload
     gitignore = text_field(body, "gitIgnore", repository.text(commit, ".gitignore"))
+    patterns = Patterns(gitattributes, gitignore)
     answers = []
     for file in files:
         path, size = parse_path(text_field(file, "path")), number_field(file, "size")
         answer: Json = {
             "path": path,
-            "uploadMode": "lfs" if goes_to_lfs(path, size, gitattributes) else "regular",
-            "shouldIgnore": is_ignored(path, gitignore),
+            "uploadMode": "lfs" if patterns.goes_to_lfs(path, size) else "regular",
+            "shouldIgnore": patterns.is_ignored(path),
         }
         entry = find_entry(repository, commit, path)
         if entry and not entry.is_folder:
@@ -75,6 +79,8 @@ async def commit(request: Request) -> Response:
         if key == "header":
             header = value
         else:
+            if len(operations) >= MAX_OPERATIONS:
+                raise Refusal(413, f"A commit may have at most {MAX_OPERATIONS} operations")
             operations.append(await run_in_threadpool(_operation, repository, str(key), value))
     if header is None:
         raise bad_request("The commit has no header line")
@@ -83,7 +89,10 @@ async def commit(request: Request) -> Response:
 
 def _commit(request: Request, header: Json, operations: list[Operation]) -> Response:
     account, revision = signed_in(request), parameter(request, "revision")
-    summary, description = text_field(header, "summary").strip(), text_field(header, "description", "").strip()
+    summary, description = (
+        text_field(header, "summary", longest=MAX_TITLE).strip(),
+        text_field(header, "description", "").strip(),
+    )
     parent = header.get("parentCommit")
     if not summary:
         raise bad_request("summary: required for a commit")
@@ -144,11 +153,12 @@ def _store(repository: Repository, path: str, value: Json) -> pygit2.Oid:
 
 def content_of(path: str, value: Json) -> bytes:
     """The content of a file that a request carries. Raises Refusal (400)."""
-    content, encoding = text_field(value, "content"), text_field(value, "encoding", "utf-8")
+    content = text_field(value, "content", is_content=True)
+    encoding = text_field(value, "encoding", "utf-8")
     if encoding == "base64":
         try:
             data = base64.b64decode(content, validate=True)
-        except binascii.Error:
+        except (binascii.Error, ValueError):  # ValueError: not ASCII
             raise bad_request(f"{path}: the content is not base64") from None
     elif encoding == "utf-8":
         data = content.encode()
@@ -156,6 +166,8 @@ def content_of(path: str, value: Json) -> bytes:
         raise bad_request(f"{path}: unknown encoding {encoding!r}")
     if len(data) > MAX_REGULAR_SIZE:
         raise bad_request(f"{path} is larger than {MAX_REGULAR_SIZE} bytes: files of that size go through LFS")
+    if path == "README.md":
+        check_size(data.decode("utf-8", "replace"))
     return data
 
 
