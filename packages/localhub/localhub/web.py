@@ -90,12 +90,9 @@ def endpoint_of(request: Request) -> str:
 def parameter(request: Request, name: str) -> str:
     """A segment of the path. Routes match the percent-encoded path, so that `refs%2Fpr%2F1` is one segment."""
     try:
-        value = unquote(request.path_params[name], errors="strict")
+        return unquote(request.path_params[name], errors="strict")
     except UnicodeDecodeError:
         raise bad_request("The path is not UTF-8") from None
-    if "\0" in value:
-        raise bad_request("The path contains the character NUL")
-    return value
 
 
 def repo_name(request: Request) -> RepoName:
@@ -246,7 +243,7 @@ def text_field(
 ) -> str:
     """Raises Refusal (400) if it is not text, is missing and has no default, or has more than `longest` characters.
 
-    The content of a file may be longer, and contain any character.
+    Also (422) if it contains NUL, which git allows in no message and no name. The content of a file has neither limit.
     """
     value = body.get(key)
     if value is None and default is not None:
@@ -256,7 +253,7 @@ def text_field(
     if not is_content and len(value) > longest:
         raise bad_request(f"{key}: {len(value)} characters, allowed are {longest}")
     if not is_content and "\0" in value:
-        raise bad_request(f"{key}: the character NUL is not allowed")
+        raise Refusal(422, f"{key}: the character NUL is not allowed")
     return value
 
 

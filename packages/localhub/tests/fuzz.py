@@ -297,10 +297,7 @@ class Fuzzer:
             "part": ["1", "2"],
             "comment": [f"{1:024x}", f"{2:024x}"],
         }.get(name, ["main", "a"])
-        value = pick.choice(choices)
-        if value in ("datasets", "spaces", "models") and name == "kind":
-            return value
-        return value
+        return quote(pick.choice(choices), safe="%/")
 
     def _query_value(self, name: str) -> str:
         if name == "service" and self.random.random() < 0.7:
@@ -446,15 +443,13 @@ class Fuzzer:
         seconds = time.monotonic() - start
         self.answers[status] += 1
         self.slowest = max(self.slowest, seconds)
-        # 503 asks for another try, 413 closes the connection while the body is still being sent
+        # 503 asks for another try
         if status >= 500 and status != 503:
             self.faults.append(f"{status}: {method} {path[:300]} {headers} {(body or b'')[:600]!r} -> {content[:200]!r}")
         elif seconds > SECONDS:
             self.faults.append(f"{seconds:.1f} s: {method} {path[:300]} {headers} {(body or b'')[:600]!r}")
-        self.seen += re.findall(r'"commitOid":"([0-9a-f]{40})"|/lfs/\w+/([\w.-]+)', content.decode("latin-1")) and [
-            one or other
-            for one, other in re.findall(r'"commitOid":"([0-9a-f]{40})"|/lfs/\w+/([\w.-]+)', content.decode("latin-1"))[:2]
-        ]
+        found = re.findall(r'"commitOid":"([0-9a-f]{40})"|/lfs/\w+/([\w.-]+)', content.decode("latin-1"))
+        self.seen += [commit or signed for commit, signed in found[:2]]
         del self.seen[:-40]
         return status, content
 

@@ -59,8 +59,8 @@ def test_ignored_files_are_those_of_git(git, lines, paths):
 def preupload(ask, hub, repo, gitignore, path="a" * 200, count=1):
     files = [{"path": f"{path}{number}", "sample": "", "size": 1} for number in range(count)]
     body = json.dumps({"files": files, "gitIgnore": gitignore}).encode()
-    start = time.monotonic()
-    return ask(hub.url, "POST", f"/api/models/{repo}/preupload/main", body), time.monotonic() - start
+    start = time.process_time()  # the server runs in this process; other load on the machine does not count
+    return ask(hub.url, "POST", f"/api/models/{repo}/preupload/main", body), time.process_time() - start
 
 
 @pytest.mark.parametrize(
