@@ -18,7 +18,7 @@ from .discussions import check_may_commit
 from .durable import make_folders, sync_folder, sync_tree
 from .git_program import environment
 from .gitattributes import MAX_REGULAR_SIZE
-from .names import COMMIT_ID, RepoName, parse_ref
+from .names import COMMIT_ID, RepoName, is_ref, parse_ref
 from .pushed_objects import check_objects
 from .refusal import Refusal, bad_request, forbidden
 from .repository import MAIN, Repository
@@ -191,7 +191,7 @@ def _update(
                 repository.delete_ref(update.ref)
             else:
                 repository.set_ref(update.ref, update.new)
-        except (pygit2.GitError, ValueError, OSError):  # refs/heads/a and refs/heads/a/b can't both exist
+        except (Refusal, pygit2.GitError, ValueError, OSError):  # refs/heads/a and refs/heads/a/b can't both exist
             outcome.refused[update.ref] = "the name conflicts with another ref"
 
 

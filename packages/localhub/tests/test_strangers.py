@@ -208,11 +208,11 @@ def test_names_like_it_are_accepted(ask, hub, api, repo, name):
 def test_impossible_names_of_refs(ask, hub, api, repo, name):
     quoted = quote(name, safe="")
     assert post(ask, hub, f"/api/models/{repo}/branch/{quoted}", {}).status in (400, 409)
-    assert post(ask, hub, f"/api/models/{repo}/branch/new", {"startingPoint": name}).status in (400, 404)
+    assert post(ask, hub, f"/api/models/{repo}/branch/new", {"startingPoint": name}).status in (400, 404, 422)
     assert ask(hub.url, "GET", f"/api/models/{repo}/revision/{quoted}").status in (400, 404)
     assert commit(ask, hub, repo, file("a.txt"), revision=name).status in (400, 404)
     api.create_tag(repo, tag="main")
-    assert post(ask, hub, f"/api/models/{repo}/tag/main", {"tag": name}).status in (400, 409)
+    assert post(ask, hub, f"/api/models/{repo}/tag/main", {"tag": name}).status in (400, 409, 422)
     assert is_readable(api, repo)
 
 
