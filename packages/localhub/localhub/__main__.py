@@ -48,7 +48,9 @@ def main(
     try:
         hub = LocalHub(arguments.dir, arguments.token, arguments.port, accounts=accounts)
     except OSError as error:
-        print(f"{program}: --dir {arguments.dir} can't be used: {error}", file=sys.stderr)
+        no_folder = isinstance(error, FileExistsError | NotADirectoryError)
+        found = "it is not a folder" if no_folder else f"{error.strerror}: {error.filename}"
+        print(f"{program}: --dir {arguments.dir} can't be used: {found}", file=sys.stderr)
         return CAN_NOT_START
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -107,8 +107,7 @@ def test_a_port_in_use_is_a_message(tmp_path, capsys):
 def test_a_folder_that_can_not_be_written_is_a_message(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["--dir", str(tmp_path / "file")]) == 2
-    (message,) = capsys.readouterr().err.splitlines()
-    assert message.startswith(f"localhub: --dir {tmp_path / 'file'} can't be used: ")
+    assert capsys.readouterr().err == f"localhub: --dir {tmp_path / 'file'} can't be used: it is not a folder\n"
 
 
 def test_a_folder_of_another_user_is_a_message(tmp_path):
