@@ -209,10 +209,11 @@ class Fuzzer:
     seen: list[str] = field(default_factory=list)  # commit ids and signed URLs, to be used in further requests
 
     def round(self, count: int) -> None:
-        """New repos, `count` requests, and a look at every repo that is then there."""
-        for kind in KINDS:
-            self._make(kind)
-        for _ in range(count):
+        """`count` requests to repos that are made where they are missing, and a look at every repo that is then there."""
+        for number in range(count):
+            if number % 20 == 0:
+                for kind in KINDS:
+                    self._make(kind)
             self._any_request()
         self.read_all()
         for kind, repo_id in self._repos():
@@ -250,8 +251,11 @@ class Fuzzer:
             yield from ((kind, item["id"]) for item in json.loads(body))
 
     def _make(self, kind: str) -> None:
+        """A repo with files, a discussion and a pull request, unless it is there."""
         body: dict[str, Any] = {"name": "repo", "organization": "me", "type": kind}
-        self._send("POST", "/api/repos/create", json.dumps({**body, "sdk": "static"} if kind == "space" else body).encode())
+        body = {**body, "sdk": "static"} if kind == "space" else body
+        if self._send("POST", "/api/repos/create", json.dumps(body).encode())[0] != 200:
+            return  # it is there
         lines: list[dict[str, Any]] = [{"key": "header", "value": {"summary": "files"}}]
         lines += [{"key": "file", "value": {"path": path, "content": "aGVsbG8="}} for path in ("a.txt", "dir/b.txt")]
         self._send("POST", f"/api/{kind}s/me/repo/commit/main", b"\n".join(json.dumps(line).encode() for line in lines))

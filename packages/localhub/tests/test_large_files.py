@@ -89,6 +89,15 @@ def test_download_by_git_lfs(api, repo, put, ask, hub):
     assert (answer.status, answer.body) == (200, b"weights")
 
 
+def test_download_after_the_repo_was_deleted_and_created_again(api, repo, put, ask, hub):
+    put(api, {"model.safetensors": b"weights"})
+    href = batch(ask, hub, repo, b"weights", "download", ["basic"])["actions"]["download"]["href"]
+    api.delete_repo(repo)
+    assert send(ask, hub, href, None, "GET").status == 404
+    api.create_repo(repo)
+    assert [send(ask, hub, href, None, method).status for method in ("GET", "HEAD")] == [404, 404]
+
+
 @pytest.mark.parametrize("wrong", [b"weightX", b"weight", b"weights and more"])
 def test_content_that_does_not_match_its_declaration_is_deleted(ask, hub, repo, wrong):
     actions = batch(ask, hub, repo, b"weights")["actions"]

@@ -159,6 +159,8 @@ def complete(request: Request, body: Json) -> Response:
 def download(request: Request) -> Response:
     transfer = _transfer(request, DOWNLOAD)
     repository = state_of(request).storage.open(transfer.repo)
+    if object_size(repository, transfer.oid) != transfer.size:
+        raise Refusal(404, "The object does not exist any more")  # the repo was deleted and created again
     return content_response(request, object_path(repository, transfer.oid), transfer.size, {"ETag": f'"{transfer.oid}"'})
 
 
