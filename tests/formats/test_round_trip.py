@@ -328,7 +328,7 @@ def test_a_pickled_model_of_transformers_round_trips(echoself: Cli, hub: str, do
     if door == "pull":
         api = HfApi(hub, token=False)
         api.create_repo("stock/pulled")
-        with xet_disabled():  # another client than ours, with HF_HUB_DISABLE_XET=1, as localhub asks of its users
+        with xet_disabled():  # another client than ours, which uploads by LFS
             api.upload_folder(repo_id="stock/pulled", folder_path="old")
         taken = echoself(f"pull --hub {hub} --repo-id stock/pulled")["model_dir"]
     where = f"--hub {hub} --repo-id stock/from-{door}"

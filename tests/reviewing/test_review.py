@@ -60,7 +60,7 @@ class Community:
         return number
 
     def commit(self, client: HfApi, operations: list[Any], repo_id: str = REPO, **more: Any) -> CommitInfo:
-        """By another client than ours, with HF_HUB_DISABLE_XET=1, as localhub asks of its users."""
+        """By another client than ours, which uploads by LFS."""
         with xet_disabled():
             return client.create_commit(repo_id, operations, commit_message="A change", **more)
 

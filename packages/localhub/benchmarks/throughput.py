@@ -27,7 +27,7 @@ from pathlib import Path
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, HfApi, constants
 from localhub import Limits
 
 MEGABYTE = 1024 * 1024
@@ -63,6 +63,10 @@ def main() -> None:
                 file.write(random.randbytes(MEGABYTE))
         measure_transfer(folder, source, "basic", Limits().multipart_threshold, figures)
         measure_transfer(folder, source, "multipart", MEGABYTE, figures)
+        os.environ["HF_XET_CACHE"] = str(folder / "xet-cache")
+        constants.HF_HUB_DISABLE_XET = False
+        measure_transfer(folder, source, "xet", Limits().multipart_threshold, figures)
+        constants.HF_HUB_DISABLE_XET = True
         measure_regular_files(folder, figures)
         measure_kills(folder, figures)
     if arguments.json:

@@ -19,7 +19,9 @@ def test_benchmark_writes_its_figures(tmp_path):
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["commits under kill -9"]["of them missing"] == [0]
     assert len(figures["commit of a small file, ms"]["all"]) == 50
-    assert {"basic, up", "basic, down", "multipart, up", "multipart, down"} <= figures["rate, MB/s"].keys()
+    assert {"basic, up", "basic, down", "multipart, up", "multipart, down", "xet, up", "xet, down"} <= figures[
+        "rate, MB/s"
+    ].keys()
 
 
 def command_lines(folder: Path) -> list[bytes]:
