@@ -1,6 +1,7 @@
 """The pages for a browser: what they show, to whom, and that texts of users stay texts."""
 
 import subprocess
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -122,9 +123,22 @@ def test_commits_and_their_changes(api, repo, put, visit):
     assert "-first\n+second" in shown[0]
     assert "Because of b." in shown[1]
     assert "+*.safetensors filter=lfs" in shown[2]
-    put(api, {"a.txt": b"line\n" * 200_000})
+    put(api, {f"{number}.txt": b"line\n" * 50_000 for number in range(4)})
     newest = next(link for link in visit("/me/model/commits/main").links if "/commit/" in link)
     assert "too large to be shown as a whole" in visit(newest).text
+
+
+def test_a_large_file_is_not_compared(api, repo, put, visit):
+    lines = [f"{number * 7919 % 100_003}\n" for number in range(600_000)]
+    put(api, {"a.txt": "".join(lines).encode(), "small.txt": b"before\n"}, commit_message="x")
+    changes = {"a.txt": "".join(reversed(lines)).encode(), "small.txt": b"after\n"}
+    commit = put(api, changes, create_pr=True, commit_message="Reversed")
+    for path in (f"commit/{commit}", "discussions/1"):
+        began = time.perf_counter()
+        text = visit(f"/me/model/{path}").text
+        assert time.perf_counter() - began < 2
+        assert "b/a.txt\nThe file is too large to be compared." in text
+        assert "-before\n+after" in text
 
 
 def test_pull_requests_and_discussions(api, repo, put, visit):

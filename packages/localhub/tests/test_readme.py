@@ -1,5 +1,6 @@
 """README.md: its table has every endpoint, with a test that exists, and its versions are those of the tests."""
 
+import itertools
 import re
 import tomllib
 from pathlib import Path
@@ -14,8 +15,9 @@ README = (ROOT / "README.md").read_text()
 def rows_below(heading: str) -> list[list[str]]:
     """The cells of the first table below a heading."""
     section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    lines = [line.strip("|\n ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in cells] for cells in lines[1:]]
+    table = itertools.takewhile(lambda line: line.startswith("|"), section[section.index("\n|") + 1 :].splitlines())
+    _, _, *rows = ([cell.strip() for cell in line.strip("| ").split(" | ")] for line in table)
+    return rows
 
 
 def endpoints() -> set[str]:

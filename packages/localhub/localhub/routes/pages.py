@@ -108,7 +108,7 @@ def commit(request: Request) -> Response:
     message = found.raw_message.decode("utf-8", "replace").partition("\n")[2].strip()
     description = [element("pre", message)] if message else []
     files = link("Files", f"{_url(repository.name)}/tree/{found.id}")
-    changes = _difference(request, lambda: _patches(difference))
+    changes = _difference(request, repository, difference)
     return _repo_page(
         repository, _title(found), element("h2", _title(found)), about, *description, element("p", files), changes
     )
@@ -139,7 +139,8 @@ def discussion(request: Request) -> Response:
     if found.is_pull_request:
         files = link("Files", f"{_url(repository.name)}/tree/{_quoted(found.ref)}")
         into = found.base.removeprefix("refs/heads/")
-        shown = _difference(request, lambda: iter([discussions.diff(repository, found)]))
+        difference = repository.git.diff(repository.commit(found.base_commit), repository.resolve(found.ref))
+        shown = _difference(request, repository, difference)
         changes = [element("h2", "Changes"), element("p", f"into {into}: ", files), shown]
     return _repo_page(
         repository, found.title, element("h2", found.title), element("p", about), *_events(repository, found), *changes
@@ -229,12 +230,12 @@ def _content(request: Request, repository: Repository, entry: Entry) -> Html:
         return element("p", "The file is not text.")
 
 
-def _difference(request: Request, patches: Callable[[], Iterator[str]]) -> Html:
+def _difference(request: Request, repository: Repository, difference: pygit2.Diff) -> Html:
     """The changes as a git diff, up to MAX_SHOWN characters."""
     if not _may_read_files(request):
         return element("p", "This repo is gated: its changes are shown to accounts with access.")
     shown, size = [], 0
-    for patch in patches():
+    for patch in _patches(repository, difference):
         shown.append(patch[: MAX_SHOWN - size])
         size += len(patch)
         if size > MAX_SHOWN:
@@ -242,9 +243,18 @@ def _difference(request: Request, patches: Callable[[], Iterator[str]]) -> Html:
     return element("pre", "".join(shown)) if size else element("p", "No changes.")
 
 
-def _patches(difference: pygit2.Diff) -> Iterator[str]:
-    for patch in difference:
-        yield patch.data.decode("utf-8", "replace") if patch is not None else ""
+def _patches(repository: Repository, difference: pygit2.Diff) -> Iterator[str]:
+    """The diff of each file. That of a large one takes seconds, so it is not computed."""
+    for number, delta in enumerate(difference.deltas):
+        if max(_stored_size(repository, side.id) for side in (delta.old_file, delta.new_file)) > MAX_SHOWN:
+            yield f"diff --git a/{delta.old_file.path} b/{delta.new_file.path}\nThe file is too large to be compared.\n"
+        elif (patch := difference[number]) is not None:
+            yield patch.data.decode("utf-8", "replace")
+
+
+def _stored_size(repository: Repository, oid: pygit2.Oid) -> int:
+    """0 for the missing side of a file that was added or deleted."""
+    return int(repository.git.odb.read_header(oid)[1]) if oid in repository.git.odb else 0
 
 
 def _trail(here: str, path: str) -> list[str]:
