@@ -111,10 +111,11 @@ class Repository:
             self._clear_stale_lock(ref)
             self.git.references.create(ref, target, force=True)
         except (pygit2.GitError, ValueError, OSError):
-            if self.git.references.get(ref) is not None:
+            # a ref is a file, so it can't be a folder above another
+            others = [one for one in self.git.references if one.startswith(f"{ref}/") or ref.startswith(f"{one}/")]
+            if not others:
                 raise
-            # a ref is a file, and may not be in the way of another
-            raise Refusal(409, f"Reference {ref} conflicts with another, which is a folder above or below it") from None
+            raise Refusal(409, f"Reference {ref} conflicts with {others[0]}") from None
         for folder in (self.path / ref).parents:
             if folder == self.path:
                 break

@@ -216,6 +216,17 @@ def test_impossible_names_of_refs(ask, hub, api, repo, name):
     assert is_readable(api, repo)
 
 
+def test_branch_above_or_below_another_is_a_conflict(ask, hub, api, repo):
+    api.create_branch(repo, branch="a/b")
+    answers = [post(ask, hub, f"/api/models/{repo}/branch/{name}", {}) for name in ("a", "a%2Fb%2Fc", "a%2Fd")]
+    assert [answer.status for answer in answers] == [409, 409, 200]
+    assert b"conflicts with refs/heads/a/b" in answers[0].body
+    api.delete_branch(repo, branch="a/b")
+    api.delete_branch(repo, branch="a/d")
+    api.create_branch(repo, branch="a")
+    assert is_readable(api, repo)
+
+
 @pytest.mark.parametrize("field", ["summary", "description"])
 def test_nul_in_a_message(ask, hub, api, repo, field):
     body = json.dumps({"key": "header", "value": {"summary": "x", field: "a\0b"}}).encode() + b"\n"
