@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import FileIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pygit2
 from pygit2.enums import ObjectType
@@ -175,9 +175,14 @@ def _update(
     outcome: _Outcome,
 ) -> None:
     """Check and move the refs. Only inside `Storage.change`."""
+    names = {*repository.git.references, *(update.ref for update in push.updates if update.new != NOTHING)}
+    folders = {folder for name in names for folder in _folders(name)}
     for update in push.updates:
         try:
             _check_update(repository, update, account, targets.get(update.new))
+            # before any ref is moved, so that an atomic push does not fail halfway
+            if update.old == NOTHING and (update.ref in folders or any(folder in names for folder in _folders(update.ref))):
+                raise Refusal(409, "the name conflicts with another ref")
         except Refusal as refusal:
             outcome.refused[update.ref] = refusal.message
     if outcome.refused and "atomic" in push.capabilities:
@@ -193,6 +198,11 @@ def _update(
                 repository.set_ref(update.ref, update.new)
         except (Refusal, pygit2.GitError, ValueError, OSError):  # refs/heads/a and refs/heads/a/b can't both exist
             outcome.refused[update.ref] = "the name conflicts with another ref"
+
+
+def _folders(ref: str) -> list[str]:
+    """`refs/heads/a/b` -> `refs/heads/a`, and so on: a ref is a file, so none of these can be another ref."""
+    return [str(folder) for folder in PurePosixPath(ref).parents]
 
 
 def _check_update(repository: Repository, update: RefUpdate, account: Account, target: ObjectType | None) -> None:

@@ -146,8 +146,13 @@ def test_atomic_push_moves_all_refs_or_none(api, repo, hub, clone, commit, push)
     before = api.model_info(repo).sha
     folder = clone(address(hub))
     newest = commit(folder, {"a.txt": b"a"})
-    assert "atomic" in push(folder, "--atomic", "origin", "HEAD:main", "HEAD:refs/notes/x")
+    for other in ("refs/notes/x", "refs/heads/main/x", "refs/tags/x", "refs/heads/a", "refs/pr/1"):
+        updates = [f"HEAD:{other}", *(["HEAD:refs/heads/a/b"] if other.endswith("/a") else [])]
+        updates += ["HEAD:refs/tags/x/y"] if other.endswith("tags/x") else []
+        assert "atomic" in push(folder, "--atomic", "origin", "HEAD:main", *updates)
     assert api.model_info(repo).sha == before
+    refs = api.list_repo_refs(repo)
+    assert (names_of(refs.branches), refs.tags) == (["main"], [])
     assert "remote rejected" in push(folder, "origin", "HEAD:main", "HEAD:refs/notes/x")
     assert api.model_info(repo).sha == newest
 
@@ -245,7 +250,7 @@ def commit_of(git, folder, tree, **variables):
     return git("commit-tree", tree, "-p", "HEAD", "-m", "A commit", cwd=folder, **variables).stdout.strip()
 
 
-@pytest.mark.parametrize("name", [".git", ".GIT", "..", "back\\slash", "a\nb", "end ", "x" * 1025])
+@pytest.mark.parametrize("name", [".git", ".GIT", "..", "..\\out", "a\nb", "end ", "x" * 1025])
 def test_paths_that_the_api_rejects_are_rejected(git, api, repo, hub, clone, push, name):
     before = api.model_info(repo).sha
     folder = clone(address(hub))
