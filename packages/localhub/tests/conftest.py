@@ -62,6 +62,8 @@ def hub(open_server: LocalHub) -> Iterator[LocalHub]:
     yield open_server
     for name in ("models", "datasets", "spaces", "moved"):
         shutil.rmtree(open_server.storage.folder / name, ignore_errors=True)
+    shutil.rmtree(open_server.storage.incoming)  # what tests of broken uploads left
+    open_server.storage.incoming.mkdir()
 
 
 @pytest.fixture

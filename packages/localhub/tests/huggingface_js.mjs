@@ -146,6 +146,16 @@ found.branch = (await all(hub.listFiles({ ...common, repo, revision: "next" })))
 found.stale = await refusal(
   hub.commit({ ...common, repo, title: "Stale", branch: "next", parentCommit: model.sha, operations: [] }),
 );
+found.branchExists = await refusal(hub.createBranch({ ...common, repo, branch: "next" }));
+await hub.createBranch({ ...common, repo, branch: "next", overwrite: true });
+found.branchKept = await hub.countCommits({ ...common, repo, revision: "next" });
+await hub.createBranch({ ...common, repo, branch: "next", overwrite: true, revision: "main" });
+found.branchMoved = await hub.countCommits({ ...common, repo, revision: "next" });
+await hub.createBranch({ ...common, repo, branch: "empty", empty: true });
+found.emptyBranch = [
+  await hub.countCommits({ ...common, repo, revision: "empty" }),
+  (await all(hub.listFiles({ ...common, repo, revision: "empty" }))).length,
+];
 await hub.deleteBranch({ ...common, repo, branch: "next" });
 found.afterBranch = await refusal(all(hub.listFiles({ ...common, repo, revision: "next" })));
 

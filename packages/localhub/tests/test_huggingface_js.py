@@ -122,6 +122,12 @@ def test_a_branch_takes_commits_and_refuses_stale_ones(found):
     assert found["afterBranch"]["status"] == 404
 
 
+def test_a_branch_is_overwritten_only_on_request_and_may_be_empty(found):
+    assert found["branchExists"]["status"] == 409
+    assert (found["branchKept"], found["branchMoved"]) == (5, 4)
+    assert found["emptyBranch"] == [1, 0]
+
+
 def test_files_and_repos_are_deleted(found):
     assert {"small.txt", "sub/deep/a.txt"}.isdisjoint(found["afterDelete"])
     assert len(found["afterDelete"]) == 8

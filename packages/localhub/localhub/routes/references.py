@@ -17,12 +17,18 @@ _SPECIAL_REFS = ("refs/pr/", "refs/convert/")
 
 
 def create_branch(request: Request, body: Json) -> Response:
+    """A branch of a commit, or an empty one. With `overwrite` it may exist, and moves if the request says where."""
     open_repo(request, "write")
     ref = parse_ref("refs/heads/", parameter(request, "branch"))
     with state_of(request).storage.change(repo_name(request)) as repository:
-        if repository.head(ref) is not None:
+        exists, empty = repository.head(ref) is not None, body.get("emptyBranch") is True
+        if exists and body.get("overwrite") is not True:
             raise Refusal(409, f"Reference {ref} already exists")
-        repository.set_ref(ref, repository.resolve(text_field(body, "startingPoint", "main")).id)
+        if empty:
+            tree = repository.git.TreeBuilder().write()
+            repository.set_ref(ref, repository.write_commit(tree, [], "initial commit", signed_in(request).name).id)
+        elif not exists or body.get("startingPoint") is not None:
+            repository.set_ref(ref, repository.resolve(text_field(body, "startingPoint", "main")).id)
     return JSONResponse({"ref": ref})
 
 
