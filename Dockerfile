@@ -25,14 +25,15 @@ RUN case $FLAVOR in \
       *) echo "FLAVOR must be cpu or cuda, not $FLAVOR" >&2; exit 1 ;; \
     esac; \
     pip --python /opt/venv/bin/python install --no-cache-dir -r /run.txt
-# Removes headers, tests and programs that are needed only to compile against a package; pyarrow's Flight and S3 clients; and the
+# Removes headers, sources, type stubs, tests and programs that no run needs; pyarrow's Flight and S3 clients; and the
 # parts of fontTools that matplotlib uses only for PDF and PostScript. torch can't be imported without torch/testing and
 # bin/torch_shm_manager.
 WORKDIR /opt/venv/lib/python3.11/site-packages
 RUN rm -rf torch/include torch/test torch/share torch/lib/*test*.so pyarrow/include pyarrow/tests pyarrow/*flight* pyarrow/*s3* \
-      matplotlib/tests numpy/*/tests && \
+      matplotlib/tests numpy/*/tests fontTools/misc/*.c lz4/block && \
     find sympy networkx mpmath -depth -type d -name tests -exec rm -rf {} + && \
     find fontTools -mindepth 1 -maxdepth 1 -type d ! -name misc ! -name config -exec rm -rf {} + && \
+    find . -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' \) -delete && \
     find torch/bin -type f ! -name torch_shm_manager -delete
 # Of the CUDA packages (500 MB): headers, static and device libraries, the profiler's libraries, a second copy of the compiler NVRTC, and
 # cuSOLVER for several GPUs. torch links to none of them. Triton compiles with the headers and the ptxas in its own folder.
