@@ -20,6 +20,8 @@ from .web import HubState, Limits
 
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_FINISH = 5  # for requests that are running when the server stops
+# The client closes idle connections after 5 s. If the server did so too, it could close one just when a request comes in.
+KEEP_ALIVE = 60  # seconds
 _POLL = 0.002  # seconds
 
 
@@ -84,6 +86,7 @@ def serving(app: ASGIApp, port: int = 0) -> Iterator[int]:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
     )
     server = _Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="localhub", daemon=True)

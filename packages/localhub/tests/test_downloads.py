@@ -1,12 +1,16 @@
 """Downloads of a revision: whole files, ranges, resumed downloads."""
 
 import hashlib
+import http.client
 import os
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
@@ -50,6 +54,18 @@ def test_snapshot_of_a_revision(api, put, kind, tmp_path):
     folder = api.snapshot_download("me/kind", repo_type=kind, revision=commit, local_dir=tmp_path / "out")
     for path, content in files.items():
         assert (tmp_path / "out" / path).read_bytes() == content, folder
+
+
+def test_idle_connection_outlives_those_of_the_client(hub):
+    connection = http.client.HTTPConnection(urlsplit(hub.url).netloc, timeout=20)
+    connection.request("GET", "/api/whoami-v2")
+    assert connection.getresponse().read()
+    used = connection.sock
+    time.sleep(httpx2.Limits().keepalive_expiry + 0.5)
+    connection.request("GET", "/api/whoami-v2")
+    assert connection.getresponse().status == 200
+    assert connection.sock is used
+    connection.close()
 
 
 def test_file_of_a_pull_request(api, repo, put):
