@@ -75,7 +75,7 @@ RUN [ $FLAVOR != cuda ] || { apt-get update && apt-get install -y --no-install-r
       rm -rf /var/lib/apt/lists/*; }
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app
 COPY --from=dependencies /opt/venv /opt/venv
-# Jobs that export install their libraries with the base image's pip (echoself_action/formats/export_libraries.py).
+# Jobs that export install their libraries with the base image's pip (echoself_action/formats/runtimes/export_libraries.py).
 # tiktoken's default cache; a folder set by TIKTOKEN_CACHE_DIR would have to be writable
 COPY --from=vocabulary /vocabulary /tmp/data-gym-cache
 COPY --from=package /app /app

@@ -84,7 +84,7 @@ class Format:
     """`recognises(layout name, tensor names)` says whether a `.pt` is of this format: the first record that does reads it.
 
     Files with one of `suffixes`, or that begin with one of `begins`, are read without opening them as a `.pt`. `reader`,
-    `exporter` and `runtime` are modules beside this file; `exports` describes what the exporter writes, for the help of the
+    `exporter` and `runtime` are modules below this folder; `exports` describes what the exporter writes, for the help of the
     input `formats`. A format with a `runtime` is published with the model, after it was checked there.
 
     Of what is exported: `tokenizer` is the module that refuses tokenizers, if not all can be represented; `published` are its
@@ -209,10 +209,10 @@ LLMC = Format(
 GGUF = Format(
     name="gguf",
     display_name="llama.cpp",
-    exporter=".gguf_export",
+    exporter=".runtimes.gguf_export",
     exports="gguf/model-F32.gguf, model-F16.gguf, model-Q8_0.gguf and a Modelfile, template and params for Ollama",
-    runtime=".llama_cpp",
-    tokenizer=".gguf_tokenizer",
+    runtime=".runtimes.llama_cpp",
+    tokenizer=".runtimes.gguf_tokenizer",
     published=("model-F32.gguf", "model-F16.gguf", "model-Q8_0.gguf", "Modelfile", "template", "params"),
     usage="""In llama.cpp and in Ollama:
 
@@ -227,9 +227,9 @@ ollama run hf.co/OWNER/NAME:Q8_0
 ONNX = Format(
     name="onnx",
     display_name="ONNX Runtime and transformers.js",
-    exporter=".onnx_export",
+    exporter=".runtimes.onnx_export",
     exports="onnx/model.onnx and onnx/model_quantized.onnx",
-    runtime=".onnx_runtime",
+    runtime=".runtimes.onnx_runtime",
     published=("onnx/model.onnx", "onnx/model_quantized.onnx"),
     usage="""In a browser or in Node.js, with transformers.js:
 

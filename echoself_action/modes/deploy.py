@@ -9,7 +9,7 @@ from ..config.mode_inputs import DeployInputs
 from ..config.outputs import set_outputs
 from ..errors import GATE_REFUSED, CheckpointError, MovedOnError
 from ..evaluation.gate import is_relative
-from ..formats.export_libraries import require_libraries
+from ..formats.runtimes.export_libraries import require_libraries
 from ..hub.access import require_repo_access, require_write_access
 from ..hub.client import open_hub
 from ..hub.repo import Remote, look_up

@@ -10,9 +10,9 @@ from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
 from ..config.mode_inputs import ImportInputs, PullInputs
 from ..config.outputs import set_outputs
-from ..formats.export_files import export, require_folder_exportable, selected
-from ..formats.export_libraries import require_libraries
 from ..formats.registry import Format
+from ..formats.runtimes.export_files import export, require_folder_exportable, selected
+from ..formats.runtimes.export_libraries import require_libraries
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up

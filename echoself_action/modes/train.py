@@ -13,7 +13,7 @@ from ..config.outputs import set_outputs
 from ..corpus.findings import Finding
 from ..corpus.tokens import Tokens
 from ..errors import INTERRUPTED, DivergedError
-from ..formats.export_files import require_exportable, selected
+from ..formats.runtimes.export_files import require_exportable, selected
 from ..input_field import PUBLISHES
 from ..native.models import why_not as why_not_native
 from ..preflight.corpus_facts import files_check

@@ -3,7 +3,7 @@
 from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
 from ..errors import CheckpointError
-from ..formats.export_files import export_size, require_exportable, require_folder_exportable, selected
+from ..formats.runtimes.export_files import export_size, require_exportable, require_folder_exportable, selected
 from ..input_field import PUBLISHES
 from ..model import ModelConfig
 from ..report.checks import PreflightCheck, problem

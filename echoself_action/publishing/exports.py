@@ -11,8 +11,8 @@ from ..checkpoint.metadata import ExportFacts, Metadata, export_notes, export_te
 from ..checkpoint.model_folder import ModelFolder, record, sha256
 from ..config.inputs import Inputs
 from ..errors import EchoselfError
-from ..formats.export_files import export, require_folder_exportable, selected
 from ..formats.registry import ONNX, PUBLISHED_FILES, PUBLISHED_WEIGHTS, Exported, Format
+from ..formats.runtimes.export_files import export, require_folder_exportable, selected
 from ..hub.fetch import download, read_facts
 from ..hub.repo import RemoteFile
 from ..report.log import note, warn

@@ -20,7 +20,7 @@ from ..config.outputs import set_outputs
 from ..errors import GATE_REFUSED, CheckpointError, EchoselfError, HubError, InputError
 from ..evaluation.held_out import write_held_out
 from ..evaluation.loss import HeldOut
-from ..formats.export_libraries import require_libraries
+from ..formats.runtimes.export_libraries import require_libraries
 from ..hub.access import require_write_access
 from ..hub.client import open_hub
 from ..hub.endpoint import Hub

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from echoself_action.errors import InputError
-from echoself_action.formats.export_libraries import FOLDER_VARIABLE, require_usable, requirements
 from echoself_action.formats.registry import EXPORTS
+from echoself_action.formats.runtimes.export_libraries import FOLDER_VARIABLE, require_usable, requirements
 
 ROOT = Path(__file__).parents[2]
 PIP = Path(sys.executable).with_name("pip")
 PROGRAM = """import sys
 from echoself_action.errors import InputError
-from echoself_action.formats.export_libraries import require_libraries
+from echoself_action.formats.runtimes.export_libraries import require_libraries
 try:
     require_libraries(sys.argv[1:], print)
 except InputError as error:

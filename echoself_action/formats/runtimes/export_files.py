@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..checkpoint.architectures import architecture_of
-from ..checkpoint.atomic import TEMPORARY_PREFIX
-from ..checkpoint.metadata import ExportFacts
-from ..checkpoint.model_folder import ModelFolder, element_count
-from ..corpus.make_tokenizer import load_tokenizer
-from ..corpus.tokenizer import Tokenizer
-from ..errors import CheckpointError, EchoselfError
-from ..model import ModelConfig
-from ..resources import available_memory, free_disk, size_text
-from ..workspace import create_output_dir
-from .registry import EXPORTS, Exported, Format
+from ...checkpoint.architectures import architecture_of
+from ...checkpoint.atomic import TEMPORARY_PREFIX
+from ...checkpoint.metadata import ExportFacts
+from ...checkpoint.model_folder import ModelFolder, element_count
+from ...corpus.make_tokenizer import load_tokenizer
+from ...corpus.tokenizer import Tokenizer
+from ...errors import CheckpointError, EchoselfError
+from ...model import ModelConfig
+from ...resources import available_memory, free_disk, size_text
+from ...workspace import create_output_dir
+from ..registry import EXPORTS, Exported, Format
 
 _OVERHEAD = 10_000_000  # bytes of a file beside the weights, at most: the vocabulary
 _IN_MEMORY = 4  # sizes of the largest file, in both programs together while it is checked: measured 4 to 5 with its pages

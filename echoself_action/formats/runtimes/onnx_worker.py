@@ -1,7 +1,7 @@
 """Runs an ONNX model in ONNX Runtime, in a process of its own.
 
-`python -m echoself_action.formats.onnx_worker FILE TOKENIZER FOLDER` reads FOLDER/token_ids.npy, (sequences, length), and
-FOLDER/texts.json. It writes logits.npy there, the logits of whole sequences; cached_logits.npy, those of sequences that are
+`python -m echoself_action.formats.runtimes.onnx_worker FILE TOKENIZER FOLDER` reads FOLDER/token_ids.npy, (sequences, length),
+and FOLDER/texts.json. It writes logits.npy there, the logits of whole sequences; cached_logits.npy, those of sequences that are
 given in pieces, with the key-value cache; and ids_of_texts.json, by the tokenizer.json at TOKENIZER.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from .. import libraries
+from ... import libraries
 
 LOGITS, CACHED_LOGITS, IDS_OF_TEXTS = "logits.npy", "cached_logits.npy", "ids_of_texts.json"
 TOKEN_IDS, TEXTS = "token_ids.npy", "texts.json"

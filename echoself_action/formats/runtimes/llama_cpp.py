@@ -1,7 +1,7 @@
 """Checks the GGUF files of a model in llama.cpp: every tensor, the logits, and the token ids.
 
 llama.cpp computes the activation function of GPT-2 as the tanh approximation of GELU, from a table of half-precision values. No
-file can have its model's logits there up to rounding in fp32. What a file can be held to:
+file can give its model's logits there up to rounding in fp32. So these are checked instead:
 
 - Its tensors are those of the model, in the type of the file, bit for bit.
 - With the values of GELU that llama.cpp computed, our model has the logits that llama.cpp computes from the F32 file in fp32,
@@ -23,16 +23,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import libraries
-from ..checkpoint.metadata import ExportFacts
-from ..checkpoint.model_folder import ModelFolder
-from ..checkpoint.weights import load_model
-from ..errors import CheckpointError
-from ..model.gpt2 import GPT2, Block
+from ... import libraries
+from ...checkpoint.metadata import ExportFacts
+from ...checkpoint.model_folder import ModelFolder
+from ...checkpoint.weights import load_model
+from ...errors import CheckpointError
+from ...model.gpt2 import GPT2, Block
+from ..registry import Exported
 from .export_parity import Bounds, Reference, agreement, facts
 from .gguf_export import gguf_file, tensor_names
 from .llama_cpp_worker import EXACT_IDS, EXACT_LOGITS, GELUS, IDS_OF_TEXTS, LOGITS, TEXTS, TOKEN_IDS
-from .registry import Exported
 from .runtime_worker import run_worker
 
 _PACKAGE = "xllamacpp"

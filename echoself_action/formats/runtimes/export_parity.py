@@ -14,14 +14,14 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from ..checkpoint.metadata import ExportFacts
-from ..checkpoint.model_folder import ModelFolder, sha256
-from ..checkpoint.weights import load_model
-from ..corpus.make_tokenizer import load_tokenizer
-from ..corpus.tokenizer import Tokenizer
-from ..errors import CheckpointError, EchoselfError
-from ..evaluation.held_out import read_held_out
-from ..evaluation.loss import byte_counts
+from ...checkpoint.metadata import ExportFacts
+from ...checkpoint.model_folder import ModelFolder, sha256
+from ...checkpoint.weights import load_model
+from ...corpus.make_tokenizer import load_tokenizer
+from ...corpus.tokenizer import Tokenizer
+from ...errors import CheckpointError, EchoselfError
+from ...evaluation.held_out import read_held_out
+from ...evaluation.loss import byte_counts
 
 TEXTS = 1000  # whose token ids must be equal
 _HELD_OUT = 8  # sequences, at most

@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import safe_open
 
-from .. import libraries
-from ..checkpoint.atomic import new_file
-from ..checkpoint.gpt2_config import POSITIONS, TOKENS, shapes
-from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
-from ..errors import CheckpointError
-from ..model.config import GPT2Config
-from .registry import Exported
+from ... import libraries
+from ...checkpoint.atomic import new_file
+from ...checkpoint.gpt2_config import POSITIONS, TOKENS, shapes
+from ...checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
+from ...errors import CheckpointError
+from ...model.config import GPT2Config
+from ..registry import Exported
 
 FP32, INT8 = "onnx/model.onnx", "onnx/model_quantized.onnx"  # transformers.js's dtype fp32 and q8
 OPSET, IR_VERSION = 20, 9  # of ONNX 1.15: the first with Gelu

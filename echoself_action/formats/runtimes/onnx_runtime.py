@@ -16,16 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import libraries
-from ..checkpoint.metadata import ExportFacts
-from ..checkpoint.model_folder import TOKENIZER_FILES, ModelFolder
-from ..checkpoint.weights import load_model
-from ..errors import CheckpointError
-from ..model.gpt2 import GPT2, Linear
+from ... import libraries
+from ...checkpoint.metadata import ExportFacts
+from ...checkpoint.model_folder import TOKENIZER_FILES, ModelFolder
+from ...checkpoint.weights import load_model
+from ...errors import CheckpointError
+from ...model.gpt2 import GPT2, Linear
+from ..registry import Exported
 from .export_parity import Bounds, Reference, facts
 from .onnx_export import FP32, open_weights, stored_weight
 from .onnx_worker import CACHED_LOGITS, IDS_OF_TEXTS, LOGITS, TEXTS, TOKEN_IDS
-from .registry import Exported
 from .runtime_worker import run_worker
 
 _PACKAGE = "onnxruntime"

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from tempfile import gettempdir
 
-from ..errors import CheckpointError
+from ...errors import CheckpointError
 
 _SHOWN = 5  # lines of the log
 _SECONDS = 120  # the time limit of a small file

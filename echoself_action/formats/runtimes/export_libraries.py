@@ -19,9 +19,9 @@ from importlib.metadata import requires
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import InputError
-from ..installation import DISTRIBUTION, export_command, has_pip
-from .registry import EXPORTS, Format
+from ...errors import InputError
+from ...installation import DISTRIBUTION, export_command, has_pip
+from ..registry import EXPORTS, Format
 
 FOLDER_VARIABLE = "ECHOSELF_PACKAGES"  # the folder to install into, set by the action; elsewhere nothing is installed
 _INSTALL_SECONDS = 600

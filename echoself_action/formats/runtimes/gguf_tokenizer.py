@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..corpus.bpe import BYTE_OF_CHARACTER, CHARACTER_OF_BYTE
-from ..corpus.tokenizer import CHARACTERS, Tokenizer
-from ..errors import CheckpointError
+from ...corpus.bpe import BYTE_OF_CHARACTER, CHARACTER_OF_BYTE
+from ...corpus.tokenizer import CHARACTERS, Tokenizer
+from ...errors import CheckpointError
 
 MODEL = "gpt2"
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # token types of llama.cpp

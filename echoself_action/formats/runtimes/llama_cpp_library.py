@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import libraries
+from ... import libraries
 
 Array = npt.NDArray[np.float32]
 

@@ -1,6 +1,6 @@
 """Runs a GGUF file in llama.cpp, in a process of its own.
 
-`python -m echoself_action.formats.llama_cpp_worker FILE FOLDER` reads FOLDER/token_ids.npy, (sequences, length), and
+`python -m echoself_action.formats.runtimes.llama_cpp_worker FILE FOLDER` reads FOLDER/token_ids.npy, (sequences, length), and
 FOLDER/texts.json. It writes logits.npy there, the logits with llama.cpp's default settings, and ids_of_texts.json. If there
 is FOLDER/exact_ids.npy, it also writes exact_logits.npy, the logits of these ids in fp32, and gelus.npy, (layers, sequences,
 length, n_inner) values of the activation function.

@@ -20,16 +20,16 @@ import numpy.typing as npt
 import torch
 from safetensors import safe_open
 
-from .. import libraries
-from ..checkpoint.atomic import new_file
-from ..checkpoint.gpt2_config import POSITIONS, TOKENS, shapes
-from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, element_count
-from ..checkpoint.weights import load_model, new_tokens_by_default
-from ..corpus.make_tokenizer import load_tokenizer
-from ..errors import CheckpointError
-from ..model.config import GPT2Config
+from ... import libraries
+from ...checkpoint.atomic import new_file
+from ...checkpoint.gpt2_config import POSITIONS, TOKENS, shapes
+from ...checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, element_count
+from ...checkpoint.weights import load_model, new_tokens_by_default
+from ...corpus.make_tokenizer import load_tokenizer
+from ...errors import CheckpointError
+from ...model.config import GPT2Config
+from ..registry import Exported
 from .gguf_tokenizer import MODEL, GgufVocabulary, gguf_vocabulary
-from .registry import Exported
 
 TYPES = ("F32", "F16", "Q8_0")
 MODELFILE, TEMPLATE_FILE, PARAMETERS_FILE = "Modelfile", "template", "params"
