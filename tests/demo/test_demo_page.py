@@ -25,7 +25,7 @@ from .pin_cdn import pinned
 from .visits import greedy, visit
 
 PROMPT = "The lighthouse keeper"
-# Of its maker, Chromium itself asks who is signed in, how to fill in forms and more, whatever page is open.
+# Chromium itself asks Google who is signed in, how to fill in forms and more, with any page.
 OWN_REQUESTS = (".google.com", ".googleapis.com", ".gvt1.com")
 
 

@@ -109,7 +109,7 @@ def test_tokenizers_of_other_models(tmp_path: Path, name: str) -> None:
 
 
 def test_a_token_that_no_merge_gives(tmp_path: Path) -> None:
-    """ignore_merges of Llama 3: a word that is a token is one, whatever its merges."""
+    """ignore_merges of Llama 3: a word that is a token stays one, even if its merges lead elsewhere."""
     parts = json.loads(trained(PRE_TOKENIZERS["Llama 3"], ignore_merges=True).to_str())
     last = max(parts["model"]["vocab"], key=len)
     parts["model"]["merges"] = [pair for pair in parts["model"]["merges"] if "".join(pair) != last]

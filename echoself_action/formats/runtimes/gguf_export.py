@@ -196,7 +196,7 @@ def _stored(values: npt.NDArray[np.float32], tensor: _Tensor, folder: ModelFolde
 
 
 def _parameters(config: GPT2Config, vocabulary: GgufVocabulary) -> dict[str, int | float | list[str]]:
-    """Ollama's. Without num_ctx and num_predict, it goes on where the model has no more positions."""
+    """Ollama's. Without num_ctx and num_predict, it continues past the model's last position."""
     length = config.block_size
     found: dict[str, int | float | list[str]] = {
         "num_ctx": length,

@@ -1,4 +1,4 @@
-"""What the Hub tells about a repo in `repo_info` and in listings: properties, computed when a request asks for them."""
+"""What the Hub reports about a repo in `repo_info` and in listings: properties, computed when a request asks for them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime

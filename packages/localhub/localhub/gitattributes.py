@@ -1,6 +1,6 @@
 """Patterns of .gitattributes and .gitignore: whether an uploaded file goes to LFS, and whether it is ignored.
 
-Whoever uploads writes the patterns, so a match must not take exponential time. Git's own matcher backtracks, and so do the
+Uploaders write the patterns, so a match must not take exponential time. Git's own matcher backtracks, and so do the
 regular expressions of the pathspec library; here, a name is matched by a regular expression that can't (see `_regex`), and
 folders one by one. `Patterns` also limits the time for a whole request.
 """

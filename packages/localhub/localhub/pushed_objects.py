@@ -84,7 +84,7 @@ def _entries(repository: Repository, tree: str) -> Iterator[tuple[bytes, str, st
 def _measure(repository: Repository, tree: str, measured: dict[str, tuple[int, int]], depth: int = 0) -> tuple[int, int]:
     """How many entries a tree has with all below it, and the length of the longest path. Raises Refusal above the limits."""
     if tree not in measured:
-        if depth > MAX_PATH_LENGTH // 2:  # a path with more segments is too long, whatever their names
+        if depth > MAX_PATH_LENGTH // 2:  # a path with more segments is too long
             raise _too_long()
         count = longest = 0
         for mode, name, target in _entries(repository, tree):
