@@ -37,8 +37,8 @@ from echoself_action.checkpoint.metadata import ExportFacts
 from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder
 from echoself_action.checkpoint.select import latest
 from echoself_action.formats.import_checkpoint import import_checkpoint
-from echoself_action.formats.registry import GGUF, ONNX
 from echoself_action.formats.runtimes.onnx_worker import OnnxModel
+from echoself_action.formats.runtimes.runtime_formats import GGUF, ONNX
 
 ROOT = Path(__file__).parent.parent
 PEER = "transformers"

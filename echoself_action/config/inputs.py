@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, SecretStr, WithJsonSchema
 
 from ..checkpoint.architectures import ArchitectureName, DimensionNames
-from ..formats.registry import EXPORTS_HELP, ONNX, PUBLISHED, ExportName
+from ..formats.runtimes.runtime_formats import EXPORTS_HELP, ONNX, PUBLISHED, ExportName
 from ..input_field import MODES, PUBLISHES, READS_CORPUS, TRAINS, InputTable, Mode, declared, input_field
 from ..model.config import Activation
 from ..training.auto_preset import MINUTES

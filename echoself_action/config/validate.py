@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.architectures import ARCHITECTURES, DEFAULT
-from ..formats.registry import PUBLISHED
+from ..formats.runtimes.runtime_formats import PUBLISHED
 from ..hub.cards.template import template_problems
 from ..hub.repo_id import MAX_REPO_ID, SCHEME, parse_source
 from ..input_field import MODES, PUBLISHES, TRAINS

@@ -9,15 +9,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
-    from ..checkpoint.metadata import ExportFacts
     from ..checkpoint.model_folder import ModelFolder
-    from ..corpus.tokenizer import Tokenizer
 
-LARGEST_ON_THE_HUB = 50 * 10**9  # bytes; https://huggingface.co/docs/hub/storage-limits
-LARGEST_PROTOBUF = 2**31 - 1  # bytes; ONNX is a protobuf message, and browsers take no larger file either
 PREFIXES = ("_orig_mod.", "module.")  # of torch.compile and of DistributedDataParallel, in either order
 
 
@@ -58,17 +54,6 @@ class Exported:
     files: Mapping[str, Path] = field(default_factory=dict)
 
 
-class Runtime(Protocol):
-    """The module that runs the files of a format in the program that they are for."""
-
-    def check(self, folder: "ModelFolder", exported: Exported) -> tuple["ExportFacts", ...]:
-        """Compare each file of `exported` with `folder`: logits and token ids.
-
-        Raises CheckpointError if one of them differs by more than its format allows, InputError if the program is not
-        installed.
-        """
-
-
 class FormatExporter(Protocol):
     """The module that writes a format."""
 
@@ -80,34 +65,31 @@ class FormatExporter(Protocol):
 
 
 @dataclass(frozen=True)
-class Format:
-    """`recognises(layout name, tensor names)` says whether a `.pt` is of this format: the first record that does reads it.
+class ExportFormat:
+    """A format that models can be written in. `exporter` is a module below this folder, "" if there is none.
 
-    Files with one of `suffixes`, or that begin with one of `begins`, are read without opening them as a `.pt`. `reader`,
-    `exporter` and `runtime` are modules below this folder; `exports` describes what the exporter writes, for the help of the
-    input `formats`. A format with a `runtime` is published with the model, after it was checked there.
-
-    Of what is exported: `tokenizer` is the module that refuses tokenizers, if not all can be represented; `published` are its
-    files in the repo; `libraries` the modules that this needs, of the extra `export` of the package; `architectures` the names
-    of those that the other program computes; `usage` is Markdown that says how to run a published model OWNER/NAME;
-    `bytes_per_parameter` are the sizes of the files, for an estimate; and `largest_file` is what a file may have, in bytes,
-    because of `largest_file_reason`.
+    `exports` describes what it writes, for the help of the input `formats`.
     """
 
     name: str
     display_name: str
-    reader: str = ""
     exporter: str = ""
     exports: str = ""
-    runtime: str = ""
-    tokenizer: str = ""
-    published: tuple[str, ...] = ()
-    usage: str = ""
-    libraries: tuple[str, ...] = ()
-    architectures: tuple[str, ...] = ("gpt2",)
-    bytes_per_parameter: tuple[float, ...] = ()
-    largest_file: int = LARGEST_ON_THE_HUB
-    largest_file_reason: str = "the Hub takes files"
+
+    def export(self, folder: "ModelFolder", output_dir: Path) -> Exported:
+        """As `FormatExporter.export`."""
+        return cast(FormatExporter, load(self.exporter)).export(folder, output_dir)
+
+
+@dataclass(frozen=True)
+class Format(ExportFormat):
+    """`recognises(layout name, tensor names)` says whether a `.pt` is of this format: the first record that does reads it.
+
+    Files with one of `suffixes`, or that begin with one of `begins`, are read without opening them as a `.pt`. `reader` is a
+    module beside this file.
+    """
+
+    reader: str = ""
     layouts: tuple[Layout, ...] = ()
     recognises: Callable[[str, Collection[str]], bool] = lambda _layout, _names: False
     suffixes: tuple[str, ...] = ()
@@ -115,27 +97,19 @@ class Format:
 
     def load_reader(self) -> Any:
         """The module that reads this format, an `import_checkpoint.FormatReader`."""
-        return import_module(self.reader, __package__)
+        return load(self.reader)
 
-    def export(self, folder: "ModelFolder", output_dir: Path) -> Exported:
-        """As `FormatExporter.export`."""
-        return cast(FormatExporter, import_module(self.exporter, __package__)).export(folder, output_dir)
 
-    def check(self, folder: "ModelFolder", exported: Exported) -> tuple["ExportFacts", ...]:
-        """As `Runtime.check`."""
-        return cast(Runtime, import_module(self.runtime, __package__)).check(folder, exported)
-
-    def require_tokenizer(self, tokenizer: "Tokenizer", size: int, folder: Path) -> None:
-        """Raises CheckpointError if the other program can't have this tokenizer, with `size` ids, of the model in `folder`."""
-        if self.tokenizer:
-            import_module(self.tokenizer, __package__).require_tokenizer(tokenizer, size, folder)
+def load(module: str) -> Any:
+    """A module below this folder, such as `.nanogpt`: it is imported when a file of its format is read or written."""
+    return import_module(module, __package__)
 
 
 def deferred(module: str, name: str) -> Callable[..., Any]:
     """The function `name` of a module beside this file, which is imported at the first call: reading needs no PyTorch."""
 
     def call(*arguments: Any) -> Any:
-        return getattr(import_module(module, __package__), name)(*arguments)
+        return getattr(load(module), name)(*arguments)
 
     return call
 
@@ -206,58 +180,9 @@ LLMC = Format(
     reader=".llmc",
     begins=tuple(struct.pack("<i", day) for day in LLMC_MAGICS),
 )
-GGUF = Format(
-    name="gguf",
-    display_name="llama.cpp",
-    exporter=".runtimes.gguf_export",
-    exports="gguf/model-F32.gguf, model-F16.gguf, model-Q8_0.gguf and a Modelfile, template and params for Ollama",
-    runtime=".runtimes.llama_cpp",
-    tokenizer=".runtimes.gguf_tokenizer",
-    published=("model-F32.gguf", "model-F16.gguf", "model-Q8_0.gguf", "Modelfile", "template", "params"),
-    usage="""In llama.cpp and in Ollama:
-
-```sh
-llama-server -hf OWNER/NAME:Q8_0
-ollama run hf.co/OWNER/NAME:Q8_0
-```
-""",
-    libraries=("gguf", "xllamacpp"),
-    bytes_per_parameter=(4, 2, 1.0625),
-)
-ONNX = Format(
-    name="onnx",
-    display_name="ONNX Runtime and transformers.js",
-    exporter=".runtimes.onnx_export",
-    exports="onnx/model.onnx and onnx/model_quantized.onnx",
-    runtime=".runtimes.onnx_runtime",
-    published=("onnx/model.onnx", "onnx/model_quantized.onnx"),
-    usage="""In a browser or in Node.js, with transformers.js:
-
-```js
-import { pipeline } from "@huggingface/transformers";
-
-const generator = await pipeline("text-generation", "OWNER/NAME", { dtype: "q8" });  // or fp32
-const [answer] = await generator("The", { max_new_tokens: 50 });
-console.log(answer.generated_text);
-```
-""",
-    libraries=("onnx", "onnxruntime"),
-    bytes_per_parameter=(4, 1),
-    largest_file=LARGEST_PROTOBUF,
-    largest_file_reason="ONNX takes files",
-)
-FORMATS = (NANOGPT, NANECHO, GPT2, LLMC, GGUF, ONNX)
+FORMATS = (NANOGPT, NANECHO, GPT2, LLMC)
 RAW = Layout("a state dict and nothing else", "", frozenset())
 LAYOUTS = tuple(layout for one in FORMATS for layout in one.layouts)
-EXPORTS = {one.name: one for one in FORMATS if one.exporter}
-PUBLISHED = {name: one for name, one in EXPORTS.items() if one.runtime}  # with the model
-PUBLISHED_FILES = frozenset(name for one in PUBLISHED.values() for name in one.published)
-PUBLISHED_WEIGHTS = frozenset(name for name in PUBLISHED_FILES if name.endswith((".gguf", ".onnx")))
-EXPORTS_HELP = ", ".join(f"`{name}` writes {one.exports}" for name, one in EXPORTS.items())
-if TYPE_CHECKING:
-    ExportName = str
-else:
-    ExportName = Literal[tuple(EXPORTS)]
 
 
 def known_layouts() -> str:

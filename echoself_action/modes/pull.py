@@ -10,9 +10,9 @@ from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
 from ..config.mode_inputs import ImportInputs, PullInputs
 from ..config.outputs import set_outputs
-from ..formats.registry import Format
 from ..formats.runtimes.export_files import export, require_folder_exportable, selected
 from ..formats.runtimes.export_libraries import require_libraries
+from ..formats.runtimes.runtime_formats import EXPORTS, RuntimeFormat
 from ..hub.client import open_hub
 from ..hub.fetch import fetch
 from ..hub.repo import look_up
@@ -73,10 +73,10 @@ def _export(inputs: Inputs, pulled: Pulled) -> list[NamedExport]:
     """Write `formats`: the checkpoint to resume from for another trainer, and the model for programs that run it."""
     require_folder_exportable(selected(inputs.formats), pulled.model, inputs.output_dir)
     exports = []
-    for one in selected(inputs.formats):
-        if one.runtime:
+    for one in (one for name, one in EXPORTS.items() if name in inputs.formats):
+        if isinstance(one, RuntimeFormat):
             model = pulled.model
-            made = export(one, model, inputs.output_dir, Format.check)
+            made = export(one, model, inputs.output_dir, RuntimeFormat.check)
             exported, facts, verb = made.exported, made.facts, "run it"
         else:
             model, facts, verb = pulled.newest, (), "resume"

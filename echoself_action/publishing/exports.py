@@ -11,8 +11,9 @@ from ..checkpoint.metadata import ExportFacts, Metadata, export_notes, export_te
 from ..checkpoint.model_folder import ModelFolder, record, sha256
 from ..config.inputs import Inputs
 from ..errors import EchoselfError
-from ..formats.registry import ONNX, PUBLISHED_FILES, PUBLISHED_WEIGHTS, Exported, Format
+from ..formats.registry import Exported
 from ..formats.runtimes.export_files import export, require_folder_exportable, selected
+from ..formats.runtimes.runtime_formats import ONNX, PUBLISHED_FILES, PUBLISHED_WEIGHTS, RuntimeFormat
 from ..hub.fetch import download, read_facts
 from ..hub.repo import RemoteFile
 from ..report.log import note, warn
@@ -88,7 +89,7 @@ def _digest(publication: Publication, file: RemoteFile) -> str:
 
 
 def _check(
-    one: Format,
+    one: RuntimeFormat,
     folder: ModelFolder,
     exported: Exported,
     recorded: list[ExportFacts],

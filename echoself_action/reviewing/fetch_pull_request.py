@@ -15,7 +15,7 @@ from huggingface_hub import utils
 from ..checkpoint.architectures import ARCHITECTURES
 from ..checkpoint.model_folder import WEIGHTS_FILE
 from ..errors import HubError, InputError
-from ..formats.registry import PUBLISHED_FILES, PUBLISHED_WEIGHTS
+from ..formats.runtimes.runtime_formats import PUBLISHED_FILES, PUBLISHED_WEIGHTS
 from ..hub.endpoint import Hub
 from ..hub.fetch import download
 from ..hub.repo import (

@@ -10,13 +10,13 @@ from tempfile import TemporaryDirectory
 
 from ..checkpoint.model_folder import ModelFolder
 from ..errors import CheckpointError
-from ..formats.registry import PUBLISHED, Format
+from ..formats.runtimes.runtime_formats import PUBLISHED, RuntimeFormat
 from ..hub.repo import RemoteFile, same_content
 
 EXPORTS_SUFFIX = ".exports.json"  # of the file beside the model's folder, which lists the proposed exports
 
 
-def formats_of(names: Collection[str]) -> list[Format]:
+def formats_of(names: Collection[str]) -> list[RuntimeFormat]:
     """The formats that files of a repo belong to."""
     return [one for one in PUBLISHED.values() if not set(one.published).isdisjoint(names)]
 

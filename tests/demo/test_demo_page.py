@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.demo.folder import runtime_files, write_demo
-from echoself_action.formats.registry import ONNX
+from echoself_action.formats.runtimes.runtime_formats import ONNX
 
 from ..formats.random_models import write_random_model
 from ..node_packages import TRANSFORMERS_JS

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from echoself_action.errors import InputError
-from echoself_action.formats.registry import EXPORTS
 from echoself_action.formats.runtimes.export_libraries import FOLDER_VARIABLE, require_usable, requirements
+from echoself_action.formats.runtimes.runtime_formats import GGUF
 
 ROOT = Path(__file__).parents[2]
 PIP = Path(sys.executable).with_name("pip")
@@ -139,10 +139,10 @@ def test_a_cpu_without_avx2_is_named_before_it_ends_the_job(cpu: str, works: boo
         pytest.skip("needs qemu-user-static, on x86-64")
     python = [emulator, "-cpu", cpu, sys.executable]
     if works:
-        require_usable(EXPORTS["gguf"], python)
+        require_usable(GGUF, python)
         return
     with pytest.raises(InputError, match="gguf and xllamacpp, compiled for a newer CPU than this one: on x86-64 one with AVX2"):
-        require_usable(EXPORTS["gguf"], python)
+        require_usable(GGUF, python)
 
 
 def test_a_library_that_can_not_be_loaded_is_named_with_the_reason(tmp_path: Path) -> None:
@@ -152,4 +152,4 @@ def test_a_library_that_can_not_be_loaded_is_named_with_the_reason(tmp_path: Pat
         r"which can't be loaded here \(ImportError: libgomp\.so\.1: cannot open shared object file\)\. Nothing was done\."
     )
     with pytest.raises(InputError, match=expected):
-        require_usable(EXPORTS["gguf"], [sys.executable, "-c", program])
+        require_usable(GGUF, [sys.executable, "-c", program])

@@ -14,8 +14,9 @@ from echoself_action.checkpoint.model_folder import WEIGHTS_FILE, ModelFolder, r
 from echoself_action.checkpoint.weights import write_model
 from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.errors import CheckpointError
-from echoself_action.formats.registry import GGUF, Exported
+from echoself_action.formats.registry import Exported
 from echoself_action.formats.runtimes.gguf_export import TYPES, tensor_names
+from echoself_action.formats.runtimes.runtime_formats import GGUF
 from echoself_action.model.nanecho import NanEchoConfig, NanEchoForCausalLM
 
 from .random_models import write_random_model

@@ -17,9 +17,10 @@ from echoself_action.corpus.bpe import CHARACTER_OF_BYTE, END_OF_TEXT
 from echoself_action.corpus.char_vocab import character_tokenizer, id_tokenizer
 from echoself_action.corpus.tokenizer import CHARACTERS, IDS, Tokenizer
 from echoself_action.errors import CheckpointError
-from echoself_action.formats.registry import GGUF, Exported
+from echoself_action.formats.registry import Exported
 from echoself_action.formats.runtimes.export_parity import Reference
 from echoself_action.formats.runtimes.gguf_tokenizer import gguf_vocabulary
+from echoself_action.formats.runtimes.runtime_formats import GGUF
 
 from ..conftest import SCENES
 from .random_models import tokenizer_of, write_random_model

@@ -9,8 +9,9 @@ import pytest
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.errors import CheckpointError
-from echoself_action.formats.registry import GGUF, Exported
+from echoself_action.formats.registry import Exported
 from echoself_action.formats.runtimes.llama_cpp import BOUNDS
+from echoself_action.formats.runtimes.runtime_formats import GGUF
 from echoself_action.formats.runtimes.runtime_worker import run_worker
 
 from .random_models import write_random_model

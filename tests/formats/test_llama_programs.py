@@ -13,8 +13,9 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from echoself_action.checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
-from echoself_action.formats.registry import GGUF, Exported
+from echoself_action.formats.registry import Exported
 from echoself_action.formats.runtimes.llama_cpp import BOUNDS
+from echoself_action.formats.runtimes.runtime_formats import GGUF
 
 from ..node_packages import LLAMA_CPP
 from .llama_server import llama_server

@@ -17,9 +17,10 @@ from echoself_action.checkpoint.weights import load_model
 from echoself_action.corpus.make_tokenizer import load_tokenizer
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.import_checkpoint import import_checkpoint
-from echoself_action.formats.registry import ONNX, Exported
+from echoself_action.formats.registry import Exported
 from echoself_action.formats.runtimes.onnx_export import FP32, INT8, OPSET
 from echoself_action.formats.runtimes.onnx_worker import OnnxModel
+from echoself_action.formats.runtimes.runtime_formats import ONNX
 
 from ..conftest import ROOT
 from .foreign_files import save

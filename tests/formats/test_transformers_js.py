@@ -9,8 +9,8 @@ import torch
 import transformers
 
 from echoself_action.checkpoint.weights import load_model
-from echoself_action.formats.registry import ONNX
 from echoself_action.formats.runtimes.export_parity import Reference
+from echoself_action.formats.runtimes.runtime_formats import ONNX
 
 from ..conftest import SHARED
 from ..node_packages import TRANSFORMERS_JS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from echoself_action.formats.registry import PUBLISHED
+from echoself_action.formats.runtimes.runtime_formats import PUBLISHED
 from echoself_action.hub.client import open_hub
 from echoself_action.hub.endpoint import Hub
 

@@ -14,9 +14,10 @@ import pytest
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.errors import CheckpointError
-from echoself_action.formats.registry import GGUF, ONNX, Exported
+from echoself_action.formats.registry import Exported
 from echoself_action.formats.runtimes import gguf_export, onnx_export
 from echoself_action.formats.runtimes.export_files import require_exportable
+from echoself_action.formats.runtimes.runtime_formats import GGUF, ONNX
 from echoself_action.hub.client import open_hub
 from echoself_action.model.config import GPT2Config
 

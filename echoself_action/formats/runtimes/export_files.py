@@ -17,7 +17,8 @@ from ...errors import CheckpointError, EchoselfError
 from ...model import ModelConfig
 from ...resources import available_memory, free_disk, size_text
 from ...workspace import create_output_dir
-from ..registry import EXPORTS, Exported, Format
+from ..registry import Exported
+from .runtime_formats import PUBLISHED, RuntimeFormat
 
 _OVERHEAD = 10_000_000  # bytes of a file beside the weights, at most: the vocabulary
 _IN_MEMORY = 4  # sizes of the largest file, in both programs together while it is checked: measured 4 to 5 with its pages
@@ -27,24 +28,23 @@ _IN_MEMORY = 4  # sizes of the largest file, in both programs together while it 
 class Export:
     """The files of a format in output_dir, and how its program computes them: no facts of a format that is not checked."""
 
-    format: Format
     exported: Exported
     facts: tuple[ExportFacts, ...] = ()
 
 
-def selected(formats: Sequence[str]) -> list[Format]:
-    """The formats of the input, in the order of the registry."""
-    return [one for name, one in EXPORTS.items() if name in formats]
+def selected(formats: Sequence[str]) -> list[RuntimeFormat]:
+    """Those of the input that programs run, in the order of the registry."""
+    return [one for name, one in PUBLISHED.items() if name in formats]
 
 
-def require_folder_exportable(formats: Sequence[Format], folder: ModelFolder, output_dir: Path) -> None:
+def require_folder_exportable(formats: Sequence[RuntimeFormat], folder: ModelFolder, output_dir: Path) -> None:
     """As `require_exportable`, for the model in `folder`."""
     if formats:
         require_exportable(formats, folder.config, output_dir, load_tokenizer(folder.path), folder.path)
 
 
 def require_exportable(
-    formats: Sequence[Format],
+    formats: Sequence[RuntimeFormat],
     config: ModelConfig,
     output_dir: Path,
     tokenizer: Tokenizer | None = None,
@@ -56,7 +56,7 @@ def require_exportable(
     messages; a new one has none. Without `tokenizer` it is not checked.
     """
     architecture, parameters = architecture_of(config), element_count(config)
-    for one in (one for one in formats if one.runtime):  # checkpoints for trainers are as large as those here
+    for one in formats:
         leave = f"Leave {one.name} out of formats."
         if architecture.name not in one.architectures:
             raise CheckpointError(
@@ -66,15 +66,15 @@ def require_exportable(
             )
         if tokenizer:
             one.require_tokenizer(tokenizer, config.vocab_size, place or output_dir)
-        sizes = [parameters * each for each in one.bytes_per_parameter]
-        if sizes and max(sizes) + _OVERHEAD > one.largest_file:
+        largest = parameters * max(one.bytes_per_parameter)
+        if largest + _OVERHEAD > one.largest_file:
             raise CheckpointError(
                 f"formats: {one.name} can't hold this model of {parameters:,} parameters: its largest file would have about "
-                f"{size_text(max(sizes))}, and {one.largest_file_reason} of at most {size_text(one.largest_file)}. Nothing was "
+                f"{size_text(largest)}, and {one.largest_file_reason} of at most {size_text(one.largest_file)}. Nothing was "
                 "exported.",
                 leave,
             )
-        needed = _IN_MEMORY * max(sizes, default=0)
+        needed = _IN_MEMORY * largest
         if needed > (free := available_memory()):
             raise CheckpointError(
                 f"formats: {one.name} needs about {size_text(needed)} of memory for this model of {parameters:,} parameters, "
@@ -89,21 +89,21 @@ def require_exportable(
         )
 
 
-def export_size(formats: Sequence[Format], config: ModelConfig) -> float:
+def export_size(formats: Sequence[RuntimeFormat], config: ModelConfig) -> float:
     """About how many bytes the files of `formats` have together."""
     return element_count(config) * sum(sum(one.bytes_per_parameter) for one in formats)
 
 
 def export(
-    one: Format,
+    one: RuntimeFormat,
     folder: ModelFolder,
     output_dir: Path,
-    check: Callable[[Format, ModelFolder, Exported], tuple[ExportFacts, ...]],
+    check: Callable[[RuntimeFormat, ModelFolder, Exported], tuple[ExportFacts, ...]],
 ) -> Export:
     """Write the files of a format below `output_dir`, after they have passed `check` in a temporary folder there.
 
-    Raises CheckpointError if one of them can't be written, or as `Format.export` and `check` do. None is left behind then, and
-    those of an earlier export stay.
+    Raises CheckpointError if one of them can't be written, or as `RuntimeFormat.export` and `check` do. None is left behind
+    then, and those of an earlier export stay.
     """
     place = output_dir / one.name
     try:
@@ -134,7 +134,6 @@ def export(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return Export(
-        one,
         replace(
             exported,
             path=output_dir / exported.path.relative_to(aside),

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ...errors import InputError
 from ...installation import DISTRIBUTION, export_command, has_pip
-from ..registry import EXPORTS, Format
+from .runtime_formats import PUBLISHED, RuntimeFormat
 
 FOLDER_VARIABLE = "ECHOSELF_PACKAGES"  # the folder to install into, set by the action; elsewhere nothing is installed
 _INSTALL_SECONDS = 600
@@ -36,7 +36,7 @@ def require_libraries(formats: Sequence[str], note: Callable[[str], None]) -> No
 
     Raises InputError if they are not installed and can't be, or if this machine can't run them.
     """
-    wanted = [one for name, one in EXPORTS.items() if name in formats and one.libraries]
+    wanted = [one for name, one in PUBLISHED.items() if name in formats]
     missing = {one.name: [name for name in one.libraries if not find_spec(name)] for one in wanted}
     if any(missing.values()) and (packages := os.environ.get(FOLDER_VARIABLE)):
         _use(_installed(Path(packages), ", ".join(missing), note))
@@ -52,7 +52,7 @@ def require_libraries(formats: Sequence[str], note: Callable[[str], None]) -> No
         require_usable(one)
 
 
-def require_usable(one: Format, python: Sequence[str] = (sys.executable,)) -> None:
+def require_usable(one: RuntimeFormat, python: Sequence[str] = (sys.executable,)) -> None:
     """Try the libraries of a format with the command `python`, in a process that they may end.
 
     Raises InputError if this machine can't run them.

@@ -23,7 +23,7 @@ from ...checkpoint.metadata import (
     ppmd_text,
 )
 from ...corpus.tokenizer import IDS
-from ...formats.registry import PUBLISHED
+from ...formats.runtimes.runtime_formats import PUBLISHED
 from ...markdown import code, duration, escaped, indented, number, table, wrapped
 from ..history import HistoryEntry
 from ..repo import CHART_FILE, HISTORY_FILE
