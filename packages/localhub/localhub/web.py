@@ -296,7 +296,7 @@ def page_limit(request: Request, default: int) -> int:
     """How many entries a page has: the parameter `limit`, or the default. Raises Refusal (400)."""
     text = request.query_params.get("limit", str(default))
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text)):
-        raise bad_request("limit: expected a positive number")
+        raise bad_request(f"limit: expected a positive number, not {text[:20]!r}")
     return min(int(text), MAX_PAGE, state_of(request).limits.page_size)
 
 

@@ -12,7 +12,19 @@ from ..description import EXPANDABLE, LISTED, LISTED_IN_FULL, Description
 from ..names import KINDS, parse_kind
 from ..refusal import bad_request, forbidden
 from ..storage import RepoMissingError
-from ..web import expanded, flag, page, parameter, readable_repos, signed_in, spaces_of_model, start_of_page, state_of
+from ..web import (
+    MAX_PAGE,
+    expanded,
+    flag,
+    page,
+    page_limit,
+    parameter,
+    readable_repos,
+    signed_in,
+    spaces_of_model,
+    start_of_page,
+    state_of,
+)
 
 _FILTERS = {"author", "search", "filter", "gated", "sort", "direction", "limit", "full", "expand", "expand[]", "cursor"}
 _KNOWN = {
@@ -20,7 +32,6 @@ _KNOWN = {
     "dataset": _FILTERS,
     "space": _FILTERS | {"models", "datasets", "linked"},
 }
-_NUMBER = re.compile(r"[0-9]{1,9}")
 _AMOUNT = re.compile(r"(min|max):([0-9]{1,9}(?:\.[0-9]{1,9})?)([KMBT]?)")
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 # nobody downloads from this Hub or likes its repos: these orders leave the repos as they are
@@ -44,7 +55,7 @@ def listing(request: Request) -> Response:
         if order not in _SORTS:
             raise bad_request(f'"sort" must be one of {", ".join(_SORTS)}')
         found.sort(key=_SORTS[order], reverse=query.get("direction") != "1")
-    start, size = start_of_page(request), _page_size(request)
+    start, size = start_of_page(request), page_limit(request, MAX_PAGE)
     items = [repo.show(shown) for repo in found[start : start + size]]
     more = [(key, value) for key, value in query.multi_items() if key != "cursor"]
     more.append(("cursor", str(start + size)))
@@ -136,15 +147,6 @@ def _shown(request: Request, kind: str) -> set[str]:
     shown = set((LISTED_IN_FULL if flag(request, "full") else LISTED)[kind])
     shown |= {name for name in ("config", "cardData") if flag(request, name)}
     return shown | ({"models", "datasets"} if flag(request, "linked") else set())
-
-
-def _page_size(request: Request) -> int:
-    largest, limit = state_of(request).limits.page_size, request.query_params.get("limit")
-    if limit is None:
-        return largest
-    if not _NUMBER.fullmatch(limit) or int(limit) == 0:
-        raise bad_request(f"limit: expected a positive number, not {limit[:20]!r}")
-    return min(largest, int(limit))
 
 
 routes = [
