@@ -23,13 +23,13 @@ from ..checkpoint.model_folder import CONFIG_FILE, GENERATION_FILE, TOKENIZER_FI
 from ..errors import CheckpointError
 from ..evaluation.prompts import fallback_prompt
 from ..formats.registry import Exported
+from ..formats.runtimes.runtime_formats import ONNX_FP32, ONNX_INT8
 from ..markdown import number
 
-FP32, INT8 = "onnx/model.onnx", "onnx/model_quantized.onnx"
 MODEL = "model"  # the folder with the model's files
 # bytes. The page needs 3.3 times its weights and 330 MB of memory (Chromium 150), and a phone's browser has 1 to 2 GB for it.
 LARGEST_FP32_BY_DEFAULT = 300_000_000
-_NAMES = {FP32: "fp32", INT8: "int8"}
+_NAMES = {ONNX_FP32: "fp32", ONNX_INT8: "int8"}
 _HUB_FILES = "https://*.hf.co"  # where a static Space sends a browser for large files
 
 
@@ -39,9 +39,9 @@ def write_demo(folder: ModelFolder, onnx: Exported, to: Path, repo_id: str = "",
     `onnx` are the model's ONNX files, and `repo_url` links to the model's page, "" for none. The same model gives the same
     bytes. Raises CheckpointError if the folder can't be written.
     """
-    weights = {name: onnx.files[name] for name in (FP32, INT8) if name in onnx.files}
-    if FP32 in weights and INT8 in weights and weights[FP32].stat().st_size > LARGEST_FP32_BY_DEFAULT:
-        weights = {name: weights[name] for name in (INT8, FP32)}  # the first one is the default
+    weights = {name: onnx.files[name] for name in (ONNX_FP32, ONNX_INT8) if name in onnx.files}
+    if ONNX_FP32 in weights and ONNX_INT8 in weights and weights[ONNX_FP32].stat().st_size > LARGEST_FP32_BY_DEFAULT:
+        weights = {name: weights[name] for name in (ONNX_INT8, ONNX_FP32)}  # the first one is the default
     files = {name: folder.path / name for name in (CONFIG_FILE, GENERATION_FILE, *TOKENIZER_FILES)}
     files = {name: path for name, path in files.items() if path.is_file()} | weights
     aside = to.with_name(f"{TEMPORARY_PREFIX}{to.name}")

@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 
 from ..checkpoint.model_folder import read_model_folder
 from ..config.mode_inputs import DeployInputs
-from ..demo.folder import FP32, INT8, MODEL, write_demo
+from ..demo.folder import MODEL, write_demo
 from ..errors import EchoselfError, HubError, MovedOnError
 from ..formats.registry import Exported
+from ..formats.runtimes.runtime_formats import ONNX_FP32, ONNX_INT8
 from ..hub.access import TokenAccess, require_repo_access
 from ..hub.cards.space_card import space_card
 from ..hub.endpoint import Hub
@@ -116,7 +117,7 @@ def _failure(publication: Publication, error: EchoselfError) -> HubError:
 def _repair(publication: Publication, listing: Listing) -> str:
     """The URL of the Space, "" if it does not show the published model. Raises EchoselfError."""
     hub, repo_id = publication.hub, publication.remote.repo_id
-    onnx = [name for name in (FP32, INT8) if name in listing.files]
+    onnx = [name for name in (ONNX_FP32, ONNX_INT8) if name in listing.files]
     if not onnx:
         note("demo: the published model has no ONNX files. Its page comes with the next model that is published.")
         return ""

@@ -13,9 +13,10 @@ import pytest
 from echoself_action.checkpoint.metadata import ExportFacts, Metadata, Sample, TokenizerFacts
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.demo import folder as demo_folder
-from echoself_action.demo.folder import FP32, INT8, write_demo
+from echoself_action.demo.folder import write_demo
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.registry import Exported
+from echoself_action.formats.runtimes.runtime_formats import ONNX_FP32, ONNX_INT8
 
 from ..formats.random_models import write_random_model
 
@@ -27,7 +28,7 @@ def model(tmp_path: Path) -> ModelFolder:
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Exported:
-    files = {FP32: tmp_path / "model.onnx", INT8: tmp_path / "model_quantized.onnx"}
+    files = {ONNX_FP32: tmp_path / "model.onnx", ONNX_INT8: tmp_path / "model_quantized.onnx"}
     for path, size in zip(files.values(), (3000, 1000), strict=True):
         path.write_bytes(bytes(size))
     return Exported(tmp_path, "", files=files)
@@ -61,7 +62,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def test_it_is_complete_and_replaced_as_a_whole(model: ModelFolder, exported: Exported, tmp_path: Path) -> None:
     written = files_of(write_demo(model, exported, tmp_path / "demo", "owner/name"))
-    names = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", FP32, INT8)
+    names = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", ONNX_FP32, ONNX_INT8)
     assert written.keys() == {"index.html", *(f"model/{name}" for name in names)}
     (tmp_path / "demo/model/old.onnx").write_bytes(b"old")
     assert files_of(write_demo(model, exported, tmp_path / "demo", "owner/name")) == written
@@ -70,7 +71,7 @@ def test_it_is_complete_and_replaced_as_a_whole(model: ModelFolder, exported: Ex
 
 def test_a_failure_keeps_the_old_page(model: ModelFolder, exported: Exported, tmp_path: Path) -> None:
     written = files_of(write_demo(model, exported, tmp_path / "demo"))
-    exported.files[INT8].unlink()
+    exported.files[ONNX_INT8].unlink()
     with pytest.raises(CheckpointError, match="The demo could not be written"):
         write_demo(model, exported, tmp_path / "demo", "other/name")
     assert files_of(tmp_path / "demo") == written
@@ -84,17 +85,17 @@ def test_int8_is_the_default_of_a_large_model(
         page = (write_demo(model, exported, tmp_path / "demo") / "index.html").read_text()
         return re.findall(r'<option value="(.*?)">', page)
 
-    assert options() == [FP32, INT8]
+    assert options() == [ONNX_FP32, ONNX_INT8]
     monkeypatch.setattr(demo_folder, "LARGEST_FP32_BY_DEFAULT", 2999)
-    assert options() == [INT8, FP32]
-    del exported.files[INT8]  # type: ignore[attr-defined]
+    assert options() == [ONNX_INT8, ONNX_FP32]
+    del exported.files[ONNX_INT8]  # type: ignore[attr-defined]
     assert options() == []
 
 
 def test_it_shows_the_numbers_of_the_model(model: ModelFolder, exported: Exported, tmp_path: Path) -> None:
     facts = ExportFacts(
         format="onnx",
-        file=INT8,
+        file=ONNX_INT8,
         sha256="0",
         size=1000,
         runtime="onnxruntime 1.32.0",

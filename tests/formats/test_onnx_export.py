@@ -18,9 +18,9 @@ from echoself_action.corpus.make_tokenizer import load_tokenizer
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.import_checkpoint import import_checkpoint
 from echoself_action.formats.registry import Exported
-from echoself_action.formats.runtimes.onnx_export import FP32, INT8, OPSET
+from echoself_action.formats.runtimes.onnx_export import OPSET
 from echoself_action.formats.runtimes.onnx_worker import OnnxModel
-from echoself_action.formats.runtimes.runtime_formats import ONNX
+from echoself_action.formats.runtimes.runtime_formats import ONNX, ONNX_FP32, ONNX_INT8
 
 from ..conftest import ROOT
 from .foreign_files import save
@@ -49,11 +49,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelFolder, Exporte
 def test_onnxruntime_computes_the_model(tmp_path: Path, tokenizer: str, options: dict[str, object]) -> None:
     folder = write_random_model(tmp_path / "model", tokenizer, **options)
     exported = ONNX.export(folder, tmp_path)
-    assert exported.files == {FP32: tmp_path / FP32, INT8: tmp_path / INT8}
+    assert exported.files == {ONNX_FP32: tmp_path / ONNX_FP32, ONNX_INT8: tmp_path / ONNX_INT8}
     for path in exported.files.values():
         onnx.checker.check_model(path, full_check=True)
     whole, quantized = ONNX.check(folder, exported)
-    assert (whole.file, quantized.file) == (FP32, INT8)
+    assert (whole.file, quantized.file) == (ONNX_FP32, ONNX_INT8)
     assert whole.runtime.startswith("onnxruntime 1.")
     assert whole.max_abs_diff <= 1e-4
     assert whole.argmax_agreement == 1
@@ -87,7 +87,7 @@ def test_texts_of_unequal_length_are_padded_at_their_start(made: tuple[ModelFold
     mask = np.ones_like(ids)
     mask[0, :4] = 0
     positions = np.maximum(mask.cumsum(1) - 1, 0)
-    model = OnnxModel(made[1].files[FP32])
+    model = OnnxModel(made[1].files[ONNX_FP32])
     feeds = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
     [logits] = model.session.run(["logits"], feeds | model.empty_past(2))
     stock: Any = transformers.AutoModelForCausalLM.from_pretrained(made[0].path)
@@ -101,8 +101,8 @@ def test_the_token_embedding_is_stored_once(tmp_path: Path) -> None:
     folder = write_random_model(tmp_path / "model", "bpe:2048", n_layer=1)
     exported = ONNX.export(folder, tmp_path)
     weights = (folder.path / "model.safetensors").stat().st_size
-    assert exported.files[FP32].stat().st_size < 1.1 * weights
-    assert exported.files[INT8].stat().st_size < 0.4 * weights
+    assert exported.files[ONNX_FP32].stat().st_size < 1.1 * weights
+    assert exported.files[ONNX_INT8].stat().st_size < 0.4 * weights
 
 
 def test_an_unchanged_model_has_the_same_bytes(made: tuple[ModelFolder, Exported], tmp_path: Path) -> None:
@@ -127,7 +127,8 @@ def swap_norms(tensors: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "change"), [(FP32, change_one_value), (INT8, change_one_value), (FP32, change_a_bias), (INT8, swap_norms)]
+    ("name", "change"),
+    [(ONNX_FP32, change_one_value), (ONNX_INT8, change_one_value), (ONNX_FP32, change_a_bias), (ONNX_INT8, swap_norms)],
 )
 def test_a_wrong_tensor_is_refused(
     made: tuple[ModelFolder, Exported], tmp_path: Path, name: str, change: Callable[[dict[str, Any]], None]
@@ -162,7 +163,8 @@ def other_zero(model: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "change"), [(FP32, other_scale), (FP32, other_activation), (FP32, cache_of_another_layer), (INT8, other_zero)]
+    ("name", "change"),
+    [(ONNX_FP32, other_scale), (ONNX_FP32, other_activation), (ONNX_FP32, cache_of_another_layer), (ONNX_INT8, other_zero)],
 )
 def test_another_graph_is_refused(
     made: tuple[ModelFolder, Exported], tmp_path: Path, name: str, change: Callable[[Any], None]
@@ -175,9 +177,9 @@ def test_another_graph_is_refused(
 
 def test_a_damaged_file_is_refused(made: tuple[ModelFolder, Exported], tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
-    file.write_bytes(made[1].files[FP32].read_bytes()[:-1000])
+    file.write_bytes(made[1].files[ONNX_FP32].read_bytes()[:-1000])
     with pytest.raises(CheckpointError, match=r"ONNX Runtime can't run .*model\.onnx: exit code 1\. Nothing was published"):
-        ONNX.check(made[0], Exported(tmp_path, "", files={FP32: file}))
+        ONNX.check(made[0], Exported(tmp_path, "", files={ONNX_FP32: file}))
 
 
 def saved(model: Any, name: str, folder: Path) -> Exported:
@@ -199,7 +201,7 @@ def test_the_program_in_the_documentation_generates(
     made: tuple[ModelFolder, Exported], capsys: pytest.CaptureFixture[str]
 ) -> None:
     [program] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/exports.md").read_text(encoding="utf-8"), re.DOTALL)
-    folder, file = made[0].path, str(made[1].files[FP32])
+    folder, file = made[0].path, str(made[1].files[ONNX_FP32])
     for named, here in (('"you/your-model"', repr(str(folder))), ('hf_hub_download(repo, "onnx/model.onnx")', repr(file))):
         assert named in program
         program = program.replace(named, here)

@@ -27,8 +27,8 @@ from ...checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
 from ...errors import CheckpointError
 from ...model.config import GPT2Config
 from ..registry import Exported
+from .runtime_formats import ONNX_FP32, ONNX_INT8
 
-FP32, INT8 = "onnx/model.onnx", "onnx/model_quantized.onnx"  # transformers.js's dtype fp32 and q8
 OPSET, IR_VERSION = 20, 9  # of ONNX 1.15: the first with Gelu
 _LOWEST = float(np.finfo(np.float32).min)
 _INTEGERS, _SCALE = ".integers", ".scale"  # after the name of a weight
@@ -46,11 +46,11 @@ def export(folder: ModelFolder, output_dir: Path) -> Exported:
             "transformers.js does not have. No file was written.",
             "Leave onnx out of formats.",
         )
-    files = {name: output_dir / name for name in (FP32, INT8)}
+    files = {name: output_dir / name for name in (ONNX_FP32, ONNX_INT8)}
     with ExitStack() as written, open_weights(folder) as weights:  # both files replace older ones, or none does
         for name, path in files.items():
-            _write(written.enter_context(new_file(path)), _gpt2(config, weights, quantized=name == INT8))
-    return Exported(output_dir / "onnx", f'onnxruntime.InferenceSession("{files[FP32]}")', files=files)
+            _write(written.enter_context(new_file(path)), _gpt2(config, weights, quantized=name == ONNX_INT8))
+    return Exported(output_dir / "onnx", f'onnxruntime.InferenceSession("{files[ONNX_FP32]}")', files=files)
 
 
 @contextmanager

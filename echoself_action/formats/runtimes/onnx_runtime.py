@@ -24,8 +24,9 @@ from ...errors import CheckpointError
 from ...model.gpt2 import GPT2, Linear
 from ..registry import Exported
 from .export_parity import Bounds, Reference, facts
-from .onnx_export import FP32, open_weights, stored_weight
+from .onnx_export import open_weights, stored_weight
 from .onnx_worker import CACHED_LOGITS, IDS_OF_TEXTS, LOGITS, TEXTS, TOKEN_IDS
+from .runtime_formats import ONNX_FP32
 from .runtime_worker import run_worker
 
 _PACKAGE = "onnxruntime"
@@ -58,7 +59,7 @@ def _check_file(reference: Reference, name: str, path: Path, runtime: str) -> Ex
     _check_tensors(reference.folder, tensors, path)
     expected = reference.logits
     worse = max(computed, key=lambda logits: np.nan_to_num(np.abs(logits - expected).max(), nan=np.inf))
-    bounds = _fp32_bounds(expected) if name == FP32 else _int8_bounds(reference, tensors)
+    bounds = _fp32_bounds(expected) if name == ONNX_FP32 else _int8_bounds(reference, tensors)
     notes = (_SPACES,) if _cuts_at_spaces(tokenizer) else ()
     return facts(reference, path, name, "onnx", runtime, worse, ids_of_texts, bounds, notes)
 

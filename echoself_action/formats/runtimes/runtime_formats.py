@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ...checkpoint.model_folder import ModelFolder
     from ...corpus.tokenizer import Tokenizer
 
+ONNX_FP32, ONNX_INT8 = "onnx/model.onnx", "onnx/model_quantized.onnx"  # in a repo: transformers.js's dtype fp32 and q8
 LARGEST_ON_THE_HUB = 50 * 10**9  # bytes; https://huggingface.co/docs/hub/storage-limits
 LARGEST_PROTOBUF = 2**31 - 1  # bytes; ONNX is a protobuf message, and browsers take no larger file either
 
@@ -80,7 +81,7 @@ ONNX = RuntimeFormat(
     exporter=".runtimes.onnx_export",
     exports="onnx/model.onnx and onnx/model_quantized.onnx",
     runtime=".runtimes.onnx_runtime",
-    published=("onnx/model.onnx", "onnx/model_quantized.onnx"),
+    published=(ONNX_FP32, ONNX_INT8),
     usage="""In a browser or in Node.js, with transformers.js:
 
 ```js
