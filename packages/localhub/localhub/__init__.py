@@ -10,14 +10,21 @@ if TYPE_CHECKING:
     from .accounts import Account
     from .server import LocalHub
     from .trusted_publishing import TrustedPublishing
+    from .users import Organisation
     from .web import Limits
 
-__all__ = ["Account", "Limits", "LocalHub", "TrustedPublishing"]
+__all__ = ["Account", "Limits", "LocalHub", "Organisation", "TrustedPublishing"]
 
 if not TYPE_CHECKING:
     # pytest imports the plugin in this package wherever it is installed, also for tests that need no Hub: the server and
     # libgit2 are imported with the first name that is used
-    _MODULES = {"Account": "accounts", "Limits": "web", "LocalHub": "server", "TrustedPublishing": "trusted_publishing"}
+    _MODULES = {
+        "Account": "accounts",
+        "Limits": "web",
+        "LocalHub": "server",
+        "Organisation": "users",
+        "TrustedPublishing": "trusted_publishing",
+    }
 
     def __getattr__(name: str) -> Any:
         if name not in _MODULES:

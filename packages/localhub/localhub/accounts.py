@@ -62,6 +62,25 @@ class Accounts:
         """May be called while the Hub runs. The first token ends full access for every request."""
         self._tokens = {**self._tokens, token: account}  # a new dict: another thread may be reading the old one
 
+    def users(self) -> list[str]:
+        """The names of all users."""
+        return sorted({account.name for account in self._known()})
+
+    def organisations(self) -> list[str]:
+        """The namespaces that belong to users and are not their own."""
+        owned = {namespace for account in self._known() for namespace in account.owns or ()}
+        return sorted(owned.difference(self.users()))
+
+    def organisations_of(self, user: str) -> list[str]:
+        owned = {namespace for account in self._known() if account.name == user for namespace in account.owns or ()}
+        return sorted(owned.intersection(self.organisations()))
+
+    def members(self, organisation: str) -> list[str]:
+        return sorted({account.name for account in self._known() if organisation in (account.owns or ())})
+
+    def _known(self) -> list[Account]:
+        return list(self._tokens.values()) or [Account()]
+
     def identify(self, request: Request) -> Account | None:
         """The account of a request, None for an anonymous one. Raises Refusal (401) for invalid credentials."""
         if not self._tokens:

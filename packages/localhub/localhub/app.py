@@ -18,12 +18,16 @@ from .routes import (
     browse,
     cards,
     clone,
+    collections,
     discussions,
     files,
+    gates,
     large_files,
+    lfs_files,
     listings,
     ownerless,
     pages,
+    people,
     references,
     repos,
     sites,
@@ -36,7 +40,8 @@ from .web import HubState
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost")
 _CONTENT = (large_files, xet, files, clone, sites, pages, ownerless)
-_SUBJECTS = (account, cards, repos, uploads, references, discussions, listings, browse, *_CONTENT)
+_PEOPLE = (account, people, gates, collections)  # before `listings`, whose `/api/{kind}` would match `/api/collections`
+_SUBJECTS = (*_PEOPLE, cards, repos, uploads, lfs_files, references, discussions, listings, browse, *_CONTENT)
 ROUTES = [route for subject in _SUBJECTS for route in subject.routes]
 _HOST = re.compile(r"([A-Za-z0-9.-]+)(?::([0-9]{1,5}))?")
 _NOT_IN_HEADERS = re.compile(r"[^\x21-\x7e\xa1-\xff]+")

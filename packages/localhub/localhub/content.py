@@ -1,7 +1,7 @@
 """Responses with the content of a file or a byte range of it, streamed in blocks."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from starlette.concurrency import iterate_in_threadpool
@@ -14,9 +14,13 @@ from .refusal import Refusal
 _RANGE = re.compile(r"bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)")
 
 
-def content_response(request: Request, content: bytes | Path, size: int, headers: dict[str, str]) -> Response:
+Blocks = Callable[[int, int], Iterator[bytes]]
+
+
+def content_response(request: Request, content: bytes | Path | Blocks, size: int, headers: dict[str, str]) -> Response:
     """200, 206 for one range, or 304 if the client has the content. `size` in bytes.
 
+    The content may also be a function that makes the bytes from one position to another.
     Raises Refusal (416) for a range outside the content.
     """
     if _has_content(request, headers["ETag"]):
@@ -48,6 +52,12 @@ def _has_content(request: Request, etag: str) -> bool:
     return etag in known or "*" in known
 
 
+def requested_range(request: Request, size: int) -> tuple[int, int]:
+    """The first byte that is asked for, and the one after the last; all without a Range header. Raises Refusal (416)."""
+    requested = request.headers.get("range", "").strip()
+    return _parse_range(requested, size) if _RANGE.fullmatch(requested) else (0, size)
+
+
 def _parse_range(text: str, size: int) -> tuple[int, int]:
     match = _RANGE.fullmatch(text)
     assert match is not None
@@ -68,8 +78,9 @@ def _offset(digits: str) -> int:
     return int(digits) if len(digits) <= 18 else 10**18
 
 
-def _stream(path: Path, start: int, stop: int) -> AsyncIterator[bytes]:
-    return iterate_in_threadpool(_blocks(path, start, stop))
+def _stream(content: Path | Blocks, start: int, stop: int) -> AsyncIterator[bytes]:
+    blocks = _blocks(content, start, stop) if isinstance(content, Path) else content(start, stop)
+    return iterate_in_threadpool(blocks)
 
 
 def _blocks(path: Path, start: int, stop: int) -> Iterator[bytes]:

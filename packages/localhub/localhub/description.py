@@ -8,6 +8,7 @@ from typing import Any
 import pygit2
 
 from .card import read_front_matter
+from .likes import likers
 from .model_files import count_parameters, mask_token, read_config, transformers_info
 from .repository import Repository
 from .spaces import STATIC
@@ -131,6 +132,10 @@ class Description:
         """In bytes: the large files of all commits, as the Hub counts."""
         return sum(path.stat().st_size for path in (self._repository.path / "lfs" / "objects").glob("*/*/*"))
 
+    @cached_property
+    def likes(self) -> int:
+        return len(likers(self._repository))
+
     @property
     def spaces(self) -> list[str]:
         return self._spaces(self.name.id)
@@ -168,7 +173,7 @@ _PROPERTIES: dict[str, Callable[[Description], Any]] = {
     "gated": lambda of: of.settings.gated,
     "lastModified": lambda of: of.last_modified,
     "library_name": lambda of: of.card.get("library_name"),
-    "likes": lambda _: 0,
+    "likes": lambda of: of.likes,
     "mask_token": lambda of: mask_token(of.config),
     "model-index": lambda of: of.card.get("model-index"),
     "modelId": lambda of: of.name.id,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pygit2
-from pygit2.enums import ConfigLevel, FileMode, Option, SortMode
+from pygit2.enums import ConfigLevel, FileMode, ObjectType, Option, SortMode
 
 from .durable import sync_folder
 from .gitattributes import INITIAL_GITATTRIBUTES
@@ -39,6 +39,25 @@ def create_repository(path: Path, author: str, files: Mapping[str, bytes]) -> No
         index.add(pygit2.IndexEntry(name, git.create_blob(content), FileMode.BLOB))
     signature = pygit2.Signature(author, f"{author}@localhub.invalid")
     git.create_commit(MAIN, signature, signature, "initial commit", index.write_tree(git), [])
+
+
+def copy_repository(path: Path, source: "Repository", commit: pygit2.Commit, author: str) -> None:
+    """Create a bare repo with the files of a commit of another one as its initial commit, as the Hub duplicates repos."""
+    git = pygit2.init_repository(str(path), bare=True, initial_head="main")
+    _copy_tree(source.git, commit.tree, git)
+    signature = pygit2.Signature(author, f"{author}@localhub.invalid")
+    git.create_commit(MAIN, signature, signature, f"Duplicate from {source.name.id}", commit.tree.id, [])
+
+
+def _copy_tree(source: pygit2.Repository, tree: pygit2.Tree, target: pygit2.Repository) -> None:
+    for item in tree:
+        if item.id in target.odb:
+            continue
+        if isinstance(item, pygit2.Tree):
+            _copy_tree(source, item, target)
+        elif item.filemode != FileMode.COMMIT:  # a submodule has no content here
+            target.odb.write(ObjectType.BLOB, source.odb.read(item.id)[1])
+    target.odb.write(ObjectType.TREE, source.odb.read(tree.id)[1])
 
 
 class Repository:

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from .accounts import Account, Accounts
 from .app import create_app
 from .storage import Storage
 from .trusted_publishing import TrustedPublishing
+from .users import Organisation
 from .web import HubState, Limits
 
 LOOPBACK = "127.0.0.1"
@@ -112,6 +113,7 @@ class LocalHub:
         `accounts`, every request has full access.
     port: 0 picks a free port.
     accounts: further tokens, each with an account and its role.
+    organisations: what is known of organisations beside their members: full names, and whether new repos are private.
     publishing: trusted publishers, which exchange the OIDC tokens of CI jobs for access tokens.
     Raises OSError if the port is taken or the folder can't be written.
     """
@@ -123,13 +125,15 @@ class LocalHub:
         port: int = 0,
         *,
         accounts: Mapping[str, Account] | None = None,
+        organisations: Sequence[Organisation] = (),
         publishing: TrustedPublishing | None = None,
         limits: Limits | None = None,
     ) -> None:
         self.storage = Storage(folder)
         tokens = {**({token: Account()} if token else {}), **(accounts or {})}
         self.accounts = Accounts(tokens, self.storage.secret)
-        state = HubState(self.storage, self.accounts, limits or Limits(), publishing)
+        profiles = {one.name: one for one in organisations}
+        state = HubState(self.storage, self.accounts, profiles, limits or Limits(), publishing)
         self._app = create_app(state)
         self._port = port
         self._exit = ExitStack()

@@ -22,8 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from .durable import locked, make_folders, rename, sync_folder, sync_tree, write_file
+from .lfs_files import copy_objects
 from .names import RepoName, parse_repo_id
-from .repository import Repository, create_repository
+from .repository import Repository, copy_repository, create_repository
+from .tree import list_entries
 
 ABANDONED_AFTER = 24 * 3600  # seconds
 
@@ -84,26 +86,45 @@ class Storage:
 
     def create(self, name: RepoName, private: bool, author: str, files: Mapping[str, bytes]) -> None:
         """Create a repo with `files` in its initial commit. Raises FileExistsError; case makes no difference."""
-        with self._lock(name):
-            target = self.folder / self.spelled(name).git_folder
-            if target.exists():
-                raise FileExistsError(name.id)
-            make_folders(target.parent)
-            aside = self.incoming / f"create-{secrets.token_hex(8)}"
-            create_repository(aside, author, files)
-            (aside / "hub" / "discussions").mkdir(parents=True)
-            settings = RepoSettings(private=private, created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"))
-            write_file(aside / "hub" / "repo.json", json.dumps(asdict(settings)).encode())
-            sync_tree(aside)
-            rename(aside, target)
-            self._forwarding(name).unlink(missing_ok=True)
+        with self._lock(name), self._creating(name, private) as folder:
+            create_repository(folder, author, files)
+
+    def duplicate(self, source: RepoName, target: RepoName, private: bool, author: str) -> None:
+        """Create a repo with the files of another one's main, in one commit. Raises RepoMissingError, FileExistsError."""
+        with ExitStack() as locks:
+            self._lock_both(source, target, locks)
+            with self._creating(target, private) as folder:
+                original = self.open(source)
+                commit = original.resolve("main")
+                copy_repository(folder, original, commit, author)
+                oids = {entry.pointer.oid for entry in list_entries(original, commit, "", recursive=True) if entry.pointer}
+                copy_objects(original, Repository(target, folder), oids, self.incoming)
+
+    @contextmanager
+    def _creating(self, name: RepoName, private: bool) -> Iterator[Path]:
+        """A folder to make a repo in; afterwards it is the repo `name`. Raises FileExistsError; case makes no difference."""
+        target = self.folder / self.spelled(name).git_folder
+        if target.exists():
+            raise FileExistsError(name.id)
+        make_folders(target.parent)
+        aside = self.incoming / f"create-{secrets.token_hex(8)}"
+        yield aside
+        (aside / "hub" / "discussions").mkdir(parents=True)
+        settings = RepoSettings(private=private, created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"))
+        write_file(aside / "hub" / "repo.json", json.dumps(asdict(settings)).encode())
+        sync_tree(aside)
+        rename(aside, target)
+        self._forwarding(name).unlink(missing_ok=True)
+
+    def _lock_both(self, one: RepoName, other: RepoName, locks: ExitStack) -> None:
+        """In sorted order, so that two requests can't deadlock; names that differ in case only share a lock."""
+        for _, name in sorted({_lock_path(name): name for name in (one, other)}.items()):
+            locks.enter_context(self._lock(name))
 
     def move(self, source: RepoName, target: RepoName) -> None:
         """Raises RepoMissingError, FileExistsError."""
         with ExitStack() as locks:
-            # in sorted order, so that two moves can't deadlock; names that differ in case only share a lock
-            for _, name in sorted({_lock_path(one): one for one in (source, target)}.items()):
-                locks.enter_context(self._lock(name))
+            self._lock_both(source, target, locks)
             repository = self.open(source)
             destination = self.folder / target.git_folder
             found = self.spelled(target)

@@ -42,6 +42,11 @@ class Entry:
         """Identifies the content, and is its ETag: sha256 for a large file, else the git blob id."""
         return self.pointer.oid if self.pointer else self.oid
 
+    @property
+    def xet_hash(self) -> str | None:
+        """By which a client downloads a large file with Xet: its sha256 (see xet_download). None for other and empty files."""
+        return self.pointer.oid if self.pointer and self.size else None
+
 
 def find_entry(repository: Repository, commit: pygit2.Commit, path: str) -> Entry | None:
     """The file or folder at a path of a commit."""

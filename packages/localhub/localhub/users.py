@@ -27,10 +27,15 @@ class User:
 
 @dataclass(frozen=True)
 class Organisation:
-    """A namespace that belongs to several users; `members` is empty if all users are."""
+    """A namespace that belongs to several users; `members` is empty if all users are.
+
+    `fullname` is shown beside its name. `private`: new repos are private unless the request says otherwise.
+    """
 
     name: str
     members: tuple[str, ...] = ()
+    fullname: str = ""
+    private: bool = False
 
 
 def parse_user(text: str) -> User:

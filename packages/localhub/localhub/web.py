@@ -13,6 +13,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from .access_requests import is_accepted
 from .accounts import Account, Accounts
 from .card import read_front_matter
 from .names import RepoName, parse_kind
@@ -20,6 +21,7 @@ from .refusal import Refusal, bad_request, forbidden, repo_not_found
 from .repository import Repository
 from .storage import RepoMissingError, RepoSettings, Storage
 from .trusted_publishing import TrustedPublishing
+from .users import Organisation
 
 Json = dict[str, Any]
 Access = Literal["read", "files", "discuss", "write", "administer"]
@@ -74,6 +76,7 @@ class HubState:
 
     storage: Storage
     accounts: Accounts
+    organisations: Mapping[str, Organisation]
     limits: Limits
     publishing: TrustedPublishing | None
 
@@ -129,7 +132,7 @@ def open_named(request: Request, name: RepoName, access: Access) -> Repository:
     if access == "read":
         return repository
     if access == "files":
-        if settings.gated and not (account and account.may_read_private(name)):
+        if settings.gated and not (account and (account.may_read_private(name) or is_accepted(repository, account.name))):
             message = f"Access to {name.kind} {name.id} is restricted and you are not in the authorized list."
             raise Refusal(403 if account else 401, message, "GatedRepo")
         return repository

@@ -60,7 +60,7 @@ def open_server() -> Iterator[LocalHub]:
 def hub(open_server: LocalHub) -> Iterator[LocalHub]:
     """The shared server, with no repos: all its state is in its folder, which is cleared after each test."""
     yield open_server
-    for name in ("models", "datasets", "spaces", "moved"):
+    for name in ("models", "datasets", "spaces", "moved", "collections"):
         shutil.rmtree(open_server.storage.folder / name, ignore_errors=True)
     shutil.rmtree(open_server.storage.incoming)  # what tests of broken uploads left
     open_server.storage.incoming.mkdir()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RepositoryNotFoundError
-from localhub import LocalHub
+from localhub import Account, LocalHub, Organisation
 
 
 def test_created_repo_has_main_with_the_hubs_gitattributes(api, repo):
@@ -94,6 +94,55 @@ def test_name_of_a_deleted_repo_is_available(api, repo, put):
         api.model_info(repo)
     api.create_repo(repo)
     assert api.list_repo_files(repo) == [".gitattributes"]
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset", "space"])
+def test_duplicate_has_the_files_of_main_in_one_commit(api, put, kind):
+    api.create_repo("me/first", repo_type=kind, space_sdk="static" if kind == "space" else None, private=True)
+    options = {"repo_id": "me/first", "repo_type": kind}
+    put(api, {"folder/a.txt": b"a", "model.safetensors": b"weights"}, **options)
+    put(api, {"b.txt": b"b"}, **options)
+    url = api.duplicate_repo("me/first", "you/second", repo_type=kind)
+    assert (url.repo_id, url.repo_type, url.files_copy_pending) == ("you/second", kind, False)
+    files = api.list_repo_files("me/first", repo_type=kind)
+    assert api.list_repo_files("you/second", repo_type=kind) == files
+    (commit,) = api.list_repo_commits("you/second", repo_type=kind)
+    assert (commit.title, commit.authors) == ("Duplicate from me/first", ["local"])
+    assert api.repo_info("you/second", repo_type=kind).private
+    api.delete_repo("me/first", repo_type=kind)
+    for name, content in {"folder/a.txt": b"a", "model.safetensors": b"weights"}.items():
+        assert Path(api.hf_hub_download("you/second", name, repo_type=kind)).read_bytes() == content
+
+
+def test_duplicate_is_refused_where_a_new_repo_is(client_of, put):
+    owner, stranger = client_of("token-owner"), client_of("token-stranger")
+    assert stranger.duplicate_repo("me/model", "stranger/copy", private=True).repo_id == "stranger/copy"
+    assert not owner.repo_exists("stranger/copy")
+    assert stranger.duplicate_repo("me/model", "stranger/copy", exist_ok=True).repo_id == "stranger/copy"
+    owner.create_repo("me/hidden", private=True)
+    for source, target, status in (
+        ("me/model", "stranger/copy", 409),
+        ("me/model", "me/copy", 403),
+        ("me/hidden", "stranger/other", 404),
+        ("me/nothing", "stranger/other", 404),
+    ):
+        with pytest.raises(HfHubHTTPError) as refused:
+            stranger.duplicate_repo(source, target)
+        assert refused.value.response.status_code == status
+
+
+def test_organisation_may_make_its_repos_private(tmp_path):
+    organisations = [Organisation("team", fullname="The Team", private=True)]
+    accounts = {"t": Account("ada", owns=frozenset({"ada", "team"}))}
+    with LocalHub(tmp_path, accounts=accounts, organisations=organisations) as hub:
+        api = HfApi(hub.url, token="t")
+        assert [org["fullname"] for org in api.whoami()["orgs"]] == ["The Team"]
+        assert api.get_organization_overview("team").fullname == "The Team"
+        for repo, private in (("ada/one", False), ("team/one", True)):
+            api.create_repo(repo)
+            assert api.model_info(repo).private is private
+        api.create_repo("team/public", visibility="public")
+        assert not api.model_info("team/public").private
 
 
 def test_delete_of_a_missing_repo_is_an_error_unless_missing_ok(api):

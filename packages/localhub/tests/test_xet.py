@@ -1,4 +1,4 @@
-"""Uploads by Xet: the client as it is installed, with hf_xet and no variable set; and what a damaged upload gets."""
+"""Uploads and downloads by Xet: the client as it is installed, with hf_xet and no variable set; and damaged uploads."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
-from localhub import LocalHub
+from localhub import LocalHub, xet, xet_download
 
 OWNER, READER, STRANGER = "token-owner", "token-reader", "token-stranger"
 
@@ -85,6 +85,95 @@ def test_content_that_the_client_sent_to_another_repo_is_sent_again(hub, api, co
         upload(hub, folder, repo, tmp_path / "home")
     api.delete_repo("me/first")
     assert Path(api.hf_hub_download("me/second", "file.bin")).read_bytes() == files["random.bin"]
+
+
+DOWNLOAD = """
+import hashlib, json, sys
+from pathlib import Path
+from unittest.mock import patch
+from huggingface_hub import HfApi, HfFileSystem, snapshot_download
+from huggingface_hub.utils._runtime import is_xet_available
+import huggingface_hub.file_download as downloads
+
+assert is_xet_available()
+url, folder = sys.argv[1], Path(sys.argv[2])
+api = HfApi(url, token=False)
+with patch.object(downloads, "http_get", side_effect=AssertionError("a plain download")):
+    paths = [item.path for item in api.list_repo_tree("me/model") if getattr(item, "xet_hash", None)]
+    for path in paths:
+        api.hf_hub_download("me/model", path, local_dir=folder / "single")
+snapshot_download("me/model", endpoint=url, token=False, local_dir=folder / "all")
+HfFileSystem(endpoint=url, token=False).get_file("me/model/random.bin", str(folder / "fs.bin"))
+files = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*.bin")}
+print(json.dumps(files))
+"""
+
+
+def test_a_stock_client_downloads_by_xet(hub, api, contents, put, tmp_path):
+    _, files = contents
+    api.create_repo("me/model")
+    put(api, {**files, "empty.bin": b""})
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_XET"}
+    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    command = [sys.executable, "-c", DOWNLOAD, hub.url, str(tmp_path / "got")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    large = {name: hashlib.sha256(content).hexdigest() for name, content in files.items() if name.endswith(".bin")}
+    expected = {f"{place}/{name}": digest for name, digest in large.items() for place in ("single", "all")}
+    expected |= {"fs.bin": large["random.bin"], "all/empty.bin": hashlib.sha256(b"").hexdigest()}
+    assert json.loads(done.stdout.splitlines()[-1]) == expected
+
+
+def test_any_range_of_a_file_is_put_together_from_its_xorbs(monkeypatch, tmp_path):
+    monkeypatch.setattr(xet_download, "XORB_CHUNKS", 3)
+    chunk = xet_download.CHUNK
+    content = random.Random(1).randbytes(7 * chunk + 100)  # in three xorbs
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    for start, stop in ((0, len(content)), (0, 1), (chunk, 3 * chunk), (5, 3 * chunk + 1), (6 * chunk, len(content)), (9, 10)):
+        plan = xet_download.plan("ab" * 32, len(content), start, stop, "http://hub/xorb")
+        got = b""
+        for term in plan["terms"]:
+            (fetch,) = plan["fetch_info"][term["hash"]]
+            sent, number = fetch["url_range"], int(fetch["url"].rpartition("/")[2])
+            xorb = b"".join(xet_download.xorb_content(path, number, sent["start"], sent["end"] + 1))
+            assert len(xorb) == sent["end"] + 1 - sent["start"]
+            assert sent["end"] < xet_download.xorb_size(len(content), number)
+            (tmp_path / term["hash"]).write_bytes(xorb)
+            count = term["range"]["end"] - term["range"]["start"]
+            segment = xet.Segment(term["hash"], term["unpacked_length"], 0, count)
+            unpacked = b"".join(xet.Xorbs(tmp_path).content(xet.XetFile(None, (segment,))))
+            assert len(unpacked) == term["unpacked_length"]
+            got += unpacked
+        offset = plan["offset_into_first_range"]
+        assert got[offset : offset + stop - start] == content[start:stop]
+
+
+def test_tokens_for_downloads_are_for_one_repo_and_for_those_who_may_read_it(client_of, guarded, put, ask):
+    put(client_of(OWNER), {"a.bin": b"content"})
+    client_of(OWNER).create_repo("me/other")
+    oid = hashlib.sha256(b"content").hexdigest()
+
+    def token(who, repo="me/model"):
+        headers = {"Authorization": f"Bearer {who}"}
+        return ask(guarded.url, "GET", f"/api/models/{repo}/xet-read-token/main", headers=headers)
+
+    def plan(answer, file=oid, **headers):
+        headers["Authorization"] = f"Bearer {json.loads(answer.body)['accessToken']}"
+        return ask(guarded.url, "GET", f"/xet/read/v1/reconstructions/{file}", headers=headers)
+
+    found = json.loads(plan(token(STRANGER)).body)
+    (term,) = found["terms"]
+    url = found["fetch_info"][term["hash"]][0]["url"].removeprefix(guarded.url)
+    assert ask(guarded.url, "GET", url).body[8:] == b"content"
+    assert ask(guarded.url, "GET", url, headers={"Range": "bytes=8-9"}).body == b"co"
+    assert ask(guarded.url, "GET", f"{url[:-1]}1").status == 404
+    assert ask(guarded.url, "GET", url.replace("/xorb/", "/xorb/x")).status == 403
+    assert plan(token(STRANGER), Range="bytes=99-").status == 416
+    assert plan(token(STRANGER, "me/other")).status == plan(token(STRANGER), "x").status == 404
+    assert ask(guarded.url, "GET", f"/xet/read/v1/reconstructions/{oid}").status == 401
+    client_of(OWNER).update_repo_settings("me/model", gated="manual")
+    assert (token(STRANGER).status, token(OWNER).status) == (403, 200)
 
 
 def name_of(digest):

@@ -8,12 +8,14 @@ from ..accounts import Account
 from ..names import parse_resource
 from ..refusal import Refusal, repo_not_found
 from ..trusted_publishing import LIFETIME
+from ..users import Organisation
 from ..web import Json, endpoint_of, signed_in, state_of, with_json
 
 
 def whoami(request: Request) -> Response:
     account = signed_in(request)
-    orgs = sorted((account.owns or frozenset()) - {account.name})
+    profiles = state_of(request).organisations
+    orgs = [profiles.get(name, Organisation(name)) for name in sorted((account.owns or frozenset()) - {account.name})]
     return JSONResponse(
         {
             "type": "user",
@@ -21,7 +23,9 @@ def whoami(request: Request) -> Response:
             "name": account.name,
             "fullname": account.name,
             "isPro": False,
-            "orgs": [{"type": "org", "name": org, "fullname": org, "roleInOrg": "write"} for org in orgs],
+            "orgs": [
+                {"type": "org", "name": org.name, "fullname": org.fullname or org.name, "roleInOrg": "write"} for org in orgs
+            ],
             "auth": {"type": "access_token", "accessToken": _token(account)},
         }
     )

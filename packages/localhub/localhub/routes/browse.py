@@ -135,6 +135,8 @@ def _listed(repository: Repository, commit: pygit2.Commit, entries: Iterable[Ent
         }
         if entry.pointer:
             item["lfs"] = {"oid": entry.pointer.oid, "size": entry.size, "pointerSize": entry.stored_size}
+        if entry.xet_hash:
+            item["xetHash"] = entry.xet_hash
         if entry.path in changed:
             last = changed[entry.path]
             item["lastCommit"] = {"id": str(last.id), "title": _title(last), "date": date(last)}

@@ -13,7 +13,7 @@ from ..names import parse_path
 from ..refusal import Refusal
 from ..repository import Repository
 from ..tree import find_file
-from ..web import open_repo, parameter
+from ..web import endpoint_of, open_repo, parameter
 from . import ownerless
 
 
@@ -45,9 +45,17 @@ def file_response(
     headers = {**headers, "X-Repo-Commit": str(commit.id), "ETag": f'"{entry.content_oid}"'}
     if entry.pointer is None:
         return content_response(request, repository.git.odb.read(entry.oid)[1], entry.size, headers)
-    if object_size(repository, entry.pointer.oid) != entry.size:
-        raise Refusal(500, f"The content of {entry.path} is missing: {object_path(repository, entry.pointer.oid)}")
+    present = object_size(repository, entry.pointer.oid)
+    if present is None:
+        message = f"The content of {entry.path} does not exist any more: {entry.pointer.oid}"
+        raise Refusal(404, message, "EntryNotFound", {"X-Repo-Commit": str(commit.id)})
+    if present != entry.size:
+        raise Refusal(500, f"The content of {entry.path} has another size: {object_path(repository, entry.pointer.oid)}")
     headers |= {"X-Linked-Etag": f'"{entry.pointer.oid}"', "X-Linked-Size": str(entry.size)}
+    if entry.xet_hash:
+        name = repository.name
+        token = f"{endpoint_of(request)}/api/{name.kind}s/{name.id}/xet-read-token/{commit.id}"
+        headers |= {"X-Xet-Hash": entry.xet_hash, "Link": f'<{token}>; rel="xet-auth"'}
     return content_response(request, object_path(repository, entry.pointer.oid), entry.size, headers)
 
 

@@ -34,12 +34,12 @@ _KNOWN = {
 }
 _AMOUNT = re.compile(r"(min|max):([0-9]{1,9}(?:\.[0-9]{1,9})?)([KMBT]?)")
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-# nobody downloads from this Hub or likes its repos: these orders leave the repos as they are
-_SORTS: dict[str, Callable[[Description], str]] = {
+# downloads are not counted, and nothing trends: these orders leave the repos as they are
+_SORTS: dict[str, Callable[[Description], str | int]] = {
     "createdAt": lambda repo: repo.settings.created_at,
     "lastModified": lambda repo: repo.last_modified,
     "downloads": lambda _: "",
-    "likes": lambda _: "",
+    "likes": lambda repo: repo.likes,
     "trendingScore": lambda _: "",
 }
 

@@ -26,7 +26,7 @@ class _Endpoint(_Text):
 
     regex = (
         "revision|tree|paths-info|commits|refs|preupload|commit|branch|tag|super-squash|"
-        "discussions|settings|auth-check|like|resolve"
+        "discussions|settings|auth-check|likers|like|lfs-files|duplicate|user-access-request|xet-read-token|resolve"
     )
 
 

@@ -26,7 +26,7 @@ from .uploads import content_of
 def create(request: Request, body: Json) -> Response:
     account, storage = signed_in(request), state_of(request).storage
     name = storage.spelled(_named(body, account.name))
-    private = body.get("visibility") == "private" or body.get("private") is True
+    private = _is_private(request, body, name)
     url = f"{endpoint_of(request)}/{name.resource}"
     files = initial_files(name.name, text_field(body, "sdk")) if name.kind == "space" else {}
     if license_ := text_field(body, "license", ""):
@@ -44,6 +44,22 @@ def create(request: Request, body: Json) -> Response:
         # the client reads the URL of an existing repo from this response
         return JSONResponse({"error": f"You already created this {name.kind} repo", "url": url}, status_code=409)
     return JSONResponse({"url": url, "name": name.id, "id": name.id})
+
+
+def duplicate(request: Request, body: Json) -> Response:
+    """A new repo with the files of main, in one commit; it is as private as the original unless the request says otherwise."""
+    account, storage = signed_in(request), state_of(request).storage
+    source = open_repo(request, "files")
+    target = storage.spelled(parse_repo_id(source.name.kind, text_field(body, "repository")))
+    if not account.may_administer(target):
+        raise forbidden(f"You don't have the rights to create a {target.kind} under the namespace {target.owner!r}")
+    private = storage.settings(source.name).private if body.get("visibility") is None else _is_private(request, body, target)
+    url = f"{endpoint_of(request)}/{target.resource}"
+    try:
+        storage.duplicate(source.name, target, private, account.name)
+    except FileExistsError:
+        return JSONResponse({"error": f"You already created this {target.kind} repo", "url": url}, status_code=409)
+    return JSONResponse({"url": url, "name": target.id, "id": target.id, "filesCopyPending": False})
 
 
 def delete(request: Request, body: Json) -> Response:
@@ -107,6 +123,17 @@ def _files(body: Json) -> dict[str, bytes]:
     return files
 
 
+def _is_private(request: Request, body: Json, name: RepoName) -> bool:
+    """Whether a new repo is to be private. An organisation may make its repos so by default. Raises Refusal (400)."""
+    visibility, private = body.get("visibility"), body.get("private")
+    if visibility not in (None, "public", "private"):
+        raise bad_request(f"visibility: expected 'public' or 'private', not {visibility!r}")
+    if visibility is None and not isinstance(private, bool):
+        profile = state_of(request).organisations.get(name.owner)
+        return profile is not None and profile.private
+    return visibility == "private" or private is True
+
+
 def _named(body: Json, own_namespace: str) -> RepoName:
     return RepoName(
         text_field(body, "type", "model"), text_field(body, "organization", own_namespace), text_field(body, "name")
@@ -117,6 +144,7 @@ routes = [
     Route("/api/repos/create", with_json(create), methods=["POST"]),
     Route("/api/repos/delete", with_json(delete), methods=["DELETE"]),
     Route("/api/repos/move", with_json(move), methods=["POST"]),
+    Route("/api/{kind}/{owner}/{name}/duplicate", with_json(duplicate), methods=["POST"]),
     Route("/api/{kind}/{owner}/{name}/settings", with_json(change_settings), methods=["PUT"]),
     Route("/api/{kind}/{owner}/{name}/auth-check", check_read, methods=["GET"]),
     Route("/api/{kind}/{owner}/{name}/auth-check/write", check_write, methods=["GET"]),

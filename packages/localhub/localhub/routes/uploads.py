@@ -60,7 +60,8 @@ def preupload(request: Request, body: Json) -> Response:
             "shouldIgnore": patterns.is_ignored(path),
         }
         entry = find_entry(repository, commit, path)
-        if entry and not entry.is_folder:
+        # without the content of a large file, the client has to send it again
+        if entry and not entry.is_folder and (not entry.pointer or object_size(repository, entry.pointer.oid) is not None):
             answer["oid"] = entry.content_oid
         answers.append(answer)
     return JSONResponse({"files": answers})
