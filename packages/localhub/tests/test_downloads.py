@@ -148,12 +148,15 @@ def test_interrupted_download_resumes(api, repo, put, tmp_path):
         assert file.read() == BIG
 
 
-def test_file_with_missing_lfs_object_is_an_error(api, repo, put, ask, hub):
+def test_file_with_a_damaged_or_missing_lfs_object_is_an_error(api, repo, put, ask, hub):
     put(api, {"model.safetensors": b"weights"})
     (lost,) = (hub.storage.folder / "models/me/model.git/lfs/objects").glob("*/*/*")
-    lost.unlink()
+    lost.write_bytes(b"weigh")
     answer = ask(hub.url, "GET", f"/{repo}/resolve/main/model.safetensors")
-    assert (answer.status, b"missing" in answer.body) == (500, True)
+    assert (answer.status, b"has another size" in answer.body) == (500, True)
+    lost.unlink()  # as a deletion of large files that leaves the commits does
+    answer = ask(hub.url, "GET", f"/{repo}/resolve/main/model.safetensors")
+    assert (answer.status, b"does not exist any more" in answer.body) == (404, True)
 
 
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
