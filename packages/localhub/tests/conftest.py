@@ -1,6 +1,9 @@
 """Fixtures: a local Hub, and the real client connected to it."""
 
 import http.client
+import importlib.util
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import pytest
@@ -151,6 +154,78 @@ def git() -> Callable[..., subprocess.CompletedProcess[str]]:
             input=stdin,
             env=environment | variables,
         )
+
+    return run
+
+
+@pytest.fixture
+def git_lfs(
+    git: Callable[..., subprocess.CompletedProcess[str]], unavailable: Callable[[str], NoReturn], tmp_path: Path
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """git of a user who has installed git-lfs."""
+    program = shutil.which("git-lfs")
+    if program is None:
+        unavailable("git-lfs is not installed on this machine (https://git-lfs.com)")
+    home = tmp_path / "home"
+    home.mkdir()
+    folders = dict.fromkeys([str(Path(program).parent), str(Path(sys.executable).parent), "/usr/bin", "/bin"])
+    variables = {"GIT_CONFIG_GLOBAL": str(home / ".gitconfig"), "HOME": str(home), "PATH": os.pathsep.join(folders)}
+    git("lfs", "install", "--skip-repo", **variables)
+    return lambda *arguments, **options: git(*arguments, **variables, **options)
+
+
+@pytest.fixture(scope="session")
+def unavailable() -> Callable[[str], NoReturn]:
+    """Skips a test whose client this machine does not have. Under CI=true it fails: there, all clients are tested."""
+
+    def stop(reason: str) -> NoReturn:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{reason}, and under CI=true its tests must run")
+        pytest.skip(reason)
+
+    return stop
+
+
+@pytest.fixture(scope="module")
+def users_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
+    """A Hub of two users, as their programs see it; hf_me is the token of users_environment."""
+    accounts = {
+        "hf_me": Account("me", owns=frozenset({"me", "my-org"})),
+        "hf_stranger": Account("stranger", owns=frozenset({"stranger"})),
+    }
+    with LocalHub(tmp_path_factory.mktemp("hub"), accounts=accounts, limits=Limits(page_size=7)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def users_environment(users_hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a user who has set an endpoint and a token, and nothing else."""
+    home = tmp_path_factory.mktemp("home")
+    cache = home / "huggingface"
+    cache.mkdir()
+    for name in ("update", "skill_update"):
+        (cache / f".check_for_{name}_done").touch()  # `hf` looks for a newer version only once a day
+    return {
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
+        "HOME": str(home),
+        "TMPDIR": tempfile.gettempdir(),
+        "HF_HOME": str(cache),
+        "HF_ENDPOINT": users_hub.url,
+        "HF_TOKEN": "hf_me",
+    }
+
+
+@pytest.fixture(scope="module")
+def run_calls(users_environment: dict[str, str], unavailable: Callable[[str], NoReturn]) -> Callable[[str], Any]:
+    """Makes the calls of a library, such as transformers_calls.py; returns what each got."""
+
+    def run(library: str) -> Any:
+        if importlib.util.find_spec(library) is None:
+            unavailable(f"{library} is not installed in this environment (pip install {library})")
+        script = Path(__file__).with_name(f"{library}_calls.py")
+        done = subprocess.run([sys.executable, script], env=users_environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
 
     return run
 

@@ -1,7 +1,6 @@
 """huggingface.js, the client for JavaScript, against a Hub: one Node process makes all calls, the tests read what it got."""
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,14 +13,8 @@ TOKEN = "hf_me"  # the client takes no other token than one that begins so
 BIG = 2_500_000
 
 
-def unavailable(reason):
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{reason}, and under CI=true its tests must run")
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def found(tmp_path_factory, unavailable):
     """What each call returned."""
     if missing := [name for name in ("npm", "node") if not shutil.which(name)]:
         unavailable(f"{missing[0]} is not installed on this machine (https://nodejs.org)")

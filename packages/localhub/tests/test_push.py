@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -227,17 +226,6 @@ def test_an_lfs_pointer_needs_its_object(api, repo, hub, ask, clone, commit, pus
     assert push(folder) is None
     assert api.model_info(repo).sha == newest
     assert Path(api.hf_hub_download(repo, "model.safetensors")).read_bytes() == content
-
-
-@pytest.mark.skipif(not shutil.which("git-lfs", path="/usr/bin:/bin"), reason="git-lfs is not installed")
-def test_git_lfs_uploads_the_large_files_of_a_push(git, guarded, client_of, clone, commit, push):
-    folder = clone(address(guarded, OWNER))
-    git("lfs", "install", "--local", cwd=folder)
-    newest = commit(folder, {"model.safetensors": b"weights" * 1000})
-    assert push(folder) is None
-    info = client_of(OWNER).model_info(REPO, files_metadata=True)
-    assert info.sha == newest
-    assert [file.lfs.size for file in info.siblings if file.lfs] == [7000]
 
 
 def tree_of(git, folder, *entries):

@@ -58,6 +58,8 @@ async def _upload_pack(request: Request, repository: Repository, prefix: bytes, 
         "git",
         "-c",
         f"safe.directory={repository.path}",
+        "-c",
+        "uploadpack.allowFilter=true",  # for clones without files, git clone --filter=blob:none
         "upload-pack",
         "--stateless-rpc",
         *(["--http-backend-info-refs"] if body is None else []),

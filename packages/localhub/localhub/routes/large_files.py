@@ -81,6 +81,9 @@ def batch(request: Request, body: Json) -> Response:
         raise Refusal(413, f"objects: at most {MAX_OBJECTS} in one request")
     transfers = body.get("transfers")
     takes_multipart = isinstance(transfers, list) and "multipart" in transfers
+    threshold = state_of(request).limits.multipart_threshold
+    # one transfer for all objects of an answer: the agent of `hf lfs-enable-largefiles` sends the small ones in parts too
+    in_parts = takes_multipart and any(number_field(item, "size") > threshold for item in objects)
     answers, parts = [], 0
     for item in objects:
         pointer = Pointer(text_field(item, "oid"), number_field(item, "size"))
@@ -97,7 +100,7 @@ def batch(request: Request, body: Json) -> Response:
         elif present is not None and present != pointer.size:
             answer["error"] = {"code": 422, "message": f"This object has {present} bytes, expected {pointer.size}"}
         elif present is None:
-            answer["actions"] = _upload_actions(request, pointer, takes_multipart)
+            answer["actions"] = _upload_actions(request, pointer, in_parts)
             parts += len(answer["actions"]["upload"]["header"])
             if parts > MAX_URLS:
                 raise Refusal(413, f"The objects have more than {MAX_URLS} parts: ask for fewer at once")
@@ -164,15 +167,15 @@ def download(request: Request) -> Response:
     return content_response(request, object_path(repository, transfer.oid), transfer.size, {"ETag": f'"{transfer.oid}"'})
 
 
-def _upload_actions(request: Request, pointer: Pointer, takes_multipart: bool) -> Json:
+def _upload_actions(request: Request, pointer: Pointer, in_parts: bool) -> Json:
     limits, name = state_of(request).limits, repo_name(request)
     upload = f"upload-{secrets.token_hex(16)}"
     header: dict[str, str] = {}
-    if takes_multipart and pointer.size > limits.multipart_threshold:
+    if in_parts:
         # a larger file has larger parts, because the number of parts in a response is limited
         chunk_size = max(limits.chunk_size, -(-pointer.size // MAX_PARTS))
         href = _href(request, UPLOAD, Transfer(name.resource, pointer.oid, pointer.size, upload, chunk_size))
-        count = -(-pointer.size // chunk_size)
+        count = max(1, -(-pointer.size // chunk_size))
         header = {"chunk_size": str(chunk_size)} | {str(part): f"{href}/{part}" for part in range(1, count + 1)}
     else:
         href = _href(request, UPLOAD, Transfer(name.resource, pointer.oid, pointer.size, upload))
