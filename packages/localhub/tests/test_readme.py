@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -53,11 +55,18 @@ def test_every_link_exists():
     assert [target for target in links if not (ROOT / target).exists()] == []
 
 
+def test_calls_of_clients_are_those_of_the_tests():
+    printed = subprocess.run([sys.executable, ROOT / "tests/client_calls.py"], capture_output=True, text=True, check=True)
+    assert printed.stdout in README
+
+
 def test_versions_are_those_of_the_tests():
     own = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["test"]
-    # transformers is installed with the other package of this repository
-    others = tomllib.loads((ROOT / "../../pyproject.toml").read_text())["project"]["dependencies"]
-    pinned = dict(pin.split("==") for pin in (*others, *own))
-    clients = ("huggingface_hub", "hf_xet", "transformers")
-    listed = dict(rows_below("Tested with"))
+    # transformers and datasets are installed with the other package of this repository
+    other = tomllib.loads((ROOT / "../../pyproject.toml").read_text())["project"]
+    pins = [*other["dependencies"], *other["optional-dependencies"]["dev"], *own]
+    pinned = dict(pin.split("==") for pin in pins if "==" in pin)
+    (pinned["huggingface.js"],) = re.findall("@huggingface/hub@([0-9.]+)", (ROOT / "tests/test_huggingface_js.py").read_text())
+    clients = ("huggingface_hub", "hf_xet", "transformers", "datasets", "huggingface.js")
+    listed = {re.split(r"[ ,]", name)[0]: version.split(" and ")[0] for name, version in rows_below("Clients")}
     assert {name: listed.get(name) for name in clients} == {name: pinned[name] for name in clients}
