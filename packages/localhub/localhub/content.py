@@ -1,26 +1,39 @@
 """Responses with the content of a file or a byte range of it, streamed in blocks."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from starlette.concurrency import iterate_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from .git_program import FRUGAL, environment
 from .lfs import BLOCK
 from .refusal import Refusal
+from .repository import Repository
+
+Content = Callable[[int, int], Iterator[bytes]]  # the bytes from a start to a stop, in blocks
 
 _RANGE = re.compile(r"bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)")
 
 
-Blocks = Callable[[int, int], Iterator[bytes]]
+def in_git(repository: Repository, oid: str, size: int) -> Content:
+    """The content of a blob of `size` bytes."""
+    if size <= BLOCK:
+        return lambda start, stop: iter([repository.git.odb.read(oid)[1][start:stop]])
+    return partial(_git_blocks, repository, oid)
 
 
-def content_response(request: Request, content: bytes | Path | Blocks, size: int, headers: dict[str, str]) -> Response:
+def in_file(path: Path) -> Content:
+    return partial(_file_blocks, path)
+
+
+def content_response(request: Request, content: Content, size: int, headers: dict[str, str]) -> Response:
     """200, 206 for one range, or 304 if the client has the content. `size` in bytes.
 
-    The content may also be a function that makes the bytes from one position to another.
     Raises Refusal (416) for a range outside the content.
     """
     if _has_content(request, headers["ETag"]):
@@ -41,9 +54,9 @@ def content_response(request: Request, content: bytes | Path | Blocks, size: int
     headers["Content-Length"] = str(stop - start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers)
-    if isinstance(content, bytes):
-        return Response(content[start:stop], status_code=status, headers=headers)
-    return StreamingResponse(_stream(content, start, stop), status_code=status, headers=headers)
+    if size <= BLOCK:
+        return Response(b"".join(content(start, stop)), status_code=status, headers=headers)
+    return StreamingResponse(iterate_in_threadpool(content(start, stop)), status_code=status, headers=headers)
 
 
 def _has_content(request: Request, etag: str) -> bool:
@@ -78,14 +91,25 @@ def _offset(digits: str) -> int:
     return int(digits) if len(digits) <= 18 else 10**18
 
 
-def _stream(content: Path | Blocks, start: int, stop: int) -> AsyncIterator[bytes]:
-    blocks = _blocks(content, start, stop) if isinstance(content, Path) else content(start, stop)
-    return iterate_in_threadpool(blocks)
-
-
-def _blocks(path: Path, start: int, stop: int) -> Iterator[bytes]:
+def _file_blocks(path: Path, start: int, stop: int) -> Iterator[bytes]:
     with path.open("rb") as file:
         file.seek(start)
         while start < stop and (block := file.read(min(BLOCK, stop - start))):
             start += len(block)
             yield block
+
+
+def _git_blocks(repository: Repository, oid: str, start: int, stop: int) -> Iterator[bytes]:
+    """Read by git, because libgit2 holds a whole blob in memory, twice."""
+    command = ["git", *FRUGAL, "cat-file", "blob", oid]
+    variables = environment(GIT_DIR=str(repository.path))
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        position = 0
+        while position < stop:
+            block = process.stdout.read(min(BLOCK, stop - position))
+            if not block:
+                raise OSError(f"git can't read {oid} of {repository.name.id}")
+            if position + len(block) > start:
+                yield block[max(start - position, 0) :]
+            position += len(block)

@@ -11,11 +11,13 @@ import pygit2
 
 from .accounts import Account
 from .durable import write_file
+from .patches import patches
 from .refusal import Refusal, bad_request, forbidden, revision_not_found
 from .repository import Repository
 
 # open is what a new one is, draft a pull request that was opened without a commit
 OPEN, DRAFT, CLOSED, MERGED = "open", "draft", "closed", "merged"
+MAX_DIFF = 8 * 1024 * 1024  # characters
 _PULL_REQUEST_REF = re.compile(r"refs/pr/([1-9][0-9]{0,8})")
 
 
@@ -187,9 +189,16 @@ def commit_events(repository: Repository, discussion: Discussion) -> list[dict[s
 
 
 def diff(repository: Repository, discussion: Discussion) -> str:
-    """The changes of a pull request, as a git diff."""
+    """The changes of a pull request, as a git diff: the files up to MAX_DIFF characters."""
     before, after = repository.commit(discussion.base_commit), repository.resolve(discussion.ref)
-    return repository.git.diff(before, after).patch or ""
+    shown: list[str] = []
+    size = 0
+    for patch in patches(repository, repository.git.diff(before, after)):
+        size += len(patch)
+        if size > MAX_DIFF:
+            return "".join(shown)
+        shown.append(patch)
+    return "".join(shown)
 
 
 def _merged(repository: Repository, head: pygit2.Commit, target: pygit2.Commit) -> pygit2.Index:

@@ -2,6 +2,17 @@
 
 import os
 
+# Its memory does not depend on the sizes of files and packs: above 1 MiB, git streams files and computes no differences.
+FRUGAL = (
+    *("-c", "core.bigFileThreshold=1m"),
+    *("-c", "core.deltaBaseCacheLimit=16m"),
+    *("-c", "core.packedGitWindowSize=1m"),
+    *("-c", "core.packedGitLimit=16m"),
+    *("-c", "pack.threads=1"),
+    *("-c", "pack.windowMemory=16m"),
+    *("-c", "pack.deltaCacheSize=4m"),
+)
+
 
 def environment(**variables: str) -> dict[str, str]:
     """`variables` are added, such as GIT_DIR."""

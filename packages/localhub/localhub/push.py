@@ -16,8 +16,7 @@ from pygit2.enums import ObjectType
 from .accounts import Account
 from .discussions import check_may_commit
 from .durable import make_folders, sync_folder, sync_tree
-from .git_program import environment
-from .gitattributes import MAX_REGULAR_SIZE
+from .git_program import FRUGAL, environment
 from .names import COMMIT_ID, RepoName, is_ref, parse_ref
 from .pushed_objects import check_objects
 from .refusal import Refusal, bad_request, forbidden
@@ -141,9 +140,8 @@ def _unpack(repository: Repository, request: FileIO, objects: Path) -> None:
     # not by a variable of the environment: in it, a colon in the path would separate two
     (objects / "info" / "alternates").write_text(f"{repository.path / 'objects'}\n")
     # strict: git checks the format of all objects, and that those that they name exist
-    # a small pack may hold a file of gigabytes: above the threshold, git keeps it out of memory
-    settings = ["-c", "pack.threads=1", "-c", f"core.bigFileThreshold={MAX_REGULAR_SIZE}"]
-    command = ["git", *settings, "index-pack", "--stdin", "--fix-thin", "--strict"]
+    # frugal, because a small pack may hold a file of gigabytes
+    command = ["git", *FRUGAL, "index-pack", "--stdin", "--fix-thin", "--strict"]
     variables = environment(GIT_DIR=str(repository.path), GIT_OBJECT_DIRECTORY=str(objects))
     run = subprocess.run(command, env=variables, stdin=request, capture_output=True, check=False)
     if run.returncode:

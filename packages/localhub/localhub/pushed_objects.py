@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pygit2
 
-from .git_program import environment
+from .git_program import FRUGAL, environment
 from .gitattributes import MAX_REGULAR_SIZE
 from .lfs import check_object
 from .names import MAX_PATH_LENGTH, parse_path
@@ -54,7 +54,7 @@ def check_objects(repository: Repository, objects: Path) -> None:
 
 def _list(repository: Repository, objects: Path) -> Iterator[tuple[str, str, int]]:
     """The id, kind and size in bytes of all objects of a folder."""
-    command = ["git", "cat-file", "--batch-check", "--batch-all-objects", "--unordered"]
+    command = ["git", *FRUGAL, "cat-file", "--batch-check", "--batch-all-objects", "--unordered"]
     variables = environment(GIT_DIR=str(repository.path), GIT_OBJECT_DIRECTORY=str(objects))
     with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None

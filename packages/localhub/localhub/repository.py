@@ -19,6 +19,9 @@ pygit2.option(Option.ENABLE_FSYNC_GITDIR, True)
 # the user chose the folder; in a container it often belongs to another user id
 pygit2.option(Option.SET_OWNER_VALIDATION, False)
 pygit2.option(Option.SET_CACHE_MAX_SIZE, 16 * 1024 * 1024)
+# what is mapped of pushed packs counts as memory of the process
+pygit2.option(Option.SET_MWINDOW_SIZE, 1024 * 1024)
+pygit2.option(Option.SET_MWINDOW_MAPPED_LIMIT, 16 * 1024 * 1024)
 # the user's git configuration must not change how repos behave
 for _level in (ConfigLevel.SYSTEM, ConfigLevel.XDG, ConfigLevel.GLOBAL):
     pygit2.option(Option.SET_SEARCH_PATH, _level, "")

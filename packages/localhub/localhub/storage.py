@@ -23,11 +23,13 @@ from pathlib import Path, PurePosixPath
 
 from .durable import locked, make_folders, rename, sync_folder, sync_tree, write_file
 from .lfs_files import copy_objects
-from .names import RepoName, parse_repo_id
+from .names import KINDS, RepoName, parse_repo_id
 from .repository import Repository, copy_repository, create_repository
 from .tree import list_entries
 
 ABANDONED_AFTER = 24 * 3600  # seconds
+# what a killed server leaves in a repo: objects that libgit2 was writing, and files of `write_file`
+_LEFT_IN_REPOS = ("objects/*_git2_*", "objects/??/*_git2_*", "hub/.*", "hub/discussions/.*")
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Storage:
         self.incoming = self.folder / "incoming"
         make_folders(self.incoming)
         make_folders(self.folder / "locks")
-        self._sweep_incoming()
+        self._sweep()
         self.secret = self._read_secret()
 
     def exists(self, name: RepoName) -> bool:
@@ -187,9 +189,9 @@ class Storage:
                 write_file(path, secrets.token_bytes(32), mode=0o600)
             return path.read_bytes()
 
-    def _sweep_incoming(self) -> None:
+    def _sweep(self) -> None:
         """Remove files that a killed server left. Only old ones: another server may use the same folder."""
-        for entry in self.incoming.iterdir():
+        for entry in self._leftovers():
             try:
                 if time.time() - entry.stat().st_mtime < ABANDONED_AFTER:
                     continue
@@ -199,6 +201,18 @@ class Storage:
                     entry.unlink()
             except FileNotFoundError:
                 continue  # another server removed it
+
+    def _leftovers(self) -> Iterator[Path]:
+        """Files that belong to a request that is running, or was when the server was killed."""
+        yield from self.incoming.iterdir()
+        yield from (self.folder / "moved").glob("*/*/.*")
+        for kind in KINDS:
+            for repo in (self.folder / f"{kind}s").glob("*/*.git"):
+                for pattern in _LEFT_IN_REPOS:
+                    yield from repo.glob(pattern)
+                # a push moves the index last, and git reads no pack without it
+                packs = repo / "objects" / "pack"
+                yield from (path for path in packs.glob("pack-*") if not path.with_suffix(".idx").exists())
 
 
 def _lock_path(name: RepoName) -> PurePosixPath:

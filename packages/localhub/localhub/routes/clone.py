@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from ..git_program import environment
+from ..git_program import FRUGAL, environment
 from ..lfs import BLOCK
 from ..push import advertisement, receive
 from ..refusal import Refusal, bad_request, forbidden
@@ -56,6 +56,7 @@ async def _upload_pack(request: Request, repository: Repository, prefix: bytes, 
     # GIT_PROTOCOL passes the client's request for protocol version 2 to git
     process = await asyncio.create_subprocess_exec(
         "git",
+        *FRUGAL,
         "-c",
         f"safe.directory={repository.path}",
         "-c",

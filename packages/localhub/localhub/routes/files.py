@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..content import content_response
+from ..content import content_response, in_file, in_git
 from ..lfs import object_path, object_size
 from ..names import parse_path
 from ..refusal import Refusal
@@ -34,7 +34,7 @@ def raw(request: Request) -> Response:
         "Content-Type": "text/plain; charset=utf-8",
         "X-Content-Type-Options": "nosniff",  # a page of a repo must not run as a page of the Hub
     }
-    return content_response(request, repository.git.odb.read(entry.oid)[1], entry.stored_size, headers)
+    return content_response(request, in_git(repository, entry.oid, entry.stored_size), entry.stored_size, headers)
 
 
 def file_response(
@@ -44,7 +44,7 @@ def file_response(
     entry = find_file(repository, commit, path)
     headers = {**headers, "X-Repo-Commit": str(commit.id), "ETag": f'"{entry.content_oid}"'}
     if entry.pointer is None:
-        return content_response(request, repository.git.odb.read(entry.oid)[1], entry.size, headers)
+        return content_response(request, in_git(repository, entry.oid, entry.size), entry.size, headers)
     present = object_size(repository, entry.pointer.oid)
     if present is None:
         message = f"The content of {entry.path} does not exist any more: {entry.pointer.oid}"
@@ -56,7 +56,7 @@ def file_response(
         name = repository.name
         token = f"{endpoint_of(request)}/api/{name.kind}s/{name.id}/xet-read-token/{commit.id}"
         headers |= {"X-Xet-Hash": entry.xet_hash, "Link": f'<{token}>; rel="xet-auth"'}
-    return content_response(request, object_path(repository, entry.pointer.oid), entry.size, headers)
+    return content_response(request, in_file(object_path(repository, entry.pointer.oid)), entry.size, headers)
 
 
 def _revision(request: Request) -> str:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..content import content_response
+from ..content import content_response, in_file
 from ..lfs import BLOCK, PartWriter, assembled, check_object, object_path, object_size, publish
 from ..names import OBJECT_ID, RepoName, parse_resource
 from ..refusal import Refusal, bad_request
@@ -164,7 +164,8 @@ def download(request: Request) -> Response:
     repository = state_of(request).storage.open(transfer.repo)
     if object_size(repository, transfer.oid) != transfer.size:
         raise Refusal(404, "The object does not exist any more")  # the repo was deleted and created again
-    return content_response(request, object_path(repository, transfer.oid), transfer.size, {"ETag": f'"{transfer.oid}"'})
+    content = in_file(object_path(repository, transfer.oid))
+    return content_response(request, content, transfer.size, {"ETag": f'"{transfer.oid}"'})
 
 
 def _upload_actions(request: Request, pointer: Pointer, in_parts: bool) -> Json:

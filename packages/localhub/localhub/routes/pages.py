@@ -18,6 +18,7 @@ from .. import discussions
 from ..discussions import Discussion
 from ..html import Html, element, html_response, link
 from ..names import KINDS, RepoName, parse_path
+from ..patches import patches
 from ..refusal import Refusal, repo_not_found
 from ..repository import Repository
 from ..storage import RepoMissingError
@@ -235,26 +236,12 @@ def _difference(request: Request, repository: Repository, difference: pygit2.Dif
     if not _may_read_files(request):
         return element("p", "This repo is gated: its changes are shown to accounts with access.")
     shown, size = [], 0
-    for patch in _patches(repository, difference):
+    for patch in patches(repository, difference):
         shown.append(patch[: MAX_SHOWN - size])
         size += len(patch)
         if size > MAX_SHOWN:
             return Html(element("pre", "".join(shown)) + element("p", "The changes are too large to be shown as a whole."))
     return element("pre", "".join(shown)) if size else element("p", "No changes.")
-
-
-def _patches(repository: Repository, difference: pygit2.Diff) -> Iterator[str]:
-    """The diff of each file. That of a large one takes seconds, so it is not computed."""
-    for number, delta in enumerate(difference.deltas):
-        if max(_stored_size(repository, side.id) for side in (delta.old_file, delta.new_file)) > MAX_SHOWN:
-            yield f"diff --git a/{delta.old_file.path} b/{delta.new_file.path}\nThe file is too large to be compared.\n"
-        elif (patch := difference[number]) is not None:
-            yield patch.data.decode("utf-8", "replace")
-
-
-def _stored_size(repository: Repository, oid: pygit2.Oid) -> int:
-    """0 for the missing side of a file that was added or deleted."""
-    return int(repository.git.odb.read_header(oid)[1]) if oid in repository.git.odb else 0
 
 
 def _trail(here: str, path: str) -> list[str]:

@@ -1,8 +1,9 @@
 """Uploads: preupload, which selects git or LFS for each file, and the commit, parsed line by line as it arrives."""
 
 import base64
-import binascii
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pygit2
@@ -15,6 +16,7 @@ from ..card import check_size
 from ..commits import Delete, Operation, Proposal, PutFile, build_commit, commit_onto
 from ..discussions import check_may_commit, open_pull_request
 from ..gitattributes import MAX_REGULAR_SIZE, Patterns
+from ..json_lines import JsonLines, LongText
 from ..lfs import check_object, object_size
 from ..names import COMMIT_ID, OBJECT_ID, parse_path
 from ..refusal import Refusal, bad_request
@@ -28,13 +30,13 @@ from ..web import (
     number_field,
     open_repo,
     parameter,
-    parse_json,
     repo_name,
     signed_in,
     state_of,
     text_field,
     with_json,
 )
+from .large_files import blocks_of
 
 MAX_PREUPLOAD_FILES = 256
 MAX_OPERATIONS = 50_000  # of one commit
@@ -70,22 +72,51 @@ def preupload(request: Request, body: Json) -> Response:
 async def commit(request: Request) -> Response:
     """Reads the whole request first; then checks the parent and writes tree, commit and ref under the repo's lock."""
     repository = await run_in_threadpool(_open, request)
-    header: Json | None = None
-    operations: list[Operation] = []
-    async for line in _lines(request):
-        entry = parse_json(line)
+    body = _Body(repository, state_of(request).storage.incoming)
+    try:
+        async for block in blocks_of(request):
+            await run_in_threadpool(body.feed, block)
+        await run_in_threadpool(body.finish)
+    finally:
+        body.close()
+    if body.header is None:
+        raise bad_request("The commit has no header line")
+    return await run_in_threadpool(_commit, request, body.header, body.operations)
+
+
+class _Body:
+    """The lines of a commit: a header, and an operation in each of the others. Stores the files as they come."""
+
+    def __init__(self, repository: Repository, scratch: Path) -> None:
+        too_long = Refusal(413, f"A file is larger than {MAX_REGULAR_SIZE} bytes: files of that size go through LFS")
+        self._lines = JsonLines(scratch, MAX_LINE, too_long)
+        self._repository, self._scratch = repository, scratch
+        self.header: Json | None = None
+        self.operations: list[Operation] = []
+
+    def feed(self, block: bytes) -> None:
+        """Raises Refusal."""
+        for entry in self._lines.feed(block):
+            self._add(entry)
+
+    def finish(self) -> None:
+        """Raises Refusal."""
+        for entry in self._lines.finish():
+            self._add(entry)
+
+    def close(self) -> None:
+        self._lines.close()
+
+    def _add(self, entry: Json) -> None:
         key, value = entry.get("key"), entry.get("value")
         if not isinstance(value, dict):
             raise bad_request(f"{key}: missing value")
         if key == "header":
-            header = value
+            self.header = value
         else:
-            if len(operations) >= MAX_OPERATIONS:
+            if len(self.operations) >= MAX_OPERATIONS:
                 raise Refusal(413, f"A commit may have at most {MAX_OPERATIONS} operations")
-            operations.append(await run_in_threadpool(_operation, repository, str(key), value))
-    if header is None:
-        raise bad_request("The commit has no header line")
-    return await run_in_threadpool(_commit, request, header, operations)
+            self.operations.append(_operation(self._repository, self._scratch, str(key), value))
 
 
 def _commit(request: Request, header: Json, operations: list[Operation]) -> Response:
@@ -136,11 +167,11 @@ def _open(request: Request) -> Repository:
     return repository
 
 
-def _operation(repository: Repository, key: str, value: dict[str, Any]) -> Operation:
+def _operation(repository: Repository, scratch: Path, key: str, value: dict[str, Any]) -> Operation:
     """One line of a commit. Its content is stored in the repo at once; no ref points to it yet."""
     path = parse_path(text_field(value, "path").removesuffix("/"))
     if key == "file":
-        return PutFile(path, _store(repository, path, value))
+        return PutFile(path, _store(repository, scratch, path, value))
     if key == "lfsFile":
         return PutFile(path, repository.git.create_blob(_pointer(repository, value).encode()))
     if key in ("deletedFile", "deletedFolder"):
@@ -148,28 +179,57 @@ def _operation(repository: Repository, key: str, value: dict[str, Any]) -> Opera
     raise bad_request(f"Unknown operation {key!r}")
 
 
-def _store(repository: Repository, path: str, value: Json) -> pygit2.Oid:
-    return repository.git.create_blob(content_of(path, value))
+def _store(repository: Repository, scratch: Path, path: str, value: Json) -> pygit2.Oid:
+    if not isinstance(value.get("content"), LongText):
+        return repository.git.create_blob(content_of(path, value))
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        for piece in _decoded(path, value):
+            file.write(piece)
+        file.seek(0)
+        if path == "README.md":
+            check_size(file.read().decode("utf-8", "replace"))
+            file.seek(0)
+        return repository.git.create_blob_fromiobase(file)
 
 
 def content_of(path: str, value: Json) -> bytes:
     """The content of a file that a request carries. Raises Refusal (400)."""
-    content = text_field(value, "content", is_content=True)
-    encoding = text_field(value, "encoding", "utf-8")
-    if encoding == "base64":
-        try:
-            data = base64.b64decode(content, validate=True)
-        except (binascii.Error, ValueError):  # ValueError: not ASCII
-            raise bad_request(f"{path}: the content is not base64") from None
-    elif encoding == "utf-8":
-        data = content.encode()
-    else:
-        raise bad_request(f"{path}: unknown encoding {encoding!r}")
-    if len(data) > MAX_REGULAR_SIZE:
-        raise bad_request(f"{path} is larger than {MAX_REGULAR_SIZE} bytes: files of that size go through LFS")
+    data = b"".join(_decoded(path, value))
     if path == "README.md":
         check_size(data.decode("utf-8", "replace"))
     return data
+
+
+def _decoded(path: str, value: Json) -> Iterator[bytes]:
+    """The content of a file in pieces. Raises Refusal (400)."""
+    content = value.get("content")
+    is_long = isinstance(content, LongText)
+    pieces = content.pieces() if is_long else iter([text_field(value, "content", is_content=True)])
+    encoding = text_field(value, "encoding", "utf-8")
+    if encoding not in ("utf-8", "base64"):
+        raise bad_request(f"{path}: unknown encoding {encoding!r}")
+    size = 0
+    for piece in _from_base64(path, pieces) if encoding == "base64" else (piece.encode() for piece in pieces):
+        size += len(piece)
+        if size > MAX_REGULAR_SIZE:
+            raise bad_request(f"{path} is larger than {MAX_REGULAR_SIZE} bytes: files of that size go through LFS")
+        yield piece
+
+
+def _from_base64(path: str, pieces: Iterator[str]) -> Iterator[bytes]:
+    rest = ""
+    try:
+        for piece in pieces:
+            rest += piece
+            # four characters are three bytes; the last ones are kept, because only they may be padded
+            count = (len(rest) - 1) // 4 * 4
+            if "=" in rest[:count]:
+                raise ValueError("padding within the content")
+            yield base64.b64decode(rest[:count], validate=True)
+            rest = rest[count:]
+        yield base64.b64decode(rest, validate=True)
+    except ValueError:  # also binascii.Error, and characters that are not ASCII
+        raise bad_request(f"{path}: the content is not base64") from None
 
 
 def _pointer(repository: Repository, value: Json) -> Pointer:
@@ -181,25 +241,6 @@ def _pointer(repository: Repository, value: Json) -> Pointer:
     pointer = Pointer(oid, size or 0)
     check_object(repository, pointer)
     return pointer
-
-
-async def _lines(request: Request) -> AsyncIterator[bytes]:
-    buffer = bytearray()
-    searched = 0
-    async for block in request.stream():
-        buffer += block
-        while (end := buffer.find(b"\n", searched)) >= 0:
-            with memoryview(buffer) as view:  # a line may have 14 MB: avoid a copy
-                line = bytes(view[:end])
-            del buffer[: end + 1]
-            searched = 0
-            if line.strip():
-                yield line
-        searched = len(buffer)
-        if searched > MAX_LINE:
-            raise Refusal(413, f"A file is larger than {MAX_REGULAR_SIZE} bytes: files of that size go through LFS")
-    if buffer.strip():
-        yield bytes(buffer)
 
 
 _API = "/api/{kind}/{owner}/{name}"
