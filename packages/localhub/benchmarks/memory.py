@@ -158,7 +158,7 @@ def regular_files(seed: int = 0) -> Iterator[tuple[str, bytes]]:
     for number in range(REGULAR_FILES):
         if number % 2:
             line = b"%d and then more of the same\n" % number
-            yield f"{seed}/{number}.txt", (line * (REGULAR_SIZE // len(line)))[:REGULAR_SIZE]
+            yield f"{seed}/{number}.txt", (line * (REGULAR_SIZE // len(line) + 1))[:REGULAR_SIZE]
         else:
             yield f"{seed}/{number}.txt", rng.randbytes(REGULAR_SIZE // 2).hex().encode()
 

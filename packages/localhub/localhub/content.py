@@ -17,12 +17,13 @@ from .repository import Repository
 
 Content = Callable[[int, int], Iterator[bytes]]  # the bytes from a start to a stop, in blocks
 
+MAX_WHOLE = 1024 * 1024  # bytes of a file that is held in memory
 _RANGE = re.compile(r"bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)")
 
 
 def in_git(repository: Repository, oid: str, size: int) -> Content:
     """The content of a blob of `size` bytes."""
-    if size <= BLOCK:
+    if size <= MAX_WHOLE:
         return lambda start, stop: iter([repository.git.odb.read(oid)[1][start:stop]])
     return partial(_git_blocks, repository, oid)
 
@@ -54,7 +55,7 @@ def content_response(request: Request, content: Content, size: int, headers: dic
     headers["Content-Length"] = str(stop - start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers)
-    if size <= BLOCK:
+    if size <= MAX_WHOLE:
         return Response(b"".join(content(start, stop)), status_code=status, headers=headers)
     return StreamingResponse(iterate_in_threadpool(content(start, stop)), status_code=status, headers=headers)
 

@@ -17,7 +17,7 @@ from .refusal import Refusal, bad_request
 from .repository import Repository
 from .tree import Pointer
 
-BLOCK = 1024 * 1024  # bytes
+BLOCK = 256 * 1024  # bytes
 
 
 def object_path(repository: Repository, oid: str) -> Path:

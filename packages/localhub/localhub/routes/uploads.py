@@ -203,8 +203,7 @@ def content_of(path: str, value: Json) -> bytes:
 def _decoded(path: str, value: Json) -> Iterator[bytes]:
     """The content of a file in pieces. Raises Refusal (400)."""
     content = value.get("content")
-    is_long = isinstance(content, LongText)
-    pieces = content.pieces() if is_long else iter([text_field(value, "content", is_content=True)])
+    pieces = content.pieces() if isinstance(content, LongText) else iter([text_field(value, "content", is_content=True)])
     encoding = text_field(value, "encoding", "utf-8")
     if encoding not in ("utf-8", "base64"):
         raise bad_request(f"{path}: unknown encoding {encoding!r}")
