@@ -164,13 +164,31 @@ def test_a_download_that_is_running_when_the_hub_stops_is_completed(tmp_path, pu
     assert received.endswith(content)
 
 
-def test_old_incomplete_uploads_are_deleted_and_recent_ones_kept(tmp_path):
+def test_what_a_killed_server_left_is_deleted_after_a_day(tmp_path, put, git):
     with LocalHub(tmp_path) as hub:
-        old, fresh = hub.storage.incoming / "upload-old", hub.storage.incoming / "upload-fresh"
-        for path in (old, fresh):
-            path.write_bytes(b"part")
-        yesterday = time.time() - 25 * 3600
-        os.utime(old, (yesterday, yesterday))
-    with LocalHub(tmp_path):
-        assert not old.exists()
-        assert fresh.exists()
+        api = HfApi(hub.url, token=False)
+        api.create_repo("me/model")
+        put(api, {"a.txt": b"a"})
+        api.create_discussion("me/model", title="A discussion")
+    repo = tmp_path / "models/me/model.git"
+    git("repack", "-q", "-d", cwd=repo)
+    kept = {path for path in tmp_path.rglob("*") if path.is_file()}
+    places = [
+        tmp_path / "incoming/upload-",
+        repo / "objects/tmp_object_git2_",
+        repo / "objects/streamed_git2_",
+        repo / "hub/.repo.json.",
+        repo / "hub/discussions/.1.json.",
+        repo / "objects/pack/pack-",
+    ]
+    old = [place.with_name(f"{place.name}old") for place in places]
+    fresh = [place.with_name(f"{place.name}fresh") for place in places]
+    for path in (*old, *fresh):
+        path.write_bytes(b"part")
+    yesterday = time.time() - 25 * 3600
+    for path in (*old, *kept):
+        os.utime(path, (yesterday, yesterday))
+    with LocalHub(tmp_path) as hub:
+        assert {path for path in tmp_path.rglob("*") if path.is_file()} == {*kept, *fresh}
+        assert HfApi(hub.url, token=False).list_repo_files("me/model") == [".gitattributes", "a.txt"]
+    git("fsck", "--full", "--strict", cwd=repo)
