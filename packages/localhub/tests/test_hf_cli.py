@@ -207,7 +207,7 @@ def test_models_datasets_and_spaces_are_listed_and_described(hf, files):
     assert names(hf.read("datasets ls --author my-org --search numbers")) == ["my-org/numbers"]
     assert names(hf.read("spaces ls --author my-org")) == ["my-org/demo"]
     assert "README.md" in hf("models ls my-org/one --tree")
-    assert hf.read("models info my-org/one --expand cardData")["card_data"] == {"license": "mit"}
+    assert hf.read("models info my-org/one --expand tags")["tags"] == ["license:mit"]
     assert hf("models card my-org/one --text").strip() == "# A card"
     assert hf.read("models card my-org/one --metadata") == {"license": "mit"}
     assert hf.read("datasets info my-org/numbers")["author"] == "my-org"
