@@ -90,6 +90,10 @@ def _commands(body: ast.FunctionDef, client: str) -> list[str]:
             command = command if words[0] == "lfs" else command[:1]
         elif name in _SHARED:
             command, options = [_SHARED[name]], _split(words)[1]
+        elif name == "run" and isinstance(call.args[0], ast.List):
+            program, *command = [_text(word) or "/" for word in call.args[0].elts]
+            found[" ".join((program, *_split(command)[0]))] = []
+            continue
         else:
             continue
         if client != "hf" and command[0] not in ("lfs", "clone", "fetch", "pull", "push", "ls-remote", "sparse-checkout"):

@@ -12,7 +12,19 @@ import tempfile
 
 from huggingface_hub.cli.hf import main
 
-for name in ("_skills", "cache", "datasets", "discussions", "download", "extensions", "models", "repos", "spaces", "upload"):
+for name in (
+    "_skills",
+    "cache",
+    "collections",
+    "datasets",
+    "discussions",
+    "download",
+    "extensions",
+    "models",
+    "repos",
+    "spaces",
+    "upload",
+):
     importlib.import_module(f"huggingface_hub.cli.{name}")  # commands would import them when they start
 gc.freeze()
 for line in sys.stdin:

@@ -70,7 +70,7 @@ def test_a_credential_helper_has_the_token_of_hf_auth_login(git, users_hub, user
     config.write_text(f"[credential]\n\thelper = store --file={tmp_path}/passwords\n")
     environment = {**users_environment, "GIT_CONFIG_GLOBAL": str(config)}
     del environment["HF_TOKEN"]
-    login = ["hf", "auth", "login", "--token", "hf_me", "--add-to-git-credential"]
-    subprocess.run(login, env=environment, check=True, capture_output=True, timeout=60)
+    options = ("--token", "hf_me", "--add-to-git-credential")
+    subprocess.run(["hf", "auth", "login", *options], env=environment, check=True, capture_output=True, timeout=60)
     git("clone", f"{users_hub.url}/me/secret", tmp_path / "clone", GIT_CONFIG_GLOBAL=str(config))
     assert (tmp_path / "clone" / ".gitattributes").exists()

@@ -192,6 +192,33 @@ def test_single_files_are_copied(hf, files, tmp_path):
     assert hf("cp hf://me/copies/c.txt -") == "from a pipe"
 
 
+def test_files_are_copied_from_repo_to_repo(hf, files, tmp_path):
+    hf(f"upload me/source {files}")
+    hf("repos create my-org/target --private")
+    hf("cp hf://me/source/model.safetensors hf://my-org/target/weights/")
+    hf("cp hf://my-org/target/weights/model.safetensors here")
+    assert (tmp_path / "here").read_bytes() == LARGE
+    assert hf.read("repos duplicate me/source my-org/source")["to_id"] == "my-org/source"
+    assert hf("models ls my-org/source -R --quiet") == hf("models ls me/source -R --quiet")
+    assert "not found" in hf.fails("repos duplicate my-org/target stranger/target --token hf_stranger").lower()
+
+
+def test_collections(hf):
+    hf("repos create me/collected")
+    slug = hf.read('collections create "Good models" --description Some')["slug"]
+    assert slug.startswith("me/good-models-")
+    hf(f"collections add-item {slug} me/collected model --note Small")
+    assert [found["slug"] for found in hf.read("collections ls --owner me --item models/me/collected")] == [slug]
+    (item,) = hf.read(f"collections info {slug}")["items"]
+    assert (item["item_id"], item["note"]) == ("me/collected", "Small")
+    hf(f"collections update {slug} --title Better")
+    hf(f"collections delete-item {slug} {item['item_object_id']}")
+    info = hf.read(f"collections info {slug}")
+    assert (info["title"], info["items"]) == ("Better", [])
+    hf(f"collections delete {slug}")
+    assert "not found" in hf.fails(f"collections info {slug}").lower()
+
+
 def test_models_datasets_and_spaces_are_listed_and_described(hf, files):
     for name in ("my-org/one", "my-org/two"):
         hf(f"upload {name} {files} --include *.md")
