@@ -5,11 +5,13 @@ regular expressions of the pathspec library; here, a name is matched by a regula
 folders one by one. `Patterns` also limits the time for a whole request.
 """
 
+import heapq
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 
 from .refusal import bad_request
 
@@ -40,6 +42,25 @@ class _Rule:
     of_folders_only: bool = False
 
 
+class _Rules:
+    """The rules of a file, the last line first, because the last one that matches decides.
+
+    One whose last name has no wildcard is found by that name: `git lfs track` writes such a line for each large file.
+    """
+
+    def __init__(self, rules: Iterable[_Rule]) -> None:
+        self._by_name: dict[str, list[tuple[int, _Rule]]] = {}
+        self._others: list[tuple[int, _Rule]] = []
+        for numbered in enumerate(rules):
+            name = numbered[1].folders[-1]
+            (self._by_name.setdefault(name, []) if isinstance(name, str) else self._others).append(numbered)
+
+    def for_name(self, name: str) -> Iterable[tuple[int, _Rule]]:
+        """Those that can match a path with this last name, in their order."""
+        named = self._by_name.get(name)
+        return heapq.merge(named, self._others, key=itemgetter(0)) if named else self._others
+
+
 class Patterns:
     """The patterns of one .gitattributes and one .gitignore, for the files of one request. For use in one thread.
 
@@ -67,8 +88,7 @@ class Patterns:
                 return True
         return False
 
-    def _rules(self, text: str, parse: Callable[[str], _Rule | None]) -> list[_Rule]:
-        """The last line first, because the last one that matches decides."""
+    def _rules(self, text: str, parse: Callable[[str], _Rule | None]) -> _Rules:
         if len(text) > MAX_TEXT:
             raise bad_request(f".gitattributes and .gitignore may have at most {MAX_TEXT} characters each")
         rules = []
@@ -76,10 +96,10 @@ class Patterns:
             self._check_time()
             if len(line) <= MAX_LINE and (rule := parse(line)) is not None:
                 rules.append(rule)
-        return rules
+        return _Rules(rules)
 
-    def _last_match(self, rules: Sequence[_Rule], parts: Sequence[str], is_folder: bool) -> _Rule | None:
-        for rule in rules:
+    def _last_match(self, rules: _Rules, parts: Sequence[str], is_folder: bool) -> _Rule | None:
+        for _, rule in rules.for_name(parts[-1]):
             self._check_time()
             if (is_folder or not rule.of_folders_only) and _match(rule.folders, parts):
                 return rule

@@ -81,6 +81,40 @@ def test_too_many_patterns_for_too_many_files_are_refused(ask, hub, repo):
     assert (answer.status, b"at most" in answer.body) == (400, True)
 
 
+@pytest.mark.parametrize(
+    "lines", [b"*.bin filter=lfs\n" * 40_000, b"".join(b"*a*%d filter=lfs\n" % number for number in range(30_000))]
+)
+def test_committed_patterns_above_the_limits_are_not_applied_and_the_client_warns(api, repo, put, caplog, monkeypatch, lines):
+    monkeypatch.setattr("huggingface_hub.utils._http._WARNED_TOPICS", set())  # it shows a warning once
+    put(api, {".gitattributes": lines, ".gitignore": b"*.tmp\n"})
+    with caplog.at_level("WARNING"):
+        put(api, {f"{number}.bin": b"x" for number in range(256)}, commit_message="x")  # the files of one preupload
+    assert len(api.list_repo_files(repo)) == 258
+    (warning,) = {record.getMessage() for record in caplog.records if "not applied" in record.getMessage()}
+    assert ".gitattributes and .gitignore of me/model not applied" in warning
+    put(api, {".gitattributes": b"*.bin filter=lfs\n"})
+    put(api, {"new.bin": b"x", "old.tmp": b"x"})
+    assert api.get_paths_info(repo, "new.bin")[0].lfs is not None
+
+
+def test_own_patterns_above_the_limits_are_refused_also_beside_those_of_the_repo(ask, hub, api, repo, put):
+    put(api, {".gitattributes": b"*.bin filter=lfs\n" * 40_000})
+    answer, _ = preupload(ask, hub, repo, "x\n" * 300_000)
+    assert (answer.status, b"at most" in answer.body) == (400, True)
+    answer, _ = preupload(ask, hub, repo, "aaa*\n", "aaa")
+    assert (answer.status, json.loads(answer.body)["files"][0]["shouldIgnore"]) == (200, True)
+    assert answer.headers["x-hf-warning"].startswith("me/model; .gitattributes of me/model not applied.")
+
+
+def test_a_line_for_each_of_thousands_of_files_takes_little_time():
+    lines = [f"data/{number}.dat filter=lfs diff=lfs merge=lfs -text\n" for number in range(8_000)]
+    start = time.thread_time()
+    patterns = Patterns("".join(lines) + "*.txt filter=lfs\ndata/5.dat -filter\n", "data/7.dat\n" * 5_000)
+    assert [patterns.goes_to_lfs(f"data/{number}.dat", 1) for number in range(256)] == [number != 5 for number in range(256)]
+    assert [number for number in range(256) if patterns.is_ignored(f"data/{number}.dat")] == [7]
+    assert time.thread_time() - start < 0.4
+
+
 def test_time_limit_is_for_all_files_of_a_request():
     patterns = Patterns("*.bin filter=lfs\n", "", seconds=0.05)
     with pytest.raises(Refusal, match="take too long"):

@@ -2,7 +2,7 @@
 
 import base64
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from ..web import (
 from .large_files import blocks_of
 
 MAX_PREUPLOAD_FILES = 256
+_PATTERNS = {".gitattributes": "gitAttributes", ".gitignore": "gitIgnore"}  # and their fields in a request
 MAX_OPERATIONS = 50_000  # of one commit
 # a line contains one file as base64, 4 bytes for 3
 MAX_LINE = MAX_REGULAR_SIZE * 4 // 3 + 64 * 1024
@@ -50,23 +51,41 @@ def preupload(request: Request, body: Json) -> Response:
     files = body.get("files")
     if not isinstance(files, list) or len(files) > MAX_PREUPLOAD_FILES or not all(isinstance(file, dict) for file in files):
         raise bad_request(f"files: expected a list of at most {MAX_PREUPLOAD_FILES}")
-    gitattributes = text_field(body, "gitAttributes", repository.text(commit, ".gitattributes"))  # those of this upload
-    gitignore = text_field(body, "gitIgnore", repository.text(commit, ".gitignore"))
-    patterns = Patterns(gitattributes, gitignore)
+    sizes = {parse_path(text_field(file, "path")): number_field(file, "size") for file in files}
+    modes, headers = _modes(body, repository, commit, sizes)
     answers = []
-    for file in files:
-        path, size = parse_path(text_field(file, "path")), number_field(file, "size")
-        answer: Json = {
-            "path": path,
-            "uploadMode": "lfs" if patterns.goes_to_lfs(path, size) else "regular",
-            "shouldIgnore": patterns.is_ignored(path),
-        }
+    for path, (to_lfs, ignored) in modes.items():
+        answer: Json = {"path": path, "uploadMode": "lfs" if to_lfs else "regular", "shouldIgnore": ignored}
         entry = find_entry(repository, commit, path)
         # without the content of a large file, the client has to send it again
         if entry and not entry.is_folder and (not entry.pointer or object_size(repository, entry.pointer.oid) is not None):
             answer["oid"] = entry.content_oid
         answers.append(answer)
-    return JSONResponse({"files": answers})
+    return JSONResponse({"files": answers}, headers=headers)
+
+
+def _modes(
+    body: Json, repository: Repository, commit: pygit2.Commit, sizes: Mapping[str, int]
+) -> tuple[dict[str, tuple[bool, bool]], dict[str, str]]:
+    """For each path, whether it goes to LFS and whether it is ignored; and the headers of the response.
+
+    The patterns are those of the upload where it has some, else the repo's. Patterns above the limits are refused (400) if
+    they are the upload's. The repo's are not applied, with a warning: they must not stop all further uploads.
+    """
+
+    def decide(gitattributes: str, gitignore: str) -> dict[str, tuple[bool, bool]]:
+        patterns = Patterns(gitattributes, gitignore)
+        return {path: (patterns.goes_to_lfs(path, size), patterns.is_ignored(path)) for path, size in sizes.items()}
+
+    own = {name: text_field(body, key, "") for name, key in _PATTERNS.items() if body.get(key) is not None}
+    try:
+        return decide(*(own.get(name, repository.text(commit, name)) for name in _PATTERNS)), {}
+    except Refusal as refusal:
+        names = [name for name in _PATTERNS if name not in own and repository.text(commit, name)]
+        if not names:
+            raise
+        warning = f"{' and '.join(names)} of {repository.name.id} not applied. {refusal.message}"
+        return decide(*(own.get(name, "") for name in _PATTERNS)), {"X-HF-Warning": f"{repository.name.resource}; {warning}"}
 
 
 async def commit(request: Request) -> Response:
