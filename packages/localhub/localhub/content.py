@@ -35,7 +35,7 @@ def in_file(path: Path) -> Content:
 def content_response(request: Request, content: Content, size: int, headers: dict[str, str]) -> Response:
     """200, 206 for one range, or 304 if the client has the content. `size` in bytes.
 
-    Raises Refusal (416) for a range outside the content.
+    Raises Refusal (416) for a range outside the content, unless it is empty.
     """
     if _has_content(request, headers["ETag"]):
         return Response(status_code=304, headers={key: value for key, value in headers.items() if key != "Content-Type"})
@@ -49,9 +49,14 @@ def content_response(request: Request, content: Content, size: int, headers: dic
         and request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
         and _RANGE.fullmatch(requested.strip())
     ):
-        start, stop = _parse_range(requested.strip(), size)
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-        status = 206
+        if size == 0:
+            # No range is inside an empty file, so the Hub may ignore it (RFC 9110, 14.2). huggingface.js asks for the first
+            # byte to learn the size of a file, which it reads off this header; other clients skip it in a response 200.
+            headers["Content-Range"] = "bytes */0"
+        else:
+            start, stop = _parse_range(requested.strip(), size)
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+            status = 206
     headers["Content-Length"] = str(stop - start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers)

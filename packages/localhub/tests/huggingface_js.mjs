@@ -47,6 +47,7 @@ const uploaded = await hub.uploadFiles({
   commitTitle: "Upload",
   files: [
     { path: "small.txt", content: new Blob(["hello"]) },
+    { path: "empty.txt", content: new Blob([]) },
     { path: "empty folder/b.bin", content: new Blob(["binary"]) }, // LFS, in one part
     { path: "model.safetensors", content: new Blob([big]) }, // LFS, in parts
   ],
@@ -90,6 +91,8 @@ found.downloadRange = Buffer.from(await large.slice(1_000_000, 1_000_010).arrayB
   Buffer.from(big.slice(1_000_000, 1_000_010)),
 );
 found.downloadText = await (await hub.downloadFile({ ...common, repo, path: "sub/deep/a.txt" })).text();
+const empty = await hub.downloadFile({ ...common, repo, path: "empty.txt" });
+found.downloadEmpty = [empty.size, await empty.text()];
 found.downloadRaw = await (await hub.downloadFile({ ...common, repo, path: "model.safetensors", raw: true })).text();
 found.downloadOld = await hub.downloadFile({
   ...common,

@@ -115,6 +115,16 @@ def test_range_beyond_the_end_has_status_416(api, repo, put, ask, hub, path):
     assert (answer.status, answer.headers["content-range"]) == (416, "bytes */5")
 
 
+@pytest.mark.parametrize("path", ["empty.txt", "empty.safetensors"])
+def test_range_of_an_empty_file_is_ignored(api, repo, put, ask, hub, path):
+    put(api, {path: b""})
+    for method in ("GET", "HEAD"):
+        answer = ask(hub.url, method, f"/{repo}/resolve/main/{path}", headers={"Range": "bytes=0-0"})
+        assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", "0")
+        assert answer.headers["content-range"] == "bytes */0"  # the only place where huggingface.js looks for the size
+    assert Path(api.hf_hub_download(repo, path)).read_bytes() == b""
+
+
 def test_range_with_the_etag_of_another_revision_returns_the_whole_file(api, repo, put, ask, hub):
     put(api, {"a.txt": b"new content"})
     headers = {"Range": "bytes=4-", "If-Range": '"an older etag"'}

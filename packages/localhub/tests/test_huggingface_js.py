@@ -52,6 +52,7 @@ def test_files_are_uploaded_to_git_and_to_lfs(found):
         ["config.json", 22, False, "initial commit"],
         ["copy.safetensors", BIG, True, "Add copy.safetensors"],
         ["empty folder/b.bin", 6, True, "Upload"],
+        ["empty.txt", 0, False, "Upload"],
         ["model.safetensors", BIG, True, "Upload"],
         ["not.bin", 5, False, "With attributes"],
         ["small.txt", 5, False, "Upload"],
@@ -75,6 +76,7 @@ def test_a_file_is_downloaded_whole_in_part_and_as_git_stores_it(found):
     assert found["downloadText"] == "ä"
     assert found["downloadRaw"].startswith("version https://git-lfs.github.com/spec/v1\noid sha256:")
     assert found["downloadRaw"].endswith(f"\nsize {BIG}\n")
+    assert found["downloadEmpty"] == [0, ""]
     assert found["downloadOld"] is None
     assert found["downloadInfo"] == 5
 
@@ -86,7 +88,7 @@ def test_what_exists(found):
 
 def test_info_of_a_model_a_dataset_and_a_space(found):
     name, private, author, tags, commit, files = found["modelInfo"]
-    assert (name, private, author, len(commit), files) == ("me/model", False, "me", 40, 10)
+    assert (name, private, author, len(commit), files) == ("me/model", False, "me", 40, 11)
     assert "license:mit" in tags
     assert found["datasetInfo"] is True
     assert found["spaceInfo"] == "static"
@@ -123,7 +125,7 @@ def test_a_branch_is_overwritten_only_on_request_and_may_be_empty(found):
 
 def test_files_and_repos_are_deleted(found):
     assert {"small.txt", "sub/deep/a.txt"}.isdisjoint(found["afterDelete"])
-    assert len(found["afterDelete"]) == 8
+    assert len(found["afterDelete"]) == 9
     assert found["deleted"]["status"] == 404
 
 
