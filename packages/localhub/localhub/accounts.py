@@ -1,7 +1,6 @@
 """Tokens, the accounts that they belong to, and their permissions."""
 
 import base64
-import binascii
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ INVALID_CREDENTIALS = "Invalid credentials in Authorization header"
 
 @dataclass(frozen=True)
 class Account:
-    """The user and the role of one token.
+    """The user and the role of one token. Namespaces and ids are compared in any case, as everywhere.
 
     `owns`: the namespaces that belong to the user, None for all. A `fineGrained` token has access only to `resources`
     (`owner/name`, `datasets/owner/name`), which it may write, and to public repos.
@@ -33,7 +32,7 @@ class Account:
 
     def may_write(self, repo: RepoName) -> bool:
         if self.role == "fineGrained":
-            return repo.resource in self.resources
+            return repo.resource.lower() in {resource.lower() for resource in self.resources}
         return self.role == "write" and self.owns_namespace(repo.owner)
 
     def may_read_private(self, repo: RepoName) -> bool:
@@ -48,7 +47,14 @@ class Account:
         return self.role == "write" and self.owns_namespace(repo.owner)
 
     def owns_namespace(self, namespace: str) -> bool:
-        return self.owns is None or namespace in self.owns
+        return self.owns is None or self._spelling(namespace) is not None
+
+    def spelled_namespace(self, namespace: str) -> str:
+        """A namespace as the account spells it, if it is its own; else as given."""
+        return self._spelling(namespace) or namespace
+
+    def _spelling(self, namespace: str) -> str | None:
+        return next((own for own in sorted(self.owns or ()) if own.lower() == namespace.lower()), None)
 
 
 class Accounts:
@@ -118,6 +124,6 @@ def _token(authorization: str | None) -> str | None:
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(value, validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # it is not base64, not ASCII, or not UTF-8 inside
             raise _invalid_credentials() from None
     raise _invalid_credentials()

@@ -62,12 +62,13 @@ class Storage:
 
     def spelled(self, name: RepoName) -> RepoName:
         """The name as its repo spells it: ids are found in any case. Without such a repo, the name as given."""
-        if self.exists(name):
-            return name
-        for owner in _same_but_for_case(self.folder / f"{name.kind}s", name.owner):
-            for repo in _same_but_for_case(owner, f"{name.name}.git"):
-                return RepoName(name.kind, owner.name, repo.name.removesuffix(".git"))
-        return name
+        return name if self.exists(name) else _in_any_case(self.folder, name) or name
+
+    def spelled_namespace(self, owner: str) -> str:
+        """A namespace as its repos spell it. One without repos is spelled as given."""
+        folders = [folder for kind in KINDS for folder in _same_but_for_case(self.folder / f"{kind}s", owner)]
+        spellings = [folder.name for folder in folders if any(folder.glob("*.git"))]
+        return owner if owner in spellings or not spellings else spellings[0]
 
     def open(self, name: RepoName) -> Repository:
         """Raises RepoMissingError."""
@@ -140,10 +141,10 @@ class Storage:
             self._forwarding(target).unlink(missing_ok=True)
 
     def moved_to(self, name: RepoName) -> RepoName | None:
-        """The current name of a repo that once had this name; None if there was none, or it was deleted."""
+        """The current name of a repo that once had this name, in any case; None if there was none, or it was deleted."""
         seen = {name}
         while (forwarding := self._forwarding(name)).is_file():
-            name = parse_repo_id(name.kind, forwarding.read_text())
+            name = self.spelled(parse_repo_id(name.kind, forwarding.read_text()))
             if self.exists(name):
                 return name
             if name in seen:
@@ -173,7 +174,11 @@ class Storage:
             write_file(repository.path / "hub" / "repo.json", json.dumps(asdict(settings)).encode())
 
     def _forwarding(self, name: RepoName) -> Path:
-        return self.folder / "moved" / name.git_folder
+        """The file with the new name. There is at most one for names that differ in case only."""
+        moved = self.folder / "moved"
+        exact = moved / name.git_folder
+        found = None if exact.exists() else _in_any_case(moved, name)
+        return moved / found.git_folder if found else exact
 
     @contextmanager
     def _lock(self, name: RepoName) -> Iterator[None]:
@@ -218,6 +223,14 @@ class Storage:
 def _lock_path(name: RepoName) -> PurePosixPath:
     """In lower case: two requests must not create repos at once whose names differ in case only."""
     return PurePosixPath(str(name.git_folder).lower()).with_suffix(".lock")
+
+
+def _in_any_case(folder: Path, name: RepoName) -> RepoName | None:
+    """The name as an entry of `folder` spells it, None without such an entry."""
+    for owner in _same_but_for_case(folder / f"{name.kind}s", name.owner):
+        for repo in _same_but_for_case(owner, f"{name.name}.git"):
+            return RepoName(name.kind, owner.name, repo.name.removesuffix(".git"))
+    return None
 
 
 def _same_but_for_case(folder: Path, name: str) -> list[Path]:

@@ -41,7 +41,7 @@ class TrustedPublishing:
         resource = str(request.get("resource"))
         repo = parse_resource(resource)
         claims = self._verified(str(request.get("subject_token")), audience)
-        expected = self.publishers.get(repo.resource)
+        expected = {name.lower(): trusted for name, trusted in self.publishers.items()}.get(repo.resource.lower())
         if expected is None or any(claims.get(name) != value for name, value in expected.items()):
             shown = {name: claims.get(name) for name in expected or ("repository", "sub")}
             raise _refused(f"no trusted publisher of {repo.resource} matches the id token, which says {shown}")

@@ -76,12 +76,15 @@ def parse_organisation(text: str) -> Organisation:
 def accounts_of(users: Sequence[User], organisations: Sequence[Organisation]) -> dict[str, Account]:
     """The accounts by their tokens. Raises ValueError if users and organisations contradict each other."""
     names = {user.name for user in users}
-    seen = {name.lower() for name in names}
+    spelling = {name.lower(): name for name in sorted(names)}
+    if other := sorted(names - set(spelling.values())):
+        raise ValueError(f"{other[0]} and {spelling[other[0].lower()]} are one name: case makes no difference")
+    seen = set(spelling)
     for organisation in organisations:
         if organisation.name.lower() in seen:
             raise ValueError(f"{organisation.name} is the name of two namespaces: users and organisations share their names")
         seen.add(organisation.name.lower())
-        if unknown := sorted(set(organisation.members) - names):
+        if unknown := sorted(member for member in organisation.members if member.lower() not in spelling):
             raise ValueError(f"{organisation.name}: {', '.join(unknown)} is not a user of this Hub: add --user")
         if not users:
             raise ValueError(f"{organisation.name} has no members: add --user")
@@ -89,7 +92,8 @@ def accounts_of(users: Sequence[User], organisations: Sequence[Organisation]) ->
     for user in users:
         if user.token in accounts:
             raise ValueError(f"{user.name} has the same token as {accounts[user.token].name}")
-        orgs = {one.name for one in organisations if user.name in (one.members or names)}
+        own_name = user.name.lower()
+        orgs = {one.name for one in organisations if own_name in map(str.lower, one.members or names)}
         accounts[user.token] = Account(user.name, user.role, frozenset({user.name, *orgs}), user.repos)
     return accounts
 

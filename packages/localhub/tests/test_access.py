@@ -42,6 +42,12 @@ def test_invalid_token_has_another_error_than_a_missing_repo(client_of):
         client_of("wrong").whoami()
 
 
+@pytest.mark.parametrize("value", ["Basic é", "Basic /w==", "Basic x", "Bearer é", "Bearer", "Digest x"])
+def test_malformed_credentials_are_invalid_credentials(guarded, ask, value):
+    answer = ask(guarded.url, "GET", f"/api/models/{REPO}", headers={"Authorization": value})
+    assert (answer.status, b"Invalid credentials in Authorization header" in answer.body) == (401, True)
+
+
 def test_whoami_has_name_orgs_and_role(client_of):
     me = client_of(OWNER).whoami()
     assert (me["name"], [org["name"] for org in me["orgs"]], me["auth"]["accessToken"]["role"]) == ("me", ["my-org"], "write")
@@ -50,6 +56,27 @@ def test_whoami_has_name_orgs_and_role(client_of):
     (scope,) = token["fineGrained"]["scoped"]
     assert (token["role"], scope["entity"]["type"], scope["entity"]["name"]) == ("fineGrained", "model", REPO)
     assert "repo.write" in scope["permissions"]
+
+
+def test_accounts_own_their_namespaces_and_repos_in_any_case(client_of, put):
+    owner = client_of(OWNER)
+    assert owner.create_repo("ME/new", private=True).repo_id == "me/new"
+    assert owner.create_repo("My-ORG/new").repo_id == "my-org/new"
+    put(owner, {"a.txt": b"a"}, repo_id="mE/NEW")
+    assert client_of(READER).model_info("Me/New").id == "me/new"
+    put(client_of(SCOPED), {"b.txt": b"b"}, repo_id="ME/MODEL")
+    with pytest.raises(HfHubHTTPError) as refused:
+        client_of(STRANGER).create_repo("ME/other")
+    assert status_of(refused) == 403
+
+
+def test_a_stranger_sees_no_changes_of_a_gated_repo(client_of, put):
+    put(client_of(OWNER), {"a.txt": b"the content"}, create_pr=True)
+    client_of(OWNER).update_repo_settings(REPO, gated="auto")
+    assert "the content" in client_of(OWNER).get_discussion_details(REPO, 1).diff
+    for who in (STRANGER, False):
+        details = client_of(who).get_discussion_details(REPO, 1)
+        assert (details.title, details.diff) == ("Put a.txt", None)
 
 
 def test_private_repo_does_not_exist_for_others(client_of):

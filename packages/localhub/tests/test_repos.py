@@ -58,6 +58,27 @@ def test_old_name_of_a_moved_repo_redirects_until_it_is_reused(api, repo, put):
     assert api.model_info(repo).sha != commit
 
 
+def test_old_name_redirects_in_any_case_to_the_new_one_in_any_case(api, repo, put, hub):
+    commit = put(api, {"a.txt": b"a"})
+    api.move_repo(repo, "you/renamed")
+    api.move_repo("you/renamed", "you/Renamed")
+    info = api.model_info("ME/Model")
+    assert (info.id, info.sha) == ("you/Renamed", commit)
+    assert Path(api.hf_hub_download("Me/MODEL", "a.txt")).read_bytes() == b"a"
+    api.create_repo("me/MODEL")  # the old name is used again
+    assert api.model_info(repo).id == "me/MODEL"
+    assert not list((hub.storage.folder / "moved").rglob("*.git"))
+
+
+def test_a_namespace_has_one_spelling(api, repo):
+    assert api.create_repo("ME/second").repo_id == "me/second"
+    assert api.create_repo("Me/data", repo_type="dataset").repo_id == "me/data"
+    api.create_repo("you/third")
+    api.move_repo("you/third", "ME/third")
+    assert [model.id for model in api.list_models(author="Me")] == ["me/model", "me/second", "me/third"]
+    assert api.create_repo("You/fourth").repo_id == "You/fourth"  # the namespace has no repos any more
+
+
 def test_move_onto_an_existing_repo_is_rejected(api, repo):
     api.create_repo("me/other")
     with pytest.raises(HfHubHTTPError, match="A model repository called me/other already exists"):

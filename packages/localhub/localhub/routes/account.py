@@ -52,7 +52,7 @@ def exchange_token(request: Request, body: Json) -> Response:
     if hub.publishing is None:
         raise Refusal(401, "invalid_grant: this Hub has no trusted publishers")
     repo, token = hub.publishing.exchange(body, endpoint_of(request), hub.storage.secret)
-    if not hub.storage.exists(repo):
+    if not hub.storage.exists(hub.storage.spelled(repo)):
         raise repo_not_found(True)
     return JSONResponse(
         {

@@ -72,8 +72,7 @@ def own_repos(request: Request) -> Response:
     for kind in KINDS:
         for name, repository, settings in readable_repos(request, kind):
             # a user who may write everywhere owns all repos
-            mine = namespace == name.owner if namespace is not None else account.owns is None or name.owner == account.name
-            if mine:
+            if (namespace is None and account.owns is None) or name.owner.lower() == (namespace or account.name).lower():
                 found.append(Description(repository, repository.resolve("main"), settings, spaces))
     sizes = [repo.used_storage for repo in found]
     items = [

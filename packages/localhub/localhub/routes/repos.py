@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..accounts import Account
 from ..card import with_license
 from ..commits import folders_above
 from ..names import RepoName, parse_path, parse_repo_id
@@ -25,7 +26,7 @@ from .uploads import content_of
 
 def create(request: Request, body: Json) -> Response:
     account, storage = signed_in(request), state_of(request).storage
-    name = storage.spelled(_named(body, account.name))
+    name = _new_name(request, account, _named(body, account.name))
     private = _is_private(request, body, name)
     url = f"{endpoint_of(request)}/{name.resource}"
     files = initial_files(name.name, text_field(body, "sdk")) if name.kind == "space" else {}
@@ -50,7 +51,7 @@ def duplicate(request: Request, body: Json) -> Response:
     """A new repo with the files of main, in one commit; it is as private as the original unless the request says otherwise."""
     account, storage = signed_in(request), state_of(request).storage
     source = open_repo(request, "files")
-    target = storage.spelled(parse_repo_id(source.name.kind, text_field(body, "repository")))
+    target = _new_name(request, account, parse_repo_id(source.name.kind, text_field(body, "repository")))
     if not account.may_administer(target):
         raise forbidden(f"You don't have the rights to create a {target.kind} under the namespace {target.owner!r}")
     private = storage.settings(source.name).private if body.get("visibility") is None else _is_private(request, body, target)
@@ -74,6 +75,7 @@ def move(request: Request, body: Json) -> Response:
     source, target = (parse_repo_id(kind, text_field(body, key)) for key in ("fromRepo", "toRepo"))
     source = state_of(request).storage.spelled(source)
     open_named(request, source, "administer")
+    target = _new_name(request, signed_in(request), target, is_move=True)
     if not signed_in(request).may_administer(target):
         raise forbidden(f"You don't have the rights to move a repo into the namespace {target.owner!r}")
     try:
@@ -132,6 +134,17 @@ def _is_private(request: Request, body: Json, name: RepoName) -> bool:
         profile = state_of(request).organisations.get(name.owner)
         return profile is not None and profile.private
     return visibility == "private" or private is True
+
+
+def _new_name(request: Request, account: Account, name: RepoName, is_move: bool = False) -> RepoName:
+    """The name of a new repo, in the namespace as its account and its other repos spell it; that of an existing one, as is.
+
+    A move may change the case of a repo's own name.
+    """
+    storage = state_of(request).storage
+    owner = storage.spelled_namespace(account.spelled_namespace(name.owner))
+    wanted = RepoName(name.kind, owner, name.name)
+    return wanted if is_move else storage.spelled(wanted)
 
 
 def _named(body: Json, own_namespace: str) -> RepoName:
