@@ -8,9 +8,9 @@ from starlette.responses import Response
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1f2328; --muted: #59636e; --line: #d1d9e0; --back: #fff; --box: #f6f8fa;
-  --link: #0757b8; }
+  --link: #0757b8; --added: #116329; --deleted: #a40e26; }
 @media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --muted: #9aa4af; --line: #3d444d; --back: #0d1117;
-  --box: #151b23; --link: #74b3ff; } }
+  --box: #151b23; --link: #74b3ff; --added: #7ee787; --deleted: #ffa198; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 60rem; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; color: var(--text);
   background: var(--back); overflow-wrap: anywhere; }
@@ -22,11 +22,13 @@ li { display: flex; flex-wrap: wrap; gap: 0 1rem; justify-content: space-between
 li + li { border-top: 1px solid var(--line); }
 pre { margin: .5rem 0; padding: .75rem; border: 1px solid var(--line); border-radius: 6px; background: var(--box);
   font: .85rem/1.45 ui-monospace, monospace; white-space: pre-wrap; }
+ins, del { text-decoration: none; color: var(--added); } del { color: var(--deleted); }
+input, button { font: inherit; max-width: 100%; padding: .25rem .5rem; } form { margin: .75rem 0; }
 summary { cursor: pointer; padding: .5rem 0; }
 small { color: var(--muted); font-size: .85rem; }
 """
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     f"style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

@@ -148,6 +148,15 @@ def open_named(request: Request, name: RepoName, access: Access) -> Repository:
     return repository
 
 
+def may_read_files(request: Request) -> bool:
+    """Whether the request may read the files of the repo in the path: of a gated one, strangers see their names only."""
+    try:
+        open_repo(request, "files")
+    except Refusal:
+        return False
+    return True
+
+
 def _moved(request: Request, name: RepoName, account: Account | None) -> Refusal | None:
     """A redirect to the new name of a repo that was moved, if the account may read it."""
     storage = state_of(request).storage

@@ -61,6 +61,17 @@ def test_home_lists_the_repos_that_the_browser_may_read(api, put, visit, guarded
     assert visit("/", url=guarded.url).links == ["/", "/me/model"]
 
 
+def test_home_finds_repos_by_their_names_and_says_which_are_private_or_gated(api, put, visit):
+    api.create_repo("me/model", private=True)
+    api.create_repo("me/other")
+    api.update_repo_settings("me/other", gated="auto")
+    assert visit("/?search=MODEL").links == ["/", "/me/model"]
+    assert "private model" in visit("/?search=model").text
+    assert "gated model" in visit("/me/other").text
+    nothing = visit("/?search=%22%3E%3Cscript%3E")
+    assert ("No repos with this name" in nothing.text, "script" in nothing.elements) == (True, False)
+
+
 def test_lists_come_in_pages(api, hub, visit):
     for number in range(102):
         (hub.storage.folder / f"models/me/m{number:03}.git/hub").mkdir(parents=True)
@@ -69,6 +80,7 @@ def test_lists_come_in_pages(api, hub, visit):
     assert "/?p=1" in first.links
     assert (first.links.count("/me/m099"), first.links.count("/me/m100")) == (1, 0)
     assert second.links == ["/", "/me/m100", "/me/m101", "/?p=0"]
+    assert "/?search=m1&p=0" in visit("/?search=m1&p=1").links
     assert visit("/?p=9999999999999999999999").links == first.links
 
 
@@ -122,6 +134,10 @@ def test_commits_and_their_changes(api, repo, put, visit):
     shown = [visit(link).text for link in page.links if "/commit/" in link]
     assert "-first\n+second" in shown[0]
     assert "Because of b." in shown[1]
+    assert {"ins", "del"} <= set(visit(f"/me/model/commit/{commit}").elements)
+    assert f"/me/model/commit/{commit}" in visit("/me/model").links  # the newest
+    api.create_branch(repo, branch="old/one", revision="main")
+    assert "/me/model/commits/old%2Fone" in visit("/me/model/tree/old%2Fone").links
     assert "+*.safetensors filter=lfs" in shown[2]
     put(api, {f"{number}.txt": b"line\n" * 50_000 for number in range(4)})
     newest = next(link for link in visit("/me/model/commits/main").links if "/commit/" in link)

@@ -137,10 +137,12 @@ def test_a_page_of_a_space_can_not_use_the_hub(space, hub, ask, visit, api):
     assert not api.repo_exists("me/x")
 
 
-def test_a_space_with_another_sdk_is_not_served(api, ask, hub, visit):
+def test_the_page_of_a_space_with_another_sdk_shows_its_files(api, ask, hub, visit):
     api.create_repo("me/app", repo_type="space", space_sdk="gradio")
     answer = ask(hub.url, "GET", "/spaces/me/app")
-    assert (answer.status, b"gradio" in answer.body) == (404, True)
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert b"This Hub does not run Spaces with the SDK gradio" in answer.body
+    assert b"/spaces/me/app/blob/main/README.md" in answer.body
     assert visit("/me/app/").status == 404
 
 

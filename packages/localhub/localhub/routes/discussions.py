@@ -15,6 +15,7 @@ from ..web import (
     MAX_TITLE,
     Json,
     flag,
+    may_read_files,
     number_parameter,
     open_repo,
     repo_name,
@@ -64,7 +65,7 @@ def details(request: Request) -> Response:
         answer["changes"] = {"base": discussion.base, "mergeCommitId": discussion.merge_commit}
         open_ones = discussion.status in (OPEN, DRAFT)
         answer["filesWithConflicts"] = discussions.conflicts(repository, discussion) if open_ones else []
-        if flag(request, "diff"):
+        if flag(request, "diff") and may_read_files(request):
             answer["diff"] = discussions.diff(repository, discussion)
     return JSONResponse(answer)
 

@@ -5,25 +5,29 @@ A browser sends no token: it is shown public repos, and all repos of a Hub witho
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from itertools import islice
+from html import escape
+from itertools import groupby, islice
 from typing import TypeVar
 from urllib.parse import quote
 
 import pygit2
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from .. import discussions
+from ..card import read_front_matter
 from ..discussions import Discussion
 from ..html import Html, element, html_response, link
 from ..names import KINDS, RepoName, parse_path
 from ..patches import patches
 from ..refusal import Refusal, repo_not_found
 from ..repository import Repository
+from ..spaces import STATIC
 from ..storage import RepoMissingError
 from ..tree import Entry, find_entry, find_file, list_entries
-from ..web import open_repo, parameter, state_of
+from ..web import may_read_files, open_repo, parameter, state_of
+from .sites import site_url
 
 PAGE_SIZE = 100
 MAX_SHOWN = 512 * 1024  # bytes of a file or a diff
@@ -32,19 +36,31 @@ T = TypeVar("T")
 
 
 def home(request: Request) -> Response:
-    """All repos that the request may read, by kind and name."""
-    names = [name for kind in KINDS for name in state_of(request).storage.names(kind) if _is_listed(request, name)]
+    """All repos that the request may read, by kind and name; with `search`, those with this text in their id."""
+    search = request.query_params.get("search", "").strip()
+    listed_names = (name for kind in KINDS for name in state_of(request).storage.names(kind) if _is_listed(request, name))
+    names = [name for name in listed_names if search.lower() in name.id.lower()]
     start, shown, more = _part(request, names)
-    items = [element("li", link(name.resource, _overview(name)), element("small", name.kind)) for name in shown]
+    items = [element("li", link(name.resource, _overview(name)), element("small", _what(request, name))) for name in shown]
     intro = element(
         "p", "Use it with huggingface_hub: ", element("code", f"export HF_ENDPOINT={str(request.base_url).rstrip('/')}")
     )
-    listed = element("ul", *items) if items else element("p", "No repos yet.")
-    return html_response("localhub", element("h1", f"{len(names)} repos"), listed, _more("/", start, more), intro)
+    listed = element("ul", *items) if items else element("p", "No repos with this name." if search else "No repos yet.")
+    field = Html(f'<input type="search" name="search" aria-label="Search by name" value="{escape(search)}">')
+    form = element("form", field, " ", element("button", "Search"), action="/")
+    more_links = _more(f"/?search={quote(search, errors='replace')}" if search else "/", start, more)
+    title = f"{len(names)} repo{'' if len(names) == 1 else 's'}"
+    return html_response("localhub", element("h1", title), form, listed, more_links, intro)
 
 
 def overview(request: Request) -> Response:
-    return _folder(request, "main", "")
+    """Files and card. The page of a static Space is its app, as on the Hub; other apps do not run here."""
+    repository = _open(request)
+    if repository.name.kind != "space":
+        return _folder(request, "main", "")
+    if (sdk := _sdk(repository)) == STATIC:
+        return RedirectResponse(site_url(request, repository.name), 302)
+    return _folder(request, "main", "", element("p", f"This Hub does not run Spaces with the SDK {sdk}: only static ones."))
 
 
 def folder(request: Request) -> Response:
@@ -52,7 +68,7 @@ def folder(request: Request) -> Response:
     return _folder(request, parameter(request, "revision"), parse_path(path) if path else "")
 
 
-def _folder(request: Request, revision: str, path: str) -> Response:
+def _folder(request: Request, revision: str, path: str, *notes: str) -> Response:
     repository = _open(request)
     name, commit = repository.name, repository.resolve(revision)
     entries = list(list_entries(repository, commit, path, recursive=False))
@@ -61,12 +77,26 @@ def _folder(request: Request, revision: str, path: str) -> Response:
     refs = [*repository.refs("refs/heads/"), *repository.refs("refs/tags/")]
     others = [element("li", link(ref.name, f"{_url(name)}/tree/{_quoted(ref.name)}")) for ref in refs]
     choice = element("details", element("summary", f"{revision} at {str(commit.id)[:7]}"), element("ul", *others))
+    newest = element("p", _commit_link(name, commit), " ", element("small", f"{commit.author.name}, {_date(commit)}"))
+    history = [] if revision == "main" else [link(f"Commits of {revision}", f"{_url(name)}/commits/{_quoted(revision)}")]
     files = element("ul", *(_entry(name, revision, entry) for entry in shown))
     trail = [element("h2", link(name.name, here), *_trail(here, path))] if path else []
     position = f"{here}/{_path(path)}" if path else here
     readme = find_entry(repository, commit, "README.md") if not path else None
     card = [element("h2", "Card"), _content(request, repository, readme)] if readme and not readme.is_folder else []
-    return _repo_page(repository, path or name.id, choice, *trail, files, _more(position, start, more), *card)
+    return _repo_page(
+        request,
+        repository,
+        path or name.id,
+        *notes,
+        choice,
+        newest,
+        *history,
+        *trail,
+        files,
+        _more(position, start, more),
+        *card,
+    )
 
 
 def file(request: Request) -> Response:
@@ -77,7 +107,7 @@ def file(request: Request) -> Response:
     trail = element("h2", link(name.name, here), *_trail(here, path))
     download = link("Download", f"{_url(name)}/resolve/{_quoted(revision)}/{_path(path)}")
     about = element("p", f"{_bytes(entry.size)}{', LFS' if entry.pointer else ''}, {entry.content_oid} ", download)
-    return _repo_page(repository, path, trail, about, _content(request, repository, entry))
+    return _repo_page(request, repository, path, trail, about, _content(request, repository, entry))
 
 
 def commits(request: Request) -> Response:
@@ -89,14 +119,14 @@ def commits(request: Request) -> Response:
     items = [
         element(
             "li",
-            link(_title(commit) or str(commit.id)[:7], f"{_url(name)}/commit/{commit.id}"),
+            _commit_link(name, commit),
             element("small", f"{commit.author.name}, {_date(commit)}, {str(commit.id)[:7]}"),
         )
         for commit in found[:PAGE_SIZE]
     ]
     more = _more(position, start, len(found) > PAGE_SIZE)
     return _repo_page(
-        repository, f"Commits of {revision}", element("h2", f"Commits of {revision}"), element("ul", *items), more
+        request, repository, f"Commits of {revision}", element("h2", f"Commits of {revision}"), element("ul", *items), more
     )
 
 
@@ -111,7 +141,7 @@ def commit(request: Request) -> Response:
     files = link("Files", f"{_url(repository.name)}/tree/{found.id}")
     changes = _difference(request, repository, difference)
     return _repo_page(
-        repository, _title(found), element("h2", _title(found)), about, *description, element("p", files), changes
+        request, repository, _title(found), element("h2", _title(found)), about, *description, element("p", files), changes
     )
 
 
@@ -129,7 +159,7 @@ def discussion_list(request: Request) -> Response:
     ]
     listed = element("ul", *items) if items else element("p", "None yet.")
     title = "Pull requests and discussions"
-    return _repo_page(repository, title, element("h2", title), listed, _more(here, start, more))
+    return _repo_page(request, repository, title, element("h2", title), listed, _more(here, start, more))
 
 
 def discussion(request: Request) -> Response:
@@ -144,7 +174,7 @@ def discussion(request: Request) -> Response:
         shown = _difference(request, repository, difference)
         changes = [element("h2", "Changes"), element("p", f"into {into}: ", files), shown]
     return _repo_page(
-        repository, found.title, element("h2", found.title), element("p", about), *_events(repository, found), *changes
+        request, repository, found.title, element("h2", found.title), element("p", about), *_events(repository, found), *changes
     )
 
 
@@ -179,6 +209,22 @@ def _is_listed(request: Request, name: RepoName) -> bool:
         return False  # it was deleted meanwhile
 
 
+def _sdk(repository: Repository) -> object:
+    """What the card of a Space says; None for other repos."""
+    if repository.name.kind != "space":
+        return None
+    return read_front_matter(repository.text(repository.resolve("main"), "README.md")).get("sdk")
+
+
+def _what(request: Request, name: RepoName) -> str:
+    """`model`, `private dataset`, `gated model`."""
+    try:
+        settings = state_of(request).storage.settings(name)
+    except RepoMissingError:
+        return name.kind  # it was deleted meanwhile
+    return " ".join([*(["private"] if settings.private else []), *(["gated"] if settings.gated else []), name.kind])
+
+
 def _open(request: Request) -> Repository:
     """Raises Refusal."""
     try:
@@ -189,25 +235,16 @@ def _open(request: Request) -> Repository:
         raise
 
 
-def _may_read_files(request: Request) -> bool:
-    """False for a gated repo, which shows the names of its files only."""
-    try:
-        open_repo(request, "files")
-    except Refusal:
-        return False
-    return True
-
-
-def _repo_page(repository: Repository, title: str, *body: str) -> Response:
+def _repo_page(request: Request, repository: Repository, title: str, *body: str) -> Response:
     name = repository.name
     tabs = element(
         "nav",
         link("Files and card", _overview(name)),
         link("Commits", f"{_url(name)}/commits/main"),
         link("Pull requests and discussions", f"{_url(name)}/discussions"),
-        *([link("App", _url(name))] if name.kind == "space" else []),
+        *([link("App", _url(name))] if _sdk(repository) == STATIC else []),
     )
-    heading = element("h1", link(name.id, _overview(name)), " ", element("small", name.kind))
+    heading = element("h1", link(name.id, _overview(name)), " ", element("small", _what(request, name)))
     return html_response(f"{title} - {name.id}", heading, tabs, *body)
 
 
@@ -221,7 +258,7 @@ def _entry(name: RepoName, revision: str, entry: Entry) -> Html:
 
 def _content(request: Request, repository: Repository, entry: Entry) -> Html:
     """The text of a file, or why it is not shown."""
-    if not _may_read_files(request):
+    if not may_read_files(request):
         return element("p", "This repo is gated: its files are shown to accounts with access.")
     if entry.pointer or entry.size > MAX_SHOWN:
         return element("p", "The file is too large to be shown.")
@@ -233,15 +270,24 @@ def _content(request: Request, repository: Repository, entry: Entry) -> Html:
 
 def _difference(request: Request, repository: Repository, difference: pygit2.Diff) -> Html:
     """The changes as a git diff, up to MAX_SHOWN characters."""
-    if not _may_read_files(request):
+    if not may_read_files(request):
         return element("p", "This repo is gated: its changes are shown to accounts with access.")
     shown, size = [], 0
     for patch in patches(repository, difference):
         shown.append(patch[: MAX_SHOWN - size])
         size += len(patch)
         if size > MAX_SHOWN:
-            return Html(element("pre", "".join(shown)) + element("p", "The changes are too large to be shown as a whole."))
-    return element("pre", "".join(shown)) if size else element("p", "No changes.")
+            return Html(
+                element("pre", *_coloured("".join(shown))) + element("p", "The changes are too large to be shown as a whole.")
+            )
+    return element("pre", *_coloured("".join(shown))) if size else element("p", "No changes.")
+
+
+def _coloured(difference: str) -> Iterator[str]:
+    """A diff with its added and deleted lines as such."""
+    for sign, lines in groupby(difference.splitlines(keepends=True), lambda line: line[:1]):
+        text = "".join(lines)
+        yield element("ins", text) if sign == "+" else element("del", text) if sign == "-" else text
 
 
 def _trail(here: str, path: str) -> list[str]:
@@ -266,9 +312,9 @@ def _part(request: Request, items: list[T]) -> tuple[int, list[T], bool]:
 
 
 def _more(url: str, start: int, more: bool) -> Html:
-    number = start // PAGE_SIZE
-    links = [link("Previous", f"{url}?p={number - 1}")] if number else []
-    links += [link("Next", f"{url}?p={number + 1}")] if more else []
+    number, separator = start // PAGE_SIZE, "&" if "?" in url else "?"
+    links = [link("Previous", f"{url}{separator}p={number - 1}")] if number else []
+    links += [link("Next", f"{url}{separator}p={number + 1}")] if more else []
     return element("nav", *links) if links else Html()
 
 
@@ -287,6 +333,10 @@ def _quoted(revision: str) -> str:
 
 def _path(path: str) -> str:
     return quote(path, errors="replace")
+
+
+def _commit_link(name: RepoName, commit: pygit2.Commit) -> Html:
+    return link(_title(commit) or str(commit.id)[:7], f"{_url(name)}/commit/{commit.id}")
 
 
 def _title(commit: pygit2.Commit) -> str:

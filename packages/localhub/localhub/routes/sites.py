@@ -1,4 +1,4 @@
-"""Static Spaces as web sites: `/spaces/owner/name` leads to the page, on the host for sites (see spaces.py)."""
+"""Static Spaces as web sites, on the host for sites (see spaces.py). The page of a Space, `/spaces/owner/name`, leads there."""
 
 from urllib.parse import quote
 
@@ -17,12 +17,10 @@ from ..web import Json, open_named, parameter, state_of
 from .files import file_response
 
 
-def space(request: Request) -> Response:
-    """The page of a Space, which is its app. Other SDKs than static run on no machine here."""
-    repository = _open(request)
-    _card(repository, repository.resolve("main"))
+def site_url(request: Request, name: RepoName) -> str:
+    """Where the site of a static Space is."""
     port = f":{request.url.port}" if request.url.port else ""
-    return RedirectResponse(f"{request.url.scheme}://{SITE_HOST}{port}/{quote(repository.name.id)}/", 302)
+    return f"{request.url.scheme}://{SITE_HOST}{port}/{quote(name.id)}/"
 
 
 def folder(request: Request) -> Response:
@@ -55,7 +53,7 @@ def _card(repository: Repository, commit: pygit2.Commit) -> Json:
     """The metadata of a static Space. Raises Refusal (404) for another SDK."""
     card = read_front_matter(repository.text(commit, "README.md"))
     if card.get("sdk") != STATIC:
-        raise Refusal(404, f"{repository.name.id} is no static Space: this Hub does not run its SDK, {card.get('sdk')}")
+        raise Refusal(404, f"{repository.name.id} is not a static Space: this Hub does not run its SDK, {card.get('sdk')}")
     return card
 
 
@@ -71,7 +69,6 @@ def _is_header_value(value: object) -> bool:
     return isinstance(value, str) and value.isascii() and value.isprintable() and value == value.strip() != ""
 
 
-routes = [Route("/spaces/{owner}/{name}", space, methods=["GET", "HEAD"])]
 site_routes = [
     Route("/{owner}/{name}", folder, methods=["GET", "HEAD"]),
     Route("/{owner}/{name}/{path:path}", site, methods=["GET", "HEAD"]),
