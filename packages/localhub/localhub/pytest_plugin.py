@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .server import LocalHub
 
 _HUB, _API, _DATASETS = "huggingface_hub.constants", "huggingface_hub.hf_api", "datasets.config"
+_XET = "huggingface_hub.utils._xet"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _redirected(url: str, token: str, folder: Path) -> Iterator[None]:
         "HF_DATASETS_CACHE": str(folder / "datasets"),
         "HF_TOKEN_PATH": token_file,
         "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1",
+        "HF_XET_CACHE": str(folder / "xet"),
     }
     constants: dict[str, dict[str, object]] = {
         _HUB: {
@@ -101,7 +102,7 @@ def _redirected(url: str, token: str, folder: Path) -> Iterator[None]:
             "HF_HUB_CACHE": cache,
             "HF_TOKEN_PATH": token_file,
             "HF_HUB_OFFLINE": False,
-            "HF_HUB_DISABLE_XET": True,
+            "HF_XET_CACHE": str(folder / "xet"),
         },
         _DATASETS: {
             "HF_ENDPOINT": url,
@@ -110,7 +111,7 @@ def _redirected(url: str, token: str, folder: Path) -> Iterator[None]:
             "HF_HUB_OFFLINE": False,
         },
     }
-    imported = constants.keys() & sys.modules.keys()
+    imported, has_xet = constants.keys() & sys.modules.keys(), _XET in sys.modules
     with pytest.MonkeyPatch.context() as patch:
         for variable, value in variables.items():
             patch.setenv(variable, value)
@@ -118,6 +119,9 @@ def _redirected(url: str, token: str, folder: Path) -> Iterator[None]:
         for module in imported:
             for name, constant in constants[module].items():
                 patch.setattr(sys.modules[module], name, constant)
+        if has_xet:  # hf_xet reads its environment when a session begins
+            for name, fresh in _fresh_session().items():
+                patch.setattr(sys.modules[_XET], name, fresh)
         if _API in sys.modules:  # the functions of the module, such as huggingface_hub.upload_file, are methods of it
             patch.setattr(sys.modules[_API].api, "endpoint", url)
         yield
@@ -125,5 +129,17 @@ def _redirected(url: str, token: str, folder: Path) -> Iterator[None]:
         # the test imported it, with the settings above: let it read the environment again, which is the user's own now
         if module in sys.modules:
             importlib.reload(sys.modules[module])
+    if _XET in sys.modules and not has_xet:
+        vars(sys.modules[_XET]).update(_fresh_session())
     if _API in sys.modules and _HUB not in imported:
         sys.modules[_API].api.endpoint = sys.modules[_HUB].ENDPOINT
+
+
+def _fresh_session() -> dict[str, object]:
+    """What huggingface_hub keeps of uploads by Xet, as it is before the first one: the session and its tokens.
+
+    A Hub may get the port of an earlier one, whose tokens it does not accept. Older clients have less of it.
+    """
+    xet = vars(sys.modules[_XET])
+    fresh = {"_GLOBAL_XET_HOLDER": xet.get("XetSessionHolder"), "XET_CONNECTION_INFO_CACHE": dict}
+    return {name: make() for name, make in fresh.items() if name in xet and make is not None}

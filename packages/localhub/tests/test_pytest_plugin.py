@@ -58,6 +58,9 @@ def test_code_that_names_no_endpoint_and_no_token(localhub, turn):
     upload_file(repo_id="me/model", path_in_repo="a.txt", path_or_fileobj=b"text %d" % turn)
     path = Path(hf_hub_download("me/model", "a.txt"))
     assert path.read_bytes() == b"text %d" % turn
+    upload_file(repo_id="me/model", path_in_repo="a.bin", path_or_fileobj=b"large %d" % turn)  # by Xet, as without a test
+    assert Path(hf_hub_download("me/model", "a.bin")).read_bytes() == b"large %d" % turn
+    assert list((localhub.folder.parent / "xet").rglob("*")), "hf_xet uses another cache"
     assert localhub.folder.parent in path.parents
     assert (localhub.folder / "models/me/model.git").is_dir()
     assert [found.id for found in localhub.api.list_models()] == ["me/model"]
@@ -68,8 +71,9 @@ def test_what_the_user_has_set_is_back_afterwards():
     assert HfApi().endpoint == constants.ENDPOINT == upload_file.__self__.endpoint == "https://huggingface.co"
     assert constants.HUGGINGFACE_CO_URL_TEMPLATE.startswith("https://huggingface.co/")
     assert constants.HF_HUB_CACHE == os.path.join(os.environ["HF_HOME"], "hub")
-    assert not constants.HF_HUB_DISABLE_XET
     assert "HF_ENDPOINT" not in os.environ
+    assert "HF_XET_CACHE" not in os.environ
+    assert not os.path.exists(os.environ["HF_HOME"])  # nothing of the tests is in it
     assert get_token() == "of-the-user"
 """
 
