@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ from .users import Organisation, User, accounts_of, parse_organisation, parse_us
 
 CAN_NOT_START = 2  # as argparse, for an option that is invalid
 MAX_PORT = 65535
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
 T = TypeVar("T")
 
 
@@ -46,7 +48,7 @@ def main(
     if arguments.token in accounts:
         parser.error(f"--token is also the token of {accounts[arguments.token].name}")
     try:
-        hub = LocalHub(arguments.dir, arguments.token, arguments.port, accounts=accounts)
+        hub = LocalHub(arguments.dir, arguments.token, arguments.port, accounts=accounts, origins=arguments.origin)
     except OSError as error:
         no_folder = isinstance(error, FileExistsError | NotADirectoryError)
         found = "it is not a folder" if no_folder else f"{error.strerror}: {error.filename}"
@@ -71,7 +73,8 @@ def main(
 def _parser(program: str, folder: str, token_variable: str, users_variable: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
-        usage=f"{program} [--dir FOLDER] [--port PORT] [--token TOKEN] [--user NAME:TOKEN[:ROLE]] [--org NAME[:MEMBER,...]]",
+        usage=f"{program} [--dir FOLDER] [--port PORT] [--token TOKEN] [--user NAME:TOKEN[:ROLE]] "
+        "[--org NAME[:MEMBER,...]] [--origin URL]",
         description="Run a Hugging Face Hub on this machine, on loopback.",
         epilog="Without a token and users, every user of this machine has full access. Other programs see tokens of the "
         f"command line in the list of processes: {token_variable}, {users_variable} and NAME:@FILE keep them out of it.",
@@ -102,6 +105,14 @@ def _parser(program: str, folder: str, token_variable: str, users_variable: str)
         metavar="NAME[:MEMBER,...]",
         help="an organisation of these users, or of all. Repeatable",
     )
+    parser.add_argument(
+        "--origin",
+        type=_typed(_origin),
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a site whose pages may use this Hub from their scripts, such as http://localhost:5173. Repeatable",
+    )
     return parser
 
 
@@ -121,6 +132,13 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_PORT)) and int(text) <= MAX_PORT):
         raise ValueError(f"expected a number from 0 to {MAX_PORT}, not {text!r}")
     return int(text)
+
+
+def _origin(text: str) -> str:
+    origin = text.removesuffix("/").lower()
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError(f"expected the scheme, host and port of a site, such as http://localhost:5173, not {text!r}")
+    return origin
 
 
 def _how_to_use(url: str, folder: Path, has_token: bool, accounts: Sequence[Account]) -> str:

@@ -2,11 +2,12 @@
 
 import re
 import uuid
-from collections.abc import MutableMapping
+from collections.abc import Collection, MutableMapping
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -39,17 +40,32 @@ from .storage import RepoMissingError
 from .web import HubState
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost")
-_CONTENT = (large_files, xet, files, clone, sites, pages, ownerless)
+_CONTENT = (large_files, xet, files, clone, pages, ownerless)
 _PEOPLE = (account, people, gates, collections)  # before `listings`, whose `/api/{kind}` would match `/api/collections`
 _SUBJECTS = (*_PEOPLE, cards, repos, uploads, lfs_files, references, discussions, listings, browse, *_CONTENT)
 ROUTES = [route for subject in _SUBJECTS for route in subject.routes]
 _HOST = re.compile(r"([A-Za-z0-9.-]+)(?::([0-9]{1,5}))?")
+# the headers of a response that a script of another origin may read: those that clients do
+_FOR_SCRIPTS = (
+    "Accept-Ranges Content-Length Content-Range ETag Link Location X-Error-Code X-Error-Message X-HF-Warning X-Linked-Etag "
+    "X-Linked-Size X-Repo-Commit X-Request-Id X-Total-Count X-Xet-Access-Token X-Xet-Cas-Url X-Xet-Token-Expiration"
+).split()
 _NOT_IN_HEADERS = re.compile(r"[^\x21-\x7e\xa1-\xff]+")
 
 
-def create_app(state: HubState) -> ASGIApp:
-    """An ASGI application for one Hub."""
-    return _Gateway(_application(state, ROUTES), _application(state, sites.site_routes))
+def create_app(state: HubState, origins: Collection[str] = ()) -> ASGIApp:
+    """An ASGI application for one Hub. Web pages of these origins, such as http://localhost:5173, may use it."""
+    app: ASGIApp = _application(state, ROUTES)
+    if origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=_FOR_SCRIPTS,
+            allow_private_network=True,
+        )
+    return _Gateway(app, _application(state, sites.site_routes), origins)
 
 
 def _application(state: HubState, routes: list[Route]) -> Starlette:
@@ -73,13 +89,13 @@ class _Gateway:
 
     - It matches paths percent-encoded: in `tree/refs%2Fpr%2F1` the revision is one segment.
     - It rejects requests of web pages, because a Hub without tokens gives full access: the Host header shows DNS rebinding,
-      the Origin header a form or script of another site.
+      the Origin header a form or script of another site. Origins can be allowed.
     - It adds X-Request-Id to every response; the client shows it with errors.
     - The host for static Spaces has their pages only, so that their scripts can't use the Hub.
     """
 
-    def __init__(self, app: ASGIApp, sites: ASGIApp) -> None:
-        self._app, self._sites = app, sites
+    def __init__(self, app: ASGIApp, sites: ASGIApp, origins: Collection[str]) -> None:
+        self._app, self._sites, self._origins = app, sites, origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -93,7 +109,7 @@ class _Gateway:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode("latin-1"))]
             await send(message)
 
-        if not _is_local(request):
+        if not _is_local(request, self._origins):
             answer = _error(Refusal(403, "This Hub accepts requests from programs on this machine only"))
             await answer(scope, receive, send_with_id)
             return
@@ -107,10 +123,10 @@ def _host(request: Request) -> str | None:
     return match[1].lower() if match and int(match[2] or 0) < 65536 else None
 
 
-def _is_local(request: Request) -> bool:
+def _is_local(request: Request, origins: Collection[str]) -> bool:
     origin = request.headers.get("origin")
     return _host(request) in (*LOOPBACK_NAMES, SITE_HOST) and (
-        origin is None or origin.partition("://")[2] == request.headers["host"]
+        origin is None or origin.partition("://")[2] == request.headers["host"] or origin in origins
     )
 
 

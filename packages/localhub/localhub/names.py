@@ -10,6 +10,7 @@ from .refusal import Refusal, bad_request, invalid_path
 
 KINDS = ("model", "dataset", "space")
 MAX_PATH_LENGTH = 1024
+MAX_NAME_LENGTH = 255  # bytes
 COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 SHORT_COMMIT_ID = re.compile(r"[0-9a-f]{7,39}")
 OBJECT_ID = re.compile(r"[0-9a-f]{64}")
@@ -85,6 +86,10 @@ def parse_path(path: str) -> str:
         raise invalid_path(f"Invalid path {path!r}")
     if any(part in ("", ".", "..") or part.endswith(" ") or _is_git_folder(part) for part in parts):
         raise invalid_path(f"Invalid path {path!r}: empty segments, '.', '..' and '.git' are not allowed")
+    if any(len(part.encode("utf-8", "replace")) > MAX_NAME_LENGTH for part in parts):
+        raise invalid_path(
+            f"Invalid path {path!r}: a name is longer than {MAX_NAME_LENGTH} bytes, so no file system can store it"
+        )
     # On Windows a backslash separates folders. The Hub allows it, but not a path that begins with one that leads out.
     if path.startswith(("\\", ".\\", "..\\")) or ".git" in path.lower().replace("\\", "/").split("/"):
         raise invalid_path(f"Invalid path {path!r}: it leads out of the repo on Windows")

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -115,6 +115,8 @@ class LocalHub:
     accounts: further tokens, each with an account and its role.
     organisations: what is known of organisations beside their members: full names, and whether new repos are private.
     publishing: trusted publishers, which exchange the OIDC tokens of CI jobs for access tokens.
+    origins: whose web pages may use the Hub from their scripts, such as http://localhost:5173. Without tokens, they may
+        write everything.
     Raises OSError if the port is taken or the folder can't be written.
     """
 
@@ -128,13 +130,14 @@ class LocalHub:
         organisations: Sequence[Organisation] = (),
         publishing: TrustedPublishing | None = None,
         limits: Limits | None = None,
+        origins: Collection[str] = (),
     ) -> None:
         self.storage = Storage(folder)
         tokens = {**({token: Account()} if token else {}), **(accounts or {})}
         self.accounts = Accounts(tokens, self.storage.secret)
-        profiles = {one.name: one for one in organisations}
+        profiles = {one.name.lower(): one for one in organisations}
         state = HubState(self.storage, self.accounts, profiles, limits or Limits(), publishing)
-        self._app = create_app(state)
+        self._app = create_app(state, origins)
         self._port = port
         self._exit = ExitStack()
 

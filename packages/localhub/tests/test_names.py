@@ -2,10 +2,14 @@
 
 import json
 import socket
+from html import escape
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+from localhub import Account, LocalHub
 
 ESCAPES = [
     "../x",
@@ -66,11 +70,33 @@ def test_move_rejects_invalid_names(ask, hub, repo, field):
     assert ask(hub.url, "POST", "/api/repos/move", json.dumps(body).encode()).status == 400
 
 
-def test_unusual_file_names_are_preserved(api, repo, put):
+def test_unusual_file_names_are_preserved(api, repo, put, ask, hub):
     names = ["a b.txt", "ü/ñ.txt", "100%.txt", "q?x=1#y.txt", "plus+.txt", "-dash", "deep/er/and/deeper.txt", "back\\slash"]
-    put(api, {name: name.encode() for name in names})
+    names += [
+        "e\u0301.txt",
+        "\u00e9.txt",
+        "%2F.txt",
+        "a%20b",
+        ".hidden",
+        "&amp;<b>'\".txt",
+        "tree/main",
+        "x" * 255,
+        "d/" * 400 + "e",
+    ]
+    put(api, {name: name.encode() for name in names}, commit_message="Odd names")
+    assert sorted(api.list_repo_files(repo)) == sorted([".gitattributes", *names])
+    assert {info.path for info in api.get_paths_info(repo, names)} == set(names)
     for name in names:
         assert Path(api.hf_hub_download(repo, name)).read_bytes() == name.encode()
+        for page in ("raw", "blob"):
+            answer = ask(hub.url, "GET", f"/{repo}/{page}/main/{quote(name)}")
+            assert (answer.status, escape(name).encode() in answer.body or name.encode() == answer.body) == (200, True)
+        if folder := name.rpartition("/")[0]:
+            answer = ask(hub.url, "GET", f"/{repo}/tree/main/{quote(folder)}")
+            assert (answer.status, f"/{repo}/blob/main/{quote(name)}".encode() in answer.body) == (200, True)
+            assert [item.path for item in api.list_repo_tree(repo, folder)] == [name]
+    with pytest.raises(HfHubHTTPError, match="longer"):
+        put(api, {"x" * 256: b"x"})
 
 
 def test_page_of_another_site_is_rejected(ask, hub):
@@ -79,6 +105,30 @@ def test_page_of_another_site_is_rejected(ask, hub):
     assert ask(hub.url, "POST", "/api/repos/create", body, {"Origin": "https://evil.example"}).status == 403
     assert ask(hub.url, "GET", "/api/whoami-v2", headers={"Host": "evil.example"}).status == 403
     assert ask(hub.url, "POST", "/api/repos/create", body, {"Origin": f"http://{host}"}).status == 200
+
+
+def test_pages_of_an_allowed_origin_may_use_the_hub(ask, tmp_path):
+    origin, other = "http://localhost:5173", "https://evil.example"
+    asks = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    with LocalHub(tmp_path, accounts={"hf_me": Account("me")}, origins=[origin]) as hub:
+        HfApi(hub.url, token="hf_me").create_repo("me/model")
+        before = ask(hub.url, "OPTIONS", "/api/models/me/model/commit/main", headers=asks)
+        allowed = [before.headers[f"access-control-allow-{what}"] for what in ("origin", "headers")]
+        assert (before.status, allowed, "POST" in before.headers["access-control-allow-methods"]) == (
+            200,
+            [origin, "authorization"],
+            True,
+        )
+        for path, status in (("/me/model/resolve/main/.gitattributes", 200), ("/me/model/resolve/main/none", 404)):
+            answer = ask(hub.url, "GET", path, headers={"Origin": origin})
+            assert (answer.status, answer.headers["access-control-allow-origin"]) == (status, origin)
+            assert {"X-Repo-Commit", "ETag", "Content-Range", "X-Error-Code", "Link"} <= set(
+                answer.headers["access-control-expose-headers"].split(", ")
+            )
+            assert "access-control-allow-credentials" not in answer.headers
+        for headers in ({"Origin": other}, {**asks, "Origin": other}, {"Origin": "null"}):
+            answer = ask(hub.url, "GET", "/api/models/me/model", headers=headers)
+            assert (answer.status, "access-control-allow-origin" in answer.headers) == (403, False)
 
 
 def test_only_loopback_is_bound(hub):

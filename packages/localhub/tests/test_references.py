@@ -1,6 +1,8 @@
 """Branches, tags, and squashed histories."""
 
 import subprocess
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RevisionNotFoundError
@@ -22,6 +24,26 @@ def test_branch_starts_at_the_given_revision(api, repo, put):
     assert api.model_info(repo, revision="feature/new").sha == api.model_info(repo).sha
     api.delete_branch(repo, branch="feature/new")
     assert names(api.list_repo_refs(repo).branches) == ["main", "old"]
+
+
+def test_a_branch_with_slashes_and_a_full_ref_are_revisions_everywhere(api, repo, put, ask, hub):
+    api.create_branch(repo, branch="feature/new")
+    commit = put(api, {"dir/a.txt": b"a"}, revision="feature/new")
+    api.create_tag(repo, tag="feature/new", revision="main")  # the branch is meant first
+    for revision in ("feature/new", "refs/heads/feature/new"):
+        assert api.model_info(repo, revision=revision).sha == commit
+        assert [item.path for item in api.list_repo_tree(repo, "dir", revision=revision)] == ["dir/a.txt"]
+        assert api.list_repo_commits(repo, revision=revision)[0].commit_id == commit
+        assert Path(api.hf_hub_download(repo, "dir/a.txt", revision=revision)).read_bytes() == b"a"
+        quoted = quote(revision, safe="")
+        paths = (
+            f"{verb}/{quoted}/{path}" for verb, path in (("resolve", "dir/a.txt"), ("raw", "dir/a.txt"), ("blob", "dir/a.txt"))
+        )
+        for path in (*paths, f"tree/{quoted}/dir", f"commits/{quoted}"):
+            for method in ("GET", "HEAD"):
+                assert ask(hub.url, method, f"/{repo}/{path}").status == 200
+    api.delete_branch(repo, branch="feature/new")
+    assert api.model_info(repo, revision="feature/new").sha == api.model_info(repo).sha
 
 
 def test_branch_errors_are_those_of_the_hub(api, repo):

@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from localhub import LocalHub
 from localhub.__main__ import main
-from localhub.users import User, parse_user
+from localhub.users import Organisation, User, accounts_of, parse_user
 
 
 def test_several_people_share_a_hub(start_server, tmp_path, monkeypatch):
@@ -51,6 +51,11 @@ def test_forms_of_a_user():
     assert parse_user("ci:x:fine-grained=me/a,spaces/me/b").repos == {"me/a", "spaces/me/b"}
 
 
+def test_members_are_named_in_any_case():
+    (account,) = accounts_of([User("Alice", "x")], [Organisation("team", ("ALICE",))]).values()
+    assert account.owns == {"Alice", "team"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -58,6 +63,9 @@ def test_forms_of_a_user():
         (["--port", "-1"], "argument --port"),
         (["--port", "9" * 5000], "argument --port"),
         (["--port", "²"], "argument --port"),
+        (["--origin", "localhost:5173"], "argument --origin: expected the scheme, host and port of a site"),
+        (["--origin", "http://localhost:5173/app"], "argument --origin: expected the scheme, host and port of a site"),
+        (["--origin", "*"], "argument --origin"),
         (["--user", "alice"], "alice: missing token"),
         (["--user", "alice:read"], "alice: missing token"),
         (["--user", "alice:secret:admin"], "alice: invalid role"),
@@ -71,6 +79,7 @@ def test_forms_of_a_user():
         (["--user", "alice:secret", "--user", "bob:secret"], "bob has the same token as alice"),
         (["--user", "alice:secret", "--token", "secret"], "--token is also the token of alice"),
         (["--user", "alice:secret", "--org", "team:bob"], "team: bob is not a user"),
+        (["--user", "alice:secret", "--user", "Alice:secret2"], "Alice and alice are one name: case makes no difference"),
         (["--user", "alice:secret", "--org", "Alice"], "Alice is the name of two namespaces"),
         (["--user", "alice:secret", "--org", "team:"], "team: no members after the colon"),
         (["--org", "team"], "team has no members"),
