@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from starlette.routing import Route
 SECONDS = 2.0
 ROUND = 400  # requests, after which the repos are read, deleted and made again
 KINDS = ("model", "dataset", "space")
+HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # sha256 of hello
 NASTY_TEXTS = [
     "",
     " ",
@@ -198,10 +199,17 @@ HEADER_VALUES += ["Basic é", "version=2", "text/plain", "application/json"]
 
 @dataclass
 class Fuzzer:
-    """`faults`: what was found, as text; `answers`: how often each status came; `routes`: how often each route was asked."""
+    """`faults`: what was found, as text; `answers`: how often each status came; `routes`: how often each route was asked.
+
+    The requests are those of `token`, for repos of `owners` called one of `names`, and large files of `objects`.
+    """
 
     url: str
     random: random.Random
+    token: str = ""
+    owners: Sequence[str] = ("me",) * 9 + ("Me",)
+    names: Sequence[str] = ("repo",) * 9 + ("Repo", "moved")
+    objects: Sequence[tuple[str, int]] = ((HELLO, 5),)
     faults: list[str] = field(default_factory=list)
     answers: Counter[int] = field(default_factory=Counter)
     routes: Counter[str] = field(default_factory=Counter)
@@ -214,7 +222,7 @@ class Fuzzer:
             if number % 20 == 0:
                 for kind in KINDS:
                     self._make(kind)
-            self._any_request()
+            self.any_request()
         self.read_all()
         for kind, repo_id in self._repos():
             owner, _, name = repo_id.partition("/")
@@ -263,7 +271,7 @@ class Fuzzer:
             content = json.dumps({"title": title, "pullRequest": title == "Pull request"}).encode()
             self._send("POST", f"/api/{kind}s/me/repo/discussions", content)
 
-    def _any_request(self) -> None:
+    def any_request(self) -> None:
         pick = self.random
         route, host = pick.choice(ROUTES)
         self.routes[route.path] += 1
@@ -291,8 +299,8 @@ class Fuzzer:
             return pick.choice(signed) if signed else "a.b"
         choices = {
             "kind": [f"{kind}s" for kind in KINDS],
-            "owner": ["me"] * 9 + ["Me"],
-            "name": ["repo"] * 9 + ["Repo", "moved"],
+            "owner": self.owners,
+            "name": self.names,
             "revision": ["main"] * 5 + ["refs%2Fpr%2F2", "v1", "dev", *[text for text in self.seen if len(text) == 40][-3:]],
             "branch": ["main", "dev", "new"],
             "tag": ["v1", "v2"],
@@ -386,26 +394,33 @@ class Fuzzer:
             path = pick.choice(PATHS) if pick.random() < 0.9 else pick.choice(NASTY_TEXTS)
             key = pick.choice(["file"] * 6 + ["lfsFile", "deletedFile", "deletedFolder"])
             content = base64.b64encode(self._content(path)).decode()
-            value = {"path": path, "content": content, "encoding": "base64"} if key == "file" else {"path": path}
+            value: dict[str, Any] = (
+                {"path": path, "content": content, "encoding": "base64"} if key == "file" else {"path": path}
+            )
             if key == "lfsFile":
-                value |= {"algo": "sha256", "oid": HELLO, "size": 5}  # type: ignore[dict-item]
+                value |= self._object() | {"algo": "sha256"}
             lines.append({"key": key, "value": value})
         return lines
 
     def _json(self, path: str) -> Any:
         """A body that the route accepts, before it is mutated."""
         pick = self.random
+        owner = pick.choice(self.owners)
         kind, last = pick.choice(KINDS), path.rstrip("/").rpartition("/")[2]
         bodies: dict[str, Any] = {
             "create": {
                 "name": pick.choice(["repo", "other"]),
-                "organization": "me",
+                "organization": owner,
                 "type": kind,
                 "sdk": "static",
                 "visibility": "public",
             },
-            "delete": {"name": pick.choice(["repo", "other"]), "organization": "me", "type": kind},
-            "move": {"fromRepo": "me/repo", "toRepo": pick.choice(["me/moved", "me/repo"]), "type": kind},
+            "delete": {"name": pick.choice([*self.names, "other"]), "organization": owner, "type": kind},
+            "move": {
+                "fromRepo": f"{owner}/{pick.choice(self.names)}",
+                "toRepo": f"{owner}/{pick.choice(['moved', 'repo'])}",
+                "type": kind,
+            },
             "settings": {"gated": pick.choice([False, "auto"]), "visibility": pick.choice(["public", "private"])},
             "validate-yaml": {"content": self._readme(), "repoType": kind},
             "discussions": {"title": "Title", "description": "text", "pullRequest": pick.random() < 0.5},
@@ -417,11 +432,11 @@ class Fuzzer:
             "batch": {
                 "operation": pick.choice(["upload", "download"]),
                 "transfers": ["basic", "multipart"],
-                "objects": [{"oid": HELLO, "size": 5}],
+                "objects": [self._object()],
             },
-            "verify": {"oid": HELLO, "size": 5},
+            "verify": self._object(),
             "token": {"grant_type": "a", "resource": "me/repo", "subject_token": "a.b.c"},
-            "{signed}": {"oid": HELLO, "parts": []},
+            "{signed}": {"oid": self._object()["oid"], "parts": []},
             "{branch}": {"startingPoint": pick.choice(["main", "v1"]), "message": "squash"},
         }
         if path.endswith("/preupload/{revision}"):
@@ -431,15 +446,24 @@ class Fuzzer:
             return {"tag": pick.choice(["v1", "v2", "main"]), "message": pick.choice(["", "text"])}
         return bodies.get(last, {"a": "b"})
 
+    def _object(self) -> dict[str, Any]:
+        oid, size = self.random.choice(self.objects)
+        return {"oid": oid, "size": size}
+
+    def _check(self, request: str, status: int, headers: str, content: bytes) -> None:
+        """Called with each answer."""
+
     def _send(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
         start = time.monotonic()
+        headers = ({"Authorization": f"Bearer {self.token}"} if self.token else {}) | (headers or {})
+        received = ""
         try:
-            connection.request(method, path, body, headers or {})
+            connection.request(method, path, body, headers)
             response = connection.getresponse()
-            status, content = response.status, response.read()
+            status, received, content = response.status, str(response.headers), response.read()
         except (http.client.HTTPException, OSError) as error:
             status, content = 599, repr(error).encode()
         finally:
@@ -452,13 +476,11 @@ class Fuzzer:
             self.faults.append(f"{status}: {method} {path[:300]} {headers} {(body or b'')[:600]!r} -> {content[:200]!r}")
         elif seconds > SECONDS:
             self.faults.append(f"{seconds:.1f} s: {method} {path[:300]} {headers} {(body or b'')[:600]!r}")
+        self._check(f"{method} {path[:300]} {headers} {(body or b'')[:600]!r}", status, received, content)
         found = re.findall(r'"commitOid":"([0-9a-f]{40})"|/lfs/\w+/([\w.-]+)', content.decode("latin-1"))
         self.seen += [commit or signed for commit, signed in found[:2]]
         del self.seen[:-40]
         return status, content
-
-
-HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # sha256 of hello
 
 
 def _encodable(text: str) -> str:
@@ -470,7 +492,7 @@ def _routes() -> list[tuple[Route, str]]:
     found = []
     for module in pkgutil.iter_modules(localhub.routes.__path__, "localhub.routes."):
         subject = importlib.import_module(module.name)
-        found += [(route, "127.0.0.1:{port}") for route in subject.routes]
+        found += [(route, "127.0.0.1:{port}") for route in getattr(subject, "routes", ())]
         found += [(route, "spaces.localhost:{port}") for route in getattr(subject, "site_routes", ())]
     return found
 
