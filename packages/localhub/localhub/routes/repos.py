@@ -131,7 +131,7 @@ def _is_private(request: Request, body: Json, name: RepoName) -> bool:
     if visibility not in (None, "public", "private"):
         raise bad_request(f"visibility: expected 'public' or 'private', not {visibility!r}")
     if visibility is None and not isinstance(private, bool):
-        profile = state_of(request).organisations.get(name.owner)
+        profile = state_of(request).organisations.get(name.owner.lower())
         return profile is not None and profile.private
     return visibility == "private" or private is True
 
