@@ -2,7 +2,7 @@
 
 import base64
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,11 @@ from .signing import SignatureError, verify
 EXCHANGED_PREFIX = "hf_jwt_"
 EXCHANGED = "exchanged token"
 INVALID_CREDENTIALS = "Invalid credentials in Authorization header"
+
+
+def spelled(name: str, names: Iterable[str]) -> str | None:
+    """The one of these names that is the same but for case, None if there is none."""
+    return next((one for one in names if one.lower() == name.lower()), None)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Account:
         return self._spelling(namespace) or namespace
 
     def _spelling(self, namespace: str) -> str | None:
-        return next((own for own in sorted(self.owns or ()) if own.lower() == namespace.lower()), None)
+        return spelled(namespace, sorted(self.owns or ()))
 
 
 class Accounts:

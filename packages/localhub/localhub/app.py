@@ -46,10 +46,25 @@ _SUBJECTS = (*_PEOPLE, cards, repos, uploads, lfs_files, references, discussions
 ROUTES = [route for subject in _SUBJECTS for route in subject.routes]
 _HOST = re.compile(r"([A-Za-z0-9.-]+)(?::([0-9]{1,5}))?")
 # the headers of a response that a script of another origin may read: those that clients do
-_FOR_SCRIPTS = (
-    "Accept-Ranges Content-Length Content-Range ETag Link Location X-Error-Code X-Error-Message X-HF-Warning X-Linked-Etag "
-    "X-Linked-Size X-Repo-Commit X-Request-Id X-Total-Count X-Xet-Access-Token X-Xet-Cas-Url X-Xet-Token-Expiration"
-).split()
+_FOR_SCRIPTS = [
+    "Accept-Ranges",
+    "Content-Length",
+    "Content-Range",
+    "ETag",
+    "Link",
+    "Location",
+    "X-Error-Code",
+    "X-Error-Message",
+    "X-HF-Warning",
+    "X-Linked-Etag",
+    "X-Linked-Size",
+    "X-Repo-Commit",
+    "X-Request-Id",
+    "X-Total-Count",
+    "X-Xet-Access-Token",
+    "X-Xet-Cas-Url",
+    "X-Xet-Token-Expiration",
+]
 _NOT_IN_HEADERS = re.compile(r"[^\x21-\x7e\xa1-\xff]+")
 
 

@@ -79,7 +79,7 @@ class Owner(Visitor):
                 self._ask("POST", "/api/repos/create", body | {"visibility": "private" if private else "public"})
                 secret = self.secrets[0] if private else self.secrets[1] if name == GATED else "hello"
                 self._fill(kind, name, secret, with_names=private)
-            self._ask("PUT", f"/api/{kind}s/me/{GATED}/settings", {"gated": "auto"})
+            self._ask("PUT", f"/api/{kind}s/me/{GATED}/settings", {"gated": "manual"})
             self._ask(
                 "POST", "/api/repos/move", {"fromRepo": f"me/{self.secrets[0]}-a", "toRepo": self._next(kind), "type": kind}
             )

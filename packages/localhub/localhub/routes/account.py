@@ -15,7 +15,7 @@ from ..web import Json, endpoint_of, signed_in, state_of, with_json
 def whoami(request: Request) -> Response:
     account = signed_in(request)
     profiles = state_of(request).organisations
-    orgs = [profiles.get(name, Organisation(name)) for name in sorted((account.owns or frozenset()) - {account.name})]
+    orgs = [profiles.get(name.lower(), Organisation(name)) for name in sorted((account.owns or frozenset()) - {account.name})]
     return JSONResponse(
         {
             "type": "user",

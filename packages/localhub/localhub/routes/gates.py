@@ -5,6 +5,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..access_requests import STATUSES, ask, grant, handle, list_requests
+from ..accounts import spelled
 from ..refusal import Refusal, bad_request
 from ..repository import Repository
 from ..web import (
@@ -67,10 +68,11 @@ def answer(request: Request, body: Json) -> Response:
 def grant_access(request: Request, body: Json) -> Response:
     repository = _gated(request)
     user = text_field(body, "user")
-    if user not in state_of(request).accounts.users():
+    found = spelled(user, state_of(request).accounts.users())
+    if found is None:
         raise Refusal(404, f"This user does not exist: {user}")
     with state_of(request).storage.change(repository.name) as opened:
-        grant(opened, user)
+        grant(opened, found)
     return JSONResponse({})
 
 

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..accounts import spelled
 from ..discussions import list_discussions
 from ..likes import like, likers, unlike
 from ..names import KINDS
@@ -96,16 +97,18 @@ def _likes(request: Request, user: str) -> list[Json]:
 
 def _user(request: Request) -> str:
     name = parameter(request, "user")
-    if name not in state_of(request).accounts.users():
+    found = spelled(name, state_of(request).accounts.users())
+    if found is None:
         raise Refusal(404, f"This user does not exist: {name}")
-    return name
+    return found
 
 
 def _known_organisation(request: Request) -> str:
     name = parameter(request, "namespace")
-    if name not in state_of(request).accounts.organisations():
+    found = spelled(name, state_of(request).accounts.organisations())
+    if found is None:
         raise Refusal(404, f"This organization does not exist: {name}")
-    return name
+    return found
 
 
 def _person(name: str) -> Json:
@@ -113,13 +116,16 @@ def _person(name: str) -> Json:
 
 
 def _organisation(request: Request, name: str) -> Json:
-    profile = state_of(request).organisations.get(name, Organisation(name))
+    profile = state_of(request).organisations.get(name.lower(), Organisation(name))
     return {"_id": name, "name": name, "fullname": profile.fullname or name, "type": "org", "avatarUrl": ""}
 
 
 def _counts(request: Request, owner: str) -> Json:
     keys = {"numModels": "model", "numDatasets": "dataset", "numSpaces": "space"}
-    return {key: sum(name.owner == owner for name, _, _ in readable_repos(request, kind)) for key, kind in keys.items()}
+    return {
+        key: sum(name.owner.lower() == owner.lower() for name, _, _ in readable_repos(request, kind))
+        for key, kind in keys.items()
+    }
 
 
 def _page(request: Request, items: Iterable[Json]) -> Response:
