@@ -38,6 +38,13 @@ def test_liked_repos_are_listed_until_they_are_unliked(client_of, like):
     assert [user.username for user in api.list_repo_likers("me/model")] == ["me"]
 
 
+def test_users_and_organisations_are_found_in_any_case(client_of):
+    api = client_of(OWNER)
+    assert (api.get_user_overview("ME").username, api.get_user_overview("ME").num_models) == ("me", 1)
+    assert api.get_organization_overview("My-Org").name == "my-org"
+    assert [user.username for user in api.list_organization_members("MY-ORG")] == ["me"]
+
+
 def test_likes_sort_the_listings(client_of, like):
     for name in ("me/a", "me/z"):
         client_of(OWNER).create_repo(name)

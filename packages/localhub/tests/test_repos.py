@@ -159,7 +159,7 @@ def test_organisation_may_make_its_repos_private(tmp_path):
         api = HfApi(hub.url, token="t")
         assert [org["fullname"] for org in api.whoami()["orgs"]] == ["The Team"]
         assert api.get_organization_overview("team").fullname == "The Team"
-        for repo, private in (("ada/one", False), ("team/one", True)):
+        for repo, private in (("ada/one", False), ("team/one", True), ("TEAM/two", True)):
             api.create_repo(repo)
             assert api.model_info(repo).private is private
         api.create_repo("team/public", visibility="public")
