@@ -29,11 +29,19 @@ ACCOUNTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _clients_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Uploads by LFS; test_xet has those by Xet. Also the constant, because huggingface_hub read its environment earlier."""
+@pytest.fixture
+def by_lfs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uploads by LFS, as of a client without hf_xet. Also the constant, because huggingface_hub read its variable earlier."""
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _xet_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """hf_xet reads it once, when its session begins."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_XET_CACHE", str(tmp_path_factory.mktemp("xet")))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +52,8 @@ def _empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     home = tmp_path_factory.mktemp("hf")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(home / "token"))
+    # a Hub may get the port of an earlier one, whose tokens it does not accept
+    monkeypatch.setattr("huggingface_hub.utils._xet.XET_CONNECTION_INFO_CACHE", {})
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import pytest
 from localhub.tree import Pointer
 
 BIG = os.urandom(2_500_000)
+pytestmark = pytest.mark.usefixtures("by_lfs")
 
 
 def sha256(content):

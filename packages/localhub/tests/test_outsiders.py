@@ -19,7 +19,9 @@ def is_forbidden(action):
     return refused.value.response.status_code == 403
 
 
-def test_outsider_opens_a_draft_commits_to_it_and_the_owner_merges_it(client_of, outsider, put):
+@pytest.mark.parametrize("by_xet", [True, False], ids=["by Xet", "by LFS"])
+def test_outsider_opens_a_draft_commits_to_it_and_the_owner_merges_it(client_of, outsider, put, by_xet, request):
+    by_xet or request.getfixturevalue("by_lfs")
     owner = client_of(OWNER)
     opened = outsider.create_pull_request(REPO, title="A fix", description="of a typo")
     assert (opened.num, opened.status, opened.author) == (1, "draft", "stranger")

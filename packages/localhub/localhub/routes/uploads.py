@@ -46,7 +46,7 @@ MAX_LINE = MAX_REGULAR_SIZE * 4 // 3 + 64 * 1024
 
 
 def preupload(request: Request, body: Json) -> Response:
-    repository = _open(request)
+    repository = open_for_commit(request)
     commit = repository.resolve(parameter(request, "revision"))
     files = body.get("files")
     if not isinstance(files, list) or len(files) > MAX_PREUPLOAD_FILES or not all(isinstance(file, dict) for file in files):
@@ -90,7 +90,7 @@ def _modes(
 
 async def commit(request: Request) -> Response:
     """Reads the whole request first; then checks the parent and writes tree, commit and ref under the repo's lock."""
-    repository = await run_in_threadpool(_open, request)
+    repository = await run_in_threadpool(open_for_commit, request)
     body = _Body(repository, state_of(request).storage.incoming)
     try:
         async for block in blocks_of(request):
@@ -173,7 +173,7 @@ def _commit(request: Request, header: Json, operations: list[Operation]) -> Resp
     )
 
 
-def _open(request: Request) -> Repository:
+def open_for_commit(request: Request) -> Repository:
     """The repo that a commit goes to. Raises Refusal if the account may not commit to the revision in the path.
 
     Every user may open a pull request, and commit to it later.

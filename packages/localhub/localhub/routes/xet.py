@@ -24,18 +24,19 @@ from ..names import OBJECT_ID, RepoName, parse_resource
 from ..refusal import Refusal, bad_request
 from ..signing import SignatureError, sign, verify
 from ..storage import Storage
-from ..web import body_of, endpoint_of, flag, open_repo, parameter, state_of
+from ..web import body_of, endpoint_of, open_repo, parameter, state_of
 from ..xet import MAX_SHARD_SIZE, MAX_XORB_SIZE, XetFile, Xorbs, read_shard
 from ..xet_download import plan, xorb_content, xorb_size
 from .large_files import blocks_of
+from .uploads import open_for_commit
 
 XET, XET_READ, XET_FILE = "xet", "xet-read", "xet-file"
 LIFETIME = 3600  # seconds
 
 
 def write_token(request: Request) -> Response:
-    """Opening a pull request needs the access of discussions, a commit needs write access."""
-    repository = open_repo(request, "discuss" if flag(request, "create_pr") else "write")
+    """For those who may commit to the revision in the path, or open a pull request."""
+    repository = open_for_commit(request)
     upload = secrets.token_hex(16)
     claims = {"resource": repository.name.resource, "upload": upload}
     return _token(sign(state_of(request).storage.secret, XET, claims, LIFETIME), f"{endpoint_of(request)}/xet/{upload}")
