@@ -41,6 +41,7 @@ class KilledServer:
         self._context.__exit__(None, None, None)
 
 
+@pytest.mark.usefixtures("by_lfs")  # by Xet, the client waits longer for a server that is gone
 def test_kill_9_during_50_commits_loses_no_acknowledged_commit(start_server, put, ask, tmp_path):
     """The server is killed during three of them. The client retries some requests; it does not retry commits."""
     acknowledged, failed, dice = {}, [], random.Random(5)
