@@ -125,9 +125,9 @@ def _redirected(url: str, token: str, folder: Path) -> Iterator[None]:
         if _API in sys.modules:  # the functions of the module, such as huggingface_hub.upload_file, are methods of it
             patch.setattr(sys.modules[_API].api, "endpoint", url)
         yield
-    for module in constants.keys() - imported:
+    for module in constants:  # in this order: datasets copies settings of huggingface_hub
         # the test imported it, with the settings above: let it read the environment again, which is the user's own now
-        if module in sys.modules:
+        if module not in imported and module in sys.modules:
             importlib.reload(sys.modules[module])
     if _XET in sys.modules and not has_xet:
         vars(sys.modules[_XET]).update(_fresh_session())

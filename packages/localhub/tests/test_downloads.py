@@ -2,11 +2,7 @@
 
 import hashlib
 import http.client
-import os
-import subprocess
-import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -167,12 +163,3 @@ def test_file_with_a_damaged_or_missing_lfs_object_is_an_error(api, repo, put, a
     lost.unlink()  # as a deletion of large files that leaves the commits does
     answer = ask(hub.url, "GET", f"/{repo}/resolve/main/model.safetensors")
     assert (answer.status, b"does not exist any more" in answer.body) == (404, True)
-
-
-@pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
-def test_transformers_loads_a_model_by_repo_id(repo, api, put, hub, tmp_path):
-    put(api, {"config.json": b'{"model_type": "gpt2", "n_layer": 3}'})
-    program = "import transformers; print(transformers.AutoConfig.from_pretrained('me/model').n_layer)"
-    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)}
-    run = subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True)
-    assert run.stdout.split()[-1] == "3"
