@@ -16,6 +16,13 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}|code|multilingual")
 MAX_ERRORS = 20  # in one response
 MAX_TAG_LENGTH = 100
 MAX_SHORT_DESCRIPTION = 60  # characters
+MAX_READ = 64 * 1024  # of a card, for its description and citation
+MAX_DESCRIPTION = 2000
+# each stops at the first character that ends it, so none can take more than a few readings of the text
+_CODE_BLOCK = re.compile(r"^```[^\n`]*\n((?:(?!```)[^\n]*\n)*)```", re.MULTILINE)
+_COMMENT_OR_TAG = re.compile(r"<[^<>]*>")
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()]*\)")
+_MARKUP = re.compile(r"^\s{0,3}#{1,6}(?=\s)|[*`]+", re.MULTILINE)
 _LICENSES = """
 afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0
 bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0
@@ -32,6 +39,21 @@ def read_front_matter(readme: str) -> dict[str, Any]:
     """The card's metadata, to be read only; empty if it is missing or invalid. JSON can hold it."""
     match = _FRONT_MATTER.match(readme)
     return _metadata(match[1]) if match else {}
+
+
+def read_description(readme: str) -> str:
+    """The text of a card as the Hub shows it in lists: without metadata and markup, on one line."""
+    text = _CODE_BLOCK.sub(" ", _FRONT_MATTER.sub("", readme, count=1)[:MAX_READ])
+    text = _LINK.sub(r"\1", _COMMENT_OR_TAG.sub(" ", text))
+    return " ".join(_MARKUP.sub(" ", text).split())[:MAX_DESCRIPTION]
+
+
+def read_citation(readme: str) -> str | None:
+    """The first BibTeX entry of a card that is in a code block."""
+    for block in _CODE_BLOCK.finditer(readme[:MAX_READ]):
+        if (content := block[1].strip()).startswith("@"):
+            return content
+    return None
 
 
 @lru_cache(maxsize=64)

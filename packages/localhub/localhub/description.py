@@ -7,7 +7,8 @@ from typing import Any
 
 import pygit2
 
-from .card import read_front_matter
+from .card import read_citation, read_description, read_front_matter
+from .eval_results import read_eval_results
 from .likes import likers
 from .model_files import count_parameters, mask_token, read_config, transformers_info
 from .repository import Repository
@@ -17,8 +18,8 @@ from .tree import Entry, list_entries
 
 Json = dict[str, Any]
 
-# What a request may ask for by `expand`, and what is in the answers without it. Properties that nothing here has a value for
-# (inference providers, resource groups, the size of a dataset) are allowed and left out of the answer.
+# What a request may ask for by `expand`, and what is in the answers without it. As on the public Hub, a property that a repo
+# has no value for is left out of the answer: here no repo has inference providers or a resource group.
 _COMMON = (
     *("author", "cardData", "createdAt", "disabled", "lastModified", "likes", "private", "resourceGroup", "sha", "siblings"),
     *("tags", "trendingScore", "usedStorage"),
@@ -62,7 +63,10 @@ LISTED_IN_FULL = {
 
 
 class Description:
-    """A repo at a commit. `spaces` finds the ids of the Spaces that name a model in their card."""
+    """A repo at a commit.
+
+    `spaces` finds the ids of the Spaces that name a model in their card, `children` counts the models that are based on it.
+    """
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class Description:
         commit: pygit2.Commit,
         settings: RepoSettings,
         spaces: Callable[[str], list[str]],
+        children: Callable[[str], int],
         with_blobs: bool = False,
     ) -> None:
         self.name = repository.name
@@ -77,6 +82,7 @@ class Description:
         self._commit = commit
         self._settings = settings
         self._spaces = spaces
+        self._children = children
         self._with_blobs = with_blobs
 
     def show(self, names: Iterable[str]) -> Json:
@@ -92,7 +98,7 @@ class Description:
 
     @cached_property
     def card(self) -> Json:
-        return read_front_matter(self._repository.text(self._commit, "README.md"))
+        return read_front_matter(self.readme)
 
     @cached_property
     def tags(self) -> list[str]:
@@ -137,6 +143,23 @@ class Description:
         return len(likers(self._repository))
 
     @property
+    def main_size(self) -> int:
+        """In bytes: the files of this commit."""
+        return sum(entry.size for entry in list_entries(self._repository, self._commit, "", recursive=True))
+
+    @property
+    def children(self) -> int:
+        return self._children(self.name.id)
+
+    @property
+    def eval_results(self) -> list[Json] | None:
+        return read_eval_results(self._repository, self._commit)
+
+    @property
+    def readme(self) -> str:
+        return self._repository.text(self._commit, "README.md")
+
+    @property
     def spaces(self) -> list[str]:
         return self._spaces(self.name.id)
 
@@ -164,16 +187,21 @@ _PROPERTIES: dict[str, Callable[[Description], Any]] = {
     "author": lambda of: of.name.owner,
     "baseModels": lambda of: {"models": [{"id": one} for one in of.ids("base_model")]} if of.ids("base_model") else None,
     "cardData": lambda of: of.card,
+    "childrenModelCount": lambda of: of.children,
+    "citation": lambda of: read_citation(of.readme),
     "config": lambda of: of.config,
     "createdAt": lambda of: of.settings.created_at,
     "datasets": lambda of: of.ids("datasets"),
+    "description": lambda of: read_description(of.readme),
     "disabled": lambda of: of.settings.disabled,
     "downloads": lambda _: 0,
     "downloadsAllTime": lambda _: 0,
+    "evalResults": lambda of: of.eval_results,
     "gated": lambda of: of.settings.gated,
     "lastModified": lambda of: of.last_modified,
     "library_name": lambda of: of.card.get("library_name"),
     "likes": lambda of: of.likes,
+    "mainSize": lambda of: of.main_size,
     "mask_token": lambda of: mask_token(of.config),
     "model-index": lambda of: of.card.get("model-index"),
     "modelId": lambda of: of.name.id,
@@ -181,6 +209,7 @@ _PROPERTIES: dict[str, Callable[[Description], Any]] = {
     "paperswithcode_id": lambda of: of.card.get("paperswithcode_id"),
     "pipeline_tag": lambda of: of.card.get("pipeline_tag"),
     "private": lambda of: of.settings.private,
+    "region": lambda _: "us",  # the Hub's default
     # only static Spaces run here
     "runtime": lambda of: {"stage": "RUNNING" if of.card.get("sdk") == STATIC else "STOPPED"},
     "safetensors": lambda of: of.safetensors,

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -194,6 +195,20 @@ def spaces_of_model(request: Request) -> Callable[[str], list[str]]:
         return found
 
     return lambda model: [space for space, models in models_of_spaces() if model in models]
+
+
+def children_of_model(request: Request) -> Callable[[str], int]:
+    """A function that counts the models with a model as their base, among those that the account may read."""
+
+    @cache
+    def bases() -> Counter[str]:
+        found: Counter[str] = Counter()
+        for _, repository, _ in readable_repos(request, "model"):
+            base = read_front_matter(repository.text(repository.resolve("main"), "README.md")).get("base_model")
+            found.update({one for one in (base if isinstance(base, list) else [base]) if isinstance(one, str)})
+        return found
+
+    return lambda model: bases()[model]
 
 
 def expanded(request: Request, allowed: Collection[str]) -> set[str]:

@@ -167,6 +167,33 @@ def test_info_of_a_model_has_its_config_parameters_and_spaces(api, models, put):
     assert api.space_info("me/demo").runtime.stage == "RUNNING"
 
 
+def test_info_of_a_model_has_its_children_and_evaluations(api, models, put):
+    for name in ("me/beta-small", "me/hidden"):
+        api.create_repo(name, exist_ok=True)
+        put(api, {"README.md": b"---\nbase_model: [me/alpha]\n---\n"}, repo_id=name)
+    results = (
+        b"- dataset: {id: cais/hle, task_id: default}\n  value: 20.9\n  date: 2026-01-15\n  source: {url: 'https://x.org'}\n"
+    )
+    put(api, {".eval_results/hle.yaml": results, ".eval_results/bad.yaml": b"- value: 1\n"}, repo_id="me/alpha")
+    info = api.model_info("me/alpha", expand=["childrenModelCount", "evalResults"])
+    assert info.children_model_count == 2
+    (result,) = info.eval_results  # the client leaves out the invalid file
+    assert (result.dataset_id, result.task_id, result.value, result.date) == ("cais/hle", "default", 20.9, "2026-01-15")
+    assert result.source_url == "https://x.org"
+    other = api.model_info("me/beta-small", expand=["childrenModelCount", "evalResults"])
+    assert (other.children_model_count, other.eval_results) == (0, None)
+
+
+def test_info_of_a_dataset_has_its_description_citation_and_size(api, put):
+    api.create_repo("me/data", repo_type="dataset")
+    card = b"---\nlicense: mit\n---\n# Title\n\nA **set** of [texts](https://x.org).<br>\n\n```bibtex\n@misc{x}\n```\n"
+    put(api, {"README.md": card, "a.bin": b"12345"}, repo_id="me/data", repo_type="dataset")
+    info = api.dataset_info("me/data", expand=["description", "citation", "mainSize"])
+    assert (info.description, info.citation) == ("Title A set of texts.", "@misc{x}")
+    sizes = [file.size for file in api.list_repo_tree("me/data", repo_type="dataset")]
+    assert info.main_size == sum(sizes) > 5
+
+
 def test_parameters_of_shards_are_added(api, repo, put):
     shards = {f"model-0000{n}-of-00002.safetensors": safetensors(w=[n, 10]) for n in (1, 2)}
     put(api, shards)

@@ -20,6 +20,7 @@ from ..web import (
     MAX_PAGE,
     Json,
     body_of,
+    children_of_model,
     expanded,
     flag,
     limit_of,
@@ -44,7 +45,8 @@ def info(request: Request) -> Response:
     revision = parameter(request, "revision") if "revision" in request.path_params else "main"
     commit = repository.resolve(revision)
     settings = state_of(request).storage.settings(repository.name)
-    description = Description(repository, commit, settings, spaces_of_model(request), with_blobs=flag(request, "blobs"))
+    found = spaces_of_model(request), children_of_model(request)
+    description = Description(repository, commit, settings, *found, with_blobs=flag(request, "blobs"))
     kind = repository.name.kind
     return JSONResponse(description.show(expanded(request, EXPANDABLE[kind]) or INFO[kind]))
 

@@ -14,6 +14,7 @@ from ..refusal import bad_request, forbidden
 from ..storage import RepoMissingError
 from ..web import (
     MAX_PAGE,
+    children_of_model,
     expanded,
     flag,
     page,
@@ -68,12 +69,12 @@ def own_repos(request: Request) -> Response:
     namespace = parameter(request, "namespace") if "namespace" in query else None
     if namespace is not None and not account.owns_namespace(namespace):
         raise forbidden(f"{account.name} is not a member of {namespace}")
-    spaces, found = spaces_of_model(request), []
+    related, found = (spaces_of_model(request), children_of_model(request)), []
     for kind in KINDS:
         for name, repository, settings in readable_repos(request, kind):
             # a user who may write everywhere owns all repos
             if (namespace is None and account.owns is None) or name.owner.lower() == (namespace or account.name).lower():
-                found.append(Description(repository, repository.resolve("main"), settings, spaces))
+                found.append(Description(repository, repository.resolve("main"), settings, *related))
     sizes = [repo.used_storage for repo in found]
     items = [
         {
@@ -93,14 +94,14 @@ def own_repos(request: Request) -> Response:
 
 def _described(request: Request, kind: str) -> Iterator[Description]:
     """Readable repos; author and search come first, because only the name is needed for them."""
-    query, spaces = request.query_params, spaces_of_model(request)
+    query, related = request.query_params, (spaces_of_model(request), children_of_model(request))
     author, words = query.get("author"), [text.lower() for text in query.getlist("search")]
     for name, repository, settings in readable_repos(request, kind):
         if author is not None and author.lower() != name.owner.lower():
             continue
         if all(word in name.id.lower() for word in words):
             try:
-                yield Description(repository, repository.resolve("main"), settings, spaces)
+                yield Description(repository, repository.resolve("main"), settings, *related)
             except RepoMissingError:
                 continue  # it was deleted meanwhile
 
