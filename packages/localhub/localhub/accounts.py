@@ -34,6 +34,7 @@ class Account:
     role: Literal["read", "write", "fineGrained"] = "write"
     owns: frozenset[str] | None = None
     resources: frozenset[str] = frozenset()
+    fullname: str = ""  # shown beside the name
 
     def may_write(self, repo: RepoName) -> bool:
         if self.role == "fineGrained":
@@ -76,6 +77,9 @@ class Accounts:
     def users(self) -> list[str]:
         """The names of all users."""
         return sorted({account.name for account in self._known()})
+
+    def fullname(self, user: str) -> str:
+        return next((one.fullname for one in self._known() if one.name == user and one.fullname), user)
 
     def organisations(self) -> list[str]:
         """The namespaces that belong to users and are not their own."""

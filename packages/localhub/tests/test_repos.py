@@ -152,12 +152,14 @@ def test_duplicate_is_refused_where_a_new_repo_is(client_of, put):
         assert refused.value.response.status_code == status
 
 
-def test_organisation_may_make_its_repos_private(tmp_path):
+def test_users_and_organisations_have_full_names_and_may_make_repos_private(tmp_path):
     organisations = [Organisation("team", fullname="The Team", private=True)]
-    accounts = {"t": Account("ada", owns=frozenset({"ada", "team"}))}
+    accounts = {"t": Account("ada", owns=frozenset({"ada", "team"}), fullname="Ada L.")}
     with LocalHub(tmp_path, accounts=accounts, organisations=organisations) as hub:
         api = HfApi(hub.url, token="t")
-        assert [org["fullname"] for org in api.whoami()["orgs"]] == ["The Team"]
+        me = api.whoami()
+        assert (me["fullname"], [org["fullname"] for org in me["orgs"]]) == ("Ada L.", ["The Team"])
+        assert [user.fullname for user in api.list_organization_members("team")] == ["Ada L."]
         assert api.get_organization_overview("team").fullname == "The Team"
         for repo, private in (("ada/one", False), ("team/one", True), ("TEAM/two", True)):
             api.create_repo(repo)

@@ -21,7 +21,7 @@ def whoami(request: Request) -> Response:
             "type": "user",
             "id": account.name,
             "name": account.name,
-            "fullname": account.name,
+            "fullname": state_of(request).accounts.fullname(account.name),
             "isPro": False,
             "orgs": [
                 {"type": "org", "name": org.name, "fullname": org.fullname or org.name, "roleInOrg": "write"} for org in orgs

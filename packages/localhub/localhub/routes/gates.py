@@ -35,13 +35,14 @@ def listing(request: Request) -> Response:
         raise bad_request(f"status: expected pending, accepted or rejected, not {status!r}")
     found = [one for one in list_requests(repository) if one.status == status]
     found.sort(key=lambda one: one.timestamp, reverse=True)
+    accounts = state_of(request).accounts
     start, size = start_of_page(request), page_limit(request, MAX_PAGE)
     items: list[Json] = [
         {
             "requestId": one.id,
             "status": one.status,
             "timestamp": one.timestamp,
-            "user": {"_id": one.user, "user": one.user, "fullname": one.user, "type": "user"},
+            "user": {"_id": one.user, "user": one.user, "fullname": accounts.fullname(one.user), "type": "user"},
             **({"fields": one.fields} if one.fields else {}),
             **({"rejectionReason": one.reason} if one.reason else {}),
         }

@@ -34,7 +34,7 @@ def user_overview(request: Request) -> Response:
     opened = sum(one.author == name for repository in readable for one in list_discussions(repository))
     return JSONResponse(
         {
-            **_person(name),
+            **_person(request, name),
             "isPro": False,
             "orgs": [_organisation(request, org) for org in hub.accounts.organisations_of(name)],
             **_counts(request, name),
@@ -52,7 +52,7 @@ def organisation_overview(request: Request) -> Response:
 
 def members(request: Request) -> Response:
     names = state_of(request).accounts.members(_known_organisation(request))
-    return _page(request, [_person(name) for name in names])
+    return _page(request, [_person(request, name) for name in names])
 
 
 def user_likes(request: Request) -> Response:
@@ -60,7 +60,7 @@ def user_likes(request: Request) -> Response:
 
 
 def repo_likers(request: Request) -> Response:
-    return _page(request, [_person(name) for name in likers(open_repo(request, "read"))])
+    return _page(request, [_person(request, name) for name in likers(open_repo(request, "read"))])
 
 
 def put_like(request: Request) -> Response:
@@ -111,8 +111,9 @@ def _known_organisation(request: Request) -> str:
     return found
 
 
-def _person(name: str) -> Json:
-    return {"_id": name, "user": name, "fullname": name, "type": "user", "avatarUrl": ""}
+def _person(request: Request, name: str) -> Json:
+    fullname = state_of(request).accounts.fullname(name)
+    return {"_id": name, "user": name, "fullname": fullname, "type": "user", "avatarUrl": ""}
 
 
 def _organisation(request: Request, name: str) -> Json:
