@@ -224,6 +224,9 @@ class Fuzzer:
                     self._make(kind)
             self.any_request()
         self.read_all()
+        for path in ("/api/collections", "/api/users/local/overview", "/api/users/local/likes"):
+            if self._send("GET", path)[0] != 200:
+                self.faults.append(f"unreadable: GET {path}")
         for kind, repo_id in self._repos():
             owner, _, name = repo_id.partition("/")
             self._send("DELETE", "/api/repos/delete", json.dumps({"organization": owner, "name": name, "type": kind}).encode())
@@ -239,6 +242,9 @@ class Fuzzer:
                 f"{api}/commits/main",
                 f"{api}/refs?include_prs=1",
                 f"{api}/discussions",
+                f"{api}/lfs-files",
+                f"{api}/likers",
+                f"{api}?expand=evalResults&expand=childrenModelCount" if kind == "model" else api,
             ]
             paths += [f"{prefix}/{repo_id}.git/info/refs?service=git-upload-pack"]
             for path in paths:
@@ -308,6 +314,11 @@ class Fuzzer:
             "number": ["1", "2", "3"],
             "part": ["1", "2"],
             "comment": [f"{1:024x}", f"{2:024x}"],
+            "user": ["local"] * 5 + ["me"],
+            "status": ["pending", "accepted", "rejected"],
+            "slug": ["a"] + [text for text in self.seen if _ID.search(text)],
+            "item": ["a"] + [text for text in self.seen if _ID.fullmatch(text)],
+            "file": [HELLO] * 3 + ["0" * 64],
         }.get(name, ["main", "a"])
         return quote(pick.choice(choices), safe="%/")
 
@@ -429,7 +440,19 @@ class Fuzzer:
             "title": {"title": "New title"},
             "status": {"status": pick.choice(["open", "closed"]), "comment": "text"},
             "merge": {"comment": "text"},
+            "duplicate": {
+                "repository": pick.choice(["me/other", "me/repo"]),
+                "target": {"type": kind, "name": "me/repo"},
+                "files": [{"sha256": HELLO, "filename": "a"}],
+            },
+            "handle": {"user": "local", "status": pick.choice(["pending", "accepted", "rejected"]), "rejectionReason": ""},
+            "grant": {"user": "local"},
+            "collections": {"title": pick.choice(["One", "Two"]), "description": "text", "private": False},
+            "{slug}": {"title": pick.choice(["One", "Three"]), "theme": "pink", "position": 1},
+            "items": {"item": {"type": kind, "id": "me/repo"}, "note": "text"},
+            "{item}": {"position": pick.choice([0, 1]), "note": "text"},
             "batch": {
+                "deletions": {"sha": [HELLO], "rewriteHistory": pick.random() < 0.5},
                 "operation": pick.choice(["upload", "download"]),
                 "transfers": ["basic", "multipart"],
                 "objects": [self._object()],
@@ -477,10 +500,15 @@ class Fuzzer:
         elif seconds > SECONDS:
             self.faults.append(f"{seconds:.1f} s: {method} {path[:300]} {headers} {(body or b'')[:600]!r}")
         self._check(f"{method} {path[:300]} {headers} {(body or b'')[:600]!r}", status, received, content)
-        found = re.findall(r'"commitOid":"([0-9a-f]{40})"|/lfs/\w+/([\w.-]+)', content.decode("latin-1"))
+        found = re.findall(r'"commitOid":"([0-9a-f]{40})"|/(?:lfs|xet)/\w+/([\w.-]+\.[\w-]+)', content.decode("latin-1"))
         self.seen += [commit or signed for commit, signed in found[:2]]
+        in_collections = re.findall(r'"slug":"[^"/]*/([^"]*)"|"_id":"([0-9a-f]{24})"', content.decode("latin-1"))
+        self.seen += [slug or item for slug, item in in_collections[:2]]
         del self.seen[:-40]
         return status, content
+
+
+_ID = re.compile(r"[0-9a-f]{24}$")  # of a collection or an item of one
 
 
 def _encodable(text: str) -> str:
