@@ -9,6 +9,7 @@ import pygit2
 
 from .card import read_citation, read_description, read_front_matter
 from .eval_results import read_eval_results
+from .gguf import read_gguf
 from .likes import likers
 from .model_files import count_parameters, mask_token, read_config, transformers_info
 from .repository import Repository
@@ -43,7 +44,7 @@ _INFO = {
 }
 INFO = {
     "model": _INFO
-    | {"modelId", "config", "library_name", "mask_token", "model-index", "pipeline_tag", "safetensors", "spaces"}
+    | {"modelId", "config", "gguf", "library_name", "mask_token", "model-index", "pipeline_tag", "safetensors", "spaces"}
     | {"transformersInfo", "widgetData"},
     "dataset": _INFO | {"paperswithcode_id"},
     "space": _INFO | {"datasets", "models", "runtime", "sdk", "subdomain"},
@@ -155,6 +156,10 @@ class Description:
     def eval_results(self) -> list[Json] | None:
         return read_eval_results(self._repository, self._commit)
 
+    @cached_property
+    def gguf(self) -> Json | None:
+        return read_gguf(self._repository, self._commit)
+
     @property
     def readme(self) -> str:
         return self._repository.text(self._commit, "README.md")
@@ -198,6 +203,7 @@ _PROPERTIES: dict[str, Callable[[Description], Any]] = {
     "downloadsAllTime": lambda _: 0,
     "evalResults": lambda of: of.eval_results,
     "gated": lambda of: of.settings.gated,
+    "gguf": lambda of: of.gguf,
     "lastModified": lambda of: of.last_modified,
     "library_name": lambda of: of.card.get("library_name"),
     "likes": lambda of: of.likes,

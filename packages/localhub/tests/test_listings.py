@@ -184,6 +184,78 @@ def test_info_of_a_model_has_its_children_and_evaluations(api, models, put):
     assert (other.children_model_count, other.eval_results) == (0, None)
 
 
+def gguf(pairs, shapes=(), version=3):
+    def text(value):
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    content = b"GGUF" + struct.pack("<IQQ", version, len(shapes), len(pairs))
+    for key, value in pairs.items():
+        if isinstance(value, list):
+            value = struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(text, value))
+        elif isinstance(value, str):
+            value = struct.pack("<I", 8) + text(value)
+        elif isinstance(value, int):
+            value = struct.pack("<II", 4, value)
+        content += text(key) + value
+    for shape in shapes:
+        content += text("w") + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, 0)
+    return content
+
+
+GGUF = gguf(
+    {
+        "general.architecture": "llama",
+        "llama.context_length": 2048,
+        "llama.epsilon": struct.pack("<If", 6, float("nan")),
+        "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>"],
+        "tokenizer.ggml.scores": struct.pack("<IIQfff", 9, 6, 3, 1, 2, 3),
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 9,
+        "tokenizer.chat_template": "{{ messages }}",
+    },
+    [(10, 8), (8,)],
+)
+
+
+def test_info_of_a_model_has_the_header_of_its_gguf_file(api, repo, put):
+    expected = {
+        "total": 88,
+        "architecture": "llama",
+        "context_length": 2048,
+        "bos_token": "<s>",  # the id of the other token is not in the vocabulary
+        "chat_template": "{{ messages }}",
+    }
+    for name in ("model.gguf", "a.gguf"):
+        put(api, {name: GGUF})
+        assert api.model_info(repo).gguf == expected
+    put(api, {".gitattributes": b""})
+    put(api, {"a.gguf": GGUF + b"in git"})
+    assert api.model_info(repo, expand=["gguf"]).gguf == expected
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"GGUF",
+        b"weights" * 9,
+        GGUF[:-9],
+        gguf({}, version=1),
+        gguf({"a": struct.pack("<I", 99)}),
+        gguf({"a": struct.pack("<IIQ", 9, 9, 1)}),
+        gguf({"a": struct.pack("<IIQ", 9, 0, 2**60)}),
+        gguf({"a": struct.pack("<IQ", 8, 2**63)}),
+        gguf({"a": struct.pack("<IIQQ", 9, 8, 1, 2**63)}),
+        gguf({"a": struct.pack("<IIQQ", 9, 8, 2, 0)}),
+        gguf({"a": struct.pack("<IIQQ", 9, 8, 2, 2**64 - 1)}),
+        gguf({}, [(2**40, 2**40)]),
+        b"GGUF" + struct.pack("<IQQ", 3, 2**63, 2**63),
+    ],
+)
+def test_file_that_is_not_valid_gguf_is_left_out(api, repo, put, content):
+    put(api, {"model.gguf": content})
+    assert api.model_info(repo).gguf is None
+
+
 def test_info_of_a_dataset_has_its_description_citation_and_size(api, put):
     api.create_repo("me/data", repo_type="dataset")
     card = b"---\nlicense: mit\n---\n# Title\n\nA **set** of [texts](https://x.org).<br>\n\n```bibtex\n@misc{x}\n```\n"
