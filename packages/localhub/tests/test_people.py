@@ -75,7 +75,7 @@ def test_overview_of_a_user_counts_what_others_may_see(client_of, like):
     assert (seen.username, seen.user_type, [org.name for org in seen.orgs]) == ("me", "user", ["my-org"])
     assert (seen.num_models, seen.num_datasets, seen.num_spaces, seen.num_likes) == (1, 1, 0, 0)
     assert owner.get_user_overview("me").num_models == 2
-    stranger = client_of(False).get_user_overview("stranger")
+    stranger = client_of(False).get_user_overview("STRANGER")
     assert (stranger.num_discussions, stranger.num_likes) == (1, 1)
     with pytest.raises(HfHubHTTPError, match="does not exist"):
         owner.get_user_overview("my-org")
@@ -84,7 +84,7 @@ def test_overview_of_a_user_counts_what_others_may_see(client_of, like):
 def test_overview_and_members_of_an_organisation(client_of):
     api = client_of(OWNER)
     api.create_repo("my-org/model")
-    overview = api.get_organization_overview("my-org")
+    overview = api.get_organization_overview("My-Org")
     assert (overview.name, overview.num_users, overview.num_models) == ("my-org", 1, 1)
     assert [user.username for user in api.list_organization_members("my-org")] == ["me"]
     for question in (api.get_organization_overview, lambda name: list(api.list_organization_members(name))):

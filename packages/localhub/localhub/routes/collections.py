@@ -67,7 +67,7 @@ def get(request: Request) -> Response:
 
 def create(request: Request, body: Json) -> Response:
     account = signed_in(request)
-    owner = RepoName("model", text_field(body, "namespace", account.name), "any").owner
+    owner = account.spelled_namespace(RepoName("model", text_field(body, "namespace", account.name), "any").owner)
     _check_may_change(account, owner)
     collections = _collections(request)
     with collections.locked():
