@@ -139,7 +139,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        python = arguments.python or install(folder / "venv", arguments.client)
+        python = arguments.python.absolute() if arguments.python else install(folder / "venv", arguments.client)
         tests = arguments.tests or [f"tests/test_{name}.py" for name in FILES]
         checkout(arguments.source, arguments.commit, folder / "suite")
         with LocalHub(folder / "hub", accounts=ACCOUNTS, organisations=ORGANISATIONS) as hub:
@@ -210,7 +210,7 @@ def report(client: str, outcomes: list[Outcome]) -> int:
     reasons = [f"`{one.id.rpartition('::')[2]}`: {_matching(REASONS, one.id) or 'unknown'}" for one in failed]
     print(f"| {client} | {len(judged)} | {len(judged) - len(failed)} | {'; '.join(reasons)} |")
     others = Counter(_not_judged(one) for one in outcomes if not one.is_judged)
-    print("\nNot judged: " + ", ".join(f"{count} {reason}" for reason, count in others.most_common()))
+    print("\nNot judged: " + (", ".join(f"{count} {reason}" for reason, count in others.most_common()) or "none"))
     unknown = [one for one in failed if _matching(REASONS, one.id) is None]
     for one in unknown:
         print(f"\n{one.id}\n{one.text}")
