@@ -211,6 +211,7 @@ class Storage:
         """Files that belong to a request that is running, or was when the server was killed."""
         yield from self.incoming.iterdir()
         yield from (self.folder / "moved").glob("*/*/.*")
+        yield from (self.folder / "collections").glob(".*")
         for kind in KINDS:
             for repo in (self.folder / f"{kind}s").glob("*/*.git"):
                 for pattern in _LEFT_IN_REPOS:
