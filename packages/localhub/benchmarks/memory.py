@@ -1,6 +1,6 @@
 """Memory of the server at rest and at its peak while large files are uploaded and downloaded, in each way that it knows.
 
-    python benchmarks/memory.py [--megabytes 300] [--json FILE]
+    python benchmarks/memory.py [--megabytes 300] [--only TEXT] [--json FILE]
 
 Each case has a server of its own in a process of its own. At rest: VmRSS a second after the last request. Peak: the kernel's
 VmHWM. git: the highest resident memory of the git processes that the server runs, all together, looked at every 5 ms. Regular
@@ -86,6 +86,7 @@ class Hub:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=300, help="size of a large file (%(default)s)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="the cases with this in their names")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the temporary folder is deleted
@@ -99,6 +100,8 @@ def main() -> None:
                 file.write(random.randbytes(MEGABYTE))
         print(f"| {arguments.megabytes} MB | start | at rest | peak | git |\n|---|---|---|---|---|")
         for number, (name, (threshold, case)) in enumerate(cases(source).items()):
+            if arguments.only not in name:
+                continue
             with measured(folder / str(number), threshold) as (hub, memory):
                 case(hub)
             found[name] = memory
@@ -146,7 +149,10 @@ def upload(hub: Hub, source: Path, path: str = "large.safetensors") -> None:
 
 
 def download(hub: Hub, source: Path, path: str = "large.safetensors") -> None:
+    """Plain, as others do it, and with the client, which may use Xet."""
     size = source.stat().st_size
+    if Path(hub.api.hf_hub_download(REPO, path, local_dir=hub.folder / "downloaded")).stat().st_size != size:
+        sys.exit(f"{path}: the downloaded file has another size")
     if hub.get(f"/{REPO}/resolve/main/{path}") != size:
         sys.exit(f"{path}: the downloaded file has another size")
     hub.get(f"/{REPO}/resolve/main/{path}", Range=f"bytes={size // 3}-{size - 10}")

@@ -1,4 +1,4 @@
-"""Upload and download rates of a 300 MB file, the server's peak memory, and 50 commits while the server is killed.
+"""Upload and download rates of a 300 MB file, the server's peak memory, and the time of a commit.
 
     python benchmarks/throughput.py [--megabytes 300] [--json FILE]
 
@@ -18,16 +18,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
-from huggingface_hub import CommitOperationAdd, HfApi, constants
+from huggingface_hub import HfApi, constants
 from localhub import Limits
 
 MEGABYTE = 1024 * 1024
@@ -67,8 +66,7 @@ def main() -> None:
         constants.HF_HUB_DISABLE_XET = False
         measure_transfer(folder, source, "xet", Limits().multipart_threshold, figures)
         constants.HF_HUB_DISABLE_XET = True
-        measure_regular_files(folder, figures)
-        measure_kills(folder, figures)
+        measure_commits(folder, figures)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
 
@@ -98,48 +96,20 @@ def measure_transfer(folder: Path, source: Path, name: str, threshold: int, figu
         add(figures, "server peak memory, MB", name, peak)
 
 
-def measure_regular_files(folder: Path, figures: Figures) -> None:
-    """The worst case for memory: files that go through git, as large as those may be."""
-    with server(folder / "regular", MEGABYTE) as (process, url):
-        api = HfApi(url, token=False)
-        api.create_repo(REPO)
-        operations = [CommitOperationAdd(f"{number}.txt", random.randbytes(5 * MEGABYTE).hex().encode()) for number in range(8)]
-        api.create_commit(REPO, operations, commit_message="Eight files of 10 MB in git")
-        peak = peak_memory(process)
-        print(f"eight regular files of 10 MB in one commit: server peak {peak} MB")
-        add(figures, "server peak memory, MB", "regular files", peak)
-
-
-def measure_kills(folder: Path, figures: Figures) -> None:
-    """The server is killed during the last of every ten commits; the next one uses the same folder."""
-    place, rng = folder / "killed", random.Random(0)
-    acknowledged: list[str] = []
-    latencies: list[float] = []
-    for _ in range(5):
-        with server(place, MEGABYTE) as (process, url):
-            HfApi(url, token=False).create_repo(REPO, exist_ok=True)
-            for number in range(10):
-                if number == 9:
-                    threading.Timer(rng.random() * 0.01, os.kill, (process.pid, signal.SIGKILL)).start()
-                start = time.perf_counter()
-                with suppress(OSError, http.client.HTTPException):
-                    acknowledged.append(commit_once(url, len(latencies)))
-                latencies.append(time.perf_counter() - start)
-            process.wait()
-    git = ["git", "-C", str(place / "models" / f"{REPO}.git"), "fsck", "--strict", "--no-dangling"]
-    fsck = "clean" if subprocess.run(git, capture_output=True).returncode == 0 else "FAILED"
-    with server(place, MEGABYTE) as (_, url):
-        known = {commit.commit_id for commit in HfApi(url, token=False).list_repo_commits(REPO)}
-    missing = len(set(acknowledged) - known)
-    print(f"50 commits, 5 kills: {len(acknowledged)} acknowledged, {missing} of them missing; git fsck {fsck}")
+def measure_commits(folder: Path, figures: Figures) -> None:
+    with server(folder / "commits", MEGABYTE) as (_, url):
+        HfApi(url, token=False).create_repo(REPO)
+        latencies = []
+        for number in range(50):
+            start = time.perf_counter()
+            commit_once(url, number)
+            latencies.append(time.perf_counter() - start)
     print(f"one commit of a small file: median {statistics.median(latencies) * 1000:.1f} ms")
-    add(figures, "commits under kill -9", "acknowledged", len(acknowledged))
-    add(figures, "commits under kill -9", "of them missing", missing)
     add(figures, "commit of a small file, ms", "all", *(1000 * seconds for seconds in latencies))
 
 
 def commit_once(url: str, number: int) -> str:
-    """One commit of a small file in one request, without the client's retries; its id. Raises if the server dies."""
+    """One commit of a small file in one request; its id."""
     content = base64.b64encode(b"%d" % number * 1000).decode()
     lines = [
         {"key": "header", "value": {"summary": f"Step {number}"}},

@@ -12,7 +12,7 @@ from typing import Any
 
 CHUNK = 64 * 1024  # bytes, the average of Xet
 XORB_CHUNKS = 512  # 32 MiB, half of what a xorb may have
-_READ_CHUNKS = 16  # at once
+_READ_CHUNKS = 4  # at once: a client asks for dozens of ranges in parallel
 _HEADER_SIZE = 8
 _FRAME = _HEADER_SIZE + CHUNK  # a chunk as it is sent
 

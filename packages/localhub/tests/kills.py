@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,7 @@ class Client:
             shutil.rmtree(clone, ignore_errors=True)
             git("clone", "-q", f"{self.url}/me/model", str(clone))
         files = self._files("txt", 100, self.rng.choice((50_000, 2_000_000)))
-        branch = "main" if self.rng.random() < 0.5 else self._new()
+        branch = "main" if self.rng.random() < 0.2 else self._new()
         git("-C", str(clone), "fetch", "-q", "origin", "main")
         git("-C", str(clone), "checkout", "-q", "--detach", "FETCH_HEAD")
         for path, size in files.items():
@@ -243,7 +243,9 @@ def main() -> int:
     return 1 if losses else 0
 
 
-def torture(place: Path, kills: int, seconds: float, seed: int) -> tuple[Counter[str], Counter[str], list[str]]:
+def torture(
+    place: Path, kills: int, seconds: float, seed: int, names: Sequence[str] = CLIENTS
+) -> tuple[Counter[str], Counter[str], list[str]]:
     """Attempted and acknowledged writes by kind, and what is lost or wrong."""
     from huggingface_hub import HfApi
 
@@ -254,7 +256,7 @@ def torture(place: Path, kills: int, seconds: float, seed: int) -> tuple[Counter
         HfApi(server.url, token=False).create_repo(repo, repo_type=kind)
     processes, rng = [], random.Random(seed)
     try:
-        for name in CLIENTS:
+        for name in names:
             environment = os.environ | {
                 "HF_HUB_DISABLE_XET": "0" if name == "xet" else "1",
                 "HF_HOME": str(place / f"home-{name}"),
@@ -263,6 +265,7 @@ def torture(place: Path, kills: int, seconds: float, seed: int) -> tuple[Counter
             command = [sys.executable, __file__, "--client", name, server.url, str(clients)]
             log = (clients / f"{name}.stderr").open("wb")
             processes.append(subprocess.Popen(command, env=environment, stderr=log, stdout=log))
+        wait_for_all(clients, names)
         for _ in range(kills):
             time.sleep(rng.uniform(0.1, 2 * seconds))
             server.kill()
@@ -297,6 +300,15 @@ def torture(place: Path, kills: int, seconds: float, seed: int) -> tuple[Counter
     return attempted, Counter(str(write["what"]) for write in writes if "answer" in write), losses
 
 
+def wait_for_all(folder: Path, names: Sequence[str]) -> None:
+    """Until each client has an acknowledged write. Raises TimeoutError."""
+    deadline = time.monotonic() + PATIENCE
+    while not {path.stem for path in folder.glob("*.log") if '"answer"' in path.read_text()} >= set(names):
+        if time.monotonic() > deadline:
+            raise TimeoutError("a client has no acknowledged write")
+        time.sleep(0.05)
+
+
 def read_logs(folder: Path) -> Iterator[dict[str, Any]]:
     """All writes, of one client in their order. Acknowledged are those with an `answer`."""
     for path in sorted(folder.glob("*.log")):
@@ -313,7 +325,13 @@ class Check:
         self._api, self._folder, self._writes = api, folder, writes
 
     def losses(self) -> list[str]:
-        return [*self._lost(), *self._half_written(), *self._broken()]
+        found: list[str] = []
+        for check in (self._lost, self._half_written, self._broken):
+            try:
+                found.extend(check())
+            except Exception as error:  # whatever the client raises
+                found.append(f"the Hub can't be read: {error}")
+        return found
 
     def _lost(self) -> Iterator[str]:
         deleted = {(one["repo"], one["name"]) for one in self._writes if one["what"] == "branch deletion"}
@@ -367,6 +385,7 @@ class Check:
         )
 
     def _read(self, kind: str, repo: str, revision: str, path: str) -> bytes | None:
+        """None if the Hub has no such file, or can't read it."""
         from urllib.error import HTTPError
         from urllib.parse import quote
         from urllib.request import urlopen
@@ -376,10 +395,8 @@ class Check:
             url = f"{self._api.endpoint}/{prefix}{repo}/resolve/{quote(revision, safe='')}/{path}"
             with urlopen(url) as answer:  # noqa: S310 - of this Hub
                 return bytes(answer.read())
-        except HTTPError as error:
-            if error.code == 404:
-                return None
-            raise
+        except HTTPError:
+            return None
 
     def _has_ref(self, write: dict[str, Any], namespace: str) -> bool:
         path = self._path(write["kind"], write["repo"])
