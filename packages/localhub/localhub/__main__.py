@@ -60,7 +60,9 @@ def main(
     try:
         with hub:
             print(_how_to_use(hub.url, arguments.dir, arguments.token is not None, list(accounts.values())), flush=True)
-            stopped.wait()
+            # Python calls the handlers in this thread, and a signal that another thread gets does not wake it
+            while not stopped.wait(1):
+                pass
     except OSError as error:
         reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror
         print(

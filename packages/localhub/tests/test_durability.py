@@ -1,5 +1,6 @@
 """Durability: after a kill at any time, the Hub has every acknowledged commit and nothing incomplete. Start and stop."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
@@ -123,6 +125,15 @@ def test_program_prints_its_usage_and_stops_on_sigterm(start_server, tmp_path):
         assert "  export HF_TOKEN=any\n" in rest
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc and tgkill")
+def test_program_stops_whichever_thread_gets_the_signal(start_server, tmp_path):
+    with start_server(tmp_path) as (process, _):
+        other = max(int(thread.name) for thread in Path(f"/proc/{process.pid}/task").iterdir())
+        assert other != process.pid
+        assert ctypes.CDLL(None).tgkill(process.pid, other, signal.SIGTERM) == 0
+        assert process.wait(timeout=20) == 0
 
 
 def test_program_reads_its_token_from_the_environment(start_server, tmp_path, monkeypatch):
