@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CommitOperationCopy, CommitOperationDelete
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+from localhub.repository import Repository
 
 OWNER, STRANGER = "token-owner", "token-stranger"
 
@@ -62,6 +63,33 @@ def test_deleted_large_file_is_gone_from_all_commits(api, repo, put, git, hub):
     folder = hub.storage.folder / "models/me/model.git"
     assert git("-C", folder, "for-each-ref", "--format=%(objecttype)", "refs/tags/v1").stdout == "tag\n"
     assert git("-C", folder, "fsck", "--strict").returncode == 0
+
+
+def test_deletion_that_was_interrupted_is_completed_by_the_next(api, repo, put, monkeypatch):
+    put(api, {"secret.bin": b"secret", "kept.txt": b"kept"})
+    api.create_branch(repo, branch="old")
+    put(api, {"b.txt": b"b"}, create_pr=True)
+    files = list(api.list_lfs_files(repo))
+    changed, set_ref = [], Repository.set_ref
+
+    def interrupted(self, ref, target):
+        if changed:
+            raise KeyError("a kill after the first ref")
+        changed.append(ref)
+        set_ref(self, ref, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Repository, "set_ref", interrupted)
+        with pytest.raises(HfHubHTTPError):
+            api.permanently_delete_lfs_files(repo, files)
+    assert len(changed) == 1
+    api.permanently_delete_lfs_files(repo, files)
+    for revision in ("main", "old", "refs/pr/1"):
+        assert "secret.bin" not in api.list_repo_files(repo, revision=revision)
+    assert list(api.list_lfs_files(repo)) == []
+    assert "secret" not in api.get_discussion_details(repo, 1).diff
+    api.merge_pull_request(repo, 1)
+    assert api.list_repo_files(repo) == [".gitattributes", "b.txt", "kept.txt"]
 
 
 def test_deletion_without_rewriting_leaves_the_commits(api, repo, put):
