@@ -11,6 +11,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import certifi
 import numpy as np
 import pytest
 import torch
@@ -196,6 +197,14 @@ RECORDED: dict[str, Callable[[Path], Source]] = {
 }
 
 
+def one_certificate(folder: Path) -> Path:
+    """A file with one certificate of an authority: hf_xet does not start without any."""
+    first = Path(certifi.where()).read_text(encoding="utf-8").partition("-----END CERTIFICATE-----")
+    file = folder / "certificate.pem"
+    file.write_text("".join(first[:2]) + "\n", encoding="utf-8")
+    return file
+
+
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Hub for all of them; it is also where transformers looks, as HF_ENDPOINT would have it from the start."""
@@ -212,8 +221,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setattr(hf_api.api, "endpoint", server.url)
         patch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
         patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(cache / "modules"))
-        patch.delenv("SSL_CERT_FILE", raising=False)
-        patch.setenv("SSL_CERT_DIR", str(cache))  # which holds none: a client that reads the machine's takes 50 ms
+        patch.delenv("SSL_CERT_DIR", raising=False)
+        patch.setenv("SSL_CERT_FILE", str(one_certificate(cache)))  # a client that reads all of the machine's takes 50 ms
         yield server.url
 
 
