@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from huggingface_hub import CommitOperationCopy, CommitOperationDelete
+from huggingface_hub import CommitOperationCopy, CommitOperationDelete, close_session
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from localhub.repository import Repository
 
@@ -83,6 +83,7 @@ def test_deletion_that_was_interrupted_is_completed_by_the_next(api, repo, put, 
         with pytest.raises(HfHubHTTPError):
             api.permanently_delete_lfs_files(repo, files)
     assert len(changed) == 1
+    close_session()  # the server closes the connection after an error of its own
     api.permanently_delete_lfs_files(repo, files)
     for revision in ("main", "old", "refs/pr/1"):
         assert "secret.bin" not in api.list_repo_files(repo, revision=revision)
