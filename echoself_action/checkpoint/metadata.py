@@ -5,11 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ..corpus import ppmd
 from .architectures import ArchitectureName
 from .atomic import new_file
+from .facts import Facts
+from .question_facts import QuestionFacts
 
 METADATA_FILE = "training_metadata.json"
 BITS_PER_BYTE, NATS_PER_TOKEN = "bits per byte", "nats per token"
@@ -23,11 +25,7 @@ yet. rolled_back: the run made the model worse, and the next one takes another w
 earlier runs on the same corpus gained nothing."""
 
 
-class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)  # for start-up time
-
-
-class TokenizerFacts(_Facts):
+class TokenizerFacts(Facts):
     """`name` is its spec (`gpt2`, `bpe:1024`, ...), `digest` a hash of everything that determines its ids."""
 
     name: str
@@ -35,7 +33,7 @@ class TokenizerFacts(_Facts):
     vocab_size: int
 
 
-class DataFacts(_Facts):
+class DataFacts(Facts):
     """The corpus of the last run.
 
     `val_digest` identifies its held-out text as token ids: losses of models with the same one are comparable. `leaked_bytes` is
@@ -56,7 +54,7 @@ class DataFacts(_Facts):
     ppmd_bits_per_byte: float | None = None
 
 
-class DatasetFacts(_Facts):
+class DatasetFacts(Facts):
     """The dataset repo with the documents of the corpus, at the commit that has exactly these documents."""
 
     repo_id: str
@@ -66,7 +64,7 @@ class DatasetFacts(_Facts):
         return f"{self.repo_id}@{self.commit}"
 
 
-class ImportFacts(_Facts):
+class ImportFacts(Facts):
     """The source of an imported model, which all checkpoints of its run keep. `remarks` are warnings for its users.
 
     `optimizer_notes` say why its optimizer state was not imported, or what about it is not as it was. `step`, `tokens_seen` and
@@ -77,8 +75,8 @@ class ImportFacts(_Facts):
     layout: str
     file: str
     fingerprint: str
-    remarks: list[str] = []
-    optimizer_notes: list[str] = []
+    remarks: list[str] = Field(default_factory=list)
+    optimizer_notes: list[str] = Field(default_factory=list)
     step: int | None = None
     tokens_seen: int | None = None
     train_loss: float | None = None
@@ -88,7 +86,7 @@ class ImportFacts(_Facts):
         return f"{self.file} ({self.layout})" if self.file else self.layout
 
 
-class PretrainedFacts(_Facts):
+class PretrainedFacts(Facts):
     """The pretrained model that a run was initialised from (input `init_from`).
 
     `source` is a repo on the Hub, at `commit`, or the name of a file or folder. `block_size` is its own context length, of
@@ -98,13 +96,13 @@ class PretrainedFacts(_Facts):
     source: str
     commit: str | None = None
     block_size: int
-    remarks: list[str] = []
+    remarks: list[str] = Field(default_factory=list)
 
     def __str__(self) -> str:
         return f"{self.source}@{self.commit[:12]}" if self.commit else self.source
 
 
-class ParityFacts(_Facts):
+class ParityFacts(Facts):
     """The result of the parity check: stock transformers loaded all tensors, and its logits were compared with ours.
 
     For an imported model they were compared with the original program's computation.
@@ -116,7 +114,7 @@ class ParityFacts(_Facts):
     positions: int
 
 
-class ExportFacts(_Facts):
+class ExportFacts(Facts):
     """A file that the model was exported to, and how the runtime it is for computes it, measured before it was published.
 
     `file` is its path in the repo, `size` in bytes, `runtime` the program with its version. Its logits were compared with
@@ -139,7 +137,7 @@ class ExportFacts(_Facts):
     notes: tuple[str, ...] = ()
 
 
-class Comparison(_Facts):
+class Comparison(Facts):
     """The comparison of a model with the previously published one, at the commit `against`, on the same held-out text.
 
     `candidate` and `published` are losses in `unit`, which is bits per byte; earlier versions compared in nats per token. `low`
@@ -159,7 +157,7 @@ class Comparison(_Facts):
     published_nats: float | None = None
 
 
-class Sample(_Facts):
+class Sample(Facts):
     """A generated text: the `prompt`, and what the model continued it with.
 
     `from_corpus`: the prompt is the start of a held-out document. Otherwise no text of the corpus was at hand.
@@ -174,7 +172,7 @@ class Sample(_Facts):
         return self.prompt + self.continuation
 
 
-class Evaluation(_Facts):
+class Evaluation(Facts):
     """One evaluation: the held-out loss at a step, and the mean training loss since the last one, in nats per token."""
 
     step: int
@@ -182,7 +180,7 @@ class Evaluation(_Facts):
     val_loss: float
 
 
-class Metadata(_Facts):
+class Metadata(Facts):
     """Facts about a checkpoint. Losses are in nats per token. `bits_per_byte` is the validation loss in the unit that does not
     depend on the tokenizer; `bytes_per_token`, the mean size of a predicted held-out token, converts losses to it, and is None
     for models of other programs and of earlier versions. `train_loss` is the mean over the steps before the checkpoint (see
@@ -198,7 +196,8 @@ class Metadata(_Facts):
     checkpoints of a run keep these three. Of the import itself (`is_import`) `data` and the losses are None, and `settings` are
     those that the file records. `versions` are of the program that wrote the checkpoint. `dataset` is the published copy of the
     documents of `data`. `device` is the name of the device it was trained on. `parity` is None before the parity check.
-    `sample` is a text generated by the model, None before the end of the run. `exports` are the files for other runtimes that
+    `sample` is a text generated by the model, None before the end of the run. `questions` are its scores on the questions of
+    `evaluate`, None without that input. `exports` are the files for other runtimes that
     were published with the model, `export_extras` the sha256 of the files that come with them, such as a Modelfile.
     """
 
@@ -228,8 +227,9 @@ class Metadata(_Facts):
     evaluations: list[Evaluation]
     compared: Comparison | None = None
     sample: Sample | None = None
+    questions: QuestionFacts | None = None
     exports: tuple[ExportFacts, ...] = ()
-    export_extras: dict[str, str] = {}
+    export_extras: dict[str, str] = Field(default_factory=dict)
     branched_from: int | None = None
     branch_end: int | None = None
     weights_sha256: str

@@ -34,6 +34,7 @@ from ..hub.repo import CARD_FILE
 from ..markdown import duration, number
 from .charts import Line, interval_chart, line_chart
 from .html_page import SHA, job_links, render, write_html
+from .question_tables import question_tables
 
 REPORT_FILE = "report.html"
 _SHOWN = 50  # publishes and evaluations in a table
@@ -95,6 +96,7 @@ def page(model: ModelFolder, log: Sequence[dict[str, float]], sample: Sample | N
         interval=_interval(compared) if compared else "",
         charts=_charts(model, log if _is_of_its_training(facts) else (), published),
         sample=sample or (facts.sample if facts else None),
+        questions=question_tables(facts.questions) if facts and facts.questions else None,
         evaluations=list(reversed(facts.evaluations[-_SHOWN:])) if facts else [],
         runs=runs,
         run_labels=[label for label in _RUN_LABELS if any(row[label] for row in runs)],

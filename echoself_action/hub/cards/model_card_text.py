@@ -22,6 +22,15 @@ from ...checkpoint.metadata import (
     parity_text,
     ppmd_text,
 )
+from ...checkpoint.question_facts import (
+    QUESTIONS_HEAD,
+    QUESTIONS_MEANING,
+    QuestionFacts,
+    compared_text,
+    generated_rows,
+    question_remarks,
+    question_rows,
+)
 from ...corpus.tokenizer import IDS
 from ...formats.runtimes.runtime_formats import PUBLISHED
 from ...markdown import code, duration, escaped, indented, number, table, wrapped
@@ -193,6 +202,7 @@ def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[Histo
         compared(facts.compared) if facts and facts.compared else "",
         f"Before publishing, these files were loaded with stock transformers and compared with {_reference(facts)}:\n"
         f"{parity_text(parity)}.",
+        questions(facts.questions) if facts and facts.questions else "",
         _history(history),
     ]
     return "\n\n".join(part for part in sections if part)
@@ -214,6 +224,19 @@ def compared(facts: Comparison) -> str:
     return f"""On the same held-out text, the loss of this model is {facts.candidate:.4f} {facts.unit}{ours}. The loss of the
 model published before (commit `{facts.against[:7]}`) is {facts.published:.4f}{theirs}: a difference of {difference:+.4f}, 95
 % CI {facts.low:+.4f} to {facts.high:+.4f} (paired bootstrap over {facts.windows} windows with {facts.tokens:,} tokens)."""
+
+
+def questions(facts: QuestionFacts) -> str:
+    """How the model answers questions: its scores, by persona dimension, and figures of generated answers."""
+    rows = [[escaped(cell) for cell in row] for row in question_rows(facts)]
+    parts = ["### Questions", QUESTIONS_MEANING, table(("persona dimension", *QUESTIONS_HEAD), rows), question_remarks(facts)]
+    if facts.compared:
+        parts.append(
+            f"Against the model published before (commit `{facts.compared.against[:7]}`): {compared_text(facts.compared)}."
+        )
+    if facts.generated:
+        parts.append(table(("Generated answers", "Value"), generated_rows(facts.generated)))
+    return "\n\n".join(part for part in parts if part)
 
 
 def history_table(history: Sequence[HistoryEntry]) -> str:

@@ -16,6 +16,7 @@ from ...checkpoint.metadata import (
     ppmd_text,
 )
 from ...checkpoint.model_folder import ModelFolder
+from ...checkpoint.question_facts import questions_text
 from ...corpus.findings import Finding
 from ...evaluation.gate import Verdict
 from ...hub.cards.model_card_text import export_table, history_table
@@ -108,6 +109,11 @@ def beside_bits_per_byte(facts: Metadata | None) -> str:
     known = facts.data.ppmd_bits_per_byte if facts.data else None
     compressor = "" if known is None else f" A text compressor, PPMd, needs {known:.4f}."
     return f"Bits per byte of the held-out text, which is not used for training: lower is better.{compressor}"
+
+
+def questions(facts: Metadata | None) -> str:
+    """How the model answers the questions of `evaluate`, in one line; "" if that was not measured."""
+    return f"Questions: {questions_text(facts.questions)}." if facts and facts.questions else ""
 
 
 def meaning(facts: Metadata | None) -> str:

@@ -99,7 +99,7 @@ def run_summary(run: RunOutcome) -> JobSummary:
     assumed = details.assumptions(facts)
     return JobSummary(
         title=_title(run),
-        lead=[part for part in (_lead(run), details.beside_bits_per_byte(facts)) if part],
+        lead=[part for part in (_lead(run), details.beside_bits_per_byte(facts), details.questions(facts)) if part],
         warnings=[*details.losses_of_corpus(run.findings), *([assumed] if assumed else [])],
         chart=training_curve(run.training.latest.metadata if run.training else facts),
         sample=run.sample,
