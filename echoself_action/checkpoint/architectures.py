@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .arrays import Array
 
 ArchitectureName = Literal["gpt2", "nanecho"]
+NanEchoPath = Literal["adaptive_attention", "persona_dimensions", "recursive_reasoning", "hypergraph_patterns"]
+NANECHO_PATHS: tuple[NanEchoPath, ...] = get_args(NanEchoPath)
 _PACKAGE = Path(__file__).parent.parent
 
 
@@ -127,7 +129,7 @@ NANECHO = Architecture(
     default_optimizer="adamw",
     blocks="blocks",
     code_files={"modeling_nanecho.py": _PACKAGE / "model" / "nanecho.py"},
-    own_inputs=("persona_dimensions",),
+    own_inputs=("persona_dimensions", "nanecho_paths"),
     n_embd_multiple=4,
     n_embd_reason="The hypergraph attention of NanEcho has 4 heads.",
 )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..model.nanecho import NanEchoConfig, NanEchoForCausalLM
-from .architectures import NANECHO, DimensionNames
+from .architectures import NANECHO, NANECHO_PATHS, DimensionNames
 from .arrays import Array
 from .gpt2_config import LARGEST_SIZE, other_code
 
@@ -72,8 +72,13 @@ _OWN = list(_Settings.model_fields)
 
 
 def new_config(sizes: Mapping[str, Any], options: Mapping[str, Any], max_iters: int) -> NanEchoConfig:
-    """The configuration of a new model. Its connections and its recursion depth grow over `max_iters` steps."""
-    return NanEchoConfig(**sizes, **options).growing_over(max_iters)
+    """The configuration of a new model. Its connections and its recursion depth grow over `max_iters` steps.
+
+    `options` may have `persona_dimensions` and `nanecho_paths`: the paths that it has, by default all.
+    """
+    paths = options.get("nanecho_paths")
+    enabled: dict[str, Any] = {f"enable_{name}": paths is None or name in paths for name in NANECHO_PATHS}
+    return NanEchoConfig(**sizes, **enabled, persona_dimensions=options.get("persona_dimensions")).growing_over(max_iters)
 
 
 def write_config(config: NanEchoConfig, end_of_text_id: int | None) -> dict[str, Any]:

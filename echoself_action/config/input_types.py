@@ -1,11 +1,12 @@
 """Types of inputs that are more than a number or a choice: paths, repo ids, lists."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from ..checkpoint.architectures import NanEchoPath
 from ..hub.cards.hub_values import LANGUAGE, LICENSES, language_problem, license_problem
 from ..hub.repo_id import MAX_REPO_ID, REPO
 
@@ -43,6 +44,12 @@ def distinct(values: list[str]) -> list[str]:
     return values
 
 
+def _none_alone(values: list[str]) -> list[str]:
+    if "none" in values and len(values) > 1:
+        raise PydanticCustomError("none_and_others", "none excludes all others")
+    return values
+
+
 def _license(value: str) -> str:
     """Checked here, because the Hub would refuse the card only after the work is done."""
     if problem := license_problem(value):
@@ -66,6 +73,13 @@ PathText = Annotated[str, AfterValidator(check_path), WithJsonSchema(PATH)]
 RepoId = Annotated[str, AfterValidator(_repo), WithJsonSchema({"pattern": f"^(?:{REPO})$", "type": "string"})]
 Candidates = Annotated[
     list[PathText], BeforeValidator(split), AfterValidator(distinct), Field(min_length=2, json_schema_extra=UNIQUE)
+]
+NanEchoPaths = Annotated[
+    list[Literal[NanEchoPath, "none"]],
+    BeforeValidator(split),
+    AfterValidator(distinct),
+    AfterValidator(_none_alone),
+    Field(min_length=1, json_schema_extra=UNIQUE),
 ]
 PullRequests = Annotated[str, StringConstraints(pattern=r"^(open|[1-9][0-9]{0,8})$")]
 REVISION = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?"

@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, WithJsonSchema
 
-from ..checkpoint.architectures import ArchitectureName, DimensionNames
+from ..checkpoint.architectures import NANECHO_PATHS, ArchitectureName, DimensionNames
 from ..formats.runtimes.runtime_formats import EXPORTS_HELP, ONNX, PUBLISHED, ExportName
 from ..input_field import MODES, PUBLISHES, READS_CORPUS, TRAINS, InputTable, Mode, declared, input_field
 from ..model.config import Activation
 from ..training.auto_preset import MINUTES
-from ..training.settings import PRESETS, PresetName, TrainingInputs
+from ..training.settings import PRESETS, AutoOrBoolean, PresetName, TrainingInputs
 from .input_types import (
     PATH,
     REPO_ID_FORM,
@@ -23,6 +23,7 @@ from .input_types import (
     Candidates,
     Languages,
     License,
+    NanEchoPaths,
     PathText,
     PullRequests,
     RepoId,
@@ -187,6 +188,14 @@ class _ModelInputs(InputTable):
         shown="the eight of Echo Self",
         form="Use names of letters, digits and underscores.",
     )
+    nanecho_paths: NanEchoPaths | None = input_field(
+        "model",
+        f"The paths that a new NanEcho model has, of {', '.join(f'`{name}`' for name in NANECHO_PATHS)}; or `none`. A model "
+        "without a path, trained beside one with all, shows what the path is worth.",
+        TRAINS,
+        shown="all of them",
+        form=f"Use some of {', '.join(NANECHO_PATHS)}; or none.",
+    )
     n_layer: int | None = input_field("model", "Number of transformer blocks.", TRAINS, shown="preset", ge=1)
     n_head: int | None = input_field(
         "model",
@@ -205,6 +214,13 @@ class _ModelInputs(InputTable):
         "its layout suggests.",
         (*READS_CORPUS, "pull"),
         shown="the checkpoint's; gelu for a new model",
+    )
+    introspection: AutoOrBoolean = input_field(
+        "evaluation",
+        "Measure at the end of training what is inside the best model: the entropy of its attention and, of a NanEcho, what "
+        "each of its paths does for the loss (docs/evaluation.md). `auto`: only of a NanEcho.",
+        TRAINS,
+        "auto",
     )
     bias: bool | None = input_field("model", "Use biases in linear layers and layer norms.", TRAINS, shown="true")
 

@@ -94,6 +94,13 @@ def contradictions(inputs: Inputs) -> list[Problem]:
                 if getattr(inputs, name) is not None:
                     message = f"only a new {other.display_name} model has this input."
                     add((name, "architecture"), message, f"Add architecture: {other.name}.")
+        if inputs.persona_dimensions and inputs.nanecho_paths is not None and "persona_dimensions" not in inputs.nanecho_paths:
+            message = "it leaves out persona_dimensions, and the input persona_dimensions names some."
+            add(
+                ("nanecho_paths", "persona_dimensions"),
+                message,
+                "Add persona_dimensions to nanecho_paths, or remove the names.",
+            )
         if inputs.activation not in (None, "gelu") and architecture is not DEFAULT:
             add(("activation", "architecture"), f"{architecture.display_name} computes the exact GELU, gelu.")
         if inputs.init_from and architecture is not DEFAULT:

@@ -11,6 +11,7 @@ from ..libraries import loading_code
 
 if TYPE_CHECKING:
     from .generation import sample, sample_from
+    from .introspection import with_introspection
     from .loss import HeldOut, bits_per_byte_of, bytes_per_token
     from .paired_bootstrap import Difference, LanguageModel, compare, difference, load_language_model, score
     from .parity import check_parity
@@ -28,6 +29,7 @@ __all__ = [
     "sample",
     "sample_from",
     "score",
+    "with_introspection",
 ]
 
 _MODULE_OF = {
@@ -43,6 +45,7 @@ _MODULE_OF = {
     "sample": "generation",
     "sample_from": "generation",
     "score": "paired_bootstrap",
+    "with_introspection": "introspection",
 }
 
 if not TYPE_CHECKING:

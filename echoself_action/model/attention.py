@@ -1,5 +1,7 @@
 """Causal self-attention, and the key-value cache for generation."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,6 +33,14 @@ def causal_attention(qkv: Tensor, n_head: int, dropout: float) -> Tensor:
     """
     query, key, value = _split_heads(qkv, n_head)
     return _merge_heads(F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True))
+
+
+def causal_weights(qkv: Tensor, n_head: int) -> Tensor:
+    """The weights by which `causal_attention` mixes the values, without dropout: (batch, heads, length, length)."""
+    query, key, _ = _split_heads(qkv, n_head)
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    visible = torch.ones(scores.shape[-2:], dtype=torch.bool, device=qkv.device).tril()
+    return scores.masked_fill(~visible, float("-inf")).softmax(-1)
 
 
 def cached_attention(qkv: Tensor, n_head: int, cache: KeyValueCache) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import KeyValueCache, cached_attention, causal_attention
+from .attention import KeyValueCache, cached_attention, causal_attention, causal_weights
 from .config import GPT2Config
 from .cross_entropy import linear_cross_entropy
 
@@ -59,6 +59,10 @@ class Attention(nn.Module):
         else:
             y = cached_attention(self.c_attn(x), self.n_head, past)
         return F.dropout(self.c_proj(y), self.dropout, self.training)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """The attention weights of a whole text: (batch, heads, length, length)."""
+        return causal_weights(self.c_attn(x), self.n_head)
 
 
 class MLP(nn.Module):

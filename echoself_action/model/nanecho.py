@@ -223,6 +223,15 @@ class AdaptiveAttention(nn.Module):
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         config = self.config
+        weights, value = self.weights(x, context)
+        weights = F.dropout(weights, config.dropout, self.training).to(value.dtype)
+        y = (weights @ value).transpose(1, 2).reshape(x.shape)
+        y = F.linear(y, self.out_proj.weight * self.connection_mask.mask, self.out_proj.bias)
+        return F.dropout(y, config.dropout, self.training)
+
+    def weights(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """The attention weights (batch, head, length, past + length), and the values that they are for."""
+        config = self.config
         batch, length, width = x.shape
         heads = self.qkv(x).view(batch, length, 3, config.n_head, width // config.n_head).permute(2, 0, 3, 1, 4)
         query, key, value = heads.unbind(0)  # each (batch, head, length, width / head)
@@ -231,11 +240,7 @@ class AdaptiveAttention(nn.Module):
         if config.enable_adaptive_attention:
             threshold = self.threshold(context.mean(_ATTENTION_MEAN, self.layer, x))[:, None]
             scores = F.softplus(scores - threshold) - F.softplus(-threshold - scores)
-        scores = scores.masked_fill(~context.visible(x.device), float("-inf"))
-        weights = F.dropout(scores.softmax(-1), config.dropout, self.training).to(value.dtype)
-        y = (weights @ value).transpose(1, 2).reshape(batch, length, width)
-        y = F.linear(y, self.out_proj.weight * self.connection_mask.mask, self.out_proj.bias)
-        return F.dropout(y, config.dropout, self.training)
+        return scores.masked_fill(~context.visible(x.device), float("-inf")).softmax(-1), value
 
     def threshold(self, mean: Tensor) -> Tensor:
         """(batch, length or 1, 1)"""

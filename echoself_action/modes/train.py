@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ..checkpoint.architectures import ARCHITECTURES, DEFAULT
+from .. import evaluation
+from ..checkpoint.architectures import ARCHITECTURES, DEFAULT, NANECHO
 from ..checkpoint.metadata import Ending, Sample
 from ..checkpoint.model_folder import ModelFolder
 from ..checkpoint.select import best, resumable
@@ -12,8 +13,9 @@ from ..config.mode_inputs import TrainInputs
 from ..config.outputs import set_outputs
 from ..corpus.findings import Finding
 from ..corpus.tokens import Tokens
-from ..errors import INTERRUPTED, DivergedError
+from ..errors import INTERRUPTED, DivergedError, is_out_of_memory
 from ..formats.runtimes.export_files import require_exportable, selected
+from ..hub.cards.introspection_text import summary_text
 from ..input_field import PUBLISHES
 from ..native.models import why_not as why_not_native
 from ..preflight.corpus_facts import files_check
@@ -163,6 +165,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
     )
     kept = finished.next_start()
     chosen = best(inputs.output_dir) or kept
+    chosen = _introspected(inputs, chosen, data.tokens)
     chosen, sample = _sampled(chosen, data.tokens)
     _log_end(result, chosen, sample)
     ending: Ending = "advanced" if end.sound else "rolled_back"
@@ -174,8 +177,23 @@ def _converged(inputs: TrainInputs, start: ModelFolder, tokens: Tokens, reason: 
         f"converged: {reason}. No steps were trained. More text, a smaller model, dropout or init_from would help; force: true "
         "trains anyway."
     )
-    chosen, sample = _sampled(best(inputs.output_dir) or start, tokens)
+    chosen = _introspected(inputs, best(inputs.output_dir) or start, tokens)
+    chosen, sample = _sampled(chosen, tokens)
     return Trained("converged", None, chosen, start, sample, reason, findings=tokens.findings)
+
+
+def _introspected(inputs: TrainInputs, model: ModelFolder, tokens: Tokens) -> ModelFolder:
+    """The model with what was measured inside it, if `introspection` asks for that; not before the first step."""
+    wanted = inputs.introspection == "true" or (inputs.introspection == "auto" and model.architecture is NANECHO)
+    if not wanted or not model.step:
+        return model
+    try:
+        return evaluation.with_introspection(model, tokens.val)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        warn("introspection was skipped: out of memory. The model is trained and saved. introspection: false avoids this.")
+        return model
 
 
 def _sampled(model: ModelFolder, tokens: Tokens) -> tuple[ModelFolder, Sample | None]:
@@ -244,6 +262,8 @@ def _log_end(result: Result | None, chosen: ModelFolder, sample: Sample | None) 
             f"newest checkpoint {result.latest.path}"
         )
     note(f"best model {chosen.path}, step {chosen.step}, validation loss {facts.val_loss_text}")
+    if facts.introspection:
+        note(f"inside the model: {summary_text(facts.introspection)}")
     if sample:
         note("sample, after a prompt from the held-out text:" if sample.from_corpus else "sample, after a usual prompt:")
         show_sample(sample.text)

@@ -1,4 +1,4 @@
-"""The charts of the HTML pages, as inline SVG: lines over steps, and the confidence interval of a difference.
+"""The charts of the HTML pages, as inline SVG: lines over steps, the confidence interval of a difference, and heat maps.
 
 Colours come from templates/style.css, so that one chart serves a light and a dark page. Text in a chart is escaped here.
 """
@@ -14,6 +14,8 @@ WIDTH, HEIGHT = 460, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 16, 44  # margins, for the labels
 _POINTS = 400  # of a line; more are not visible
 _DOTTED = 60  # lines with up to this many points show them as dots
+_CELL, _TALLEST = 30.0, 360.0  # of a heat map: the height of a row, and of all rows at most
+_LABELLED = 12  # columns of a heat map with labels
 _INTERVAL_WIDTH, _INTERVAL_HEIGHT, _AXIS = 480, 70, 14  # of an interval chart, and the y of its bar
 
 
@@ -87,6 +89,39 @@ def interval_chart(low: float, mean: float, high: float, unit: str, reach: float
         f'<text x="{middle}" y="{label_y}" text-anchor="middle">{escape(unit)}</text>',
         f'<text x="{_INTERVAL_WIDTH}" y="{label_y}" text-anchor="end">worse</text></svg>',
     ]
+    return Markup("".join(parts))  # noqa: S704, its text is escaped above
+
+
+def heat_map(title: str, rows: Sequence[Sequence[float]], highest: float, unit: str) -> Markup:
+    """A value for each layer (row) and head (column) as a darker or lighter cell, from 0 to `highest`, in `unit`.
+
+    Each cell has its value as a tooltip; up to `_LABELLED` columns also show it.
+    """
+    columns = max(len(row) for row in rows)
+    wide, high = (WIDTH - _LEFT - _RIGHT) / columns, min(_CELL, _TALLEST / len(rows))
+    bottom = _TOP + high * len(rows)
+    parts = [f'<svg class="chart heat" viewBox="0 0 {WIDTH} {bottom + _BOTTOM:.0f}" role="img" aria-label="{escape(title)}">']
+    shown = max(1, -(-len(rows) * 16 // int(_TALLEST)))  # every so many rows have room for a label
+    for row, values in enumerate(rows):
+        y = _TOP + row * high
+        middle = y + high / 2 + 5
+        if row % shown == 0:
+            parts.append(f'<text x="{_LEFT - 8}" y="{middle:.1f}" text-anchor="end">{row}</text>')
+        for column, value in enumerate(values):
+            x = _LEFT + column * wide
+            opacity = 0.5 * min(1.0, max(0.0, value / highest)) if highest else 0.0
+            label = escape(f"layer {row}, head {column}: {value:.2f} {unit}")
+            place = f'x="{x + 1:.1f}" y="{y + 1:.1f}" width="{wide - 2:.1f}" height="{max(1.0, high - 2):.1f}"'
+            parts.append(f'<rect class="cell" {place} fill-opacity="{opacity:.3f}"><title>{label}</title></rect>')
+            if columns <= _LABELLED and high >= 16:
+                at = f'x="{x + wide / 2:.1f}" y="{middle:.1f}"'
+                parts.append(f'<text class="value" {at} text-anchor="middle">{value:.1f}</text>')
+    step = max(1, -(-columns // _LABELLED))
+    for column in range(0, columns, step):
+        x = _LEFT + (column + 0.5) * wide
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 18:.1f}" text-anchor="middle">{column}</text>')
+    parts.append(f'<text x="0" y="{_TOP - 4}">layer</text>')
+    parts.append(f'<text x="{(_LEFT + WIDTH - _RIGHT) / 2}" y="{bottom + 38:.1f}" text-anchor="middle">head</text></svg>')
     return Markup("".join(parts))  # noqa: S704, its text is escaped above
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from ..checkpoint.introspection_facts import IntrospectionFacts
 from ..checkpoint.metadata import (
     BITS_PER_BYTE,
     BITS_PER_BYTE_MEANING,
@@ -27,12 +28,20 @@ from ..checkpoint.metadata import (
 from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
 from ..hub.cards.history_chart import perplexity
+from ..hub.cards.introspection_text import (
+    ABLATION_HEAD,
+    LOGIT_SHARE_MEANING,
+    ablation_rows,
+    attention_text,
+    measured_text,
+    structure_texts,
+)
 from ..hub.cards.origin import origin_rows, tokens_seen_text
 from ..hub.history import NO_HISTORY, History, HistoryEntry, read_history, trend
 from ..hub.provenance import this_run
 from ..hub.repo import CARD_FILE
 from ..markdown import duration, number
-from .charts import Line, interval_chart, line_chart
+from .charts import Line, heat_map, interval_chart, line_chart
 from .html_page import SHA, job_links, render, write_html
 from .question_tables import question_tables
 
@@ -95,6 +104,7 @@ def page(model: ModelFolder, log: Sequence[dict[str, float]], sample: Sample | N
         compared=compared,
         interval=_interval(compared) if compared else "",
         charts=_charts(model, log if _is_of_its_training(facts) else (), published),
+        introspection=_introspection(facts.introspection) if facts and facts.introspection else None,
         sample=sample or (facts.sample if facts else None),
         questions=question_tables(facts.questions) if facts and facts.questions else None,
         evaluations=list(reversed(facts.evaluations[-_SHOWN:])) if facts else [],
@@ -104,6 +114,20 @@ def page(model: ModelFolder, log: Sequence[dict[str, float]], sample: Sample | N
         sha=SHA,
         tables=_tables(model),
     )
+
+
+def _introspection(facts: IntrospectionFacts) -> dict[str, object]:
+    """What the section about the inside of the model shows."""
+    title = f"Entropy of the attention, bits (uniform attention: {facts.uniform_entropy:.2f})"
+    return {
+        "texts": [attention_text(facts), *structure_texts(facts)],
+        "measured": measured_text(facts),
+        "heat_title": title,
+        "heat_map": heat_map(title, facts.entropy, facts.uniform_entropy, "bits"),
+        "head": ABLATION_HEAD,
+        "rows": [dict(zip(ABLATION_HEAD, row, strict=True)) for row in ablation_rows(facts)],
+        "meaning": LOGIT_SHARE_MEANING,
+    }
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ..checkpoint.architectures import architecture_of
+from ..checkpoint.architectures import NANECHO_PATHS, architecture_of
 from ..checkpoint.atomic import TEMPORARY_PREFIX
 from ..checkpoint.metadata import PretrainedFacts, read_metadata
 from ..checkpoint.model_folder import CONFIG_FILE, ModelFolder
@@ -97,6 +97,10 @@ def require_same_shape(inputs: Inputs, config: ModelConfig, problem: str, hint: 
         and not (may_crop and name == "block_size" and given < config.block_size)
     ]
     name = architecture_of(config).name
+    paths = [path for path in NANECHO_PATHS if getattr(config, f"enable_{path}", False)]
+    if inputs.nanecho_paths is not None and set(inputs.nanecho_paths) - {"none"} != set(paths):
+        given = ", ".join(inputs.nanecho_paths)
+        different.append(f"nanecho_paths is {given}, and the checkpoint has {', '.join(paths) or 'none'}")
     if inputs.architecture not in (None, name):
         different.append(f"architecture is {inputs.architecture}, and the checkpoint is {name}")
     if different:

@@ -9,9 +9,7 @@ from ..input_field import READS_CORPUS, TRAINS, InputTable, input_field
 from .optim.optimizers import OptimizerName
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Compile = Literal["auto", "true", "false"]
 Device = Literal["auto", "cpu", "cuda"]
-_AUTO_OR_BOOLEAN = {"enum": ["auto", True, False, "true", "false"]}
 _AUTO_OR_COUNT = {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 0}]}
 Processes = Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value), WithJsonSchema(_AUTO_OR_COUNT)]
 Sharding = Literal["none", "full"]
@@ -35,6 +33,13 @@ else:
 def _lowercase(value: object) -> object:
     """YAML also writes `true` as `True`."""
     return value.lower() if value in ("True", "TRUE", "False", "FALSE") and isinstance(value, str) else value
+
+
+AutoOrBoolean = Annotated[
+    Literal["auto", "true", "false"],
+    BeforeValidator(_lowercase),
+    WithJsonSchema({"enum": ["auto", True, False, "true", "false"]}),
+]
 
 
 class TrainingInputs(_Table[Unset]):
@@ -95,7 +100,7 @@ class TrainingInputs(_Table[Unset]):
         TRAINS,
         "auto",
     )
-    compile: Annotated[Compile, BeforeValidator(_lowercase), WithJsonSchema(_AUTO_OR_BOOLEAN)] = input_field(
+    compile: AutoOrBoolean = input_field(
         "hardware",
         "Use torch.compile, on a GPU only. `auto`: if Triton and a C compiler are installed.",
         TRAINS,

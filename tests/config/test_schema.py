@@ -45,6 +45,8 @@ VALUES: dict[str, tuple[str, str, str]] = {
     "tokenizer": ("bpe:4096", "bert", ""),
     "preset": ("scheduled", "huge", ""),
     "architecture": ("nanecho", "llama", ""),
+    "nanecho_paths": ("[adaptive_attention, recursive_reasoning]", "[recursion]", "architecture: nanecho"),
+    "introspection": ("true", "perhaps", ""),
     "persona_dimensions": ("[calm, curious]", "[a b]", "architecture: nanecho"),
     "n_layer": ("6", "0", ""),
     "n_head": ("4", "-1", ""),

@@ -36,6 +36,7 @@ from ...formats.runtimes.runtime_formats import PUBLISHED
 from ...markdown import code, duration, escaped, indented, number, table, wrapped
 from ..history import HistoryEntry
 from ..repo import CHART_FILE, HISTORY_FILE
+from . import introspection_text
 from .history_chart import has_trend, perplexity
 from .origin import origin_rows, steps_text, tokens_seen_text, training_settings
 
@@ -176,7 +177,7 @@ def _batches(config: Any, pad_token: str | None) -> str:
 
 
 def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[HistoryEntry], last: HistoryEntry | None) -> str:
-    """Losses, the comparison with the model published before, the parity check, and the history."""
+    """Losses, the comparison with the model published before, the parity check, what is inside, and the history."""
     rows = []
     bits = (last.bits_per_byte if last else facts.bits_per_byte) if facts else None
     if facts:
@@ -203,6 +204,7 @@ def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[Histo
         f"Before publishing, these files were loaded with stock transformers and compared with {_reference(facts)}:\n"
         f"{parity_text(parity)}.",
         questions(facts.questions) if facts and facts.questions else "",
+        introspection_text.card_section(facts.introspection if facts else None),
         _history(history),
     ]
     return "\n\n".join(part for part in sections if part)
