@@ -72,3 +72,9 @@ class IntrospectionFacts(Facts):
     ablations: tuple[AblationFacts, ...] = ()
     ablation_windows: int = 0
     seconds: float
+
+    @property
+    def mean_entropy(self) -> float:
+        """The mean of `entropy` over all heads."""
+        heads = [head for layer in self.entropy for head in layer]
+        return sum(heads) / len(heads)

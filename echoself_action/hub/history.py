@@ -30,6 +30,7 @@ class HistoryEntry(BaseModel):
     `elapsed_s` and `tokens_seen` are totals over all training of the model; `duration_s` is the time of its training since the
     entry before that it continues, including evaluations and saves. `tokens_per_second` is the speed of the run that trained
     it, as its metadata records it; earlier versions divided by `duration_s`.
+    `attention_entropy` (bits, the mean over all heads) and `connections` are those of its introspection.
     `dataset` is the dataset repo of its documents, as owner/name@commit. `repository`, `commit` and `run_url` identify the job
     that published it; a job that trains it too does so with the code and text of that commit.
     """
@@ -54,6 +55,8 @@ class HistoryEntry(BaseModel):
     duration_s: float | None = None
     tokens_per_second: float | None = None
     device: str | None = None
+    attention_entropy: float | None = None
+    connections: float | None = None
     repository: str | None = None
     commit: str | None = None
     run_url: str | None = None
@@ -152,6 +155,8 @@ def history_entry(
         duration_s=round(duration, 3) if measured else None,
         tokens_per_second=facts.tokens_per_second,
         device=facts.device,
+        attention_entropy=facts.introspection.mean_entropy if facts.introspection else None,
+        connections=facts.introspection.connections if facts.introspection else None,
         repository=run.get("repository"),
         commit=run.get("commit"),
         run_url=run.get("run_url"),

@@ -100,7 +100,7 @@ def heat_map(title: str, rows: Sequence[Sequence[float]], highest: float, unit: 
     columns = max(len(row) for row in rows)
     wide, high = (WIDTH - _LEFT - _RIGHT) / columns, min(_CELL, _TALLEST / len(rows))
     bottom = _TOP + high * len(rows)
-    parts = [f'<svg class="chart heat" viewBox="0 0 {WIDTH} {bottom + _BOTTOM:.0f}" role="img" aria-label="{escape(title)}">']
+    parts = [f'<svg class="heat-map" viewBox="0 0 {WIDTH} {bottom + _BOTTOM:.0f}" role="img" aria-label="{escape(title)}">']
     shown = max(1, -(-len(rows) * 16 // int(_TALLEST)))  # every so many rows have room for a label
     for row, values in enumerate(rows):
         y = _TOP + row * high

@@ -102,6 +102,19 @@ def test_yaml_may_write_a_tag_as_a_number() -> None:
             {"mode": "train", "persona_dimensions": "a,b,a", "architecture": "nanecho"},
             "--persona-dimensions: ['a', 'b', 'a']: contains",
         ),
+        ({"mode": "train", "nanecho_paths": "none"}, "--nanecho-paths: only a new NanEcho model has this input."),
+        (
+            {"mode": "train", "nanecho_paths": "none,recursive_reasoning", "architecture": "nanecho"},
+            "--nanecho-paths: 'none,recursive_reasoning': none excludes all others",
+        ),
+        (
+            {"mode": "train", "nanecho_paths": "recursion", "architecture": "nanecho"},
+            "--nanecho-paths: 'recursion' is not an allowed value.",
+        ),
+        (
+            {"mode": "train", "nanecho_paths": "none", "persona_dimensions": "calm", "architecture": "nanecho"},
+            "--nanecho-paths: it leaves out persona_dimensions, and the input persona_dimensions names some.",
+        ),
         ({"mode": "train", "architecture": "llama"}, "--architecture: 'llama' is not an allowed value."),
         ({"mode": "train", "n_layer": "zero"}, "--n-layer: 'zero': input should be a valid integer"),
         ({"mode": "train", "learning_rate": "0"}, "--learning-rate: '0': input should be greater than 0"),

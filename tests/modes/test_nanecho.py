@@ -2,11 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import pytest
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 from echoself_action.__main__ import main
+from echoself_action.checkpoint.model_folder import read_model_folder
 from echoself_action.hub.cards.sections import has_sections
+from echoself_action.hub.history import read_history
 
 from ..formats.foreign_files import save
 from ..formats.nanecho_files import nanecho_checkpoint, state_dict
@@ -68,4 +73,48 @@ def test_a_new_causal_nanecho_is_trained_published_and_resumed(tmp_path: Path) -
     assert stock.config.legacy is False
     assert list(stock.blocks[1].persona_dims) == ["calm", "curious"]
     assert stock.config.current_iteration > 10
+    inside = read_model_folder(pulled).metadata.introspection  # type: ignore[union-attr]
+    assert inside
+    assert [one.path for one in inside.ablations if "." in one.path] == [
+        "persona_dimensions.calm",
+        "persona_dimensions.curious",
+    ]
+    assert "### Inside the model" in (pulled / "README.md").read_text()
+    assert inside.mean_entropy == read_history(pulled).entries[-1].attention_entropy
     assert echoself("pull", *where[:4], "--output-dir", tmp_path / "c", "--formats", "nanecho") == 3
+
+
+def test_a_new_nanecho_has_the_paths_that_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.md").write_text("\n\n".join(f"The echo number {number} answers itself." for number in range(200)))
+    common = (
+        "--output-dir",
+        tmp_path / "out",
+        "--data",
+        tmp_path / "a.md",
+        "--batch-size",
+        4,
+        "--max-iters",
+        3,
+        "--preset",
+        "ci",
+    )
+    sizes = ("--n-layer", 4, "--n-head", 2, "--n-embd", 16, "--block-size", 16, "--tokenizer", "bytes", "--val-fraction", 0.5)
+    new = ("--architecture", "nanecho", "--nanecho-paths")
+    assert echoself("train", *common, *sizes, *new, "hypergraph_patterns,recursive_reasoning", "--introspection", "false") == 0
+    folder = read_model_folder(tmp_path / "out/checkpoint-3-decayed")
+    config: Any = folder.config
+    assert [config.enable_adaptive_attention, config.enable_persona_dimensions] == [False, False]
+    assert [config.enable_recursive_reasoning, config.enable_hypergraph_patterns] == [True, True]
+    with safe_open(folder.path / "model.safetensors", "numpy") as file:
+        names = list(file.keys())
+    assert not [name for name in names if "persona" in name]
+    assert folder.metadata
+    assert folder.metadata.introspection is None
+    assert echoself("train", *common, *new, "recursive_reasoning,hypergraph_patterns") == 0  # in any order
+    resumed = read_model_folder(tmp_path / "out/checkpoint-5-decayed").metadata
+    assert resumed
+    assert resumed.introspection
+    assert [one.path for one in resumed.introspection.ablations] == ["recursive_reasoning", "hypergraph_patterns"]
+    capsys.readouterr()
+    assert echoself("train", *common, *new, "none") == 2
+    assert "nanecho_paths is none, and the checkpoint has recursive_reasoning, hypergraph_patterns" in capsys.readouterr().err

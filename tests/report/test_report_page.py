@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from echoself_action.checkpoint.introspection_facts import AblationFacts, IntrospectionFacts, ThresholdFacts
 from echoself_action.checkpoint.metadata import Comparison, Evaluation, Sample
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.evaluation.gate import Verdict, judge_loss
@@ -27,6 +28,25 @@ COMPARED = Comparison(
     unit="nats per token",
     windows=64,
     tokens=4096,
+)
+INSIDE = IntrospectionFacts(
+    held_out="0",
+    windows=64,
+    tokens=4096,
+    bits_per_byte=2.5,
+    entropy=tuple(tuple((layer + head) / 8 for head in range(12)) for layer in range(30)),
+    uniform_entropy=5.0,
+    thresholds=(ThresholdFacts(mean=0.5, deviation=0.01, low=0.45, high=0.9, at_limit=0.25),),
+    connections=0.251,
+    stated_connections=0.25,
+    recursion_depth=3,
+    max_recursion_depth=5,
+    ablations=(
+        AblationFacts(path="adaptive_attention", change=-0.00001, low=-0.01, high=0.01, logit_share=0.02),
+        AblationFacts(path=f"persona_dimensions.{HOSTILE}", change=0.2, low=0.1, high=0.3, logit_share=1.5),
+    ),
+    ablation_windows=32,
+    seconds=12.3,
 )
 
 
@@ -64,6 +84,7 @@ def model(model_folder: ModelFolder) -> ModelFolder:
         "evaluations": [Evaluation(step=10 * n, train_loss=3 - n / 100, val_loss=3.1 - n / 100) for n in range(1, 31)],
         "settings": {**facts.settings, HOSTILE: HOSTILE, "long": "x" * 500},
         "versions": {"torch": HOSTILE},
+        "introspection": INSIDE,
         "data": facts.data.model_copy(update={"patterns": [HOSTILE, "a/very/long/path/" * 20]}),
         "tokenizer": facts.tokenizer.model_copy(update={"name": HOSTILE}),
     }
@@ -107,6 +128,23 @@ def test_a_browser_shows_the_page_without_requests_or_sideways_scrolling(
     assert facts["background"] == ("rgb(13, 17, 23)" if dark else "rgb(255, 255, 255)")
     assert len(facts["charts"]) == 4
     assert all(250 < chart < width for chart in facts["charts"])
+
+
+def test_the_page_shows_what_is_inside_the_model(report: Path, tmp_path: Path) -> None:
+    facts = look_at(find_browser(), report, tmp_path, 1200).facts
+    for text in (
+        "Inside the model",
+        "effectively to 5.7 of the 32.0 tokens",
+        "At 25% of the tokens they are at a limit",
+        "25.1% of the connections in its masks are on; the model states 25.0%",
+        "The recursion is 3 of at most 5 layers deep",
+        "on which the model needs 2.5000 bits per byte",
+        "has no measurable effect",
+        "lowers the loss",
+        "150.0%",
+    ):
+        assert text in facts["text"], text
+    assert facts["html"].count("<title>layer ") == 12 * 30
 
 
 def test_text_from_outside_is_never_markup(report: Path, tmp_path: Path) -> None:

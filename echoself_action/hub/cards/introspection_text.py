@@ -32,7 +32,7 @@ def path_label(path: str) -> str:
 def ablation_rows(facts: IntrospectionFacts) -> list[tuple[str, str, str, str, str]]:
     """Rows of plain text under ABLATION_HEAD."""
     return [
-        (path_label(one.path), f"{one.change:+.4f}", _interval(one), f"{one.logit_share:.1%}", effect(one))
+        (path_label(one.path), _signed(one.change), _interval(one), f"{one.logit_share:.1%}", effect(one))
         for one in facts.ablations
     ]
 
@@ -49,7 +49,7 @@ def effect(ablation: AblationFacts) -> str:
 def attention_text(facts: IntrospectionFacts) -> str:
     """The entropy of the attention in one sentence."""
     heads = [head for layer in facts.entropy for head in layer]
-    mean = fmean(heads)
+    mean = facts.mean_entropy
     return (
         f"The attention has a mean entropy of {mean:.2f} bits, by head {min(heads):.2f} to {max(heads):.2f}: a token attends "
         f"effectively to {2**mean:.1f} of the {2**facts.uniform_entropy:.1f} tokens that it can see (geometric means)."
@@ -90,7 +90,7 @@ def structure_texts(facts: IntrospectionFacts) -> list[str]:
 def summary_text(facts: IntrospectionFacts) -> str:
     """One line: the attention, and what each path changes."""
     changes = [
-        f"{path_label(one.path)} {one.change:+.4f}{'' if one.is_measurable else ' (no measurable effect)'}"
+        f"{path_label(one.path)} {_signed(one.change)}{'' if one.is_measurable else ' (no measurable effect)'}"
         for one in facts.ablations
         if "." not in one.path
     ]
@@ -115,4 +115,8 @@ def card_section(facts: IntrospectionFacts | None) -> str:
 
 
 def _interval(ablation: AblationFacts) -> str:
-    return "" if ablation.low is None else f"{ablation.low:+.4f} to {ablation.high:+.4f}"
+    return "" if ablation.low is None or ablation.high is None else f"{_signed(ablation.low)} to {_signed(ablation.high)}"
+
+
+def _signed(change: float) -> str:
+    return f"{round(change, 4) + 0.0:+.4f}"  # + 0.0: no minus before zero
