@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from ..corpus import ppmd
+from ..corpus.leaks import COMMON
 from .architectures import ArchitectureName
 from .atomic import new_file
 from .facts import Facts
@@ -39,8 +40,10 @@ class DataFacts(Facts):
 
     `val_digest` identifies its held-out text as token ids: losses of models with the same one are comparable. `leaked_bytes` is
     the text that was left out of training because it is also held out, `common_bytes` the held-out text that is too common in
-    the training text to be left out there. `ppmd_bits_per_byte` is what a general compressor needs for the held-out text
-    (corpus/ppmd.py), None for a large corpus. They are None for older models.
+    the training text to be left out there. Of the `compared_tokens` held-out ids of token files, `repeated_tokens` are in the
+    training ids too, `common_tokens` of them with many copies there (corpus/repeated_windows.py); None for other files.
+    `ppmd_bits_per_byte` is what a general compressor needs for the held-out text (corpus/ppmd.py), None for a large corpus.
+    All are None for older models.
     """
 
     digest: str
@@ -52,6 +55,9 @@ class DataFacts(Facts):
     val_tokens: int
     leaked_bytes: int | None = None
     common_bytes: int | None = None
+    compared_tokens: int | None = None
+    repeated_tokens: int | None = None
+    common_tokens: int | None = None
     ppmd_bits_per_byte: float | None = None
 
 
@@ -325,11 +331,23 @@ def read_metadata(folder: Path) -> Metadata | None:
 def leaks_text(data: DataFacts) -> str:
     """What is in both the held-out and the training text, in one line; empty if nothing is, or nothing is known."""
     parts = []
+    if data.repeated_tokens and data.compared_tokens:
+        parts.append(repeated_text(data.repeated_tokens, data.compared_tokens, data.common_tokens or 0))
     if data.leaked_bytes:
         parts.append(f"{data.leaked_bytes:,} bytes were left out of training, because they are in the held-out text too")
     if data.common_bytes:
         parts.append(f"{data.common_bytes:,} bytes of the held-out text are common in the training text, and were not left out")
     return "; ".join(parts)
+
+
+def repeated_text(repeated: int, compared: int, common: int) -> str:
+    """What token files hold out and train on too, in one line."""
+    share = f"{repeated / compared:.1%} of the held-out tokens ({repeated:,})"
+    if repeated == compared:
+        share = f"all {compared:,} held-out tokens"
+    measures = "memory" if repeated > compared / 2 else "in part memory"
+    often = f", {common / compared:.1%} with {COMMON} or more copies" if common else ""
+    return f"{share} are in the training tokens too{often}: the validation loss measures {measures}"
 
 
 def ppmd_text(data: DataFacts | None) -> str:

@@ -161,9 +161,10 @@ class _ModelInputs(InputTable):
     tokenizer: PathText | None = input_field(
         "data",
         "`gpt2`; `bytes`; `bpe:<size>` to train one on the corpus; the path of a tokenizer.json, of nanoGPT's meta.pkl, or "
-        "of a folder (`./name`); or, for a new model, a repo on the Hub, as owner/name or owner/name@revision.",
+        "of a folder (`./name`); `code_points` or `printable_ascii` for older NanEcho models (docs/migration.md); or, for a "
+        "new model, a repo on the Hub, as owner/name or owner/name@revision.",
         (*READS_CORPUS, "pull"),
-        pattern=r"^(gpt2|bytes|bpe:[1-9][0-9]*|.+\.(json|pkl)|.+/.*)$",
+        pattern=r"^(gpt2|bytes|code_points|printable_ascii|bpe:[1-9][0-9]*|.+\.(json|pkl)|.+/.*)$",
         shown="the checkpoint's; for a new model bpe:<size>, by the size of the corpus",
         form="Use gpt2, bytes, bpe:<size> such as bpe:4096, or the path of a tokenizer.json, a meta.pkl or a folder (./name).",
     )

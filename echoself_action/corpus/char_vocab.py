@@ -1,4 +1,4 @@
-"""Vocabularies of nanoGPT data that are not byte-level: characters as listed in its meta.pkl, or plain ids.
+"""Vocabularies that are not byte-level: characters as listed in nanoGPT's meta.pkl, character codes, or plain ids.
 
 nanoGPT's character vocabularies have no end-of-text token, so these tokenizers have none either: an additional id would change
 the size of the model's softmax.
@@ -21,6 +21,8 @@ from tokenizers import Regex, decoders, models, pre_tokenizers
 from .file_types import IS_POINTER, is_pointer_text
 
 _CHARACTER = r"[\s\S]"
+_SURROGATES = 0xD800  # code points from here on are no characters
+_UNKNOWN = "<UNK>"  # as prepare_nanecho_data.py of EchoSelf names it
 _LARGEST_META = 4 << 20  # bytes; the vocabulary of all of Unicode is no larger
 
 
@@ -89,6 +91,25 @@ def character_tokenizer(characters: list[str]) -> tokenizers.Tokenizer:
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(_CHARACTER), "isolated")
     backend.decoder = decoders.Fuse()
     return backend
+
+
+def code_point_tokenizer(size: int) -> tokenizers.Tokenizer:
+    """The id of a character is its code point, for all below `size` and below the surrogates."""
+    return character_tokenizer([chr(i) for i in range(min(size, _SURROGATES))])
+
+
+def printable_ascii_tokenizer() -> tokenizers.Tokenizer:
+    """The id of a printable ASCII character is its code minus 32; that of any other is 95."""
+    names = [chr(i) for i in range(32, 127)] + [_UNKNOWN]
+    backend = tokenizers.Tokenizer(models.WordLevel({one: i for i, one in enumerate(names)}, unk_token=_UNKNOWN))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(_CHARACTER), "isolated")
+    backend.decoder = decoders.Fuse()
+    return backend
+
+
+def is_code_points(backend: tokenizers.Tokenizer) -> bool:
+    """Whether `backend`, a tokenizer of characters, is like `code_point_tokenizer`'s."""
+    return all(ord(one) == i for one, i in backend.get_vocab().items())
 
 
 def character_encoder(backend: tokenizers.Tokenizer) -> Callable[[str], npt.NDArray[np.unsignedinteger[Any]]] | None:

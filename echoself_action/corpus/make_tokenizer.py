@@ -1,7 +1,7 @@
 """Where a tokenizer comes from: the input `tokenizer`, or the files of a model folder.
 
-The input is `gpt2`, `bpe:<size>` (trained on the corpus), `bytes`, or the path of a tokenizer.json, of a folder with one, or of
-nanoGPT's meta.pkl.
+The input is `gpt2`, `bpe:<size>` (trained on the corpus), `bytes`, `code_points`, `printable_ascii`, or the path of a
+tokenizer.json, of a folder with one, or of nanoGPT's meta.pkl.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,10 +12,18 @@ import tokenizers
 
 from ..errors import CheckpointError, InputError
 from .bpe import END_OF_TEXT, byte_level_tokenizer, train_ranks
-from .char_vocab import character_tokenizer, id_tokenizer, read_meta
+from .char_vocab import character_tokenizer, code_point_tokenizer, id_tokenizer, printable_ascii_tokenizer, read_meta
 from .end_token import end_token
 from .file_types import IS_POINTER, is_pointer_text
-from .tokenizer import CHARACTERS, IDS, NAMES_OF_CONTENT, TOKENIZER_FILE, Tokenizer
+from .tokenizer import (
+    CHARACTERS,
+    CODE_POINTS,
+    IDS,
+    NAMES_OF_CONTENT,
+    PRINTABLE_ASCII,
+    TOKENIZER_FILE,
+    Tokenizer,
+)
 from .vocab_merges import MERGES_FILE, VOCABULARY_FILE, WORDPIECE_FILE, read_vocab_merges, read_wordpiece
 
 
@@ -30,6 +38,10 @@ def make_tokenizer(spec: str, texts: Callable[[], Iterator[str]], note: Callable
     if spec == "bytes":
         ranks = {bytes([byte]): byte for byte in range(256)}
         return Tokenizer(byte_level_tokenizer(ranks, words=False), END_OF_TEXT, spec)
+    if spec == CODE_POINTS:
+        return code_points()
+    if spec == PRINTABLE_ASCII:
+        return Tokenizer(printable_ascii_tokenizer(), None, spec)
     if spec.startswith("bpe:"):
         return _trained(spec, texts)
     if spec.endswith(".pkl"):
@@ -75,7 +87,8 @@ def load_tokenizer(folder: Path, note: Callable[[str], None] = lambda _: None) -
     """The tokenizer of a model folder, with the same ids as stock `transformers` for ordinary text.
 
     It is read from tokenizer.json; in a folder without one, from vocab.json and merges.txt, or vocab.txt. Its `name` is derived
-    from the content: `gpt2`, `bytes`, `bpe:<size>`, `characters`, `ids`, else the name of the file. `note` gets an unusual
+    from the content: `gpt2`, `bytes`, `bpe:<size>`, `characters`, `code_points`, `printable_ascii`,
+    `ids`, else the name of the file. `note` gets an unusual
     end-of-text token. Raises CheckpointError if the file can't be read, or has no end-of-text token.
     """
     try:
@@ -100,6 +113,11 @@ def older_tokenizer(folder: Path) -> str | None:
 def is_in_vocab_merges(folder: Path) -> bool:
     """Whether `folder` has its tokenizer in GPT-2's older files only."""
     return not (folder / TOKENIZER_FILE).is_file() and all((folder / name).is_file() for name in (VOCABULARY_FILE, MERGES_FILE))
+
+
+def code_points(size: int = 50257) -> Tokenizer:
+    """The id of a character is its code point, for a model of `size` ids: by default as many as GPT-2 has."""
+    return Tokenizer(code_point_tokenizer(size), None, CODE_POINTS)
 
 
 def ids_tokenizer(size: int) -> Tokenizer:

@@ -19,7 +19,7 @@ import tokenizers
 
 from ..errors import InputError, TokenizerError, in_short
 from .bpe import BYTE_OF_CHARACTER, fast_encoder
-from .char_vocab import character_encoder, unknown_pieces
+from .char_vocab import character_encoder, is_code_points, unknown_pieces
 from .vocab_merges import VOCABULARY_FILE, WORDPIECE_FILE
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -27,12 +27,15 @@ CONFIG_FILE = "tokenizer_config.json"
 
 # The digests of the tokenizers that do not depend on a corpus.
 CHARACTERS, IDS = "characters", "ids"
+CODE_POINTS, PRINTABLE_ASCII = "code_points", "printable_ascii"
+OF_CHARACTERS = (CHARACTERS, CODE_POINTS)  # an id for each, and none for any other
 _NAMES = {
     "72d2e5ef6a4bec2ceddd5805cb3d366b3da1ea04cd47111e2f8bf057c42c41db": "gpt2",
     "5867e54de2f804bf0e8a76c12f28e6000dfbaffeac6a75a4d33585cdfd91e4d1": "bytes",
+    "d6948cb38570e86b6ac624d90107376c345fd212542fa10949eafee64ae08458": PRINTABLE_ASCII,
 }
 _MOST_IDS = 1 << 24  # `tokenizers` counts through all ids to write a vocabulary
-NAMES_OF_CONTENT = frozenset({*_NAMES.values(), CHARACTERS, IDS})  # of tokenizers that are the same wherever they come from
+NAMES_OF_CONTENT = frozenset({*_NAMES.values(), *OF_CHARACTERS, IDS})  # of tokenizers that are the same wherever they come from
 
 
 class Tokenizer:
@@ -100,7 +103,9 @@ class Tokenizer:
             return _NAMES.get(self.digest, f"bpe:{self.vocab_size}")
         if isinstance(self._backend.model, tokenizers.models.WordLevel) and self.end_of_text is None:
             if character_encoder(self._backend):
-                return CHARACTERS
+                return CODE_POINTS if is_code_points(self._backend) else CHARACTERS
+            if self.digest in _NAMES:
+                return _NAMES[self.digest]
             if all(token == str(i) for token, i in self._backend.get_vocab().items()):
                 return IDS
         return None
@@ -215,7 +220,7 @@ class Tokenizer:
         return np.array(encoding.ids[first:], np.uint32)
 
     def _unknown_text(self, texts: Sequence[str], error: Exception) -> Exception:
-        if self.name not in (CHARACTERS, IDS):
+        if self.name not in (*OF_CHARACTERS, IDS):
             return TokenizerError(
                 f"The tokenizer {self.name} can't encode {self._failing(texts)!r} ({in_short(error)}). Nothing was trained.",
                 "Remove such text from `data`. For a new model, use a tokenizer that encodes every text: gpt2, bpe:<size> "

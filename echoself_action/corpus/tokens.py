@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from .findings import Finding
+from .repeated_windows import RepeatedWindows
 from .tokenizer import Tokenizer
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
@@ -26,7 +27,8 @@ class Tokens:
     `val_digest` identifies the held-out ids and their tokenizer: losses are comparable where it is the same, however the
     training text has changed. `leaked_bytes` and `leaked_paragraphs` count the text that was left out of training because it is
     also held out, `common_bytes` the held-out text that is so common in the training text that it was not (leaks.py). They and
-    `val_fraction` are None for token files, whose documents are unknown.
+    `val_fraction` are None for token files, whose documents are unknown. `repeated` is what both splits of token files have
+    (repeated_windows.py), None for other files.
     """
 
     train: Ids  # (n,) memory-mapped ids
@@ -46,6 +48,7 @@ class Tokens:
     val_fraction: float | None
     reused: bool  # from the cache
     findings: tuple[Finding, ...] = ()  # what was not learnt as it is in the files
+    repeated: RepeatedWindows | None = None
     ppmd_bits_per_byte: float | None = None  # of the held-out text (ppmd.py); None for token files, and for a large corpus
 
 

@@ -16,7 +16,8 @@ from ..checkpoint.metadata import METADATA_FILE
 from ..checkpoint.model_folder import CONFIG_FILE, WEIGHTS_FILE, read_model_folder
 from ..errors import CheckpointError
 from .detect_layout import number
-from .torch_file.reader import read_torch_file
+from .torch_file.reader import TorchFile, read_torch_file
+from .trained_ids import GPT2_SIZE, OF_CODES, trained_ids
 
 NAMES = ("latest_checkpoint.pt", "best_model.pt", "best_model_export.pt", "ckpt.pt")
 CACHE = ("cache", "checkpoints")  # in a folder with this path, every .pt is a checkpoint
@@ -31,6 +32,7 @@ _LOSSES = (
     "val_loss",
     "best_val_loss",
 )  # that of these weights first, then the lowest of their run; `loss` may be the training loss
+_NANECHO_TOKENS = "token_embedding.weight"
 _OPTIMIZERS = ("optimizer", "optimizer_state_dict")
 
 
@@ -38,7 +40,8 @@ _OPTIMIZERS = ("optimizer", "optimizer_state_dict")
 class FoundCheckpoint:
     """A checkpoint that was found, and what it records. `val_loss` is in nats per token.
 
-    `refused` is the reason why it can't be read, "" if it can.
+    `refused` is the reason why it can't be read, "" if it can. `on_training_text`: the loss that it records was measured on
+    its training text, so `val_loss` is None.
     """
 
     path: Path
@@ -47,10 +50,12 @@ class FoundCheckpoint:
     val_loss: float | None = None
     has_optimizer: bool = False
     refused: str = ""
+    on_training_text: bool = False
 
     def __str__(self) -> str:
         step = "no step" if self.step is None else f"step {self.step:,}"
-        loss = "no held-out loss recorded" if self.val_loss is None else f"held-out loss {self.val_loss:.4f}"
+        unknown = "its loss was measured on its training text" if self.on_training_text else "no held-out loss recorded"
+        loss = unknown if self.val_loss is None else f"held-out loss {self.val_loss:.4f}"
         line = self.refused or f"{self.path}: {self.layout}; {step}; {loss}"
         return "".join(
             letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line
@@ -159,7 +164,25 @@ def _inspect_file(path: Path) -> FoundCheckpoint:
     val_loss = next((loss for loss in losses if loss is not None), None)
     optimizers = (file.content.get(key) for key in _OPTIMIZERS)
     has_optimizer = any(isinstance(optimizer, Mapping) and optimizer for optimizer in optimizers)
-    return FoundCheckpoint(path, file.layout.name, step, val_loss, has_optimizer)
+    on_training_text = val_loss is not None and _knows_characters(file)
+    return FoundCheckpoint(
+        path,
+        file.layout.name,
+        step,
+        None if on_training_text else val_loss,
+        has_optimizer,
+        on_training_text=on_training_text,
+    )
+
+
+def _knows_characters(file: TorchFile) -> bool:
+    """Whether it is a NanEcho that was trained on character codes: its trainers wrote the same text to both of their files."""
+    embedding = file.weights.get(_NANECHO_TOKENS)
+    if embedding is None or embedding.ndim != 2 or len(embedding) < GPT2_SIZE or file.content.get("tokenizer"):
+        return False
+    found = trained_ids(embedding)
+    file.release()
+    return found in OF_CODES
 
 
 def _loss(value: object) -> float | None:

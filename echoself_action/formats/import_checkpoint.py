@@ -21,21 +21,34 @@ from ..checkpoint.model_folder import ModelFolder, read_model_folder, same_model
 from ..checkpoint.select import folders_of_step, free_path
 from ..checkpoint.vocabulary import TOKENIZER_FILE
 from ..checkpoint.weights import write_model
-from ..corpus.make_tokenizer import ids_tokenizer, is_in_vocab_merges, load_tokenizer, make_tokenizer
-from ..corpus.tokenizer import Tokenizer
+from ..corpus.make_tokenizer import code_points, ids_tokenizer, is_in_vocab_merges, load_tokenizer, make_tokenizer
+from ..corpus.tokenizer import CODE_POINTS, IDS, PRINTABLE_ASCII, Tokenizer
 from ..corpus.vocab_merges import VOCABULARY_FILE
-from ..errors import CheckpointError
+from ..errors import CheckpointError, InputError
 from ..training.optim.schedule import FLOOR, Schedule, cosine_schedule
 from ..training.training_state import TrainingState, write_moments, write_spare, write_state
 from ..workspace import create_output_dir
 from .detect_layout import shown
 from .folder_tokenizer import folder_tokenizer
 from .imported_model import NOTHING_GIVEN, Given, ImportedModel
-from .registry import Format, format_of, format_of_file, known_layouts
+from .registry import NANECHO, NETRAIN, Format, format_of, format_of_file, known_layouts
 from .torch_file.reader import read_torch_file
+from .trained_ids import TrainedIds, trained_ids
 from .transformers_folder import FOLDER, TRAINER_CHECKPOINT
 
 _GPT2_VOCABULARY, _PADDED = 50257, 50432  # nanoGPT pads to a multiple of 64; others of 128 and 256
+_EMBEDDINGS = ("token_embedding.weight", "transformer.wte.weight")
+_OF_ECHOSELF = {NETRAIN, *(layout.name for layout in NANECHO.layouts)}
+_ONLY = "not GPT-2 tokens: its file names no tokenizer, and of its embeddings only"
+_EVIDENCE = {
+    TrainedIds.CODE_POINTS: f"character codes, {_ONLY} those of characters were trained, each at its code point",
+    TrainedIds.PRINTABLE_ASCII: f"character codes, {_ONLY} those of characters were trained, each at its ASCII code minus 32",
+    TrainedIds.BELOW_256: f"{_ONLY} some below 256 were trained, whose meaning is unknown",
+}
+_SAME_TEXT = {
+    TrainedIds.CODE_POINTS: "the same eight sentences",
+    TrainedIds.PRINTABLE_ASCII: "sentences from the same templates",
+}
 _BUFFERS = (".mask", "._current_ratio_tensor")  # of NanEcho's connections
 _ALWAYS_EXACT = "gelu"  # of NanEcho, whose config does not name its activation
 _SEED = 1337  # of nanoGPT's train.py, which does not record it
@@ -133,7 +146,24 @@ def _read(recognised: Format, file: Any, given: Given) -> ImportedModel:
                 f"{source.origin.path} records {name}={recorded}, but {name}: {value} was given. It was not used.",
                 f"Leave {name} out.",
             )
-    return source
+    return _identified(source)
+
+
+def _identified(source: ImportedModel) -> ImportedModel:
+    """The model with the vocabulary that its embeddings show, if its file names none and it has as many ids as GPT-2."""
+    if source.vocabulary or not _GPT2_VOCABULARY <= source.config.vocab_size <= _PADDED:
+        return source
+    found = trained_ids(next(source.weights[name] for name in _EMBEDDINGS if name in source.weights))
+    source.origin.release()
+    if found is TrainedIds.UNKNOWN:
+        return source
+    remarks = [] if found is TrainedIds.OTHERS else [_EVIDENCE[found]]
+    if found in _SAME_TEXT and source.best_val_loss is not None and source.origin.layout in _OF_ECHOSELF:
+        remarks.append(
+            f"its val_loss of {source.best_val_loss:.4g} was measured on its training text: the programs of EchoSelf that "
+            f"encode text in this way write {_SAME_TEXT[found]} to train.bin and val.bin"
+        )
+    return replace(source, vocabulary=found.value, remarks=(*source.remarks, *remarks))
 
 
 def _written(
@@ -186,6 +216,8 @@ def _vocabulary(path: Path, source: ImportedModel, spec: str | None, note: Calla
     size, dataset = source.config.vocab_size, str(source.settings.get("dataset", ""))
     if source.origin.layout in (FOLDER, TRAINER_CHECKPOINT):
         return _checked_size(path, folder_tokenizer(path.parent, spec, size, note), size, note)
+    if source.vocabulary in (CODE_POINTS, PRINTABLE_ASCII, IDS):
+        return _checked_size(path, _of_codes(path, source, spec), size, note)
     older = is_in_vocab_merges(path.parent)
     if spec is None and (older or (path.parent / TOKENIZER_FILE).is_file()):  # as transformers saves it
         note(f"its vocabulary is in {path.parent / ('vocab.json and merges.txt' if older else TOKENIZER_FILE)}")
@@ -200,6 +232,11 @@ def _vocabulary(path: Path, source: ImportedModel, spec: str | None, note: Calla
         note(f"its vocabulary is in {beside}")
     elif spec is None and _GPT2_VOCABULARY <= size <= _PADDED:
         spec = source.vocabulary or "gpt2"
+        if not source.vocabulary and source.origin.layout in _OF_ECHOSELF:
+            note(
+                f"its file names no tokenizer, and its embeddings do not show one after so few steps: GPT-2's is assumed, by "
+                f"the number of its ids. If it was trained on character codes, set tokenizer: {CODE_POINTS}"
+            )
     if spec is None:
         looked = " or ".join(map(str, places))
         note(
@@ -208,6 +245,27 @@ def _vocabulary(path: Path, source: ImportedModel, spec: str | None, note: Calla
         )
         return ids_tokenizer(size)
     return _checked_size(path, make_tokenizer(spec, lambda: iter(())), size, note)
+
+
+def _of_codes(path: Path, source: ImportedModel, spec: str | None) -> Tokenizer:
+    """The tokenizer that the embeddings show; where they only exclude GPT-2's, the given one.
+
+    Raises InputError if another one is given.
+    """
+    size = source.config.vocab_size
+    if source.vocabulary == IDS:
+        tokenizer = ids_tokenizer(size) if spec is None else make_tokenizer(spec, lambda: iter(()))
+        if tokenizer.name != "gpt2":
+            return tokenizer
+    elif spec in (None, source.vocabulary) or make_tokenizer(str(spec), lambda: iter(())).content_name == source.vocabulary:
+        return code_points(size) if source.vocabulary == CODE_POINTS else make_tokenizer(PRINTABLE_ASCII, lambda: iter(()))
+    raise InputError(
+        f"tokenizer: {spec} is not what {path} was trained with: {_EVIDENCE[TrainedIds(source.vocabulary)]}. Nothing was "
+        "imported.",
+        f"Remove tokenizer, or set it to {source.vocabulary}. For a model with another tokenizer, train a new one."
+        if source.vocabulary != IDS
+        else "Remove tokenizer, or set it to the file of the vocabulary that the model was trained with.",
+    )
 
 
 def _checked_size(path: Path, tokenizer: Tokenizer, size: int, note: Callable[[str], None]) -> Tokenizer:

@@ -146,6 +146,7 @@ NANECHO = Format(
     ),
     recognises=lambda _, names: "token_embedding.weight" in names and not _holds_gpt2(names),
 )
+NETRAIN = "netrain"
 GPT2 = Format(
     name="gpt2",
     display_name="GPT-2",
@@ -153,7 +154,7 @@ GPT2 = Format(
     layouts=(
         _layout("PyTorch Lightning", "state_dict", "pytorch-lightning_version"),
         _layout("echoself pull", "model", "config", "metadata"),
-        _layout("netrain", "model_state_dict", "global_step", "config"),
+        _layout(NETRAIN, "model_state_dict", "global_step", "config"),
         _layout("another EchoSelf trainer", "model_state_dict", "step", "loss"),
         _layout("another EchoSelf trainer", "model_state_dict", "epoch", "history"),
         _layout("another EchoSelf trainer", "model_state_dict", "step", "loss_history"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import tokenizers
 
 from ..checkpoint.atomic import new_folder
+from ..checkpoint.metadata import repeated_text
 from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
 from ..corpus.findings import Finding
@@ -17,6 +18,7 @@ from ..corpus.make_tokenizer import is_path, load_tokenizer, make_tokenizer, tra
 from ..corpus.nanogpt_bin import VOCABULARY, is_token_files, vocabulary_beside
 from ..corpus.ppmd import LARGEST
 from ..corpus.readers import read_documents
+from ..corpus.repeated_windows import MOST_HELD_OUT, MOST_TRAINING
 from ..corpus.split import is_validation
 from ..corpus.token_cache import corpus_digest, prepare_tokens
 from ..corpus.tokenizer import IDS, Tokenizer, is_given_name
@@ -27,6 +29,8 @@ from ..training.auto_preset import LARGE_CORPUS, vocabulary_size
 from ..workspace import TOKEN_CACHE, create_cache
 from .corpus_files import corpus_files
 from .fetch_tokenizer import fetch_tokenizer, is_on_the_hub
+
+_MUCH_REPEATED = 0.01  # of the held-out tokens of token files, from where a warning says it
 
 
 def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
@@ -60,6 +64,10 @@ def _log(finding: Finding) -> None:
 
 def _note_leaks(tokens: Tokens) -> None:
     """Log what is in both splits: what was left out of training, and what is too common to be left out (corpus/leaks.py)."""
+    if (found := tokens.repeated) and found.repeated:
+        limited = "" if found.is_whole else f" (the first {MOST_HELD_OUT:,} held-out and {MOST_TRAINING:,} training tokens)"
+        text = f"{repeated_text(found.repeated, found.compared, found.common)}{limited}"
+        (warn if found.share >= _MUCH_REPEATED else note)(text)
     if tokens.leaked_bytes:
         size = tokens.leaked_bytes + (tokens.bytes_train or 0)
         note(

@@ -47,6 +47,16 @@ def test_char_vocabulary_round_trip(path: Path, tmp_path: Path) -> None:
     assert np.array_equal(loaded.encode_batch([TEXT])[0], ids)
 
 
+@pytest.mark.parametrize(("name", "ids"), [("code_points", [97, 90, 32, 8364]), ("printable_ascii", [65, 58, 0, 95])])
+def test_character_codes_are_the_ids(name: str, ids: list[int], tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(name, lambda: iter(()))
+    assert tokenizer.encode_batch(["aZ €"])[0].tolist() == ids
+    assert tokenizer.decode(range(32, 127)).startswith(" !" if name == "code_points" else "@A")
+    tokenizer.save(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    assert (loaded.name, loaded.digest, loaded.end_of_text) == (name, tokenizer.digest, None)
+
+
 EDGES = ["", "\r\n", "\n\r\n\n", "a\r", "😀a😀", "e\u0301é", "\0\x7f\x85\u2028\ufeff\uffff", "\U0010fffd", " \t 中文"]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from echoself_action.checkpoint.metadata import leaks_text, read_metadata
 from echoself_action.hub.client import open_hub
 
 from ..conftest import Cli
@@ -42,8 +43,19 @@ def test_training_resumes_from_an_imported_checkpoint(
     shutil.copytree(data, bins)
     trained = echoself(f"train --checkpoint {source} --data bins/*.bin --max-iters 5 --batch-size 4 --device cpu")
     assert trained["step"] in ("40", "45")
-    assert "start: echoself-model/checkpoint-40, step 40" in capsys.readouterr().out
-    assert list(Path("echoself-model").glob("**/checkpoint-45-decayed/model.safetensors"))
+    log = capsys.readouterr()
+    assert "start: echoself-model/checkpoint-40, step 40" in log.out
+    (decayed,) = Path("echoself-model").glob("**/checkpoint-45-decayed")
+    assert (decayed / "model.safetensors").is_file()
+    # both files have the same ids
+    repeated = "all 5,000 held-out tokens are in the training tokens too: the validation loss measures memory"
+    facts = read_metadata(decayed)
+    assert facts
+    assert facts.data
+    assert (facts.data.compared_tokens, facts.data.repeated_tokens, leaks_text(facts.data)) == (5000, 5000, repeated)
+    assert f"warning: {repeated}" in log.out
+    (page,) = Path("echoself-model").glob("**/report.html")
+    assert repeated in page.read_text()
 
 
 def test_text_for_a_model_with_an_unknown_vocabulary_is_refused(

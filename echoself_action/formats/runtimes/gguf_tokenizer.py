@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...corpus.bpe import BYTE_OF_CHARACTER, CHARACTER_OF_BYTE
-from ...corpus.tokenizer import CHARACTERS, Tokenizer
+from ...corpus.tokenizer import OF_CHARACTERS, Tokenizer
 from ...errors import CheckpointError
 
 MODEL = "gpt2"
@@ -72,7 +72,7 @@ def gguf_vocabulary(tokenizer: Tokenizer, size: int, folder: Path, substitute: C
     CheckpointError if llama.cpp can't represent the tokenizer: it would have other ids for a text.
     """
     parts = tokenizer.parts
-    if tokenizer.name == CHARACTERS:
+    if tokenizer.name in OF_CHARACTERS:
         pre, tokens, merges = _GPT2_WORDS, _spelled(parts["model"]["vocab"]), list(_character_merges(parts["model"]["vocab"]))
     else:
         pre, tokens, merges = _byte_level(parts, tokenizer, folder)
@@ -87,7 +87,7 @@ def gguf_vocabulary(tokenizer: Tokenizer, size: int, folder: Path, substitute: C
             tokens[i], types[i] = name, UNUSED
             names.add(name)
     notes = []
-    if tokenizer.name == CHARACTERS:
+    if tokenizer.name in OF_CHARACTERS:
         notes.append("llama.cpp skips characters that are not in the vocabulary, which is an error elsewhere")
     if tokenizer.end_of_text_id is not None:
         end_id = tokenizer.end_of_text_id
