@@ -238,6 +238,30 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         pattern=r"^(none|improved|(not_worse|max_val_loss)=[0-9]+(\.[0-9]+)?)$",
         form="Use improved, not_worse=X such as not_worse=0.01, max_val_loss=X such as max_val_loss=3.5, or none.",
     )
+    evaluate: Annotated[list[PathText], BeforeValidator(split)] = input_field(
+        "evaluation",
+        "Questions with expected answers to score models on: globs of JSON Lines files, or `held-out` for the questions and "
+        "answers of the corpus that are held out. See docs/evaluation.md.",
+        READS_CORPUS,
+        [],
+        shown="none",
+    )
+    evaluate_questions: int = input_field(
+        "evaluation",
+        "Maximum number of questions to score a model on, chosen by a hash of their text. 0 for all.",
+        READS_CORPUS,
+        200,
+        ge=0,
+    )
+    evaluate_gate: str = input_field(
+        "publishing",
+        "What a model must reach on the questions of `evaluate`, beside `gate`: `not_worse` (not significantly worse than the "
+        "published model), `improved` (significantly better), `accuracy=X` (a share of at least X), or `none`.",
+        PUBLISHES,
+        "none",
+        pattern=r"^(none|not_worse|improved|accuracy=(0(\.[0-9]+)?|1(\.0+)?|\.[0-9]+))$",
+        form="Use not_worse, improved, accuracy=X with a share such as accuracy=0.6, or none.",
+    )
     gate_fails_job: bool = input_field(
         "publishing",
         "Fail the job if the gate refuses the model, or if a reviewed pull request is refused.",

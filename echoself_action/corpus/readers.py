@@ -39,6 +39,9 @@ class Document:
     text: str  # never empty; LF line ends
     source: str  # "path", or "path:n" for line n of JSON Lines and record n of JSON and Parquet, from 1
     continues: bool = False  # this passage directly follows the previous document in the same file
+    question: str = ""  # of a record that ends with an answer: what the user said before it
+    answer: str = ""  # the answer, with which the text ends
+    dimension: str = ""  # the persona dimension that the record names
 
 
 def read_documents(
@@ -80,14 +83,15 @@ class _Skipped:
     def documents(self, record: object, unit: str, number: int) -> Iterator[Document]:
         """The document of a record, or none. `unit` is what is counted: "line", "record" or "row"."""
         try:
-            text = self._reader.text(record, f"{unit} {number}")
+            read = self._reader.read(record, f"{unit} {number}")
         except ValueError as error:
             self.record(f", {unit} {number} {_one_line(error)}")
             return
-        if text is None:
+        if read is None:
             self.records += 1
         else:
-            yield Document(text, f"{self.path}:{number}")
+            source = f"{self.path}:{number}"
+            yield Document(read.text, source, question=read.question, answer=read.answer, dimension=read.dimension)
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """The columns of a table to read. The others may be large, such as images. Raises BadFileError if there is no text."""
@@ -229,12 +233,21 @@ def _is_chat(line: bytes) -> bool:
 def _record(raw: bytes, unit: str, number: int, skipped: _Skipped) -> Iterator[Document]:
     """The document of a record as it is in the file; none if it was skipped."""
     try:
-        record = _DECODER.decode(raw.decode())
+        record = decode_record(raw)
+    except ValueError as error:
+        skipped.record(f", {unit} {number} {error}")
+    else:
         yield from skipped.documents(record, unit, number)
+
+
+def decode_record(raw: bytes) -> object:
+    """The JSON of one record. Raises ValueError if it is invalid; the message continues "line N ..."."""
+    try:
+        return _DECODER.decode(raw.decode())
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors too
-        skipped.record(f", {unit} {number} {_one_line(error)}")
+        raise ValueError(_one_line(error)) from None
     except RecursionError:
-        skipped.record(f", {unit} {number} is JSON nested too deeply")
+        raise ValueError("is JSON nested too deeply") from None
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -12,6 +12,7 @@ findings.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -49,8 +50,21 @@ KNOWN_KEYS = frozenset(
     {"text", "title", "history", *_CHATS, *_PROMPTS, *_PARTS_OF_PROMPTS, *_ANSWERS, *_CHOSEN, *_REJECTED}
     | {*_LABELS, *_SYSTEMS, *_TOOLS}
 )
+_DIMENSIONS = ("dimension", "persona_dimension")
 _MOST_TEXTS = 1000  # in a field that may repeat what is in the text
 KEYS_NOT_LEARNT, TEXTS_NOT_LEARNT = "keys that are not learnt", "texts beside the one that is learnt"
+
+
+@dataclass(frozen=True)
+class RecordText:
+    """The text of a record. If its last turn is an answer, `answer` is the end of the text, and `question` what the user said
+    before it, or the prompt; otherwise they are empty. `dimension` is the persona dimension that the record names.
+    """
+
+    text: str
+    question: str = ""
+    answer: str = ""
+    dimension: str = ""
 
 
 def has_shape(keys: Collection[str]) -> bool:
@@ -66,21 +80,21 @@ class Records:
         self._findings = findings
         self._text_column = text_column
 
-    def text(self, record: object, place: str) -> str | None:
+    def read(self, record: object, place: str) -> RecordText | None:
         """The text of the record at `place`, such as "line 3", with LF line ends; None if it must not be learnt.
 
         Raises ValueError if it has none, or can't be read in its shape; the message continues "line N ...".
         """
         remarks = Remarks()
         try:
-            text = _text(record, self._text_column, remarks)
+            found = _text(record, self._text_column, remarks)
         except LeftOutError as error:
             self._findings.add("records left out", f"{place} {error}", is_loss=False)
             return None
-        if is_empty(text):
+        if is_empty(found.text):
             raise ValueError("has an empty text")
         try:
-            text.encode()
+            found.text.encode()
         except UnicodeEncodeError:
             raise ValueError("has an unpaired surrogate (\\ud800 to \\udfff) in its text") from None
         for kind, example in remarks.others:
@@ -89,17 +103,26 @@ class Records:
             self._findings.add_name(TEXTS_NOT_LEARNT, name)
         for name in remarks.keys:
             self._findings.add_name(KEYS_NOT_LEARNT, name, is_loss=False)
-        return text.replace("\r\n", "\n")
+        return RecordText(_with_lf(found.text), _with_lf(found.question), _with_lf(found.answer), _dimension(record))
 
 
-def _text(record: object, text_column: str | None, remarks: Remarks) -> str:
+def _with_lf(text: str) -> str:
+    return text.replace("\r\n", "\n")
+
+
+def _dimension(record: object) -> str:
+    named = (record.get(key) for key in _DIMENSIONS) if isinstance(record, dict) else ()
+    return next((name for name in named if isinstance(name, str)), "")
+
+
+def _text(record: object, text_column: str | None, remarks: Remarks) -> RecordText:
     if isinstance(record, list) and text_column is None:
         return _joined(read_messages(record, "messages", remarks))
     if not isinstance(record, dict):
         raise ValueError(f"is {kind_name(record)}, not an object with `text` or `messages`")
     reading = _Reading(record, remarks)
     text = reading.text() if text_column is None else reading.column(text_column)
-    reading.remark_unused(text)
+    reading.remark_unused(text.text)
     return text
 
 
@@ -112,15 +135,17 @@ class _Reading:
         self._remarks = remarks
         self._used: set[str] = set()
 
-    def column(self, name: str) -> str:
+    def column(self, name: str) -> RecordText:
         """The text in the field that the input text_column names."""
         if name not in self._record:
             raise ValueError(f"has no `{name}`, which text_column names (it has {_names(self._record)})")
         self._used.add(name)
         value = self._record[name]
-        return _joined(read_messages(value, name, self._remarks)) if isinstance(value, list) else _string(value, name)
+        if isinstance(value, list):
+            return _joined(read_messages(value, name, self._remarks))
+        return RecordText(_string(value, name))
 
-    def text(self) -> str:
+    def text(self) -> RecordText:
         """The text in the first known shape that fits."""
         text, chosen, chat = self._given.get("text"), self._first(_CHOSEN), self._first(_CHATS)
         if chosen and not (isinstance(text, str) and _is_in(text, self._given[chosen])):
@@ -155,14 +180,14 @@ class _Reading:
         self._used.add(key)
         return self._given[key]
 
-    def _titled(self, text: str) -> str:
+    def _titled(self, text: str) -> RecordText:
         title = self._given.get("title")
         if not isinstance(title, str):
-            return text
+            return RecordText(text)
         self._used.add("title")
-        return text if title.strip() in text else f"{title}\n\n{text}"
+        return RecordText(text if title.strip() in text else f"{title}\n\n{text}")
 
-    def _answered(self, prompt_key: str | None, answer_key: str | None) -> str:
+    def _answered(self, prompt_key: str | None, answer_key: str | None) -> RecordText:
         """A prompt, or the messages so far, and the answer. Two plain texts are joined as they are."""
         prompt = self._use(prompt_key)
         more = self._more_of_prompt(prompt, answer_key)
@@ -263,16 +288,20 @@ def _without_repetition(asked: list[ChatBlock], said: list[ChatBlock]) -> list[C
     return asked if said and asked[-len(said) :] == said else asked + said
 
 
-def _continued(prompt: str, answer: str) -> str:
+def _continued(prompt: str, answer: str) -> RecordText:
     """Both as they are, with a blank line between them where neither has white space."""
-    if prompt and answer.startswith(prompt):
-        return answer  # the whole conversation
+    if prompt and answer.startswith(prompt):  # the whole conversation
+        return RecordText(answer, prompt, answer.removeprefix(prompt).lstrip())
     gap = "\n\n" if prompt and not (prompt[-1].isspace() or answer[0].isspace()) else ""
-    return prompt + gap + answer
+    return RecordText(prompt + gap + answer, prompt, answer.lstrip())
 
 
-def _joined(blocks: Sequence[ChatBlock]) -> str:
-    return "\n\n".join(map(str, blocks))
+def _joined(blocks: Sequence[ChatBlock]) -> RecordText:
+    text = RecordText("\n\n".join(map(str, blocks)))
+    asked = [block.text for block in blocks[:-1] if block.speaker.startswith(USER)]
+    if not asked or not (blocks[-1].speaker == ASSISTANT or blocks[-1].speaker.startswith(f"{ASSISTANT} (")):
+        return text
+    return replace(text, question=asked[-1], answer=blocks[-1].text.lstrip())
 
 
 def _string(value: object, key: str) -> str:

@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from .loss import HeldOut, bits_per_byte_of, bytes_per_token
     from .paired_bootstrap import Difference, LanguageModel, compare, difference, load_language_model, score
     from .parity import check_parity
+    from .questions.ask import AskedModel, ask_questions
 
 __all__ = [
+    "AskedModel",
     "Difference",
     "HeldOut",
     "LanguageModel",
+    "ask_questions",
     "bits_per_byte_of",
     "bytes_per_token",
     "check_parity",
@@ -33,9 +36,11 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "AskedModel": "questions.ask",
     "Difference": "paired_bootstrap",
     "HeldOut": "loss",
     "LanguageModel": "paired_bootstrap",
+    "ask_questions": "questions.ask",
     "bits_per_byte_of": "loss",
     "bytes_per_token": "loss",
     "check_parity": "parity",

@@ -6,18 +6,50 @@ from typing import TYPE_CHECKING
 
 from ..checkpoint.metadata import BITS_PER_BYTE, Comparison
 from ..checkpoint.model_folder import ModelFolder
+from ..checkpoint.question_facts import QuestionComparison, QuestionScores, compared_text, percent_range
 
 if TYPE_CHECKING:  # loads PyTorch, and verdicts are also used without a comparison
     from .paired_bootstrap import Difference
 
 
+SIGNIFICANT = 0.05  # the p-value of a difference on questions
+
+
 @dataclass(frozen=True)
-class Verdict:
-    """Whether the model may be published, the reason, and the figures if two models were compared."""
+class QuestionVerdict:
+    """Whether the answers to questions pass `evaluate_gate`, the reason, and the figures if two models were compared."""
 
     passed: bool
     reason: str
+    compared: QuestionComparison | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the loss of the model passes the gate, the reason, and the figures if two models were compared.
+
+    `questions` is the verdict on its answers to questions, None if the gate does not need it. The model may be published if it
+    `passed` both.
+    """
+
+    loss_passed: bool
+    reason: str
     compared: Comparison | None = None
+    questions: QuestionVerdict | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.loss_passed and not self.fails_questions
+
+    @property
+    def fails_questions(self) -> bool:
+        """Whether its answers to questions are the reason to refuse it."""
+        return self.questions is not None and not self.questions.passed
+
+    @property
+    def full_reason(self) -> str:
+        """The reasons of both verdicts."""
+        return self.reason if self.questions is None else f"{self.reason}; on questions, {self.questions.reason}"
 
     @property
     def significantly_worse(self) -> bool:
@@ -67,6 +99,27 @@ def judge_difference(gate: str, difference: "Difference", against: str) -> Verdi
         reason = f"{'not' if passed else 'may be'} worse than the published model by {margin:g} {unit} or more"
     compared = Comparison(against=against, unit=BITS_PER_BYTE, **asdict(difference))
     return Verdict(passed, f"{reason}: {difference}", compared)
+
+
+def judge_questions(gate: str, scores: QuestionScores, compared: QuestionComparison | None = None) -> QuestionVerdict:
+    """The verdict of `evaluate_gate`: `accuracy=X`, a share of at least X; or, by the comparison with the published model,
+    `improved` (significantly better) or `not_worse` (not significantly worse).
+
+    A difference is significant if the two-sided p-value of its sign-flip test is at most 0.05.
+    """
+    if compared is None:
+        accuracy, limit = scores.accuracy, _number(gate)
+        reached = f"{accuracy.value:.1%} of {scores.questions:,} questions correct (95 % CI {percent_range(accuracy)})"
+        passed = accuracy.value >= limit
+        return QuestionVerdict(passed, f"{reached}, {'at least' if passed else 'less than'} {limit:.1%}")
+    is_significant, difference = compared.p_value <= SIGNIFICANT, compared.candidate - compared.published
+    if gate == "improved":
+        passed = is_significant and difference > 0
+        reason = f"{'' if passed else 'not '}significantly better than the published model"
+    else:
+        passed = not (is_significant and difference < 0)
+        reason = f"{'not ' if passed else ''}significantly worse than the published model"
+    return QuestionVerdict(passed, f"{reason}: {compared_text(compared)}", compared)
 
 
 def _number(gate: str) -> float:

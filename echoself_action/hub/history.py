@@ -31,6 +31,7 @@ class HistoryEntry(BaseModel):
     entry before that it continues, including evaluations and saves. `tokens_per_second` is the speed of the run that trained
     it, as its metadata records it; earlier versions divided by `duration_s`.
     `attention_entropy` (bits, the mean over all heads) and `connections` are those of its introspection.
+    The scores on questions (checkpoint/question_facts.py) can be compared where `questions_digest` is the same.
     `dataset` is the dataset repo of its documents, as owner/name@commit. `repository`, `commit` and `run_url` identify the job
     that published it; a job that trains it too does so with the code and text of that commit.
     """
@@ -49,6 +50,10 @@ class HistoryEntry(BaseModel):
     bits_per_byte: float | None = None
     parity_max_abs_diff: float | None = None
     compared: Comparison | None = None
+    question_accuracy: float | None = None
+    question_preference: float | None = None
+    question_bits_per_byte: float | None = None
+    questions_digest: str | None = None
     data_digest: str | None = None
     dataset: str | None = None
     settings_digest: str | None = None
@@ -136,6 +141,7 @@ def history_entry(
     before = next(continued, None)
     duration = facts.elapsed_s - (before.elapsed_s if before else 0)
     measured = duration > 0  # not if an older checkpoint is published again
+    asked = facts.questions
     return HistoryEntry(
         published_at=now.replace(microsecond=0),
         result=result,
@@ -149,6 +155,10 @@ def history_entry(
         bits_per_byte=bits_per_byte,
         parity_max_abs_diff=facts.parity.max_abs_diff if facts.parity else None,
         compared=facts.compared,
+        question_accuracy=asked.scores.accuracy.value if asked else None,
+        question_preference=asked.scores.preference.value if asked else None,
+        question_bits_per_byte=asked.scores.bits_per_byte.value if asked else None,
+        questions_digest=asked.digest if asked else None,
         data_digest=facts.data.digest if facts.data else None,
         dataset=str(facts.dataset) if facts.dataset else None,
         settings_digest=_digest(facts.settings),

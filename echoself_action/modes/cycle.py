@@ -71,6 +71,7 @@ def _run(inputs: CycleInputs) -> int:
                 reason=trained.reason,
                 latest=trained.result.latest if trained.result else None,
                 roll_back=trained.roll_back,
+                questions=trained.questions,
             )
         )
     outcome = replace(

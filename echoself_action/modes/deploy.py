@@ -23,6 +23,7 @@ from ..publishing.exports import add_exports, naming_demo
 from ..publishing.plan import plan, plan_state, show_plan
 from ..publishing.publication import Publication
 from ..publishing.quality_gate import check_parity, check_parity_again, judge
+from ..publishing.question_scores import add_questions
 from ..publishing.release import release_target, tag_and_release
 from ..publishing.sample import add_sample
 from ..publishing.signing import sign, signer_for
@@ -85,7 +86,8 @@ def deploy(publication: Publication) -> Publication:
     try:
         return _publish(publication)
     except MovedOnError:
-        theirs = _published_meanwhile(publication) if is_relative(publication.inputs.gate) else None
+        gates = (publication.inputs.gate, publication.inputs.evaluate_gate)
+        theirs = _published_meanwhile(publication) if any(map(is_relative, gates)) else None
         if theirs is None:
             raise
     warn(f"another job published to {publication.remote.repo_id} meanwhile: comparing with its model")
@@ -94,7 +96,7 @@ def deploy(publication: Publication) -> Publication:
 
 def _publish(publication: Publication) -> Publication:
     inputs = publication.inputs
-    publication = judge(publication)
+    publication = judge(add_questions(publication))
     if not publication.verdict.passed:
         return _refuse(publication)
     with naming_demo(inputs), with_dataset(publication) as publication, part("Publishing"):
@@ -115,7 +117,7 @@ def _publish(publication: Publication) -> Publication:
 def _refuse(publication: Publication) -> Publication:
     """Publish the training state alone: the next run goes on from it."""
     verdict = publication.verdict
-    warn(f"gate: {verdict.reason}. The model was not published; it stays in {publication.model.path}.")
+    warn(f"gate: {verdict.full_reason}. The model was not published; it stays in {publication.model.path}.")
     return _report(_without_model(publication))
 
 

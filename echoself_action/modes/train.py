@@ -14,6 +14,7 @@ from ..config.outputs import set_outputs
 from ..corpus.findings import Finding
 from ..corpus.tokens import Tokens
 from ..errors import INTERRUPTED, DivergedError, is_out_of_memory
+from ..evaluation.questions.question_set import QuestionSet
 from ..formats.runtimes.export_files import require_exportable, selected
 from ..hub.cards.introspection_text import summary_text
 from ..input_field import PUBLISHES
@@ -21,12 +22,14 @@ from ..native.models import why_not as why_not_native
 from ..preflight.corpus_facts import files_check
 from ..preflight.machine import machine_check
 from ..publishing.exports import naming_demo
+from ..publishing.question_scores import with_questions
 from ..publishing.sample import with_sample
 from ..report.checks import PreflightCheck, checks_summary, show_checks
 from ..report.github_actions import model_outputs, write_summary
 from ..report.job_summary.run_summary import RunOutcome, run_summary
 from ..report.log import ProgressPrinter, note, part, show_sample, warn
 from ..report.report_page import write_page
+from ..starting.load_questions import load_questions
 from ..starting.next_start import FinishedRun
 from ..starting.pretrained import is_fine_tuned, require_same_shape, with_init_from
 from ..starting.resume import optimizer_of, set_aside_other_runs, starting_point
@@ -49,7 +52,8 @@ class Trained:
     """The end of a run: the best checkpoint, the one that training resumes from, and a sample from the best.
 
     `result` is None if no steps were trained, or if a loss became NaN. `reason` is why the run was rolled back, or why the
-    model has converged. `roll_back` rolls the run back for a reason that was found later. `findings` are those of the corpus.
+    model has converged. `roll_back` rolls the run back for a reason that was found later. `findings` are those of the corpus,
+    `questions` those of `evaluate`.
     """
 
     ending: Ending
@@ -60,6 +64,7 @@ class Trained:
     reason: str = ""
     roll_back: Callable[[str], ModelFolder] | None = None
     findings: Sequence[Finding] = ()
+    questions: QuestionSet | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -120,6 +125,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
         start = _with_dropout(inputs, start)
     with part("Corpus"):
         data = Data(corpus_tokens(inputs, start), inputs.data)
+        asked = load_questions(inputs, data.tokens) if inputs.evaluate else None
     config = start.config if start else new_config(inputs, data.tokens)
     if inputs.mode in PUBLISHES:  # the shared file of several modes may have formats
         with naming_demo(inputs):
@@ -130,7 +136,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
         if start and (reason := converged(start.metadata, read_counters(start), data.tokens.digest, settings.patience)):
             if not inputs.force:
                 send_no_run(process_group)
-                return _converged(inputs, start, data.tokens, reason)
+                return _converged(inputs, start, data.tokens, asked, reason)
             note(f"force: true: training, although {reason}")
 
         def begin(process_group: ProcessGroup) -> Run:
@@ -167,19 +173,21 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
     chosen = best(inputs.output_dir) or kept
     chosen = _introspected(inputs, chosen, data.tokens)
     chosen, sample = _sampled(chosen, data.tokens)
+    chosen = _asked(chosen, asked)
     _log_end(result, chosen, sample)
     ending: Ending = "advanced" if end.sound else "rolled_back"
-    return Trained(ending, result, chosen, kept, sample, end.reason, finished.roll_back, data.tokens.findings)
+    return Trained(ending, result, chosen, kept, sample, end.reason, finished.roll_back, data.tokens.findings, asked)
 
 
-def _converged(inputs: TrainInputs, start: ModelFolder, tokens: Tokens, reason: str) -> Trained:
+def _converged(inputs: TrainInputs, start: ModelFolder, tokens: Tokens, asked: QuestionSet | None, reason: str) -> Trained:
     warn(
         f"converged: {reason}. No steps were trained. More text, a smaller model, dropout or init_from would help; force: true "
         "trains anyway."
     )
     chosen = _introspected(inputs, best(inputs.output_dir) or start, tokens)
     chosen, sample = _sampled(chosen, tokens)
-    return Trained("converged", None, chosen, start, sample, reason, findings=tokens.findings)
+    chosen = _asked(chosen, asked)
+    return Trained("converged", None, chosen, start, sample, reason, findings=tokens.findings, questions=asked)
 
 
 def _introspected(inputs: TrainInputs, model: ModelFolder, tokens: Tokens) -> ModelFolder:
@@ -199,6 +207,11 @@ def _introspected(inputs: TrainInputs, model: ModelFolder, tokens: Tokens) -> Mo
 def _sampled(model: ModelFolder, tokens: Tokens) -> tuple[ModelFolder, Sample | None]:
     """A sample of the model, which its metadata records; none before the first step."""
     return with_sample(model, lambda: [tokens.val]) if model.step else (model, None)
+
+
+def _asked(model: ModelFolder, asked: QuestionSet | None) -> ModelFolder:
+    """The model with its scores on the questions of `evaluate`; as it is before the first step."""
+    return with_questions(model, asked) if model.step else model
 
 
 def report_training(inputs: TrainInputs, trained: Trained, will_publish: bool = False) -> dict[str, str]:

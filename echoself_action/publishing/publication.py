@@ -9,6 +9,7 @@ from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
 from ..config.mode_inputs import DeployInputs
 from ..errors import HubError
 from ..evaluation.gate import Verdict
+from ..evaluation.questions.question_set import QuestionSet
 from ..hub.endpoint import Hub
 from ..hub.history import NO_HISTORY, History
 from ..hub.publish import CommitResult
@@ -77,6 +78,9 @@ class Publication:
     latest: ModelFolder | None = None
     roll_back: Callable[[str], ModelFolder] | None = None
 
+    # the questions of `evaluate`
+    questions: QuestionSet | None = None
+
     # set by the quality gate
     verdict: Verdict = _NOT_JUDGED
     is_other_run: bool = False  # than the published model, which keeps its training state
@@ -134,6 +138,11 @@ class Publication:
         return "" if why_no_space(self.inputs) else self.inputs.demo_repo or ""
 
     @property
+    def has_gate(self) -> bool:
+        """Whether a model can be refused."""
+        return (self.inputs.gate, self.inputs.evaluate_gate) != ("none", "none")
+
+    @property
     def is_same_model(self) -> bool:
         """Whether the revision already holds these exact weights."""
         published = self.remote.model.files.get(WEIGHTS_FILE) if self.remote.model else None
@@ -162,6 +171,7 @@ class Publication:
         return PublishOutcome(
             repo_url=self.repo_url,
             gate=self.inputs.gate,
+            evaluate_gate=self.inputs.evaluate_gate,
             verdict=None if self.ending == "converged" else self.verdict,
             commit=self.published,
             parity=self.measured,
@@ -186,7 +196,7 @@ class Publication:
             "repo_url": self.repo_url,
             "revision": self.remote.revision,
             "gate_result": ""
-            if self.inputs.gate == "none" or self.ending == "converged"
+            if not self.has_gate or self.ending == "converged"
             else "passed"
             if self.verdict.passed
             else "refused",

@@ -1,10 +1,13 @@
 """What a model must pass before it is published: the quality gate, and the parity check with stock transformers.
 
-The gate compares it with the published model on the same held-out text; the check compares its logits with transformers'.
+The gate compares it with the published model on the same held-out text, and on the same questions if `evaluate_gate` asks for
+it; the check compares its logits with transformers'.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -20,6 +23,7 @@ from ..hub.fetch import fetch, read_facts
 from ..report.log import note, part
 from ..starting.tokenize_corpus import corpus_tokens
 from .publication import Publication
+from .question_scores import question_verdict, with_question_facts
 
 if TYPE_CHECKING:
     from ..evaluation.paired_bootstrap import Ids
@@ -74,6 +78,7 @@ def check_parity(publication: Publication) -> Publication:
             model = record(model, overwrite=True, **facts)
         model = record(model, parity=parity)
         model = record(model, overwrite=True, compared=publication.verdict.compared)
+        model = with_question_facts(model, known, publication.verdict.questions)
     return replace(publication, model=model, measured=parity, parity_is_current=is_current)
 
 
@@ -85,6 +90,22 @@ def check_parity_again(publication: Publication) -> Publication:
 
 
 def _verdict(publication: Publication) -> Verdict:
+    """The verdict on the loss of the model; if it passes, with that on its answers to questions."""
+    with ExitStack() as stack:
+
+        @cache
+        def fetch_published() -> ModelFolder:
+            folder = stack.enter_context(TemporaryDirectory())
+            return fetch(publication.hub, publication.remote, Path(folder), note).model
+
+        verdict = _loss_verdict(publication, fetch_published)
+        if verdict.passed and (questions := question_verdict(publication, fetch_published)):
+            note(f"evaluate_gate {publication.inputs.evaluate_gate}: {questions.reason}")
+            verdict = replace(verdict, questions=questions)
+    return verdict
+
+
+def _loss_verdict(publication: Publication, fetch_published: Callable[[], ModelFolder]) -> Verdict:
     gate, published = publication.inputs.gate, publication.remote.model
     if not is_relative(gate):
         return judge_loss(gate, publication.model)
@@ -98,12 +119,8 @@ def _verdict(publication: Publication) -> Verdict:
         windows = _held_out(publication)
         if not windows:
             return Verdict(False, "there is no held-out text to compare on: neither with the checkpoint nor from `data`")
-        with TemporaryDirectory() as folder:
-            theirs = fetch(publication.hub, publication.remote, Path(folder), note).model
-            ours = evaluation.load_language_model(publication.model)
-            verdict = judge_difference(
-                gate, evaluation.compare(ours, evaluation.load_language_model(theirs), windows), published.commit
-            )
+        ours, theirs = (evaluation.load_language_model(one) for one in (publication.model, fetch_published()))
+        verdict = judge_difference(gate, evaluation.compare(ours, theirs, windows), published.commit)
         note(f"gate {gate}: {verdict.reason}")
     return verdict
 

@@ -37,7 +37,9 @@ def tag_and_release(publication: Publication) -> Publication:
     if repository is None:
         return replace(publication, tag=tag)
     commit = f"{repo_id}/commit/{published.commit}"
-    text = release_notes(publication.repo_url, tag, f"{hub.endpoint}/{commit}", publication.model, publication.verdict.reason)
+    text = release_notes(
+        publication.repo_url, tag, f"{hub.endpoint}/{commit}", publication.model, publication.verdict.full_reason
+    )
     release = Release(tag, f"{repo_id} {tag}", text, commit)
     release_url = make_release(repository, release, f"{repo_id}, which is published at {published.commit}")
     note(f"release {tag}: {release_url}")

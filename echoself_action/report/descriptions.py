@@ -35,7 +35,7 @@ def pull_request_description(
     files += [(code(name), "removed", "") for name in removed]
     origin = origin_rows(proposed)
     parts = [
-        f"**Gate {code(gate)}:** {verdict.reason}.",
+        f"**Gate {code(gate)}:** {verdict.full_reason}.",
         table(("Figure", "published", "proposed", "change"), rows),
         table(("Origin", "Value"), [(label, escaped(text)) for label, text in origin]) if origin else "",
         f"Checked before upload with stock transformers: {parity_text(parity)}.",

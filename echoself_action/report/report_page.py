@@ -142,11 +142,14 @@ class _Outcome:
 
 def _outcome(publishing: PublishReport) -> _Outcome:
     """What became of the model."""
-    verdict, has_gate = publishing.verdict, publishing.gate != "none"
+    verdict = publishing.verdict
+    has_gate = publishing.gate != "none" or verdict.questions is not None
     short = verdict.reason.partition(": ")[0] if verdict.compared else verdict.reason  # the figures are in the table below it
     if publishing.result == "converged":
         return _Outcome("Converged: no steps were trained", _sentence(publishing.reason))
     reason = _sentence(short) if has_gate or not verdict.passed else "No quality gate is set (gate: none)."
+    if verdict.questions:
+        reason += f" On questions: {_sentence(verdict.questions.reason)}"
     badge, kind = ("gate passed", "good") if verdict.passed else ("gate refused", "bad")
     badge = badge if has_gate else ""
     if publishing.result == "rolled_back":

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from ..checkpoint.model_folder import WEIGHTS_FILE
 from ..config.inputs import Inputs
-from ..corpus.findings import Finding, Report
+from ..corpus.findings import Finding, Report, shown_path
 from ..corpus.globs import find_files
+from ..errors import InputError
+from ..evaluation.questions.question_file import read_questions
 from ..hub.client import open_hub
 from ..hub.dataset_repo import fetch_dataset
 from ..hub.repo_id import SCHEME
@@ -13,11 +15,24 @@ from ..input_field import TRAINS
 from ..report.log import note
 from ..workspace import DATASET_CACHE
 
+HELD_OUT = "held-out"  # as `evaluate`: the questions of the corpus that are held out
+
 
 def require_files(inputs: Inputs) -> None:
-    """Raises InputError if the mode trains, and a pattern of `data` matches no file: before PyTorch or the Hub take seconds."""
+    """Raises InputError if the mode trains, and a pattern of `data` matches no file: before PyTorch or the Hub take seconds.
+
+    Also if `evaluate` matches no file, or a file of questions is invalid.
+    """
     if inputs.mode in TRAINS:
         files_here(inputs)
+    if inputs.evaluate:
+        read_questions(question_files(inputs))
+
+
+def question_files(inputs: Inputs) -> list[Path]:
+    """The files of questions that `evaluate` selects. Raises InputError if a pattern matches no file."""
+    patterns = [one for one in inputs.evaluate if one != HELD_OUT]
+    return find_files(patterns, Path.cwd()) if patterns else []
 
 
 def files_here(inputs: Inputs, report: Report = lambda _: None) -> list[Path]:
@@ -32,6 +47,16 @@ def files_here(inputs: Inputs, report: Report = lambda _: None) -> list[Path]:
     if left_out := len(found) - len(files):
         first = next(path for path in found if path not in files)
         report(Finding("files of model folders left out", "", left_out, f"{first}, beside {WEIGHTS_FILE}", is_loss=False))
+    questions = {path.resolve() for path in question_files(inputs)} if inputs.evaluate else set()
+    if asked := [path for path in files if path.resolve() in questions]:
+        example = f"{shown_path(asked[0])}, which evaluate names"
+        report(Finding("files of questions left out of training", "", len(asked), example, is_loss=False))
+        files = [path for path in files if path not in asked]
+        if not files and len(patterns) == len(inputs.data):
+            raise InputError(
+                f"data selects only files that evaluate names, such as {shown_path(asked[0])}. Nothing was read.",
+                "Add the text to train on to data.",
+            )
     return files
 
 

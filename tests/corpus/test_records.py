@@ -7,7 +7,8 @@ CHAT = "System: Be kind.\n\nUser: Who are you?\n\nAssistant: I am Echo."
 
 
 def text_of_record(record: object, text_column: str | None = None) -> str | None:
-    return Records(FileFindings("a.jsonl"), text_column).text(record, "line 1")
+    found = Records(FileFindings("a.jsonl"), text_column).read(record, "line 1")
+    return found and found.text
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_a_record_without_text_is_refused(record: object, problem: str) -> None:
 def test_a_refused_record_leaves_no_other_findings() -> None:
     findings = FileFindings("a.jsonl")
     with pytest.raises(ValueError, match="where a text must be"):
-        Records(findings).text({"id": 5, "messages": [{"role": "assistant", "content": ""}]}, "line 1")
+        Records(findings).read({"id": 5, "messages": [{"role": "assistant", "content": ""}]}, "line 1")
     found: list[Finding] = []
     findings.report_to(found.append)
     assert found == []

@@ -88,13 +88,15 @@ def _changes(
 
 
 def verdict_text(verdict: Verdict, gate: str) -> str:
-    """The verdict of the gate in one sentence; what it compared is in the title."""
-    found = verdict.compared
-    if found is None:
-        return prose(sentence(verdict.reason)) if gate != "none" else ""
-    words = verdict.reason.partition(":")[0]
-    interval = f"95 % CI of the difference {found.low:+.4f} to {found.high:+.4f}"
-    return f"{prose(sentence(f'{words} ({interval})'))}"
+    """The verdict of the gate in a sentence, and that of `evaluate_gate`; what was compared is in the title."""
+    found, asked = verdict.compared, verdict.questions
+    by_questions = f"On questions: {prose(sentence(asked.reason))}" if asked else ""
+    if found:
+        interval = f"95 % CI of the difference {found.low:+.4f} to {found.high:+.4f}"
+        by_loss = prose(sentence(f"{verdict.reason.partition(':')[0]} ({interval})"))
+    else:
+        by_loss = prose(sentence(verdict.reason)) if gate != "none" else ""
+    return " ".join(part for part in (by_loss, by_questions) if part)
 
 
 def stop_text(training: Result) -> str:
@@ -174,7 +176,7 @@ def checks(parity: ParityFacts | None, verdict: Verdict | None) -> str:
     """What the model had to pass before the upload."""
     parts = []
     if verdict:
-        parts.append(f"Gate: {prose(verdict.reason)}.")
+        parts.append(f"Gate: {prose(verdict.full_reason)}.")
     if parity:
         parts.append(f"Stock transformers: {parity_text(parity)}.")
     return "\n\n".join(parts)

@@ -20,7 +20,7 @@ from .loss_curve import training_curve
 
 @dataclass(frozen=True)
 class PublishOutcome:
-    """What became of a publish to `repo_url` under `gate`.
+    """What became of a publish to `repo_url` under `gate` and `evaluate_gate`.
 
     `verdict` is that of the gate, None if it has not judged. `commit` is None if nothing was sent for the model. `proposal` is
     the description of the pull request that the model was proposed in. `documents` is the URL of the published documents,
@@ -30,6 +30,7 @@ class PublishOutcome:
     repo_url: str
     gate: str
     verdict: Verdict | None
+    evaluate_gate: str = "none"
     commit: CommitResult | None = None
     parity: ParityFacts | None = None
     exports: Sequence[ExportFacts] = ()
@@ -137,6 +138,9 @@ def _title(run: RunOutcome) -> str:
     if publishing.proposal and publishing.commit and publishing.commit.pr_url:
         return f"Proposed as a pull request: {numbers}"
     if not publishing.passed:
+        if publishing.verdict and publishing.verdict.fails_questions:
+            failed = f"{loss} did not pass evaluate_gate {publishing.evaluate_gate}"
+            return f"{f'Advanced to step {step}' if run.trains else 'Not published'}: {failed}"
         failed = f"did not pass the gate {publishing.gate}"
         failed = f"{numbers} is not significantly better" if publishing.gate == "improved" else f"{loss} {failed}"
         return f"{f'Advanced to step {step}' if run.trains else 'Not published'}: {failed}"

@@ -1,0 +1,75 @@
+"""Whether two models differ on the same questions: a sign-flip permutation test of the differences by question, and the
+confidence interval that belongs to it.
+
+If the models are equal, which of the two a result of a question is from is a coin toss, so the differences keep their
+distribution when signs are flipped at random (Fisher's randomization test; Noreen 1989; for NLP, Dror et al. 2018, "The
+Hitchhiker's Guide to Testing Statistical Significance"). The test is exact for any number of questions; up to twelve of them
+all signs are counted, else 10,000 are drawn with a fixed seed (with the correction of Phipson & Smyth 2010). A percentile
+bootstrap of few questions gives intervals that are too narrow, and so finds differences that are none. With fewer than six
+questions no difference can be significant at the 5 % level.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+LEVEL = 0.05
+FEWEST = 6  # questions that can show a difference: 2 of 2**6 signs are as extreme as all the same
+_EXACT, _DRAWS, _SEED = 12, 10_000, 0
+_ROUNDING = 1e-12
+_STEPS = 60  # of the search for a bound, which halve it each
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """The mean of differences by question, with its 95 % confidence interval and the two-sided p-value for zero."""
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    questions: int
+
+
+def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> PairedDifference:
+    """The difference of two models in a figure for which higher is better, from its values for the same questions."""
+    differences = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
+    count = len(differences)
+    if not count:
+        raise ValueError("a comparison needs at least one question")
+    signs = _signs(count)
+    flipped, flips = signs @ differences / count, signs.mean(1)
+    mean = float(differences.mean())
+
+    def p_value(shift: float) -> float:
+        """For the differences minus `shift`."""
+        as_extreme = np.abs(flipped - shift * flips) >= abs(mean - shift) - _ROUNDING
+        return float(as_extreme.mean())
+
+    reach = 2 * float(np.abs(differences).max()) + 1.0
+    bounds = [_bound(p_value, mean, mean + side * reach) for side in (-1, 1)]
+    return PairedDifference(mean, bounds[0], bounds[1], p_value(0.0), count)
+
+
+def _signs(count: int) -> npt.NDArray[np.float64]:
+    """All signs, or the true ones and random ones: (signs, count)."""
+    if count <= _EXACT:
+        return np.array(list(product((1.0, -1.0), repeat=count)))
+    random = np.random.default_rng(_SEED).integers(0, 2, (_DRAWS - 1, count)) * 2.0 - 1.0
+    return np.concatenate([np.ones((1, count)), random])
+
+
+def _bound(p_value: Callable[[float], float], inside: float, outside: float) -> float:
+    """The difference at which the test begins to reject, between one that it does not reject and one that is far away.
+
+    It is infinite if the test never rejects: too few questions.
+    """
+    if p_value(outside) > LEVEL:
+        return float("inf") if outside > inside else float("-inf")
+    for _ in range(_STEPS):
+        middle = (inside + outside) / 2
+        inside, outside = (inside, middle) if p_value(middle) <= LEVEL else (middle, outside)
+    return outside

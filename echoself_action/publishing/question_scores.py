@@ -1,0 +1,98 @@
+"""How a model answers the questions of the input `evaluate`: measured, recorded, and judged against the published model."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from .. import evaluation
+from ..checkpoint.metadata import Metadata
+from ..checkpoint.model_folder import ModelFolder, record
+from ..checkpoint.question_facts import QuestionComparison, questions_text
+from ..corpus.tokens import Tokens
+from ..errors import EchoselfError
+from ..evaluation.gate import QuestionVerdict, is_relative, judge_questions
+from ..evaluation.questions.question_set import QuestionSet
+from ..evaluation.questions.sign_flip_test import paired_difference
+from ..report.log import note, part
+from ..starting.load_questions import load_questions
+from ..starting.tokenize_corpus import corpus_tokens
+from .publication import Publication
+
+
+def with_questions(folder: ModelFolder, asked: QuestionSet | None, *, keep: bool = True) -> ModelFolder:
+    """The model with its scores on the questions, which its metadata records if `keep`, unless it has them already.
+
+    As it is without questions, or if all of them are in the training text.
+    """
+    known = folder.metadata.questions if folder.metadata else None
+    if asked is None or not asked.counted or (known and known.digest == asked.digest):
+        return folder
+    facts = evaluation.ask_questions(evaluation.load_language_model(folder), asked, generates=True).facts
+    note(questions_text(facts))
+    if keep:
+        return record(folder, overwrite=True, questions=facts)
+    return replace(folder, metadata=folder.metadata.model_copy(update={"questions": facts})) if folder.metadata else folder
+
+
+def add_questions(publication: Publication) -> Publication:
+    """Add the questions of `evaluate` to the publication, and the scores of its model."""
+    inputs = publication.inputs
+    if not inputs.evaluate:
+        return publication
+    with part("Questions"):
+        asked = publication.questions or load_questions(inputs, _tokens(publication))
+        model = with_questions(publication.model, asked, keep=not inputs.dry_run)
+    return replace(publication, questions=asked, model=model)
+
+
+def question_verdict(publication: Publication, published: Callable[[], ModelFolder]) -> QuestionVerdict | None:
+    """The verdict of `evaluate_gate`; None without that input. `published` fetches the published model.
+
+    Both models are asked here, on the questions of today: what the published one records may be of others.
+    """
+    gate, asked, remote = publication.inputs.evaluate_gate, publication.questions, publication.remote.model
+    if gate == "none" or asked is None:
+        return None
+    if not asked.counted:
+        return QuestionVerdict(False, "all questions are in the training text, so they show nothing")
+    if is_relative(gate):
+        if remote is None or not remote.has_model:
+            return QuestionVerdict(True, "it is the first to be published")
+        if publication.is_same_model:
+            return QuestionVerdict(True, "its weights are already published")
+    ours = evaluation.ask_questions(evaluation.load_language_model(publication.model), asked)
+    if not is_relative(gate):
+        return judge_questions(gate, ours.facts.scores)
+    assert remote
+    theirs = evaluation.ask_questions(evaluation.load_language_model(published()), asked)
+    found = paired_difference([one.preference for one in ours.results], [one.preference for one in theirs.results])
+    compared = QuestionComparison(
+        against=remote.commit,
+        questions=found.questions,
+        candidate=ours.facts.scores.preference.value,
+        published=theirs.facts.scores.preference.value,
+        low=max(found.low, -1.0),
+        high=min(found.high, 1.0),
+        p_value=found.p_value,
+    )
+    return judge_questions(gate, ours.facts.scores, compared)
+
+
+def with_question_facts(model: ModelFolder, known: Metadata | None, verdict: QuestionVerdict | None) -> ModelFolder:
+    """The model with the comparison of `verdict` in its metadata. Weights that are already published, with the metadata
+    `known`, keep the scores published with them, if the questions are the same.
+    """
+    ours = model.metadata.questions if model.metadata else None
+    if known and known.questions and (ours is None or ours.digest == known.questions.digest):
+        return record(model, overwrite=True, questions=known.questions)
+    if ours is None or verdict is None or verdict.compared is None:
+        return model
+    return record(model, overwrite=True, questions=ours.model_copy(update={"compared": verdict.compared}))
+
+
+def _tokens(publication: Publication) -> Tokens | None:
+    """The corpus, to find questions in its training text; None if it is not at hand."""
+    try:
+        return corpus_tokens(publication.inputs, publication.model)
+    except EchoselfError as error:
+        note(f"no corpus: {error.message}")
+        return None

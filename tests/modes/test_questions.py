@@ -1,0 +1,143 @@
+"""Questions of `evaluate`: asked after training, recorded, shown, and part of the decision to publish."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from echoself_action.checkpoint.metadata import Metadata, read_metadata
+from echoself_action.hub.client import open_hub
+from echoself_action.hub.history import parse_history
+
+from ..conftest import SMALL, Cli
+
+HUB = "--hub hub --repo-id me/model"
+TRAIN = f"train --tokenizer bytes {SMALL} --block-size 64"
+COLOURS = ["red", "green", "blue", "black", "white", "grey", "pink", "brown", "gold", "purple"]
+
+
+def write_questions(count: int = 10) -> None:
+    """Questions in a file that `data` matches too, and chats that a model can learn them from."""
+    Path("asked").mkdir(exist_ok=True)
+    rows = [
+        {"question": f"Which colour is {number}?", "reference": colour, "dimension": "cognitive" if number % 2 else "dynamic"}
+        for number, colour in enumerate(COLOURS[:count])
+    ]
+    Path("asked/questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def facts_of(outputs: dict[str, str]) -> Metadata:
+    facts = read_metadata(Path(outputs["model_dir"]))
+    assert facts
+    assert facts.questions
+    return facts
+
+
+def test_a_model_is_scored_on_questions_that_are_left_out_of_training(
+    echoself: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_questions()
+    outputs = echoself(f"{TRAIN} --evaluate asked/*.jsonl", "--data docs/*.md,asked/*.jsonl")
+    log = capsys.readouterr().out
+    assert "files of questions left out of training (1): asked/questions.jsonl, which evaluate names" in log
+    facts = facts_of(outputs).questions
+    assert facts
+    assert (facts.scores.questions, facts.in_training, facts.left_out) == (10, 0, 0)
+    assert facts.scores.chance == 0.25
+    assert {name: one.questions for name, one in facts.by_dimension.items()} == {"cognitive": 5, "dynamic": 5}
+    assert 0 <= facts.scores.accuracy.low <= facts.scores.accuracy.value <= facts.scores.accuracy.high <= 1
+    assert facts.scores.bits_per_byte.low < facts.scores.bits_per_byte.value < facts.scores.bits_per_byte.high
+    assert facts.generated
+    assert facts.generated.answers == 10
+    summary, page = (tmp_path / "summary.md").read_text(), Path(outputs["report"]).read_text()
+    line = f"{facts.scores.accuracy.value:.1%} of 10 questions answered correctly"
+    assert f"Questions: {line}" in summary
+    assert line in log
+    assert "<h2>Questions</h2>" in page
+    assert ">cognitive</td>" in page
+
+
+def test_questions_in_the_training_text_are_not_counted(echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    write_questions()
+    Path("docs/leak.md").write_text("User: Which\ncolour is 3?\n\nAssistant:   black\n\n" * 2)
+    Path("docs/far.md").write_text("Which colour is 4?" + " Nobody knows the answer." * 100 + " white")
+    outputs = echoself(f"{TRAIN} --max-iters 2 --evaluate asked/*.jsonl", "--data docs/*.md --val-fraction 0.2")
+    assert "1 of 10 questions are in the training text, and are not counted" in capsys.readouterr().out
+    facts = facts_of(outputs).questions
+    assert facts
+    assert (facts.scores.questions, facts.in_training) == (9, 1)
+    assert facts.in_training_scores
+    assert facts.in_training_scores.questions == 1
+
+
+def test_the_gate_on_questions_refuses_a_model_and_says_why(
+    echoself: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_questions()
+    ask = "--evaluate asked/*.jsonl --data docs/*.md --gate none"
+    echoself(f"{TRAIN} --max-iters 2 {ask.replace('--gate none', '')}")
+    refused = echoself(f"deploy {HUB} {ask} --evaluate-gate accuracy=1")
+    assert (refused["gate_result"], refused["deployed"]) == ("refused", "false")
+    assert "did not pass evaluate_gate accuracy=1" in (tmp_path / "summary.md").read_text()
+    assert "On questions: " in Path(refused["report"]).read_text()
+    first = echoself(f"deploy {HUB} {ask} --evaluate-gate improved")
+    assert (first["gate_result"], first["deployed"]) == ("passed", "true")
+    assert "it is the first to be published" in capsys.readouterr().out
+    echoself(f"{TRAIN} --max-iters 6 {ask.replace('--gate none', '')} --output-dir other --seed 5")
+    other = echoself(f"deploy {HUB} {ask} --evaluate-gate improved --output-dir other")
+    assert other["gate_result"] == "refused"
+    assert "on questions, not significantly better than the published model" in capsys.readouterr().out
+    passed = echoself(f"deploy {HUB} {ask} --evaluate-gate not_worse --output-dir other")
+    assert passed["deployed"] == "true"
+    compared = facts_of(passed).questions
+    assert compared
+    assert compared.compared
+    assert compared.compared.against == first["commit_sha"]
+    with open_hub("hub", None) as hub:
+        card = Path(hub.api.hf_hub_download("me/model", "README.md")).read_text()
+        history = parse_history(Path(hub.api.hf_hub_download("me/model", "metrics/history.jsonl")).read_bytes())
+    assert "### Questions" in card
+    assert "| cognitive | 5 |" in card
+    assert history.entries[-1].question_accuracy == compared.scores.accuracy.value
+    assert history.entries[-1].questions_digest == compared.digest
+
+
+def test_held_out_questions_are_those_of_the_held_out_records(echoself: Cli) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": f"Who is number {n}?"}, {"role": "assistant", "content": f"I am {n * n}."}]}
+        for n in range(60)
+    ]
+    Path("chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    inputs = "--evaluate held-out --evaluate-questions 4 --data chats.jsonl,docs/*.md --val-fraction 0.3 --max-iters 2"
+    facts = facts_of(echoself(f"{TRAIN} {inputs}")).questions
+    assert facts
+    assert facts.scores.questions == 4
+    assert 5 < facts.left_out < 35
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (
+            '{"prompt": "a", "reference": "b"}\n{"prompt": "a"}\n',
+            ":2: the line has `prompt` without an answer",
+        ),
+        ('{"prompt": "a", "references": ["b", 3]}\n', "asked/questions.jsonl:1: the line has a number in `references`"),
+        ('{"prompt": "a"\n', "asked/questions.jsonl:1: the line is invalid JSON"),
+        ('{"text": "a"}\n', "asked/questions.jsonl:1: the line does not end with an answer"),
+        ("\n", "asked/questions.jsonl has no questions"),
+    ],
+)
+def test_an_invalid_question_ends_the_run_before_any_work(
+    echoself: Cli, capsys: pytest.CaptureFixture[str], content: str, problem: str
+) -> None:
+    write_questions()
+    Path("asked/questions.jsonl").write_text(content)
+    echoself(f"{TRAIN} --data docs/*.md --evaluate asked/*.jsonl", code=2)
+    assert problem in capsys.readouterr().err
+    assert not Path("echoself-model").exists()
+
+
+def test_a_gate_without_questions_is_a_contradiction(echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    echoself(f"deploy {HUB} --evaluate-gate improved", code=2)
+    assert "improved needs questions, and evaluate is not set" in capsys.readouterr().err
