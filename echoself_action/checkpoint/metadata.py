@@ -11,6 +11,7 @@ from ..corpus import ppmd
 from ..corpus.leaks import COMMON
 from .architectures import ArchitectureName
 from .atomic import new_file
+from .curriculum_facts import CurriculumFacts
 from .facts import Facts
 from .introspection_facts import IntrospectionFacts
 from .question_facts import QuestionFacts
@@ -207,6 +208,7 @@ class Metadata(Facts):
     `evaluate`, None without that input. `introspection` are figures of its attention and its paths, None if they were not
     measured. `exports` are the files for other runtimes that
     were published with the model, `export_extras` the sha256 of the files that come with them, such as a Modelfile.
+    `curriculum` has the phases of the training (input `phases`), None without.
     """
 
     format: Literal["echoself/1"] = "echoself/1"
@@ -239,6 +241,7 @@ class Metadata(Facts):
     introspection: IntrospectionFacts | None = None
     exports: tuple[ExportFacts, ...] = ()
     export_extras: dict[str, str] = Field(default_factory=dict)
+    curriculum: CurriculumFacts | None = None
     branched_from: int | None = None
     branch_end: int | None = None
     weights_sha256: str

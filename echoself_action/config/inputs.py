@@ -36,7 +36,7 @@ from .input_types import (
 DEFAULT_CONFIG = ".github/echoself.yml"
 AUTO = "auto"  # as `checkpoint`: search for one
 LAUNCH_INPUTS = ("runtime", "image")  # launch.sh reads them, before there is a Python that could read flags or a file
-NO_FLAGS = ("mode", "hf_token", "settings", *LAUNCH_INPUTS)
+NO_FLAGS = ("mode", "hf_token", "settings", "phases", *LAUNCH_INPUTS)
 
 # The inputs of the action, in the order of action.yml. All others are settings: lines of the input `settings`, keys of the YAML
 # file, or flags.

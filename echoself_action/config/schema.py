@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from ..input_field import MODES
+from ..training.phases import phases_schema
 from .input_types import PATH
 from .inputs import DEFAULT_CONFIG, Inputs, help_with_default, modes_of
 from .load import MODEL_NAME, REFUSED_IN_FILE, SHARED
@@ -69,7 +70,10 @@ def schema_text() -> str:
 def _definition(name: str) -> dict[str, Any]:
     modes = modes_of(name)
     where = "" if len(modes) == len(MODES) else f" Modes: {', '.join(modes)}."
-    forms = [form for kind in _types_of(name) for form in _forms(kind)]
+    if name == "phases":
+        forms = [phases_schema(_reference("number"), _reference("positive_number"))]
+    else:
+        forms = [form for kind in _types_of(name) for form in _forms(kind)]
     return {"description": f"{help_with_default(name)}{where}", "anyOf": [*forms, _UNSET]}
 
 

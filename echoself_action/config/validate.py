@@ -1,6 +1,6 @@
 """Problems of inputs, and how to fix them, in the terms of a workflow file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,6 +11,8 @@ from ..formats.runtimes.runtime_formats import PUBLISHED
 from ..hub.cards.template import template_problems
 from ..hub.repo_id import MAX_REPO_ID, SCHEME, parse_source
 from ..input_field import MODES, PUBLISHES, TRAINS
+from ..training.curriculum import NO_LENGTH, NO_LENGTH_FIX, STEPS_FIX, without_steps
+from ..training.phases import ERROR as PHASES_ERROR
 from .input_types import REPO_ID_FORM
 from .inputs import ACTION_INPUTS, AUTO, NO_FLAGS, Inputs, form_of, modes_of
 
@@ -20,6 +22,7 @@ _NO_FLAG = {
     "mode": "Write the mode as a command: `echoself train`.",
     "hf_token": "Other users of the machine can read a token in an argument list: set HF_TOKEN in the environment.",
     "settings": "It is an input of the action. On the command line each setting is a flag of its own, such as --n-layer 6.",
+    "phases": "It is a list of mappings: write it in the YAML file, .github/echoself.yml or that of --config.",
     "runtime": "It is an input of the action: a command runs where it is started.",
     "image": "It is an input of the action: a command runs where it is started.",
 }
@@ -63,6 +66,8 @@ def field_problem(detail: Any, mode: object) -> Problem:
         close = get_close_matches(str(given), MODES, 1)
         return Problem((name,), message, f"Did you mean {close[0]}?" if close else f"Use {_either(MODES)}.")
     value = "the value" if name == "hf_token" else _shortened(repr(detail["input"]))
+    if kind == PHASES_ERROR:
+        return Problem((name,), context["message"], context["fix"])
     if kind == "literal_error":
         return Problem((name,), f"{value} is not an allowed value.", f"Use {context['expected']}.")
     if kind == "string_pattern_mismatch":
@@ -112,6 +117,11 @@ def contradictions(inputs: Inputs) -> list[Problem]:
         if inputs.processes and (batch := inputs.size("batch_size")) and batch % inputs.processes:
             fix = f"Use a multiple of {inputs.processes}, and gradient_accumulation for larger steps."
             add(("batch_size", "processes"), f"{batch} is not divisible by processes, {inputs.processes}.", fix)
+        if inputs.phases:
+            for problem in _phase_problems(inputs, steps):
+                add(*problem)
+        elif inputs.curriculum_iters:
+            add(("curriculum_iters", "phases"), "there are no phases to divide these steps.", "Add phases, or remove it.")
         if steps is None and inputs.max_minutes == 0:
             add(("max_minutes", "max_iters"), "0 is no time limit, and preset: auto has no other.", "Set max_iters, or a time.")
         if inputs.resume == "never" and not inputs.confirm_fresh_start:
@@ -180,6 +190,20 @@ def contradictions(inputs: Inputs) -> list[Problem]:
     if inputs.pull_requests and inputs.revision != "main":
         add(("pull_requests", "revision"), f"pull requests always target main, not {inputs.revision}.")
     return found
+
+
+def _phase_problems(inputs: Inputs, steps: int | None) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """What is wrong with phases together with other inputs. `steps` is max_iters."""
+    phases = inputs.phases or ()
+    iters = inputs.curriculum_iters or inputs.total_iters or steps
+    if iters is None:
+        yield ("phases", "curriculum_iters"), NO_LENGTH, NO_LENGTH_FIX
+    elif problem := without_steps(phases, iters):
+        yield ("phases", "curriculum_iters"), f"{problem}.", STEPS_FIX
+    grown = next((phase for phase in phases if phase.connections is not None), None)
+    if grown and inputs.architecture == DEFAULT.name:
+        message = f"phase {grown.name}: connections: only a NanEcho model has connections that grow."
+        yield ("phases", "architecture"), message, "Remove connections, or set architecture: nanecho."
 
 
 def suggestion(name: str) -> str:

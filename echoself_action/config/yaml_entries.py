@@ -5,6 +5,7 @@ YAML's own types would turn `tag: 1.10` into 1.1, `verify: off` into false, and 
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import yaml
 
@@ -12,7 +13,8 @@ _SHOWN = 100  # characters of a name
 _MAX_DEPTH = 2  # models, and the names in it
 _TEXT_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null")}
 _NULL = "tag:yaml.org,2002:null"
-Value = str | list[str]
+STRUCTURED = ("phases",)  # inputs that are lists of mappings
+Value = str | list[str] | list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,14 @@ def _add(found: Entries, name: str, node: yaml.Node, depth: int, merging: tuple[
         found.mappings[name] = _entries(node, depth + 1, merging) if depth < _MAX_DEPTH else Entries()
         return
     items = node.value if isinstance(node, yaml.SequenceNode) else [node]
-    if wrong := [item for item in items if not isinstance(item, yaml.ScalarNode) or item.tag not in _TEXT_TAGS]:
+    if name in STRUCTURED:
+        mappings = [item for item in items if isinstance(item, yaml.MappingNode)]
+        if mappings and len(mappings) == len(items):
+            found.values[name] = [_plain(found, name, _entries(item, _MAX_DEPTH - 1)) for item in mappings]
+        elif (node.value and not _is_null(node)) or isinstance(node, yaml.SequenceNode):
+            fix = f"Write the items of {name} as `- {{name: a, share: 0.5}}`."
+            found.problems.append(YamlProblem(name, "not a list of mappings.", fix, line))
+    elif wrong := [item for item in items if not isinstance(item, yaml.ScalarNode) or item.tag not in _TEXT_TAGS]:
         what = (
             f"the tag {wrong[0].tag} is not supported"
             if wrong[0].tag.startswith("!")
@@ -119,6 +128,18 @@ def _add(found: Entries, name: str, node: yaml.Node, depth: int, merging: tuple[
         found.values[name] = [item.value for item in items]
     elif node.value and not _is_null(node):
         found.values[name] = node.value
+
+
+def _plain(found: Entries, name: str, entries: Entries) -> dict[str, Any]:
+    """The entries of a mapping in a list, with their own mappings. What is wrong with them is a problem of `name`."""
+    for key, mapping in [("", entries), *entries.mappings.items()]:
+        for problem in mapping.problems:
+            place = ": ".join(part for part in (key, problem.name) if part)
+            found.problems.append(YamlProblem(name, f"{place}: {problem.message}", problem.fix, problem.line))
+    inner_values = {
+        key: {**dict.fromkeys(one.lines, ""), **one.values, **one.mappings} for key, one in entries.mappings.items()
+    }
+    return {**dict.fromkeys(entries.lines, ""), **entries.values, **inner_values}
 
 
 def _is_null(node: yaml.Node) -> bool:

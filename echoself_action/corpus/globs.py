@@ -176,7 +176,7 @@ class _Search:
                     target = path.resolve()
                     self._skip(path, _FOLDERS if target.is_relative_to(allowed) else _OUTSIDE, str(target))
             for name in files:
-                if _match((*above, name), names):
+                if match_parts((*above, name), names):
                     yield Path(folder) / name
 
 
@@ -214,18 +214,19 @@ def _may_be_above(parts: tuple[str, ...], names: tuple[str, ...]) -> bool:
     return len(parts) < len(names) and all(map(_match_name, parts, names))
 
 
-def _match(parts: tuple[str, ...], names: tuple[str, ...]) -> bool:
+def match_parts(parts: tuple[str, ...], names: tuple[str, ...]) -> bool:
+    """Whether a path with these parts matches a pattern with these names."""
     if not names:
         return not parts
     if not parts:
         return False
     name, rest = names[0], names[1:]
     if name == "**":
-        below = not _is_skipped(parts[0]) and (_match(parts[1:], names) or (not rest and len(parts) == 1))
-        return below or (bool(rest) and _match(parts, rest))
+        below = not _is_skipped(parts[0]) and (match_parts(parts[1:], names) or (not rest and len(parts) == 1))
+        return below or (bool(rest) and match_parts(parts, rest))
     if _is_skipped(parts[0]) and name != parts[0] and not name.startswith("."):
         return False
-    return _match_name(parts[0], name) and _match(parts[1:], rest)
+    return _match_name(parts[0], name) and match_parts(parts[1:], rest)
 
 
 def _match_name(part: str, name: str) -> bool:

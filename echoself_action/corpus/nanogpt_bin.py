@@ -17,8 +17,9 @@ from ..errors import InputError
 from .file_types import POINTER_HINT, is_pointer
 from .findings import Finding
 from .repeated_windows import find_repeated_windows
+from .source_weights import source_name
 from .tokenizer import Tokenizer
-from .tokens import FORMAT, Ids, Tokens, hash_file, hash_text, held_out_digest, id_dtype
+from .tokens import FORMAT, Ids, Source, Tokens, hash_file, hash_text, held_out_digest, id_dtype
 
 VOCABULARY = "meta.pkl"
 
@@ -85,6 +86,7 @@ def nanogpt_tokens(files: Sequence[Path], tokenizer: Tokenizer) -> Tokens:
         common_bytes=None,
         val_fraction=None,
         reused=True,
+        sources=(Source(source_name(paths[0]), len(train)),),
         findings=(*_of_width(folder, dtype, start, usual), *_of_range(folder, train_counts + val_counts, tokenizer)),
         repeated=find_repeated_windows(train, val),
     )

@@ -214,12 +214,14 @@ def is_ours(parquet: Path) -> bool:
         ) from None
 
 
-def restore(parquet: Sequence[Path], folder: Path) -> list[Path]:
-    """Write the source files of the rows of `parquet` to `folder`; memory does not grow with their size.
+def restore(parquet: Sequence[Path], folder: Path) -> dict[Path, str]:
+    """Write the source files of the rows of `parquet` to `folder`, and return their paths, each with its source.
+
+    Memory does not grow with their size.
 
     Raises InputError if rows were changed since `write_dataset` wrote them.
     """
-    written = []
+    written = {}
     for source, rows in groupby(heapq.merge(*map(_rows, parquet)), key=lambda row: row[0]):
         is_text = is_passages(Path(source))
         name = hashlib.sha256(source.encode()).hexdigest()[:32]
@@ -227,7 +229,7 @@ def restore(parquet: Sequence[Path], folder: Path) -> list[Path]:
         with path.open("w", encoding="utf-8", newline="") as file:
             for _, _, text in rows:
                 file.write(text if is_text else json.dumps({"text": text}, ensure_ascii=False) + "\n")
-        written.append(path)
+        written[path] = source
     return written
 
 

@@ -16,7 +16,7 @@ import math
 import os
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -28,16 +28,17 @@ import numpy as np
 
 from ..errors import InputError
 from ..workspace import create_cache
-from .file_types import Kind, kind_of
+from .file_types import Kind, is_passages, kind_of
 from .findings import REFUSED_BY_FAIL, SKIPPED_FILES, Finding, Report, condensed, shown_path
 from .nanogpt_bin import is_token_files, nanogpt_tokens
 from .ppmd import CollectedText, ppmd_bits_per_byte
 from .readers import Document, OnBadFile, read_documents
 from .round_trip import RoundTrip
+from .source_weights import source_name
 from .split import Segment, split_position
 from .split_corpus import split_corpus
 from .tokenizer import Tokenizer
-from .tokens import FORMAT, Ids, Tokens, hash_file, hash_text, held_out_digest, id_dtype, map_ids
+from .tokens import FORMAT, Ids, Source, Tokens, hash_file, hash_text, held_out_digest, id_dtype, map_ids
 
 # In the digest instead of the name of a kind whose documents are others than in earlier versions
 _FORMATS: dict[Kind, str] = {"jsonl": "jsonl 2", "json": "json 2", "parquet": "parquet 2"}
@@ -68,6 +69,7 @@ class _Meta:
     is_compared: bool = False  # with what comes back from the ids; earlier versions did not
     is_compressed: bool = False  # by PPMd, unless the text is too large; earlier versions did not
     ppmd_bits_per_byte: float | None = None
+    train_tokens_by_file: list[int] | None = None  # in the order by content; earlier versions did not count them
 
 
 def prepare_tokens(
@@ -78,10 +80,12 @@ def prepare_tokens(
     on_bad_file: OnBadFile,
     report: Report,
     text_column: str | None = None,
+    needs_sources: bool = False,
 ) -> Tokens:
     """The token ids of `files`, from `cache` if the same content was tokenized before, or those of nanoGPT's `.bin` files.
 
     It may be killed at any time, and several processes may run it at once: one tokenizes, the others wait for it.
+    `needs_sources`: tokens of an earlier version, which do not record the number of tokens of each file, are made again.
     Only the contents of the files matter, not their names or order. `report` is called with each finding, also with those of
     the run that wrote the cache.
     Raises InputError for a file that can't be read (see `read_documents`), and for a corpus with an empty split;
@@ -98,6 +102,8 @@ def prepare_tokens(
     with _locked(folder):
         meta = _read_meta(folder, tokenizer)
         refused = meta is not None and on_bad_file == "fail" and any(one.kind in REFUSED_BY_FAIL for one in meta.findings)
+        if meta and needs_sources and meta.train_tokens_by_file is None:
+            meta = None
         reused = meta is not None and not refused
         paths = [path for _, _, path in by_content]
         if meta is None or refused:
@@ -122,8 +128,15 @@ def prepare_tokens(
         val_fraction=val_fraction,
         reused=reused,
         findings=findings,
+        sources=_sources(paths, meta.train_tokens_by_file),
         ppmd_bits_per_byte=meta.ppmd_bits_per_byte,
     )
+
+
+def _sources(paths: Sequence[Path], counts: Sequence[int] | None) -> tuple[Source, ...] | None:
+    if counts is None:
+        return None
+    return tuple(Source(source_name(path), count) for path, count in zip(paths, counts, strict=True))
 
 
 def corpus_digest(files: Sequence[Path], tokenizer_digest: str, val_fraction: float, text_column: str | None = None) -> str:
@@ -163,7 +176,8 @@ def _write(
         with split_corpus(documents, val_fraction, partial) as corpus:
             round_trip = RoundTrip(tokenizer)
             texts = CollectedText(), CollectedText()
-            train = _tokenize(corpus.train(), round_trip, partial / "train.bin", texts[0])
+            by_file = _CountByFile(paths)
+            train = _tokenize(corpus.train(), round_trip, partial / "train.bin", texts[0], by_file.add)
             val = _tokenize(corpus.val(), round_trip, partial / "val.bin", texts[1])
             leaks = corpus.leaks
         if not train.documents or not val.documents:
@@ -187,6 +201,7 @@ def _write(
             is_compared=True,
             is_compressed=True,
             ppmd_bits_per_byte=ppmd_bits_per_byte(*texts),
+            train_tokens_by_file=by_file.counts,
         )
         with (partial / "meta.json").open("w", encoding="utf-8") as file:
             json.dump(asdict(meta), file, indent=2)
@@ -198,7 +213,30 @@ def _write(
     return meta
 
 
-def _tokenize(texts: Iterable[Segment], round_trip: RoundTrip, path: Path, collected: CollectedText) -> _Split:
+class _CountByFile:
+    """Counts the tokens of each of `paths`, whose segments are added in this order."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._names = [str(path) for path in paths]
+        self._are_passages = [is_passages(path) for path in paths]
+        self._file = 0
+        self.counts = [0] * len(paths)
+
+    def add(self, source: str, tokens: int) -> None:
+        """Add the tokens of a segment, whose `source` is the path of a file of text, or `path:n` for a record."""
+        record_of = source.rpartition(":")[0]
+        while self._names[self._file] != (source if self._are_passages[self._file] else record_of):
+            self._file += 1
+        self.counts[self._file] += tokens
+
+
+def _tokenize(
+    texts: Iterable[Segment],
+    round_trip: RoundTrip,
+    path: Path,
+    collected: CollectedText,
+    count: Callable[[str, int], None] = lambda _source, _tokens: None,
+) -> _Split:
     split, tokenizer = _Split(), round_trip.tokenizer
     dtype = id_dtype(tokenizer)
     ending = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
@@ -207,7 +245,9 @@ def _tokenize(texts: Iterable[Segment], round_trip: RoundTrip, path: Path, colle
         for batch, all_ids in _encoded(_batches(texts), round_trip):
             for segment, ids in zip(batch, all_ids, strict=True):
                 file.write(ids.astype(dtype, copy=False).data)
-                split.tokens += len(ids) + segment.ends * len(ending)
+                written = len(ids) + segment.ends * len(ending)
+                split.tokens += written
+                count(segment.source, written)
                 split.documents += segment.documents
                 collected.add(segment.text.encode())
                 if segment.ends:
@@ -306,6 +346,9 @@ def _read_meta(folder: Path, tokenizer: Tokenizer) -> _Meta | None:
         splits = {"train": _Split(**meta["train"]), "val": _Split(**meta["val"])}
         read = _Meta(**meta | splits | {"findings": findings})
         sizes = [(folder / name).stat().st_size for name in ("train.bin", "val.bin")]
+        counts = read.train_tokens_by_file
+        if counts is not None and sum(counts) != read.train.tokens:
+            return None
         if not read.is_compressed or not (read.is_compared or tokenizer.is_lossless):
             return None
     except (OSError, ValueError, KeyError, TypeError):

@@ -21,6 +21,14 @@ FORMAT = "echoself tokens 2"
 
 
 @dataclass(frozen=True)
+class Source:
+    """A file of a corpus: its name, as weights of files have it (source_weights.py), and its number of ids in `train`."""
+
+    name: str
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Tokens:
     """A tokenized corpus. `digest` identifies ids, order and split, and seeds the batches.
 
@@ -49,6 +57,7 @@ class Tokens:
     reused: bool  # from the cache
     findings: tuple[Finding, ...] = ()  # what was not learnt as it is in the files
     repeated: RepeatedWindows | None = None
+    sources: tuple[Source, ...] | None = None  # in the order of `train`; None for a cache of an earlier version
     ppmd_bits_per_byte: float | None = None  # of the held-out text (ppmd.py); None for token files, and for a large corpus
 
 

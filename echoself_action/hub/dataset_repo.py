@@ -3,6 +3,7 @@
 They are published beside a model (`upload_datasets`), and fetched as a corpus (`data: hf://datasets/owner/name@revision`).
 """
 
+import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,6 +12,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
+from ..checkpoint.atomic import new_file
 from ..checkpoint.metadata import DatasetFacts
 from ..corpus.parquet_dataset import Dataset, Row, is_ours, restore
 from ..errors import InputError
@@ -19,12 +21,13 @@ from .endpoint import Hub
 from .fetch import download
 from .publish import changes
 from .repo import Content, Listing, Remote, find_repo, list_repo
-from .repo_id import parse_source
+from .repo_id import SCHEME, parse_source
 from .secrets import find_secrets
 
 DATA_FOLDER, MODEL_REPO_FOLDER = "data", "datasets"  # of a dataset repo; of a model repo
 _SHARD = re.compile(r"(train|validation)(-[01]+)?\.parquet")
 _SHOWN = 20  # finds in a message
+_NAMES = ".names.json"  # beside the folder of a dataset: the paths of its files in the dataset
 
 
 def repo_paths(dataset: Dataset, folder: str) -> dict[str, Content]:
@@ -91,20 +94,35 @@ def fetch_dataset(hub: Hub, source: str, cache: Path) -> list[Path]:
             "Use a dataset that was published with upload_datasets, or a Parquet dataset with a `text` or `messages` column.",
         )
     folder = cache / repo_id.replace("/", "--") / listing.commit
-    if not folder.is_dir():
+    recorded = folder.with_name(folder.name + _NAMES)
+    if not (folder.is_dir() and recorded.is_file()):
         create_cache(folder.parent)
         with TemporaryDirectory(dir=folder.parent) as scratch:
             fetched = [download(datasets, repo_id, listing.commit, file, Path(scratch) / "parquet") for file in wanted]
             files = Path(scratch) / "files"
             files.mkdir()
             if all(map(is_ours, fetched)):
-                restore(fetched, files)
+                names = {path.name: source for path, source in restore(fetched, files).items()}
             else:
-                for number, path in enumerate(fetched):
+                names = {}
+                for number, (path, file) in enumerate(zip(fetched, wanted, strict=True)):
+                    names[f"{number:05}.parquet"] = file.path
                     shutil.move(path, files / f"{number:05}.parquet")
-            files.rename(folder)
+            if not folder.is_dir():  # earlier versions did not record the names
+                files.rename(folder)
+            with new_file(recorded) as written:
+                written.write(json.dumps({name: f"{SCHEME}datasets/{repo_id}/{path}" for name, path in names.items()}).encode())
     hub.log(f"{source} is at commit {listing.commit}")
     return sorted(folder.iterdir())
+
+
+def dataset_names(cache: Path) -> dict[Path, str]:
+    """The names of the files of all datasets in `cache`: `hf://datasets/owner/name/` and the path in the dataset."""
+    return {
+        recorded.with_name(recorded.name.removesuffix(_NAMES)) / name: full
+        for recorded in cache.glob(f"*/*{_NAMES}")
+        for name, full in json.loads(recorded.read_text(encoding="utf-8")).items()
+    }
 
 
 def _finds(rows: Iterable[Row]) -> Iterator[tuple[Row, int | None, str]]:

@@ -196,6 +196,11 @@ class ConnectionMask(nn.Module):
         self.register_buffer("_current_ratio_tensor", torch.tensor(ratio))
         self.register_buffer("mask", torch.ones(shape))
 
+    @property
+    def ratio(self) -> float:
+        """The share of connections that is meant to be ones."""
+        return self._current_ratio_tensor.item()
+
     def grow(self, ratio: float, seed: str) -> None:
         """Connect more, until it is `ratio` of them; which is a pure function of the mask and the seed."""
         now = self._current_ratio_tensor.item()
@@ -447,12 +452,21 @@ class NanEchoForCausalLM(PreTrainedModel, GenerationMixin):
         predicted = self.logits(ids)[:, : ids.shape[1] - ahead]
         return F.cross_entropy(predicted.flatten(0, 1).float(), targets[:, ahead:].flatten(), reduction=reduction)
 
-    def advance(self, step: int) -> None:
-        """Say where training stands, before the step after `step`: the recursion deepens, connections grow."""
+    def advance(self, step: int, connections: float | None = None) -> None:
+        """Say where training stands, before the step after `step`: the recursion deepens, connections grow.
+
+        They grow to the share `connections`, by default to that of the configuration at `step`. None are removed.
+        """
         config = self.config
         config.current_iteration = step
+        ratio = config.connection_ratio(step) if connections is None else connections
         for name, mask in self._connections():
-            mask.grow(config.connection_ratio(step), f"{config.connection_seed} {name}")
+            mask.grow(ratio, f"{config.connection_seed} {name}")
+
+    @property
+    def connections(self) -> float:
+        """The share of connections that it has."""
+        return max(mask.ratio for _, mask in self._connections())
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:

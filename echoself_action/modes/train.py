@@ -35,6 +35,7 @@ from ..starting.pretrained import is_fine_tuned, require_same_shape, with_init_f
 from ..starting.resume import optimizer_of, set_aside_other_runs, starting_point
 from ..starting.sizing import new_config
 from ..starting.tokenize_corpus import corpus_tokens
+from ..starting.weighted_files import require_growing_connections
 from ..training.distributed.process_group import SINGLE_PROCESS, ProcessGroup, join_process_group
 from ..training.init_or_resume import new_run, resume_run, send_no_run
 from ..training.optim.optimizers import OptimizerName
@@ -123,6 +124,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
             "Remove these inputs, or start a new model with resume: never and confirm_fresh_start: true.",
         )
         start = _with_dropout(inputs, start)
+    require_growing_connections(inputs, start)
     with part("Corpus"):
         data = Data(corpus_tokens(inputs, start), inputs.data)
         asked = load_questions(inputs, data.tokens) if inputs.evaluate else None
@@ -249,6 +251,8 @@ def _log_start(training: Run, start: ModelFolder | None) -> None:
     dtype = precision.dtype_name
     fresh = f"step 0 of {start.path}" if start else "new model"
     begins = f"resuming at step {training.step}" if training.step else fresh
+    if training.curriculum:
+        note(training.curriculum.summary(training.settings))
     note(
         f"{begins}: {training.model.parameter_count():,} parameters ({config.n_layer} layers, {config.n_head} heads, width "
         f"{config.n_embd}, block {config.block_size}), {dtype} on {precision.device}"

@@ -16,6 +16,8 @@ _POINTS = 400  # of a line; more are not visible
 _DOTTED = 60  # lines with up to this many points show them as dots
 _CELL, _TALLEST = 30.0, 360.0  # of a heat map: the height of a row, and of all rows at most
 _LABELLED = 12  # columns of a heat map with labels
+_BAND_LABEL = 14  # above the lines, for the label of a band
+_NARROWEST, _WIDTH_OF_LABEL = 1, 12  # of a band that is drawn; for each character of a label
 _INTERVAL_WIDTH, _INTERVAL_HEIGHT, _AXIS = 480, 70, 14  # of an interval chart, and the y of its bar
 
 
@@ -28,7 +30,17 @@ class Line:
     style: int = 0
 
 
-def line_chart(title: str, x_label: str, lines: Sequence[Line]) -> Markup:
+@dataclass(frozen=True)
+class Band:
+    """A range of x behind the lines, such as a phase of the training. The chart shows its short `label` at the top."""
+
+    name: str
+    label: str
+    start: float
+    end: float
+
+
+def line_chart(title: str, x_label: str, lines: Sequence[Line], bands: Sequence[Band] = ()) -> Markup:
     """A line chart over whole numbers, such as steps; empty unless a line has at least two points."""
     lines = [Line(line.name, _thinned(line.points), line.style) for line in lines if line.points]
     if not any(len(line.points) > 1 for line in lines):
@@ -45,6 +57,17 @@ def line_chart(title: str, x_label: str, lines: Sequence[Line]) -> Markup:
         return _LEFT + across * (WIDTH - _LEFT - _RIGHT), HEIGHT - _BOTTOM - up * (HEIGHT - _TOP - _BOTTOM)
 
     parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
+    for number, band in enumerate(bands):
+        (left, _), (right, _) = (at(min(max(x, min(xs)), max(xs)), low) for x in (band.start, band.end))
+        if right - left < _NARROWEST:
+            continue
+        label = escape(f"{band.name}: from {_number(band.start)} to {_number(band.end)}")
+        top, height = _TOP - _BAND_LABEL, HEIGHT - _TOP - _BOTTOM + _BAND_LABEL
+        size = f'x="{left:.1f}" width="{right - left:.1f}" y="{top}" height="{height}"'
+        parts.append(f'<rect class="band b{number % 2}" {size}><title>{label}</title></rect>')
+        if right - left >= _WIDTH_OF_LABEL * len(band.label):
+            place = f'x="{(left + right) / 2:.1f}" y="{_TOP - 3}"'
+            parts.append(f'<text class="of-band" {place} text-anchor="middle">{escape(band.label)}</text>')
     for tick in y_ticks:
         _, y = at(xs[0], tick)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')

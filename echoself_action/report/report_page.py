@@ -8,6 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from ..checkpoint.curriculum_facts import curriculum_rows
 from ..checkpoint.introspection_facts import IntrospectionFacts
 from ..checkpoint.metadata import (
     BITS_PER_BYTE,
@@ -41,7 +42,7 @@ from ..hub.history import NO_HISTORY, History, HistoryEntry, read_history, trend
 from ..hub.provenance import this_run
 from ..hub.repo import CARD_FILE
 from ..markdown import duration, number
-from .charts import Line, heat_map, interval_chart, line_chart
+from .charts import Band, Line, heat_map, interval_chart, line_chart
 from .html_page import SHA, job_links, render, write_html
 from .question_tables import question_tables
 
@@ -249,8 +250,8 @@ def _figures(model: ModelFolder) -> list[tuple[str, str, str]]:
 
 def _charts(
     model: ModelFolder, log: Sequence[dict[str, float]], publishes: Sequence[HistoryEntry]
-) -> list[tuple[str, list[Line], Markup]]:
-    """Title, lines for the legend, SVG; charts without data are left out."""
+) -> list[tuple[str, list[Line], list[Band], Markup]]:
+    """Title, lines and bands for the legend, SVG; charts without data are left out."""
 
     def of(name: str) -> list[tuple[float, float]]:
         return [(line["step"], line[name]) for line in log if name in line]
@@ -279,9 +280,22 @@ def _charts(
     charts = []
     for title, x_label, lines in wanted:
         lines = [line for line in lines if line.points]
-        if svg := line_chart(title, x_label, lines):
-            charts.append((title, lines, svg))
+        steps = [step for line in lines for step, _ in line.points]
+        bands = _bands(facts, min(steps), max(steps)) if steps and x_label == "step" else []
+        if svg := line_chart(title, x_label, lines, bands):
+            charts.append((title, lines, bands, svg))
     return charts
+
+
+def _bands(facts: Metadata | None, first: float, last: float) -> list[Band]:
+    """The phases of the curriculum that have steps between `first` and `last`. The last one has no end."""
+    phases = facts.curriculum.phases if facts and facts.curriculum else ()
+    ends = [*(phase.end for phase in phases[:-1]), math.inf]
+    bands = [
+        Band(phase.name, str(number), phase.start, min(end, max(last, phase.end)))
+        for number, (phase, end) in enumerate(zip(phases, ends, strict=False), 1)
+    ]
+    return [band for band in bands if band.start < last and band.end > first]
 
 
 def _interval(compared: Comparison) -> Markup:
@@ -308,6 +322,8 @@ def _tables(model: ModelFolder) -> list[tuple[str, list[tuple[str, str]]]]:
             ("PPMd", ppmd_text(data)),
         ]
         tables.append(("Corpus", [row for row in rows if row[1]]))
+    if facts.curriculum:
+        tables.append(("Curriculum", curriculum_rows(facts.curriculum)))
     if facts.exports:
         tables.append(("Other formats", _export_rows(facts.exports)))
     if origin := origin_rows(facts):

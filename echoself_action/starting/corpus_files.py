@@ -6,6 +6,7 @@ from ..checkpoint.model_folder import WEIGHTS_FILE
 from ..config.inputs import Inputs
 from ..corpus.findings import Finding, Report, shown_path
 from ..corpus.globs import find_files
+from ..corpus.source_weights import source_name
 from ..errors import InputError
 from ..evaluation.questions.question_file import read_questions
 from ..hub.client import open_hub
@@ -14,17 +15,20 @@ from ..hub.repo_id import SCHEME
 from ..input_field import TRAINS
 from ..report.log import note
 from ..workspace import DATASET_CACHE
+from .weighted_files import require_weighted_files
 
 HELD_OUT = "held-out"  # as `evaluate`: the questions of the corpus that are held out
 
 
 def require_files(inputs: Inputs) -> None:
-    """Raises InputError if the mode trains, and a pattern of `data` matches no file: before PyTorch or the Hub take seconds.
+    """Raises InputError if the mode trains, and a pattern of `data`, or a glob of phases, matches no file.
 
-    Also if `evaluate` matches no file, or a file of questions is invalid.
+    Also if `evaluate` matches no file, or a file of questions is invalid. This comes before PyTorch or the Hub take seconds.
     """
     if inputs.mode in TRAINS:
-        files_here(inputs)
+        files = files_here(inputs)
+        if not any(one.startswith(SCHEME) for one in inputs.data):
+            require_weighted_files(inputs.phases or (), [source_name(path) for path in files])
     if inputs.evaluate:
         read_questions(question_files(inputs))
 

@@ -1,7 +1,7 @@
 """The corpus that the input `data` selects, tokenized for the model that is trained or evaluated on it."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +19,20 @@ from ..corpus.nanogpt_bin import VOCABULARY, is_token_files, vocabulary_beside
 from ..corpus.ppmd import LARGEST
 from ..corpus.readers import read_documents
 from ..corpus.repeated_windows import MOST_HELD_OUT, MOST_TRAINING
+from ..corpus.source_weights import source_name
 from ..corpus.split import is_validation
 from ..corpus.token_cache import corpus_digest, prepare_tokens
 from ..corpus.tokenizer import IDS, Tokenizer, is_given_name
-from ..corpus.tokens import Tokens, require_block
+from ..corpus.tokens import Source, Tokens, require_block
 from ..errors import CheckpointError, InputError
+from ..hub.dataset_repo import dataset_names
+from ..input_field import TRAINS
 from ..report.log import note, warn
 from ..training.auto_preset import LARGE_CORPUS, vocabulary_size
-from ..workspace import TOKEN_CACHE, create_cache
+from ..workspace import DATASET_CACHE, TOKEN_CACHE, create_cache
 from .corpus_files import corpus_files
 from .fetch_tokenizer import fetch_tokenizer, is_on_the_hub
+from .weighted_files import note_weights, require_weighted_files
 
 _MUCH_REPEATED = 0.01  # of the held-out tokens of token files, from where a warning says it
 
@@ -44,8 +48,14 @@ def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
     for finding in found:
         _log(finding)
     tokenizer = _tokenizer(inputs, start, files)
-    tokens = prepare_tokens(files, tokenizer, TOKEN_CACHE, inputs.val_fraction, inputs.on_bad_file, _log, inputs.text_column)
-    tokens = replace(tokens, findings=(*found, *tokens.findings))
+    phases = (inputs.phases or ()) if inputs.mode in TRAINS else ()
+    weighted = any(phase.weights for phase in phases)
+    names = dataset_names(DATASET_CACHE) if weighted else {}
+    require_weighted_files(phases, [names.get(path) or source_name(path) for path in files])
+    tokens = prepare_tokens(
+        files, tokenizer, TOKEN_CACHE, inputs.val_fraction, inputs.on_bad_file, _log, inputs.text_column, needs_sources=weighted
+    )
+    tokens = replace(tokens, findings=(*found, *tokens.findings), sources=_named(tokens.sources, names))
     if start:
         require_block(tokens, start.config.block_size)
     cached = ", cached" if tokens.reused else ""
@@ -55,11 +65,19 @@ def corpus_tokens(inputs: Inputs, start: ModelFolder | None) -> Tokens:
     )
     _note_leaks(tokens)
     _note_ppmd(tokens)
+    if tokens.sources:
+        note_weights(phases, tokens.sources)
     return tokens
 
 
 def _log(finding: Finding) -> None:
     (warn if finding.is_loss else note)(str(finding))
+
+
+def _named(sources: Sequence[Source] | None, names: Mapping[Path, str]) -> tuple[Source, ...] | None:
+    """The sources with the `names` that files of datasets have there."""
+    by_name = {source_name(path): name for path, name in names.items()}
+    return None if sources is None else tuple(replace(one, name=by_name.get(one.name, one.name)) for one in sources)
 
 
 def _note_leaks(tokens: Tokens) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..input_field import declared
+from .curriculum import changes_of_curriculum
 from .optim.schedule import Schedule
 from .settings import TrainingSettings
 from .training_state import TrainingState
@@ -43,6 +44,7 @@ def changes(
         for name, effect in _SETTINGS_EFFECTS.items()
         if settings_before.get(name, getattr(settings, name)) != getattr(settings, name)
     ]
+    sentences += changes_of_curriculum(before.curriculum, now.curriculum, step)
     if before.data_digest != now.data_digest:
         sentences.append(_corpus_change(before, now))
     return sentences

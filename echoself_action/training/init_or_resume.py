@@ -20,6 +20,7 @@ from ..model import ModelConfig
 from ..native.models import why_not as why_not_native
 from .compile import why_not as why_not_compiled
 from .config_diff import changes
+from .curriculum import curriculum_of
 from .distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from .distributed.sharding import distribute_model
 from .optim.param_groups import make_optimizer, restore_moments
@@ -41,6 +42,7 @@ def new_run(config: ModelConfig, data: Data, settings: TrainingSettings, process
         settings=settings,
         data=data,
         schedule=_new_schedule(0, settings),
+        curriculum=curriculum_of(settings, 0, None),
         process_group=process_group,
     )
     _prepare(run, None)
@@ -91,6 +93,7 @@ def resume_run(
         data=data,
         step=folder.step,
         schedule=_new_schedule(folder.step, settings),
+        curriculum=curriculum_of(settings, folder.step, known.curriculum if known else None),
         process_group=process_group,
     )
     if known:

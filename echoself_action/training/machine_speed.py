@@ -32,7 +32,8 @@ def flops_per_second(architecture: Architecture, settings: TrainingSettings, dro
     shape: dict[str, Any] = {**(_GPU if on_gpu else _CPU), "vocab_size": _VOCABULARY, "dropout": dropout}
     options = dict.fromkeys(architecture.own_inputs)
     config = architecture.config.new_config({**shape, "bias": True}, options, 1000)
-    settings = settings.model_copy(update={"batch_size": 64 if on_gpu else 8, "gradient_accumulation": 1, "compile": "false"})
+    own = {"batch_size": 64 if on_gpu else 8, "gradient_accumulation": 1, "compile": "false", "phases": None}
+    settings = settings.model_copy(update=own)
     run = new_run(config, Data(_random_tokens(), []), settings)
     tokens_per_step = settings.batch_size * config.block_size
     stepper = Stepper(run, run.batches())

@@ -29,7 +29,9 @@ from ..errors import CheckpointError
 from ..evaluation.held_out import write_held_out
 from ..evaluation.loss import HeldOut
 from ..model import Model, ModelConfig
+from ..model.gpt2 import GPT2
 from .batches import Batches
+from .curriculum import Curriculum
 from .distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from .distributed.sharding import whole
 from .optim.param_groups import Optimizer, moments
@@ -37,6 +39,7 @@ from .optim.schedule import Schedule
 from .precision import Precision
 from .settings import TrainingSettings
 from .training_state import LossScale, TrainingState, write_moments, write_state
+from .weighted_stream import WeightedSources
 
 Kernels = str
 """`eager`: PyTorch's own operations; `compiled`: torch.compile; else the instruction set of the C kernels."""
@@ -99,7 +102,7 @@ class Run:
     `init_from` is the pretrained model that step 0 was, None if it had random weights. `imported_from` and `assumptions` are
     those of an imported model. `kernels` compute the forward and backward pass (chosen in init_or_resume.py). `loss_scale` is
     None unless in float16.
-    `rollbacks`, `max_learning_rate` and `runs_without_gain` are those of the training state.
+    `rollbacks`, `max_learning_rate`, `runs_without_gain` and `curriculum` are those of the training state.
     """
 
     run_id: str
@@ -126,6 +129,7 @@ class Run:
     rollbacks: int = 0
     max_learning_rate: float | None = None
     runs_without_gain: int = 0
+    curriculum: Curriculum | None = None
     kernels: Kernels = "eager"
     evaluations: list[Evaluation] = field(default_factory=list)
     process_group: ProcessGroup = SINGLE_PROCESS
@@ -146,8 +150,21 @@ class Run:
         return self.settings.seed + self.rollbacks
 
     def batches(self) -> Batches:
-        tokens, settings = self.data.tokens, self.settings
-        return Batches(tokens.train, self.model.config.block_size, self.stream_seed, tokens.digest, settings.input_noise)
+        tokens, block_size, noise = self.data.tokens, self.model.config.block_size, self.settings.input_noise
+        weighted = WeightedSources.of(self.curriculum, tokens) if self.curriculum else None
+        return Batches(tokens.train, block_size, self.stream_seed, tokens.digest, noise, weighted)
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of the update from `step` to `step + 1`: the schedule's, times the factor of the phase."""
+        rate = self.schedule.learning_rate(step)
+        return rate * self.curriculum.phase(step).learning_rate if self.curriculum else rate
+
+    def advance(self) -> None:
+        """Tell the model the step, on which its depth and connections depend."""
+        if self.curriculum and not isinstance(self.model, GPT2):
+            self.model.advance(self.step, self.curriculum.connections(self.step, self.model.config.connection_ratio))
+        else:
+            self.model.advance(self.step)
 
     def snapshot(self, output_dir: Path, copies: dict[str, Tensor]) -> Snapshot | None:
         """Copy the content of a checkpoint at this step. Tensors are copied into `copies`, which are allocated if needed.
@@ -191,6 +208,7 @@ class Run:
             rollbacks=self.rollbacks,
             max_learning_rate=self.max_learning_rate,
             runs_without_gain=self.runs_without_gain,
+            curriculum=self.curriculum,
             seed=self.settings.seed,
             sequences_per_step=self.settings.sequences_per_step,
             dtype=self.precision.dtype_name,
@@ -239,6 +257,7 @@ class Run:
             | {"python": platform.python_version()},
             device=self.precision.device_name,
             evaluations=list(self.evaluations),
+            curriculum=self.curriculum.facts if self.curriculum else None,
             branched_from=(decay_start := self.schedule.decays_from(self.step)),
             branch_end=None if decay_start is None else self.schedule.end,
             weights_sha256="",

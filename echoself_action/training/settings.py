@@ -7,12 +7,14 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from ..input_field import READS_CORPUS, TRAINS, InputTable, input_field
 from .optim.optimizers import OptimizerName
+from .phases import Phase, parse_phases
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
 _AUTO_OR_COUNT = {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 0}]}
 Processes = Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value), WithJsonSchema(_AUTO_OR_COUNT)]
 Sharding = Literal["none", "full"]
+Phases = Annotated[tuple[Phase, ...] | None, BeforeValidator(parse_phases), WithJsonSchema({"type": "array"})]
 PresetName = Literal["auto", "ci", "scheduled", "full"]
 
 # Unset is None in the inputs, if a preset or the checkpoint has the default, and Never in a run's settings. Only type checkers
@@ -74,6 +76,20 @@ class TrainingInputs(_Table[Unset]):
         ge=0,
         lt=1,
         effect="the decay phase starts at a different step; the stable phase is unaffected",
+    )
+    phases: Phases = input_field(
+        "schedule",
+        "Curriculum: a list of phases, each with a name, its share of curriculum_iters, weights of files, a factor on the "
+        "learning rate, and for NanEcho the connections that it ends with (docs/curriculum.md). Not a flag.",
+        TRAINS,
+        shown="none",
+    )
+    curriculum_iters: int | None = input_field(
+        "schedule",
+        "Number of steps, over all runs, that phases divide. After them the last phase stays.",
+        TRAINS,
+        shown="total_iters, else max_iters of the run that starts the curriculum",
+        ge=1,
     )
     warmup: int | None = input_field("schedule", "Steps of linear warmup.", TRAINS, shown="preset", ge=0)
     weight_decay: float | Unset = input_field(
@@ -165,6 +181,9 @@ class TrainingInputs(_Table[Unset]):
     )
 
 
+_NOT_RECORDED = {"processes", "resume", "confirm_fresh_start", "patience", "force", "phases", "curriculum_iters"}
+
+
 class TrainingSettings(TrainingInputs[Never]):
     """Settings of one run: the training inputs, with the defaults of the preset and of the checkpoint filled in.
 
@@ -177,8 +196,8 @@ class TrainingSettings(TrainingInputs[Never]):
         return self.batch_size * self.gradient_accumulation
 
     def record(self) -> dict[str, Any]:
-        """The settings as a checkpoint records them: without those that only say how the run starts."""
-        return self.model_dump(exclude={"processes", "resume", "confirm_fresh_start", "patience", "force"})
+        """The settings as a checkpoint records them: without those that only say how the run starts, and the curriculum."""
+        return self.model_dump(exclude=_NOT_RECORDED)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Stepper:
         Out-of-memory errors propagate and leave partial gradients: call `forget` after one.
         """
         run = self._run
-        run.model.advance(run.step)
+        run.advance()
         total = torch.zeros((), device=run.precision.device)
         for number in range(run.settings.gradient_accumulation):
             total += self._backward_natively(self._native, accumulate=number > 0) if self._native else self._backward()
@@ -101,7 +101,7 @@ class Stepper:
     def _backward(self) -> Tensor:
         """Accumulate the gradient of this process's sequences. Returns their loss. Both are weighted for the step's mean."""
         run, (position, share) = self._run, self._share()
-        ids, targets = self._batches.at(position, share)
+        ids, targets = self._batches.at(position, share, run.step)
         weight = share * run.process_group.world_size / run.settings.sequences_per_step
         torch.manual_seed(_dropout_seed(run.stream_seed, position) % (1 << 56))
         with run.precision.autocast():
@@ -113,7 +113,7 @@ class Stepper:
     def _backward_natively(self, model: NativeGPT2, accumulate: bool) -> Tensor:
         """`_backward` by native kernels. With `accumulate`, gradients are added to those before."""
         run, (position, share) = self._run, self._share()
-        ids, targets = self._batches.at(position, share)
+        ids, targets = self._batches.at(position, share, run.step)
         weight = run.process_group.world_size / (run.settings.sequences_per_step * run.model.config.block_size)
         seeds = [_dropout_seed(run.stream_seed, position + index) for index in range(share)]
         losses = model.gradients(ids, targets, weight, self._gradients, accumulate, seeds)

@@ -14,6 +14,7 @@ from ..checkpoint.metadata import Evaluation, bits_per_byte
 from ..checkpoint.select import branched_from, checkpoints
 from ..errors import DivergedError, is_out_of_memory
 from ..evaluation.loss import HeldOut, bytes_per_token
+from ..model.gpt2 import GPT2
 from ..workspace import create_output_dir
 from .async_checkpointer import AsyncCheckpointer
 from .compile import Compiler
@@ -22,6 +23,7 @@ from .intervals import NEVER, fitted, intervals_of
 from .memory import keep_freed_memory, out_of_memory, release_freed_memory, smaller_batches
 from .meters import LossMeter, SpeedMeter
 from .optim.schedule import plan_decay
+from .phases import Phase
 from .precision import CudaThrottle
 from .result import LOG_FILE, Callbacks, Progress, Result, StoppedBy, StopRequest
 from .run import Run
@@ -84,6 +86,7 @@ class _Trainer:
         self.best_before: Evaluation | None = None
         self.out_of_time = self.ends_early = False
         self.early_stopping = EarlyStopping(settings.early_stopping)
+        self.noted_phase: Phase | None = None
 
     def train(self) -> Result:
         create_output_dir(self.output_dir)
@@ -125,6 +128,7 @@ class _Trainer:
             self.compiler.compile()
             while stopped_by is None:
                 self._start_decay_if_due()
+                self._note_phase()
                 began = time.monotonic()
                 self._step()
                 is_whole_step = self.throttle.after_step_submitted(self._is_report_step())
@@ -171,6 +175,16 @@ class _Trainer:
                 self._measure_train_loss()
                 self._log(None)
             self._save()  # the stable checkpoint, from which the next run resumes
+
+    def _note_phase(self) -> None:
+        """Log the phase of the curriculum if the next step begins one, or is the first of the run."""
+        run = self.run
+        if run.curriculum and (phase := run.curriculum.phase(run.step)) != self.noted_phase:
+            reached = None if isinstance(run.model, GPT2) else run.model.connections
+            more = reached is not None and phase.connections is not None and reached > phase.connections
+            kept = f"; the model has {reached:.0%} of its connections, and none are removed" if more else ""
+            self.callbacks.note(f"step {run.step:,}: {run.curriculum.text(run.step)}{kept}")
+            self.noted_phase = phase
 
     def _loss_now(self) -> float:
         """The validation loss at this step, which is not recorded if it is not due: a resumed run need not measure it."""
@@ -239,7 +253,7 @@ class _Trainer:
             self.loss_sum += self.stepper.gradients()
         if not run.sharded:
             run.process_group.average_gradients(run.model.parameters())
-        run.optimizer.set_learning_rate(run.schedule.learning_rate(run.step))
+        run.optimizer.set_learning_rate(run.learning_rate(run.step))
         self.norm_sum += self.stepper.update()
         run.optimizer.zero_grad()
         run.step += 1
@@ -373,7 +387,7 @@ class _Trainer:
             end_step=end_step,
             loss=run.train_loss,
             val_loss=val_loss,
-            lr=run.schedule.learning_rate(run.step - 1),
+            lr=run.learning_rate(run.step - 1),
             tokens_per_second=self.speed.of_line(),
             elapsed_s=elapsed,
             time_left_s=max(0.0, min(remaining_s, self.deadline - time.monotonic())),

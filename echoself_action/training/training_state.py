@@ -17,6 +17,7 @@ from ..checkpoint.atomic import new_file
 from ..checkpoint.model_folder import OPTIMIZER_FILE, SPARE_FILE, STATE_FILE, TRAINING_STATE, ModelFolder, sha256
 from ..checkpoint.safetensors_writer import save_tensors
 from ..errors import CheckpointError
+from .curriculum import Curriculum
 from .optim.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class TrainingState(BaseModel):
     `rollbacks` counts the runs of this model that were rolled back or ended early. Batches and dropout depend on it, so that
     the next run does not repeat such a run. `max_learning_rate` is the peak that the next run
     may use on the same corpus, None for any.
-    `runs_without_gain` counts the runs since the last one with a new lowest validation loss.
+    `runs_without_gain` counts the runs since the last one with a new lowest validation loss. `curriculum` has the phases, the
+    step at which they started, and the steps that they divide.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,6 +77,7 @@ class TrainingState(BaseModel):
     rollbacks: int = 0
     max_learning_rate: float | None = None
     runs_without_gain: int = 0
+    curriculum: Curriculum | None = None
     seed: int
     sequences_per_step: int
     dtype: str

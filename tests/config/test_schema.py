@@ -62,6 +62,8 @@ VALUES: dict[str, tuple[str, str, str]] = {
     "optimizer": ("muon", "sgd", ""),
     "learning_rate": ("1e-3", "0", ""),
     "total_iters": ("100", "0", ""),
+    "phases": ('[{name: a, share: 0.5, weights: {"*": 0}}, {name: b}]', "[{name: a, weight: 1}]", "max_iters: 9"),
+    "curriculum_iters": ("9", "0", "phases: [{name: a}]"),
     "decay": ("0", "1.0", ""),
     "warmup": ("0", "-1", ""),
     "weight_decay": ('"0.1"', '"-0.1"', ""),
@@ -117,7 +119,7 @@ ANY_VALUE = [
     "a/b", "a", "[a, b]", "[a]", "[]", "[1, 2]", "[a, a]", "[[a]]", "[~]", "['']", "{a: 1}", "a, b", "x y", "2024-01-31", "é",
     '"a\\0b"', '"a\\nb"', "','", "!!str 5", "en", "[en, de]", "en, de", "pt-BR", "mit", "gpt2", "nanogpt", "'nanogpt, nanecho'",
     "open", "/a/b", "bpe:512", "never", "x.json", "improved", "not_worse=0.1", "https://x/y", "LICENSE", "gelu", "full",
-    "float32", "muon", "docs", "a" * 300, "x/" * 2100,
+    "float32", "muon", "docs", "a" * 300, "x/" * 2100, "[{name: a}]", "[{name: a, weights: {b: x}}]", "[{}]",
 ]  # fmt: skip
 
 

@@ -184,7 +184,7 @@ def test_a_published_dataset_holds_whole_documents_and_gives_the_same_tokens(tok
     dataset = write_dataset(lambda: read_rows(files, tmp_path, 0.5, "fail", pytest.fail), tmp_path / "parquet")
     assert pq.read_table(dataset.files["train.parquet"])["text"].to_pylist() == [train]
     restored = restore(list(dataset.files.values()), tmp_path / "restored")
-    first, second = prepare(files, tokenizer, tmp_path), prepare(restored, tokenizer, tmp_path / "restored")
+    first, second = prepare(files, tokenizer, tmp_path), prepare(list(restored), tokenizer, tmp_path / "restored")
     assert (second.digest, second.val_digest, second.leaked_bytes) == (first.digest, first.val_digest, len(SHARED) + 2)
     assert second.train.tolist() == first.train.tolist()
 

@@ -16,6 +16,7 @@ from echoself_action.corpus.findings import Finding
 from echoself_action.corpus.globs import find_files
 from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.corpus.readers import read_documents
+from echoself_action.corpus.source_weights import source_name
 from echoself_action.corpus.split import is_validation, split_position
 from echoself_action.corpus.split_corpus import split_corpus
 from echoself_action.corpus.token_cache import prepare_tokens
@@ -216,6 +217,32 @@ def test_skipped_files_are_reported_from_the_cache_and_refused_under_fail(
     renamed = broken.rename(tmp_path / "renamed.jsonl")
     tokens = prepare_tokens([*chat_files, renamed], tokenizer, cache, 0.1, "skip", print)
     assert "renamed.jsonl: line 2" in str(tokens.findings[0])
+
+
+def test_the_tokens_of_each_file_are_known_and_an_older_cache_is_made_again_only_if_they_are_needed(
+    shakespeare_file: Path, chat_files: list[Path], tokenizer: Tokenizer, tmp_path: Path, cache: Path
+) -> None:
+    copy = Path(shutil.copy(chat_files[0], tmp_path / "a:1"))  # text of the same content
+    files = [shakespeare_file, *chat_files, copy]
+    tokens = prepare(files, tokenizer, cache)
+    assert tokens.sources
+    assert sum(source.tokens for source in tokens.sources) == len(tokens.train)
+    by_name, start = {source.name: source.tokens for source in tokens.sources}, 0
+    assert sorted(by_name) == sorted(map(source_name, files))
+    for source in tokens.sources:
+        text = tokenizer.decode(tokens.train[start : start + source.tokens])
+        alone = "".join(document.text for document in read_documents([Path(source.name)], "fail", pytest.fail))
+        assert all(document in alone for document in text.split("<|endoftext|>"))
+        start += source.tokens
+    (meta,) = cache.glob("*/meta.json")
+    counts = json.loads(meta.read_text())
+    del counts["train_tokens_by_file"]
+    meta.write_text(json.dumps(counts))
+    older = prepare(files, tokenizer, cache)
+    assert (older.reused, older.sources) == (True, None)
+    made = prepare_tokens(files, tokenizer, cache, 0.1, "fail", pytest.fail, needs_sources=True)
+    assert (made.reused, made.sources) == (False, tokens.sources)
+    assert prepare_tokens(files, tokenizer, cache, 0.1, "fail", pytest.fail, needs_sources=True).reused
 
 
 def lines(tmp_path: Path, texts: list[str]) -> list[Path]:

@@ -13,11 +13,13 @@ from safetensors.torch import load_file
 
 from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.checkpoint.select import latest
+from echoself_action.config.inputs import DEFAULT_CONFIG
 
 from ..conftest import SMALL, Cli
 
 STEPS = 80
 ROOT = Path(__file__).parents[2]
+PHASES = "phases: [{name: a, share: 0.1}, {name: b, share: 0.8, learning_rate: 1.5, weights: {docs/*-0*.md: 0}}, {name: c}]"
 TRAIN = f"train --tokenizer bytes {SMALL} --total-iters {STEPS} --warmup 0 --max-minutes 0 --log-interval 1 --data docs/*.md"
 
 
@@ -47,9 +49,11 @@ def stopped(words: str, number: signal.Signals, step: int) -> int:
     ],
     ids=["killed, in its folder", "stopped, through the Hub"],
 )
-def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
+def test_a_run_stopped_in_a_phase_and_resumed_equals_an_uninterrupted_one(
     echoself: Cli, workspace: Path, number: signal.Signals, code: int, setting: str, through_hub: bool
 ) -> None:
+    Path(DEFAULT_CONFIG).parent.mkdir()
+    Path(DEFAULT_CONFIG).write_text(PHASES)
     echoself(f"{TRAIN} {setting} --max-iters {STEPS} --output-dir whole")
     assert stopped(f"{TRAIN} {setting} --max-iters {STEPS}", number, 25) == code
     at, place = newest("echoself-model").step, "echoself-model"

@@ -53,6 +53,7 @@ def training_settings(facts: Metadata) -> list[tuple[str, str]]:
     rows = [
         ("Batch size", "" if batch is None else f"{batch} sequences{steps}"),
         ("Peak learning rate", "" if rate is None else str(rate)),
+        ("Curriculum", facts.curriculum.overview if facts.curriculum else ""),
         ("Precision", "" if precision is None else f"{precision}{f', on {facts.device}' if facts.device else ''}"),
     ]
     return [row for row in rows if row[1]]

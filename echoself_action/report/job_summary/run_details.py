@@ -58,6 +58,7 @@ def figures(
         ("Parameters", f"{facts.parameters:,}"),
         ("Tokens seen", tokens_seen_text(training.latest.metadata if training and training.latest.metadata else facts)),
         ("Steps of this run", f"{training.start_step:,} to {training.latest.step:,}" if training else ""),
+        ("Phases of this run", _phases(training) if training else ""),
         ("End of this run", stop_text(training) if training else ""),
         ("Speed", _speed(training) if training else ""),
         ("Of that time", _shares(training) if training else ""),
@@ -213,6 +214,12 @@ def places(model: ModelFolder, resumable: ModelFolder, report: Path | None) -> s
         ("Report with all curves", f"{code(report)}; upload it as an artifact to view it" if report else ""),
     ]
     return table(_HEAD, [row for row in rows if row[1]])
+
+
+def _phases(result: Result) -> str:
+    facts = result.latest.metadata
+    curriculum = facts.curriculum if facts else None
+    return prose(curriculum.text(result.start_step, result.latest.step)) if curriculum else ""
 
 
 def _speed(result: Result) -> str:
