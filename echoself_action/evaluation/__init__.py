@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..libraries import loading_code
 
 if TYPE_CHECKING:
+    from .echo_fidelity import with_fidelity
     from .generation import sample, sample_from
     from .introspection import with_introspection
     from .loss import HeldOut, bits_per_byte_of, bytes_per_token
@@ -32,6 +33,7 @@ __all__ = [
     "sample",
     "sample_from",
     "score",
+    "with_fidelity",
     "with_introspection",
 ]
 
@@ -50,6 +52,7 @@ _MODULE_OF = {
     "sample": "generation",
     "sample_from": "generation",
     "score": "paired_bootstrap",
+    "with_fidelity": "echo_fidelity",
     "with_introspection": "introspection",
 }
 

@@ -3,6 +3,7 @@
 It stays on the machine and in the job's artifacts: it is not one of the files that are published.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,14 @@ def write_held_out(folder: Path, windows: Sequence[npt.NDArray[np.integer]]) -> 
     """Write windows (1-D token ids) into the checkpoint at `folder`."""
     lengths = np.array([len(window) for window in windows], np.int32)
     save_file({"ids": np.concatenate(windows).astype(np.int32), "lengths": lengths}, folder / HELD_OUT_FILE)
+
+
+def digest_of(windows: Sequence[npt.NDArray[np.integer]]) -> str:
+    """A digest of windows (1-D token ids): which text something was measured on."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for window in windows:
+        hashed.update(np.asarray(window, np.int64).tobytes())
+    return hashed.hexdigest()
 
 
 def read_held_out(folder: Path) -> list[npt.NDArray[np.integer]] | None:

@@ -8,7 +8,6 @@ question: train a model without it (the setting `nanecho_paths`), and compare th
 Everything is computed in fp32 by PyTorch, on up to `TOKENS` tokens and for about `SECONDS`.
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from ..checkpoint.introspection_facts import FEWEST_WINDOWS, AblationFacts, Intr
 from ..checkpoint.model_folder import ModelFolder, record
 from ..model import Model
 from ..model.gpt2 import GPT2
+from .held_out import digest_of
 from .loss import HeldOut, byte_counts
 from .paired_bootstrap import Ids, LanguageModel, Scores, difference, load_language_model
 
@@ -46,7 +46,7 @@ def with_introspection(folder: ModelFolder, val: npt.NDArray[np.unsignedinteger]
     metadata. They are not measured again if the metadata has them for the same text."""
     windows = HeldOut(val, folder.config.block_size, TOKENS).windows()
     known = folder.metadata.introspection if folder.metadata else None
-    if known and known.held_out == _digest(windows):
+    if known and known.held_out == digest_of(windows):
         return folder
     return record(folder, overwrite=True, introspection=introspect(load_language_model(folder), windows))
 
@@ -80,7 +80,7 @@ def introspect(language_model: LanguageModel, held_out: Sequence[Ids], seconds: 
     masks: list[Any] = [module for module in model.modules() if hasattr(module, "_current_ratio_tensor")]
     stated = [float(module._current_ratio_tensor) for module in masks]
     return IntrospectionFacts(
-        held_out=_digest(held_out),
+        held_out=digest_of(held_out),
         windows=len(measured.losses),
         tokens=per_window * len(measured.losses),
         bits_per_byte=scores(measured.losses).bits_per_byte,
@@ -294,13 +294,6 @@ def _ablation(path: str, ablated: Scores, whole: Scores, share: float) -> Ablati
 def _share_of_ones(masks: Sequence[Any]) -> float:
     ones = sum(int((one.mask != 0).sum()) for one in masks)
     return ones / sum(int(one.mask.numel()) for one in masks)
-
-
-def _digest(windows: Sequence[Ids]) -> str:
-    hashed = hashlib.blake2b(digest_size=16)
-    for window in windows:
-        hashed.update(np.asarray(window, np.int64).tobytes())
-    return hashed.hexdigest()
 
 
 def _blocks(model: "NanEchoForCausalLM") -> list[Any]:

@@ -30,8 +30,9 @@ class HistoryEntry(BaseModel):
     `elapsed_s` and `tokens_seen` are totals over all training of the model; `duration_s` is the time of its training since the
     entry before that it continues, including evaluations and saves. `tokens_per_second` is the speed of the run that trained
     it, as its metadata records it; earlier versions divided by `duration_s`.
-    `attention_entropy` (bits, the mean over all heads) and `connections` are those of its introspection.
     The scores on questions (checkpoint/question_facts.py) can be compared where `questions_digest` is the same.
+    `attention_entropy` (bits, the mean over all heads) and `connections` are those of its introspection, `echo_fidelity` is the
+    score without the system prompt.
     `dataset` is the dataset repo of its documents, as owner/name@commit. `repository`, `commit` and `run_url` identify the job
     that published it; a job that trains it too does so with the code and text of that commit.
     """
@@ -62,6 +63,7 @@ class HistoryEntry(BaseModel):
     device: str | None = None
     attention_entropy: float | None = None
     connections: float | None = None
+    echo_fidelity: float | None = None
     repository: str | None = None
     commit: str | None = None
     run_url: str | None = None
@@ -167,6 +169,7 @@ def history_entry(
         device=facts.device,
         attention_entropy=facts.introspection.mean_entropy if facts.introspection else None,
         connections=facts.introspection.connections if facts.introspection else None,
+        echo_fidelity=facts.fidelity.unprompted.score.value if facts.fidelity else None,
         repository=run.get("repository"),
         commit=run.get("commit"),
         run_url=run.get("run_url"),

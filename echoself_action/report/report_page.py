@@ -9,6 +9,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from ..checkpoint.curriculum_facts import curriculum_rows
+from ..checkpoint.fidelity_facts import FidelityFacts
 from ..checkpoint.introspection_facts import IntrospectionFacts
 from ..checkpoint.metadata import (
     BITS_PER_BYTE,
@@ -28,6 +29,7 @@ from ..checkpoint.metadata import (
 )
 from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
+from ..hub.cards.fidelity_text import FIDELITY_HEAD, FIDELITY_MEANING, fidelity_about, fidelity_parts, fidelity_rows
 from ..hub.cards.history_chart import perplexity
 from ..hub.cards.introspection_text import (
     ABLATION_HEAD,
@@ -106,6 +108,7 @@ def page(model: ModelFolder, log: Sequence[dict[str, float]], sample: Sample | N
         interval=_interval(compared) if compared else "",
         charts=_charts(model, log if _is_of_its_training(facts) else (), published),
         introspection=_introspection(facts.introspection) if facts and facts.introspection else None,
+        fidelity=_fidelity(facts.fidelity) if facts and facts.fidelity else None,
         sample=sample or (facts.sample if facts else None),
         questions=question_tables(facts.questions) if facts and facts.questions else None,
         evaluations=list(reversed(facts.evaluations[-_SHOWN:])) if facts else [],
@@ -128,6 +131,17 @@ def _introspection(facts: IntrospectionFacts) -> dict[str, object]:
         "head": ABLATION_HEAD,
         "rows": [dict(zip(ABLATION_HEAD, row, strict=True)) for row in ablation_rows(facts)],
         "meaning": LOGIT_SHARE_MEANING,
+    }
+
+
+def _fidelity(facts: FidelityFacts) -> dict[str, object]:
+    """What the section about echo fidelity shows."""
+    return {
+        "about": fidelity_about(facts),
+        "meaning": FIDELITY_MEANING,
+        "head": FIDELITY_HEAD,
+        "rows": [dict(zip(FIDELITY_HEAD, row, strict=True)) for row in fidelity_rows(facts)],
+        "parts": fidelity_parts(facts),
     }
 
 

@@ -37,6 +37,7 @@ from ...markdown import code, duration, escaped, indented, number, table, wrappe
 from ..history import HistoryEntry
 from ..repo import CHART_FILE, HISTORY_FILE
 from . import introspection_text
+from .fidelity_text import fidelity_section
 from .history_chart import has_trend, perplexity
 from .origin import origin_rows, steps_text, tokens_seen_text, training_settings
 
@@ -205,6 +206,7 @@ def results(facts: Metadata | None, parity: ParityFacts, history: Sequence[Histo
         f"{parity_text(parity)}.",
         questions(facts.questions) if facts and facts.questions else "",
         introspection_text.card_section(facts.introspection if facts else None),
+        fidelity_section(facts.fidelity if facts else None),
         _history(history),
     ]
     return "\n\n".join(part for part in sections if part)

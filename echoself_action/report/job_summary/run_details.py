@@ -19,6 +19,7 @@ from ...checkpoint.model_folder import ModelFolder
 from ...checkpoint.question_facts import questions_text
 from ...corpus.findings import Finding
 from ...evaluation.gate import Verdict
+from ...hub.cards.fidelity_text import fidelity_text
 from ...hub.cards.introspection_text import summary_text
 from ...hub.cards.model_card_text import export_table, history_table
 from ...hub.cards.origin import origin_rows, tokens_seen_text
@@ -64,6 +65,7 @@ def figures(
         ("Of that time", _shares(training) if training else ""),
         ("Tokenizer", f"{code(facts.tokenizer.name)}, {facts.tokenizer.vocab_size:,} entries"),
         ("Device", prose(facts.device) if facts.device else ""),
+        ("Echo fidelity", prose(fidelity_text(facts.fidelity)) if facts.fidelity else ""),
         ("Inside the model", prose(summary_text(facts.introspection)) if facts.introspection else ""),
     ]
     parts = (change_table(changes), table(_HEAD, [row for row in rows if row[1]]))
