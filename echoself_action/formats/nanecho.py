@@ -5,7 +5,7 @@ connection is present, the model computes the same as a GPT-2, and is imported a
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from ..model.config import GPT2Config
 from ..model.nanecho import PERSONA_DIMENSIONS, NanEchoConfig
 from .detect_layout import number
 from .imported_model import CONTRADICTION, NOTHING_GIVEN, Given, ImportedModel, check_weights, tie
+from .learning_phases import phase_text
 from .optimizer_state import MOMENTS, Grouping, read_optimizer, stored_optimizer
 from .recorded_config import configs_beside, configs_in_file, losses_of, step_of, training_settings
 from .reference_logits import as_tensors, nanecho_logits
@@ -87,7 +88,7 @@ def read(file: TorchFile, given: Given = NOTHING_GIVEN) -> ImportedModel:
             best,
             settings,
             vocabulary,
-            remarks=(_LEGACY,),
+            remarks=(_LEGACY, *_learning_phase(step, settings, run)),
             train_loss=train_loss,
             optimizer_notes=state.notes,
         )
@@ -126,6 +127,15 @@ def read(file: TorchFile, given: Given = NOTHING_GIVEN) -> ImportedModel:
         spare=spare,
         optimizer_notes=state.notes,
     )
+
+
+def _learning_phase(step: int, settings: Mapping[str, Any], run: Sequence[object]) -> tuple[str, ...]:
+    """The learning phase of its trainer that the checkpoint is in, if the file records how long the run is."""
+    max_iters = settings.get("max_iters")
+    if type(max_iters) is not int or max_iters < 1 or not step:
+        return ()
+    off = any(isinstance(place, Mapping) and place.get("enable_curriculum_learning") is False for place in run)
+    return (phase_text(step, max_iters, scales_rate=not off),)
 
 
 def gpt2_name_map(config: NanEchoConfig | GPT2Config) -> list[tuple[str, str, bool]]:
