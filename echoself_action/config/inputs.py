@@ -34,6 +34,7 @@ from .input_types import (
 )
 
 DEFAULT_CONFIG = ".github/echoself.yml"
+ECHO_FIDELITY = "echo-fidelity"  # in `evaluate`
 AUTO = "auto"  # as `checkpoint`: search for one
 LAUNCH_INPUTS = ("runtime", "image")  # launch.sh reads them, before there is a Python that could read flags or a file
 NO_FLAGS = ("mode", "hf_token", "settings", "phases", *LAUNCH_INPUTS)
@@ -241,7 +242,8 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
     evaluate: Annotated[list[PathText], BeforeValidator(split)] = input_field(
         "evaluation",
         "Questions with expected answers to score models on: globs of JSON Lines files, or `held-out` for the questions and "
-        "answers of the corpus that are held out. See docs/evaluation.md.",
+        "answers of the corpus that are held out; and `echo-fidelity`, EchoSelf's measure of its own words, when a model is "
+        "trained or published. See docs/evaluation.md.",
         READS_CORPUS,
         [],
         shown="none",
@@ -420,6 +422,11 @@ class Inputs(TrainingInputs[None], _ModelInputs):  # pydantic lists the fields o
         shown="the image of this version of the action",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$",
     )
+
+    @property
+    def question_sources(self) -> list[str]:
+        """Where `evaluate` has questions from: all but `echo-fidelity`, which has prompts of its own."""
+        return [source for source in self.evaluate if source != ECHO_FIDELITY]
 
     @property
     def dataset_repo(self) -> str | None:

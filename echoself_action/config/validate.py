@@ -129,9 +129,9 @@ def contradictions(inputs: Inputs) -> list[Problem]:
             add(("resume", "confirm_fresh_start"), "never would abandon the trained model.", fix)
         if inputs.resume == "never" and inputs.checkpoint:
             add(("resume", "checkpoint"), "never, but checkpoint names one to resume from.")
-    if inputs.evaluate_gate != "none" and not inputs.evaluate:
+    if inputs.evaluate_gate != "none" and not inputs.question_sources:
         fix = "Add evaluate: the path of a file with questions, or held-out."
-        add(("evaluate_gate", "evaluate"), f"{inputs.evaluate_gate} needs questions, and evaluate is not set.", fix)
+        add(("evaluate_gate", "evaluate"), f"{inputs.evaluate_gate} needs questions, and evaluate names none.", fix)
     if inputs.card and inputs.mode in PUBLISHES:
         for message, fix in template_problems(Path(inputs.card)):
             add(("card",), f"{inputs.card} {message}.", fix)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..libraries import loading_code
 
 if TYPE_CHECKING:
-    from .echo_fidelity import with_fidelity
+    from .echo_fidelity import measure_fidelity
     from .generation import sample, sample_from
     from .introspection import with_introspection
     from .loss import HeldOut, bits_per_byte_of, bytes_per_token
@@ -30,10 +30,10 @@ __all__ = [
     "compare",
     "difference",
     "load_language_model",
+    "measure_fidelity",
     "sample",
     "sample_from",
     "score",
-    "with_fidelity",
     "with_introspection",
 ]
 
@@ -49,10 +49,10 @@ _MODULE_OF = {
     "compare": "paired_bootstrap",
     "difference": "paired_bootstrap",
     "load_language_model": "paired_bootstrap",
+    "measure_fidelity": "echo_fidelity",
     "sample": "generation",
     "sample_from": "generation",
     "score": "paired_bootstrap",
-    "with_fidelity": "echo_fidelity",
     "with_introspection": "introspection",
 }
 

@@ -15,22 +15,19 @@ from collections.abc import Sequence
 from statistics import fmean
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ..checkpoint.fidelity_facts import FidelityFacts, FidelityScores
-from ..checkpoint.model_folder import ModelFolder, record
 from ..checkpoint.question_facts import Estimate
 from ..errors import EchoselfError
 from .echo_fidelity_terms import CATEGORIES, DIMENSION_TERMS, KEYWORD_DIMENSIONS, KEYWORDS, SYSTEM_PROMPT
 from .generation import next_logits, prompt_ids
 from .held_out import digest_of
-from .loss import HeldOut, texts_of
-from .paired_bootstrap import Ids, LanguageModel, load_language_model
+from .loss import texts_of
+from .paired_bootstrap import Ids, LanguageModel
 
 CHARACTERS = 512
 SECONDS = 120.0
-TOKENS = 32768  # of held-out text
 _FEWEST_ROUNDS = 2  # prompts of each category, for an interval
 _RESAMPLES, _SEED = 10_000, 0
 _LEXICAL, _DIVERSITY, _FEWEST_WORDS = 0.85, 0.15, 8
@@ -82,20 +79,7 @@ def score_answers(answers: Sequence[Answer]) -> FidelityScores:
     )
 
 
-def with_fidelity(folder: ModelFolder, val: npt.NDArray[np.unsignedinteger]) -> tuple[ModelFolder, str]:
-    """The model folder with its echo fidelity in its metadata, and why it has none, "" if it has.
-
-    `val` is the validation split (1-D ids). It is not measured again if the metadata has it for the same text.
-    """
-    windows = HeldOut(val, folder.config.block_size, TOKENS).windows()
-    known = folder.metadata.fidelity if folder.metadata else None
-    if known and known.text == digest_of(windows):
-        return folder, ""
-    found = echo_fidelity(load_language_model(folder), windows)
-    return (folder, found) if isinstance(found, str) else (record(folder, overwrite=True, fidelity=found), "")
-
-
-def echo_fidelity(language_model: LanguageModel, held_out: Sequence[Ids], seconds: float = SECONDS) -> FidelityFacts | str:
+def measure_fidelity(language_model: LanguageModel, held_out: Sequence[Ids], seconds: float = SECONDS) -> FidelityFacts | str:
     """Ask the model all prompts, or as many of each category as `seconds` are enough for; the reason if there is no figure.
 
     `held_out` (1-D ids of its tokenizer) is the text that the answers are compared with. Restores the model's training mode.

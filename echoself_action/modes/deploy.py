@@ -20,6 +20,7 @@ from ..publishing.card import check_card
 from ..publishing.dataset import publish_dataset, with_dataset
 from ..publishing.demo import add_demo, check_demo, publish_demo, repair_demo
 from ..publishing.exports import add_exports, naming_demo
+from ..publishing.fidelity_scores import add_fidelity
 from ..publishing.plan import plan, plan_state, show_plan
 from ..publishing.publication import Publication
 from ..publishing.quality_gate import check_parity, check_parity_again, judge
@@ -96,7 +97,7 @@ def deploy(publication: Publication) -> Publication:
 
 def _publish(publication: Publication) -> Publication:
     inputs = publication.inputs
-    publication = judge(add_questions(publication))
+    publication = judge(add_fidelity(add_questions(publication)))
     if not publication.verdict.passed:
         return _refuse(publication)
     with naming_demo(inputs), with_dataset(publication) as publication, part("Publishing"):

@@ -22,6 +22,7 @@ from ..native.models import why_not as why_not_native
 from ..preflight.corpus_facts import files_check
 from ..preflight.machine import machine_check
 from ..publishing.exports import naming_demo
+from ..publishing.fidelity_scores import with_fidelity
 from ..publishing.question_scores import with_questions
 from ..publishing.sample import with_sample
 from ..report.checks import PreflightCheck, checks_summary, show_checks
@@ -127,7 +128,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
     require_growing_connections(inputs, start)
     with part("Corpus"):
         data = Data(corpus_tokens(inputs, start), inputs.data)
-        asked = load_questions(inputs, data.tokens) if inputs.evaluate else None
+        asked = load_questions(inputs, data.tokens) if inputs.question_sources else None
     config = start.config if start else new_config(inputs, data.tokens)
     if inputs.mode in PUBLISHES:  # the shared file of several modes may have formats
         with naming_demo(inputs):
@@ -175,7 +176,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
     chosen = best(inputs.output_dir) or kept
     chosen = _introspected(inputs, chosen, data.tokens)
     chosen, sample = _sampled(chosen, data.tokens)
-    chosen = _asked(chosen, asked)
+    chosen = _asked(inputs, chosen, data.tokens, asked)
     _log_end(result, chosen, sample)
     ending: Ending = "advanced" if end.sound else "rolled_back"
     return Trained(ending, result, chosen, kept, sample, end.reason, finished.roll_back, data.tokens.findings, asked)
@@ -188,7 +189,7 @@ def _converged(inputs: TrainInputs, start: ModelFolder, tokens: Tokens, asked: Q
     )
     chosen = _introspected(inputs, best(inputs.output_dir) or start, tokens)
     chosen, sample = _sampled(chosen, tokens)
-    chosen = _asked(chosen, asked)
+    chosen = _asked(inputs, chosen, tokens, asked)
     return Trained("converged", None, chosen, start, sample, reason, findings=tokens.findings, questions=asked)
 
 
@@ -211,9 +212,9 @@ def _sampled(model: ModelFolder, tokens: Tokens) -> tuple[ModelFolder, Sample | 
     return with_sample(model, lambda: [tokens.val]) if model.step else (model, None)
 
 
-def _asked(model: ModelFolder, asked: QuestionSet | None) -> ModelFolder:
+def _asked(inputs: TrainInputs, model: ModelFolder, tokens: Tokens, asked: QuestionSet | None) -> ModelFolder:
     """The model with its scores on the questions of `evaluate`; as it is before the first step."""
-    return with_questions(model, asked) if model.step else model
+    return with_fidelity(inputs, with_questions(model, asked), lambda: tokens.val) if model.step else model
 
 
 def report_training(inputs: TrainInputs, trained: Trained, will_publish: bool = False) -> dict[str, str]:

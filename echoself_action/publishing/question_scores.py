@@ -36,7 +36,7 @@ def with_questions(folder: ModelFolder, asked: QuestionSet | None, *, keep: bool
 def add_questions(publication: Publication) -> Publication:
     """Add the questions of `evaluate` to the publication, and the scores of its model."""
     inputs = publication.inputs
-    if not inputs.evaluate:
+    if not inputs.question_sources:
         return publication
     with part("Questions"):
         asked = publication.questions or load_questions(inputs, _tokens(publication))

@@ -30,12 +30,14 @@ def require_files(inputs: Inputs) -> None:
         if not any(one.startswith(SCHEME) for one in inputs.data):
             require_weighted_files(inputs.phases or (), [source_name(path) for path in files])
     if inputs.evaluate:
+        files_here(inputs)
+    if inputs.question_sources:
         read_questions(question_files(inputs))
 
 
 def question_files(inputs: Inputs) -> list[Path]:
     """The files of questions that `evaluate` selects. Raises InputError if a pattern matches no file."""
-    patterns = [one for one in inputs.evaluate if one != HELD_OUT]
+    patterns = [one for one in inputs.question_sources if one != HELD_OUT]
     return find_files(patterns, Path.cwd()) if patterns else []
 
 
@@ -51,7 +53,7 @@ def files_here(inputs: Inputs, report: Report = lambda _: None) -> list[Path]:
     if left_out := len(found) - len(files):
         first = next(path for path in found if path not in files)
         report(Finding("files of model folders left out", "", left_out, f"{first}, beside {WEIGHTS_FILE}", is_loss=False))
-    questions = {path.resolve() for path in question_files(inputs)} if inputs.evaluate else set()
+    questions = {path.resolve() for path in question_files(inputs)} if inputs.question_sources else set()
     if asked := [path for path in files if path.resolve() in questions]:
         example = f"{shown_path(asked[0])}, which evaluate names"
         report(Finding("files of questions left out of training", "", len(asked), example, is_loss=False))

@@ -23,10 +23,10 @@ def load_questions(inputs: Inputs, tokens: Tokens | None) -> QuestionSet:
     Raises InputError if there are no questions, or one of them can't be asked.
     """
     questions = read_questions(question_files(inputs))
-    if HELD_OUT in inputs.evaluate:
+    if HELD_OUT in inputs.question_sources:
         questions += _held_out(inputs)
     try:
-        asked = question_set(questions, inputs.evaluate, inputs.evaluate_questions)
+        asked = question_set(questions, inputs.question_sources, inputs.evaluate_questions)
     except ValueError as error:
         fix = "Add `distractors` to the question, or more questions."
         raise InputError(f"evaluate: {error}. Nothing was done.", fix) from None

@@ -8,7 +8,7 @@ import torch
 
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.evaluation import echo_fidelity as module
-from echoself_action.evaluation.echo_fidelity import category_score, echo_fidelity, echo_score, greedy_answer, score_answers
+from echoself_action.evaluation.echo_fidelity import category_score, echo_score, greedy_answer, measure_fidelity, score_answers
 from echoself_action.evaluation.echo_fidelity_terms import CATEGORIES, DIMENSION_TERMS, KEYWORD_DIMENSIONS, KEYWORDS
 from echoself_action.evaluation.loss import HeldOut
 from echoself_action.evaluation.paired_bootstrap import LanguageModel
@@ -108,7 +108,7 @@ def test_figures_stand_beside_text_of_the_corpus_and_answers_to_no_prompt(
 
     monkeypatch.setattr(module, "greedy_answer", parrot)
     windows = HeldOut(tokens.val, 32, 4096).windows()
-    found = echo_fidelity(language_model, windows)
+    found = measure_fidelity(language_model, windows)
     assert not isinstance(found, str)
     assert (found.prompts, found.all_prompts) == (30, 30)
     assert found.unprompted.score.value > 0.9
@@ -119,7 +119,7 @@ def test_figures_stand_beside_text_of_the_corpus_and_answers_to_no_prompt(
     assert found.held_out.answers == 30
     assert found.held_out.score.value < 0.3
     monkeypatch.setattr(module, "greedy_answer", lambda *_: LIST_OF_WORDS)
-    deaf = echo_fidelity(language_model, windows)
+    deaf = measure_fidelity(language_model, windows)
     assert not isinstance(deaf, str)
     assert deaf.unprompted.score.value > 0.9
     assert abs(deaf.difference.value) < 1e-9  # full marks, and whatever is asked
@@ -129,7 +129,7 @@ def test_no_answer_is_never_an_answer_of_score_zero(
     language_model: LanguageModel, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows = HeldOut(tokens.val, 32, 4096).windows()
-    assert echo_fidelity(language_model, windows, seconds=0) == "0 seconds are not enough for 2 prompts of each category"
+    assert measure_fidelity(language_model, windows, seconds=0) == "0 seconds are not enough for 2 prompts of each category"
     asked = 0
 
     def slow(*_: object) -> str | None:
@@ -138,7 +138,7 @@ def test_no_answer_is_never_an_answer_of_score_zero(
         return "adaptive" if asked <= 1 + 2 * 6 * 3 else None
 
     monkeypatch.setattr(module, "greedy_answer", slow)
-    found = echo_fidelity(language_model, windows)
+    found = measure_fidelity(language_model, windows)
     assert not isinstance(found, str)
     assert found.prompts == 18
     assert found.unprompted.echo_score.value == pytest.approx(echo_score("adaptive"))
