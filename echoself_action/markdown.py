@@ -57,6 +57,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
 
 
+def percent(share: float | None) -> str:
+    """A share as `61.2%`; "" for None."""
+    return "" if share is None else f"{share:.1%}"
+
+
 def duration(seconds: float | None) -> str:
     """A time, in seconds or minutes; "" for None."""
     return "" if seconds is None else f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:,.1f} min"

@@ -4,6 +4,8 @@ from pydantic import Field
 
 from .facts import Facts
 
+SIGNIFICANT = 0.05  # the two-sided p-value of a difference
+
 
 class Estimate(Facts):
     """A figure, and the bounds of its 95 % confidence interval over questions."""
@@ -60,6 +62,16 @@ class QuestionComparison(Facts):
     low: float
     high: float
     p_value: float
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the model is significantly better, at the 5 % level."""
+        return self.p_value <= SIGNIFICANT and self.candidate > self.published
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the model is significantly worse, at the 5 % level."""
+        return self.p_value <= SIGNIFICANT and self.candidate < self.published
 
 
 class QuestionFacts(Facts):
@@ -134,6 +146,12 @@ def question_rows(facts: QuestionFacts) -> list[tuple[str, ...]]:
     if facts.in_training_scores:
         groups.append(("in the training text, not counted", facts.in_training_scores))
     return [(name, *_cells(scores)) for name, scores in groups]
+
+
+def question_figures(facts: QuestionFacts) -> dict[str, str]:
+    """The scores of all questions, by their labels, in a table of several models."""
+    generated = dict(generated_rows(facts.generated)) if facts.generated else {}
+    return dict(zip(QUESTIONS_HEAD, _cells(facts.scores), strict=True)) | generated
 
 
 def generated_rows(facts: GeneratedAnswers) -> list[tuple[str, str]]:

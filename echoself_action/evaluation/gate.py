@@ -12,9 +12,6 @@ if TYPE_CHECKING:  # loads PyTorch, and verdicts are also used without a compari
     from .paired_bootstrap import Difference
 
 
-SIGNIFICANT = 0.05  # the p-value of a difference on questions
-
-
 @dataclass(frozen=True)
 class QuestionVerdict:
     """Whether the answers to questions pass `evaluate_gate`, the reason, and the figures if two models were compared."""
@@ -104,20 +101,17 @@ def judge_difference(gate: str, difference: "Difference", against: str) -> Verdi
 def judge_questions(gate: str, scores: QuestionScores, compared: QuestionComparison | None = None) -> QuestionVerdict:
     """The verdict of `evaluate_gate`: `accuracy=X`, a share of at least X; or, by the comparison with the published model,
     `improved` (significantly better) or `not_worse` (not significantly worse).
-
-    A difference is significant if the two-sided p-value of its sign-flip test is at most 0.05.
     """
     if compared is None:
         accuracy, limit = scores.accuracy, _number(gate)
         reached = f"{accuracy.value:.1%} of {scores.questions:,} questions correct (95 % CI {percent_range(accuracy)})"
         passed = accuracy.value >= limit
         return QuestionVerdict(passed, f"{reached}, {'at least' if passed else 'less than'} {limit:.1%}")
-    is_significant, difference = compared.p_value <= SIGNIFICANT, compared.candidate - compared.published
     if gate == "improved":
-        passed = is_significant and difference > 0
+        passed = compared.is_better
         reason = f"{'' if passed else 'not '}significantly better than the published model"
     else:
-        passed = not (is_significant and difference < 0)
+        passed = not compared.is_worse
         reason = f"{'not ' if passed else ''}significantly worse than the published model"
     return QuestionVerdict(passed, f"{reason}: {compared_text(compared)}", compared)
 

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
+from ..checkpoint.question_facts import QuestionComparison
 from ..corpus.tokenizer import Tokenizer
 from .generation import prompt_ids, sample_ids
 from .paired_bootstrap import Difference, Ids, Scores, difference, load_language_model, score
 from .prompts import corpus_prompts
+from .questions.ask import AskedModel, ask_questions, compare_on_questions
+from .questions.question_set import QuestionSet
 
 SAMPLE_TOKENS, _TEMPERATURE, _SEED = 60, 0.8, 0
 _PROMPTS = 2
@@ -20,7 +23,8 @@ class RankedModel:
 
     `url` is its page on the Hub, empty for a local one.
 
-    `texts` are samples, one for each prompt, generated at `tokens_per_second`.
+    `texts` are samples, one for each prompt, generated at `tokens_per_second`. `asked` are its answers to questions, None if
+    it was not asked any.
     """
 
     name: str
@@ -34,6 +38,7 @@ class RankedModel:
     texts: tuple[str, ...]
     tokens_per_second: float
     url: str = ""
+    asked: AskedModel | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,12 @@ class Ranking:
     differences: tuple[Difference, ...]
     winner: RankedModel | None
 
+    @property
+    def question_differences(self) -> tuple[QuestionComparison, ...]:
+        """Those of each model but the first from the first, on questions; empty if the models were not asked any."""
+        first, *others = (model.asked for model in self.models)
+        return tuple(compare_on_questions(other, first, self.models[0].name) for other in others if other and first)
+
 
 def prompts_from(windows: Sequence[Ids], tokenizer: Tokenizer) -> tuple[str, ...]:
     """The empty prompt, and the first words of held-out documents."""
@@ -57,9 +68,17 @@ def prompts_from(windows: Sequence[Ids], tokenizer: Tokenizer) -> tuple[str, ...
 
 
 def evaluate_model(
-    name: str, place: str, folder: ModelFolder, windows: Sequence[Ids], tokenizer: Tokenizer, prompts: Sequence[str]
+    name: str,
+    place: str,
+    folder: ModelFolder,
+    windows: Sequence[Ids],
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    questions: QuestionSet | None = None,
 ) -> RankedModel:
-    """Sample from a model and compute its losses on `windows` (1-D ids of `tokenizer`, not necessarily the model's own)."""
+    """Sample from a model, compute its losses on `windows` (1-D ids of `tokenizer`, not necessarily the model's own), and ask
+    it the questions, if any count.
+    """
     loaded = load_language_model(folder)
     model, own = loaded.model, loaded.tokenizer
     prompts_as_ids = [prompt_ids(own, prompt) for prompt in prompts]
@@ -78,6 +97,7 @@ def evaluate_model(
         scores=score(loaded, windows, tokenizer),
         texts=tuple(own.decode(ids) for ids in samples),
         tokens_per_second=sum(map(len, samples)) / seconds,
+        asked=ask_questions(loaded, questions, generates=True) if questions and questions.counted else None,
     )
 
 

@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ..checkpoint.model_folder import ModelFolder
 from ..config.mode_inputs import CompareInputs, ReviewInputs
 from ..config.outputs import set_outputs
 from ..corpus.findings import Finding
 from ..corpus.make_tokenizer import load_tokenizer
 from ..corpus.tokenizer import Tokenizer
+from ..corpus.tokens import Tokens
 from ..evaluation.held_out import read_held_out
 from ..evaluation.loss import HeldOut
 from ..evaluation.paired_bootstrap import Ids
@@ -28,6 +30,7 @@ from ..report.job_summary.compare_summary import compare_summary
 from ..report.log import note, part, warn
 from ..reviewing.review import review_pull_requests
 from ..starting.candidates import ResolvedCandidate, hub_candidate, is_local, local_candidate
+from ..starting.load_questions import load_questions
 from ..starting.tokenize_corpus import corpus_tokens
 
 
@@ -75,8 +78,10 @@ def run(inputs: CompareInputs | ReviewInputs) -> int:
 def _ranking(inputs: CompareInputs, candidates: Sequence[ResolvedCandidate]) -> tuple[Ranking, Sequence[Finding]]:
     origin, windows, tokenizer, findings = _held_out(inputs, candidates)
     prompts = prompts_from(windows, tokenizer)
+    questions = load_questions(inputs, _corpus(inputs, candidates[0].folder)) if inputs.evaluate else None
     models = [
-        replace(evaluate_model(one.name, one.place, one.folder, windows, tokenizer, prompts), url=one.url) for one in candidates
+        replace(evaluate_model(one.name, one.place, one.folder, windows, tokenizer, prompts, questions), url=one.url)
+        for one in candidates
     ]
     return rank(f"{len(windows):,} windows, {origin}", prompts, models), findings
 
@@ -96,6 +101,11 @@ def _held_out(
     tokens = corpus_tokens(inputs.model_copy(update={"tokenizer": None}), first)
     windows = HeldOut(tokens.val, first.config.block_size, inputs.eval_tokens).windows()
     return f"held out of {', '.join(inputs.data)}", windows, tokens.tokenizer, tokens.findings
+
+
+def _corpus(inputs: CompareInputs, first: ModelFolder) -> Tokens | None:
+    """The corpus of `data`, if the user has set it, to find questions in its training text."""
+    return corpus_tokens(inputs.model_copy(update={"tokenizer": None}), first) if "data" in inputs.model_fields_set else None
 
 
 def _outputs(hub: Hub | None, winner: ResolvedCandidate, scratch: Path) -> dict[str, str]:

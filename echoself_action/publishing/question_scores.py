@@ -6,12 +6,11 @@ from dataclasses import replace
 from .. import evaluation
 from ..checkpoint.metadata import Metadata
 from ..checkpoint.model_folder import ModelFolder, record
-from ..checkpoint.question_facts import QuestionComparison, questions_text
+from ..checkpoint.question_facts import questions_text
 from ..corpus.tokens import Tokens
 from ..errors import EchoselfError
 from ..evaluation.gate import QuestionVerdict, is_relative, judge_questions
 from ..evaluation.questions.question_set import QuestionSet
-from ..evaluation.questions.sign_flip_test import paired_difference
 from ..report.log import note, part
 from ..starting.load_questions import load_questions
 from ..starting.tokenize_corpus import corpus_tokens
@@ -64,16 +63,7 @@ def question_verdict(publication: Publication, published: Callable[[], ModelFold
         return judge_questions(gate, ours.facts.scores)
     assert remote
     theirs = evaluation.ask_questions(evaluation.load_language_model(published()), asked)
-    found = paired_difference([one.preference for one in ours.results], [one.preference for one in theirs.results])
-    compared = QuestionComparison(
-        against=remote.commit,
-        questions=found.questions,
-        candidate=ours.facts.scores.preference.value,
-        published=theirs.facts.scores.preference.value,
-        low=max(found.low, -1.0),
-        high=min(found.high, 1.0),
-        p_value=found.p_value,
-    )
+    compared = evaluation.compare_on_questions(ours, theirs, remote.commit)
     return judge_questions(gate, ours.facts.scores, compared)
 
 

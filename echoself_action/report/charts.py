@@ -5,7 +5,7 @@ Colours come from templates/style.css, so that one chart serves a light and a da
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from markupsafe import Markup
@@ -23,11 +23,15 @@ _INTERVAL_WIDTH, _INTERVAL_HEIGHT, _AXIS = 480, 70, 14  # of an interval chart, 
 
 @dataclass(frozen=True)
 class Line:
-    """A series of (x, y), all finite, ordered by x. `style` is the number of its CSS class: s0, s1, s2 or s3."""
+    """A series of (x, y), all finite, ordered by x. `style` is the number of its CSS class: s0, s1, s2 or s3.
+
+    `is_listed`: the legend has it. A further part of a line that was interrupted is not listed.
+    """
 
     name: str
     points: Sequence[tuple[float, float]]
     style: int = 0
+    is_listed: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Band:
 
 def line_chart(title: str, x_label: str, lines: Sequence[Line], bands: Sequence[Band] = ()) -> Markup:
     """A line chart over whole numbers, such as steps; empty unless a line has at least two points."""
-    lines = [Line(line.name, _thinned(line.points), line.style) for line in lines if line.points]
+    lines = [replace(line, points=_thinned(line.points)) for line in lines if line.points]
     if not any(len(line.points) > 1 for line in lines):
         return Markup()
     xs = [x for line in lines for x, _ in line.points]

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from ..checkpoint.metadata import BITS_PER_BYTE, BITS_PER_BYTE_MEANING
+from ..checkpoint.question_facts import QUESTIONS_MEANING, compared_text, question_figures
 from ..evaluation.paired_bootstrap import Difference
 from ..evaluation.ranking import RankedModel, Ranking
 from ..hub.provenance import this_run
@@ -16,6 +17,7 @@ PAGE_FILE = "compare.html"
 def figures(model: RankedModel) -> dict[str, str]:
     """The figures of a model, by their labels."""
     scores = model.scores
+    asked = model.asked.facts if model.asked else None
     return {
         "source": model.place,
         "step": f"{model.step:,}",
@@ -28,6 +30,7 @@ def figures(model: RankedModel) -> dict[str, str]:
         "tokenizer": model.tokenizer,
         "evaluation speed": f"{scores.tokens_per_second:,.0f} tokens/s",
         "generation speed": f"{model.tokens_per_second:,.0f} tokens/s",
+        **(question_figures(asked) if asked else {}),
     }
 
 
@@ -47,12 +50,23 @@ def against_first(ranking: Ranking) -> list[tuple[str, str, Difference]]:
     ]
 
 
+def on_questions(ranking: Ranking) -> list[str]:
+    """How the answers of each candidate but the first to questions differ from those of the first, each in a sentence."""
+    lines = []
+    for model, found in zip(ranking.models[1:], ranking.question_differences, strict=False):
+        relation = "better than" if found.is_better else "worse than" if found.is_worse else "different from"
+        significantly = "significantly" if found.is_better or found.is_worse else "not significantly"
+        lines.append(f"on questions, {model.name} is {significantly} {relation} {found.against}: {compared_text(found)}")
+    return lines
+
+
 def comparison_log(ranking: Ranking) -> list[str]:
     """Lines for the log."""
     lines = [f"held-out text: {ranking.held_out}"]
     for model in ranking.models:
         lines.append(f"{model.name}: {', '.join(f'{name} {value}' for name, value in figures(model).items())}")
     lines += [f"{name} is {relation}: {found}" for name, relation, found in against_first(ranking)]
+    lines += on_questions(ranking)
     return [*lines, f"{verdict(ranking)}."]
 
 
@@ -85,6 +99,8 @@ def _page(ranking: Ranking) -> str:
         ranking=ranking,
         verdict=verdict(ranking),
         meaning=BITS_PER_BYTE_MEANING,
+        questions_meaning=QUESTIONS_MEANING if any(model.asked for model in ranking.models) else "",
+        on_questions=on_questions(ranking),
         links=[link for link in job_links(this_run()) if link[1]],
         rows=[(name, [column[name] for column in columns]) for name in columns[0]],
         intervals=[

@@ -1,6 +1,8 @@
-"""The scores of a model on questions, as tables of report.html."""
+"""The scores of a model on questions, as tables of report.html, and those of its publishes as the lines of a chart."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from ..checkpoint.question_facts import (
     QUESTIONS_HEAD,
@@ -11,6 +13,8 @@ from ..checkpoint.question_facts import (
     question_remarks,
     question_rows,
 )
+from ..hub.history import HistoryEntry
+from .charts import Line
 
 
 @dataclass(frozen=True)
@@ -32,3 +36,16 @@ def question_tables(facts: QuestionFacts) -> QuestionTables:
     labels = ("persona dimension", *QUESTIONS_HEAD)
     rows = [dict(zip(labels, row, strict=True)) for row in question_rows(facts)]
     return QuestionTables(QUESTIONS_MEANING, labels, rows, question_remarks(facts), figures)
+
+
+def question_lines(publishes: Sequence[HistoryEntry]) -> list[Line]:
+    """Accuracy and preference of the publishes, in percent. A line connects only those that were asked the same questions."""
+    asked = [(number, one) for number, one in enumerate(publishes, 1) if one.question_accuracy is not None]
+    lines = []
+    for count, (_, group) in enumerate(groupby(asked, key=lambda pair: pair[1].questions_digest)):
+        same = list(group)
+        shares = (("accuracy", "question_accuracy"), ("preference", "question_preference"))
+        for style, (name, field) in enumerate(shares):
+            points = [(float(number), 100 * share) for number, one in same if (share := getattr(one, field)) is not None]
+            lines.append(Line(name, points, style, is_listed=count == 0))
+    return lines

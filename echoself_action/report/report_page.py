@@ -43,15 +43,15 @@ from ..hub.cards.origin import origin_rows, tokens_seen_text
 from ..hub.history import NO_HISTORY, History, HistoryEntry, read_history, trend
 from ..hub.provenance import this_run
 from ..hub.repo import CARD_FILE
-from ..markdown import duration, number
+from ..markdown import duration, number, percent
 from .charts import Band, Line, heat_map, interval_chart, line_chart
 from .html_page import SHA, job_links, render, write_html
-from .question_tables import question_tables
+from .question_tables import question_lines, question_tables
 
 REPORT_FILE = "report.html"
 _SHOWN = 50  # publishes and evaluations in a table
 _FIRST = 10  # of them that are shown at once
-_RUN_LABELS = ("ended (UTC)", "result", "step", "bits/byte", "nats/token", "perplexity", "time", "tokens/s", "job")
+_RUN_LABELS = ("ended (UTC)", "result", "step", "bits/byte", "nats/token", "perplexity", "questions", "time", "tokens/s", "job")
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,7 @@ def _run_row(entry: HistoryEntry, is_proposal: bool) -> dict[str, str]:
         "bits/byte": number(entry.bits_per_byte),
         "nats/token": number(entry.val_loss),
         "perplexity": number(perplexity(entry.val_loss), 2),
+        "questions": percent(entry.question_accuracy),
         "time": duration(entry.duration_s),
         "tokens/s": number(entry.tokens_per_second, 0),
         "job": (entry.commit or "")[:SHA] or ("job" if entry.run_url else ""),
@@ -290,6 +291,7 @@ def _charts(
         ("Learning rate", "step", [Line("learning rate", of("lr"), 2)]),
         ("Speed, tokens per second", "step", [Line("tokens per second", of("tokens_per_second"), 3)]),
         (f"Validation loss of published models, {unit}", "publish", [Line("validation loss", published, 1)]),
+        ("Questions, % of published models", "publish", question_lines(publishes)),
     ]
     charts = []
     for title, x_label, lines in wanted:

@@ -141,3 +141,16 @@ def test_an_invalid_question_ends_the_run_before_any_work(
 def test_a_gate_without_questions_is_a_contradiction(echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     echoself(f"deploy {HUB} --evaluate-gate improved", code=2)
     assert "improved needs questions, and evaluate is not set" in capsys.readouterr().err
+
+
+def test_candidates_are_asked_the_same_questions(echoself: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_questions()
+    for name, steps in (("one", 2), ("two", 6)):
+        echoself(f"{TRAIN} --max-iters {steps} --output-dir {name} --data docs/*.md")
+    outputs = echoself("compare --candidates one,two --evaluate asked/*.jsonl")
+    log = capsys.readouterr().out
+    assert "the training text is not at hand" in log
+    page, summary = Path(outputs["report"]).read_text(), (tmp_path / "summary.md").read_text()
+    for text in (log, page, summary):
+        assert "n questions, two is not significantly different from one: " in text
+    assert '<th scope="row">accuracy (95 % CI)</th>' in page

@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...checkpoint.question_facts import GeneratedAnswers, QuestionFacts
+from ...checkpoint.question_facts import GeneratedAnswers, QuestionComparison, QuestionFacts
 from ..paired_bootstrap import LanguageModel
 from .answer_scores import score_questions
 from .generated_answers import compared_with_references, generate_answers
 from .question_results import QuestionResult, summarised
 from .question_set import QuestionSet
+from .sign_flip_test import paired_difference
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,22 @@ def ask_questions(language_model: LanguageModel, asked: QuestionSet, *, generate
         generated=_generated(language_model, asked) if generates else None,
     )
     return AskedModel(counted, facts)
+
+
+def compare_on_questions(ours: AskedModel, theirs: AskedModel, against: str) -> QuestionComparison:
+    """The difference in preference of two models that were asked the same questions. `against` is the commit, or the name, of
+    the second one.
+    """
+    found = paired_difference([one.preference for one in ours.results], [one.preference for one in theirs.results])
+    return QuestionComparison(
+        against=against,
+        questions=found.questions,
+        candidate=ours.facts.scores.preference.value,
+        published=theirs.facts.scores.preference.value,
+        low=max(found.low, -1.0),
+        high=min(found.high, 1.0),
+        p_value=found.p_value,
+    )
 
 
 def _generated(language_model: LanguageModel, asked: QuestionSet) -> GeneratedAnswers | None:

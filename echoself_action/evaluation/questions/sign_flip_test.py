@@ -11,13 +11,14 @@ questions no difference can be significant at the 5 % level.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
-LEVEL = 0.05
-FEWEST = 6  # questions that can show a difference: 2 of 2**6 signs are as extreme as all the same
+from ...checkpoint.question_facts import SIGNIFICANT
+
 _EXACT, _DRAWS, _SEED = 12, 10_000, 0
 _ROUNDING = 1e-12
 _STEPS = 60  # of the search for a bound, which halve it each
@@ -54,6 +55,7 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> PairedD
     return PairedDifference(mean, bounds[0], bounds[1], p_value(0.0), count)
 
 
+@lru_cache(maxsize=2)
 def _signs(count: int) -> npt.NDArray[np.float64]:
     """All signs, or the true ones and random ones: (signs, count)."""
     if count <= _EXACT:
@@ -67,9 +69,9 @@ def _bound(p_value: Callable[[float], float], inside: float, outside: float) -> 
 
     It is infinite if the test never rejects: too few questions.
     """
-    if p_value(outside) > LEVEL:
+    if p_value(outside) > SIGNIFICANT:
         return float("inf") if outside > inside else float("-inf")
     for _ in range(_STEPS):
         middle = (inside + outside) / 2
-        inside, outside = (inside, middle) if p_value(middle) <= LEVEL else (middle, outside)
+        inside, outside = (inside, middle) if p_value(middle) <= SIGNIFICANT else (middle, outside)
     return outside

@@ -69,11 +69,5 @@ def training_text(ids: Ids, tokenizer: Tokenizer) -> TrainingText:
     places = range(_PIECE, len(part), _PIECE) if end is None else np.flatnonzero(part == end)
     pieces = np.split(part, list(places))
     texts = tokenizer.decode_batch([piece if end is None else piece[piece != end] for piece in pieces])
-    separator = "" if end is None else _END
-    return TrainingText(separator.join(map(_spaced, texts)), len(ids) <= _MOST_IDS, tokenizer)
-
-
-def _spaced(text: str) -> str:
-    """Single spaces, also at both ends: pieces of a text are joined."""
-    ends = [" " if part else "" for part in (text[:1].isspace(), text[-1:].isspace())]
-    return f"{ends[0]}{normalised(text)}{ends[1]}"
+    text = normalised("".join(texts)) if end is None else _END.join(map(normalised, texts))
+    return TrainingText(text, len(ids) <= _MOST_IDS, tokenizer)

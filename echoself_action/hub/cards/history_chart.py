@@ -99,6 +99,9 @@ def event_file(history: History, facts: Metadata) -> bytes:
                 "published/validation_loss": publish.val_loss,
                 "published/perplexity": perplexity(publish.val_loss),
                 "published/tokens_per_second": publish.tokens_per_second,
+                "published/question_accuracy": publish.question_accuracy,
+                "published/question_preference": publish.question_preference,
+                "published/question_bits_per_byte": publish.question_bits_per_byte,
             },
         )
         for publish in publishes

@@ -33,7 +33,7 @@ from ...checkpoint.question_facts import (
 )
 from ...corpus.tokenizer import IDS
 from ...formats.runtimes.runtime_formats import PUBLISHED
-from ...markdown import code, duration, escaped, indented, number, table, wrapped
+from ...markdown import code, duration, escaped, indented, number, percent, table, wrapped
 from ..history import HistoryEntry
 from ..repo import CHART_FILE, HISTORY_FILE
 from . import introspection_text
@@ -252,6 +252,7 @@ def history_table(history: Sequence[HistoryEntry]) -> str:
             number(publish.bits_per_byte),
             number(publish.val_loss),
             number(perplexity(publish.val_loss), 2),
+            percent(publish.question_accuracy),
             f"{difference:+.4f}" if (difference := _difference(publish)) is not None else "",
             duration(publish.duration_s),
             number(publish.tokens_per_second, 0),
@@ -259,7 +260,18 @@ def history_table(history: Sequence[HistoryEntry]) -> str:
         )
         for publish in reversed(history[-_SHOWN:])
     ]
-    head = ("published (UTC)", "step", "bits/byte", "nats/token", "perplexity", "change", "time", "tokens/s", "job")
+    head = (
+        "published (UTC)",
+        "step",
+        "bits/byte",
+        "nats/token",
+        "perplexity",
+        "questions",
+        "change",
+        "time",
+        "tokens/s",
+        "job",
+    )
     used = [column for column in range(len(head)) if any(row[column] for row in rows)]
     return table([head[column] for column in used], [[row[column] for column in used] for row in rows])
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from ...checkpoint.metadata import BITS_PER_BYTE, Sample
 from ...corpus.findings import Finding
 from ...evaluation.ranking import RankedModel, Ranking
-from ...markdown import code, table
-from ..comparison import against_first, figures, prompt_title, verdict
+from ...markdown import code, prose, table
+from ..comparison import against_first, figures, on_questions, prompt_title, verdict
 from . import run_details as details
-from .layout import Folded, JobSummary, quoted
+from .layout import Folded, JobSummary, quoted, sentence
 
 
 def compare_summary(ranking: Ranking, page: Path, findings: Sequence[Finding] = (), tag: str = "") -> JobSummary:
@@ -17,7 +17,11 @@ def compare_summary(ranking: Ranking, page: Path, findings: Sequence[Finding] = 
     best = ranking.winner or min(ranking.models, key=lambda model: model.scores.bits_per_byte)
     return JobSummary(
         title=f"{verdict(ranking)}: {_numbers(ranking)}",
-        lead=[_table(ranking), f"Held-out text: {code(ranking.held_out)}. Bits per byte: lower is better."],
+        lead=[
+            _table(ranking),
+            f"Held-out text: {code(ranking.held_out)}. Bits per byte: lower is better.",
+            *map(prose, map(sentence, on_questions(ranking))),
+        ],
         warnings=details.losses_of_corpus(findings),
         sample=_sample(ranking, best),
         next_step=_next_step(ranking, best, tag),
