@@ -6,19 +6,16 @@ Its own trainer is asked where NANECHO is set.
 import dataclasses
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from echoself_action.checkpoint.model_folder import read_model_folder
-from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.errors import CheckpointError
 from echoself_action.formats.import_checkpoint import import_checkpoint
 from echoself_action.formats.imported_model import Given
@@ -29,6 +26,7 @@ from .foreign_files import nanogpt_checkpoint, save
 from .nanecho_files import EXTRAS, SIZES, nanecho_checkpoint, state_dict
 from .original_arithmetic import NanEcho, NanoGPT
 
+ROOT = Path(__file__).parents[2]
 OFF = {f"enable_{name}": False for name in EXTRAS}
 
 
@@ -128,46 +126,27 @@ def test_a_causal_model_can_not_be_exported_to_nanecho(tmp_path: Path) -> None:
     assert SIZES["n_layer"] == folder.config.n_layer
 
 
-def test_nanechos_trainer_resumes_from_the_export_as_from_the_original(shared: Path, tmp_path: Path) -> None:
+def test_an_export_has_what_nanechos_runtime_requires(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NanEcho/runtime.py of August 2026; the runtime itself is asked below, where NANECHO is set."""
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(shared / "tiktoken"))
+    content = nanecho_checkpoint("cache", state_dict(vocab_size=50257), vocab_size=50257)
+    folder = import_checkpoint(save(content, tmp_path / "a.pt"), tmp_path / "out", None, print)
+    exported = torch.load(export_nanecho(folder, tmp_path / "cache"), weights_only=True)
+    assert exported["tokenizer"] == content["tokenizer"]
+    assert "config" not in exported, "it would be read instead of model_config"
+    assert {"vocab_size", "n_embd", "n_head", "n_layer", "block_size", "bias"} <= exported["model_config"].keys()
+    assert exported["model_state_dict"].keys() == content["model_state_dict"].keys()
+    assert [type(exported[name]) for name in ("iteration", "current_iteration", "connection_ratio")] == [int, int, float]
+
+
+def test_nanechos_trainer_and_runtime_continue_from_the_export_as_from_the_original(tmp_path: Path, shared: Path) -> None:
     if "NANECHO" not in os.environ:
         pytest.skip("NANECHO does not name a checkout of 9cog/echoself")
-    data, text = tmp_path / "data", (shared / "corpora/tinyshakespeare.txt").read_text()[:60_000]
-    data.mkdir()
-    ids = np.array(next(iter(make_tokenizer("gpt2", lambda: iter(())).encode_batch([text]))), np.uint16)
-    ids[:-3000].tofile(data / "train.bin")
-    ids[-3000:].tofile(data / "val.bin")
-    tokenizer = {"name": "gpt2", "vocab_size": 50257, "eos_token": "<|endoftext|>", "eos_token_id": 50256}
-    (data / "metadata.json").write_text(json.dumps({"tokenizer": tokenizer}))
-
-    def train(out: Path, steps: int) -> list[str]:
-        settings = {"data_dir": "data", "out_dir": str(out), "max_iters": steps, "batch_size": 4, "device": "cpu"}
-        settings |= {"n_layer": 4, "n_head": 2, "n_embd": 16, "block_size": 32, "dropout": 0.1, "dtype": "float32"}
-        settings |= {"learning_rate": 1e-3, "warmup_iters": 5, "lr_decay_iters": 100, "log_interval": 1, "eval_interval": 10}
-        settings |= {"eval_iters": 2, "connection_growth_interval": 10, "enable_introspection": False}
-        driver = (
-            "import json, sys, torch\n"
-            "from train_cached import CachedNanEchoTrainer\n"
-            "from train_nanecho import TrainingConfig\n"
-            "torch.manual_seed(1)\n"
-            "trainer = CachedNanEchoTrainer(TrainingConfig(**json.loads(sys.argv[1])))\n"
-            "torch.manual_seed(2)\n"
-            "trainer.train()\n"
-        )
-        environment = os.environ | {"PYTHONPATH": os.environ["NANECHO"]}
-        command = [sys.executable, "-c", driver, json.dumps(settings)]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-        return re.findall(r"Iter +\d+ \| (?:Val )?Loss: [\d.]+", done.stdout)
-
-    train(tmp_path / "original", 20)
-    listed = json.loads((tmp_path / "original/cache/metadata.json").read_text())
-    newest = max(listed, key=lambda name: listed[name]["iteration"])
-    for name in listed:  # the trainer takes the one that it thinks best
-        if name != newest:
-            (tmp_path / f"original/cache/checkpoints/{name}.pt").unlink()
-    folder = import_checkpoint(tmp_path / f"original/cache/checkpoints/{newest}.pt", tmp_path / "out", None, print)
-    export_nanecho(folder, tmp_path / "exported/cache")
-    theirs, ours = train(tmp_path / "original", 15), train(tmp_path / "exported", 15)
-    print(list(zip(theirs, ours, strict=True)))
-    assert len(theirs) > 15
-    assert theirs[0].startswith("Iter    20")
-    assert ours == theirs
+    script, figures = ROOT / "benchmarks/echoself_trainer.py", tmp_path / "figures.json"
+    texts = sorted((ROOT / "tests/data/scenes").glob("*.md"))[:20]
+    command = [sys.executable, script, "--echoself", os.environ["NANECHO"], "--json", figures, "--text", *texts]
+    environment = os.environ | {"TIKTOKEN_CACHE_DIR": str(shared / "tiktoken")}
+    subprocess.run(command, env=environment, check=True)
+    differences = json.loads(figures.read_text())["figures"]["largest difference"]
+    assert len(differences) == 4
+    assert {name: of for name, of in differences.items() if of != [0.0] and "ours" not in name} == {}
