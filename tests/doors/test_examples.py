@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,31 @@ def test_matrix(stage: Stage, tmp_path: Path) -> None:
     assert len(jobs["cycle"]) == 3
     for name in ("docs", "chats", "code"):
         assert "model.safetensors" in stage.files(f"you/{name}-model")
+
+
+def test_echoself(stage: Stage, tmp_path: Path) -> None:
+    """EchoSelf's repository in small: chats with questions, and a tokenizer of its own; two nights, in two phases of five."""
+    stage.world.small = SIZES | {"n_layer": "4", "n_embd": "16", "n_head": "4"} | STEPS | {"curriculum_iters": "10"}
+    stage.world.secrets = {"HFESELF": TOKEN, "HFMODEL": MODEL}
+    make_tokenizer("bpe:512", lambda: (path.read_text() for path in SCENES)).save(tmp_path / "bpe")
+    said = [text for path in SCENES[:6] for text in path.read_text().split("\n\n")]
+    pairs = [[{"role": "user", "content": one}, {"role": "assistant", "content": other}] for one, other in pairwise(said)]
+    files = {
+        ".github/echoself.yml": (ROOT / "examples/echoself/settings.yml").read_text(),
+        "NanEcho/dte_tokenizer/tokenizer.json": (tmp_path / "bpe/tokenizer.json").read_text(),
+        "NanEcho/persona_corpus/authentic_conversations.md": SCENES[7].read_text(),
+        "data/training_sources/echobeats_corpus_v0.7.0.jsonl": "".join(json.dumps({"messages": one}) + "\n" for one in pairs),
+        "data/training_sources/deep_tree_echo_dan_conversation.jsonl": json.dumps({"mapping": {}}, indent=2),
+    }
+    stage.world.repository = make_repository(tmp_path / "echoself", files)
+    jobs = stage.run("schedule")
+    assert "phase basic_awareness" in jobs["train"][0].log
+    assert "model.safetensors" in stage.files(MODEL)
+    shutil.rmtree(stage.world.place)
+    jobs = stage.run("schedule")
+    log = jobs["train"][0].log
+    assert "resuming at step 3" in log
+    assert "phase persona_dimensions" in log
 
 
 def test_several_runners(stage: Stage) -> None:
