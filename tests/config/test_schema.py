@@ -221,8 +221,10 @@ def test_wrong_files_are_refused_by_check_jsonschema_and_by_the_loader() -> None
 
 
 def test_models_and_empty_files_are_accepted() -> None:
-    example = (ROOT / "examples/models/echoself.yml").read_text(encoding="utf-8")
-    for text in ("", "# nothing\n", "models:\n", "models: {docs: , code: {seed: 1}}\n", example):
+    examples = [
+        (ROOT / f"examples/{name}.yml").read_text(encoding="utf-8") for name in ("models/echoself", "echoself/settings")
+    ]
+    for text in ("", "# nothing\n", "models:\n", "models: {docs: , code: {seed: 1}}\n", *examples):
         assert schema_accepts(text), text
         assert not [problem for problem in problems(f"mode: train\n{text}") if "mode" not in problem], text
 
