@@ -7,6 +7,7 @@ relative to the others. It changes neither data nor loss, and connections grow b
 through a phase says nothing about what it has learnt.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _DIMENSIONS = 8
@@ -55,4 +56,17 @@ def phase_text(step: int, max_iters: int, scales_rate: bool = True) -> str:
         f"step {step:,} of max_iters {max_iters:,} is in the learning phase {phase.name} of its trainer ({start:.0%} to "
         f"{phase.end:.0%}): {phase.meaning(scales_rate)}. A phase changes nothing else, and says nothing about what "
         "the model has learnt"
+    )
+
+
+def original_meanings(names: Iterable[str]) -> str:
+    """What phases of these names change in EchoSelf's trainer, for phases of a curriculum here; "" if none is named so."""
+    given = set(names)
+    found = [phase for phase in PHASES if phase.name in given]
+    if not found:
+        return ""
+    meanings = "; ".join(f"{phase.name}: {phase.meaning()}" for phase in found)
+    return (
+        f"in EchoSelf's trainer, phases of these names change: {meanings}. Here a phase changes what `phases` says, and its "
+        "name says nothing about what the model has learnt"
     )

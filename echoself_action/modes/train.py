@@ -15,6 +15,7 @@ from ..corpus.findings import Finding
 from ..corpus.tokens import Tokens
 from ..errors import INTERRUPTED, DivergedError, is_out_of_memory
 from ..evaluation.questions.question_set import QuestionSet
+from ..formats.learning_phases import original_meanings
 from ..formats.runtimes.export_files import require_exportable, selected
 from ..hub.cards.introspection_text import summary_text
 from ..input_field import PUBLISHES
@@ -254,6 +255,8 @@ def _log_start(training: Run, start: ModelFolder | None) -> None:
     begins = f"resuming at step {training.step}" if training.step else fresh
     if training.curriculum:
         note(training.curriculum.summary(training.settings))
+        if original := original_meanings(phase.name for phase in training.curriculum.phases):
+            note(original)
     note(
         f"{begins}: {training.model.parameter_count():,} parameters ({config.n_layer} layers, {config.n_head} heads, width "
         f"{config.n_embd}, block {config.block_size}), {dtype} on {precision.device}"

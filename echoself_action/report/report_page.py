@@ -29,6 +29,7 @@ from ..checkpoint.metadata import (
 )
 from ..checkpoint.model_folder import ModelFolder
 from ..evaluation.gate import Verdict
+from ..formats.learning_phases import original_meanings
 from ..hub.cards.fidelity_text import FIDELITY_HEAD, FIDELITY_MEANING, fidelity_about, fidelity_parts, fidelity_rows
 from ..hub.cards.history_chart import perplexity
 from ..hub.cards.introspection_text import (
@@ -339,7 +340,8 @@ def _tables(model: ModelFolder) -> list[tuple[str, list[tuple[str, str]]]]:
         ]
         tables.append(("Corpus", [row for row in rows if row[1]]))
     if facts.curriculum:
-        tables.append(("Curriculum", curriculum_rows(facts.curriculum)))
+        original = original_meanings(phase.name for phase in facts.curriculum.phases)
+        tables.append(("Curriculum", curriculum_rows(facts.curriculum) + ([("names", original)] if original else [])))
     if facts.exports:
         tables.append(("Other formats", _export_rows(facts.exports)))
     if origin := origin_rows(facts):

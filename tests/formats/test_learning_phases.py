@@ -6,7 +6,7 @@ import pytest
 
 from echoself_action.checkpoint.model_folder import read_model_folder
 from echoself_action.formats.import_checkpoint import import_checkpoint
-from echoself_action.formats.learning_phases import PHASES, phase_at, phase_text
+from echoself_action.formats.learning_phases import PHASES, original_meanings, phase_at, phase_text
 from echoself_action.hub.cards.origin import origin_rows
 
 from .foreign_files import save
@@ -72,3 +72,11 @@ def test_the_documented_table_is_that_of_the_code() -> None:
         assert f"x {phase.rate_factor:.1f} |" in row
         assert all(name in row for name in phase.dimensions)
         assert f"{phase.end:.0%}".rstrip("%") in row or phase is PHASES[-1]
+
+
+def test_phases_of_a_curriculum_that_have_their_names_are_explained() -> None:
+    assert original_meanings(["warm", "cold"]) == ""
+    text = original_meanings(["cold", "recursive_reasoning"])
+    assert "recursive_reasoning: learning rate x 0.8, weight 2/9 for recursive, 1/9 for the other dimensions" in text
+    assert "cold" not in text
+    assert "says nothing about what the model has learnt" in text

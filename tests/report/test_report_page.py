@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from echoself_action.checkpoint.curriculum_facts import CurriculumFacts, PhaseFacts
 from echoself_action.checkpoint.introspection_facts import AblationFacts, IntrospectionFacts, ThresholdFacts
 from echoself_action.checkpoint.metadata import Comparison, Evaluation, Sample
 from echoself_action.checkpoint.model_folder import ModelFolder
@@ -145,6 +146,16 @@ def test_the_page_shows_what_is_inside_the_model(report: Path, tmp_path: Path) -
     ):
         assert text in facts["text"], text
     assert facts["html"].count("<title>layer ") == 12 * 30
+
+
+def test_phases_named_as_those_of_echoself_are_explained(model: ModelFolder) -> None:
+    def shown(name: str) -> str:
+        phases = (PhaseFacts(name=name, start=0, end=10), PhaseFacts(name="rest", start=10, end=20))
+        curriculum = CurriculumFacts(iters=20, phases=phases)
+        return page(replace(model, metadata=model.metadata.model_copy(update={"curriculum": curriculum})), [], None, None)  # type: ignore[union-attr]
+
+    assert "phases of these names change: adaptive_mastery: learning rate x 0.7" in shown("adaptive_mastery")
+    assert "phases of these names" not in shown("mastery")
 
 
 def test_text_from_outside_is_never_markup(report: Path, tmp_path: Path) -> None:
