@@ -254,7 +254,7 @@ def _log_start(training: Run, start: ModelFolder | None) -> None:
     fresh = f"step 0 of {start.path}" if start else "new model"
     begins = f"resuming at step {training.step}" if training.step else fresh
     if training.curriculum:
-        note(training.curriculum.summary(training.settings))
+        note(training.curriculum.summary(training.settings, training.step))
         if original := original_meanings(phase.name for phase in training.curriculum.phases):
             note(original)
     note(

@@ -8,12 +8,14 @@ from ..config.inputs import Inputs
 from ..corpus.findings import Finding, condensed
 from ..corpus.nanogpt_bin import is_token_files
 from ..corpus.readers import read_documents
+from ..corpus.source_weights import source_name
 from ..corpus.split import is_validation
 from ..errors import InputError
 from ..hub.repo_id import SCHEME
 from ..markdown import counted
 from ..report.checks import PreflightCheck, warning
 from ..starting.corpus_files import files_here
+from ..starting.weighted_files import never_read, require_weighted_files
 from ..training.auto_preset import vocabulary_size
 
 _SHOWN = 3  # findings in the check
@@ -53,7 +55,9 @@ class CorpusFacts:
 def read_corpus(inputs: Inputs) -> CorpusFacts:
     """The corpus that `data` selects in the working directory.
 
-    Raises InputError if a pattern matches no file, if a file can't be read, or if one of the splits would be empty.
+    Training text that all phases leave out is not counted in bytes.
+    Raises InputError if a pattern or a glob of phases matches no file, if a file can't be read, or if one of the splits would
+    be empty.
     """
     found: list[Finding] = []
     files = files_here(inputs, found.append)
@@ -63,10 +67,15 @@ def read_corpus(inputs: Inputs) -> CorpusFacts:
         return CorpusFacts(files, None, sum(sizes.values()) - held_out, held_out)
     counts = {False: 0, True: 0}
     documents = {False: 0, True: 0}
-    for document in read_documents(files, inputs.on_bad_file, found.append, inputs.text_column):
-        is_held_out = is_validation(document.text, inputs.val_fraction)
-        counts[is_held_out] += len(document.text.encode())
-        documents[is_held_out] += 1
+    names = {path: source_name(path) for path in files}
+    if not _has_datasets(inputs):
+        require_weighted_files(inputs.phases or (), list(names.values()))
+    unread = never_read(inputs.phases or (), list(names.values()))
+    for path, name in names.items():
+        for document in read_documents([path], inputs.on_bad_file, found.append, inputs.text_column):
+            is_held_out = is_validation(document.text, inputs.val_fraction)
+            counts[is_held_out] += len(document.text.encode()) if is_held_out or name not in unread else 0
+            documents[is_held_out] += 1
     if files and not (documents[True] and documents[False]) and not _has_datasets(inputs):
         missing = "training" if documents[True] else "validation"
         found_text = f"{counted(sum(documents.values()), 'document')} with {sum(counts.values()):,} bytes of text"

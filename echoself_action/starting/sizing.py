@@ -8,6 +8,7 @@ from ..model.config import GPT2Config
 from ..report.log import note
 from ..training.auto_preset import MINUTES, RUNS, Corpus, choose_sizes
 from ..training.machine_speed import flops_per_second
+from .weighted_files import read_share
 
 _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "dropout")
 _BYTES_PER_TOKEN = 4  # where the text of token ids is unknown
@@ -15,9 +16,10 @@ _BYTES_PER_TOKEN = 4  # where the text of token ids is unknown
 
 def new_config(inputs: TrainInputs, tokens: Tokens) -> ModelConfig:
     """The configuration of a new model for the corpus `tokens`. Raises InputError if that is too small for its block size."""
+    share = read_share(inputs, tokens)
     corpus = Corpus(
-        text_bytes=tokens.bytes_train or _BYTES_PER_TOKEN * len(tokens.train),
-        train_tokens=len(tokens.train),
+        text_bytes=round(share * (tokens.bytes_train or _BYTES_PER_TOKEN * len(tokens.train))),
+        train_tokens=round(share * len(tokens.train)),
         val_tokens=len(tokens.val),
         vocab_size=tokens.tokenizer.vocab_size,
     )
@@ -28,10 +30,12 @@ def new_config(inputs: TrainInputs, tokens: Tokens) -> ModelConfig:
         config = sized_config(inputs, corpus, flops)
         rate = flops / config_of_sizes(config).flops_per_token()
         minutes = inputs.max_minutes or MINUTES
+        weighted = any(phase.weights for phase in inputs.phases or ())
+        of_phases = " (an epoch: the text that phases read, once; weights repeat some of it)" if weighted else ""
         note(
             f"auto: {config.n_layer} layers, width {config.n_embd}, {tokens.tokenizer.name}, block {config.block_size}, "
             f"because of {_size(corpus.text_bytes)} of text, {minutes:g} minutes and about {rate:,.0f} tokens/s "
-            f"on this machine: {rate * 60 * minutes / corpus.train_tokens:.2g} epochs a run; sized for {RUNS} runs"
+            f"on this machine: {rate * 60 * minutes / corpus.train_tokens:.2g} epochs a run{of_phases}; sized for {RUNS} runs"
         )
     require_block(tokens, config.block_size)
     return config

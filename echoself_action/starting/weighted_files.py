@@ -6,7 +6,7 @@ from ..checkpoint.architectures import ARCHITECTURES, DEFAULT, architecture_of
 from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
 from ..corpus.source_weights import hidden_globs, source_weights, unmatched
-from ..corpus.tokens import Source
+from ..corpus.tokens import Source, Tokens
 from ..errors import InputError
 from ..report.log import note
 from ..training.phases import Phase
@@ -36,6 +36,19 @@ def require_weighted_files(phases: Sequence[Phase], names: Sequence[str]) -> Non
     ]
     if problems:
         raise InputError("Weights of phases match no file. Nothing was trained.", problems=problems)
+
+
+def never_read(phases: Sequence[Phase], names: Sequence[str]) -> set[str]:
+    """Those of the files `names` that have the weight 0 in all phases."""
+    weights = [source_weights(names, phase.weights) for phase in phases]
+    return {name for number, name in enumerate(names) if weights and not any(own[number] for own in weights)}
+
+
+def read_share(inputs: Inputs, tokens: Tokens) -> float:
+    """The share of the training tokens that phases read, by a weight above 0 in at least one."""
+    sources = tokens.sources or ()
+    unread = never_read(inputs.phases or (), [one.name for one in sources])
+    return 1 - sum(one.tokens for one in sources if one.name in unread) / len(tokens.train)
 
 
 def note_weights(phases: Sequence[Phase], sources: Sequence[Source]) -> None:

@@ -10,6 +10,7 @@ from itertools import accumulate
 
 from ..checkpoint.curriculum_facts import CurriculumFacts, PhaseFacts
 from ..errors import InputError
+from ..markdown import counted
 from .phases import Phase
 from .settings import TrainingSettings
 
@@ -55,12 +56,13 @@ class Curriculum:
         parts = max(1, round((goal - low) / _GROWTH))
         return low + (goal - low) * ((step + 1 - first) * parts // (end - first)) / parts
 
-    def summary(self, settings: TrainingSettings) -> str:
-        """The bounds of all phases in one line, and where their number of steps is from."""
-        given = {"curriculum_iters": settings.curriculum_iters, "total_iters": settings.total_iters}
-        by = next((name for name, steps in given.items() if steps), "max_iters of the run that started it")
+    def summary(self, settings: TrainingSettings, step: int) -> str:
+        """The bounds of all phases in one line, and where their number of steps is from, for a run that starts at `step`."""
+        by = "max_iters of the run that starts it" if step == self.start else "from the run that started it"
+        by = "curriculum_iters" if settings.curriculum_iters else "total_iters" if settings.total_iters else by
         ends = ", ".join(f"{phase.name} to {end:,}" for phase, end in zip(self.phases, self.bounds[1:], strict=True))
-        return f"curriculum: {len(self.phases)} phases divide {self.iters:,} steps ({by}) from step {self.start:,} on: {ends}"
+        steps = f"{self.iters:,} steps ({by}) from step {self.start:,} on"
+        return f"curriculum: {counted(len(self.phases), 'phase')} in {steps}: {ends}"
 
     def text(self, step: int) -> str:
         """The phase of the step that follows `step`, for logs: `phase a (1 of 3), to step 200: learning rate x 1.2`."""

@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
 
+from echoself_action.config.inputs import DEFAULT_CONFIG
 from echoself_action.corpus import parquet_dataset
 from echoself_action.corpus.globs import find_files
 from echoself_action.corpus.readers import read_documents
@@ -309,14 +310,22 @@ def test_a_cycle_publishes_its_documents_and_the_next_one_only_changed_shards(ec
     assert any(source == "docs/new.md" for rows in published_rows(hub, third["dataset_sha"]).values() for _, source, _ in rows)
 
 
+def leave_out(glob: str) -> None:
+    """Have all runs train without the text of the files that match."""
+    Path(DEFAULT_CONFIG).parent.mkdir(exist_ok=True)
+    Path(DEFAULT_CONFIG).write_text(f"phases: [{{name: all, weights: {{'{glob}': 0}}}}]\n")
+
+
 @pytest.mark.parametrize("tokenizer", ["bytes", "bpe:300"])
 def test_training_from_the_dataset_equals_training_from_the_files(
     echoself: Cli, workspace: Path, hub: Hub, tokenizer: str
 ) -> None:
     train = f"train --tokenizer {tokenizer} {SMALL} --hub hub"
+    leave_out("docs/*1.md")
     here = echoself(train, "--data docs/*.md --output-dir here")
     sha = echoself(DEPLOY, "--output-dir here")["dataset_sha"]
     for number, source in enumerate((f"hf://datasets/{DATASET}", f"hf://datasets/{DATASET}@{sha}")):
+        leave_out(f"hf://datasets/{DATASET}/docs/*1.md")
         there = echoself(train, f"--data {source} --output-dir there-{number}")
         facts = [json.loads((Path(one["model_dir"]) / "training_metadata.json").read_text())["data"] for one in (here, there)]
         assert {**facts[0], "patterns": []} == {**facts[1], "patterns": []}
@@ -349,6 +358,10 @@ def test_a_dataset_of_another_program_is_read_by_its_columns(
     hub.api.upload_file(
         path_or_fileobj="chats.parquet", path_in_repo="en/chats.parquet", repo_id="you/chats", repo_type="dataset"
     )
+    leave_out("hf://datasets/you/chats/en/*.parquet")
+    echoself(train, code=2)
+    assert "phases: phase all: weights: 0 for all training text. Nothing was trained." in capsys.readouterr().err
+    Path(DEFAULT_CONFIG).unlink()
     facts = json.loads((Path(echoself(train)["model_dir"]) / "training_metadata.json").read_text())
     assert facts["data"]["documents"] == 99
     echoself(train.replace("chats", "nothing"), code=4)

@@ -2,7 +2,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from echoself_action.report.charts import HEIGHT, WIDTH, Line, interval_chart, line_chart
+from echoself_action.report.charts import HEIGHT, WIDTH, Band, Line, interval_chart, line_chart
 
 
 def places(svg: str) -> list[tuple[float, float]]:
@@ -40,6 +40,28 @@ def test_axes_point_up_and_right() -> None:
 @pytest.mark.parametrize("lines", [[], [Line("a", [])], [Line("a", [(1, 1.0)])]])
 def test_a_chart_without_a_line_is_empty(lines: list[Line]) -> None:
     assert line_chart("Loss", "step", lines) == ""
+
+
+def test_bands_are_behind_the_lines_cut_to_the_chart_and_have_short_labels_where_they_fit() -> None:
+    bands = [
+        Band("<first>", "1", -50, 40),
+        Band("second", "2", 40, 99),
+        Band("third", "3", 99, 5000),
+        Band("none", "4", 300, 400),
+    ]
+    root = ElementTree.fromstring(line_chart("Loss", "step", [Line("a", [(0, 3.0), (100, 1.0)])], bands))  # noqa: S314
+    found = [(float(band.get("x", "")), float(band.get("width", ""))) for band in root.iter("rect")]
+    assert [round(left + width, 1) for left, width in found[:-1]] == [left for left, _ in found[1:]]
+    left, width = places(line_chart("Loss", "step", [Line("a", [(0, 3.0), (100, 1.0)])]))[0][0], WIDTH - 58 - 14
+    assert found[0] == (left, pytest.approx(0.4 * width, abs=0.06))
+    assert found[-1][0] + found[-1][1] == WIDTH - 14
+    assert [text.text for text in root.iter("text") if text.get("class") == "of-band"] == ["1", "2"]  # the third is too narrow
+    assert [title.text for title in root.iter("title")][:3] == [
+        "<first>: from -50 to 40",
+        "second: from 40 to 99",
+        "third: from 99 to 5,000",
+    ]
+    assert [part.tag for part in root][:2] == ["rect", "text"]
 
 
 def test_names_in_a_chart_are_escaped() -> None:

@@ -86,6 +86,13 @@ def model(model_folder: ModelFolder) -> ModelFolder:
         "settings": {**facts.settings, HOSTILE: HOSTILE, "long": "x" * 500},
         "versions": {"torch": HOSTILE},
         "introspection": INSIDE,
+        "curriculum": CurriculumFacts(
+            iters=300,
+            phases=(
+                PhaseFacts(name=HOSTILE, start=0, end=100),
+                PhaseFacts(name="second", start=100, end=300, weights={HOSTILE: 2}),
+            ),
+        ),
         "data": facts.data.model_copy(update={"patterns": [HOSTILE, "a/very/long/path/" * 20]}),
         "tokenizer": facts.tokenizer.model_copy(update={"name": HOSTILE}),
     }

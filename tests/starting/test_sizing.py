@@ -8,6 +8,7 @@ import pytest
 
 from echoself_action.checkpoint.model_folder import ModelFolder, read_model_folder
 from echoself_action.checkpoint.select import latest
+from echoself_action.config.inputs import DEFAULT_CONFIG
 from echoself_action.training.auto_preset import run_settings
 
 from ..conftest import SMALL, Cli
@@ -82,12 +83,19 @@ def test_a_model_of_another_preset_keeps_its_shape_and_the_log_says_what_differs
     assert "sequences_per_step was 4 and is now 64" in capsys.readouterr().out
 
 
-def test_a_nanecho_is_sized_too(echoself: Cli, workspace: Path) -> None:
+def test_a_nanecho_is_sized_too_without_the_text_that_no_phase_reads(
+    echoself: Cli, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(DEFAULT_CONFIG).parent.mkdir()
+    Path(DEFAULT_CONFIG).write_text("phases: [{name: all, weights: {docs/scene-0*.md: 0}, connections: 0.2}]\n")
     echoself(f"train --architecture nanecho --n-layer 2 {QUICK}")
     folder = newest()
     assert folder.architecture.name == "nanecho"
     assert folder.config.n_embd % 4 == 0
     assert settings_of(folder)["optimizer"] == "adamw"
+    log = capsys.readouterr().out
+    assert "because of 129 KB of text" in log  # of 174 KB
+    assert " epochs a run (an epoch: the text that phases read, once; weights repeat some of it); sized for" in log
 
 
 @pytest.mark.parametrize("preset", ["ci", "auto"])

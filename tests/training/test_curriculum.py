@@ -12,6 +12,7 @@ from echoself_action.checkpoint.model_folder import ModelFolder
 from echoself_action.checkpoint.select import resumable
 from echoself_action.corpus.tokens import Tokens
 from echoself_action.errors import InputError
+from echoself_action.hub.cards.origin import training_settings as training_settings_of
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.report.report_page import read_log
 from echoself_action.training.curriculum import Curriculum, curriculum_of
@@ -131,6 +132,7 @@ def test_the_next_run_is_in_the_phase_of_the_stable_checkpoint(tokens: Tokens, l
         ("third", 15, 20),
     ]
     assert "phases" not in facts.settings
+    assert ("Curriculum", "first to step 8, second to step 15, then third") in training_settings_of(facts)  # in the card
     stable = resumable(long_run.latest.path.parent)[0]
     state = read_counters(stable)
     assert state

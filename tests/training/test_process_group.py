@@ -22,6 +22,7 @@ from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.model.nanecho import NanEchoConfig
 from echoself_action.training.distributed.process_group import ProcessGroup, join_process_group
 from echoself_action.training.init_or_resume import new_run, receive_run, resume_run
+from echoself_action.training.phases import Phase
 from echoself_action.training.result import StopRequest
 from echoself_action.training.run import Data
 from echoself_action.training.settings import TrainingSettings
@@ -111,7 +112,8 @@ def test_processes_with_native_kernels_have_the_loss_curve_of_one_process(
 @pytest.mark.parametrize("sharding", ["none", "full"])
 def test_nanecho_in_two_processes_equals_one_process(tokens: Tokens, tmp_path: Path, sharding: str) -> None:
     sizes = {"vocab_size": 257, "n_embd": 16, "n_head": 2, "n_layer": 2, "block_size": 16, "dropout": 0.0}
-    gentle = {"learning_rate": 5e-4}  # its recursion makes rounding grow more
+    phases = (Phase("a", 0.5, (("**/*-0*.md", 0.0),), 1.2, 0.3), Phase("b", 0.5, connections=0.9))
+    gentle = {"learning_rate": 5e-4, "phases": phases}  # its recursion makes rounding grow more
     config = NanEchoConfig(**sizes, persona_dimensions=["calm", "curious"]).growing_over(12)
     # its patterns are injected at random, once for each batch of a process, as dropout is
     one = trained(1, tokens, config, tmp_path / "1", batch_size=4, gradient_accumulation=2, **gentle)
@@ -120,12 +122,13 @@ def test_nanecho_in_two_processes_equals_one_process(tokens: Tokens, tmp_path: P
     close(two, one, 1e-5)
 
 
-def test_resume_with_another_number_of_processes(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
-    long = trained(1, tokens, small_config, tmp_path / "long", **GENTLE)
-    first = trained(2, tokens, small_config, tmp_path / "short", stop_at=3, **GENTLE)
+def test_resume_in_a_phase_with_another_number_of_processes(tokens: Tokens, small_config: GPT2Config, tmp_path: Path) -> None:
+    gentle = {**GENTLE, "phases": (Phase("a", 0.5, (("**/*-0*.md", 0.0),)), Phase("b", 0.5, (("**/*-0*.md", 3.0),)))}
+    long = trained(1, tokens, small_config, tmp_path / "long", **gentle)
+    first = trained(2, tokens, small_config, tmp_path / "short", stop_at=3, **gentle)
     assert first.step == 4
-    second = trained(1, tokens, first, tmp_path / "short", max_iters=4, warmup=0, **GENTLE)
-    third = trained(4, tokens, second, tmp_path / "short", max_iters=4, warmup=0, **GENTLE)
+    second = trained(1, tokens, first, tmp_path / "short", max_iters=4, warmup=0, **gentle)
+    third = trained(4, tokens, second, tmp_path / "short", max_iters=4, warmup=0, **gentle)
     assert third.step == long.step == 12
     close(third, long, 1e-5)
 
