@@ -18,6 +18,7 @@ from .file_types import POINTER_HINT, is_pointer
 from .findings import Finding
 from .repeated_windows import find_repeated_windows
 from .source_weights import source_name
+from .token_files_metadata import METADATA
 from .tokenizer import Tokenizer
 from .tokens import FORMAT, Ids, Source, Tokens, hash_file, hash_text, held_out_digest, id_dtype
 
@@ -47,9 +48,9 @@ def vocabulary_beside(files: Sequence[Path]) -> Path | None:
 def nanogpt_tokens(files: Sequence[Path], tokenizer: Tokenizer) -> Tokens:
     """The tokens of `train.bin` and `val.bin`, mapped in place. Documents are separated by end-of-text ids.
 
-    Raises InputError if `files` are not just these two and their meta.pkl, or contain invalid ids.
+    Raises InputError if `files` are not just these two, their meta.pkl and their metadata.json, or contain invalid ids.
     """
-    files = [path for path in files if path.name != VOCABULARY]
+    files = [path for path in files if path.name not in (VOCABULARY, METADATA)]
     folders = {path.parent for path in files}
     if len(folders) > 1 or sorted(path.name for path in files) != ["train.bin", "val.bin"]:
         shown = sorted(files, key=lambda path: (path.suffix != ".bin", path))[:5]

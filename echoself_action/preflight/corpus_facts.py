@@ -10,6 +10,7 @@ from ..corpus.nanogpt_bin import is_token_files
 from ..corpus.readers import read_documents
 from ..corpus.source_weights import source_name
 from ..corpus.split import is_validation
+from ..corpus.tokenizer import CODE_POINTS, PRINTABLE_ASCII
 from ..errors import InputError
 from ..hub.repo_id import SCHEME
 from ..markdown import counted
@@ -22,7 +23,7 @@ _SHOWN = 3  # findings in the check
 # UTF-8 bytes of English text and code for each token of a vocabulary trained on it; GPT-2's, and others.
 _BYTES_PER_TOKEN = ((0, 1.5), (1024, 2.5), (4096, 3.4), (8192, 3.7), (16384, 3.9), (32768, 4.1))
 _OF_GPT2, _OF_OTHERS = 3.2, 3.4
-_GPT2_ENTRIES, _BYTE_ENTRIES = 50257, 257
+_GPT2_ENTRIES, _BYTE_ENTRIES, _ASCII_ENTRIES = 50257, 257, 96
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ class CorpusFacts:
         if spec is None:
             return vocabulary_size(self.train_bytes)
         kind, _, size = spec.partition(":")
-        return int(size) if kind == "bpe" and size.isdecimal() else _BYTE_ENTRIES if spec == "bytes" else _GPT2_ENTRIES
+        if kind == "bpe" and size.isdecimal():
+            return int(size)
+        return {"bytes": _BYTE_ENTRIES, PRINTABLE_ASCII: _ASCII_ENTRIES}.get(spec, _GPT2_ENTRIES)
 
     def bytes_per_token(self, spec: str | None) -> float:
         """An estimate for the tokenizer `spec`."""
-        if self.documents is None or spec == "bytes":
+        if self.documents is None or spec in ("bytes", CODE_POINTS, PRINTABLE_ASCII):
             return 1.0  # the counts of token files are of tokens
         if spec is None or spec.startswith("bpe:"):
             entries = self.vocabulary(spec)
@@ -62,7 +65,7 @@ def read_corpus(inputs: Inputs) -> CorpusFacts:
     found: list[Finding] = []
     files = files_here(inputs, found.append)
     if is_token_files(files):
-        sizes = {path: path.stat().st_size // 2 for path in files}
+        sizes = {path: path.stat().st_size // 2 for path in files if path.suffix == ".bin"}
         held_out = sum(size for path, size in sizes.items() if path.name.startswith("val"))
         return CorpusFacts(files, None, sum(sizes.values()) - held_out, held_out)
     counts = {False: 0, True: 0}

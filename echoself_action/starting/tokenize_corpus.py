@@ -22,6 +22,7 @@ from ..corpus.repeated_windows import MOST_HELD_OUT, MOST_TRAINING
 from ..corpus.source_weights import source_name
 from ..corpus.split import is_validation
 from ..corpus.token_cache import corpus_digest, prepare_tokens
+from ..corpus.token_files_metadata import StatedTokenizer, stated_tokenizer
 from ..corpus.tokenizer import IDS, Tokenizer, is_given_name
 from ..corpus.tokens import Source, Tokens, require_block
 from ..errors import CheckpointError, InputError
@@ -136,6 +137,8 @@ def _tokenizer(inputs: Inputs, start: ModelFolder | None, files: list[Path]) -> 
         )
     if (vocabulary := vocabulary_beside(files)) and tokenizer.name != IDS:
         _check_vocabulary(vocabulary, tokenizer, f"{start.path} has the tokenizer {tokenizer.name}")
+    elif is_token_files(files) and tokenizer.name != IDS and (stated := stated_tokenizer(files)):
+        _check_stated(stated, tokenizer, f"{start.path} has the tokenizer {tokenizer.name}")
     return tokenizer
 
 
@@ -153,16 +156,23 @@ def _given(inputs: Inputs, spec: str) -> Tokenizer:
 
 
 def _of_token_files(inputs: Inputs, files: list[Path]) -> Tokenizer:
-    """The tokenizer that nanoGPT's token files were written with: as given, that of meta.pkl beside them, or GPT-2's."""
+    """The tokenizer that token files were written with: as given, that of meta.pkl or metadata.json beside them, or GPT-2's."""
     vocabulary = vocabulary_beside(files)
+    stated = None if vocabulary else stated_tokenizer(files)
     given = inputs.tokenizer
     if given is None:
-        note(
-            f"tokenizer: {vocabulary}, beside the token files"
-            if vocabulary
-            else f"tokenizer: gpt2, without a {VOCABULARY} beside the token files"
-        )
-        return make_tokenizer(str(vocabulary or "gpt2"), lambda: iter(()))
+        if stated and stated.spec:
+            note(f"tokenizer: {stated.spec}, as {stated.path} beside the token files states")
+        elif not stated:
+            note(
+                f"tokenizer: {vocabulary}, beside the token files"
+                if vocabulary
+                else f"tokenizer: gpt2, without a {VOCABULARY} beside the token files"
+            )
+        tokenizer = make_tokenizer(str(vocabulary or (stated and stated.spec) or "gpt2"), lambda: iter(()))
+        if stated:
+            _check_stated(stated, tokenizer, "tokenizer is not set, which means gpt2")
+        return tokenizer
     if given.startswith("bpe:"):
         raise InputError(
             f"tokenizer: {given} can't be trained on token files, which contain no text. Nothing was trained.",
@@ -171,6 +181,8 @@ def _of_token_files(inputs: Inputs, files: list[Path]) -> Tokenizer:
     tokenizer = _given(inputs, given)
     if vocabulary:
         _check_vocabulary(vocabulary, tokenizer, f"tokenizer is {given}")
+    elif stated:
+        _check_stated(stated, tokenizer, f"tokenizer is {given}")
     return tokenizer
 
 
@@ -185,6 +197,19 @@ def _check_vocabulary(vocabulary: Path, tokenizer: Tokenizer, other: str) -> Non
         raise InputError(
             f"{vocabulary} beside the token files is another vocabulary than that of the model: {other}. Nothing was trained.",
             f"Use token files of that vocabulary. If these are, remove {VOCABULARY}, which belongs to other files.",
+        )
+
+
+def _check_stated(stated: StatedTokenizer, tokenizer: Tokenizer, other: str) -> None:
+    """Raises InputError if the metadata.json beside the token files states another tokenizer than that of the model."""
+    differs = stated.size not in (None, tokenizer.vocab_size)
+    if not differs and stated.spec and stated.spec != tokenizer.name:
+        differs = make_tokenizer(stated.spec, lambda: iter(())).digest != tokenizer.digest
+    if differs:
+        hint = f" For these, set tokenizer: {stated.spec} for a new model." if stated.spec else ""
+        raise InputError(
+            f"{stated.path} beside the token files states {stated.text}, but {other}. Nothing was trained.",
+            f"Use token files of that tokenizer.{hint}" if stated.spec else "Set `tokenizer` to the file of that vocabulary.",
         )
 
 
