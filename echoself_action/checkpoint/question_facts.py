@@ -174,10 +174,11 @@ def percent_range(figure: Estimate) -> str:
 
 def compared_text(compared: QuestionComparison) -> str:
     """The comparison with the published model in one line."""
+    p_value = "p < 0.001" if compared.p_value < 0.001 else f"p = {compared.p_value:.3f}"
     return (
         f"{compared.candidate:.1%} vs. {compared.published:.1%} of the distractors rejected, difference "
         f"{100 * (compared.candidate - compared.published):+.1f} points (95 % CI {100 * compared.low:+.1f} to "
-        f"{100 * compared.high:+.1f}, p = {compared.p_value:.3f}; {compared.questions:,} questions)"
+        f"{100 * compared.high:+.1f}, {p_value}; {compared.questions:,} questions)"
     )
 
 

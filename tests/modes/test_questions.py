@@ -143,14 +143,22 @@ def test_a_gate_without_questions_is_a_contradiction(echoself: Cli, capsys: pyte
     assert "improved needs questions, and evaluate is not set" in capsys.readouterr().err
 
 
-def test_candidates_are_asked_the_same_questions(echoself: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_questions()
-    for name, steps in (("one", 2), ("two", 6)):
-        echoself(f"{TRAIN} --max-iters {steps} --output-dir {name} --data docs/*.md")
-    outputs = echoself("compare --candidates one,two --evaluate asked/*.jsonl")
+def test_models_of_known_difference_are_told_apart_and_equal_ones_are_not(
+    echoself: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Answers name the last letter of the prompt: two steps do not learn it, 300 do, with either seed."""
+    rows = [{"prompt": f"{n:03}{n % 8:x}", "completion": " " + "abcdefgh"[n % 8] * 3} for n in range(832)]
+    Path("learnt.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:800]))
+    Path("asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[800:]))
+    shape = "--tokenizer bytes --preset ci --n-layer 1 --n-head 2 --n-embd 32 --block-size 16 --batch-size 32 --device cpu"
+    for name, options in (("weak", "--max-iters 2"), ("strong", "--max-iters 300"), ("equal", "--max-iters 300 --seed 5")):
+        echoself(f"train {shape} --eval-interval 300 {options} --data learnt.jsonl --output-dir {name}")
+    outputs = echoself("compare --candidates weak,strong --evaluate asked.jsonl")
     log = capsys.readouterr().out
     assert "the training text is not at hand" in log
     page, summary = Path(outputs["report"]).read_text(), (tmp_path / "summary.md").read_text()
     for text in (log, page, summary):
-        assert "n questions, two is not significantly different from one: " in text
+        assert "n questions, strong is significantly better than weak: " in text
     assert '<th scope="row">accuracy (95 % CI)</th>' in page
+    echoself("compare --candidates strong,equal --evaluate asked.jsonl")
+    assert "on questions, equal is not significantly different from strong: " in capsys.readouterr().out
