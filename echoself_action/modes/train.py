@@ -137,7 +137,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
     settings = inputs.training_settings(_default_optimizer(inputs, start), config, fine_tunes=is_fine_tuned(start))
     device = choose_device(settings).type
     with part("Training"), stop_on_signals() as stop, join_process_group(device) as process_group, ProgressPrinter() as printer:
-        if start and (reason := converged(start.metadata, read_counters(start), data.tokens.digest, settings.patience)):
+        if start and (reason := converged(start.metadata, read_counters(start), data.tokens.digest, settings)):
             if not inputs.force:
                 send_no_run(process_group)
                 return _converged(inputs, start, data.tokens, asked, reason)

@@ -175,7 +175,7 @@ def _converged(inputs: TrainInputs, start: Start, corpus: CorpusFacts) -> str:
     if inputs.force or start.facts is None or corpus.documents is None:
         return ""
     digest = corpus_digest(corpus.files, start.facts.tokenizer.digest, inputs.val_fraction, inputs.text_column)
-    return converged(start.facts, start.state, digest, inputs.patience)
+    return converged(start.facts, start.state, digest, inputs)
 
 
 def _steps_and_minutes(settings: TrainingSettings, config: ModelConfig, tokens_per_second: float) -> tuple[int, float]:

@@ -42,7 +42,10 @@ class FinishedRun:
 
     @property
     def _runs_without_gain(self) -> int:
-        return 0 if self.end.gained else self.run.runs_without_gain + 1
+        """With this run; before the last phase of a curriculum none count, because what follows reads other text."""
+        curriculum, begun = self.run.curriculum, self.start.step if self.start else 0
+        is_counted = not self.end.gained and (curriculum is None or begun >= curriculum.bounds[-2])
+        return self.run.runs_without_gain + 1 if is_counted else 0
 
     @property
     def _half_rate(self) -> float:

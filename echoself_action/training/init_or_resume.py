@@ -116,7 +116,8 @@ def resume_run(
         return run
     run.sequences_seen, run.rollbacks = state.sequences_seen, state.rollbacks
     if state.data_digest == data.tokens.digest:
-        run.runs_without_gain, run.max_learning_rate = state.runs_without_gain, state.max_learning_rate
+        is_same = (state.curriculum and state.curriculum.phases) == settings.phases
+        run.runs_without_gain, run.max_learning_rate = state.runs_without_gain if is_same else 0, state.max_learning_rate
         run.settings = settings = _limited_rate(settings, state.max_learning_rate, note)
     run.schedule = _resumed_schedule(state.schedule, run.step, settings)
     _prepare(run, state)

@@ -6,6 +6,7 @@ gain, the stable checkpoint to resume from must not be significantly worse eithe
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from .. import evaluation
 from ..checkpoint.metadata import Metadata, loss_text
@@ -14,6 +15,7 @@ from ..checkpoint.select import branched_from
 from ..evaluation.held_out import read_held_out
 from .result import Result
 from .run import Run
+from .settings import TrainingInputs
 from .training_state import TrainingState
 
 
@@ -76,9 +78,19 @@ def _significantly_worse(folder: ModelFolder, start: ModelFolder, result: Result
     return str(difference) if difference.low > 0 else ""
 
 
-def converged(facts: Metadata | None, state: TrainingState | None, data_digest: str, patience: int) -> str:
-    """Why no more steps are trained from a checkpoint with this metadata and state on this corpus; "" if they are."""
-    if state is None or not patience or state.runs_without_gain < patience or state.data_digest != data_digest:
+def converged(facts: Metadata | None, state: TrainingState | None, data_digest: str, settings: TrainingInputs[Any]) -> str:
+    """Why no more steps are trained from a checkpoint with this metadata and state on this corpus; "" if they are.
+
+    `settings` have `patience` and `phases`: with other phases it is trained on.
+    """
+    patience = settings.patience
+    if (
+        state is None
+        or (state.curriculum.phases if state.curriculum else None) != settings.phases
+        or not patience
+        or state.runs_without_gain < patience
+        or state.data_digest != data_digest
+    ):
         return ""
     best = ""
     if facts and facts.best_val_loss is not None:
