@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 TOKENS, SECONDS = 8192, 30.0
 _ATTENTION_SHARE = 0.25  # of the time, at most, for what is measured without an ablation
-_TOKENS_AT_ONCE, _ELEMENTS_AT_ONCE = 2048, 1 << 25  # elements of logits or of attention weights: 128 MiB in fp32
+_TOKENS_AT_ONCE, _ELEMENTS_AT_ONCE = 1024, 1 << 25  # elements of logits or of attention weights: 128 MiB in fp32
 _SEED = 0
 ADAPTIVE_THRESHOLD = "adaptive_threshold"
 
@@ -54,8 +54,8 @@ def with_introspection(folder: ModelFolder, val: npt.NDArray[np.unsignedinteger]
 def introspect(language_model: LanguageModel, held_out: Sequence[Ids], seconds: float = SECONDS) -> IntrospectionFacts:
     """Measure the model on the windows of full length in `held_out` (1-D ids of its tokenizer), in an order drawn once.
 
-    After `seconds`, no further windows are measured; at least one batch always is. Raises ValueError if `held_out` has no
-    window that the model predicts a token of.
+    After `seconds`, no further windows are measured once there are enough for an interval, and none at all after twice that
+    time; at least one batch always is. Raises ValueError if `held_out` has no window that the model predicts a token of.
     """
     started = time.monotonic()
     model = language_model.model
@@ -64,10 +64,10 @@ def introspect(language_model: LanguageModel, held_out: Sequence[Ids], seconds: 
     windows = _chosen(held_out)
     if not windows or len(windows[0]) <= model.label_shift:
         raise ValueError("introspection needs a window with a token to predict")
-    measured = _measure_attention(model, windows, started + _ATTENTION_SHARE * seconds)
+    measured = _measure_attention(model, windows, started + _ATTENTION_SHARE * seconds, seconds)
     paths = paths_of(model)
     constants = [values.mean() for values in measured.thresholds]
-    losses, shares = _measure_ablations(model, windows[: len(measured.losses)], paths, constants, started + seconds)
+    losses, shares = _measure_ablations(model, windows[: len(measured.losses)], paths, constants, started + seconds, seconds)
     model.train(was_training)
     sizes = np.maximum(byte_counts(language_model.tokenizer, [window[model.label_shift :] for window in windows]), 1.0)
     digest, per_window = language_model.tokenizer.digest, len(windows[0]) - model.label_shift
@@ -149,7 +149,7 @@ class _Attention:
 
 
 @torch.no_grad()
-def _measure_attention(model: Model, windows: Sequence[Ids], deadline: float) -> _Attention:
+def _measure_attention(model: Model, windows: Sequence[Ids], deadline: float, seconds: float) -> _Attention:
     found = _Attention()
     layers = _attentions(model)
     found.entropy = [torch.zeros(model.config.n_head, dtype=torch.float64) for _ in layers]
@@ -162,7 +162,7 @@ def _measure_attention(model: Model, windows: Sequence[Ids], deadline: float) ->
             hooks.enter_context(_replaced(attention, "weights", _adding_entropy(attention.weights, found.entropy[layer])))
             hooks.enter_context(_replaced(attention, "threshold", _recording(attention.threshold, thresholds[layer])))
         for rows in _batches(model, windows):
-            if found.losses and time.monotonic() > deadline:
+            if _is_over(len(found.losses), deadline, seconds):
                 break
             found.losses += _losses(model, model.logits(rows[:, :-1]), rows[:, 1:])
             found.positions += rows[:, 1:].numel()
@@ -172,14 +172,19 @@ def _measure_attention(model: Model, windows: Sequence[Ids], deadline: float) ->
 
 @torch.no_grad()
 def _measure_ablations(
-    model: Model, windows: Sequence[Ids], paths: Sequence[str], constants: Sequence[Tensor], deadline: float
+    model: Model,
+    windows: Sequence[Ids],
+    paths: Sequence[str],
+    constants: Sequence[Tensor],
+    deadline: float,
+    seconds: float,
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """The loss in nats of each window by path, "" for the whole model, and the logit shares."""
     losses: dict[str, list[float]] = {path: [] for path in ("", *paths)}
     changed, whole = dict.fromkeys(paths, 0.0), 0.0
     held = [float(one) for one in constants]
     for rows in _batches(model, windows) if paths else ():
-        if losses[""] and time.monotonic() > deadline:
+        if _is_over(len(losses[""]), deadline, seconds):
             break
         ids, targets = rows[:, :-1], rows[:, 1:]
         logits = model.logits(ids)
@@ -192,6 +197,12 @@ def _measure_ablations(
             losses[path] += _losses(model, logits, targets)
             changed[path] += _squares(centred - (logits - logits.mean(-1, keepdim=True)))
     return losses, {path: math.sqrt(changed[path] / whole) if whole else 0.0 for path in paths}
+
+
+def _is_over(windows: int, deadline: float, seconds: float) -> bool:
+    """Whether to end with `windows` windows: at the deadline, or `seconds` later while they are too few for an interval."""
+    late = time.monotonic() - deadline
+    return windows > 0 and late > (0 if windows >= FEWEST_WINDOWS else seconds)
 
 
 def _losses(model: Model, logits: Tensor, targets: Tensor) -> list[float]:

@@ -192,7 +192,7 @@ def test_masks_and_depth_are_measured_beside_what_is_stated(tokens: Tokens) -> N
 def test_the_time_is_bounded_and_short_texts_are_enough(tokens: Tokens) -> None:
     model = LanguageModel(nanecho(), tokens.tokenizer)
     windows = HeldOut(tokens.val, BLOCK, 2500).windows()
-    assert introspect(model, windows, seconds=0).windows == 2048 // (BLOCK + 1) < len(windows)  # one batch
+    assert introspect(model, windows, seconds=0).windows == 1024 // (BLOCK + 1) < len(windows)  # one batch
     short = introspect(model, [tokens.val[:9]])  # less than a window
     assert (short.windows, short.tokens, short.ablation_windows) == (1, 8, 1)
     with pytest.raises(ValueError, match="a token to predict"):
