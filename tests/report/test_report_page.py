@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from echoself_action.checkpoint.curriculum_facts import CurriculumFacts, PhaseFacts
+from echoself_action.checkpoint.fidelity_facts import FidelityFacts, FidelityScores
 from echoself_action.checkpoint.introspection_facts import AblationFacts, IntrospectionFacts, ThresholdFacts
 from echoself_action.checkpoint.metadata import Comparison, Evaluation, Sample
 from echoself_action.checkpoint.model_folder import ModelFolder
+from echoself_action.checkpoint.question_facts import Estimate
 from echoself_action.evaluation.gate import Verdict, judge_loss
 from echoself_action.hub.history import History, HistoryEntry
 from echoself_action.report.html_page import followable
@@ -47,6 +49,27 @@ INSIDE = IntrospectionFacts(
         AblationFacts(path=f"persona_dimensions.{HOSTILE}", change=0.2, low=0.1, high=0.3, logit_share=1.5),
     ),
     ablation_windows=32,
+    seconds=12.3,
+)
+_SCORES = FidelityScores(
+    answers=30,
+    score=Estimate(value=0.123, low=0.1, high=0.15),
+    echo_score=Estimate(value=0.456, low=0.4, high=0.5),
+    by_category={"identity_recognition": 0.25},
+    by_dimension={"neural_symbolic": 0.125},
+    consistency=0.75,
+)
+FIDELITY = FidelityFacts(
+    text="0",
+    prompts=30,
+    all_prompts=30,
+    characters=512,
+    unprompted=_SCORES,
+    prompted=_SCORES,
+    held_out=_SCORES.model_copy(update={"score": Estimate(value=0.789, low=0.7, high=0.9)}),
+    other_category=0.111,
+    difference=Estimate(value=0.012, low=-0.01, high=0.03),
+    empty_prompt=(0.075, 0.222),
     seconds=12.3,
 )
 
@@ -93,6 +116,7 @@ def model(model_folder: ModelFolder) -> ModelFolder:
                 PhaseFacts(name="second", start=100, end=300, weights={HOSTILE: 2}),
             ),
         ),
+        "fidelity": FIDELITY,
         "data": facts.data.model_copy(update={"patterns": [HOSTILE, "a/very/long/path/" * 20]}),
         "tokenizer": facts.tokenizer.model_copy(update={"name": HOSTILE}),
     }
@@ -153,6 +177,17 @@ def test_the_page_shows_what_is_inside_the_model(report: Path, tmp_path: Path) -
     ):
         assert text in facts["text"], text
     assert facts["html"].count("<title>layer ") == 12 * 30
+
+
+def test_the_page_shows_echo_fidelity_beside_what_it_is_worth(report: Path, tmp_path: Path) -> None:
+    facts = look_at(find_browser(), report, tmp_path, 1200).facts
+    text = facts["text"]
+    for figure in ("0.123 (0.100 to 0.150)", "0.456 (0.400 to 0.500)", "0.789 (0.700 to 0.900)", "0.111", "0.222"):
+        assert figure in text, figure
+    for folded in (">identity recognition</th><td>0.250<", ">dimension neural symbolic</th><td>0.125<"):
+        assert folded in facts["html"], folded
+    assert "No measurable effect of the prompts on the words of the answers (+0.012, 95 % CI -0.010 to +0.030)" in text
+    assert "A list of these words scores 1" in text
 
 
 def test_phases_named_as_those_of_echoself_are_explained(model: ModelFolder) -> None:

@@ -106,8 +106,9 @@ def card_section(facts: IntrospectionFacts | None) -> str:
     if facts.ablations:
         rows = [[escaped(cell) for cell in row] for row in ablation_rows(facts)]
         parts += [
-            "Each path is switched off while the model is evaluated; the model is not trained again. The interval is a paired "
-            "bootstrap over the windows. Where it includes zero, the path has no measurable effect.",
+            "Each path is switched off while the model is evaluated. The model is not trained again: it has learnt to rely on "
+            "all its paths, so another model without a path may be as good. The interval is a paired bootstrap over windows. "
+            "Where it includes zero, the path has no measurable effect.",
             table(ABLATION_HEAD, rows),
             LOGIT_SHARE_MEANING,
         ]
