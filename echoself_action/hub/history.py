@@ -32,7 +32,7 @@ class HistoryEntry(BaseModel):
     it, as its metadata records it; earlier versions divided by `duration_s`.
     The scores on questions (checkpoint/question_facts.py) can be compared where `questions_digest` is the same.
     `attention_entropy` (bits, the mean over all heads) and `connections` are those of its introspection, `echo_fidelity` is the
-    score without the system prompt.
+    score without the system prompt, `echo_fidelity_held_out` that of the held-out text.
     `dataset` is the dataset repo of its documents, as owner/name@commit. `repository`, `commit` and `run_url` identify the job
     that published it; a job that trains it too does so with the code and text of that commit.
     """
@@ -64,6 +64,7 @@ class HistoryEntry(BaseModel):
     attention_entropy: float | None = None
     connections: float | None = None
     echo_fidelity: float | None = None
+    echo_fidelity_held_out: float | None = None
     repository: str | None = None
     commit: str | None = None
     run_url: str | None = None
@@ -170,6 +171,7 @@ def history_entry(
         attention_entropy=facts.introspection.mean_entropy if facts.introspection else None,
         connections=facts.introspection.connections if facts.introspection else None,
         echo_fidelity=facts.fidelity.unprompted.score.value if facts.fidelity else None,
+        echo_fidelity_held_out=facts.fidelity.held_out.score.value if facts.fidelity and facts.fidelity.held_out else None,
         repository=run.get("repository"),
         commit=run.get("commit"),
         run_url=run.get("run_url"),

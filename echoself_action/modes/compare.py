@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..checkpoint.model_folder import ModelFolder
+from ..config.inputs import ECHO_FIDELITY
 from ..config.mode_inputs import CompareInputs, ReviewInputs
 from ..config.outputs import set_outputs
 from ..corpus.findings import Finding
@@ -78,7 +79,9 @@ def run(inputs: CompareInputs | ReviewInputs) -> int:
 def _ranking(inputs: CompareInputs, candidates: Sequence[ResolvedCandidate]) -> tuple[Ranking, Sequence[Finding]]:
     origin, windows, tokenizer, findings = _held_out(inputs, candidates)
     prompts = prompts_from(windows, tokenizer)
-    questions = load_questions(inputs, _corpus(inputs, candidates[0].folder)) if inputs.evaluate else None
+    questions = load_questions(inputs, _corpus(inputs, candidates[0].folder)) if inputs.question_sources else None
+    if ECHO_FIDELITY in inputs.evaluate:
+        note("echo-fidelity is not measured by compare: train, cycle and deploy measure it, and record it in the model")
     models = [
         replace(evaluate_model(one.name, one.place, one.folder, windows, tokenizer, prompts, questions), url=one.url)
         for one in candidates

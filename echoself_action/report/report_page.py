@@ -293,6 +293,7 @@ def _charts(
         ("Speed, tokens per second", "step", [Line("tokens per second", of("tokens_per_second"), 3)]),
         (f"Validation loss of published models, {unit}", "publish", [Line("validation loss", published, 1)]),
         ("Questions, % of published models", "publish", question_lines(publishes)),
+        ("Echo fidelity of published models", "publish", _fidelity_lines(publishes)),
     ]
     charts = []
     for title, x_label, lines in wanted:
@@ -302,6 +303,13 @@ def _charts(
         if svg := line_chart(title, x_label, lines, bands):
             charts.append((title, lines, bands, svg))
     return charts
+
+
+def _fidelity_lines(publishes: Sequence[HistoryEntry]) -> list[Line]:
+    """The echo fidelity of the publishes, beside that of the held-out text."""
+    of_models = [(n, one.echo_fidelity) for n, one in enumerate(publishes, 1) if one.echo_fidelity is not None]
+    of_text = [(n, one.echo_fidelity_held_out) for n, one in enumerate(publishes, 1) if one.echo_fidelity_held_out is not None]
+    return [Line("held-out text", of_text), Line("answers", of_models, 1)]
 
 
 def _bands(facts: Metadata | None, first: float, last: float) -> list[Band]:

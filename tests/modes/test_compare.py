@@ -51,9 +51,10 @@ def test_the_better_of_two_folders_wins_in_either_order_with_its_figures(
     assert not [word for word in ('src="', "@import", "url(", "://") if word in page]
 
 
-def test_the_same_model_twice_has_no_winner(echoself: Cli, two: object) -> None:
+def test_the_same_model_twice_has_no_winner(echoself: Cli, two: object, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree("better", "copy")
-    outputs = echoself("compare --candidates better,copy")
+    outputs = echoself("compare --candidates better,copy --evaluate echo-fidelity")
+    assert "echo-fidelity is not measured by compare" in capsys.readouterr().out
     assert (outputs["winner"], outputs["val_loss"]) == ("", "")
     assert Path(outputs["report"]).is_file()
 

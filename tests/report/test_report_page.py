@@ -190,6 +190,18 @@ def test_the_page_shows_echo_fidelity_beside_what_it_is_worth(report: Path, tmp_
     assert "A list of these words scores 1" in text
 
 
+def test_the_page_draws_echo_fidelity_over_the_publishes(model: ModelFolder) -> None:
+    entries = [
+        one.model_copy(update={"echo_fidelity": 0.1 + n / 100, "echo_fidelity_held_out": 0.2})
+        for n, one in enumerate(history(3))
+    ]
+    publishing = PublishReport("me/x", "", "none", Verdict(True, ""), history=History(b"", tuple(entries)))
+    shown = page(model, [], None, publishing)
+    assert shown.count("answers: 0.1 at 1") == 1
+    assert "held-out text: 0.2 at 2" in shown
+    assert "Echo fidelity of published models" not in page(model, [], None, None)
+
+
 def test_phases_named_as_those_of_echoself_are_explained(model: ModelFolder) -> None:
     def shown(name: str) -> str:
         phases = (PhaseFacts(name=name, start=0, end=10), PhaseFacts(name="rest", start=10, end=20))
