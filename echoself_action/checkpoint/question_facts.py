@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from ..markdown import counted
 from .facts import Facts
 
 SIGNIFICANT = 0.05  # the two-sided p-value of a difference
@@ -114,12 +115,12 @@ QUESTIONS_HEAD = (
 def questions_text(facts: QuestionFacts) -> str:
     """The scores in one line, for the log and the job summary."""
     scores = facts.scores
-    seen = f"; {facts.in_training:,} more are in the training text and are not counted" if facts.in_training else ""
+    seen = f"; {facts.in_training:,} more in the training text, not counted" if facts.in_training else ""
     return (
-        f"{scores.accuracy.value:.1%} of {scores.questions:,} questions answered correctly (95 % CI "
-        f"{percent_range(scores.accuracy)}, guessing {scores.chance:.0%}), {scores.preference.value:.1%} of the distractors "
-        f"rejected (95 % CI {percent_range(scores.preference)}, guessing 50%), {scores.bits_per_byte.value:.4f} bits per byte "
-        f"of the references{seen}"
+        f"accuracy {scores.accuracy.value:.1%} on {counted(scores.questions, 'question')} (95 % CI "
+        f"{percent_range(scores.accuracy)}, guessing {scores.chance:.0%}), preference {scores.preference.value:.1%} (95 % CI "
+        f"{percent_range(scores.preference)}, guessing 50%), {scores.bits_per_byte.value:.4f} bits per byte of the "
+        f"references{seen}"
     )
 
 

@@ -121,7 +121,7 @@ def _text_list(kind: dict[str, Any]) -> str:
     items, least = kind["items"], int(kind.get("minItems", 0))
     if items == PATH:
         limits = r"^(?![\s\S]*\u0000)(?![\s\S]*[^/,\n]{256})(?![\s\S]*[^,\n]{4001})"  # of PATH
-        return limits + r"[\s\S]*[^,\s]" + r"[^,\n]*[,\n][\s\S]*[^,\s]" * (least - 1)
+        return limits + (r"[\s\S]*[^,\s]" + r"[^,\n]*[,\n][\s\S]*[^,\s]" * (least - 1) if least else "")
     choices = "|".join(map(re.escape, items.get("enum", ()))) or str(items["pattern"]).removeprefix("^").removesuffix("$")
     several = rf"(?:{choices})(?:\s*[,\n][,\s]*(?:{choices})){{{max(least - 1, 0)},}}"
     return rf"^[,\s]*{several}[,\s]*$" if least else rf"^[,\s]*(?:{several})?[,\s]*$"

@@ -104,7 +104,7 @@ def judge_questions(gate: str, scores: QuestionScores, compared: QuestionCompari
     """
     if compared is None:
         accuracy, limit = scores.accuracy, _number(gate)
-        reached = f"{accuracy.value:.1%} of {scores.questions:,} questions correct (95 % CI {percent_range(accuracy)})"
+        reached = f"accuracy {accuracy.value:.1%} on {scores.questions:,} questions (95 % CI {percent_range(accuracy)})"
         passed = accuracy.value >= limit
         return QuestionVerdict(passed, f"{reached}, {'at least' if passed else 'less than'} {limit:.1%}")
     if gate == "improved":

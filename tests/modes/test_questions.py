@@ -50,7 +50,7 @@ def test_a_model_is_scored_on_questions_that_are_left_out_of_training(
     assert facts.generated
     assert facts.generated.answers == 10
     summary, page = (tmp_path / "summary.md").read_text(), Path(outputs["report"]).read_text()
-    line = f"{facts.scores.accuracy.value:.1%} of 10 questions answered correctly"
+    line = f"accuracy {facts.scores.accuracy.value:.1%} on 10 questions"
     assert f"Questions: {line}" in summary
     assert line in log
     assert "<h2>Questions</h2>" in page
