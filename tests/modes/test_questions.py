@@ -140,7 +140,7 @@ def test_an_invalid_question_ends_the_run_before_any_work(
 
 def test_a_gate_without_questions_is_a_contradiction(echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     echoself(f"deploy {HUB} --evaluate-gate improved", code=2)
-    assert "improved needs questions, and evaluate is not set" in capsys.readouterr().err
+    assert "improved needs questions, and evaluate names none" in capsys.readouterr().err
 
 
 def test_models_of_known_difference_are_told_apart_and_equal_ones_are_not(
