@@ -60,21 +60,23 @@ def phases_schema(number: Mapping[str, Any], positive: Mapping[str, Any]) -> dic
     """The JSON schema of the input. `number` and `positive` are the schemas of a number from 0 on and above 0."""
     unset = {"$ref": "#/definitions/unset"}
     text = {"type": ["string", "number", "boolean"], "minLength": 1}
+    fraction = {"allOf": [positive, {"maximum": 1}]}
+    weight = {"allOf": [number, {"maximum": MAX_WEIGHT}]}
     phase = {
         "type": "object",
         "additionalProperties": False,
         "required": ["name"],
         "properties": {
             "name": text,
-            "share": {"description": "Fraction of curriculum_iters.", "anyOf": [positive, unset]},
+            "share": {"description": "Fraction of curriculum_iters.", "anyOf": [fraction, unset]},
             "weights": {
                 "description": "How often the text of the files that match a glob is seen, relative to its natural share.",
-                "anyOf": [{"type": "object", "additionalProperties": number}, unset],
+                "anyOf": [{"type": "object", "additionalProperties": weight}, unset],
             },
             "learning_rate": {"description": "Factor on the learning rate.", "anyOf": [positive, unset]},
             "connections": {
                 "description": "Share of a NanEcho's connections at the end of the phase.",
-                "anyOf": [positive, unset],
+                "anyOf": [fraction, unset],
             },
         },
     }

@@ -7,7 +7,6 @@ and Smoother", appendix): from the cumulated weights at equal distances, with on
 to within one draw, and each window its weight rounded up or down. They are visited in a random order.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -102,8 +101,3 @@ class WeightedStream:
         self._starts = (offsets[self._groups] + windows * sizes // self._counts[self._groups]) % sizes
         self._order = np.argsort(raw[count + 1 :], kind="stable")
         self._epoch = epoch
-
-
-def reads_nothing(lengths: Sequence[int], weights: Sequence[float]) -> bool:
-    """Whether no text is left to read."""
-    return not math.fsum(length * weight for length, weight in zip(lengths, weights, strict=True))
