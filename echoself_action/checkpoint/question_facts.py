@@ -103,13 +103,7 @@ QUESTIONS_MEANING = (
     "it. Preference: the share of distractors that it rejects. Bits per byte: the loss of the expected answers after their "
     "questions. No other model judges them."
 )
-QUESTIONS_HEAD = (
-    "questions",
-    "accuracy (95 % CI)",
-    "guessing",
-    "preference (95 % CI)",
-    "bits/byte of the references (95 % CI)",
-)
+QUESTIONS_HEAD = ("asked", "accuracy (95 % CI)", "chance", "preference (95 % CI)", "bits/byte (95 % CI)")
 
 
 def questions_text(facts: QuestionFacts) -> str:
@@ -135,8 +129,8 @@ def question_remarks(facts: QuestionFacts) -> str:
     if facts.cut_prompts:
         remarks.append(f"{facts.cut_prompts:,} prompts were cut at their start, to fit into the context.")
     if facts.long_answers:
-        remarks.append(f"{facts.long_answers:,} answers are longer than the context and were scored in parts.")
-    if facts.generated and facts.generated.answers < facts.scores.questions + facts.in_training:
+        remarks.append(f"{facts.long_answers:,} answers take more than three quarters of the context and were scored in parts.")
+    if facts.generated and facts.generated.answers < facts.scores.questions:
         remarks.append(f"Only {facts.generated.answers:,} answers were generated, to limit the time.")
     return " ".join(remarks)
 

@@ -35,6 +35,8 @@ class Outputs:
         "The candidate that is significantly better than all others, as it was given; empty if there is none."
     )
     gate_result: str = _output("Verdict of the quality gate: passed or refused.")
+    gate_reason: str = _output("Reason of that verdict, with the figures.")
+    question_accuracy: str = _output("Accuracy of the model in model_dir on the questions of `evaluate`, a share.")
     deployed: str = _output("true if a new commit was published, false if nothing had changed or the gate refused.")
     repo_url: str = _output("URL of the model repo on the Hub.")
     commit_sha: str = _output("Commit on the Hub that holds the model.")

@@ -50,7 +50,7 @@ KNOWN_KEYS = frozenset(
     {"text", "title", "history", *_CHATS, *_PROMPTS, *_PARTS_OF_PROMPTS, *_ANSWERS, *_CHOSEN, *_REJECTED}
     | {*_LABELS, *_SYSTEMS, *_TOOLS}
 )
-_DIMENSIONS = ("dimension", "persona_dimension")
+DIMENSIONS = ("dimension", "persona_dimension")
 _MOST_TEXTS = 1000  # in a field that may repeat what is in the text
 KEYS_NOT_LEARNT, TEXTS_NOT_LEARNT = "keys that are not learnt", "texts beside the one that is learnt"
 
@@ -111,7 +111,7 @@ def _with_lf(text: str) -> str:
 
 
 def _dimension(record: object) -> str:
-    named = (record.get(key) for key in _DIMENSIONS) if isinstance(record, dict) else ()
+    named = (record.get(key) for key in DIMENSIONS) if isinstance(record, dict) else ()
     return next((name for name in named if isinstance(name, str)), "")
 
 

@@ -20,7 +20,7 @@ from ..formats.runtimes.export_files import require_exportable, selected
 from ..hub.cards.introspection_text import summary_text
 from ..input_field import PUBLISHES
 from ..native.models import why_not as why_not_native
-from ..preflight.corpus_facts import files_check
+from ..preflight.corpus_facts import files_check, questions_check
 from ..preflight.machine import machine_check
 from ..publishing.exports import naming_demo
 from ..publishing.fidelity_scores import with_fidelity
@@ -109,7 +109,12 @@ def training_checks(inputs: TrainInputs) -> list[PreflightCheck]:
     minutes, steps = inputs.size("max_minutes"), inputs.size("max_iters")
     limits = [f"{minutes:g} minutes (max_minutes)"] if minutes else []
     limits += [f"{steps:,} steps (max_iters)"] if steps else []
-    return [files_check(inputs), machine_check(inputs), PreflightCheck("time", f"training ends after {' or '.join(limits)}")]
+    return [
+        files_check(inputs),
+        *questions_check(inputs),
+        machine_check(inputs),
+        PreflightCheck("time", f"training ends after {' or '.join(limits)}"),
+    ]
 
 
 def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) -> Trained:

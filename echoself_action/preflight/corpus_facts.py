@@ -12,10 +12,11 @@ from ..corpus.source_weights import source_name
 from ..corpus.split import is_validation
 from ..corpus.tokenizer import CODE_POINTS, PRINTABLE_ASCII
 from ..errors import InputError
+from ..evaluation.questions.question_file import read_questions
 from ..hub.repo_id import SCHEME
 from ..markdown import counted
 from ..report.checks import PreflightCheck, warning
-from ..starting.corpus_files import files_here
+from ..starting.corpus_files import HELD_OUT, files_here, question_files
 from ..starting.weighted_files import never_read, require_weighted_files
 from ..training.auto_preset import vocabulary_size
 
@@ -114,6 +115,16 @@ def files_check(inputs: Inputs) -> PreflightCheck:
     datasets = [source for source in inputs.data if source.startswith(SCHEME)]
     parts = [f"{counted(len(files), 'file')}, {size_text(sum(path.stat().st_size for path in files))}"] if files else []
     return PreflightCheck("corpus", "; and ".join([*parts, *datasets]))
+
+
+def questions_check(inputs: Inputs) -> list[PreflightCheck]:
+    """The questions of `evaluate`; none without that input. Those of the corpus are not read."""
+    if not inputs.question_sources:
+        return []
+    files = question_files(inputs)
+    read = f"{counted(len(read_questions(files)), 'question')} in {counted(len(files), 'file')}" if files else ""
+    held_out = "those of the held-out records" if HELD_OUT in inputs.question_sources else ""
+    return [PreflightCheck("questions", " and ".join(part for part in (read, held_out) if part))]
 
 
 def size_text(count: int) -> str:

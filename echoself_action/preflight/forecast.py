@@ -1,6 +1,6 @@
 """What a run would do: where it would start, how many steps it would train in its time, and what it would publish."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..checkpoint.architectures import architecture_of
 from ..checkpoint.metadata import Metadata
@@ -107,13 +107,22 @@ def forecast(inputs: TrainInputs, start: Start, corpus: CorpusFacts, bytes_per_t
 
 def publish_check(inputs: Inputs, published: Published | None) -> PreflightCheck:
     """What would become of the model."""
+    check = _publish_check(inputs, published)
+    if inputs.evaluate_gate == "none" or inputs.dry_run:
+        return check
+    return replace(check, text=f"{check.text}, and its answers to questions pass evaluate_gate: {inputs.evaluate_gate}")
+
+
+def _publish_check(inputs: Inputs, published: Published | None) -> PreflightCheck:
     if inputs.dry_run:
         return PreflightCheck("publish", "would list what it would publish, and upload nothing (dry_run)")
     verb = "open a pull request with it" if inputs.create_pr else "publish it"
     model = published.model if published else None
     has_model = published is not None and published.remote.model is not None and published.remote.model.has_model
     if inputs.gate == "none":
-        return PreflightCheck("publish", f"would {verb} in any case (gate: none)")
+        return PreflightCheck(
+            "publish", f"would {verb}{' in any case' if inputs.evaluate_gate == 'none' else ' whatever its loss'} (gate: none)"
+        )
     if inputs.gate.startswith("max_val_loss"):
         return PreflightCheck("publish", f"would {verb} if its validation loss is low enough (gate: {inputs.gate})")
     if not has_model:

@@ -200,6 +200,7 @@ class Publication:
             else "passed"
             if self.verdict.passed
             else "refused",
+            "gate_reason": self.verdict.full_reason if self.has_gate and self.ending != "converged" else "",
             "deployed": "true" if published and published.deployed else "false",
             "commit_sha": published.commit if published else "",
             "pr_url": published.pr_url if published else "",

@@ -38,8 +38,16 @@ def add_questions(publication: Publication) -> Publication:
     if not inputs.question_sources:
         return publication
     with part("Questions"):
-        asked = publication.questions or load_questions(inputs, _tokens(publication))
-        model = with_questions(publication.model, asked, keep=not inputs.dry_run)
+        if publication.questions:
+            asked, has_corpus = publication.questions, True
+        else:
+            tokens = _tokens(publication)
+            asked, has_corpus = load_questions(inputs, tokens), tokens is not None
+        facts, model = publication.model.metadata, publication.model
+        if has_corpus or not (facts and facts.questions):
+            model = with_questions(model, asked, keep=not inputs.dry_run)
+        else:
+            note("the model keeps the scores of its training, for which the training text was searched for the questions")
     return replace(publication, questions=asked, model=model)
 
 

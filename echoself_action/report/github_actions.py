@@ -167,4 +167,5 @@ def model_outputs(model: "ModelFolder") -> dict[str, str]:
         "model_dir": str(model.path),
         "step": str(model.step),
         **{name: "" if value is None else f"{value:.6f}" for name, value in losses.items()},
+        "question_accuracy": f"{facts.questions.scores.accuracy.value:.4f}" if facts and facts.questions else "",
     }

@@ -33,7 +33,7 @@ def question_tables(facts: QuestionFacts) -> QuestionTables:
     figures = generated_rows(facts.generated) if facts.generated else []
     if facts.compared:
         figures.insert(0, (f"against commit {facts.compared.against[:7]}", compared_text(facts.compared)))
-    labels = ("persona dimension", *QUESTIONS_HEAD)
+    labels = ("dimension", *QUESTIONS_HEAD)
     rows = [dict(zip(labels, row, strict=True)) for row in question_rows(facts)]
     return QuestionTables(QUESTIONS_MEANING, labels, rows, question_remarks(facts), figures)
 

@@ -165,7 +165,7 @@ def _outcome(publishing: PublishReport) -> _Outcome:
         return _Outcome("Converged: no steps were trained", _sentence(publishing.reason))
     reason = _sentence(short) if has_gate or not verdict.passed else "No quality gate is set (gate: none)."
     if verdict.questions:
-        reason += f" On questions: {_sentence(verdict.questions.reason)}"
+        reason += f" On questions: {verdict.questions.reason}."
     badge, kind = ("gate passed", "good") if verdict.passed else ("gate refused", "bad")
     badge = badge if has_gate else ""
     if publishing.result == "rolled_back":
@@ -292,7 +292,7 @@ def _charts(
         ("Learning rate", "step", [Line("learning rate", of("lr"), 2)]),
         ("Speed, tokens per second", "step", [Line("tokens per second", of("tokens_per_second"), 3)]),
         (f"Validation loss of published models, {unit}", "publish", [Line("validation loss", published, 1)]),
-        ("Questions, % of published models", "publish", question_lines(publishes)),
+        ("Answers to questions of published models, %", "publish", question_lines(publishes)),
         ("Echo fidelity of published models", "publish", _fidelity_lines(publishes)),
     ]
     charts = []

@@ -22,7 +22,7 @@ def load_questions(inputs: Inputs, tokens: Tokens | None) -> QuestionSet:
 
     Raises InputError if there are no questions, or one of them can't be asked.
     """
-    questions = read_questions(question_files(inputs))
+    questions = read_questions(question_files(inputs), lambda finding: note(str(finding)))
     if HELD_OUT in inputs.question_sources:
         questions += _held_out(inputs)
     try:

@@ -78,6 +78,7 @@ def test_the_gate_on_questions_refuses_a_model_and_says_why(
     echoself(f"{TRAIN} --max-iters 2 {ask.replace('--gate none', '')}")
     refused = echoself(f"deploy {HUB} {ask} --evaluate-gate accuracy=1")
     assert (refused["gate_result"], refused["deployed"]) == ("refused", "false")
+    assert "less than 100.0%" in refused["gate_reason"]
     assert "did not pass evaluate_gate accuracy=1" in (tmp_path / "summary.md").read_text()
     assert "On questions: " in Path(refused["report"]).read_text()
     first = echoself(f"deploy {HUB} {ask} --evaluate-gate improved")

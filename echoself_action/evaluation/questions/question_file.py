@@ -14,9 +14,9 @@ from typing import Any
 
 from ...corpus.chats import is_empty, kind_name
 from ...corpus.file_types import kind_of
-from ...corpus.findings import FileFindings, shown_path
+from ...corpus.findings import FileFindings, Report, shown_path
 from ...corpus.readers import Document, decode_record
-from ...corpus.records import Records, RecordText
+from ...corpus.records import DIMENSIONS, KNOWN_KEYS, Records, RecordText
 from ...corpus.streams import LONGEST, BadFileError, open_text
 from ...errors import InputError
 from .question_set import Question
@@ -30,12 +30,15 @@ _FORM = (
 _SHOWN = 10  # invalid lines
 
 
-def read_questions(files: Iterable[Path]) -> list[Question]:
-    """The questions of all files. Raises InputError with every invalid line, or for a file without questions."""
+def read_questions(files: Iterable[Path], report: Report = lambda _: None) -> list[Question]:
+    """The questions of all files. `report` is called with the keys of each file that are not used.
+
+    Raises InputError with the first invalid lines, or for a file without questions.
+    """
     questions: list[Question] = []
     problems: list[InputError] = []
     for path in files:
-        found = _read_file(path, problems)
+        found = _read_file(path, problems, report)
         if not found and not problems:
             problems.append(InputError(f"{shown_path(path)} has no questions.", _FORM, file=str(path)))
         questions += found
@@ -51,8 +54,9 @@ def question_of(document: Document) -> Question | None:
     return _question(read, (), document.source) if document.answer and document.question.strip() else None
 
 
-def _read_file(path: Path, problems: list[InputError]) -> list[Question]:
+def _read_file(path: Path, problems: list[InputError], report: Report) -> list[Question]:
     name = shown_path(path)
+    findings = FileFindings(name)
     if kind_of(path) != "jsonl":
         problems.append(
             InputError(f"{name} is not a JSON Lines file, by its name.", f"Name it .jsonl. {_FORM}", file=str(path))
@@ -65,7 +69,10 @@ def _read_file(path: Path, problems: list[InputError]) -> list[Question]:
                 if raw.isspace():
                     continue
                 try:
-                    questions.append(_read_record(decode_record(raw), name, number))
+                    record = decode_record(raw)
+                    questions.append(_read_record(record, name, number))
+                    for key in _unknown(record):
+                        findings.add_name("keys of questions that are not used", key, is_loss=False)
                 except ValueError as error:
                     problems.append(InputError(f"{name}:{number}: the line {error}.", _FORM, file=str(path), line=number))
     except BadFileError as error:
@@ -74,7 +81,13 @@ def _read_file(path: Path, problems: list[InputError]) -> list[Question]:
         problems.append(
             InputError(f"{name} can't be read ({error.strerror or error}).", "Check its permissions.", file=str(path))
         )
+    findings.report_to(report)
     return questions
+
+
+def _unknown(record: object) -> list[str]:
+    known = (*_REFERENCES, *_DISTRACTORS, *DIMENSIONS, *KNOWN_KEYS)
+    return [str(key) for key in record if key not in known] if isinstance(record, dict) else []
 
 
 def _read_record(record: object, name: str, number: int) -> Question:

@@ -233,7 +233,7 @@ model published before (commit `{facts.against[:7]}`) is {facts.published:.4f}{t
 def questions(facts: QuestionFacts) -> str:
     """How the model answers questions: its scores, by persona dimension, and figures of generated answers."""
     rows = [[escaped(cell) for cell in row] for row in question_rows(facts)]
-    parts = ["### Questions", QUESTIONS_MEANING, table(("persona dimension", *QUESTIONS_HEAD), rows), question_remarks(facts)]
+    parts = ["### Questions", QUESTIONS_MEANING, table(("dimension", *QUESTIONS_HEAD), rows), question_remarks(facts)]
     if facts.compared:
         parts.append(
             f"Against the model published before (commit `{facts.compared.against[:7]}`): {compared_text(facts.compared)}."

@@ -93,7 +93,7 @@ def _changes(
 def verdict_text(verdict: Verdict, gate: str) -> str:
     """The verdict of the gate in a sentence, and that of `evaluate_gate`; what was compared is in the title."""
     found, asked = verdict.compared, verdict.questions
-    by_questions = f"On questions: {prose(sentence(asked.reason))}" if asked else ""
+    by_questions = f"On questions: {prose(asked.reason)}." if asked else ""
     if found:
         interval = f"95 % CI of the difference {found.low:+.4f} to {found.high:+.4f}"
         by_loss = prose(sentence(f"{verdict.reason.partition(':')[0]} ({interval})"))

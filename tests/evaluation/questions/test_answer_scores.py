@@ -14,6 +14,7 @@ from echoself_action.evaluation.questions.answer_scores import score_questions
 from echoself_action.evaluation.questions.question_results import summarised
 from echoself_action.evaluation.questions.question_set import Question
 from echoself_action.model.gpt2 import GPT2, GPT2Config
+from echoself_action.model.nanecho import NanEchoConfig, NanEchoForCausalLM
 from echoself_action.native import models as native_models
 
 BLOCK = 64
@@ -112,3 +113,23 @@ def test_a_model_that_knows_nothing_guesses(language_model: LanguageModel) -> No
     assert scores.accuracy.value == pytest.approx(scores.chance) == pytest.approx((1 / 3 + 2 / 3 + 1 / 3) / 3)
     assert scores.preference.value == 0.5
     assert scores.bits_per_byte.value == pytest.approx(math.log2(257))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@torch.no_grad()
+def test_a_nanecho_predicts_each_token_of_the_answers_as_far_ahead_as_it_was_trained_to(legacy: bool) -> None:
+    """A legacy one was trained to predict the token after the next, and is not causal: each text is computed by itself."""
+    sizes = {"vocab_size": 257, "n_embd": 16, "n_head": 2, "n_layer": 2, "block_size": BLOCK, "dropout": 0.0}
+    model = NanEchoForCausalLM(NanEchoConfig(**sizes, legacy=legacy)).eval()
+    model.initialise(1)
+    for parameter in model.parameters():
+        parameter.mul_(3)
+    scores = score_questions(LanguageModel(model, make_tokenizer("bytes", lambda: iter(()))), QUESTIONS)
+    ahead = model.label_shift
+    for question, result in zip(QUESTIONS, scores.results, strict=True):
+        for number, answer in enumerate(question.answers):
+            ids = torch.tensor([[*[256] * ahead, *f"{question.prompt}{question.gap}{answer}".encode()]])
+            size = len((question.gap + answer).encode())
+            logs = model.logits(ids[:, :-1]).log_softmax(-1)[0]
+            taken = logs[torch.arange(len(ids[0]) - ahead), ids[0, ahead:]]
+            assert result.given_prompt[number] == pytest.approx(taken[-size:].sum().item(), rel=1e-4)

@@ -59,3 +59,12 @@ def test_a_document_without_an_answer_is_no_question(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"text": "User: Who?\n\nAssistant: Echo."}) + "\n" + json.dumps({"messages": TURNS}) + "\n")
     assert [question_of(one) for one in read_documents([path], "fail", lambda _: None)] == [None, None]
+
+
+def test_keys_that_are_not_used_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "questions.jsonl"
+    path.write_text('{"prompt": "a", "reference": "b", "distractor": ["c"], "persona_dimension": "dynamic", "id": 1}\n')
+    found: list[str] = []
+    (question,) = read_questions([path], lambda finding: found.append(finding.example))
+    assert (question.distractors, question.dimension) == ((), "dynamic")
+    assert found == ["`distractor`, `id`"]
