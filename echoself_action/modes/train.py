@@ -131,7 +131,7 @@ def train_model(inputs: TrainInputs, start: ModelFolder | None, started: float) 
             "Remove these inputs, or start a new model with resume: never and confirm_fresh_start: true.",
         )
         start = _with_dropout(inputs, start)
-    require_growing_connections(inputs, start)
+    require_growing_connections(inputs, start.config if start else None)
     with part("Corpus"):
         data = Data(corpus_tokens(inputs, start), inputs.data)
         asked = load_questions(inputs, data.tokens) if inputs.question_sources else None

@@ -1,5 +1,6 @@
 """What a run would do: where it would start, how many steps it would train in its time, and what it would publish."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..checkpoint.architectures import architecture_of
@@ -21,7 +22,9 @@ from ..starting.pretrained import pretrained_config, require_same_shape
 from ..starting.resolve_checkpoint import require_checkpoint
 from ..starting.resume import is_ahead, optimizer_of, require_new_model_allowed
 from ..starting.sizing import config_of_sizes, is_sized_by_corpus, measured_flops, sized_config
+from ..starting.weighted_files import require_growing_connections
 from ..training.auto_preset import Corpus
+from ..training.curriculum import curriculum_of
 from ..training.run_end import converged
 from ..training.settings import TrainingSettings
 from ..training.training_state import TrainingState, read_counters
@@ -64,11 +67,14 @@ def look_at(hub: Hub, remote: Remote) -> Published:
 def find_start(inputs: TrainInputs, published: Published | None) -> Start:
     """Where a run would start; see starting/resume.py. Nothing is imported or downloaded but metadata.
 
-    Raises InputError for `resume: must` without a checkpoint and for sizes that contradict it, CheckpointError, HubError.
+    Raises InputError for `resume: must` without a checkpoint, and for sizes and phases that contradict it, CheckpointError,
+    HubError.
     """
     start = _new(inputs) if inputs.resume == "never" else _given(inputs) or _newest(inputs, published) or _new(inputs)
     if start.resumes and start.config:
         require_same_shape(inputs, start.config, f"{start.text} is not possible with a different shape", _SHAPE_HINT)
+    if start.config or not start.resumes:
+        require_growing_connections(inputs, start.config)
     return start
 
 
@@ -96,13 +102,20 @@ def forecast(inputs: TrainInputs, start: Start, corpus: CorpusFacts, bytes_per_t
     time = "less than a minute" if minutes < 1 else f"{minutes:.2g} minutes"
     speed = f"{rounded(rate):,} tokens/s"
     text = f"would {start.text}, and train about {steps:,} steps of {model} in {time}, at about {speed}"
-    checks = [PreflightCheck("plan", text)]
+    checks = [PreflightCheck("plan", text), *_phases(settings, start, steps)]
     if min(tokens) <= config.block_size:
         checks.append(warning(
             "plan", f"block_size {config.block_size} may be too long for a split of about {min(tokens):,.0f} tokens",
             "Add text, or lower block_size.",
         ))  # fmt: skip
     return [*checks, *_room(inputs, settings, config), *formats_check(inputs, config)]
+
+
+def _phases(settings: TrainingSettings, start: Start, steps: int) -> Iterator[PreflightCheck]:
+    """The phases of the curriculum that the run would be in."""
+    facts, step = start.facts, start.facts.step if start.resumes and start.facts else 0
+    if curriculum := curriculum_of(settings, step, facts.curriculum if facts else None):
+        yield PreflightCheck("phases", curriculum.facts.text(step, step + steps))
 
 
 def publish_check(inputs: Inputs, published: Published | None) -> PreflightCheck:

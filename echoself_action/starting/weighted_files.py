@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 
 from ..checkpoint.architectures import ARCHITECTURES, DEFAULT, architecture_of
-from ..checkpoint.model_folder import ModelFolder
 from ..config.inputs import Inputs
 from ..corpus.source_weights import hidden_globs, source_weights, unmatched
 from ..corpus.tokens import Source, Tokens
 from ..errors import InputError
+from ..model import ModelConfig
 from ..report.log import note
 from ..training.phases import Phase
 
 
-def require_growing_connections(inputs: Inputs, start: ModelFolder | None) -> None:
-    """Raises InputError if a phase has `connections`, and the model that starts or resumes has none that grow."""
-    architecture = architecture_of(start.config) if start else ARCHITECTURES[inputs.architecture or DEFAULT.name]
+def require_growing_connections(inputs: Inputs, config: "ModelConfig | None") -> None:
+    """Raises InputError if a phase has `connections`, and the model has none that grow. `config` None: it is a new model."""
+    architecture = architecture_of(config) if config else ARCHITECTURES[inputs.architecture or DEFAULT.name]
     phase = next((phase for phase in inputs.phases or () if phase.connections is not None), None)
     if phase and architecture is DEFAULT:
         raise InputError(

@@ -234,6 +234,17 @@ def test_the_mode_and_the_models_of_the_file(doctor: Doctor, workspace: Path) ->
     assert output.rstrip().endswith("exit code 2: invalid input.")
 
 
+def test_the_phases_of_the_run_and_what_does_not_fit_them(doctor: Doctor, workspace: Path) -> None:
+    (workspace / ".github").mkdir()
+    file, words = workspace / ".github/echoself.yml", f"train --tokenizer bytes {SMALL}"
+    file.write_text("curriculum_iters: 30\nphases: [{name: one, share: 0.5, weights: {docs/*1.md: 0}}, {name: two}]\n")
+    assert line(doctor(words), "phases") == "one to step 15, then two (2 of 2, the last, from step 15 on)"
+    file.write_text("phases: [{name: one, weights: {doc/*.md: 0}}]\n")
+    assert "phase one: weights: 'doc/*.md' matches none of the 40 files" in line(doctor(words, 2), "corpus", "problem")
+    file.write_text("phases: [{name: one, connections: 0.5}]\n")
+    assert "phase one: connections: the model is a GPT-2" in line(doctor(words, 2), "plan", "problem")
+
+
 def test_a_job_summary_has_the_checks(doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     summary = tmp_path / "summary.md"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
