@@ -20,7 +20,7 @@ from ..hub.oidc import RESOURCE
 from ..hub.repo import look_up
 from ..input_field import PUBLISHES, TRAINS
 from ..installation import localhub_command
-from ..preflight.corpus_facts import CorpusFacts, corpus_check, read_corpus
+from ..preflight.corpus_facts import CorpusFacts, corpus_check, questions_check, read_corpus
 from ..preflight.export_check import formats_check
 from ..preflight.forecast import Published, Start, find_start, forecast, look_at, publish_check
 from ..preflight.hub_state import repo_check, token_check
@@ -186,6 +186,7 @@ def _examine_training(inputs: TrainInputs, found: _Findings, published: Publishe
 
     found.attempt("plan", find)
     found.attempt("corpus", read)
+    found.add(*questions_check(inputs))
     if start is None or corpus is None or not found.knows_repo or not can_compute:
         return
     found.add(*forecast(inputs, start, corpus, _bytes_per_token(inputs, start, corpus)))

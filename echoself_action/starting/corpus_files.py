@@ -29,7 +29,7 @@ def require_files(inputs: Inputs) -> None:
         files = files_here(inputs)
         if not any(one.startswith(SCHEME) for one in inputs.data):
             require_weighted_files(inputs.phases or (), [source_name(path) for path in files])
-    if inputs.evaluate:
+    elif HELD_OUT in inputs.question_sources:
         files_here(inputs)
     if inputs.question_sources:
         read_questions(question_files(inputs))

@@ -163,3 +163,27 @@ def test_models_of_known_difference_are_told_apart_and_equal_ones_are_not(
     assert '<th scope="row">accuracy (95 % CI)</th>' in page
     echoself("compare --candidates strong,equal --evaluate asked.jsonl")
     assert "on questions, equal is not significantly different from strong: " in capsys.readouterr().out
+
+
+def test_a_job_without_the_corpus_keeps_the_scores_of_training(echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    """It can't know which questions are in the training text."""
+    write_questions()
+    Path("docs/leak.md").write_text("User: Which colour is 3?\n\nAssistant: black\n\n" * 2)
+    ask = "--evaluate asked/*.jsonl --val-fraction 0.2 --data docs/*.md"
+    before = facts_of(echoself(f"{TRAIN} --max-iters 2 {ask}")).questions
+    assert before
+    assert before.in_training == 1
+    Path("docs").rename("elsewhere")
+    deployed = echoself(f"deploy {HUB} {ask} --gate none")
+    log = capsys.readouterr().out
+    assert "the training text is not at hand" in log
+    assert "the model keeps the scores of its training" in log
+    assert facts_of(deployed).questions == before
+
+
+def test_plain_questions_to_a_model_of_chats_are_noticed(echoself: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("asked.jsonl").write_text('{"prompt": "Who?", "reference": "Echo.", "distractors": ["Bo."]}\n')
+    rows = [{"question": f"Who is {n}?", "answer": f"He is {n * n}."} for n in range(60)]
+    Path("chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    echoself(f"{TRAIN} --max-iters 2 --evaluate asked.jsonl --data chats.jsonl --block-size 16")
+    assert "most of the training text are chats, but no question is" in capsys.readouterr().out

@@ -12,10 +12,17 @@ from echoself_action.checkpoint.fidelity_facts import FidelityFacts, FidelitySco
 from echoself_action.checkpoint.introspection_facts import AblationFacts, IntrospectionFacts, ThresholdFacts
 from echoself_action.checkpoint.metadata import Comparison, Evaluation, Sample
 from echoself_action.checkpoint.model_folder import ModelFolder
-from echoself_action.checkpoint.question_facts import Estimate
+from echoself_action.checkpoint.question_facts import (
+    Estimate,
+    GeneratedAnswers,
+    QuestionComparison,
+    QuestionFacts,
+    QuestionScores,
+)
 from echoself_action.evaluation.gate import Verdict, judge_loss
 from echoself_action.hub.history import History, HistoryEntry
 from echoself_action.report.html_page import followable
+from echoself_action.report.question_tables import question_lines
 from echoself_action.report.report_page import PublishReport, page, read_log, write_page
 
 from .browser import find_browser, look_at, picture_of
@@ -73,6 +80,30 @@ FIDELITY = FidelityFacts(
     seconds=12.3,
 )
 
+ASKED = QuestionScores(
+    questions=1234,
+    accuracy=Estimate(value=0.6125, low=0.55, high=0.6875),
+    chance=0.25,
+    accuracy_per_byte=0.5,
+    preference=Estimate(value=0.7125, low=0.65, high=0.7625),
+    bits_per_byte=Estimate(value=1.2345, low=1.1, high=1.4),
+)
+QUESTIONS = QuestionFacts(
+    digest="0",
+    sources=[HOSTILE],
+    scores=ASKED,
+    by_dimension={HOSTILE: ASKED, "a_very_long_name_of_a_dimension": ASKED},
+    in_training=7,
+    in_training_scores=ASKED.model_copy(update={"questions": 7}),
+    left_out=9,
+    cut_prompts=3,
+    long_answers=2,
+    generated=GeneratedAnswers(answers=50, exact_match=0.125, f1=0.375, distinct=(0.1, 0.2, 0.3), repetition=0.4),
+    compared=QuestionComparison(
+        against="0123456789abcdef", questions=1234, candidate=0.725, published=0.7, low=-0.01, high=0.035, p_value=0.0001
+    ),
+)
+
 
 def history(length: int) -> list[HistoryEntry]:
     return [
@@ -117,6 +148,7 @@ def model(model_folder: ModelFolder) -> ModelFolder:
             ),
         ),
         "fidelity": FIDELITY,
+        "questions": QUESTIONS,
         "data": facts.data.model_copy(update={"patterns": [HOSTILE, "a/very/long/path/" * 20]}),
         "tokenizer": facts.tokenizer.model_copy(update={"name": HOSTILE}),
     }
@@ -199,6 +231,50 @@ def test_the_page_draws_echo_fidelity_over_the_publishes(model: ModelFolder) -> 
     assert shown.count("answers: 0.1 at 1") == 1
     assert "held-out text: 0.2 at 2" in shown
     assert "Echo fidelity of published models" not in page(model, [], None, None)
+
+
+def test_the_page_shows_the_scores_on_questions_by_dimension_and_what_was_not_counted(report: Path) -> None:
+    text = report.read_text()
+    for shown in (
+        ">1,234</td>",
+        ">61.3% (55.0% to 68.8%)</td>",
+        ">1.2345 (1.1000 to 1.4000)</td>",
+        "7 of 1,241 questions are in the training text and are not counted.",
+        "9 further questions were left out (evaluate_questions).",
+        "3 prompts were cut at their start",
+        "2 answers take more than three quarters of the context",
+        "Only 50 answers were generated",
+        "72.5% vs. 70.0% of the distractors rejected, difference +2.5 points (95 % CI -1.0 to +3.5, p &lt; 0.001",
+        ">10.0%, 20.0%, 30.0%</td>",
+    ):
+        assert shown in text, shown
+
+
+def test_a_line_connects_only_publishes_that_were_asked_the_same_questions(model: ModelFolder) -> None:
+    changes = [
+        {
+            "question_accuracy": 0.5 + n / 100,
+            "question_preference": 0.7,
+            "questions_digest": "a" if n < 3 else "b",
+            "result": "published",
+        }
+        for n in range(5)
+    ]
+    entries = [one.model_copy(update=change) for one, change in zip(history(6)[:5], changes, strict=True)]
+    entries[1] = entries[1].model_copy(update={"question_accuracy": None, "question_preference": None})
+    lines = question_lines(entries)
+    assert [(line.name, [x for x, _ in line.points], line.is_listed) for line in lines] == [
+        ("accuracy", [1, 3], True),
+        ("preference", [1, 3], True),
+        ("accuracy", [4, 5], False),
+        ("preference", [4, 5], False),
+    ]
+    publishing = PublishReport("me/x", "", "none", Verdict(True, ""), history=History(b"", tuple(entries)))
+    shown = page(model, [], None, publishing)
+    assert shown.count("<title>accuracy: ") == 4
+    (legend,) = re.findall(r"Answers to questions of published models.*?<p class=.legend.>(.*?)</p>", shown, re.DOTALL)
+    assert legend.count("<span>") == 2
+    assert "Answers to questions of published models" not in page(model, [], None, None)
 
 
 def test_phases_named_as_those_of_echoself_are_explained(model: ModelFolder) -> None:
