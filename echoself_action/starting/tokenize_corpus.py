@@ -107,6 +107,8 @@ def _note_ppmd(tokens: Tokens) -> None:
         note(f"PPMd, a general compressor, needs {tokens.ppmd_bits_per_byte:.4f} bits per byte for the held-out text")
     elif (size := (tokens.bytes_train or 0) + (tokens.bytes_val or 0)) > LARGEST:
         note(f"the corpus was not compressed with PPMd: it has {size:,} bytes of text, more than {LARGEST:,}")
+    elif tokens.val_fraction is None:
+        note("the corpus was not compressed with PPMd: token files have no text")
     elif tokens.bytes_train and tokens.bytes_val:
         note("the corpus was not compressed with PPMd: there was not enough memory")
 

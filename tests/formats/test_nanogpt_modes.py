@@ -54,6 +54,7 @@ def test_training_resumes_from_an_imported_checkpoint(
     assert facts.data
     assert (facts.data.compared_tokens, facts.data.repeated_tokens, leaks_text(facts.data)) == (5000, 5000, repeated)
     assert f"warning: {repeated}" in log.out
+    assert "not compressed with PPMd: token files have no text" in log.out
     (page,) = Path("echoself-model").glob("**/report.html")
     assert repeated in page.read_text()
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiktoken
 import torch
 from torch.nn.functional import cross_entropy, layer_norm
 
-from echoself_action.checkpoint.model_folder import ModelFolder
-from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.errors import InputError
 from echoself_action.formats.find_checkpoints import find_checkpoints
-from echoself_action.formats.import_checkpoint import import_checkpoint
+from echoself_action.formats.import_checkpoint import import_checkpoint, read_checkpoint_file
 from echoself_action.formats.trained_ids import GPT2_SIZE, TrainedIds, trained_ids
+from echoself_action.hub.cards.origin import origin_rows
 
 from .foreign_files import save
 from .nanecho_files import nanecho_checkpoint, state_dict
@@ -48,7 +48,7 @@ def embedding(kind: str) -> torch.Tensor:
         case "words":
             ids = WORDS
         case _:
-            ids = make_tokenizer("gpt2", lambda: iter(())).encode_batch([TEXT])[0].tolist()
+            ids = tiktoken.get_encoding("gpt2").encode(TEXT)
     generator, text = torch.Generator().manual_seed(0), torch.tensor(ids)
     rows = (0.02 * torch.randn(GPT2_SIZE, WIDTH, generator=generator)).requires_grad_()
     optimizer = torch.optim.AdamW([rows], lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
@@ -108,6 +108,7 @@ def test_a_model_of_character_codes_is_imported_as_what_it_is(tmp_path: Path) ->
     assert any(remark.startswith("character codes, not GPT-2 tokens") for remark in origin.remarks)
     assert any("val_loss of 2.5 was measured on its training text" in remark for remark in origin.remarks)
     assert [note for note in notes if note in origin.remarks] == origin.remarks, "the log says it too"
+    assert {("Note", remark) for remark in origin.remarks} <= set(origin_rows(folder.metadata)), "and the card"
     stock = AutoTokenizer.from_pretrained(folder.path)
     assert stock(TEXT)["input_ids"] == [ord(one) for one in TEXT]
     assert stock.decode(list(range(32, 127))) == "".join(map(chr, range(32, 127)))
@@ -122,19 +123,15 @@ def test_another_tokenizer_than_its_own_is_refused(kind: str, given: str, tmp_pa
     assert not list(tmp_path.glob("out/*"))
 
 
-def imported(kind: str, folder: Path, notes: list[str], **changes: Any) -> ModelFolder:
-    return import_checkpoint(checkpoint(kind, folder / "ckpt.pt", "cache", **changes), folder / "out", None, notes.append)
-
-
 def test_a_file_that_names_its_tokenizer_is_taken_at_its_word(tmp_path: Path) -> None:
-    metadata = imported("GPT-2's tokens", tmp_path, notes := []).metadata
-    assert metadata
-    assert metadata.tokenizer.name == "gpt2"
-    assert not any("tokenizer" in note for note in notes)
+    source = read_checkpoint_file(checkpoint("code points", tmp_path / "a.pt", "cache"), print)
+    assert source.vocabulary == "gpt2"
+    assert not any("character codes" in remark for remark in source.remarks)
 
 
 def test_what_the_embeddings_do_not_show_is_assumed_and_said(tmp_path: Path) -> None:
-    metadata = imported("nothing", tmp_path, notes := [], tokenizer=None).metadata
+    path, notes = checkpoint("nothing", tmp_path / "best_model_export.pt"), list[str]()
+    metadata = import_checkpoint(path, tmp_path / "out", None, notes.append).metadata
     assert metadata
     assert metadata.tokenizer.name == "gpt2"
     assert any("GPT-2's is assumed" in note and "tokenizer: code_points" in note for note in notes)
