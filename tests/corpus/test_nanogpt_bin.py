@@ -6,6 +6,7 @@ import pytest
 from echoself_action.corpus.make_tokenizer import make_tokenizer
 from echoself_action.corpus.token_cache import prepare_tokens
 from echoself_action.corpus.tokenizer import Tokenizer
+from echoself_action.corpus.tokens import Source
 from echoself_action.errors import InputError
 
 
@@ -41,6 +42,7 @@ def test_nanogpt_token_files_are_mapped_in_place(shakespeare: str, gpt2: Tokeniz
     assert tokens.val.tolist() == val
     assert [tokens.bytes_train, tokens.bytes_val] == [len(text.encode()) for text in texts]
     assert (tokens.documents, tokens.reused) == (0, True)
+    assert tokens.sources == (Source(str(tmp_path / "data/train.bin"), len(train)),)
     assert not (tmp_path / "cache").exists()
 
 
