@@ -29,15 +29,15 @@ from common import results
 from common.corpora import files_of, name_of
 from common.results import Figures, machine, print_row
 
-from echoself_action.checkpoint.question_facts import compared_text
+from echoself_action.checkpoint.question_facts import QuestionFacts, compared_text
 from echoself_action.checkpoint.select import best
 from echoself_action.corpus.readers import read_documents
 from echoself_action.corpus.split import is_validation
 from echoself_action.evaluation.paired_bootstrap import load_language_model
-from echoself_action.evaluation.questions.ask import AskedModel, ask_questions, compare_on_questions
+from echoself_action.evaluation.questions.ask import ask_questions
 from echoself_action.evaluation.questions.question_file import question_of
 from echoself_action.evaluation.questions.question_set import QuestionSet, question_set
-from echoself_action.evaluation.questions.sign_flip_test import paired_difference
+from echoself_action.evaluation.questions.sign_flip_test import compare_on_questions, paired_difference
 
 FRACTION, SEED = 0.1, 0
 COUNTS = (6, 10, 20, 50, 100)  # of questions
@@ -83,7 +83,7 @@ def measure(given: argparse.Namespace, work: Path) -> int:
     )
     print("|---|---|---|---|---|")
     worst = 0.0
-    for count in [*(one for one in COUNTS if one < len(weak.results)), len(weak.results)]:
+    for count in [*(one for one in COUNTS if one < weak.scores.questions), weak.scores.questions]:
         power = rate(drawn(strong, weak, count, given.resamples), by_sign_flips, 1)
         pairs = list(exchanged(strong, equal, count, given.resamples))
         wrong = [rate(pairs, by_sign_flips, side) for side in (1, -1)]
@@ -138,7 +138,7 @@ def train(corpus: Path, work: Path, steps: int, seed: int) -> Path:
     return out
 
 
-def answers_of(name: str, out: Path, asked: QuestionSet, figures: Figures) -> AskedModel:
+def answers_of(name: str, out: Path, asked: QuestionSet, figures: Figures) -> QuestionFacts:
     """The answers of the best model in a folder; prints a row of the table."""
     folder = best(out)
     assert folder
@@ -146,7 +146,7 @@ def answers_of(name: str, out: Path, asked: QuestionSet, figures: Figures) -> As
     started = time.perf_counter()
     answers = ask_questions(model, asked)
     seconds = time.perf_counter() - started
-    scores = answers.facts.scores
+    scores = answers.scores
     shares = [f"{one.value:.1%} ({one.low:.1%} to {one.high:.1%})" for one in (scores.accuracy, scores.preference)]
     print_row(name, shares[0], f"{scores.chance:.0%}", shares[1], f"{scores.bits_per_byte.value:.4f}", f"{seconds:.1f}")
     figures.add("accuracy", name, scores.accuracy.value)
@@ -155,14 +155,14 @@ def answers_of(name: str, out: Path, asked: QuestionSet, figures: Figures) -> As
     return answers
 
 
-def drawn(ours: AskedModel, theirs: AskedModel, count: int, resamples: int) -> Sequence[tuple[Floats, Floats]]:
+def drawn(ours: QuestionFacts, theirs: QuestionFacts, count: int, resamples: int) -> Sequence[tuple[Floats, Floats]]:
     """The preferences of both models on `count` questions drawn at random."""
     both, draw = preferences(ours, theirs), np.random.default_rng(SEED)
     chosen = (draw.permutation(both.shape[1])[:count] for _ in range(resamples))
     return [(both[0, one], both[1, one]) for one in chosen]
 
 
-def exchanged(ours: AskedModel, theirs: AskedModel, count: int, resamples: int) -> Sequence[tuple[Floats, Floats]]:
+def exchanged(ours: QuestionFacts, theirs: QuestionFacts, count: int, resamples: int) -> Sequence[tuple[Floats, Floats]]:
     """The same, where the results of each question are exchanged or not: the two are equal."""
     draw = np.random.default_rng(SEED + 1)
     pairs = drawn(ours, theirs, count, resamples)
@@ -170,9 +170,9 @@ def exchanged(ours: AskedModel, theirs: AskedModel, count: int, resamples: int) 
     return [(np.where(one, b, a), np.where(one, a, b)) for one, (a, b) in zip(swaps, pairs, strict=True)]
 
 
-def preferences(ours: AskedModel, theirs: AskedModel) -> Floats:
+def preferences(ours: QuestionFacts, theirs: QuestionFacts) -> Floats:
     """(2, questions)"""
-    return np.array([[one.preference for one in model.results] for model in (ours, theirs)])
+    return np.array([ours.preferences, theirs.preferences])
 
 
 def rate(pairs: Sequence[tuple[Floats, Floats]], rule: Rule, side: int) -> float:

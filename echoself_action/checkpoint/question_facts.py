@@ -78,6 +78,7 @@ class QuestionComparison(Facts):
 class QuestionFacts(Facts):
     """How the model answers the questions of the input `evaluate`.
 
+    `preferences` are those by question, in the order of the set, to compare a later model without asking this one again.
     `digest` identifies prompts, references and distractors: scores of models with the same one are comparable. `sources` is the
     input. `scores` are those of the questions that are not in the training text; `by_dimension` are the same by persona
     dimension. `in_training` is the number of questions whose prompt and reference are in the training text, and
@@ -89,6 +90,7 @@ class QuestionFacts(Facts):
     sources: list[str]
     scores: QuestionScores
     by_dimension: dict[str, QuestionScores] = Field(default_factory=dict)
+    preferences: tuple[float, ...] = ()
     in_training: int = 0
     in_training_scores: QuestionScores | None = None
     left_out: int = 0
@@ -146,7 +148,8 @@ def question_rows(facts: QuestionFacts) -> list[tuple[str, ...]]:
 def question_figures(facts: QuestionFacts) -> dict[str, str]:
     """The scores of all questions, by their labels, in a table of several models."""
     generated = dict(generated_rows(facts.generated)) if facts.generated else {}
-    return dict(zip(QUESTIONS_HEAD, _cells(facts.scores), strict=True)) | generated
+    labels = ("questions", "accuracy on questions (95 % CI)", "accuracy by chance", "preference on questions (95 % CI)")
+    return dict(zip((*labels, "bits/byte of the references (95 % CI)"), _cells(facts.scores), strict=True)) | generated
 
 
 def generated_rows(facts: GeneratedAnswers) -> list[tuple[str, str]]:

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from .loss import HeldOut, bits_per_byte_of, bytes_per_token
     from .paired_bootstrap import Difference, LanguageModel, compare, difference, load_language_model, score
     from .parity import check_parity
-    from .questions.ask import AskedModel, ask_questions, compare_on_questions
+    from .questions.ask import ask_questions
 
 __all__ = [
-    "AskedModel",
     "Difference",
     "HeldOut",
     "LanguageModel",
@@ -28,7 +27,6 @@ __all__ = [
     "bytes_per_token",
     "check_parity",
     "compare",
-    "compare_on_questions",
     "difference",
     "load_language_model",
     "measure_fidelity",
@@ -39,7 +37,6 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "AskedModel": "questions.ask",
     "Difference": "paired_bootstrap",
     "HeldOut": "loss",
     "LanguageModel": "paired_bootstrap",
@@ -48,7 +45,6 @@ _MODULE_OF = {
     "bytes_per_token": "loss",
     "check_parity": "parity",
     "compare": "paired_bootstrap",
-    "compare_on_questions": "questions.ask",
     "difference": "paired_bootstrap",
     "load_language_model": "paired_bootstrap",
     "measure_fidelity": "echo_fidelity",

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..checkpoint.model_folder import WEIGHTS_FILE, ModelFolder
-from ..checkpoint.question_facts import QuestionComparison
+from ..checkpoint.question_facts import QuestionComparison, QuestionFacts
 from ..corpus.tokenizer import Tokenizer
 from .generation import prompt_ids, sample_ids
 from .paired_bootstrap import Difference, Ids, Scores, difference, load_language_model, score
 from .prompts import corpus_prompts
-from .questions.ask import AskedModel, ask_questions, compare_on_questions
+from .questions.ask import ask_questions
 from .questions.question_set import QuestionSet
+from .questions.sign_flip_test import compare_on_questions
 
 SAMPLE_TOKENS, _TEMPERATURE, _SEED = 60, 0.8, 0
 _PROMPTS = 2
@@ -23,7 +24,7 @@ class RankedModel:
 
     `url` is its page on the Hub, empty for a local one.
 
-    `texts` are samples, one for each prompt, generated at `tokens_per_second`. `asked` are its answers to questions, None if
+    `texts` are samples, one for each prompt, generated at `tokens_per_second`. `asked` are its scores on questions, None if
     it was not asked any.
     """
 
@@ -38,7 +39,7 @@ class RankedModel:
     texts: tuple[str, ...]
     tokens_per_second: float
     url: str = ""
-    asked: AskedModel | None = None
+    asked: QuestionFacts | None = None
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ from dataclasses import replace
 from .. import evaluation
 from ..checkpoint.metadata import Metadata
 from ..checkpoint.model_folder import ModelFolder, record
-from ..checkpoint.question_facts import questions_text
+from ..checkpoint.question_facts import QuestionFacts, questions_text
 from ..corpus.tokens import Tokens
 from ..errors import EchoselfError
 from ..evaluation.gate import QuestionVerdict, is_relative, judge_questions
 from ..evaluation.questions.question_set import QuestionSet
+from ..evaluation.questions.sign_flip_test import compare_on_questions
+from ..hub.fetch import read_facts
 from ..report.log import note, part
 from ..starting.load_questions import load_questions
 from ..starting.tokenize_corpus import corpus_tokens
@@ -25,7 +27,7 @@ def with_questions(folder: ModelFolder, asked: QuestionSet | None, *, keep: bool
     known = folder.metadata.questions if folder.metadata else None
     if asked is None or not asked.counted or (known and known.digest == asked.digest):
         return folder
-    facts = evaluation.ask_questions(evaluation.load_language_model(folder), asked, generates=True).facts
+    facts = evaluation.ask_questions(evaluation.load_language_model(folder), asked, generates=True)
     note(questions_text(facts))
     if keep:
         return record(folder, overwrite=True, questions=facts)
@@ -54,7 +56,7 @@ def add_questions(publication: Publication) -> Publication:
 def question_verdict(publication: Publication, published: Callable[[], ModelFolder]) -> QuestionVerdict | None:
     """The verdict of `evaluate_gate`; None without that input. `published` fetches the published model.
 
-    Both models are asked here, on the questions of today: what the published one records may be of others.
+    A model that records scores of other questions than those of today is asked these.
     """
     gate, asked, remote = publication.inputs.evaluate_gate, publication.questions, publication.remote.model
     if gate == "none" or asked is None:
@@ -66,13 +68,25 @@ def question_verdict(publication: Publication, published: Callable[[], ModelFold
             return QuestionVerdict(True, "it is the first to be published")
         if publication.is_same_model:
             return QuestionVerdict(True, "its weights are already published")
-    ours = evaluation.ask_questions(evaluation.load_language_model(publication.model), asked)
+    ours = _scores(publication.model.metadata, asked, lambda: publication.model)
     if not is_relative(gate):
-        return judge_questions(gate, ours.facts.scores)
+        return judge_questions(gate, ours.scores)
     assert remote
-    theirs = evaluation.ask_questions(evaluation.load_language_model(published()), asked)
-    compared = evaluation.compare_on_questions(ours, theirs, remote.commit)
-    return judge_questions(gate, ours.facts.scores, compared)
+
+    def fetched() -> ModelFolder:
+        note("the published model records no scores on the questions of today: it is asked them")
+        return published()
+
+    theirs = _scores(read_facts(publication.hub, publication.remote.repo_id, remote), asked, fetched)
+    return judge_questions(gate, ours.scores, compare_on_questions(ours, theirs, remote.commit))
+
+
+def _scores(known: Metadata | None, asked: QuestionSet, model: Callable[[], ModelFolder]) -> QuestionFacts:
+    """The recorded scores of a model, if they are of the questions of today; otherwise it is asked them."""
+    facts = known.questions if known else None
+    if facts and facts.digest == asked.digest and len(facts.preferences) == len(asked.counted):
+        return facts
+    return evaluation.ask_questions(evaluation.load_language_model(model()), asked)
 
 
 def with_question_facts(model: ModelFolder, known: Metadata | None, verdict: QuestionVerdict | None) -> ModelFolder:

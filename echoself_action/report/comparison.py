@@ -17,7 +17,7 @@ PAGE_FILE = "compare.html"
 def figures(model: RankedModel) -> dict[str, str]:
     """The figures of a model, by their labels."""
     scores = model.scores
-    asked = model.asked.facts if model.asked else None
+    asked = model.asked
     return {
         "source": model.place,
         "step": f"{model.step:,}",

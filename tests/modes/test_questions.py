@@ -12,6 +12,7 @@ from echoself_action.hub.history import parse_history
 from ..conftest import SMALL, Cli
 
 HUB = "--hub hub --repo-id me/model"
+AGAIN = "the published model records no scores on the questions of today: it is asked them"
 TRAIN = f"train --tokenizer bytes {SMALL} --block-size 64"
 COLOURS = ["red", "green", "blue", "black", "white", "grey", "pink", "brown", "gold", "purple"]
 
@@ -87,9 +88,13 @@ def test_the_gate_on_questions_refuses_a_model_and_says_why(
     echoself(f"{TRAIN} --max-iters 6 {ask.replace('--gate none', '')} --output-dir other --seed 5")
     other = echoself(f"deploy {HUB} {ask} --evaluate-gate improved --output-dir other")
     assert other["gate_result"] == "refused"
-    assert "on questions, not significantly better than the published model" in capsys.readouterr().out
+    log = capsys.readouterr().out
+    assert "on questions, not significantly better than the published model" in log
+    assert AGAIN not in log
+    write_questions(9)
     passed = echoself(f"deploy {HUB} {ask} --evaluate-gate not_worse --output-dir other")
     assert passed["deployed"] == "true"
+    assert AGAIN in capsys.readouterr().out
     compared = facts_of(passed).questions
     assert compared
     assert compared.compared
@@ -98,7 +103,7 @@ def test_the_gate_on_questions_refuses_a_model_and_says_why(
         card = Path(hub.api.hf_hub_download("me/model", "README.md")).read_text()
         history = parse_history(Path(hub.api.hf_hub_download("me/model", "metrics/history.jsonl")).read_bytes())
     assert "### Questions" in card
-    assert "| cognitive | 5 |" in card
+    assert "| cognitive | 4 |" in card
     assert history.entries[-1].question_accuracy == compared.scores.accuracy.value
     assert history.entries[-1].questions_digest == compared.digest
 
@@ -160,7 +165,7 @@ def test_models_of_known_difference_are_told_apart_and_equal_ones_are_not(
     page, summary = Path(outputs["report"]).read_text(), (tmp_path / "summary.md").read_text()
     for text in (log, page, summary):
         assert "n questions, strong is significantly better than weak: " in text
-    assert '<th scope="row">accuracy (95 % CI)</th>' in page
+    assert '<th scope="row">accuracy on questions (95 % CI)</th>' in page
     echoself("compare --candidates strong,equal --evaluate asked.jsonl")
     assert "on questions, equal is not significantly different from strong: " in capsys.readouterr().out
 

@@ -1,27 +1,17 @@
-"""Asks a model questions: the figures for its metadata, and the results by question for a comparison."""
+"""Asks a model questions: the figures for its metadata, with its preference by question for comparisons."""
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from ...checkpoint.question_facts import GeneratedAnswers, QuestionComparison, QuestionFacts
+from ...checkpoint.question_facts import GeneratedAnswers, QuestionFacts
 from ..paired_bootstrap import LanguageModel
 from .answer_scores import score_questions
 from .generated_answers import compared_with_references, generate_answers
 from .question_results import QuestionResult, summarised
 from .question_set import QuestionSet
-from .sign_flip_test import paired_difference
 
 
-@dataclass(frozen=True)
-class AskedModel:
-    """The results of a model on the counted questions of a set, in their order, and all of its figures."""
-
-    results: tuple[QuestionResult, ...]
-    facts: QuestionFacts
-
-
-def ask_questions(language_model: LanguageModel, asked: QuestionSet, *, generates: bool = False) -> AskedModel:
+def ask_questions(language_model: LanguageModel, asked: QuestionSet, *, generates: bool = False) -> QuestionFacts:
     """Ask a model the questions of `asked`, of which at least one must count. `generates`: answers are generated too.
 
     Raises InputError or TokenizerError for text that its tokenizer can't encode.
@@ -29,34 +19,18 @@ def ask_questions(language_model: LanguageModel, asked: QuestionSet, *, generate
     scores = score_questions(language_model, asked.questions)
     counted = tuple(one for one in scores.results if not one.is_trained_on)
     seen = [one for one in scores.results if one.is_trained_on]
-    facts = QuestionFacts(
+    return QuestionFacts(
         digest=asked.digest,
         sources=list(asked.sources),
         scores=summarised(counted),
         by_dimension={name: summarised(some) for name, some in sorted(_by_dimension(counted).items())},
+        preferences=tuple(round(one.preference, 6) for one in counted),
         in_training=len(seen),
         in_training_scores=summarised(seen) if seen else None,
         left_out=asked.left_out,
         cut_prompts=scores.cut_prompts,
         long_answers=scores.long_answers,
         generated=_generated(language_model, asked) if generates else None,
-    )
-    return AskedModel(counted, facts)
-
-
-def compare_on_questions(ours: AskedModel, theirs: AskedModel, against: str) -> QuestionComparison:
-    """The difference in preference of two models that were asked the same questions. `against` is the commit, or the name, of
-    the second one.
-    """
-    found = paired_difference([one.preference for one in ours.results], [one.preference for one in theirs.results])
-    return QuestionComparison(
-        against=against,
-        questions=found.questions,
-        candidate=ours.facts.scores.preference.value,
-        published=theirs.facts.scores.preference.value,
-        low=max(found.low, -1.0),
-        high=min(found.high, 1.0),
-        p_value=found.p_value,
     )
 
 

@@ -17,7 +17,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from ...checkpoint.question_facts import SIGNIFICANT
+from ...checkpoint.question_facts import SIGNIFICANT, QuestionComparison, QuestionFacts
 
 _EXACT, _DRAWS, _SEED = 12, 10_000, 0
 _ROUNDING = 1e-12
@@ -53,6 +53,22 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> PairedD
     reach = 2 * float(np.abs(differences).max()) + 1.0
     bounds = [_bound(p_value, mean, mean + side * reach) for side in (-1, 1)]
     return PairedDifference(mean, bounds[0], bounds[1], p_value(0.0), count)
+
+
+def compare_on_questions(ours: QuestionFacts, theirs: QuestionFacts, against: str) -> QuestionComparison:
+    """The difference in preference of two models that were asked the same questions. `against` is the commit, or the name, of
+    the second one.
+    """
+    found = paired_difference(ours.preferences, theirs.preferences)
+    return QuestionComparison(
+        against=against,
+        questions=found.questions,
+        candidate=ours.scores.preference.value,
+        published=theirs.scores.preference.value,
+        low=max(found.low, -1.0),
+        high=min(found.high, 1.0),
+        p_value=found.p_value,
+    )
 
 
 @lru_cache(maxsize=2)
