@@ -21,7 +21,14 @@ from ..checkpoint.model_folder import ModelFolder, read_model_folder, same_model
 from ..checkpoint.select import folders_of_step, free_path
 from ..checkpoint.vocabulary import TOKENIZER_FILE
 from ..checkpoint.weights import write_model
-from ..corpus.make_tokenizer import code_points, ids_tokenizer, is_in_vocab_merges, load_tokenizer, make_tokenizer
+from ..corpus.make_tokenizer import (
+    code_points,
+    ids_tokenizer,
+    is_in_vocab_merges,
+    is_path,
+    load_tokenizer,
+    make_tokenizer,
+)
 from ..corpus.tokenizer import CODE_POINTS, IDS, PRINTABLE_ASCII, Tokenizer
 from ..corpus.vocab_merges import VOCABULARY_FILE
 from ..errors import CheckpointError, InputError
@@ -216,7 +223,7 @@ def _vocabulary(path: Path, source: ImportedModel, spec: str | None, note: Calla
     size, dataset = source.config.vocab_size, str(source.settings.get("dataset", ""))
     if source.origin.layout in (FOLDER, TRAINER_CHECKPOINT):
         return _checked_size(path, folder_tokenizer(path.parent, spec, size, note), size, note)
-    if source.vocabulary in (CODE_POINTS, PRINTABLE_ASCII, IDS):
+    if source.vocabulary in (CODE_POINTS, PRINTABLE_ASCII) or (source.vocabulary == IDS and spec):
         return _checked_size(path, _of_codes(path, source, spec), size, note)
     older = is_in_vocab_merges(path.parent)
     if spec is None and (older or (path.parent / TOKENIZER_FILE).is_file()):  # as transformers saves it
@@ -230,7 +237,7 @@ def _vocabulary(path: Path, source: ImportedModel, spec: str | None, note: Calla
     if spec is None and beside:
         spec = str(beside)
         note(f"its vocabulary is in {beside}")
-    elif spec is None and _GPT2_VOCABULARY <= size <= _PADDED:
+    elif spec is None and source.vocabulary != IDS and _GPT2_VOCABULARY <= size <= _PADDED:
         spec = source.vocabulary or "gpt2"
         if not source.vocabulary and source.origin.layout in _OF_ECHOSELF:
             note(
@@ -248,17 +255,17 @@ def _vocabulary(path: Path, source: ImportedModel, spec: str | None, note: Calla
 
 
 def _of_codes(path: Path, source: ImportedModel, spec: str | None) -> Tokenizer:
-    """The tokenizer that the embeddings show; where they only exclude GPT-2's, the given one.
+    """The tokenizer that the embeddings show; where they only exclude GPT-2's, the file that is given.
 
     Raises InputError if another one is given.
     """
-    size = source.config.vocab_size
+    given = make_tokenizer(spec, lambda: iter(())) if spec and is_path(spec) else None
     if source.vocabulary == IDS:
-        tokenizer = ids_tokenizer(size) if spec is None else make_tokenizer(spec, lambda: iter(()))
-        if tokenizer.name != "gpt2":
-            return tokenizer
-    elif spec in (None, source.vocabulary) or make_tokenizer(str(spec), lambda: iter(())).content_name == source.vocabulary:
-        return code_points(size) if source.vocabulary == CODE_POINTS else make_tokenizer(PRINTABLE_ASCII, lambda: iter(()))
+        if given and given.content_name != "gpt2":
+            return given
+    elif spec in (None, source.vocabulary) or (given and given.content_name == source.vocabulary):
+        is_code_points = source.vocabulary == CODE_POINTS
+        return code_points(source.config.vocab_size) if is_code_points else make_tokenizer(PRINTABLE_ASCII, lambda: iter(()))
     raise InputError(
         f"tokenizer: {spec} is not what {path} was trained with: {_EVIDENCE[TrainedIds(source.vocabulary)]}. Nothing was "
         "imported.",

@@ -5,6 +5,7 @@ trainer: benchmarks/echoself_trainer.py.
 """
 
 import functools
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,14 @@ def test_another_tokenizer_than_its_own_is_refused(kind: str, given: str, tmp_pa
     with pytest.raises(InputError, match=f"tokenizer: {given} is not what .* was trained with"):
         import_checkpoint(path, tmp_path / "out", given, print)
     assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_vocabulary_beside_the_file_says_what_ids_below_256_mean(tmp_path: Path) -> None:
+    path = checkpoint("words", tmp_path / "best_model_export.pt")
+    (tmp_path / "meta.pkl").write_bytes(pickle.dumps({"itos": dict(enumerate("abcdefgh")), "vocab_size": 8}))
+    metadata = import_checkpoint(path, tmp_path / "out", None, print).metadata
+    assert metadata
+    assert metadata.tokenizer.name == "characters"
 
 
 def test_a_file_that_names_its_tokenizer_is_taken_at_its_word(tmp_path: Path) -> None:
