@@ -1,5 +1,6 @@
 """How a model answers the questions of the input `evaluate`: measured, recorded, and judged against the published model."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -27,8 +28,9 @@ def with_questions(folder: ModelFolder, asked: QuestionSet | None, *, keep: bool
     known = folder.metadata.questions if folder.metadata else None
     if asked is None or not asked.counted or (known and known.digest == asked.digest):
         return folder
+    started = time.monotonic()
     facts = evaluation.ask_questions(evaluation.load_language_model(folder), asked, generates=True)
-    note(questions_text(facts))
+    note(f"{questions_text(facts)}, in {time.monotonic() - started:.0f} s")
     if keep:
         return record(folder, overwrite=True, questions=facts)
     return replace(folder, metadata=folder.metadata.model_copy(update={"questions": facts})) if folder.metadata else folder

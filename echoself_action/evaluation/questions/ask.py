@@ -24,7 +24,7 @@ def ask_questions(language_model: LanguageModel, asked: QuestionSet, *, generate
         sources=list(asked.sources),
         scores=summarised(counted),
         by_dimension={name: summarised(some) for name, some in sorted(_by_dimension(counted).items())},
-        preferences=tuple(round(one.preference, 6) for one in counted),
+        preferences=tuple(one.preference for one in counted),
         in_training=len(seen),
         in_training_scores=summarised(seen) if seen else None,
         left_out=asked.left_out,

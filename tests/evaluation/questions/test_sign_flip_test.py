@@ -46,6 +46,15 @@ def test_at_most_one_of_twenty_equal_pairs_differs(count: int) -> None:
         assert by_bootstrap > alarms
 
 
+def test_equal_sums_of_thirds_count_as_equal() -> None:
+    """A p-value that took their rounding for a difference would be too small."""
+    thirds = [1 / 3, 2 / 3, -1 / 3, 1 / 3, 2 / 3, 0, -1 / 3, 1]
+    whole = [round(3 * one) for one in thirds]
+    assert paired_difference(thirds, [0] * 8).p_value == paired_difference(whole, [0] * 8).p_value
+    ours = [0.1 + one for one in thirds]
+    assert paired_difference(ours, [0.1] * 8).p_value == paired_difference(whole, [0] * 8).p_value
+
+
 def test_fewer_than_six_questions_show_nothing_and_six_can() -> None:
     found = paired_difference([1.0] * 5, [0.0] * 5)
     assert found.p_value > 0.05
