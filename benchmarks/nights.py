@@ -2,15 +2,17 @@
 
     python benchmarks/nights.py --corpus FOLDER_OR_FILE ... [--nights 20] [--seconds 90] [--preset auto] [--side-by-side]
     python benchmarks/nights.py --corpus ... --poison 5 --kill 8 --grow 12      # the troubled series
+    python benchmarks/nights.py --corpus ... --config echoself.yml              # any other inputs
 
-A night is a whole process of `echoself cycle` with repo_id, hub, data, max_minutes and preset, and no other input, in a new
-folder that contains a copy of the corpus and nothing else. Only the Hub's folder is kept. In the troubled series one night gets
-`learning_rate: 0.5`, one is killed (SIGKILL, its whole process group) in the middle of training, and from one night on the
-corpus has the tenth of its text that was held back before.
+A night is a whole process of `echoself cycle` with repo_id, hub, data, max_minutes, preset and the file of `--config`, and no
+other input, in a new folder that contains a copy of the corpus and nothing else. Only the Hub's folder is kept. In the troubled
+series one night gets `learning_rate: 0.5`, one is killed (SIGKILL, its whole process group) in the middle of training, and from
+one night on the corpus has the tenth of its text that was held back before.
 
 After each night, one function measures the published model and the model of the training state, as downloaded from the Hub:
-bits per byte of all held-out text of the final corpus, in fp32. The checks at the end allow the published curve to rise by
-`--tolerance`, because the gate evaluates on the held-out text that the corpus has that night, and on eval_tokens of it.
+bits per byte of all held-out text of the final corpus, in fp32. Its scores on questions and its echo fidelity, if `--config`
+has `evaluate`, are those that its metadata records. The checks at the end allow the published curve to rise by `--tolerance`,
+because the gate evaluates on the held-out text that the corpus has that night, and on eval_tokens of it.
 """
 
 import argparse
@@ -30,7 +32,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -39,8 +41,9 @@ from common import results
 from common.corpora import EVERYTHING, add_corpora, bits_per_byte_of_folder, files_of, name_of, split_text
 from common.results import Figures, machine
 
-from echoself_action.checkpoint.metadata import METADATA_FILE
+from echoself_action.checkpoint.metadata import METADATA_FILE, Metadata
 from echoself_action.checkpoint.model_folder import WEIGHTS_FILE, read_model_folder, sha256
+from echoself_action.checkpoint.question_facts import Estimate
 from echoself_action.corpus.chunking import cut_passages
 from echoself_action.hub.client import open_hub
 from echoself_action.hub.fetch import download
@@ -59,11 +62,15 @@ RESULTS = {"published": "o", "advanced": "^", "rolled_back": "v", "converged": "
 
 @dataclass(frozen=True)
 class Model:
-    """A model on the Hub: its step, bits per byte of the held-out text, and the sha256 of its weights."""
+    """A model on the Hub: its step, bits per byte of the held-out text, and the sha256 of its weights.
+
+    `scores` are those of its metadata by name: value and bounds of the 95 % confidence interval.
+    """
 
     step: int
     bits_per_byte: float
     sha256: str
+    scores: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,7 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=90, help="max_minutes of a night, in seconds")
     parser.add_argument("--preset", default="auto")
+    parser.add_argument("--config", type=Path, help="YAML file of further inputs")
     parser.add_argument("--poison", type=int, default=0, metavar="NIGHT", help="gets learning_rate: 0.5")
     parser.add_argument("--kill", type=int, default=0, metavar="NIGHT", help="is killed in the middle of training")
     parser.add_argument("--grow", type=int, default=0, metavar="NIGHT", help="from it on the corpus has a tenth more text")
@@ -101,9 +109,9 @@ def main() -> None:
     print(machine())
     print(
         "| corpus | night | result | exit code | seconds | last step | published: step | bits per byte | weights "
-        "| training state: step | bits per byte | weights |"
+        "| training state: step | bits per byte | weights | scores of the published model (95 % CI) |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(_cores()) if given.side_by_side else 1) as threads:
         work = (given.work or Path(folder)).absolute()
         free: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -116,6 +124,9 @@ def main() -> None:
             models = [getattr(row, of) for row in rows]
             measured = [model.bits_per_byte for model in models if model]
             figures.add("bits per byte by night", f"{name}: {of}", *measured)
+        for score in _score_names(rows):
+            values = [row.published.scores[score][0] for row in rows if row.published and score in row.published.scores]
+            figures.add(f"{score} by night", name, *values)
         figures.add("whole process, s", name, *(row.seconds for row in rows))
     checks = [check for name, rows in nights.items() for check in checked(name, rows, given)]
     print()
@@ -176,6 +187,8 @@ def _row(night: Night) -> str:
     cells = [night.corpus, night.number, result, night.exit_code, f"{night.seconds:.1f}", night.step]
     for model in (night.published, night.state):
         cells += [model.step, f"{model.bits_per_byte:.4f}", model.sha256[:8]] if model else ["", "", ""]
+    scores = night.published.scores if night.published else {}
+    cells.append("; ".join(f"{name} {value:.3f} ({low:.3f} to {high:.3f})" for name, (value, low, high) in scores.items()))
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
@@ -188,6 +201,7 @@ def _night(
     pattern = copy_corpus(corpus, runner / "corpus", 1 - HELD_BACK if number < given.grow else 1)
     inputs: dict[str, object] = {"repo_id": REPO, "hub": place / "hub", "data": pattern, "max_minutes": given.seconds / 60}
     inputs |= {"preset": given.preset} | (POISON if number == given.poison else {})
+    inputs |= {"config": given.config.absolute()} if given.config else {}
     flags = [word for name, value in inputs.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     command = [sys.executable, "-m", "echoself_action", "cycle", *flags]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
@@ -302,9 +316,25 @@ def measure(place: Path, held_out: Sequence[str], before: Night | None) -> tuple
                 continue
             weights = sha256(folder / WEIGHTS_FILE)
             bits = known[weights].bits_per_byte if weights in known else bits_per_byte_of_folder(folder, held_out)
-            models.append(Model(read_model_folder(folder).step, bits, weights))
+            read = read_model_folder(folder)
+            models.append(Model(read.step, bits, weights, _scores(read.metadata)))
     published, state = models
     return published, state
+
+
+def _scores(facts: Metadata | None) -> dict[str, tuple[float, float, float]]:
+    """The scores that `facts` records: on questions, and the echo fidelity."""
+    found: dict[str, Estimate] = {}
+    if facts and facts.questions:
+        scores = facts.questions.scores
+        found |= {
+            "accuracy": scores.accuracy,
+            "preference": scores.preference,
+            "bits per byte of answers": scores.bits_per_byte,
+        }
+    if facts and facts.fidelity:
+        found["echo fidelity"] = facts.fidelity.unprompted.score
+    return {name: (one.value, one.low, one.high) for name, one in found.items()}
 
 
 def checked(name: str, nights: Sequence[Night], given: argparse.Namespace) -> list[tuple[bool, str]]:
@@ -397,13 +427,28 @@ def _recovers(name: str, nights: Sequence[Night]) -> Iterator[tuple[bool, str]]:
         yield fine, f"{name}: the night after {trouble} is fine (night {after.number}: {said}{course})"
 
 
+def _score_names(nights: Sequence[Night]) -> list[str]:
+    """The names of all scores of the published models."""
+    return list(dict.fromkeys(score for night in nights if night.published for score in night.published.scores))
+
+
 def plot(nights: dict[str, list[Night]], title: str, path: Path) -> None:
-    """Bits per byte by night, a chart for each corpus, as PNG at `path` and as SVG beside it."""
+    """Bits per byte by night, a chart for each corpus, and one for each score; as PNG at `path` and as SVG beside it."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 1 + 3.2 * len(nights)), layout="constrained")
+    scored = [(name, rows, score) for name, rows in nights.items() for score in _score_names(rows)]
+    figure = Figure(figsize=(9, 1 + 3.2 * (len(nights) + len(scored))), layout="constrained")
     figure.suptitle(title, fontsize="medium")
-    for axes, (name, rows) in zip(figure.subplots(len(nights), squeeze=False)[:, 0], nights.items(), strict=True):
+    charts = figure.subplots(len(nights) + len(scored), squeeze=False)[:, 0]
+    for axes, (name, rows, score) in zip(charts[len(nights) :], scored, strict=True):
+        points = [(row.number, *row.published.scores[score]) for row in rows if row.published and score in row.published.scores]
+        numbers, values, lows, highs = zip(*points, strict=True)
+        axes.fill_between(numbers, lows, highs, color="tab:blue", alpha=0.2, label="95 % confidence interval")
+        axes.plot(numbers, values, "o-", color="tab:blue", label="published")
+        axes.set(xlabel="night", ylabel=score, title=name)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(fontsize="small")
+    for axes, (name, rows) in zip(charts[: len(nights)], nights.items(), strict=True):
         for of, colour in (("state", "tab:orange"), ("published", "tab:blue")):
             points = [(row, model) for row in rows if (model := getattr(row, of))]
             label = "training state" if of == "state" else of
