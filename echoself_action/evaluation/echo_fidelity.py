@@ -21,7 +21,7 @@ from ..checkpoint.fidelity_facts import FidelityFacts, FidelityScores
 from ..checkpoint.question_facts import Estimate
 from ..errors import EchoselfError
 from .echo_fidelity_terms import CATEGORIES, DIMENSION_TERMS, KEYWORD_DIMENSIONS, KEYWORDS, SYSTEM_PROMPT
-from .generation import next_logits, prompt_ids
+from .generation import next_logits_by_halves, prompt_ids
 from .held_out import digest_of
 from .loss import texts_of
 from .paired_bootstrap import Ids, LanguageModel
@@ -149,7 +149,7 @@ def greedy_answer(language_model: LanguageModel, prompt: str, deadline: float) -
     """
     tokenizer = language_model.tokenizer
     ids = prompt_ids(tokenizer, prompt)
-    logits, start = next_logits(language_model.model), len(ids)
+    logits, start = next_logits_by_halves(language_model.model), len(ids)
     answer = ""
     while len(ids) < start + 4 * CHARACTERS:  # a character may take four tokens, of bytes
         if time.monotonic() > deadline:

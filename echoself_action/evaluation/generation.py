@@ -54,6 +54,23 @@ def next_logits(model: Model) -> Callable[[Sequence[int]], Tensor]:
     return logits
 
 
+def next_logits_by_halves(model: Model) -> Callable[[Sequence[int]], Tensor]:
+    """`next_logits` for long texts: several times faster beyond block_size, because all but the first window is incremental.
+
+    When the window is full, its older half is dropped at once, so that a token sees at least half of block_size, and not always
+    all of it. Up to block_size the logits are those of `next_logits`.
+    """
+    size, start, logits = model.config.block_size, 0, next_logits(model)
+
+    def by_halves(ids: Sequence[int]) -> Tensor:
+        nonlocal start, logits
+        if len(ids) - start > size:
+            start, logits = len(ids) - max(1, size // 2), next_logits(model)
+        return logits(ids[start:])
+
+    return by_halves
+
+
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """The ids of `prompt` at the start of a document."""
     # nanoGPT's vocabularies have no end-of-text token; their first character is a line break, with which its sample.py starts

@@ -35,9 +35,13 @@ def with_fidelity(
 
 
 def add_fidelity(publication: Publication) -> Publication:
-    """Add the echo fidelity of its model to the publication, if `evaluate` asks for it and the model has none."""
+    """Add the echo fidelity of its model to the publication, if `evaluate` asks for it and the model has none.
+
+    A job that has trained the model has tried to measure it already.
+    """
     inputs, model = publication.inputs, publication.model
-    if ECHO_FIDELITY not in inputs.evaluate or model.metadata is None or model.metadata.fidelity:
+    known = model.metadata is None or model.metadata.fidelity or publication.ending is not None
+    if ECHO_FIDELITY not in inputs.evaluate or known:
         return publication
     with part("Echo fidelity"):
         return replace(publication, model=_measured(model, read_held_out(model.path) or (), keep=not inputs.dry_run))

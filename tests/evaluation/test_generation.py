@@ -7,7 +7,7 @@ import torch
 
 from echoself_action.corpus.make_tokenizer import ids_tokenizer
 from echoself_action.corpus.tokens import Tokens
-from echoself_action.evaluation.generation import next_logits, sample, sample_ids
+from echoself_action.evaluation.generation import next_logits, next_logits_by_halves, sample, sample_ids
 from echoself_action.model import Model
 from echoself_action.model.gpt2 import GPT2, GPT2Config
 from echoself_action.model.nanecho import NanEchoConfig, NanEchoForCausalLM
@@ -65,6 +65,18 @@ def test_logits_with_the_cache_equal_those_of_the_whole_window(large_logits_mode
         expected = large_logits_model.logits(torch.tensor([ids[-16:]]))[0, -1]
         torch.testing.assert_close(logits(ids), expected, atol=1e-5, rtol=1e-5)
         ids.append(step * 37 % 256)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prompt_length", [3, 40])
+def test_a_full_window_keeps_its_newer_half(large_logits_model: Model, prompt_length: int) -> None:
+    logits, ids = next_logits_by_halves(large_logits_model.eval()), [step * 37 % 256 for step in range(prompt_length)]
+    first = max(0, prompt_length - 8) if prompt_length > 16 else 0
+    for step in range(24):  # block_size is 16
+        first = len(ids) - 8 if len(ids) - first > 16 else first
+        expected = large_logits_model.logits(torch.tensor([ids[first:]]))[0, -1]
+        torch.testing.assert_close(logits(ids), expected, atol=1e-5, rtol=1e-5)
+        ids.append(step * 41 % 256)
 
 
 @pytest.mark.parametrize("prompt_length", [1, 10, 16, 20])
