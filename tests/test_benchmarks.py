@@ -127,10 +127,12 @@ def descendants(mark: str) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize(
-    ("script", "options", "children"),
-    [("benchmarks/speed.py", "--shapes baby --turns 1", 4), ("tests/stress/race.py", "--rounds 50", 3)],
+    ("number", "script", "options", "children"),
+    [
+        (signal.SIGTERM, "benchmarks/speed.py", "--shapes baby --turns 1", 4),
+        (signal.SIGKILL, "tests/stress/race.py", "--rounds 50", 3),
+    ],
 )
 def test_a_benchmark_that_is_killed_leaves_no_process(
     tmp_path: Path, number: signal.Signals, script: str, options: str, children: int
