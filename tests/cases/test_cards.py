@@ -168,6 +168,7 @@ def test_the_local_hub_accepts_every_license() -> None:
 
 
 FURTHER = "--max-iters 2 --eval-interval 2 --batch-size 4 --device cpu --dtype float32 --learning-rate 1e-4 --gate none"
+FURTHER += " --introspection false"  # which takes seconds; tests/modes/test_nanecho.py has it
 STRANGER = "/home/stranger/secret-project"
 
 

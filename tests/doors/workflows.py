@@ -9,9 +9,11 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,8 +133,13 @@ class World:
         threads = [threading.Thread(target=leg.run, daemon=True) for leg in legs]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        while any(thread.is_alive() for thread in threads):
+            for thread in threads:
+                thread.join(0.05)
+            # fail-fast, which GitHub has by default: processes of one job may wait for those of another for ever
+            if any(leg.has_failed and not thread.is_alive() for leg, thread in zip(legs, threads, strict=True)):
+                for leg in legs:
+                    leg.cancel()
         for leg in legs:
             if leg.error:
                 raise leg.error
@@ -162,6 +169,7 @@ class _Leg:
         self.world, self.body = world, body
         self.result = JobResult(name)
         self.error: BaseException | None = None
+        self._job: Job | None = None  # the script that is running
         labels = filled(body["runs-on"], contexts)
         for label in [labels] if isinstance(labels, str) else labels[:1]:
             assert label.startswith(RUNNERS), f"{workflow.name}: there is no runner {label}"
@@ -190,6 +198,17 @@ class _Leg:
         self.contexts = dict(contexts) | {"steps": {}, "runner": {"temp": str(self.runner.temp), "os": "Linux"}}
         self.contexts["env"] = contexts["env"] | filled(body.get("env", {}), self.contexts)
 
+    @property
+    def has_failed(self) -> bool:
+        return self.error is not None or self.result.result == "failure"
+
+    def cancel(self) -> None:
+        """End its script, if one is running."""
+        process = self._job and self._job.process
+        if process and process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
     def run(self) -> None:
         try:
             for step in self.body["steps"]:
@@ -209,7 +228,7 @@ class _Leg:
         given = {name: as_text(value) for name, value in filled(step.get("with", {}), self.contexts).items()}
         outputs: dict[str, str] = {}
         if "run" in step:
-            job = Job(log_file=self.runner.root / "log-of-scripts")
+            self._job = job = Job(log_file=self.runner.root / "log-of-scripts")
             code, outputs = self.runner._step(job, self._script(step), environment)
             self.result.log += f"\n# {step['run']}\n{job.raw_log}"
             self.result.summary += job.summary

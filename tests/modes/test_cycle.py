@@ -133,7 +133,7 @@ def test_a_cycle_starts_from_a_found_nanecho_checkpoint_and_then_resumes_from_th
     monkeypatch.setenv(ACTION_VARIABLE, json.dumps({"checkpoint": "auto", "tokenizer": "bytes"}))
     # five steps more may be a little worse: what is shown here is where they begin
     cycle = "cycle --preset ci --hub hub --repo-id me/echo --max-iters 5 --eval-interval 5 --batch-size 4 --device cpu"
-    cycle += " --gate none"
+    cycle += " --gate none --introspection false"
     first = echoself(cycle, "--output-dir one")
     assert (first["deployed"], first["checkpoint"]) == ("true", "one/checkpoint-45-decayed")
     assert "because it has the lowest recorded held-out loss, 2.5000" in capsys.readouterr().out

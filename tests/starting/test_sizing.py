@@ -88,7 +88,7 @@ def test_a_nanecho_is_sized_too_without_the_text_that_no_phase_reads(
 ) -> None:
     Path(DEFAULT_CONFIG).parent.mkdir()
     Path(DEFAULT_CONFIG).write_text("phases: [{name: all, weights: {docs/scene-0*.md: 0}, connections: 0.2}]\n")
-    echoself(f"train --architecture nanecho --n-layer 2 {QUICK}")
+    echoself(f"train --architecture nanecho --n-layer 2 --introspection false {QUICK}")
     folder = newest()
     assert folder.architecture.name == "nanecho"
     assert folder.config.n_embd % 4 == 0
