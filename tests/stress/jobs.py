@@ -61,7 +61,7 @@ class Setting:
 def prepare(folder: Path) -> None:
     """Set the environment of all processes, before the first is started."""
     os.environ |= {
-        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_XET": "1",
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "hf"),
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }  # fmt: skip
     modes = [f"echoself_action.modes.{mode}" for mode in ("train", "deploy", "pull", "cycle")]

@@ -22,7 +22,6 @@ from io import StringIO
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 ROOT = Path(__file__).parents[2]
