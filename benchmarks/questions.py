@@ -79,7 +79,11 @@ def measure(given: argparse.Namespace, work: Path) -> int:
         print(f"{name} against {one.against}: {compared_text(one)}")
     print()
     print_row(
-        "questions", "told apart: sign flips", "wrongly `improved`", "wrongly `not_worse`", "percentile bootstrap: either"
+        "questions",
+        "difference detected, sign-flip test",
+        "false `improved`",
+        "false `not_worse`",
+        "either, percentile bootstrap",
     )
     print("|---|---|---|---|---|")
     worst = 0.0
@@ -90,7 +94,7 @@ def measure(given: argparse.Namespace, work: Path) -> int:
         others = sum(rate(pairs, by_percentiles, side) for side in (1, -1))
         worst = max(worst, *wrong)
         print_row(f"{count}", f"{power:.1%}", *(f"{one:.1%}" for one in wrong), f"{others:.1%}")
-        figures.add("told apart", f"{count} questions", power)
+        figures.add("difference detected", f"{count} questions", power)
         figures.add("false alarms, sign flips", f"{count} questions", sum(wrong))
         figures.add("false alarms, percentile bootstrap", f"{count} questions", others)
     figures.write()

@@ -2,8 +2,8 @@
 
 `category_score` is evaluate_condition of NanEcho/evaluation/echo_fidelity.py (format nanecho-fidelity-v2), `echo_score` is
 compute_echo_score of NanEcho/evaluation/jsonl_eval.py (github.com/9cog/echoself, commit a53698a). Both look for words: a list
-of the words scores 1.0, and says nothing. So each figure has an interval over prompts, and stands beside others: what held-out
-text of the corpus scores, what the answers score by the words of the other categories, and what the answer to no prompt scores.
+of the words scores 1.0, and says nothing. So each figure has an interval over prompts and three baselines: what held-out text
+of the corpus scores, what the answers score by the words of the other categories, and what the answer to no prompt scores.
 
 Answers are greedy, so the same model always has the same figures. EchoSelf lets a model write up to 128 tokens of GPT-2; here
 it writes up to `CHARACTERS` characters, about as much, so that models with other tokenizers are comparable. An answer that

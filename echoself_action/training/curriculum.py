@@ -137,7 +137,7 @@ def changes_of_curriculum(before: Curriculum | None, now: Curriculum | None, ste
         return [f"phases were {_names(before)} and are now not given: from here on none applies."] if before else []
     sentences = []
     if before.iters != now.iters:
-        effect = f"the phases are divided anew, and step {step} is in phase {now.phase(step).name}"
+        effect = f"the bounds of the phases change: step {step} is in phase {now.phase(step).name}"
         sentences.append(f"curriculum_iters was {before.iters:,} and is now {now.iters:,}: {effect}.")
     if before.phases != now.phases:
         effect = f"from here on, and step {step} is in phase {now.phase(step).name}"

@@ -1,4 +1,4 @@
-"""Echo fidelity by EchoSelf's two definitions: their arithmetic, why a high score proves nothing, and what stands beside it."""
+"""Echo fidelity by EchoSelf's two definitions: their arithmetic, why a high score proves nothing, and its baselines."""
 
 import time
 from statistics import fmean

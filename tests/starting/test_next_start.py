@@ -1,4 +1,4 @@
-"""What the next run is told of this one: runs without a gain count only in the last phase of a curriculum."""
+"""The training state that a run leaves for the next one: runs without a gain count only in the last phase of a curriculum."""
 
 from pathlib import Path
 from typing import Any

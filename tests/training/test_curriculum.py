@@ -154,7 +154,7 @@ def test_the_next_run_is_in_the_phase_of_the_stable_checkpoint(tokens: Tokens, l
         ({"phases": (Phase("only", 1.0),)}, "phases have changed (they were first, second, third and are now only): from"),
         (
             {"curriculum_iters": 200},
-            "curriculum_iters was 20 and is now 200: the phases are divided anew, and step 16 is in phase first.",
+            "curriculum_iters was 20 and is now 200: the bounds of the phases change: step 16 is in phase first.",
         ),
     ],
     ids=["removed", "changed", "replaced", "longer"],
