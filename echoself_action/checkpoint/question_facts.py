@@ -125,15 +125,17 @@ def question_remarks(facts: QuestionFacts) -> str:
     remarks = []
     if facts.in_training:
         many = facts.in_training + facts.scores.questions
-        remarks.append(f"{facts.in_training:,} of {many:,} questions are in the training text and are not counted.")
+        remarks.append(f"Not counted, because in the training text: {facts.in_training:,} of {counted(many, 'question')}.")
     if facts.left_out:
-        remarks.append(f"{facts.left_out:,} further questions were left out (evaluate_questions).")
+        remarks.append(f"Left out beyond the limit evaluate_questions: {counted(facts.left_out, 'question')}.")
     if facts.cut_prompts:
-        remarks.append(f"{facts.cut_prompts:,} prompts were cut at their start, to fit into the context.")
+        remarks.append(f"Cut at the start, to fit into the context: {counted(facts.cut_prompts, 'prompt')}.")
     if facts.long_answers:
-        remarks.append(f"{facts.long_answers:,} answers take more than three quarters of the context and were scored in parts.")
+        remarks.append(
+            f"Scored in parts, because longer than three quarters of the context: {counted(facts.long_answers, 'answer')}."
+        )
     if facts.generated and facts.generated.answers < facts.scores.questions:
-        remarks.append(f"Only {facts.generated.answers:,} answers were generated, to limit the time.")
+        remarks.append(f"Generated, to limit the time, only {counted(facts.generated.answers, 'answer')}.")
     return " ".join(remarks)
 
 

@@ -12,6 +12,7 @@ from ..errors import EchoselfError, InputError
 from ..evaluation.questions.question_file import question_of, read_questions
 from ..evaluation.questions.question_set import Question, QuestionSet, question_set
 from ..evaluation.questions.training_overlap import TrainingText, training_text
+from ..markdown import counted
 from ..report.log import note, warn
 from .corpus_files import HELD_OUT, corpus_files, question_files
 
@@ -83,13 +84,13 @@ def _with_training_text(asked: QuestionSet, text: TrainingText) -> QuestionSet:
 
 def _note_set(asked: QuestionSet, read: int) -> None:
     count = len(asked.questions)
-    parts = [f"{count:,} questions"]
+    parts = [counted(count, "question")]
     if merged := read - count - asked.left_out:
-        parts.append(f"{merged:,} repeat the prompt of another one, and are part of it")
+        parts.append(f"{merged:,} more repeat one of their prompts and add references to it")
     if asked.left_out:
         parts.append(f"{asked.left_out:,} more were left out (evaluate_questions)")
     if dimensions := _dimensions(asked.questions):
-        parts.append(f"{dimensions:,} persona dimensions")
+        parts.append(counted(dimensions, "persona dimension"))
     note("; ".join(parts))
     if seen := count - len(asked.counted):
         (warn if seen == count else note)(
