@@ -10,6 +10,7 @@ Hub and is not skipped. Returns 1 if a judged test fails for another reason than
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from localhub import Account, LocalHub, Organisation
 
 SOURCE = "https://github.com/huggingface/huggingface_hub"
 COMMIT = "ee0a4510f4bc15e26cb722be2efc2bdb01383ca0"  # main of 2026-08-20, version 1.29.0.dev0
+CONSTANTS = "testing_constants.py"
 STAGING, PRODUCTION = "https://hub-ci.huggingface.co", "https://huggingface.co"
 PACKAGES = ("fsspec", "jinja2", "pytest", "pytest-asyncio", "pytest-env", "pytest-mock", "pytest-timeout", "pytest-vcr")
 # the files with tests of repos; others test inference, jobs, or the client alone
@@ -42,13 +44,11 @@ ABSENT = {
 REASONS = {
     "*LargeUpload::test_upload_large_folder*": "this version has no `upload_large_folder`",
 }
-# the users of the staging Hub, with the tokens that the tests have
+# the users of the staging Hub, by the constants that have their tokens
 ACCOUNTS = {
-    "hf_HubCITokenXXXXXXXXXXXXXXXXXXXXX": Account(
-        "__DUMMY_HUB_USER__", owns=frozenset({"__DUMMY_HUB_USER__", "valid_org_hub"}), fullname="Dummy User"
-    ),
-    "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": Account("DVUser", owns=frozenset({"DVUser"})),
-    "hf_enterprise_admin_token": Account("EnterpriseAdmin", owns=frozenset({"EnterpriseAdmin", "EnterpriseOrgPrivate"})),
+    "TOKEN": Account("__DUMMY_HUB_USER__", owns=frozenset({"__DUMMY_HUB_USER__", "valid_org_hub"}), fullname="Dummy User"),
+    "OTHER_TOKEN": Account("DVUser", owns=frozenset({"DVUser"})),
+    "ENTERPRISE_TOKEN": Account("EnterpriseAdmin", owns=frozenset({"EnterpriseAdmin", "EnterpriseOrgPrivate"})),
 }
 ORGANISATIONS = (
     Organisation("valid_org_hub", fullname="Dummy Hub Org"),
@@ -142,7 +142,8 @@ def main() -> int:
         python = arguments.python.absolute() if arguments.python else install(folder / "venv", arguments.client)
         tests = arguments.tests or [f"tests/test_{name}.py" for name in FILES]
         checkout(arguments.source, arguments.commit, folder / "suite")
-        with LocalHub(folder / "hub", accounts=ACCOUNTS, organisations=ORGANISATIONS) as hub:
+        accounts = accounts_of(folder / "suite")
+        with LocalHub(folder / "hub", accounts=accounts, organisations=ORGANISATIONS) as hub:
             adapt(folder / "suite", hub.url)
             outcomes = run(python, folder, hub.url, tests, arguments.minutes)
     if arguments.json:
@@ -164,10 +165,17 @@ def checkout(source: str, commit: str, folder: Path) -> None:
     subprocess.run(["git", "-C", folder, "checkout", "-q", commit, "--", "tests", "pyproject.toml"], check=True)
 
 
+def accounts_of(folder: Path) -> dict[str, Account]:
+    """The users by the tokens that the tests in `folder` have for them."""
+    constants = (folder / "tests" / CONSTANTS).read_text()
+    tokens = dict(re.findall(r'^(\w*TOKEN) = "([^"]+)"', constants, re.MULTILINE))
+    return {tokens[name]: account for name, account in ACCOUNTS.items() if name in tokens}
+
+
 def adapt(folder: Path, url: str) -> None:
     for path in (folder / "tests").glob("*.py"):
         text = path.read_text()
-        if path.name == "testing_constants.py":
+        if path.name == CONSTANTS:
             text = text.replace(f'"{PRODUCTION}"', f'"{url}"')
         path.write_text(text.replace(STAGING, url))
 

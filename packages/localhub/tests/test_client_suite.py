@@ -11,7 +11,7 @@ FILES = {
     "tests/__init__.py": "",
     "tests/testing_constants.py": """
 ENDPOINT_PRODUCTION = "https://huggingface.co"
-TOKEN = "hf_HubCITokenXXXXXXXXXXXXXXXXXXXXX"
+TOKEN = "hf_of_the_dummy_user"
 """,
     "tests/test_hf_api.py": """
 import pytest
