@@ -11,8 +11,10 @@ os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="echoself-hf-")
 os.environ.pop("HF_TOKEN", None)
 os.environ.pop("HF_ENDPOINT", None)
 
-import functools
+import fcntl
 import gc
+import hashlib
+import json
 import platform
 import re
 import shlex
@@ -51,6 +53,7 @@ SHARED = ROOT.parent / "shared"
 
 Cli = Callable[..., dict[str, str]]
 Left = Callable[..., tuple[Path, dict[str, str]]]
+Once = Callable[[str, Callable[[Path], Any]], tuple[Path, Any]]
 
 SMALL = "--n-layer 2 --n-head 2 --n-embd 16 --block-size 32 --batch-size 4 --max-iters 20 --eval-interval 10 --device cpu"
 SMALL += " --preset ci --learning-rate 1e-3"  # slow enough for the last step to be the best
@@ -94,6 +97,12 @@ def shared() -> Path:
     if os.environ.get("ECHOSELF_REQUIRE_SHARED") == "true":
         pytest.fail(f"{SHARED} is missing, and with ECHOSELF_REQUIRE_SHARED=true its tests must run")
     pytest.skip(f"{SHARED} is not on this machine")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with a longer limit than others begin first: at the end, all other processes would wait for them."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
 def pytest_collection_finish() -> None:
@@ -202,21 +211,48 @@ def begun(workspace: Path, left_by: Left) -> Cli:
 
 
 @pytest.fixture(scope="session")
-def left_by(tmp_path_factory: pytest.TempPathFactory) -> Left:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """`once(name, make)`: a folder that `make` has filled, which nobody may change, and what `make` returned, as JSON has it.
+
+    The first process of pytest-xdist that needs it makes it, for all of them.
+    """
+    place = tmp_path_factory.getbasetemp()
+    place = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "once"
+    place.mkdir(exist_ok=True)
+
+    def made(name: str, make: Callable[[Path], Any]) -> tuple[Path, Any]:
+        folder, returned = place / name, place / f"{name}.json"
+        with (place / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not returned.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+                folder.mkdir()
+                returned.write_text(json.dumps(make(folder)))
+        return folder, json.loads(returned.read_text())
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def left_by(once: Once) -> Left:
     """A workspace with these documents after these commands, which nobody may change, and the outputs of the last."""
 
-    @functools.cache
     def run(documents: tuple[str, ...], *commands: str) -> tuple[Path, dict[str, str]]:
-        folder = tmp_path_factory.mktemp("left") / "workspace"
-        if before := commands[:-1]:
-            shutil.copytree(run(documents, *before)[0], folder)
-        else:
-            write_documents(folder, documents)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(folder)
-            for name in [name for name in os.environ if name.startswith(("GITHUB_", "ACTIONS_", "HF_TOKEN"))]:
-                patch.delenv(name)  # whichever test asks first: what it says of its job is not for others
-            return folder, command_line(patch, folder.parent)(commands[-1])
+        def make(folder: Path) -> dict[str, str]:
+            workspace = folder / "workspace"
+            if before := commands[:-1]:
+                shutil.copytree(run(documents, *before)[0], workspace)
+            else:
+                write_documents(workspace, documents)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(workspace)
+                for name in [name for name in os.environ if name.startswith(("GITHUB_", "ACTIONS_", "HF_TOKEN"))]:
+                    patch.delenv(name)  # whichever test asks first: what it says of its job is not for others
+                return command_line(patch, folder)(commands[-1])
+
+        key = hashlib.sha256(repr((documents, commands)).encode()).hexdigest()[:16]
+        folder, outputs = once(f"left-{key}", make)
+        return folder / "workspace", outputs
 
     return run
 

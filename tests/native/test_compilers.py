@@ -1,9 +1,11 @@
 """Memory errors, undefined behaviour and races in the kernels, found by GCC's sanitizers; and Clang's results."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from echoself_action import native
 from echoself_action.model.gpt2 import GPT2Config
 from echoself_action.native import Memory, optimizer_steps
 from tests.native.gpt2_reference import a_batch, a_model, by_native, error
+from tests.native.sanitize import LOGITS_AT_ONCE
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "echoself_action/native/csrc"
@@ -38,10 +41,15 @@ def copied_package(folder: Path) -> Path:
 
 
 @pytest.mark.timeout(900)
-def test_no_kernel_has_a_memory_error_or_undefined_behaviour(native_code: None, tmp_path: Path) -> None:
+def test_no_kernel_has_a_memory_error_or_undefined_behaviour(
+    native_code: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gcc, library = compiler_with("libasan.so")
+    sets = hatch_build.INSTRUCTION_SETS[platform.machine()]
+    usable = {isa: flags for isa, flags in sets.items() if isa in native._usable()}
+    monkeypatch.setitem(hatch_build.INSTRUCTION_SETS, platform.machine(), usable)  # no time for what can't run here
     options = ["-fsanitize=address,undefined", "-fno-sanitize-recover", "-g1", "-O1"]  # -g1: lines for the traces
-    hatch_build.compile_native(copied_package(tmp_path), gcc, extra=options)
+    hatch_build.compile_native(copied_package(tmp_path), gcc, extra=[*options, f"-DLOGITS_AT_ONCE={LOGITS_AT_ONCE}"])
     environment = os.environ | {
         "PYTHONPATH": f"{tmp_path}:{ROOT}",
         "LD_PRELOAD": library,
@@ -81,7 +89,10 @@ def results(dtype: torch.dtype) -> dict[str, Tensor]:
 
 @pytest.mark.skipif(not shutil.which("clang"), reason="needs Clang")
 def test_clangs_kernels_compute_what_gccs_do(
-    native_code: None, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    native_code: None,
+    monkeypatch: pytest.MonkeyPatch,
+    compiled: Callable[[str, str], Path],
+    load_from: Callable[[Path], None],
 ) -> None:
     def of_all_sets() -> dict[str, dict[str, Tensor]]:
         found = {}
@@ -90,10 +101,8 @@ def test_clangs_kernels_compute_what_gccs_do(
             found[isa] = results(native.dtype_of(isa))
         return found
 
-    gccs, folder = of_all_sets(), request.getfixturevalue("copy")
-    monkeypatch.setenv("CC", "clang")
-    hatch_build.compile_native(folder)
-    native._library.cache_clear()
+    gccs, clang = of_all_sets(), compiled(platform.machine(), "clang")
+    load_from(clang)
     clangs = of_all_sets()
     assert clangs.keys() == gccs.keys()
     for isa, tensors in gccs.items():

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,15 +52,15 @@ class Driver:
 
 
 @pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory) -> "Build":
-    return Build(tmp_path_factory.mktemp("driver"))
+def build(compiled: Callable[[str, str], Path]) -> "Build":
+    return Build(compiled)
 
 
+@dataclass(frozen=True)
 class Build:
-    """Compiles the library and its driver, once by each compiler. Skips where there are no tools for it."""
+    """The library and its driver, compiled by each compiler. Skips where there are no tools for it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    compiled: Callable[[str, str], Path]
 
     def driver(self, machine: str, compiler: str, cpu: str = "") -> Driver:
         """`cpu` is the one that is emulated; by default one with all instructions, if `machine` is not this one."""
@@ -72,17 +72,8 @@ class Build:
             reason = f"{' and '.join(missing)} can't be found (.ci/packages installs them)"
             required = os.environ.get("CI") == "true" and platform.system() == "Linux"
             pytest.fail(f"{reason}, and this test must run under CI=true") if required else pytest.skip(reason)
-        folder = self._folder / compiler
-        if not folder.exists():
-            self._compile(folder, machine, compiler)
+        folder = self.compiled(machine, compiler)
         return Driver((*emulated, folder / "driver"), folder / hatch_build.LIBRARY)
-
-    def _compile(self, folder: Path, machine: str, compiler: str) -> None:
-        shutil.copytree(Path(native.__file__).with_name("csrc"), folder / "csrc")
-        hatch_build.compile_native(folder, compiler=compiler, machine=machine)
-        source = Path(__file__).with_name("driver.c")
-        command = [compiler, "-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-I", folder / "csrc", source, "-ldl"]
-        subprocess.run([*command, "-o", folder / "driver"], check=True)
 
 
 def ints(*numbers: int) -> np.ndarray:
