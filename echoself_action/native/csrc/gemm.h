@@ -140,7 +140,8 @@ INLINE void tile(const char *a, ptrdiff_t row_bytes, ptrdiff_t unit_bytes, const
     UNROLL for (int i = 0; i < MR; i++)
       UNROLL for (int j = 0; j < NV; j++) held[i][j] = zeros();
   }
-  for (int k = 0; k < count; k++) {
+  /* on a core that issues four instructions per cycle, the loop's own ones would delay the products */
+  UNROLL_BY_4 for (int k = 0; k < count; k++) {
     units right[NV];
     UNROLL for (int j = 0; j < NV; j++) right[j] = load_units(b + j * LANES);
     UNROLL for (int i = 0; i < MR; i++) {

@@ -18,8 +18,10 @@
 #define SHARED static __attribute__((noinline, unused))
 #ifdef __clang__
 #define UNROLL _Pragma("unroll")
+#define UNROLL_BY_4 _Pragma("unroll 4")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL_BY_4 _Pragma("GCC unroll 4")
 #endif
 
 #include ISA_HEADER
