@@ -172,20 +172,20 @@ def test_files_removed_from_the_image_are_not_needed() -> None:
 
 
 @container
-def test_the_container_is_ready_within_a_second(in_container: Runner) -> None:
-    """The overhead of the action over the same Python started in the image: minimum of three."""
-    in_python = inside(
-        'cd /tmp; for i in 1 2 3; do s=$(date +%s%N); ECHOSELF_INPUTS=\'{"mode": "x"}\' python /app/entrypoint.py '
-        ">/dev/null 2>&1; e=$(date +%s%N); echo $(((e - s) / 1000000)); done"
-    )
-    plain = min(int(line) for line in in_python.split()) / 1000
-    took = []
+def test_the_steps_of_the_action_take_little_longer_than_docker_run(in_container: Runner) -> None:
+    """In turns with `docker run` of the same program in the same image, as the machine may be slow: minimum of three."""
+    plain = ["docker", "run", "--rm", "-e", 'ECHOSELF_INPUTS={"mode": "x"}', os.environ["ECHOSELF_IMAGE"]]
+    ours, theirs = list[float](), list[float]()
     for _ in range(3):
-        began = time.monotonic()
-        assert in_container.run({"mode": "x"}).code == 2
-        took.append(time.monotonic() - began)
-    print(f"plain python {plain:.2f} s, the action's steps {min(took):.2f} s")
-    assert min(took) - plain <= 1
+        for seconds, code in (
+            (ours, lambda: in_container.run({"mode": "x"}).code),
+            (theirs, lambda: subprocess.run(plain, capture_output=True).returncode),
+        ):
+            began = time.monotonic()
+            assert code() == 2
+            seconds.append(time.monotonic() - began)
+    print(f"docker run {min(theirs):.2f} s, the action's steps {min(ours):.2f} s")
+    assert min(ours) < 3 * min(theirs)
 
 
 @container
