@@ -172,7 +172,7 @@ def test_files_removed_from_the_image_are_not_needed() -> None:
 
 
 @container
-def test_the_steps_of_the_action_take_little_longer_than_docker_run(in_container: Runner) -> None:
+def test_the_steps_of_the_action_take_at_most_twice_as_long_as_docker_run(in_container: Runner) -> None:
     """In turns with `docker run` of the same program in the same image, as the machine may be slow: minimum of three."""
     plain = ["docker", "run", "--rm", "-e", 'ECHOSELF_INPUTS={"mode": "x"}', os.environ["ECHOSELF_IMAGE"]]
     ours, theirs = list[float](), list[float]()
@@ -185,7 +185,7 @@ def test_the_steps_of_the_action_take_little_longer_than_docker_run(in_container
             assert code() == 2
             seconds.append(time.monotonic() - began)
     print(f"docker run {min(theirs):.2f} s, the action's steps {min(ours):.2f} s")
-    assert min(ours) < 3 * min(theirs)
+    assert min(ours) <= 2 * min(theirs)
 
 
 @container

@@ -74,6 +74,6 @@ def compiled(once: Once) -> Callable[[str, str], Path]:
             command = [compiler, "-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-I", folder / "csrc", source, "-ldl"]
             subprocess.run([*command, "-o", folder / "driver"], check=True)
 
-        return once(f"kernels-{compiler}", make)[0]
+        return once(f"kernels-{machine}-{compiler}", make)[0]
 
     return build

@@ -12,7 +12,7 @@
 #include "memory.h"
 #include "pool.h"
 
-#ifndef LOGITS_AT_ONCE /* few in a test */
+#ifndef LOGITS_AT_ONCE /* a test sets a small limit, because a model that exceeds this one takes long */
 #define LOGITS_AT_ONCE (1 << 25)
 #endif
 
