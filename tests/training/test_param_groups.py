@@ -45,6 +45,23 @@ def test_muon_weight_decay_applies_to_block_matrices_only(small_config: GPT2Conf
         assert optimizer.moments_of(parameter) == (("momentum",) if inside else ("exp_avg", "exp_avg_sq")), name
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_muon_takes_query_key_and_value_of_each_head_as_matrices(small_config: GPT2Config, native: bool) -> None:
+    """The singular values of each one's update are near 1, in units of the rate and of the RMS of an update."""
+    model, size = GPT2(small_config), small_config.n_embd // small_config.n_head
+    for parameter in model.parameters():
+        parameter.data.zero_()
+        parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    make_optimizer(model, "muon", 1.0, 0.0, native=native).step()
+    update = model.get_parameter("transformer.h.0.attn.c_attn.weight").detach()
+    for head in update.split(size, 1):
+        values = torch.linalg.svdvals(head) / (0.2 * small_config.n_embd**0.5)
+        assert values.min() > 0.3
+        assert values.max() < 1.7
+    together = torch.linalg.svdvals(update[:, : small_config.n_embd]) / (0.2 * small_config.n_embd**0.5)
+    assert together.min() < 0.3  # the heads are not a matrix together
+
+
 def test_beside_muon_embeddings_and_vectors_learn_at_a_lower_rate(small_config: GPT2Config) -> None:
     model = GPT2(small_config)
     factors: dict[OptimizerName, float] = {"muon": 0.3, "adamw": 1.0}

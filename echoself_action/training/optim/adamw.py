@@ -30,8 +30,13 @@ class EagerOptimizer(torch.optim.Optimizer):
     COUNTS_STEPS: ClassVar[bool] = False
 
     @classmethod
-    def for_parameters(cls, named: Mapping[str, Tensor], rate: float, decay: float, dtype: torch.dtype, native: bool) -> Self:
-        """`named` are the parameters by name. Matrix products are in `dtype`, by `native` kernels if true."""
+    def for_parameters(
+        cls, named: Mapping[str, Tensor], heads: int, rate: float, decay: float, dtype: torch.dtype, native: bool
+    ) -> Self:
+        """`named` are the parameters by name, of a model with so many `heads` in a block.
+
+        Matrix products are in `dtype`, by `native` kernels if true.
+        """
         raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -46,7 +51,15 @@ class AdamW(EagerOptimizer, torch.optim.AdamW):
     _native = False
 
     @classmethod
-    def for_parameters(cls, named: Mapping[str, Tensor], rate: float, decay: float, dtype: torch.dtype, native: bool) -> Self:  # noqa: ARG003
+    def for_parameters(
+        cls,
+        named: Mapping[str, Tensor],
+        heads: int,  # noqa: ARG003
+        rate: float,
+        decay: float,
+        dtype: torch.dtype,  # noqa: ARG003
+        native: bool,
+    ) -> Self:
         """Weight decay applies to matrices and embeddings, not to biases and layer norms (as in GPT-2)."""
         matrices, vectors = [p for p in named.values() if p.dim() > 1], [p for p in named.values() if p.dim() == 1]
         groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]

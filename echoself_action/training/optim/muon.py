@@ -18,7 +18,7 @@ from ..distributed.sharding import sharded_like, whole
 from .adamw import EagerOptimizer
 
 MOMENTUM = 0.9
-_SIDE_BY_SIDE = {"c_attn": 3}  # matrices concatenated in one parameter: query, key and value
+_SIDE_BY_SIDE = {"c_attn": 3}  # matrices of each head that are concatenated in one parameter: query, key and value
 # Polar Express (Amsel et al. 2025, arXiv 2505.16932): the first three of the four optimal odd polynomials of degree 5 for
 # singular values from 0.003 to 1. The fourth iteration made no measurable difference to the loss.
 _COEFFICIENTS = ((8.3837, -24.7659, 18.3571), (4.0434, -3.0114, 0.5695), (3.5056, -2.6267, 0.5257))
@@ -27,7 +27,10 @@ _MAX_BATCH_ELEMENTS = 1 << 24  # limits temporary memory, which is several times
 
 
 class Muon(EagerOptimizer):
-    """Muon for matrices. `side_by_side` of a group is the number of matrices concatenated in each parameter (3 for QKV).
+    """Muon for matrices. `side_by_side` of a group is the number of matrices concatenated in each parameter.
+
+    Query, key and value of each head are matrices of their own (MuonSplit; Zhang et al. 2026, arXiv 2605.08933): a model learns
+    as well as with one matrix for all heads, and the Gram matrices are much smaller (docs/recipe.md).
 
     Newton-Schulz iterations are computed in `dtype`; by `native/csrc/muon.h` if `by_native` is true, else by PyTorch.
     """
@@ -35,12 +38,13 @@ class Muon(EagerOptimizer):
     MOMENTS = ("momentum",)
 
     @classmethod
-    def for_parameters(cls, named: Mapping[str, Tensor], rate: float, decay: float, dtype: torch.dtype, native: bool) -> Self:
+    def for_parameters(
+        cls, named: Mapping[str, Tensor], heads: int, rate: float, decay: float, dtype: torch.dtype, native: bool
+    ) -> Self:
         """Weight decay applies to all parameters."""
-        by_count = {
-            count: [p for name, p in named.items() if _SIDE_BY_SIDE.get(name.split(".")[-2], 1) == count]
-            for count in (1, *_SIDE_BY_SIDE.values())
-        }
+        by_count: dict[int, list[Tensor]] = defaultdict(list)
+        for name, parameter in named.items():
+            by_count[_SIDE_BY_SIDE.get(name.split(".")[-2], 0) * heads or 1].append(parameter)
         groups = [{"params": parameters, "side_by_side": count} for count, parameters in by_count.items()]
         return cls(groups, rate, decay, dtype, native)
 

@@ -99,12 +99,13 @@ def make_optimizer(
         own = {key: p for key, p in named.items() if p.dim() == 2 and key.startswith(prefix)} if prefix else {}
     rest = {key: p for key, p in named.items() if key not in own}
     made: list[EagerOptimizer] = []
+    heads = model.config.n_head
     if rest:
-        made.append(AdamW.for_parameters(rest, learning_rate, 0.0 if own else weight_decay, dtype, native))
+        made.append(AdamW.for_parameters(rest, heads, learning_rate, 0.0 if own else weight_decay, dtype, native))
         for group in made[0].param_groups if own else ():
             group["rate_factor"] = _BESIDE_MUON
     if own:
-        made.append(CLASSES[name].for_parameters(own, learning_rate, weight_decay, dtype, native))
+        made.append(CLASSES[name].for_parameters(own, heads, learning_rate, weight_decay, dtype, native))
     optimizer = Optimizer(made, native)
     optimizer.set_learning_rate(learning_rate)
     return optimizer
