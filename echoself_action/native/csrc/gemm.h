@@ -122,7 +122,8 @@ INLINE Left packed_columns(const unit *panels, int total) { /* the transpose of 
   return (Left){(const char *)panels, sizeof(unit), (ptrdiff_t)sizeof(unit) * LEFT_PANEL * total, total * PAIR};
 }
 
-/* Where sums go, and what they are added to: rows that are `stride` and `start_stride` apart. No start is 0; a bias has stride 0. */
+/* Where sums go, and what they are added to: rows that are `stride` and `start_stride` apart. No start is 0; a bias has stride 0.
+ * It is passed by its address: a copy on the stack is read by wider loads than it was written by, which waits for the stores. */
 typedef struct {
   float *to;
   ptrdiff_t stride;
@@ -131,11 +132,11 @@ typedef struct {
 } Sums;
 
 /* The products of `count` units of a tile, (MR, NR) */
-INLINE void tile(const char *a, ptrdiff_t row_bytes, ptrdiff_t unit_bytes, const unit *b, int count, Sums sums) {
+INLINE void tile(const char *a, ptrdiff_t row_bytes, ptrdiff_t unit_bytes, const unit *b, int count, const Sums *sums) {
   vec held[MR][NV];
-  if (sums.start) {
+  if (sums->start) {
     UNROLL for (int i = 0; i < MR; i++)
-      UNROLL for (int j = 0; j < NV; j++) held[i][j] = load(sums.start + i * sums.start_stride + j * LANES);
+      UNROLL for (int j = 0; j < NV; j++) held[i][j] = load(sums->start + i * sums->start_stride + j * LANES);
   } else {
     UNROLL for (int i = 0; i < MR; i++)
       UNROLL for (int j = 0; j < NV; j++) held[i][j] = zeros();
@@ -151,19 +152,18 @@ INLINE void tile(const char *a, ptrdiff_t row_bytes, ptrdiff_t unit_bytes, const
     a += unit_bytes, b += NR;
   }
   UNROLL for (int i = 0; i < MR; i++)
-    UNROLL for (int j = 0; j < NV; j++) store(sums.to + i * sums.stride + j * LANES, held[i][j]);
+    UNROLL for (int j = 0; j < NV; j++) store(sums->to + i * sums->stride + j * LANES, held[i][j]);
 }
 
-SHARED void tile_of_rows(const char *a, ptrdiff_t row_bytes, const unit *b, int count, Sums sums) {
+SHARED void tile_of_rows(const char *a, ptrdiff_t row_bytes, const unit *b, int count, const Sums *sums) {
   tile(a, row_bytes, sizeof(unit), b, count, sums);
 }
-SHARED void tile_of_columns(const char *a, ptrdiff_t unit_bytes, const unit *b, int count, Sums sums) {
+SHARED void tile_of_columns(const char *a, ptrdiff_t unit_bytes, const unit *b, int count, const Sums *sums) {
   tile(a, sizeof(unit), unit_bytes, b, count, sums);
 }
 
 /* A tile of fewer than MR rows, or with an odd element at the end of its rows: copied and padded with zeros. */
-SHARED void tile_of_few_rows(const Left *left, int row, int rows, int first, const unit *b, int count,
-                             Sums sums) {
+SHARED void tile_of_few_rows(const Left *left, int row, int rows, int first, const unit *b, int count, const Sums *sums) {
   unit copied[K_BLOCK][MR];
   memset(copied, 0, sizeof(unit) * MR * (size_t)count);
   for (int i = 0; i < rows; i++)
@@ -183,11 +183,11 @@ INLINE void tiles(const Left *left, int row, int rows, const unit *panel, int fi
     if (left->panel_bytes) {
       const char *a = left->at + row / LEFT_PANEL * left->panel_bytes;
       a += (row % LEFT_PANEL + (ptrdiff_t)first * LEFT_PANEL) * (ptrdiff_t)sizeof(unit);
-      tile_of_columns(a, LEFT_PANEL * sizeof(unit), b, count, sums);
+      tile_of_columns(a, LEFT_PANEL * sizeof(unit), b, count, &sums);
     } else if (end - row < MR || odd)
-      tile_of_few_rows(left, row, smaller(end - row, MR), first, b, count, sums);
+      tile_of_few_rows(left, row, smaller(end - row, MR), first, b, count, &sums);
     else
-      tile_of_rows(left->at + row * left->row_bytes + first * (ptrdiff_t)sizeof(unit), left->row_bytes, b, count, sums);
+      tile_of_rows(left->at + row * left->row_bytes + first * (ptrdiff_t)sizeof(unit), left->row_bytes, b, count, &sums);
     sums.to += MR * sums.stride;
     if (sums.start) sums.start += MR * sums.start_stride;
   }
@@ -253,6 +253,14 @@ SHARED void finish(const float *sums, int row, int rows, int column, int columns
 #undef CASE
 }
 
+/* Asks for what an epilogue will read: a processor does not foresee short parts of rows that are far apart. */
+INLINE void prefetch_operand(const Output *out, Epilogue epilogue, int row, int rows, int column, int columns) {
+  const ptrdiff_t size = epilogue == RESIDUAL ? sizeof(float) : sizeof(elem);
+  const char *at = (const char *)out->operand + (row * out->stride + column) * size;
+  for (int i = 0; i < rows; i++, at += out->stride * size)
+    for (ptrdiff_t line = 0; line < columns * size; line += 64) __builtin_prefetch(at + line);
+}
+
 /* `rows` rows of a product with the panels of `right`, which have `total` units. */
 SHARED void multiply(Left left, int rows, const unit *right, int total, int columns, Epilogue epilogue, Output out) {
   const int depth = units_of(left.k), blocks = (depth + K_BLOCK - 1) / K_BLOCK, block = (depth + blocks - 1) / blocks;
@@ -279,6 +287,7 @@ SHARED void multiply(Left left, int rows, const unit *right, int total, int colu
         for (int k = first; direct && k < last; k += block, here.start = to, here.start_stride = out.stride)
           tiles(&left, row, direct, panel, k, smaller(block, last - k), here);
         if (!rest) continue;
+        if (out.operand && last == depth) prefetch_operand(&out, epilogue, row + direct, rest, column, width);
         for (int i = 0; resumes && i < rest; i++)
           for (int j = 0; j < width; j += LANES)
             store(sums + i * NR + j, load_n(to + (direct + i) * out.stride + j, smaller(width - j, LANES)));

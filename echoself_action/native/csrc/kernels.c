@@ -13,7 +13,8 @@ static double peak(int64_t count) {
   enum { DEPTH = 128 };
   static _Thread_local float sums[MR * NR] __attribute__((aligned(64)));
   static _Thread_local unit left[DEPTH * MR], right[DEPTH * NR] __attribute__((aligned(64)));
-  for (int64_t i = 0; i < count; i++) tile_of_columns((const char *)left, MR * sizeof(unit), right, DEPTH, (Sums){sums, NR, sums, NR});
+  const Sums own = {sums, NR, sums, NR};
+  for (int64_t i = 0; i < count; i++) tile_of_columns((const char *)left, MR * sizeof(unit), right, DEPTH, &own);
   return 2.0 * MR * NR * PAIR * DEPTH * (double)count;
 }
 
