@@ -46,8 +46,12 @@ def test_muon_weight_decay_applies_to_block_matrices_only(small_config: GPT2Conf
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_muon_takes_query_key_and_value_of_each_head_as_matrices(small_config: GPT2Config, native: bool) -> None:
+def test_muon_takes_query_key_and_value_of_each_head_as_matrices(
+    small_config: GPT2Config, native: bool, request: pytest.FixtureRequest
+) -> None:
     """The singular values of each one's update are near 1, in units of the rate and of the RMS of an update."""
+    if native:
+        request.getfixturevalue("native_code")
     model, size = GPT2(small_config), small_config.n_embd // small_config.n_head
     for parameter in model.parameters():
         parameter.data.zero_()
